@@ -1,0 +1,39 @@
+"""The base of everything a study file can say: a frozen pydantic model with a fingerprint.
+
+A spec lives beside the code it configures. Its fingerprint covers the parameters that can change a result, and only
+those: spelling out a default does not change it, and fields marked `not_identity` (where a file lies, how large a
+batch is) do not enter.
+"""
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vlm_audio_pipeline.contracts.hashing import fingerprint
+
+
+def not_identity(default: Any = ..., **kwargs: Any) -> Any:
+    """Declare a field that cannot change a result (a location, a batch size, a note) and stays out of fingerprints."""
+    return Field(default, json_schema_extra={"identity": False}, **kwargs)
+
+
+class Spec(BaseModel):
+    """Parameters of one dataset, rendering, encoder or classifier, as written in a study file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+    kind: ClassVar[str] = ""
+    """What the study file's `kind:` says; set by the registry."""
+
+    def identity(self) -> dict[str, Any]:
+        """Give the parameters that can change a result, without those that equal their default."""
+        hidden = {
+            name
+            for name, field in type(self).model_fields.items()
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("identity") is False
+        }
+        return {"kind": self.kind, **self.model_dump(mode="json", exclude=hidden, exclude_defaults=True)}
+
+    def fingerprint(self) -> str:
+        """Hash `identity` to 16 hexadecimal digits."""
+        return fingerprint(self.identity())

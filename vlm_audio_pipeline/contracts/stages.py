@@ -1,0 +1,107 @@
+"""What a family gives the pipeline: stages, each turning tables into tables.
+
+A stage says what it reads (and from which folds), what it makes, the parameters that can change the result and an
+explicit version of its code. It knows nothing of Dagster, of file names or of what is stale: the graph composes stages
+of a study into steps, and the planner decides which of them run.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from vlm_audio_pipeline.datasets.base import Dataset
+    from vlm_audio_pipeline.storage.row_store import RowStore
+
+Folds = Literal["same", "others", "all"]
+"""Which folds of an input a stage reads, seen from its own fold."""
+
+
+class Progress(Protocol):
+    """Told how far long work is: `progress(done, total, what)`."""
+
+    def __call__(self, done: int, total: int, what: str) -> None: ...
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """A table that a stage reads.
+
+    Attributes:
+        asset: "clips", "embeddings", "probes", ...
+        name: which one ("clap"), or None where a study has only one ("clips").
+        folds: the folds read. An asset may be read once only by a stage; ask for "all" where both sides are needed.
+        optional: True where the stage takes what exists (summaries).
+    """
+
+    asset: str
+    name: str | None = None
+    folds: Folds = "same"
+    optional: bool = False
+
+    @property
+    def key(self) -> str:
+        """The name under which the stage finds the table: `clips`, `embeddings/clap`."""
+        return self.asset if self.name is None else f"{self.asset}/{self.name}"
+
+
+@dataclass
+class StageContext:
+    """What a stage is handed when it runs.
+
+    Attributes:
+        study: name of the study.
+        name: name of the encoder or classifier the stage belongs to ("" for the study's own stages).
+        fold: the fold to make, or None for a stage over all folds.
+        classes: every label of the study, in the dataset's order.
+        inputs: the tables read, by `Input.key`, rows of all folds read in one table each, sorted by their key.
+        dataset: the opened dataset; `dataset.load(clip, rate)` gives samples.
+        rows: the row store, for results too costly to compute twice.
+        progress: to be told how far the work is.
+    """
+
+    study: str
+    name: str
+    fold: int | None
+    classes: tuple[str, ...]
+    inputs: Mapping[str, "pa.Table"]
+    dataset: "Dataset"
+    rows: "RowStore"
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of table a family makes.
+
+    Attributes:
+        asset: first part of the asset's name: "embeddings", "probes", "predictions", ...
+        tables: the tables written, by schema name; `run` returns exactly these.
+        version: of the code; raise it when the code would give other results for the same inputs.
+        parameters: plain values that can change the result; hashed into the step's fingerprint.
+        inputs: what is read.
+        run: makes the tables. Columns `study`, the owner's name and `fold` are filled in by the pipeline.
+        description: one sentence with units, shown in the UI.
+        per_fold: one part a fold (True), or one over all folds.
+        folds: the folds made, None for all of the dataset's.
+        accelerator: whether a GPU is wanted.
+        unavailable: says why the stage cannot run on this machine now (missing weights or keys), or None.
+    """
+
+    asset: str
+    tables: tuple[str, ...]
+    version: int
+    parameters: Mapping[str, Any]
+    inputs: tuple[Input, ...]
+    run: Callable[[StageContext], "dict[str, pa.Table]"]
+    description: str
+    per_fold: bool = True
+    folds: tuple[int, ...] | None = None
+    accelerator: bool = False
+    unavailable: Callable[[], str | None] = field(default=lambda: None)

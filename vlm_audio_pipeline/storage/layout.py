@@ -1,0 +1,73 @@
+"""What lies where in the data folder, in one place. Nothing else in the project builds these paths."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlm_audio_pipeline.storage.schemas import TABLES
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of a data folder.
+
+    ```
+    tables/<table>/study=<study>/<owner>=<name>/fold=<fold>/part-0.parquet   the results: parquet is the truth
+    results.duckdb        catalogue: views over the parts, small tables inside; rebuilt at will
+    rows.sqlite           the row store: vectors and answers by content; expensive, back this up
+    studies/<study>.json  the studies that were run here, as they were run
+    datasets/             what was downloaded or synthesised, and remembered folds
+    dagster/              Dagster's own home: run history, logs, dagster.yaml
+    locks/                lock files; empty, may be deleted when nothing runs
+    ```
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls, given: str | Path | None = None) -> "Layout":
+        """Choose the data folder: the one given, else `VLM_AUDIO_DATA`, else `data/` here."""
+        return cls(Path(given or os.environ.get("VLM_AUDIO_DATA") or "data").expanduser().resolve())
+
+    @property
+    def tables(self) -> Path:
+        """Folder of all parquet parts."""
+        return self.root / "tables"
+
+    @property
+    def results(self) -> Path:
+        """The DuckDB catalogue."""
+        return self.root / "results.duckdb"
+
+    @property
+    def rows(self) -> Path:
+        """The SQLite row store."""
+        return self.root / "rows.sqlite"
+
+    @property
+    def studies(self) -> Path:
+        """Folder of the studies run here."""
+        return self.root / "studies"
+
+    @property
+    def datasets(self) -> Path:
+        """Folder of downloaded and synthesised datasets."""
+        return self.root / "datasets"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's home folder."""
+        return self.root / "dagster"
+
+    def lock(self, name: str) -> Path:
+        """Path of the lock file for a name."""
+        return self.root / "locks" / f"{name.replace('/', '.')}.lock"
+
+    def part(self, table: str, study: str, owner: str | None = None, fold: int | None = None) -> Path:
+        """Path of one part of a table."""
+        folder = self.tables / table / f"study={study}"
+        if owner is not None:
+            folder = folder / f"{TABLES[table].owner}={owner}"
+        if fold is not None:
+            folder = folder / f"fold={fold}"
+        return folder / "part-0.parquet"

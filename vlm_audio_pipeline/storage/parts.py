@@ -1,0 +1,112 @@
+"""Parquet parts with provenance: written whole or not at all, and saying in their footer what they were made from.
+
+The footer, not run history, is what the planner reads: delete, move or restore files and it still tells the truth.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlm_audio_pipeline.contracts.hashing import canonical, digest
+from vlm_audio_pipeline.storage.schemas import TableSchema
+
+FOOTER_KEY = b"vlm_audio_pipeline"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a part was made from.
+
+    Attributes:
+        step: the step's name within its study, such as "predictions/probe".
+        version: the step's code version and spec fingerprint, "1:0a1b2c3d4e5f6071".
+        inputs: data version actually read, by "<step>|<fold>".
+        data_version: hash of the step's content, over all its tables.
+        details: what a person may want to know (package version, seconds, written at); never compared.
+    """
+
+    step: str
+    version: str
+    inputs: dict[str, str]
+    data_version: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def data_version(schema: TableSchema, table: pa.Table) -> str:
+    """Hash the content of a table: its rows in key order, without latency, cost and dates.
+
+    Floating-point columns are rounded to 6 significant digits, so that a last bit that differs between processors does
+    not make everything downstream stale; vectors come from the row store and are hashed bit by bit.
+
+    Args:
+        schema: the table's schema.
+        table: conformed to it (sorted by key).
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    chunks: list[bytes] = [schema.name.encode()]
+    for name in schema.content_columns:
+        column = table[name].combine_chunks()
+        chunks.append(name.encode())
+        if pa.types.is_list(column.type):
+            lengths = np.diff(column.offsets.to_numpy())
+            chunks += [lengths.tobytes(), np.ascontiguousarray(column.flatten().to_numpy()).tobytes()]
+        elif pa.types.is_binary(column.type):
+            chunks += [digest(value.as_buffer()).encode() for value in column]
+        else:
+            chunks.append(canonical([_plain(value) for value in column.to_pylist()]).encode())
+    return digest(*chunks)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):  # a map column gives (key, value) pairs; their order carries no meaning
+        return sorted([str(k), _plain(v)] for k, v in value)
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value)
+
+
+def write_part(path: Path, table: pa.Table, provenance: Provenance) -> None:
+    """Write a part whole: to a hidden temporary name beside it, flushed, then moved into place.
+
+    Args:
+        path: where it goes; its folder is made.
+        table: conformed to its schema.
+        provenance: goes into the footer.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    footer = {FOOTER_KEY: json.dumps(asdict(provenance)).encode()}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **footer})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_provenance(path: Path) -> Provenance | None:
+    """Read what a part was made from; None where it is absent, truncated or not ours (all of which mean: make it)."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (FileNotFoundError, pa.ArrowInvalid, OSError):
+        return None
+    footer = metadata.get(FOOTER_KEY)
+    return None if footer is None else Provenance(**json.loads(footer))
+
+
+def read_part(path: Path, schema: TableSchema) -> pa.Table:
+    """Read a part; without its footer, with exactly the columns of the schema."""
+    return pq.ParquetFile(path).read().select(schema.arrow.names).cast(schema.arrow)

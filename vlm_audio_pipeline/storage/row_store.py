@@ -1,0 +1,146 @@
+"""The row store: row_key -> payload, for results too costly to compute (or pay for) twice.
+
+One SQLite file in WAL mode for all studies, so that many processes may read while one writes. Append-only: a key is a
+hash of everything that determines its payload, so a stored row is right for ever; failures are never stored and nothing
+expires. Reuse after a change, resume after a kill and sharing between studies are this one mechanism.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.hashing import digest
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rows (
+  row_key TEXT PRIMARY KEY, kind TEXT NOT NULL, payload BLOB NOT NULL,
+  created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS file_digests (
+  path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+_CHUNK = 500  # keys per query, under SQLite's limit of bound variables
+
+
+class RowStore:
+    """The rows of a data folder. Safe to use from several threads and processes.
+
+    Args:
+        path: the SQLite file; made when absent.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA busy_timeout = 60000")
+            if self._db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise VlmAudioError(
+                f"the row store {path} must be a readable and writable SQLite file, got: {error}; if it is damaged, "
+                f"recover it with `sqlite3 {path} .recover` or move it away: finished tables stay, vectors are recomputed"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; the store cannot be used afterwards."""
+        self._db.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def put(self, kind: str, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Store (row_key, payload) pairs in one transaction; a key already there keeps its payload.
+
+        Args:
+            kind: what the rows are ("vector", "inspection"), for people who look into the file.
+            rows: pairs; payloads as bytes.
+        """
+        with self._writing() as db:
+            db.executemany("INSERT OR IGNORE INTO rows (row_key, kind, payload) VALUES (?, ?, ?)", ((k, kind, p) for k, p in rows))
+
+    def get(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Give the payloads of those keys that are stored."""
+        found: dict[str, bytes] = {}
+        for at in range(0, len(keys), _CHUNK):
+            some = keys[at : at + _CHUNK]
+            marks = ",".join("?" * len(some))
+            with self._lock:
+                found.update(self._db.execute(f"SELECT row_key, payload FROM rows WHERE row_key IN ({marks})", some).fetchall())
+        return found
+
+    def present(self, keys: Sequence[str]) -> set[str]:
+        """Give those keys that are stored, without reading their payloads."""
+        found: set[str] = set()
+        for at in range(0, len(keys), _CHUNK):
+            some = keys[at : at + _CHUNK]
+            marks = ",".join("?" * len(some))
+            with self._lock:
+                found.update(k for (k,) in self._db.execute(f"SELECT row_key FROM rows WHERE row_key IN ({marks})", some))
+        return found
+
+    def count(self, kind: str | None = None) -> int:
+        """Count the rows, of one kind or of all."""
+        with self._lock:
+            if kind is None:
+                return self._db.execute("SELECT count(*) FROM rows").fetchone()[0]
+            return self._db.execute("SELECT count(*) FROM rows WHERE kind = ?", (kind,)).fetchone()[0]
+
+    def file_digests(self, paths: Sequence[Path]) -> list[str | None]:
+        """Give the SHA-256 of files, reading only those that are new or touched since they were last read.
+
+        A file counts as untouched while its size, inode and modification and change times are the same.
+
+        Returns:
+            64 hexadecimal digits each, or None where there is no readable file.
+        """
+        stamps: list[str | None] = []
+        for path in paths:
+            try:
+                s = os.stat(path)
+                stamps.append(f"{s.st_size}:{s.st_ino}:{s.st_mtime_ns}:{s.st_ctime_ns}")
+            except OSError:
+                stamps.append(None)
+        names = [str(p) for p in paths]
+        known: dict[str, tuple[str, str]] = {}
+        for at in range(0, len(names), _CHUNK):
+            some = names[at : at + _CHUNK]
+            marks = ",".join("?" * len(some))
+            with self._lock:
+                query = f"SELECT path, stamp, sha256 FROM file_digests WHERE path IN ({marks})"
+                known.update({p: (stamp, sha) for p, stamp, sha in self._db.execute(query, some)})
+        digests: list[str | None] = []
+        new: list[tuple[str, str, str]] = []
+        for path, name, stamp in zip(paths, names, stamps, strict=True):
+            if stamp is None:
+                digests.append(None)
+            elif name in known and known[name][0] == stamp:
+                digests.append(known[name][1])
+            else:
+                try:
+                    digests.append(digest(path.read_bytes()))
+                except OSError:
+                    digests.append(None)
+                    continue
+                new.append((name, stamp, digests[-1] or ""))
+        if new:
+            with self._writing() as db:
+                db.executemany("INSERT OR REPLACE INTO file_digests VALUES (?, ?, ?)", new)
+        return digests
