@@ -5,9 +5,10 @@ those: spelling out a default does not change it, and fields marked `not_identit
 batch is) do not enter.
 """
 
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 
@@ -15,6 +16,21 @@ from vlm_audio_pipeline.contracts.hashing import fingerprint
 def not_identity(default: Any = ..., **kwargs: Any) -> Any:
     """Declare a field that cannot change a result (a location, a batch size, a note) and stays out of fingerprints."""
     return Field(default, json_schema_extra={"identity": False}, **kwargs)
+
+
+def refers_to(section: str, default: Any = ..., **kwargs: Any) -> Any:
+    """Declare a field that names an entry of another section of the study ("encoders", "renderings")."""
+    return Field(default, json_schema_extra={"refers_to": section}, **kwargs)
+
+
+def _beside_the_study(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder")
+    path = path.expanduser()
+    return path if folder is None or path.is_absolute() else Path(folder) / path
+
+
+StudyPath = Annotated[Path, AfterValidator(_beside_the_study)]
+"""A path in a study file: relative ones start from the folder of that file."""
 
 
 class Spec(BaseModel):

@@ -1,0 +1,103 @@
+"""`map_rows`: the one way in which costly rows are computed on this machine.
+
+Threads, not processes: decoding (libsndfile), resampling (soxr), FFTs (pocketfft), compression (zlib) and linear algebra
+all release the interpreter lock, so threads use every core without start-up cost or copies. BLAS is held to one thread a
+worker, or the workers would fight over the cores.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from vlm_audio_pipeline.contracts.stages import Progress, silent
+from vlm_audio_pipeline.storage.row_store import RowStore
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that could not be computed, and why; it is handed back, never stored, so a later run tries again."""
+
+    reason: str
+
+
+def cores() -> int:
+    """Count the processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_rows(
+    keys: Sequence[str],
+    items: Sequence[Item],
+    compute: Callable[[list[Item]], Sequence[bytes | Failure]],
+    rows: RowStore,
+    *,
+    kind: str,
+    batch_size: int = 1,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> list[bytes | Failure]:
+    """Give the payload of every key, computing only those that are not stored.
+
+    Each batch is stored as soon as it is computed, so that a kill loses at most the batches in flight. Keys that occur
+    twice are computed once.
+
+    Args:
+        keys: row keys: a hash of everything that determines the payload.
+        items: what `compute` needs, one for each key.
+        compute: items of a batch -> payloads, in order; a `Failure` for a row that cannot be had.
+        rows: the row store.
+        kind: what the rows are, for people who look into the store.
+        batch_size: items a call.
+        workers: batches at a time; by default one a core. Use 1 for work that fills the machine by itself.
+        progress: told after each batch.
+
+    Returns:
+        Payloads in the order of `keys`.
+
+    Raises:
+        Whatever `compute` raises; batches finished before are kept.
+    """
+    if len(keys) != len(items):
+        raise ValueError(f"keys and items must be equally many, got {len(keys)} and {len(items)}")
+    found: dict[str, bytes | Failure] = dict(rows.get(list(dict.fromkeys(keys))))
+    todo = {k: item for k, item in zip(keys, items, strict=True) if k not in found}
+    done, total = len(set(keys)) - len(todo), len(set(keys))
+    progress(done, total, kind)
+    waiting = [list(todo)[at : at + batch_size] for at in range(0, len(todo), batch_size)]
+    workers = max(1, min(workers or cores(), len(waiting)))
+
+    def finish(batch: list[str], payloads: Sequence[bytes | Failure]) -> None:
+        nonlocal done
+        if len(payloads) != len(batch):
+            raise ValueError(f"compute must give one payload an item, got {len(payloads)} for {len(batch)}")
+        result = dict(zip(batch, payloads, strict=True))
+        rows.put(kind, [(k, p) for k, p in result.items() if isinstance(p, bytes)])
+        found.update(result)
+        done += len(batch)
+        progress(done, total, kind)
+
+    if workers == 1:
+        for batch in waiting:
+            finish(batch, compute([todo[k] for k in batch]))
+    elif waiting:
+        queue = iter(waiting)
+        running: dict[Future[Sequence[bytes | Failure]], list[str]] = {}
+        with threadpool_limits(limits=1), ThreadPoolExecutor(workers) as pool:
+            try:
+                while True:
+                    while len(running) < 2 * workers and (batch := next(queue, None)) is not None:
+                        running[pool.submit(compute, [todo[k] for k in batch])] = batch
+                    if not running:
+                        break
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        finish(running.pop(future), future.result())
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    return [found[k] for k in keys]
