@@ -119,7 +119,9 @@ def scored_predictions(queries: pa.Table, classes: tuple[str, ...], scores: np.n
         "predicted": pa.array(predicted, pa.string()),
         "outcome": pa.array(["answered"] * n, pa.string()),
         "correct": pa.array([p == t for p, t in zip(predicted, labels, strict=True)], pa.bool_()),
-        "scores": pa.array([list(zip(classes, row.tolist(), strict=True)) for row in scores], pa.map_(pa.string(), pa.float64())),
+        "scores": pa.array(
+            [list(zip(classes, row.tolist(), strict=True)) for row in scores], pa.map_(pa.string(), pa.float64())
+        ),
         "confidence": pa.array(scores.max(axis=1) if n else [], pa.float64()),
     }
     for name, value in {"scoring": "score", "control": "none", "trial": 0, **constants}.items():

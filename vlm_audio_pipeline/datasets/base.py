@@ -135,10 +135,14 @@ def check_listing(clips: tuple[Clip, ...], classes: tuple[str, ...]) -> None:
         seen[c.id] = seen.get(c.id, 0) + 1
     twice = sorted(i for i, n in seen.items() if n > 1)
     if twice:
-        raise BadDataset(f"clip ids must be unique, got {len(twice)} that occur more than once: {_some(twice)}; rename or drop the copies")
+        raise BadDataset(
+            f"clip ids must be unique, got {len(twice)} that occur more than once: {_some(twice)}; rename or drop the copies"
+        )
     strange = sorted({c.label for c in clips} - set(classes))
     if strange:
-        raise BadDataset(f"labels must be among the classes {list(classes)}, got also {_some(strange)}; correct them or add them to `classes`")
+        raise BadDataset(
+            f"labels must be among the classes {list(classes)}, got also {_some(strange)}; correct them or add them to `classes`"
+        )
     below = sorted({c.id for c in clips if c.fold < 1})
     if below:
         raise BadDataset(f"folds must be whole numbers of 1 or more, got others for {_some(below)}")

@@ -89,7 +89,9 @@ class EncoderSpec(Spec):
     def _embed(self, context: StageContext) -> dict[str, pa.Table]:
         clips = context.inputs["clips"].to_pylist()
         keys = [
-            fingerprint("vector", self.step_version, self.identity(), self.revision, self.dtype, c["samples_sha256"], length=64)
+            fingerprint(
+                "vector", self.step_version, self.identity(), self.revision, self.dtype, c["samples_sha256"], length=64
+            )
             for c in clips
         ]
         encode: list[Encode] = []  # loaded at the first batch, and only if there is one
@@ -112,7 +114,9 @@ class EncoderSpec(Spec):
         )
         failed = [f"{c['clip']}: {p.reason}" for c, p in zip(clips, payloads, strict=True) if isinstance(p, Failure)]
         if failed:
-            raise VlmAudioError(f"encoder '{context.name}' must give a vector for every clip, but could not for {failed}")
+            raise VlmAudioError(
+                f"encoder '{context.name}' must give a vector for every clip, but could not for {failed}"
+            )
         vectors = [np.frombuffer(p, dtype="<f4") for p in payloads if isinstance(p, bytes)]
         n = len(clips)
         return {
@@ -138,7 +142,9 @@ def matrix(embeddings: pa.Table) -> np.ndarray:
     """
     lengths = set(embeddings["dimensions"].to_pylist())
     if len(lengths) > 1:
-        raise VlmAudioError(f"vectors of one encoder must have one length, got {sorted(lengths)}; delete its part and run again")
+        raise VlmAudioError(
+            f"vectors of one encoder must have one length, got {sorted(lengths)}; delete its part and run again"
+        )
     flat = embeddings["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(embeddings.num_rows, lengths.pop() if lengths else 0)
 

@@ -74,7 +74,9 @@ class RowStore:
             rows: pairs; payloads as bytes.
         """
         with self._writing() as db:
-            db.executemany("INSERT OR IGNORE INTO rows (row_key, kind, payload) VALUES (?, ?, ?)", ((k, kind, p) for k, p in rows))
+            db.executemany(
+                "INSERT OR IGNORE INTO rows (row_key, kind, payload) VALUES (?, ?, ?)", ((k, kind, p) for k, p in rows)
+            )
 
     def get(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Give the payloads of those keys that are stored."""
@@ -83,7 +85,9 @@ class RowStore:
             some = keys[at : at + _CHUNK]
             marks = ",".join("?" * len(some))
             with self._lock:
-                found.update(self._db.execute(f"SELECT row_key, payload FROM rows WHERE row_key IN ({marks})", some).fetchall())
+                found.update(
+                    self._db.execute(f"SELECT row_key, payload FROM rows WHERE row_key IN ({marks})", some).fetchall()
+                )
         return found
 
     def present(self, keys: Sequence[str]) -> set[str]:
@@ -93,7 +97,9 @@ class RowStore:
             some = keys[at : at + _CHUNK]
             marks = ",".join("?" * len(some))
             with self._lock:
-                found.update(k for (k,) in self._db.execute(f"SELECT row_key FROM rows WHERE row_key IN ({marks})", some))
+                found.update(
+                    k for (k,) in self._db.execute(f"SELECT row_key FROM rows WHERE row_key IN ({marks})", some)
+                )
         return found
 
     def count(self, kind: str | None = None) -> int:

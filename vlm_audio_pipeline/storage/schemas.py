@@ -78,21 +78,27 @@ class TableSchema:
         names = set(table.column_names)
         for name, value in constants.items():
             if name in self.arrow.names and name not in names:
-                table = table.append_column(name, pa.repeat(pa.scalar(value, self.arrow.field(name).type), table.num_rows))
+                table = table.append_column(
+                    name, pa.repeat(pa.scalar(value, self.arrow.field(name).type), table.num_rows)
+                )
         for column in self.columns:
             if column.nullable and column.name not in table.column_names:
                 table = table.append_column(column.name, pa.nulls(table.num_rows, column.type))
         missing = [n for n in self.arrow.names if n not in table.column_names]
         unknown = [n for n in table.column_names if n not in self.arrow.names]
         if missing or unknown:
-            raise BadTable(f"table '{self.name}' must have exactly the columns of its schema; missing {missing}, unknown {unknown}")
+            raise BadTable(
+                f"table '{self.name}' must have exactly the columns of its schema; missing {missing}, unknown {unknown}"
+            )
         try:
             table = table.select(self.arrow.names).cast(self.arrow)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
             raise BadTable(f"table '{self.name}' must keep its schema: {error}") from error
         for column in self.columns:
             if not column.nullable and table[column.name].null_count:
-                raise BadTable(f"table '{self.name}' must have no null in '{column.name}', got {table[column.name].null_count}")
+                raise BadTable(
+                    f"table '{self.name}' must have no null in '{column.name}', got {table[column.name].null_count}"
+                )
         if self.key:
             distinct = table.group_by(list(self.key)).aggregate([]).num_rows
             if distinct != table.num_rows:
@@ -114,7 +120,9 @@ CLIP = Column("clip", TEXT, "clip id, unique within the dataset")
 LABEL = Column("label", TEXT, "true class, canonical name")
 SOURCE = Column("source", TEXT, "id of the recording the clip was cut from; clips of one source share a fold")
 SCORING = Column("scoring", TEXT, "how a label was chosen: score (highest score), likelihood, generation, judgement")
-CONTROL = Column("control", TEXT, "what was done to the query picture: none, blank, time_shuffled, other_clip, no_image")
+CONTROL = Column(
+    "control", TEXT, "what was done to the query picture: none, blank, time_shuffled, other_clip, no_image"
+)
 TRIAL = Column("trial", INT, "one complete pass: draw of examples, class order, repeat, or one human reader; from 0")
 
 TABLES: dict[str, TableSchema] = {}
@@ -136,7 +144,9 @@ _declare(
             LABEL,
             SOURCE,
             Column("file", TEXT, "path relative to the dataset's folder, with / between parts"),
-            Column("start_s", FLOAT, "start of the stretch within the file, s; null: from the beginning", nullable=True),
+            Column(
+                "start_s", FLOAT, "start of the stretch within the file, s; null: from the beginning", nullable=True
+            ),
             Column("end_s", FLOAT, "end of the stretch within the file, s; null: to the end", nullable=True),
             Column("samples_sha256", TEXT, "SHA-256 of the decoded samples: float32, mono, at the file's own rate"),
             Column("duration_s", FLOAT, "length, s"),
@@ -214,11 +224,22 @@ _declare(
             FOLD,
             LABEL,
             Column("dimension", INT, "index into the embedding; -1 is the intercept"),
-            Column("coefficient", FLOAT, "weight on the standardised embedding; logit = sum of coefficient * (x - mean) / scale + intercept"),
+            Column(
+                "coefficient",
+                FLOAT,
+                "weight on the standardised embedding; logit = sum of coefficient * (x - mean) / scale + intercept",
+            ),
             Column("mean", FLOAT, "mean of this dimension over the training clips; 0 for the intercept"),
-            Column("scale", FLOAT, "standard deviation over the training clips (1 where constant); 1 for the intercept"),
+            Column(
+                "scale", FLOAT, "standard deviation over the training clips (1 where constant); 1 for the intercept"
+            ),
             Column("c", FLOAT, "inverse regularisation strength that was chosen"),
-            Column("inner_accuracy", FLOAT, "accuracy of that C in the cross-validation inside the training folds; null where C was given", nullable=True),
+            Column(
+                "inner_accuracy",
+                FLOAT,
+                "accuracy of that C in the cross-validation inside the training folds; null where C was given",
+                nullable=True,
+            ),
             Column("training_clips", INT, "clips learnt from"),
         ),
     )
@@ -260,7 +281,9 @@ _declare(
             CLIP,
             Column("text", TEXT, "generated answer, verbatim", nullable=True),
             Column("log_probabilities", SCORES, "summed log-probability of each class's answer", nullable=True),
-            Column("label_tokens", pa.map_(TEXT, INT), "tokens of each class's answer, end token included", nullable=True),
+            Column(
+                "label_tokens", pa.map_(TEXT, INT), "tokens of each class's answer, end token included", nullable=True
+            ),
             Column("outcome", TEXT, "answered, refused or error, as the backend reported it"),
             Column("error", TEXT, "what went wrong, where something did", nullable=True),
             Column("model", TEXT, "model id as asked for"),
@@ -295,7 +318,12 @@ _declare(
             Column("predicted", TEXT, "label predicted; null unless the outcome is answered", nullable=True),
             Column("outcome", TEXT, "answered, unparseable, refused or error: never guessed, never dropped"),
             Column("correct", BOOL, "predicted = label; false for every other outcome"),
-            Column("scores", SCORES, "a score for every class; null for a human reader, who gives a label alone", nullable=True),
+            Column(
+                "scores",
+                SCORES,
+                "a score for every class; null for a human reader, who gives a label alone",
+                nullable=True,
+            ),
             Column("confidence", FLOAT, "score of the predicted label, 0 to 1", nullable=True),
             Column("text", TEXT, "generated answer, verbatim", nullable=True),
             Column("reader", TEXT, "who judged, where a person did", nullable=True),
@@ -309,7 +337,13 @@ _declare(
             Column("tokens", INT, "tokens read and written", nullable=True, content=False),
             Column("seconds", FLOAT, "time to predict, s", nullable=True, content=False),
             Column("usd", FLOAT, "cost, USD", nullable=True, content=False),
-            Column("answered_at", TIME, "when the model or person answered; null where nobody recorded it", nullable=True, content=False),
+            Column(
+                "answered_at",
+                TIME,
+                "when the model or person answered; null where nobody recorded it",
+                nullable=True,
+                content=False,
+            ),
         ),
     )
 )
@@ -364,7 +398,12 @@ _declare(
         stored="table",
         columns=(
             STUDY,
-            Column("rank", INT, "place among the rows over every clip with the real input; null for all others", nullable=True),
+            Column(
+                "rank",
+                INT,
+                "place among the rows over every clip with the real input; null for all others",
+                nullable=True,
+            ),
             Column("classifier", TEXT, "name of the classifier in the study"),
             Column("kind", TEXT, "kind of classifier"),
             Column("model", TEXT, "model id, or the family's own name", nullable=True),
@@ -372,7 +411,9 @@ _declare(
             CONTROL,
             Column("accuracy", FLOAT, "correct / predictions, unparseable and errors counted as wrong", nullable=True),
             Column("accuracy_answered", FLOAT, "correct / answered", nullable=True),
-            Column("accuracy_without_tuning_folds", FLOAT, "accuracy over the folds no choice was tuned on", nullable=True),
+            Column(
+                "accuracy_without_tuning_folds", FLOAT, "accuracy over the folds no choice was tuned on", nullable=True
+            ),
             Column("macro_f1", FLOAT, "mean over classes of F1", nullable=True),
             Column("predictions", INT, "denominator of `accuracy`"),
             Column("correct", INT, "numerator of `accuracy`"),
