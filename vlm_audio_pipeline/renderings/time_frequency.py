@@ -1,0 +1,247 @@
+"""Waveform -> time-frequency arrays, in numpy and scipy, equal to librosa's within 1e-3 dB.
+
+What belongs here: short-time spectra, mel bands, decibels, cepstra, deltas and zero crossings of one clip, each from its
+published definition. What does not: colours and pixels, and what vectors are made of these numbers.
+
+librosa is the oracle of the tests and is not imported here: its first call in a process costs seconds (numba). All
+functions are pure, safe in threads, and finite without warnings on silence, constant or clipped signals and clips
+shorter than a window. Arrays are float32 with frequency (or coefficient) first and frames second.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+
+_BLOCK = 32  # frames transformed at a time: window, samples and spectrum then stay in the processor's cache
+
+
+def _positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise VlmAudioError(f"{name} must be 1 or more samples, got {value}; correct it")
+
+
+@lru_cache(maxsize=16)
+def _window(name: str, length: int) -> np.ndarray:
+    from scipy.signal import get_window
+
+    try:
+        window = get_window(name, length, fftbins=True)
+    except ValueError as error:
+        raise VlmAudioError(
+            f"window must be a name that scipy.signal.get_window knows, got '{name}'; use 'hann'"
+        ) from error
+    window.setflags(write=False)
+    return window
+
+
+def stft_power(
+    samples: np.ndarray, n_fft: int, hop_length: int, window: str = "hann", center: bool = True
+) -> np.ndarray:
+    """Power of the short-time Fourier transform, |X[k, t]|^2.
+
+    X[k, t] = sum_n w[n] x[t * hop + n] exp(-2 pi i k n / n_fft) with a periodic window w (Oppenheim & Schafer,
+    Discrete-Time Signal Processing, section 10.3; the conventions of `librosa.stft` with `pad_mode="constant"`).
+    The transform is computed in float64 as librosa does: in float32 the rounding of a loud partial would drown bins
+    80 dB below it.
+
+    Args:
+        samples: (samples,) float, 1 = full scale.
+        n_fft: window and transform length, samples.
+        hop_length: step between frames, samples.
+        window: name for `scipy.signal.get_window`.
+        center: pad with n_fft // 2 zeros on both sides, so that frame t is centred on sample t * hop_length.
+
+    Returns:
+        (n_fft // 2 + 1, frames) float32, frames = 1 + samples // hop_length where centred and n_fft even.
+
+    Raises:
+        VlmAudioError: for lengths below 1, samples that are not one channel, or, not centred, fewer than n_fft samples.
+
+    >>> stft_power(np.zeros(1000, np.float32), n_fft=256, hop_length=100).shape
+    (129, 11)
+    """
+    from scipy.fft import rfft
+
+    _positive(n_fft=n_fft, hop_length=hop_length)
+    if samples.ndim != 1:
+        raise VlmAudioError(f"samples must be one channel of shape (samples,), got shape {samples.shape}; mix it down")
+    padded = np.pad(samples, n_fft // 2) if center else samples
+    if len(padded) < n_fft:
+        raise VlmAudioError(
+            f"samples must fill one window of {n_fft} samples, got {len(padded)}; pad them or use center=True"
+        )
+    weights = _window(window, n_fft)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
+    power = np.empty((len(frames), n_fft // 2 + 1), np.float32)
+    for at in range(0, len(frames), _BLOCK):
+        spectrum = rfft(frames[at : at + _BLOCK] * weights, axis=1, overwrite_x=True)
+        np.add(np.square(spectrum.real), np.square(spectrum.imag), out=power[at : at + _BLOCK], casting="same_kind")
+    return power.T
+
+
+def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
+    """Frequencies, Hz -> Slaney mel: linear below 1 kHz (200/3 Hz a mel), 27 mel a factor of 6.4 above.
+
+    M. Slaney, Auditory Toolbox v2, Interval Research Technical Report 1998-010.
+
+    Returns:
+        float64, the shape of `hz`.
+    """
+    hz = np.asarray(hz, np.float64)
+    return np.where(hz < 1000.0, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1000.0) / 1000.0) / np.log(6.4))
+
+
+def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
+    """Slaney mel -> frequencies, Hz: the inverse of `hz_to_mel`; float64, the shape of `mel`."""
+    mel = np.asarray(mel, np.float64)
+    return np.where(mel < 15, mel * 200 / 3, 1000.0 * np.exp(np.log(6.4) / 27 * (np.maximum(mel, 15) - 15)))
+
+
+@lru_cache(maxsize=32)
+def mel_filterbank(rate_hz: int, n_fft: int, n_mels: int, f_min: float = 0.0, f_max: float | None = None) -> np.ndarray:
+    """Triangular filters equally spaced on the Slaney mel scale, each of area 1 over Hz.
+
+    M. Slaney, Auditory Toolbox v2 (1998), as `librosa.filters.mel` with its defaults. A band narrower than the spacing
+    of the bins may be empty; its power is then 0.
+
+    Args:
+        rate_hz: sampling rate, Hz.
+        n_fft: transform length, samples.
+        n_mels: bands.
+        f_min: lower edge of the lowest band, Hz.
+        f_max: upper edge of the highest band, Hz; None: half the rate.
+
+    Returns:
+        (n_mels, n_fft // 2 + 1) float32, read-only and shared between calls; apply as `filters @ power`.
+
+    Raises:
+        VlmAudioError: unless 0 <= f_min < f_max, and for counts below 1.
+    """
+    _positive(rate_hz=rate_hz, n_fft=n_fft, n_mels=n_mels)
+    top = rate_hz / 2 if f_max is None else f_max
+    if not 0 <= f_min < top:
+        raise VlmAudioError(
+            f"f_min and f_max must satisfy 0 <= f_min < f_max in Hz, got {f_min} and {top}; correct them"
+        )
+    edges_hz = mel_to_hz(np.linspace(hz_to_mel(f_min), hz_to_mel(top), n_mels + 2))
+    bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
+    width = np.diff(edges_hz)[:, None]
+    rising = (bins_hz - edges_hz[:-2, None]) / width[:-1]
+    falling = (edges_hz[2:, None] - bins_hz) / width[1:]
+    area = 2.0 / (edges_hz[2:] - edges_hz[:-2])
+    filters = (np.maximum(0, np.minimum(rising, falling)) * area[:, None]).astype(np.float32)
+    filters.setflags(write=False)
+    return filters
+
+
+def power_to_db(power: np.ndarray, ref: float = 1.0, amin: float = 1e-10, top_db: float | None = 80.0) -> np.ndarray:
+    """Power -> decibels: 10 log10(max(power, amin) / max(ref, amin)), cut `top_db` below the loudest value.
+
+    The definition of `librosa.power_to_db`.
+
+    Args:
+        power: float of any shape, not negative.
+        ref: power that is 0 dB.
+        amin: floor of the power, above 0: silence gives 10 log10(amin / ref), not minus infinity.
+        top_db: range kept below the maximum, dB; None keeps all.
+
+    Returns:
+        float32, dB, the shape of `power`.
+
+    Raises:
+        VlmAudioError: for amin not above 0 or top_db below 0.
+    """
+    if amin <= 0:
+        raise VlmAudioError(f"amin must be above 0, got {amin}; use 1e-10")
+    if top_db is not None and top_db < 0:
+        raise VlmAudioError(f"top_db must be 0 dB or more, got {top_db}; use 80 or None")
+    db = np.maximum(power, amin, dtype=np.float32)
+    np.log10(db, out=db)
+    db *= np.float32(10)
+    db -= np.float32(10 * np.log10(max(amin, abs(ref))))
+    if top_db is not None and db.size:
+        np.maximum(db, db.max() - np.float32(top_db), out=db)
+    return db
+
+
+def mfcc(mel_db: np.ndarray, n_mfcc: int) -> np.ndarray:
+    """Mel-frequency cepstral coefficients: the first of an orthonormal DCT-II over the bands of each frame.
+
+    Davis & Mermelstein, IEEE Trans. ASSP 28(4), 1980; as `librosa.feature.mfcc(S=mel_db)`.
+
+    Args:
+        mel_db: (n_mels, frames) float32, dB.
+        n_mfcc: coefficients kept, at most n_mels.
+
+    Returns:
+        (n_mfcc, frames) float32.
+
+    Raises:
+        VlmAudioError: for more coefficients than bands.
+    """
+    from scipy.fft import dct
+
+    if not 1 <= n_mfcc <= len(mel_db):
+        raise VlmAudioError(f"n_mfcc must be between 1 and the {len(mel_db)} mel bands, got {n_mfcc}; lower it")
+    return dct(mel_db, axis=0, type=2, norm="ortho")[:n_mfcc]
+
+
+def delta(features: np.ndarray, width: int = 9) -> np.ndarray:
+    """First derivative over time, a frame: the slope of a least-squares line through `width` frames.
+
+    Savitzky & Golay, Analytical Chemistry 36(8), 1964, order 1; the first and last width // 2 frames take the slope of
+    the first and last `width` frames, as `librosa.feature.delta` does. Fewer frames than `width` have no slope by this
+    definition (librosa refuses them): they give zeros.
+
+    Args:
+        features: (features, frames) float32.
+        width: frames of the fit, odd, 3 or more.
+
+    Returns:
+        (features, frames) float32, in units of `features` a frame.
+
+    Raises:
+        VlmAudioError: for an even width or one below 3.
+    """
+    if width < 3 or width % 2 == 0:
+        raise VlmAudioError(f"width must be an odd number of frames, 3 or more, got {width}; use 9")
+    half = width // 2
+    slopes = np.zeros_like(features, dtype=np.float32)
+    if features.shape[1] < width:
+        return slopes
+    steps = np.arange(-half, half + 1) / np.sum(np.arange(-half, half + 1) ** 2)
+    inner = np.lib.stride_tricks.sliding_window_view(features, width, axis=1) @ steps
+    slopes[:, half:-half] = inner
+    slopes[:, :half] = slopes[:, half : half + 1]
+    slopes[:, -half:] = slopes[:, -half - 1 : -half]
+    return slopes
+
+
+def zero_crossing_rate(samples: np.ndarray, frame_length: int, hop_length: int) -> np.ndarray:
+    """Share of the samples of a frame at which the sign differs from the sample before.
+
+    Kedem, Proc. IEEE 74(11), 1986; conventions of `librosa.feature.zero_crossing_rate`: frames centred with the edge
+    samples repeated, magnitudes up to 1e-10 counted as positive, a frame's first sample never a crossing.
+
+    Args:
+        samples: (samples,) float, 1 = full scale.
+        frame_length: samples a frame.
+        hop_length: step between frames, samples.
+
+    Returns:
+        (frames,) float32, 0 to 1.
+
+    Raises:
+        VlmAudioError: for lengths below 1 or no samples.
+    """
+    _positive(frame_length=frame_length, hop_length=hop_length)
+    if not len(samples):
+        raise VlmAudioError("samples must hold at least one sample, got none; leave this clip out")
+    negative = np.pad(samples < -1e-10, frame_length // 2, mode="edge")
+    # count[i]: crossings at samples 1..i; a frame's crossings are a difference of two counts
+    count = np.concatenate([[0], np.cumsum(negative[1:] != negative[:-1])])
+    starts = np.arange(0, len(negative) - frame_length + 1, hop_length)
+    return ((count[starts + frame_length - 1] - count[starts]) / frame_length).astype(np.float32)
