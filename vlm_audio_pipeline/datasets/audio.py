@@ -1,0 +1,181 @@
+"""From a file to samples: decoding (libsndfile) and resampling (soxr).
+
+What belongs here: reading a recording, and refusing one that is damaged. What does not: anything computed from samples.
+libsndfile decodes what is left of a cut file without a word, so the containers that say how long they are (WAV, AIFF,
+Ogg, MP3 with a Xing header) are asked here; FLAC decoding fails by itself.
+References: http://soundfile.sapp.org/doc/WaveFormat/, https://xiph.org/ogg/doc/framing.html.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from vlm_audio_pipeline.contracts.errors import BadClips
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_BLOCK = 1 << 20  # frames read at a time, so that a header that lies about the length costs no memory
+_TOLERANCE_S = 0.01  # how far beyond the end of the file a stretch may reach, s: listings round their times
+_UNKNOWN_SIZE = 0x7FFF0000  # bytes; streaming writers put this or more where they do not know the length
+
+
+class BadAudio(BadClips):
+    """One recording that cannot be used.
+
+    Attributes:
+        reason: what is wrong with it, without the path.
+    """
+
+    def __init__(self, reason: str, path: Path):
+        super().__init__(f"{path} cannot be used: {reason}")
+        self.reason = reason
+
+
+def decode(path: Path, start_s: float | None = None, end_s: float | None = None) -> tuple["np.ndarray", int, int]:
+    """Read a recording, or a stretch of it, at its own rate.
+
+    Args:
+        path: WAV, FLAC, OGG or MP3, or whatever else libsndfile reads; any rate, bit depth and number of channels.
+        start_s: start of the stretch, s; None: the beginning.
+        end_s: end of the stretch, s; None: the end. It may lie up to 10 ms behind the end of the file.
+
+    Returns:
+        The samples (n,) float32, mono (mean of the channels), 1 = full scale; the sampling rate, Hz; the number of
+        channels of the file. Silence and clips of a single sample are legal.
+
+    Raises:
+        BadAudio: for a file that is missing, empty, without samples, undecodable, truncated or has samples that are not
+            finite, and for a stretch outside the file.
+    """
+    import numpy as np
+    import soundfile
+
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise BadAudio("empty: the file has 0 bytes", path)
+            file.seek(0)
+            if damage := _truncation(file):
+                raise BadAudio(f"truncated: {damage}", path)
+    except FileNotFoundError:
+        raise BadAudio("missing: there is no such file", path) from None
+    except OSError as error:
+        raise BadAudio(f"unreadable: {error.strerror}", path) from error
+
+    try:
+        with soundfile.SoundFile(path) as sound:
+            rate, channels, frames = sound.samplerate, sound.channels, sound.frames
+            if frames == 0:
+                raise BadAudio("no samples: the file has a header and nothing behind it", path)
+            first, stop = _stretch(path, frames, rate, start_s, end_s)
+            if first:
+                sound.seek(first)
+            blocks, wanted = [], stop - first
+            while wanted > 0 and len(block := sound.read(min(wanted, _BLOCK), dtype="float32", always_2d=True)):
+                blocks.append(block)
+                wanted -= len(block)
+            estimated = sound.format == "MP3" and not _mp3_says_its_length(path)
+    except soundfile.LibsndfileError as error:
+        what = error.error_string.removeprefix("Error : ").rstrip(".")
+        raise BadAudio(f"undecodable: {what}; convert it to WAV, FLAC, OGG or MP3", path) from error
+
+    samples = np.concatenate(blocks) if blocks else np.empty((0, channels), np.float32)
+    if not len(samples):
+        raise BadAudio("no samples: none could be decoded", path)
+    if wanted and not estimated:
+        raise BadAudio(f"truncated: {len(samples)} of {stop - first} frames could be decoded", path)
+    mono = samples[:, 0] if channels == 1 else samples.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise BadAudio(
+            f"not finite: {int((~np.isfinite(mono)).sum())} of {len(mono)} samples are NaN or infinite", path
+        )
+    return np.ascontiguousarray(mono), rate, channels
+
+
+def resample(samples: "np.ndarray", from_hz: int, to_hz: int) -> "np.ndarray":
+    """Change the sampling rate with soxr's HQ filter; the samples as they are where the rates are equal.
+
+    Args:
+        samples: (n,) float32, mono, at `from_hz`.
+        from_hz: their sampling rate, Hz.
+        to_hz: wanted sampling rate, Hz.
+
+    Returns:
+        (round(n * to_hz / from_hz),) float32, but one sample at least: what is too short for one is held to its length.
+    """
+    if from_hz == to_hz or not len(samples):
+        return samples
+    import numpy as np
+    import soxr
+
+    shortest = -(-from_hz // to_hz)  # samples that span one sample of the new rate
+    if len(samples) < shortest:
+        samples = np.pad(samples, (0, shortest - len(samples)), mode="edge")
+    return soxr.resample(samples, from_hz, to_hz, quality="HQ")
+
+
+def _stretch(path: Path, frames: int, rate: int, start_s: float | None, end_s: float | None) -> tuple[int, int]:
+    """Turn a stretch in seconds into frames: (first, stop)."""
+    start = 0.0 if start_s is None else start_s
+    end = frames / rate if end_s is None else end_s
+    given = f"got {start:g} s to {end:g} s of {frames / rate:g} s"
+    if not 0 <= start < end:
+        raise BadAudio(f"stretch: its start must be 0 s or more and lie before its end, {given}", path)
+    first, stop = round(start * rate), round(end * rate)
+    if first >= frames or stop > frames + max(1, round(_TOLERANCE_S * rate)):
+        raise BadAudio(f"stretch: it must lie within the file, {given}", path)
+    stop = min(stop, frames)
+    if first == stop:
+        raise BadAudio(f"no samples: the stretch is shorter than one sample at {rate} Hz, {given}", path)
+    return first, stop
+
+
+def _truncation(file: BinaryIO) -> str | None:
+    """Say how much of a file is missing, where its container tells; None where nothing is known to be."""
+    head = file.read(12)
+    size = file.seek(0, 2)
+    if head[:4] == b"OggS":
+        return _ogg_truncation(file, size)
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        return _chunks_truncation(file, size, b"data", "little")
+    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
+        return _chunks_truncation(file, size, b"SSND", "big")
+    return None
+
+
+def _chunks_truncation(file: BinaryIO, size: int, name: bytes, order: Literal["little", "big"]) -> str | None:
+    """Compare what the header of the sample chunk declares with what lies behind it."""
+    at = 12
+    while at + 8 <= size:
+        file.seek(at)
+        header = file.read(8)
+        length = int.from_bytes(header[4:], order)
+        if header[:4] == name:
+            short = at + 8 + length > size and length < _UNKNOWN_SIZE
+            return f"the header declares {length} bytes of samples, the file has {size - at - 8}" if short else None
+        at += 8 + length + length % 2
+    return "the file ends before its samples begin"
+
+
+def _ogg_truncation(file: BinaryIO, size: int) -> str | None:
+    """Look whether the last page is whole and marked as the end of the stream."""
+    at = max(0, size - 65307)  # the largest page, bytes
+    file.seek(at)
+    tail = file.read()
+    page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
+    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    if len(page) < 27 or len(segments) < page[26] or len(page) < 27 + len(segments) + sum(segments):
+        return "the file ends within an Ogg page"
+    return None if page[5] & 4 else "the last Ogg page is not marked as the end of the stream"
+
+
+def _mp3_says_its_length(path: Path) -> bool:
+    """Tell whether an MP3 has a Xing, Info or VBRI header; without one its length is libsndfile's estimate."""
+    with path.open("rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3":  # an ID3v2 tag comes first; its length is four bytes of 7 bits
+            file.seek(10 + sum(b << 7 * (3 - i) for i, b in enumerate(head[6:10])))
+        else:
+            file.seek(0)
+        frame = file.read(256)
+    return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))

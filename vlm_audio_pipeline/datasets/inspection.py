@@ -1,0 +1,157 @@
+"""The `clips` stage: every recording is decoded once, measured, and either usable or named with the reason why not.
+
+What belongs here: checks that need the samples. What does not: checks of the listing (`base.py`), leakage statistics.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from vlm_audio_pipeline.contracts.errors import BadClips
+from vlm_audio_pipeline.contracts.hashing import digest, fingerprint
+from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
+from vlm_audio_pipeline.datasets.audio import BadAudio, decode
+from vlm_audio_pipeline.datasets.base import Clip, Dataset
+from vlm_audio_pipeline.engines import Failure, map_rows
+from vlm_audio_pipeline.storage.schemas import TABLES
+
+VERSION = 1
+"""Of `inspect`; raise it when the same file would give other values."""
+
+_FILLED_IN = ("study", "fold")  # by the pipeline
+
+
+def clips_stage(on_bad_clip: str) -> Stage:
+    """Give the stage that makes `clips` and `rejected_clips` of a study.
+
+    Args:
+        on_bad_clip: "stop" or "skip", as the study's dataset says.
+    """
+    return Stage(
+        asset="clips",
+        tables=("clips", "rejected_clips"),
+        version=VERSION,
+        parameters={"on_bad_clip": on_bad_clip},
+        inputs=(Input("dataset"),),
+        run=partial(_run, on_bad_clip),
+        description="Recordings that can be used: duration (s), rate (Hz), channels, peak and RMS (1 = full scale).",
+    )
+
+
+def inspect(path: Path, start_s: float | None = None, end_s: float | None = None) -> bytes:
+    """Decode a clip and measure it.
+
+    Args:
+        path: the file.
+        start_s: start of the stretch, s.
+        end_s: end of the stretch, s.
+
+    Returns:
+        JSON: `samples_sha256` (SHA-256 of the mono samples as little-endian float32, followed by the rate as a
+        little-endian uint32: the same samples at another rate are another sound), `duration_s`, `rate_hz`, `channels`,
+        `peak` and `rms` (1 = full scale).
+
+    Raises:
+        BadAudio: when the file cannot be used.
+    """
+    samples, rate_hz, channels = decode(path, start_s, end_s)
+    measured = {
+        "samples_sha256": digest(samples.astype("<f4", copy=False).tobytes(), rate_hz.to_bytes(4, "little")),
+        "duration_s": len(samples) / rate_hz,
+        "rate_hz": rate_hz,
+        "channels": channels,
+        "peak": float(np.abs(samples).max()),
+        "rms": float(np.sqrt(np.square(samples, dtype=np.float64).mean())),
+    }
+    return json.dumps(measured, sort_keys=True).encode()
+
+
+def folds_disjoint(clips: list[Clip]) -> list[str]:
+    """Give the sources that occur in more than one fold, sorted; empty where folds are disjoint by source."""
+    folds: dict[str, set[int]] = {}
+    for clip in clips:
+        folds.setdefault(clip.source, set()).add(clip.fold)
+    return sorted(source for source, some in folds.items() if len(some) > 1)
+
+
+def _run(on_bad_clip: str, context: StageContext) -> dict[str, pa.Table]:
+    """Inspect every clip of the dataset, so that one error names all bad ones, and give the rows of this fold."""
+    clips = context.dataset.clips
+    results = _inspect_all(context)
+    reasons = {c.id: r.reason for c, r in zip(clips, results, strict=True) if isinstance(r, Failure)}
+    if reasons:
+        _refuse(context.dataset, reasons, on_bad_clip)
+    good = [
+        {
+            "clip": c.id,
+            "label": c.label,
+            "source": c.source,
+            "file": c.file,
+            "start_s": c.start_s,
+            "end_s": c.end_s,
+            **json.loads(result),
+            "kept": list(c.kept.items()),
+        }
+        for c, result in zip(clips, results, strict=True)
+        if isinstance(result, bytes) and c.fold == context.fold
+    ]
+    bad = [
+        {"clip": c.id, "label": c.label, "file": c.file, "reason": reasons[c.id]}
+        for c in clips
+        if c.id in reasons and c.fold == context.fold
+    ]
+    return {"clips": _table("clips", good), "rejected_clips": _table("rejected_clips", bad)}
+
+
+def _inspect_all(context: StageContext) -> list[bytes | Failure]:
+    """Give the measurements of every clip of the dataset, reading only the files that are new."""
+    clips = context.dataset.clips
+    digests = context.rows.file_digests([context.dataset.root / c.file for c in clips])
+    there = [(c, sha) for c, sha in zip(clips, digests, strict=True) if sha is not None]
+
+    def compute(batch: list[Clip]) -> list[bytes | Failure]:
+        payloads: list[bytes | Failure] = []
+        for c in batch:
+            try:
+                payloads.append(inspect(context.dataset.root / c.file, c.start_s, c.end_s))
+            except BadAudio as error:
+                payloads.append(Failure(error.reason))
+        return payloads
+
+    payloads = map_rows(
+        [fingerprint("inspection", VERSION, sha, c.start_s, c.end_s, length=64) for c, sha in there],
+        [c for c, _ in there],
+        compute,
+        context.rows,
+        kind="inspection",
+        batch_size=8,
+        progress=context.progress,
+    )
+    found = {c.id: payload for (c, _), payload in zip(there, payloads, strict=True)}
+    return [found.get(c.id, Failure("missing: there is no readable file")) for c in clips]
+
+
+def _refuse(dataset: Dataset, reasons: dict[str, str], on_bad_clip: str) -> None:
+    """Raise where bad clips stop the study, or where setting them aside would leave a class or a fold without clips."""
+    count = f"{len(reasons)} of {len(dataset.clips)} recordings cannot be used"
+    lines = "".join(f"\n  {c.id} ({c.file}): {reasons[c.id]}" for c in dataset.clips if c.id in reasons)
+    if on_bad_clip != "skip":
+        raise BadClips(f"{count}:{lines}\nmend or remove them, or set `on_bad_clip: skip` to set them aside")
+    left = [c for c in dataset.clips if c.id not in reasons]
+    without = sorted({c.label for c in dataset.clips} - {c.label for c in left})
+    empty = sorted({c.fold for c in dataset.clips} - {c.fold for c in left})
+    if without or empty:
+        gone = [f"class {label}" for label in without] + [f"fold {fold}" for fold in empty]
+        raise BadClips(
+            f"every class and fold must keep a usable recording under `on_bad_clip: skip`, got none for "
+            f"{', '.join(gone)}; mend their recordings or leave them out of the dataset. {count}:{lines}"
+        )
+
+
+def _table(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Table:
+    schema = pa.schema([field for field in TABLES[name].arrow if field.name not in _FILLED_IN])
+    return pa.Table.from_pylist(list(rows), schema=schema)
