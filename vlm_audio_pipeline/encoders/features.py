@@ -29,7 +29,7 @@ Feature = Literal["mfcc", "delta", "zero_crossing_rate", "logmel"]
 
 @ENCODERS.register("features")
 class Features(EncoderSpec):
-    """Mean and standard deviation over time of MFCC, zero-crossing rate and log-mel bands, and of MFCC deltas the latter."""
+    """Mean and deviation over time of MFCC, zero-crossing rate and log-mel bands; deviation of MFCC deltas."""
 
     features: Annotated[tuple[Feature, ...], Field(min_length=1)] = ("mfcc", "delta", "zero_crossing_rate", "logmel")
     """What the vector holds, in this order; each at most once."""

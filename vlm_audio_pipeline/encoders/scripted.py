@@ -4,6 +4,7 @@ What belongs here: arithmetic cheap enough for any test. What does not: anything
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,5 +66,5 @@ def band_levels(samples: np.ndarray, bands: int) -> np.ndarray:
     stretches = np.pad(samples.astype(np.float64), (0, -len(samples) % 1024)).reshape(-1, 1024)
     power = np.square(np.abs(rfft(stretches, axis=1))).mean(axis=0) / 1024 if len(stretches) else np.zeros(513)
     edges = np.arange(bands + 1) * len(power) // bands
-    means = [power[low : max(high, low + 1)].mean() for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    means = [power[low : max(high, low + 1)].mean() for low, high in pairwise(edges)]
     return np.log10(np.array(means) + 1e-10)

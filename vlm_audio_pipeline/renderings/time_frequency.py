@@ -1,7 +1,7 @@
 """Waveform -> time-frequency arrays, in numpy and scipy, equal to librosa's within 1e-3 dB.
 
-What belongs here: short-time spectra, mel bands, decibels, cepstra, deltas and zero crossings of one clip, each from its
-published definition. What does not: colours and pixels, and what vectors are made of these numbers.
+What belongs here: short-time spectra, mel bands, decibels, cepstra, deltas and zero crossings of one clip, each from
+its published definition. What does not: colours and pixels, and what vectors are made of these numbers.
 
 librosa is the oracle of the tests and is not imported here: its first call in a process costs seconds (numba). All
 functions are pure, safe in threads, and finite without warnings on silence, constant or clipped signals and clips
