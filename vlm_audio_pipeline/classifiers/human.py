@@ -128,8 +128,8 @@ class Human(ClassifierSpec):
 
 
 def _trials(rows: list[tuple[int, str, Any, str]]) -> list[tuple[int, str, Any, str, int]]:
-    # Numbered over the whole file, so that folds agree. Readers are sorted; a reader's first judgement of a clip belongs
-    # to the trial of the reader's rank, a second one of the same clip to rank + number of readers, and so on.
+    # Numbered over the whole file, so that folds agree. Readers are sorted; a reader's first judgement of a clip is of
+    # the trial of the reader's rank, a second one of the same clip of rank + number of readers, and so on.
     rank = {reader: i for i, reader in enumerate(sorted({reader for _, _, reader, _ in rows}))}
     times: dict[tuple[str, Any], int] = {}
     numbered = []
@@ -146,7 +146,8 @@ def esc10_readings(path: Path, stamp_ns: int) -> tuple[Reading, ...]:
 
     4,687 judgements of 321 clips by 135 listeners, 4,487 of them right. Nine clips were put up a second time later on,
     and 66 times somebody judged one of them again: those second judgements are trials of their own, so that every
-    judgement counts. Listeners are called "reader 1" to "reader 135" here; the sheet's own ids, places and trust are not kept.
+    judgement counts. Listeners are called "reader 1" to "reader 135" here; the sheet's own ids, places and trust are
+    not kept.
 
     K. J. Piczak, ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015.
 

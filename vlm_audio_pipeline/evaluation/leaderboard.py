@@ -1,0 +1,177 @@
+"""The leaderboard: one row for each way in which each classifier was run, and one for each that was not.
+
+What belongs here: which rows may be compared at all (`rank`), and their denominators in words. What does not: whether
+a difference between two rows means anything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vlm_audio_pipeline.evaluation.metrics import Rows, accuracy, accuracy_answered, groups, macro_f1
+from vlm_audio_pipeline.storage.schemas import TABLES
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one classifier.
+
+    Attributes:
+        classifier: its name in the study.
+        kind: its kind.
+        predictions: `predictions` rows of the folds that exist; None for none.
+        folds_wanted: the folds it is to be asked about.
+        not_run: why it could not be run, or None.
+    """
+
+    classifier: str
+    kind: str
+    predictions: pa.Table | None
+    folds_wanted: tuple[int, ...]
+    not_run: str | None = None
+
+
+def leaderboard_table(
+    entries: Sequence[Entry],
+    *,
+    of_clips: int,
+    rejected_clips: int,
+    classes: tuple[str, ...],
+    tuning_folds: tuple[int, ...],
+    limited: bool,
+) -> pa.Table:
+    """Sum up every classifier.
+
+    A row is ranked only where it is comparable: real input (control "none"), not partial, and every clip of the dataset
+    predicted. Equal accuracies share a rank, and the next rank counts them (1, 1, 3).
+
+    Args:
+        entries: what is known of each classifier.
+        of_clips: usable clips of the dataset, over all folds.
+        rejected_clips: clips set aside as unusable.
+        classes: every label of the study.
+        tuning_folds: folds that choices were tuned on; without any, `accuracy_without_tuning_folds` is null.
+        limited: whether the run took only some clips; then every row is partial.
+
+    Returns:
+        `leaderboard` rows without `study`: ranked ones first, then by accuracy, those without a number last.
+    """
+    lines: list[dict[str, Any]] = []
+    for entry in entries:
+        if entry.predictions is None or not entry.predictions.num_rows:
+            lines.append(_not_run(entry, of_clips, rejected_clips))
+            continue
+        lines += [
+            _row(entry, scoring, control, here, of_clips, rejected_clips, classes, tuning_folds, limited)
+            for scoring, control, here in groups(entry.predictions)
+        ]
+    comparable = [
+        line for line in lines if line["control"] == "none" and not line["partial"] and line["clips"] == of_clips > 0
+    ]
+    for line in comparable:  # exact fractions, so that 10 of 30 and 20 of 60 are equal
+        line["rank"] = 1 + sum(
+            other["correct"] * line["predictions"] > line["correct"] * other["predictions"] for other in comparable
+        )
+    lines.sort(
+        key=lambda line: (
+            line["rank"] or len(lines) + 1,
+            line["accuracy"] is None,
+            -(line["accuracy"] or 0),
+            line["classifier"],
+        )
+    )
+    return pa.Table.from_pylist(lines, pa.schema([f for f in TABLES["leaderboard"].arrow if f.name != "study"]))
+
+
+def _row(
+    entry: Entry,
+    scoring: str,
+    control: str,
+    here: pa.Table,
+    of_clips: int,
+    rejected_clips: int,
+    classes: tuple[str, ...],
+    tuning_folds: tuple[int, ...],
+    limited: bool,
+) -> dict[str, Any]:
+    rows = Rows.of(here, classes)
+    folds = tuple(np.unique(rows.fold).tolist())
+    missing = sorted(set(entry.folds_wanted) - set(folds))
+    clips, correct, predictions = len(set(rows.clip)), int(rows.correct.sum()), len(rows.label)
+    untuned = rows.where(~np.isin(rows.fold, tuning_folds)) if tuning_folds else None
+    things = "judgements" if scoring == "judgement" else "predictions"
+    notes = [f"{correct} of {predictions} {things}"]
+    if clips != of_clips:
+        notes.append(f"{clips} of {of_clips} clips")
+    if missing:
+        notes.append(f"folds {_list(folds)} of {_list(entry.folds_wanted)}")
+        if entry.not_run:
+            notes.append(f"the others not run: {entry.not_run}")
+    if limited:
+        notes.append("limited run")
+    outcomes = here["outcome"].to_pylist()
+    notes += [f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes) - {"answered"})]
+    notes += _rejected(rejected_clips)
+    return {
+        "rank": None,
+        "classifier": entry.classifier,
+        "kind": entry.kind,
+        "model": next((m for m in here["model"].to_pylist() if m), None),
+        "scoring": scoring,
+        "control": control,
+        "accuracy": accuracy(rows).value,
+        "accuracy_answered": accuracy_answered(rows).value,
+        "accuracy_without_tuning_folds": None if untuned is None else accuracy(untuned).value,
+        "macro_f1": macro_f1(rows).value,
+        "predictions": predictions,
+        "correct": correct,
+        "answered": int(rows.answered.sum()),
+        "clips": clips,
+        "of_clips": of_clips,
+        "rejected_clips": rejected_clips,
+        "trials": len(set(here["reader" if scoring == "judgement" else "trial"].to_pylist())),
+        "folds": _list(folds),
+        "training_clips": max((n for n in here["training_clips"].to_pylist() if n is not None), default=None),
+        "partial": bool(missing) or limited,
+        "note": ", ".join(notes),
+    }
+
+
+def _not_run(entry: Entry, of_clips: int, rejected_clips: int) -> dict[str, Any]:
+    note = f"not run: {entry.not_run or 'no predictions yet'}"
+    counts = dict.fromkeys(("predictions", "correct", "answered", "clips", "trials"), 0)
+    nulls = dict.fromkeys(
+        (
+            "rank",
+            "model",
+            "accuracy",
+            "accuracy_answered",
+            "accuracy_without_tuning_folds",
+            "macro_f1",
+            "training_clips",
+        )
+    )
+    return {
+        **nulls,
+        **counts,
+        "classifier": entry.classifier,
+        "kind": entry.kind,
+        "scoring": "",
+        "control": "none",
+        "of_clips": of_clips,
+        "rejected_clips": rejected_clips,
+        "folds": "",
+        "partial": True,
+        "note": ", ".join([note, *_rejected(rejected_clips)]),
+    }
+
+
+def _list(folds: Sequence[int]) -> str:
+    return ",".join(str(f) for f in folds)
+
+
+def _rejected(count: int) -> list[str]:
+    return [f"{count} recording{'s' if count != 1 else ''} rejected"] if count else []
