@@ -179,6 +179,10 @@ class DatasetSpec(Spec):
     def to_download(self, layout: Layout) -> int:
         """Give the bytes `open` would have to download; 0 where everything is here."""
 
+    def is_here(self, layout: Layout) -> bool:
+        """Say whether `open` would find everything without downloading or synthesising."""
+        return self.to_download(layout) == 0
+
     @abstractmethod
     def open(self, layout: Layout, progress: Progress = silent) -> Dataset:
         """Give the listing, downloading or synthesising what is not on this machine yet.

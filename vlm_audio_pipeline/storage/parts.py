@@ -107,6 +107,16 @@ def read_provenance(path: Path) -> Provenance | None:
     return None if footer is None else Provenance(**json.loads(footer))
 
 
-def read_part(path: Path, schema: TableSchema) -> pa.Table:
-    """Read a part; without its footer, with exactly the columns of the schema."""
-    return pq.ParquetFile(path).read().select(schema.arrow.names).cast(schema.arrow)
+def read_part(path: Path, schema: TableSchema) -> tuple[pa.Table, Provenance]:
+    """Read a part and its provenance from one open file, so that they belong together.
+
+    Raises:
+        FileNotFoundError: when there is none.
+        pyarrow.ArrowInvalid: when it is damaged, or was not written by `write_part`.
+    """
+    with pq.ParquetFile(path) as file:
+        footer = (file.schema_arrow.metadata or {}).get(FOOTER_KEY)
+        if footer is None:
+            raise pa.ArrowInvalid(f"{path} must carry its provenance, got none; delete it and run again")
+        table = file.read().select(schema.arrow.names).cast(schema.arrow)
+    return table, Provenance(**json.loads(footer))

@@ -1,0 +1,302 @@
+"""The `vlm-audio` command. Every command imports what it needs when it runs, so that `--help` answers at once."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+
+if TYPE_CHECKING:
+    from vlm_audio_pipeline.orchestration.graph import Graph
+    from vlm_audio_pipeline.storage.layout import Layout
+
+app = typer.Typer(
+    help=(
+        "Can a vision-language model hear what it sees? Give a study, get a leaderboard; change one thing, and only that "
+        "thing is recomputed.\n\n"
+        "Start with `vlm-audio run demo` (offline, a minute), look with `vlm-audio leaderboard` and `vlm-audio ui`, then "
+        "`vlm-audio run baselines` on real ESC-10, or `vlm-audio init clips.csv` for recordings of your own."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+StudyArgument = Annotated[str, typer.Argument(help="A built-in study (see `vlm-audio studies`) or a study file.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of results. Default: VLM_AUDIO_DATA, else data/ here.", show_default=False),
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only", help='Only steps that fit, and what they need: an encoder or classifier, or "embeddings/*".'
+    ),
+]
+FoldOption = Annotated[int | None, typer.Option("--fold", help="Only this fold, and what it needs.")]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", min=1, help="At most so many clips of each fold, kept apart, marked partial, never ranked."
+    ),
+]
+
+
+def _layout(data: Path | None) -> "Layout":
+    from vlm_audio_pipeline.storage.layout import Layout
+
+    return Layout.default(data)
+
+
+def _graph(study: str, data: Path | None, limit: int | None = None) -> "Graph":
+    from vlm_audio_pipeline.orchestration.graph import Graph, limited
+    from vlm_audio_pipeline.studies.loading import load_study
+
+    loaded = load_study(study)
+    return Graph(limited(loaded, limit) if limit else loaded, _layout(data))
+
+
+def _print(*what: Any, stderr: bool = False) -> None:
+    from vlm_audio_pipeline.reports.terminal import console
+
+    console(stderr=stderr).print(*what)
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    only: OnlyOption = None,
+    fold: FoldOption = None,
+    limit: LimitOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why, and stop.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Bring a study up to date: run what is missing or stale, nothing else.
+
+    Stop it at any time; the same command goes on where it was. Examples:
+
+        vlm-audio run demo
+        vlm-audio run baselines --only classical_knn --fold 1
+        vlm-audio run my_study.yaml --dry-run
+    """
+    from vlm_audio_pipeline.orchestration.display import show_run
+
+    graph = _graph(study, data, limit)
+    raise typer.Exit(show_run(graph, only or (), fold, dry_run=dry_run))
+
+
+@app.command()
+def plan(
+    study: StudyArgument,
+    only: OnlyOption = None,
+    fold: FoldOption = None,
+    limit: LimitOption = None,
+    data: DataOption = None,
+) -> None:
+    """Say what is fresh, what is missing or stale and why, and what running it would take."""
+    from vlm_audio_pipeline.orchestration.display import show_run
+
+    raise typer.Exit(show_run(_graph(study, data, limit), only or (), fold, dry_run=True))
+
+
+@app.command()
+def refresh(study: StudyArgument, data: DataOption = None) -> None:
+    """Look at the outside anew (files of the dataset, readings), tell Dagster, and rebuild the catalogue."""
+    from vlm_audio_pipeline.orchestration.assets import report_observations
+    from vlm_audio_pipeline.orchestration.instance import open_instance
+    from vlm_audio_pipeline.orchestration.planner import make_plan, observe
+    from vlm_audio_pipeline.orchestration.publishing import publish
+
+    graph = _graph(study, data)
+    seen = observe(graph)
+    report_observations(graph, seen, open_instance(graph.layout))
+    publish(graph)
+    todo = make_plan(graph, seen).todo
+    changed = f"{len(todo)} to do; `vlm-audio run {study}` does it" if todo else "everything is fresh"
+    _print(f"{len(seen)} sources seen; {changed}")
+
+
+@app.command()
+def fetch(study: StudyArgument, data: DataOption = None) -> None:
+    """Get everything a study needs from outside, now, so that it runs without a network later."""
+    from vlm_audio_pipeline.orchestration.display import show_fetch
+
+    show_fetch(_graph(study, data))
+
+
+@app.command()
+def ui(
+    studies: Annotated[
+        list[str] | None, typer.Argument(help="Studies to show; default: demo, baselines, those run here.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 for any free one.")] = 3000,
+    data: DataOption = None,
+) -> None:
+    """Open the Dagster UI on this machine, with its home in the data folder, and the daemon for schedules."""
+    from vlm_audio_pipeline.orchestration.serving import serve
+
+    raise typer.Exit(serve(_layout(data), studies or [], port))
+
+
+@app.command()
+def leaderboard(
+    study: Annotated[str | None, typer.Argument(help="Name of a study that was run; default: all.")] = None,
+    data: DataOption = None,
+) -> None:
+    """Show the leaderboard of one study or of all, with denominators and what was not run."""
+    from vlm_audio_pipeline.reports.terminal import leaderboard_table
+    from vlm_audio_pipeline.storage.catalogue import query
+
+    rows = query(_layout(data), "SELECT * FROM leaderboard WHERE ? IS NULL OR study = ?", [study, study]).to_pylist()
+    if not rows:
+        raise VlmAudioError(
+            f"no leaderboard{f' of {study}' if study else ''} yet; run `vlm-audio run {study or 'demo'}`"
+        )
+    for name in dict.fromkeys(r["study"] for r in rows):
+        _print(leaderboard_table([r for r in rows if r["study"] == name], name))
+
+
+@app.command()
+def show(
+    clip: Annotated[str, typer.Argument(help="Clip id, such as 1-100032-A.")],
+    classifier: Annotated[str | None, typer.Option("--classifier", help="Only this classifier.")] = None,
+    study: Annotated[str | None, typer.Option("--study", help="Only this study.")] = None,
+    data: DataOption = None,
+) -> None:
+    """Show everything about the predictions of one clip: what it is, what was predicted, every class's score."""
+    from vlm_audio_pipeline.reports.terminal import prediction_view
+    from vlm_audio_pipeline.storage.catalogue import query
+
+    rows = query(
+        _layout(data),
+        "SELECT c.* EXCLUDE (study), p.* EXCLUDE (clip, label, source, fold) FROM predictions p "
+        "JOIN clips c USING (study, clip) WHERE clip = $1 AND ($2 IS NULL OR classifier = $2) "
+        "AND ($3 IS NULL OR p.study = $3) ORDER BY p.study, classifier, scoring, control, trial",
+        [clip, classifier, study],
+    ).to_pylist()
+    if not rows:
+        _nothing_to_show(_layout(data), clip, classifier, study)
+    _print(prediction_view(rows))
+
+
+def _nothing_to_show(layout: "Layout", clip: str, classifier: str | None, study: str | None) -> None:
+    from vlm_audio_pipeline.contracts.errors import suggestion
+    from vlm_audio_pipeline.storage.catalogue import query
+
+    for name, value in (("clip", clip), ("classifier", classifier), ("study", study)):
+        known = query(layout, f"SELECT DISTINCT {name} FROM predictions").column(0).to_pylist()
+        if value is not None and value not in known:
+            few = known if len(known) <= 20 else [k for k in known if k[:2] == value[:2]][:20]
+            raise VlmAudioError(f"no prediction has the {name} '{value}'; {suggestion(value, few)}")
+    raise VlmAudioError(f"no prediction for clip '{clip}' with classifier '{classifier}' and study '{study}'")
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help='Such as "SELECT classifier, accuracy FROM leaderboard".')],
+    format: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+    data: DataOption = None,
+) -> None:
+    """Ask the results a question in SQL (DuckDB). `SHOW TABLES` lists them, `DESCRIBE predictions` their columns."""
+    import json
+
+    from vlm_audio_pipeline.reports.export import write_csv
+    from vlm_audio_pipeline.reports.terminal import rows_table
+    from vlm_audio_pipeline.storage import catalogue
+
+    if format not in ("table", "csv", "json"):
+        raise VlmAudioError(f"--format must be table, csv or json, got '{format}'")
+    rows = catalogue.query(_layout(data), query)
+    if format == "csv":
+        write_csv(rows, sys.stdout.buffer)
+    elif format == "json":
+        sys.stdout.write(json.dumps(rows.to_pylist(), default=str, indent=1) + "\n")
+    else:
+        _print(rows_table(rows))
+
+
+@app.command()
+def export(
+    study: Annotated[str, typer.Argument(help="Name of a study that was run.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write; default: <study>_export.", show_default=False)
+    ] = None,
+    data: DataOption = None,
+) -> None:
+    """Write a study's tables as CSV and parquet, its leaderboard as LaTeX, citations as BibTeX, and where all came from."""
+    from vlm_audio_pipeline.reports.export import export_study
+
+    folder = out or Path(f"{study}_export")
+    for path in export_study(_layout(data), study, folder):
+        typer.echo(path)
+
+
+@app.command()
+def init(
+    listing: Annotated[
+        Path, typer.Argument(help="A CSV with a line a recording: path and label, perhaps fold and source.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Study file to write; default: beside the CSV.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a starting study for recordings of your own."""
+    from vlm_audio_pipeline.studies.starting import write_starting_study
+
+    path = write_starting_study(listing, out)
+    typer.echo(f"wrote {path}; look it over, then: vlm-audio run {path}")
+
+
+@app.command()
+def studies() -> None:
+    """List the built-in studies."""
+    from vlm_audio_pipeline.studies.loading import built_in_studies, load_study
+
+    for name, path in built_in_studies().items():
+        typer.echo(f"{name:12} {load_study(name).description}\n{'':12} {path}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of study files, for editors that check and complete YAML."""
+    import json
+
+    from vlm_audio_pipeline.studies.schema import study_schema
+
+    typer.echo(json.dumps(study_schema(), indent=1))
+
+
+@app.command()
+def doctor(data: DataOption = None) -> None:
+    """Check this machine: packages, processor, GPU, disk, data folder. Exit code 1 when something must be mended."""
+    from vlm_audio_pipeline.engines.doctor import examine
+
+    signs = {"ok": "[green]ok[/green]  ", "warn": "[yellow]warn[/yellow]", "bad": "[red]bad[/red] "}
+    findings = examine(_layout(data))
+    for finding in findings:
+        _print(f"{signs[finding.state]} {finding.what}")
+    raise typer.Exit(1 if any(f.state == "bad" for f in findings) else 0)
+
+
+def main() -> None:
+    """Run the command: errors meant for a person are printed without a traceback; Ctrl-C leaves all resumable."""
+    _run(app)
+
+
+def _run(command: Callable[[], None]) -> None:
+    try:
+        command()
+    except VlmAudioError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; what was finished is kept, and the same command goes on from there\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The Dagster entry point: studies in, Definitions out.
+
+`dagster dev -w workspace.yaml` or `vlm-audio ui` load `defs`. Which studies are shown: those named in
+`VLM_AUDIO_STUDIES` (names or paths, separated by commas), else the built-in demo and baselines and whatever was run in
+the data folder (`VLM_AUDIO_DATA`, else `data/`).
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.orchestration.assets import graph_assets
+from vlm_audio_pipeline.orchestration.graph import Graph
+from vlm_audio_pipeline.storage.catalogue import manifests
+from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.studies.loading import load_study
+
+SHOWN = ("demo", "baselines")
+
+
+def studies_to_show(layout: Layout) -> list[str]:
+    """Give the names or paths of the studies to load."""
+    asked = [s.strip() for s in os.environ.get("VLM_AUDIO_STUDIES", "").split(",") if s.strip()]
+    if asked:
+        return asked
+    run_here = [m["file"] for m in manifests(layout).values() if m["limit"] is None and m["file"]]
+    names = {Path(f).resolve() for f in run_here if Path(f).is_file()}
+    return [*SHOWN, *(str(p) for p in sorted(names) if p.stem not in SHOWN)]
+
+
+def build_definitions(
+    *,
+    studies: Sequence[str],
+    layout: Layout,
+    executor: dg.ExecutorDefinition = dg.in_process_executor,
+) -> dg.Definitions:
+    """Assemble the definitions of studies.
+
+    A study that cannot be loaded is left out with a warning, so that one bad file does not take the others away.
+
+    Args:
+        studies: names of built-in studies, or paths.
+        layout: the data folder.
+        executor: how steps of a run are executed; in one process by default, so that models stay loaded.
+    """
+    assets: dict[tuple[str, ...], Any] = {}
+    for study in studies:
+        try:
+            made = graph_assets(Graph(load_study(study), layout))
+        except VlmAudioError as error:
+            logging.getLogger(__name__).warning("study '%s' is not shown: %s", study, error)
+            continue
+        for asset in made:
+            assets.setdefault(tuple(asset.key.path), asset)  # studies of one dataset share its asset
+    return dg.Definitions(assets=list(assets.values()), executor=executor)
+
+
+def _defs() -> dg.Definitions:
+    layout = Layout.default()
+    return build_definitions(studies=studies_to_show(layout), layout=layout)
+
+
+defs = _defs()

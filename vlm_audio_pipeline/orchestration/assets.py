@@ -1,0 +1,159 @@
+"""Steps as Dagster assets: each body is one call of `execute`, each value shown is what `execute` recorded."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.datasets.inspection import folds_disjoint
+from vlm_audio_pipeline.orchestration import gpu
+from vlm_audio_pipeline.orchestration.execution import Outcome, current_progress, execute, telling
+from vlm_audio_pipeline.orchestration.graph import Graph, Node, Source, Step
+from vlm_audio_pipeline.orchestration.previews import preview
+from vlm_audio_pipeline.orchestration.publishing import publish
+from vlm_audio_pipeline.storage.checks import check, names_of
+from vlm_audio_pipeline.storage.parts import read_part
+from vlm_audio_pipeline.storage.schemas import TABLES
+
+Execute = Callable[[Graph, Node], Outcome]
+
+
+def partitions(folds: tuple[int, ...] | None) -> dg.StaticPartitionsDefinition | None:
+    """Give one partition a fold."""
+    return dg.StaticPartitionsDefinition([str(f) for f in folds]) if folds else None
+
+
+def _dependencies(graph: Graph, step: Step) -> Iterator[dg.AssetDep]:
+    """Give the edges of a step, with the folds they join."""
+    for given in step.stage.inputs:
+        upstream = graph.steps.get(given.key) or graph.sources[given.key]
+        mapping: dg.PartitionMapping | None = None
+        if upstream.folds and step.folds:
+            if given.folds == "all":
+                mapping = dg.AllPartitionMapping()
+            else:
+                joined = {
+                    str(u): {str(d) for d in step.folds if (u == d) == (given.folds == "same")} for u in upstream.folds
+                }
+                mapping = dg.StaticPartitionMapping({u: d for u, d in joined.items() if d})
+        yield dg.AssetDep(dg.AssetKey(upstream.key), partition_mapping=mapping)
+
+
+def step_asset(graph: Graph, step: Step, run: Execute = execute) -> dg.AssetsDefinition:
+    """Wrap a step as an asset.
+
+    Args:
+        graph: the study.
+        step: one of its steps.
+        run: how a node is executed; the command passes a variant that skips what another process made meanwhile.
+    """
+    key = dg.AssetKey(step.key)
+    table = step.stage.tables[0]
+    columns = dg.TableSchema(
+        columns=[dg.TableColumn(c.name, str(c.type), description=c.doc) for c in TABLES[table].columns]
+    )
+
+    @dg.asset(
+        key=key,
+        deps=list(_dependencies(graph, step)),
+        partitions_def=partitions(step.folds),
+        code_version=step.version,
+        group_name=graph.study.name,
+        description=f"{step.stage.description}\n\n{TABLES[table].doc}",
+        owners=[graph.study.owner] if graph.study.owner else ["team:vlm_audio_pipeline"],
+        kinds={"parquet", *(["torch"] if step.stage.accelerator else ["python"])},
+        pool=gpu.POOL if step.stage.accelerator else None,
+        op_tags=gpu.TAGS if step.stage.accelerator else None,
+        metadata={"dagster/column_schema": columns, "tables": ", ".join(step.stage.tables)},
+        check_specs=[dg.AssetCheckSpec(n, asset=key, description=doc) for n, doc in names_of(table).items()],
+    )
+    def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        node = Node(step.name, int(context.partition_key) if step.folds else None)
+        try:
+            with telling(_log_progress(context)):
+                outcome = run(graph, node)
+                publish(graph, rebuild=not step.folds)
+        except VlmAudioError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(outcome.provenance.data_version),
+            metadata=preview(graph, node, outcome),
+            check_results=list(_findings(graph, node, outcome)),
+        )
+
+    return made
+
+
+def _log_progress(context: dg.AssetExecutionContext) -> Callable[[int, int, str], None]:
+    """Tell the command's display and, every tenth of the way, the log of the run."""
+    outer, told = current_progress(), [-1]
+
+    def progress(done: int, total: int, what: str) -> None:
+        outer(done, total, what)
+        tenth = 10 * done // max(total, 1)
+        if tenth != told[0]:
+            told[0] = tenth
+            context.log.info(f"{what}: {done} of {total}")
+
+    return progress
+
+
+def _findings(graph: Graph, node: Node, outcome: Outcome) -> Iterator[dg.AssetCheckResult]:
+    table = graph.steps[node.step].stage.tables[0]
+    clips = {}
+    if table == "embeddings":
+        path = graph.parts(Node("clips", node.fold))["clips"]
+        clips = {"clips": read_part(path, TABLES["clips"])[0]}
+    two_folds = folds_disjoint(list(graph.dataset().clips))
+    for finding in check(table, outcome.tables[table], clips, two_folds):
+        yield dg.AssetCheckResult(
+            passed=finding.passed, check_name=finding.name, metadata={"found": dg.MetadataValue.text(finding.detail)}
+        )
+
+
+def source_asset(graph: Graph, source: Source) -> Any:
+    """Wrap a source as an observable asset whose data version is looked up outside."""
+
+    def observed() -> dg.DataVersion | dg.DataVersionsByPartition:
+        graph.look_again()
+        versions = source.versions(graph.rows)
+        if source.folds is None:
+            return dg.DataVersion(versions[None])
+        return dg.DataVersionsByPartition({str(f): v for f, v in versions.items()})
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # observable sources are still marked beta
+        return dg.observable_source_asset(
+            key=dg.AssetKey(source.key),
+            partitions_def=partitions(source.folds),
+            group_name=graph.study.name if source.name != "dataset" else "datasets",
+            description=source.description,
+        )(observed)
+
+
+def graph_assets(graph: Graph, run: Execute = execute) -> list[Any]:
+    """Give all assets of a study, sources first."""
+    return [
+        *(source_asset(graph, s) for s in graph.sources.values()),
+        *(step_asset(graph, s, run) for s in graph.steps.values()),
+    ]
+
+
+def report_observations(graph: Graph, observed: dict[Node, str], instance: dg.DagsterInstance) -> None:
+    """Tell Dagster the data versions the command saw, where they differ from those it has on record."""
+    for source in graph.sources.values():
+        key = dg.AssetKey(source.key)
+        for node in source.nodes:
+            if node not in observed:
+                continue
+            partition = None if node.fold is None else str(node.fold)
+            last = instance.fetch_observations(
+                dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None), limit=1
+            ).records
+            tags = (last[0].asset_observation.tags if last and last[0].asset_observation else None) or {}
+            if tags.get("dagster/data_version") != observed[node]:
+                instance.report_runless_asset_event(
+                    dg.AssetObservation(key, partition=partition, tags={"dagster/data_version": observed[node]})
+                )

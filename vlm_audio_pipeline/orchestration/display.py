@@ -1,0 +1,178 @@
+"""What `vlm-audio run` and `plan` show: the plan with its reasons, progress that log lines do not drown, the end."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from vlm_audio_pipeline.orchestration.execution import recorded
+from vlm_audio_pipeline.orchestration.graph import Graph, Node
+from vlm_audio_pipeline.orchestration.planner import Plan, make_plan, observe, select
+from vlm_audio_pipeline.reports.terminal import console, leaderboard_table
+from vlm_audio_pipeline.storage.catalogue import query
+
+
+class Display:
+    """A bar for the step that runs and a count of steps, on stderr; silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self.steps: TaskID | None = None
+        self.step: TaskID | None = None
+        self.name = ""
+        self.done: set[Node] = set()
+
+    def plan(self, plan: Plan) -> None:
+        """Show how many steps are known to be left; later waves may add some."""
+        total = len(self.done | set(plan.todo))
+        if self.steps is None:
+            self.steps = self.bars.add_task("steps", total=total)
+        self.bars.update(self.steps, total=total)
+
+    def on_step(self, node: Node, started: bool) -> None:
+        """Show which step runs."""
+        if started:
+            self.name = str(node)
+            self.progress(0, 1, "")
+        else:
+            self.done.add(node)
+            if self.steps is not None:
+                self.bars.update(self.steps, completed=len(self.done))
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Show how far the step is."""
+        if self.step is None:
+            self.step = self.bars.add_task(self.name)
+        self.bars.update(self.step, description=f"{self.name} {what}".strip(), completed=done, total=max(total, 1))
+
+
+@contextmanager
+def _displayed() -> Iterator[Display]:
+    display = Display()
+    with display.bars:
+        yield display
+
+
+def show_run(graph: Graph, only: Iterable[str] = (), fold: int | None = None, *, dry_run: bool = False) -> int:
+    """Bring a study up to date and show it; or only say what that would take.
+
+    Args:
+        graph: the study.
+        only: patterns of steps.
+        fold: only this fold.
+        dry_run: stop after the plan.
+
+    Returns:
+        Exit code: 0 when everything asked for is up to date (or, for a dry run, could be planned), 1 when a step failed.
+    """
+    started = time.perf_counter()
+    out = console()
+    wanted = select(graph, only, fold)
+    ready = graph.study.dataset.is_here(graph.layout)
+    if dry_run and not ready:
+        seen = dict.fromkeys(graph.sources["dataset"].nodes, "not here yet")
+        show_plan(graph, make_plan(graph, seen, wanted), out)
+        return 0
+    with _displayed() as display:
+        display.name = f"datasets/{graph.study.dataset.asset_name}"
+        graph.dataset(display.progress)
+    planned = time.perf_counter()
+    plan = make_plan(graph, observe(graph), wanted)
+    show_plan(graph, plan, out, planned_in=time.perf_counter() - planned)
+    if dry_run:
+        return 0
+    steps = runs = 0
+    code = 0
+    if plan.wave:
+        from vlm_audio_pipeline.orchestration.running import run_study  # Dagster is loaded only when something runs
+
+        with _displayed() as display:
+            report = run_study(
+                graph,
+                wanted,
+                first=plan,
+                on_plan=display.plan,
+                on_step=display.on_step,
+                progress=display.progress,
+            )
+        steps, runs, code = report.steps, report.runs, 1 if report.failed or report.doubts else 0
+        for node, why in report.failed.items():
+            console(stderr=True).print(f"[red]failed[/red] {graph.study.name}/{node}: ", end="")
+            console(stderr=True).print(why, markup=False)
+        for doubt in report.doubts:
+            console(stderr=True).print(f"check failed: {doubt}", markup=False)
+    _show_leaderboard(graph, out)
+    out.print(f"{steps} steps, {runs} runs, {time.perf_counter() - started:.1f} s")
+    return code
+
+
+def show_plan(graph: Graph, plan: Plan, out: Console, planned_in: float | None = None) -> None:
+    """Show what is to do, step by step with its folds and reasons, and what it takes."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"{graph.study.name}: to do", no_wrap=True)
+    table.add_column("folds", no_wrap=True)
+    table.add_column("why")
+    for name in graph.steps:
+        for nodes, style, mark in ((plan.todo, "", ""), (plan.blocked, "yellow", "not run: ")):
+            groups: dict[str, list[Node]] = {}
+            for node, why in nodes.items():
+                if node.step == name:
+                    groups.setdefault(why if isinstance(why, str) else _shortly(why), []).append(node)
+            for why, some in groups.items():
+                table.add_row(name, ",".join(str(n.fold) for n in some if n.fold), mark + why, style=style)
+    if table.row_count:
+        out.print(table)
+    summary = [f"{len(plan.fresh)} fresh", f"{len(plan.todo)} to do"]
+    if plan.blocked:
+        summary.append(f"{len(plan.blocked)} cannot run")
+    if planned_in is not None:
+        summary.append(f"planned in {planned_in:.2f} s")
+    out.print(", ".join(summary), style="dim")
+    if plan.todo:
+        out.print(_costs(graph, plan), style="dim")
+
+
+def _shortly(reasons: tuple[str, ...]) -> str:
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return ", ".join(reasons[:3]) + more
+
+
+def _costs(graph: Graph, plan: Plan) -> str:
+    """Say what running the plan takes: download, requests, money, and time as far as it is known from before."""
+    download = graph.study.dataset.to_download(graph.layout)
+    known: dict[str, list[float]] = {}
+    for node in graph.nodes:
+        if (there := recorded(graph, node)) is not None:
+            known.setdefault(node.step, []).append(float(there.details["seconds"]))
+    seconds = sum(sum(known[n.step]) / len(known[n.step]) for n in plan.todo if n.step in known)
+    new = len({n.step for n in plan.todo} - set(known))
+    time_words = f"up to {seconds:.0f} s going by last time" if seconds >= 1 or not new else ""
+    if new:
+        time_words = " and ".join(w for w in (time_words, f"{new} steps never timed here") if w)
+    return f"takes: download {download / 1e9:.2f} GB, 0 requests, 0.00 USD, {time_words}"
+
+
+def _show_leaderboard(graph: Graph, out: Console) -> None:
+    rows = query(graph.layout, "SELECT * FROM leaderboard WHERE study = ?", [graph.study.name]).to_pylist()
+    if rows:
+        out.print(leaderboard_table(rows, f"{graph.study.name}: {graph.study.description}"))
+
+
+def show_fetch(graph: Graph) -> None:
+    """Get the dataset, with progress, and say where it lies."""
+    with _displayed() as display:
+        display.name = f"datasets/{graph.study.dataset.asset_name}"
+        dataset = graph.dataset(display.progress)
+    console().print(f"{len(dataset.clips)} clips of {dataset.card.title} in {dataset.root}")

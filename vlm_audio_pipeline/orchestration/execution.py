@@ -1,0 +1,153 @@
+"""Run one step for one fold: read its inputs, call its stage, check and write what it made, with provenance."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+from filelock import FileLock
+
+from vlm_audio_pipeline import __version__
+from vlm_audio_pipeline.contracts.errors import MissingInput
+from vlm_audio_pipeline.contracts.hashing import fingerprint
+from vlm_audio_pipeline.contracts.stages import Progress, StageContext, silent
+from vlm_audio_pipeline.orchestration.graph import Graph, Node
+from vlm_audio_pipeline.storage.parts import Provenance, data_version, read_part, read_provenance, write_part
+from vlm_audio_pipeline.storage.schemas import TABLES
+
+_progress: ContextVar[Progress] = ContextVar("progress", default=silent)
+
+
+def current_progress() -> Progress:
+    """Give whoever is told how far steps are."""
+    return _progress.get()
+
+
+@contextmanager
+def telling(progress: Progress) -> Iterator[None]:
+    """Let steps run inside tell `progress` how far they are."""
+    token = _progress.set(progress)
+    try:
+        yield
+    finally:
+        _progress.reset(token)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What running a node gave.
+
+    Attributes:
+        provenance: as written into the footers.
+        tables: what was made, by schema name, as written.
+        seconds: wall time, s.
+        reused: True where another process had made it meanwhile.
+    """
+
+    provenance: Provenance
+    tables: dict[str, pa.Table]
+    seconds: float
+    reused: bool = False
+
+
+def recorded(graph: Graph, node: Node) -> Provenance | None:
+    """Give what a node was made from; None unless every one of its parts is there and of one making."""
+    found = [read_provenance(path) for path in graph.parts(node).values()]
+    first = found[0]
+    return first if first is not None and all(p == first for p in found) else None
+
+
+def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
+    """Run a node, under a lock of its own, and write its parts.
+
+    Args:
+        graph: the study.
+        node: what to run.
+        unless_made: give the parts that are there if they were made from just these inputs (by another process,
+            while this one waited for the lock).
+
+    Raises:
+        MissingInput: when something it reads does not exist.
+        VlmAudioError: whatever the stage refuses.
+    """
+    step = graph.steps[node.step]
+    lock = graph.layout.lock(f"{graph.study.name}.{node}")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        started = time.perf_counter()
+        inputs, versions = _read_inputs(graph, node)
+        if unless_made:
+            there = recorded(graph, node)
+            if there is not None and there.version == step.version and there.inputs == versions:
+                tables = {t: read_part(p, TABLES[t])[0] for t, p in graph.parts(node).items()}
+                return Outcome(there, tables, time.perf_counter() - started, reused=True)
+        context = StageContext(
+            study=graph.study.name,
+            name=step.owner,
+            fold=node.fold,
+            classes=graph.dataset().classes,
+            inputs=inputs,
+            dataset=graph.dataset(),
+            rows=graph.rows,
+            progress=_progress.get(),
+        )
+        made = step.stage.run(context)
+        tables = {
+            t: TABLES[t].conform(
+                made[t],
+                study=graph.study.name,
+                fold=node.fold,
+                **({TABLES[t].owner or "": step.owner} if TABLES[t].owner else {}),
+            )
+            for t in step.stage.tables
+        }
+        each = {t: data_version(TABLES[t], table) for t, table in tables.items()}
+        provenance = Provenance(
+            step=node.step,
+            version=step.version,
+            inputs=versions,
+            data_version=next(iter(each.values())) if len(each) == 1 else fingerprint(each, length=64),
+            details={
+                "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.perf_counter() - started, 3),
+                "package_version": __version__,
+            },
+        )
+        for table, path in graph.parts(node).items():
+            write_part(path, tables[table], provenance)
+        return Outcome(provenance, tables, time.perf_counter() - started)
+
+
+def _read_inputs(graph: Graph, node: Node) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """Read what a node reads: tables by input, and the data version of each part at the moment it was read."""
+    inputs: dict[str, pa.Table] = {}
+    versions: dict[str, str] = {}
+    for given in graph.steps[node.step].stage.inputs:
+        folds = graph.upstream_folds(node, given.key)
+        if given.key in graph.sources:
+            there = graph.sources[given.key].versions(graph.rows)
+            versions.update({str(Node(given.key, f)): there[f] for f in folds})
+            continue
+        tables: dict[str, list[pa.Table]] = {}
+        for fold in folds:
+            upstream = Node(given.key, fold)
+            try:
+                read = {t: read_part(p, TABLES[t]) for t, p in graph.parts(upstream).items()}
+            except (FileNotFoundError, pa.ArrowInvalid) as error:
+                if given.optional:
+                    continue
+                raise MissingInput(
+                    f"{graph.study.name}/{node} reads {graph.study.name}/{upstream}, which does not exist yet; "
+                    f"run `vlm-audio run {graph.study.name}`, or materialize it first"
+                ) from error
+            versions[str(upstream)] = next(p.data_version for _, p in read.values())
+            for t, (table, _) in read.items():
+                tables.setdefault(t, []).append(table)
+        for i, (t, parts) in enumerate(tables.items()):
+            schema = TABLES[t]
+            joined = pa.concat_tables(parts).sort_by([(k, "ascending") for k in schema.key])
+            inputs[given.key if i == 0 else f"{given.key}:{t}"] = joined
+    return inputs, versions

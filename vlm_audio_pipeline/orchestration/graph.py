@@ -1,0 +1,258 @@
+"""A study as a graph of steps: which tables are made from which, fold by fold.
+
+The planner and the Dagster assets are both made from this graph, so they cannot disagree about what depends on what.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from vlm_audio_pipeline.classifiers.base import Sample
+from vlm_audio_pipeline.contracts.errors import BadStudy, NotAvailable
+from vlm_audio_pipeline.contracts.hashing import fingerprint
+from vlm_audio_pipeline.contracts.stages import Progress, Stage, StageContext, silent
+from vlm_audio_pipeline.datasets.base import Dataset
+from vlm_audio_pipeline.datasets.inspection import clips_stage
+from vlm_audio_pipeline.evaluation.stages import leaderboard_stage, metrics_stage
+from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.studies.study import Study
+
+
+class Node(NamedTuple):
+    """One step for one fold (None: over all folds): what is run, and what is fresh or stale."""
+
+    step: str
+    fold: int | None = None
+
+    def __str__(self) -> str:
+        return self.step if self.fold is None else f"{self.step}|{self.fold}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something outside that is observed, not made: the files of a dataset, a spreadsheet of readings.
+
+    Attributes:
+        name: under which steps read it: "dataset", "readings/<classifier>".
+        key: its asset key.
+        folds: folds observed apart, or None.
+        description: shown in the UI.
+        versions: looks at the outside: data version by fold; raises NotAvailable where there is nothing.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    folds: tuple[int, ...] | None
+    description: str
+    versions: Callable[[RowStore], dict[int | None, str]]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Its nodes."""
+        return tuple(Node(self.name, f) for f in self.folds or (None,))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage with its place in a study.
+
+    Attributes:
+        name: "clips", "embeddings/clap"; unique within the study.
+        owner: name of the encoder or classifier it belongs to, "" for the study's own.
+        key: its asset key.
+        stage: what it does.
+        folds: the folds it is made for, or None for one part over all folds.
+    """
+
+    name: str
+    owner: str
+    key: tuple[str, ...]
+    stage: Stage
+    folds: tuple[int, ...] | None
+
+    @cached_property
+    def version(self) -> str:
+        """Code version and fingerprint of the parameters, "1:0a1b2c3d4e5f6071"."""
+        return f"{self.stage.version}:{fingerprint(dict(self.stage.parameters))}"
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Its nodes."""
+        return tuple(Node(self.name, f) for f in self.folds or (None,))
+
+
+class Graph:
+    """The steps of a study in a data folder, each after those it reads.
+
+    Args:
+        study: a checked study.
+        layout: the data folder.
+
+    Raises:
+        BadStudy: when a classifier asks for folds the dataset has not.
+        BadDataset: when the dataset's folds cannot be told.
+    """
+
+    def __init__(self, study: Study, layout: Layout):
+        self.study = study
+        self.layout = layout
+        self.folds = study.dataset.folds(layout)
+        self.sources: dict[str, Source] = {}
+        self.steps: dict[str, Step] = {}
+        self._opened: Dataset | None = None
+        self._add_source(
+            Source(
+                "dataset",
+                ("datasets", study.dataset.asset_name),
+                self.folds,
+                "Recordings and their listing, as files; the data version of a fold is a digest of both.",
+                lambda rows: dict(self.dataset().fold_versions(rows)),
+            )
+        )
+        self._add_step("", _limited(clips_stage(study.dataset.on_bad_clip), study.limit))
+        for name, encoder in study.encoders.items():
+            for stage in encoder.stages(name):
+                self._add_step(name, stage)
+        for name, classifier in study.classifiers.items():
+            self._check_folds(name, classifier.folds)
+            if (readings := getattr(classifier, "readings_file", None)) is not None:
+                self._add_readings(name, readings)
+            for stage in classifier.stages(name, self.folds):
+                self._add_step(name, stage)
+        for name in study.classifiers:
+            self._add_step(name, metrics_stage(name, self.folds, study.dataset.tuning_folds))
+        self._add_step(
+            "",
+            leaderboard_stage(
+                {n: (c.kind, c.folds or self.folds, self._why_not_run(n)) for n, c in study.classifiers.items()},
+                tuning_folds=study.dataset.tuning_folds,
+                limited=study.limit is not None,
+            ),
+        )
+
+    def _add_source(self, source: Source) -> None:
+        self.sources[source.name] = source
+
+    def _add_readings(self, name: str, readings_file: Callable[[Path], Path]) -> None:
+        def versions(rows: RowStore) -> dict[int | None, str]:
+            path = readings_file(self.dataset().root)
+            digest = rows.file_digests([path])[0]
+            if digest is None:
+                raise NotAvailable(f"readings must be a readable file, got {path}; put it there or correct the path")
+            return {None: digest}
+
+        key = (self.study.name, "readings", name)
+        self._add_source(
+            Source(
+                f"readings/{name}", key, None, "Labels given by people, as a file; versioned by its digest.", versions
+            )
+        )
+
+    def _add_step(self, owner: str, stage: Stage) -> None:
+        name = f"{stage.asset}/{owner}" if owner else stage.asset
+        for given in stage.inputs:
+            if given.key not in self.steps and given.key not in self.sources:
+                raise BadStudy(f"step '{name}' must read what is made before it, got '{given.key}'")
+        folds = (stage.folds or self.folds) if stage.per_fold else None
+        self.steps[name] = Step(name, owner, (self.study.name, *name.split("/")), stage, folds)
+
+    def _check_folds(self, name: str, folds: tuple[int, ...] | None) -> None:
+        strange = sorted(set(folds or ()) - set(self.folds))
+        if strange:
+            raise BadStudy(
+                f"{self.study.path or self.study.name}: classifiers.{name}.folds: must be among the dataset's folds "
+                f"{list(self.folds)}, got {strange}"
+            )
+
+    def _why_not_run(self, classifier: str) -> Callable[[], str | None]:
+        return lambda: self.unavailable(f"predictions/{classifier}")
+
+    def unavailable(self, name: str) -> str | None:
+        """Say why a step cannot run here and now (weights, keys or files missing, its own or upstream), or None."""
+        if name in self.sources:
+            try:
+                if name != "dataset":
+                    self.sources[name].versions(self.rows)
+            except NotAvailable as error:
+                return str(error)
+            return None
+        stage = self.steps[name].stage
+        reasons = [stage.unavailable(), *(self.unavailable(i.key) for i in stage.inputs if not i.optional)]
+        return next((r for r in reasons if r), None)
+
+    @cached_property
+    def rows(self) -> RowStore:
+        """The row store of the data folder."""
+        return RowStore(self.layout.rows)
+
+    def dataset(self, progress: Progress = silent) -> Dataset:
+        """Open the dataset, once; downloads or synthesises what is not here yet."""
+        if self._opened is None:
+            self._opened = self.study.dataset.open(self.layout, progress)
+        return self._opened
+
+    def look_again(self) -> None:
+        """Forget the opened dataset, so that it is listed anew."""
+        self._opened = None
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Every node that can be made, upstream first."""
+        return [node for step in self.steps.values() for node in step.nodes]
+
+    def upstream(self, node: Node) -> Iterator[tuple[Node, bool]]:
+        """Give the nodes a node reads, each with whether it is optional."""
+        for given in self.steps[node.step].stage.inputs:
+            for fold in self.upstream_folds(node, given.key):
+                yield Node(given.key, fold), given.optional
+
+    def upstream_folds(self, node: Node, name: str) -> tuple[int | None, ...]:
+        """Give the folds of one input that a node reads."""
+        mapping = next(i.folds for i in self.steps[node.step].stage.inputs if i.key == name)
+        there = (self.steps.get(name) or self.sources[name]).folds
+        if there is None:
+            return (None,)
+        if node.fold is None or mapping == "all":
+            return there
+        return tuple(f for f in there if (f == node.fold) == (mapping == "same"))
+
+    def parts(self, node: Node) -> dict[str, Path]:
+        """Give the files of a node, by table."""
+        step = self.steps[node.step]
+        return {
+            t: self.layout.part(
+                t,
+                self.study.name,
+                step.owner if TABLES[t].owner else None,
+                node.fold if TABLES[t].per_fold else None,
+            )
+            for t in step.stage.tables
+        }
+
+    def kept_columns(self) -> list[str]:
+        """Give the names of the dataset's own columns that the study keeps."""
+        return sorted({k for c in self.dataset().clips for k in c.kept})
+
+
+def _limited(stage: Stage, limit: int | None) -> Stage:
+    """Keep at most `limit` clips of each fold, the same ones every time, classes in turn."""
+    if limit is None:
+        return stage
+
+    def run(context: StageContext) -> dict[str, pa.Table]:
+        made = stage.run(context)
+        fold = context.fold or 0
+        return {**made, "clips": Sample(clips=limit).take(made["clips"], (fold,), fold)}
+
+    return replace(stage, run=run, parameters={**stage.parameters, "limit": limit})
+
+
+def limited(study: Study, limit: int) -> Study:
+    """Give a study of its own over at most `limit` clips of each fold; its results never mix with the full study's."""
+    return replace(study, name=f"{study.name}_limit{limit}", limit=limit)

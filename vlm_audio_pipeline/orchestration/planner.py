@@ -1,0 +1,195 @@
+"""What has to run, and why: provenance footers compared with the graph of today.
+
+Stateless: nothing but the parts themselves is consulted, so deleting, moving or restoring data is always seen, and run
+history may be pruned freely. What is missing or stale runs in waves; between waves the plan is made anew, because a step
+that runs again and gives the same content leaves everything after it fresh.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError, suggestion
+from vlm_audio_pipeline.orchestration.execution import recorded
+from vlm_audio_pipeline.orchestration.graph import Graph, Node
+from vlm_audio_pipeline.storage.parts import Provenance
+
+
+@dataclass(frozen=True)
+class Run:
+    """Nodes that run together, upstream first: all of one fold, or all over folds."""
+
+    fold: int | None
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The state of a study.
+
+    Attributes:
+        todo: what is missing or stale and wanted, upstream first, with the reasons.
+        blocked: what would have to run but cannot, with the reason.
+        fresh: what needs nothing.
+        wave: what can run now.
+    """
+
+    todo: dict[Node, tuple[str, ...]]
+    blocked: dict[Node, str]
+    fresh: tuple[Node, ...]
+    wave: tuple[Run, ...]
+
+
+def observe(graph: Graph) -> dict[Node, str]:
+    """Look at what lies outside (files of the dataset, readings): data version by node.
+
+    Sources that cannot be had are left out. Digests of files that were not touched are remembered.
+    """
+    seen: dict[Node, str] = {}
+    for source in graph.sources.values():
+        try:
+            versions = source.versions(graph.rows)
+        except NotAvailable:
+            continue
+        seen.update({Node(source.name, fold): version for fold, version in versions.items()})
+    return seen
+
+
+def select(graph: Graph, only: Iterable[str] = (), fold: int | None = None) -> set[Node]:
+    """Choose nodes by pattern and fold.
+
+    Args:
+        graph: the study.
+        only: shell patterns over step names ("predictions/*", "*probe"), or the name of an encoder or classifier;
+            none: all.
+        fold: only this fold, and what is over all folds; None: all folds.
+
+    Raises:
+        VlmAudioError: for a pattern that fits nothing, or a fold the dataset has not.
+    """
+    patterns = tuple(only)
+    for pattern in patterns:
+        if not any(_fits(pattern, graph, name) for name in graph.steps):
+            raise VlmAudioError(
+                f"--only must fit a step of the study, got '{pattern}'; {suggestion(pattern, graph.steps)}"
+            )
+    if fold is not None and fold not in graph.folds:
+        raise VlmAudioError(f"--fold must be one of the dataset's folds {list(graph.folds)}, got {fold}")
+    return {
+        node
+        for node in graph.nodes
+        if (not patterns or any(_fits(p, graph, node.step) for p in patterns))
+        and (fold is None or node.fold in (None, fold))
+    }
+
+
+def _fits(pattern: str, graph: Graph, name: str) -> bool:
+    return fnmatchcase(name, pattern) or graph.steps[name].owner == pattern
+
+
+def make_plan(
+    graph: Graph,
+    observed: Mapping[Node, str],
+    wanted: set[Node] | None = None,
+    failed: Mapping[Node, str] | None = None,
+) -> Plan:
+    """Compare what is there with what should be.
+
+    Args:
+        graph: the study as it is today.
+        observed: data versions of the sources.
+        wanted: nodes asked for (what they need is added); None: all.
+        failed: nodes not to be tried again, with the reason.
+    """
+    there = {node: recorded(graph, node) for node in graph.nodes}
+    versions = dict(observed) | {node: p.data_version for node, p in there.items() if p is not None}
+    wanted = set(graph.nodes) if wanted is None else _with_upstream(graph, wanted)
+    todo: dict[Node, tuple[str, ...]] = {}
+    blocked: dict[Node, str] = {}
+    why_not: dict[str, str | None] = {}
+    for node in graph.nodes:
+        if node not in wanted:
+            continue
+        reasons = reasons_to_run(graph, node, there[node], versions)
+        if not reasons:
+            continue
+        if node.step not in why_not:
+            why_not[node.step] = graph.steps[node.step].stage.unavailable()
+        reason = (failed or {}).get(node) or why_not[node.step] or _blocked_upstream(graph, node, versions, blocked)
+        if reason:
+            blocked[node] = reason
+        else:
+            todo[node] = reasons
+    fresh = tuple(n for n in graph.nodes if there[n] is not None and n not in todo and n not in blocked)
+    return Plan(todo, blocked, fresh, _wave(graph, todo, there))
+
+
+def reasons_to_run(graph: Graph, node: Node, there: Provenance | None, versions: Mapping[Node, str]) -> tuple[str, ...]:
+    """Say why a node has to run: missing, its code or parameters changed, or an input changed, came or went."""
+    if there is None:
+        return ("missing",)
+    reasons = []
+    want = graph.steps[node.step].version
+    if there.version != want:
+        code, want_code = there.version.split(":")[0], want.split(":")[0]
+        reasons.append(f"code version {code} -> {want_code}" if code != want_code else "parameters changed")
+    inputs = {str(n): optional for n, optional in graph.upstream(node)}
+    current = {str(n): v for n, v in versions.items()}
+    for name, optional in inputs.items():
+        was, now = there.inputs.get(name), current.get(name)
+        if now is None and (not optional or was is None):
+            continue  # a required input that is gone is made first; then the versions are compared
+        if was != now:
+            reasons.append(f"{name} {'is gone' if now is None else 'is new' if was is None else 'changed'}")
+    reasons += [f"{name} is no longer read" for name in there.inputs if name not in inputs]
+    return tuple(reasons)
+
+
+def _with_upstream(graph: Graph, nodes: set[Node]) -> set[Node]:
+    needed: set[Node] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node in needed or node.step in graph.sources:
+            continue
+        needed.add(node)
+        waiting += [n for n, optional in graph.upstream(node) if not optional]
+    return needed
+
+
+def _blocked_upstream(
+    graph: Graph, node: Node, versions: Mapping[Node, str], blocked: Mapping[Node, str]
+) -> str | None:
+    for upstream, optional in graph.upstream(node):
+        if optional:
+            continue
+        if upstream in blocked:
+            return blocked[upstream]
+        if upstream.step in graph.sources and upstream not in versions:
+            return graph.unavailable(upstream.step) or f"{upstream} is not there"
+    return None
+
+
+def _wave(
+    graph: Graph, todo: Mapping[Node, tuple[str, ...]], there: Mapping[Node, Provenance | None]
+) -> tuple[Run, ...]:
+    """Choose what can run now.
+
+    A node is unsettled while anything upstream of it has still to run. Stale nodes wait until they are settled, for
+    their inputs may turn out the same; missing ones ride along in the run of their fold.
+    """
+    unsettled: set[Node] = set()
+    running: set[Node] = set()
+    runs: dict[int | None, list[Node]] = {}
+    for node in graph.nodes:
+        upstream = [n for n, _ in graph.upstream(node)]
+        waits_for = [n for n in upstream if n in todo or n in unsettled]
+        if waits_for:
+            unsettled.add(node)
+        if node not in todo:
+            continue
+        rides = there[node] is None and all(n in running and n.fold == node.fold for n in waits_for)
+        if not waits_for or rides:
+            running.add(node)
+            runs.setdefault(node.fold, []).append(node)
+    return tuple(Run(fold, tuple(nodes)) for fold, nodes in runs.items())

@@ -1,0 +1,63 @@
+"""What a person sees of a step in the UI: counts, timing, the first rows, pictures and plots."""
+
+import base64
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from vlm_audio_pipeline.orchestration.execution import Outcome
+from vlm_audio_pipeline.orchestration.graph import Graph, Node
+from vlm_audio_pipeline.reports import figures
+
+ROWS = 10
+WIDE = ("vector", "picture", "scores", "kept", "row_key", "samples_sha256", "log_probabilities", "label_tokens")
+
+
+def preview(graph: Graph, node: Node, outcome: Outcome) -> dict[str, Any]:
+    """Give the metadata of a materialization."""
+    tables = outcome.tables
+    first = next(iter(tables.values()))
+    shown: dict[str, Any] = {
+        "dagster/row_count": first.num_rows,
+        "seconds": round(outcome.seconds, 3),
+        "files": ", ".join(p.relative_to(graph.layout.root).as_posix() for p in graph.parts(node).values()),
+        **{f"{name} rows": table.num_rows for name, table in list(tables.items())[1:]},
+        "preview": dg.MetadataValue.md(markdown_table(first)),
+    }
+    if "leaderboard" in tables:
+        shown["accuracy"] = _picture(figures.accuracy_chart(tables["leaderboard"]))
+    if "confusion" in tables:
+        shown["confusion"] = _picture(figures.confusion_chart(tables["confusion"], graph.dataset().classes))
+        value = figures.headline(tables["metrics"])
+        if value is not None:
+            shown["accuracy (share of 1)"] = value
+    if "clips" in tables and first.num_rows:
+        shown["pictures"] = _picture(figures.clip_sheet(graph.dataset(), first))
+    if "predictions" in tables and first.num_rows:
+        shown["accuracy (share of 1)"] = round(sum(first["correct"].to_pylist()) / first.num_rows, 4)
+    return shown
+
+
+def _picture(png: bytes) -> dg.MetadataValue:
+    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def markdown_table(table: pa.Table, rows: int = ROWS) -> str:
+    """Write the first rows of a table as Markdown, without columns too wide to read."""
+    names = [n for n in table.column_names if n not in WIDE]
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    for row in table.select(names).slice(0, rows).to_pylist():
+        lines.append("| " + " | ".join(_cell(row[n]) for n in names) + " |")
+    if table.num_rows > rows:
+        lines.append(f"\n... and {table.num_rows - rows} more rows")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value).replace("|", "\\|").replace("\n", " ")
+    return text if len(text) <= 60 else text[:57] + "..."

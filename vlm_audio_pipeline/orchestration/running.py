@@ -1,0 +1,128 @@
+"""The loop behind `vlm-audio run`: observe, plan, run one wave through Dagster, plan again until nothing is left."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.stages import Progress, silent
+from vlm_audio_pipeline.orchestration.assets import graph_assets, report_observations
+from vlm_audio_pipeline.orchestration.execution import Outcome, execute, telling
+from vlm_audio_pipeline.orchestration.graph import Graph, Node
+from vlm_audio_pipeline.orchestration.instance import open_instance
+from vlm_audio_pipeline.orchestration.planner import Plan, make_plan, observe
+from vlm_audio_pipeline.orchestration.publishing import publish
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+MOST_TRIES = 5  # of one node in one call; more would mean that something outside changes all the time
+
+
+@dataclass
+class Report:
+    """What a call did: how many steps and runs, what failed and why, what could not be run, and checks that failed."""
+
+    steps: int = 0
+    runs: int = 0
+    reused: int = 0
+    failed: dict[Node, str] = field(default_factory=dict)
+    blocked: dict[Node, str] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
+
+
+def run_study(
+    graph: Graph,
+    wanted: set[Node] | None = None,
+    *,
+    first: Plan | None = None,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_step: Callable[[Node, bool], None] = lambda node, started: None,
+    progress: Progress = silent,
+) -> Report:
+    """Bring a study up to date.
+
+    Args:
+        graph: the study.
+        wanted: nodes asked for; None: all.
+        first: the plan already made, if any.
+        on_plan: told each plan, before its wave runs.
+        on_step: told each step, when it starts and when it is done.
+        progress: told how far a step is.
+
+    Returns:
+        What was done. Steps that fail do not stop those that do not need them.
+    """
+    report = Report()
+    instance: dg.DagsterInstance | None = None
+    tries: dict[Node, int] = {}
+
+    def executing(graph: Graph, node: Node) -> Outcome:
+        on_step(node, True)
+        try:
+            outcome = execute(graph, node, unless_made=True)
+        except VlmAudioError as error:
+            report.failed[node] = str(error)
+            raise
+        report.reused += outcome.reused
+        report.steps += not outcome.reused
+        on_step(node, False)
+        return outcome
+
+    while True:
+        plan = first or make_plan(graph, observe(graph), wanted, report.failed)
+        first = None
+        on_plan(plan)
+        report.blocked = {n: why for n, why in plan.blocked.items() if n not in report.failed}
+        if not plan.wave:
+            break
+        if instance is None:
+            instance = open_instance(graph.layout)
+            report_observations(graph, observe(graph), instance)
+            assets = graph_assets(graph, executing)
+        for run in plan.wave:
+            report.runs += 1
+            before = set(report.failed)
+            for node in run.nodes:
+                tries[node] = tries.get(node, 0) + 1
+                if tries[node] > MOST_TRIES:
+                    raise VlmAudioError(
+                        f"{node} must settle, but its inputs changed {MOST_TRIES} times while this ran; is something "
+                        "writing to the dataset or the data folder?"
+                    )
+            with telling(progress):
+                result = dg.materialize(
+                    assets,
+                    selection=[dg.AssetKey(graph.steps[n.step].key) for n in run.nodes],
+                    partition_key=None if run.fold is None else str(run.fold),
+                    instance=instance,
+                    run_config=QUIET,
+                    raise_on_error=False,
+                )
+            report.doubts += [
+                f"{'/'.join(e.asset_key.path)} ({run.fold}): {e.check_name}: {e.metadata['found'].value}"
+                for e in result.get_asset_check_evaluations()
+                if not e.passed
+            ]
+            if not result.success:
+                _note_failures(graph, run.fold, result, report, before)
+        publish(graph)
+    return report
+
+
+def _note_failures(
+    graph: Graph, fold: int | None, result: dg.ExecuteInProcessResult, report: Report, before: set[Node]
+) -> None:
+    """Record why steps of a run failed; what did not start because of them is left for the plan to judge."""
+    by_op = {step.key: name for name, step in graph.steps.items()}
+    for event in result.all_events:
+        if not event.is_step_failure:
+            continue
+        name = by_op.get(tuple((event.step_key or "").split("__")))
+        node = Node(name or (event.step_key or "?"), fold)
+        if node in report.failed:
+            continue
+        error = event.step_failure_data.error
+        cause = error.cause or error if error else None
+        report.failed[node] = cause.to_string() if cause else "unknown"
+    if set(report.failed) == before:
+        raise VlmAudioError(f"run {result.run_id} failed before any step did; look at it with `vlm-audio ui`")

@@ -1,0 +1,106 @@
+"""Figures for people, as PNG bytes, drawn by matplotlib without a display."""
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from vlm_audio_pipeline.datasets.base import Dataset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, BAR, PALE = "#1f2933", "#2f6f9f", "#b8c4ce"
+
+
+def _figure(width: float, height: float, **kwargs: Any) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=110, layout="constrained", **kwargs)
+
+
+def _png(figure: "Figure") -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def accuracy_chart(leaderboard: pa.Table) -> bytes:
+    """Draw accuracies as bars, best first, with their denominators; rows that were not run are named."""
+    rows = sorted(leaderboard.to_pylist(), key=lambda r: -1.0 if r["accuracy"] is None else r["accuracy"])
+    figure = _figure(7.5, 0.9 + 0.42 * max(len(rows), 1))
+    axes = figure.subplots()
+    for y, row in enumerate(rows):
+        name = row["classifier"] + (f" @ {row['control']}" if row["control"] not in ("", "none") else "")
+        if row["accuracy"] is None:
+            axes.text(0.01, y, f"{name}: {row['note']}"[:90], va="center", color=INK, fontsize=8)
+            continue
+        axes.barh(y, row["accuracy"], color=PALE if row["partial"] else BAR, height=0.7)
+        axes.text(
+            row["accuracy"] + 0.01,
+            y,
+            f"{row['accuracy']:.3f}  ({row['correct']} of {row['predictions']})",
+            va="center",
+            color=INK,
+            fontsize=8,
+        )
+        axes.text(0.01, y, name, va="center", color="white" if row["accuracy"] > 0.3 else INK, fontsize=8)
+    axes.set(xlim=(0, 1.25), ylim=(-0.6, max(len(rows), 1) - 0.4), yticks=[], xlabel="accuracy (share of 1)")
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return _png(figure)
+
+
+def confusion_chart(confusion: pa.Table, classes: tuple[str, ...]) -> bytes:
+    """Draw confusion counts, true classes by rows; outcomes without a label have columns of their own."""
+    rows = confusion.to_pylist()
+    given = {r["predicted"] for r in rows}
+    columns = [*classes, *sorted(given - set(classes))]
+    counts = np.zeros((len(classes), len(columns)), int)
+    for r in rows:
+        if r["control"] == "none":
+            counts[classes.index(r["label"]), columns.index(r["predicted"])] += r["count"]
+    size = 1.8 + 0.42 * len(columns)
+    figure = _figure(size, 1.2 + 0.42 * len(classes))
+    axes = figure.subplots()
+    axes.imshow(counts, cmap="Blues", aspect="auto")
+    if len(columns) <= 30:
+        for (y, x), n in np.ndenumerate(counts):
+            if n:
+                axes.text(
+                    x, y, str(n), ha="center", va="center", fontsize=7, color="white" if n > counts.max() / 2 else INK
+                )
+    axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    axes.set(xlabel="predicted", ylabel="true")
+    return _png(figure)
+
+
+def clip_sheet(dataset: Dataset, clips: pa.Table, most: int = 10) -> bytes:
+    """Draw log-mel spectrograms (dB under the clip's maximum) of one clip a class, up to `most`."""
+    from vlm_audio_pipeline.renderings.time_frequency import mel_filterbank, power_to_db, stft_power
+
+    chosen: dict[str, dict[str, Any]] = {}
+    for row in clips.to_pylist():
+        chosen.setdefault(row["label"], row)
+    rows = list(chosen.values())[:most]
+    columns = min(5, len(rows))
+    figure = _figure(2.1 * columns, 1.7 * -(-len(rows) // columns))
+    grid = np.atleast_1d(figure.subplots(-(-len(rows) // columns), columns)).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, row in zip(grid, rows, strict=False):
+        samples = dataset.load(row["file"], 22050, row["start_s"], row["end_s"])
+        mel = mel_filterbank(22050, 1024, 64, 0.0, 11025.0) @ stft_power(samples, 1024, 512)
+        axes.imshow(power_to_db(mel), origin="lower", aspect="auto", cmap="viridis")
+        axes.set_title(f"{row['label']}\n{row['clip']}", fontsize=7)
+    return _png(figure)
+
+
+def headline(metrics: pa.Table) -> float | None:
+    """Give the accuracy over all clips with the real input, or None."""
+    for row in metrics.to_pylist():
+        if (row["metric"], row["subset"], row["control"], row["label"]) == ("accuracy", "all", "none", ""):
+            return None if row["value"] is None else round(row["value"], 4)
+    return None

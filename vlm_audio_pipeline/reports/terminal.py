@@ -1,0 +1,101 @@
+"""Results as tables that fit a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+
+def leaderboard_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableType:
+    """Lay out leaderboard rows: place, classifier, accuracy with its denominator, and notes below."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for name in ("", "classifier", "scoring"):
+        table.add_column(name, no_wrap=True)
+    for name in ("accuracy", "right / asked", "macro F1", "learnt from"):
+        table.add_column(name, justify="right", no_wrap=True)
+    notes = []
+    for row in rows:
+        name = row["classifier"] + ("" if row["control"] in ("", "none") else f" @ {row['control']}")
+        if row["note"]:
+            notes.append(f"{name}: {row['note']}")
+        if row["accuracy"] is None:
+            table.add_row("", escape(name), "", "-", "-", "-", "-", style="dim")
+            continue
+        table.add_row(
+            "" if row["rank"] is None else str(row["rank"]),
+            escape(name),
+            row["scoring"],
+            f"{row['accuracy']:.3f}",
+            f"{row['correct']} / {row['predictions']}",
+            "-" if row["macro_f1"] is None else f"{row['macro_f1']:.3f}",
+            "-" if row["training_clips"] is None else str(row["training_clips"]),
+            style="dim" if row["partial"] else "",
+        )
+    return Group(table, *(Text(n, style="dim") for n in notes))
+
+
+def rows_table(rows: pa.Table, most: int = 50) -> RenderableType:
+    """Lay out any query result; wide values are cut, and rows beyond `most` are counted."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for name in rows.column_names:
+        numeric = pa.types.is_integer(rows.schema.field(name).type) or pa.types.is_floating(
+            rows.schema.field(name).type
+        )
+        table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows.slice(0, most).to_pylist():
+        table.add_row(*(escape(cell(row[n])) for n in rows.column_names))
+    if rows.num_rows > most:
+        return Group(table, Text(f"... and {rows.num_rows - most} more rows; --format csv prints all", style="dim"))
+    return table
+
+
+def cell(value: Any) -> str:
+    """Write one value for a table: floats to six digits, long values cut."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def prediction_view(rows: Sequence[dict[str, Any]]) -> RenderableType:
+    """Lay out everything about predictions of one clip: what is known of the clip, then each prediction."""
+    clip = ("clip", "label", "source", "fold", "file", "duration_s", "rate_hz", "channels", "peak", "rms")
+    lines: list[RenderableType] = [
+        Text.assemble((rows[0]["clip"], "bold"), f"  {rows[0]['label']}"),
+        Text("  ".join(f"{n} {cell(rows[0].get(n))}" for n in clip[2:] if rows[0].get(n) is not None), style="dim"),
+    ]
+    for row in rows:
+        mark = "right" if row["correct"] else "wrong"
+        lines.append(
+            Text.assemble(
+                "\n",
+                (row["classifier"], "bold"),
+                f" ({row['kind']}, {row['scoring']}, control {row['control']}, trial {row['trial']}): ",
+                (f"{row['predicted'] or row['outcome']}", "green" if row["correct"] else "red"),
+                f"  {mark}",
+            )
+        )
+        facts = ("encoder", "rendering", "model", "revision", "prompt", "shots", "training_clips", "reader", "seconds")
+        known = [f"{n} {cell(row[n])}" for n in facts if row.get(n) is not None]
+        if known:
+            lines.append(Text("  " + "  ".join(known), style="dim"))
+        if row.get("text"):
+            lines.append(Text(f"  answer: {row['text']}"))
+        if row.get("scores"):
+            scores = dict(row["scores"])
+            width = max(len(k) for k in scores)
+            for label, score in sorted(scores.items(), key=lambda pair: -pair[1]):
+                bar = "█" * round(20 * max(0.0, min(1.0, score)))
+                lines.append(Text(f"  {label:<{width}}  {score:7.4f}  {bar}"))
+    return Group(*lines)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Give a console that never breaks words of paths and keys by highlighting."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)

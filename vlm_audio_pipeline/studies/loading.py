@@ -1,0 +1,276 @@
+"""Study file -> `Study`: every mistake of the file in one error, before anything runs.
+
+Each line of the error names the file and line, the path of the key, what is wrong and what would be right.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import ValidationError
+
+from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggestion
+from vlm_audio_pipeline.contracts.registry import Registry
+from vlm_audio_pipeline.contracts.specs import Spec
+from vlm_audio_pipeline.datasets.base import DATASETS
+from vlm_audio_pipeline.studies.study import KEYS, NAME, SECTIONS, Study
+
+BUILT_IN = Path(__file__).parent / "built_in"
+
+
+def built_in_studies() -> dict[str, Path]:
+    """Give the studies that come with the package, by name."""
+    return {p.stem: p for p in sorted(BUILT_IN.glob("*.yaml"))}
+
+
+def load_study(name_or_path: str | Path) -> Study:
+    """Read a built-in study by name, or any study file by path.
+
+    Raises:
+        BadStudy: with every mistake in the file, or for a name that is neither built in nor a file.
+    """
+    path = Path(name_or_path).expanduser()
+    built_in = built_in_studies()
+    if str(name_or_path) in built_in and path.suffix == "":
+        path = built_in[str(name_or_path)]
+    if not path.is_file():
+        raise BadStudy(
+            f"a study must be a file or one of the built-in studies, got '{name_or_path}'; "
+            f"{suggestion(str(name_or_path), built_in)}"
+        )
+    return parse_study(path.read_text(encoding="utf-8"), path.resolve())
+
+
+def parse_study(text: str, path: Path) -> Study:
+    """Read a study from its text.
+
+    Args:
+        text: YAML.
+        path: the file it stands in; relative paths in it start from this file's folder.
+
+    Raises:
+        BadStudy: with every mistake in the file.
+    """
+    raw, lines = _read_yaml(text, path)
+    return _Reader(path, lines).study(raw)
+
+
+def _read_yaml(text: str, path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    """Parse safely; refuse duplicate keys; remember the line of every key."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise BadStudy(f"{path}: must be YAML, got {' '.join(str(error).split())}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise BadStudy(f"{path}: must be a mapping with the keys {', '.join(KEYS)}")
+    lines: dict[tuple[str, ...], int] = {}
+
+    def visit(node: yaml.Node, at: tuple[str, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                here = (*at, str(key.value))
+                if here in lines:
+                    raise BadStudy(
+                        f"{path}:{key.start_mark.line + 1}: {'.'.join(here)} must be given once; "
+                        f"it also stands in line {lines[here]}"
+                    )
+                lines[here] = key.start_mark.line + 1
+                visit(value, here)
+        elif isinstance(node, yaml.SequenceNode):
+            for i, value in enumerate(node.value):
+                visit(value, (*at, str(i)))
+
+    visit(root, ())
+    return yaml.safe_load(text), lines
+
+
+class _Reader:
+    """Collects the mistakes of one file."""
+
+    def __init__(self, path: Path, lines: dict[tuple[str, ...], int]):
+        self.path = path
+        self.lines = lines
+        self.mistakes: list[tuple[int, str]] = []
+
+    def wrong(self, at: tuple[str, ...], message: str) -> None:
+        known = at
+        while known and known not in self.lines:
+            known = known[:-1]
+        line = self.lines.get(known, 1)
+        place = ".".join(at) or "the study"
+        self.mistakes.append((line, f"{self.path}:{line}: {place}: {message}"))
+
+    def finish(self) -> None:
+        if self.mistakes:
+            raise BadStudy("\n".join(m for _, m in sorted(self.mistakes, key=lambda pair: pair[0])))
+
+    def study(self, raw: dict[str, Any]) -> Study:
+        for key in raw:
+            if key not in KEYS:
+                self.wrong((str(key),), f"unknown key; {suggestion(str(key), KEYS)}")
+        name = raw.get("name", self.path.stem)
+        if not isinstance(name, str) or not re.match(NAME, name):
+            self.wrong(("name",), f"must be lower-case letters, digits and _, starting with a letter, got {name!r}")
+        for key in ("description", "owner"):
+            if not isinstance(raw.get(key, ""), str):
+                self.wrong((key,), f"must be text, got {raw[key]!r}")
+        owner = str(raw.get("owner", ""))
+        if owner and not re.match(r"^(team:[A-Za-z0-9_]+|[^@\s]+@[^@\s]+\.[^@\s]+)$", owner):
+            self.wrong(("owner",), f"must be an e-mail address or team:name, got '{owner}'")
+        dataset = None
+        if "dataset" not in raw:
+            self.wrong(("dataset",), f"must be given; options for its kind: {', '.join(DATASETS.all())}")
+        else:
+            dataset = self.spec(DATASETS, raw["dataset"], ("dataset",))
+        sections: dict[str, dict[str, Any]] = {}
+        for section, registry in SECTIONS.items():
+            entries = raw.get(section) or {}
+            sections[section] = {}
+            if not isinstance(entries, Mapping):
+                self.wrong((section,), f"must map names to specs, got {entries!r}")
+                continue
+            for entry, at, mapping in self.expanded(registry, section, entries):
+                spec = self.spec(registry, mapping, at)
+                if spec is not None:
+                    sections[section][entry] = spec
+        self.references(sections, {s: set(raw.get(s) or {}) for s in SECTIONS})
+        if not raw.get("classifiers"):
+            self.wrong(("classifiers",), "must name at least one classifier")
+        self.finish()
+        assert dataset is not None
+        return Study(
+            name=name,
+            dataset=dataset,
+            encoders=sections["encoders"],
+            classifiers=sections["classifiers"],
+            description=str(raw.get("description", "")).strip(),
+            owner=owner,
+            path=self.path,
+        )
+
+    def expanded(
+        self, registry: Registry, section: str, entries: Mapping[str, Any]
+    ) -> Iterator[tuple[str, tuple[str, ...], dict[str, Any]]]:
+        """Resolve `like`, and make one classifier of each value of a list where one value is expected."""
+        taken: set[str] = set()
+        for name, given in entries.items():
+            at = (section, str(name))
+            if not isinstance(name, str) or not re.match(NAME, name):
+                self.wrong(at, f"names must be lower-case letters, digits and _, starting with a letter, got {name!r}")
+                continue
+            mapping = self.alike(entries, name, given, at)
+            if mapping is None:
+                continue
+            lists = self.lists(registry, mapping) if section == "classifiers" else {}
+            for values in itertools.product(*lists.values()):
+                chosen = dict(zip(lists, values, strict=True))
+                suffix = "".join(f"_{_slug(v)}" for v in values)
+                if name + suffix in taken:
+                    self.wrong(at, f"gives the name '{name + suffix}' twice; rename one")
+                    continue
+                taken.add(name + suffix)
+                yield name + suffix, at, {**mapping, **chosen}
+
+    def alike(self, entries: Mapping[str, Any], name: str, given: Any, at: tuple[str, ...]) -> dict[str, Any] | None:
+        chain, mapping = [name], given
+        layers = []
+        while True:
+            if not isinstance(mapping, Mapping):
+                self.wrong(at, f"must be a mapping with the key `kind` (or `like`), got {mapping!r}")
+                return None
+            layers.append(mapping)
+            like = mapping.get("like")
+            if like is None:
+                break
+            if like in chain:
+                self.wrong((*at, "like"), f"must not go round in a circle, got {' -> '.join([*chain, str(like)])}")
+                return None
+            if like not in entries:
+                self.wrong((*at, "like"), f"must name another entry, got '{like}'; {suggestion(like, entries)}")
+                return None
+            chain.append(like)
+            mapping = entries[like]
+        return {k: v for layer in reversed(layers) for k, v in layer.items() if k != "like"}
+
+    @staticmethod
+    def lists(registry: Registry, mapping: dict[str, Any]) -> dict[str, list[Any]]:
+        cls = registry.all().get(str(mapping.get("kind")))
+        if cls is None:
+            return {}
+        fields = cls.model_fields
+        return {
+            k: v
+            for k, v in mapping.items()
+            if isinstance(v, list) and v and k in fields and not _takes_list(fields[k].annotation)
+        }
+
+    def spec(self, registry: Registry, mapping: Any, at: tuple[str, ...]) -> Spec | None:
+        if not isinstance(mapping, Mapping):
+            self.wrong(at, f"must be a mapping with the key `kind`, got {mapping!r}")
+            return None
+        kind = mapping.get("kind")
+        if kind is None:
+            self.wrong(at, f"must have the key `kind`; options: {', '.join(registry.all())}")
+            return None
+        try:
+            cls = registry.get(str(kind))
+        except VlmAudioError as error:
+            self.wrong((*at, "kind"), str(error))
+            return None
+        values = {k: v for k, v in mapping.items() if k != "kind"}
+        try:
+            return cls.model_validate(values, context={"folder": self.path.parent})
+        except ValidationError as error:
+            for mistake in error.errors():
+                self.wrong((*at, *(str(p) for p in mistake["loc"])), _in_words(dict(mistake), cls))
+            return None
+
+    def references(self, sections: dict[str, dict[str, Any]], given: dict[str, set[str]]) -> None:
+        for section, specs in sections.items():
+            for name, spec in specs.items():
+                for key, field in type(spec).model_fields.items():
+                    extra = field.json_schema_extra
+                    target = extra.get("refers_to") if isinstance(extra, dict) else None
+                    value = getattr(spec, key)
+                    if not isinstance(target, str) or value is None:
+                        continue
+                    there = sections.get(target, {})
+                    if value not in there and value not in given.get(target, set()):
+                        self.wrong(
+                            (section, name, key),
+                            f"must name one of the {target}, got '{value}'; {suggestion(value, there)}",
+                        )
+
+
+def _takes_list(annotation: Any) -> bool:
+    if get_origin(annotation) in (list, tuple, set, frozenset) or annotation in (list, tuple, set):
+        return True
+    return any(_takes_list(a) for a in get_args(annotation) if get_origin(annotation) not in (dict, Mapping))
+
+
+def _slug(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = "_".join(str(v) for v in value.values())
+    return re.sub(r"[^a-z0-9]+", "_", str(value).lower()).strip("_")
+
+
+def _in_words(mistake: dict[str, Any], cls: type[Spec]) -> str:
+    got = mistake.get("input")
+    key = str(mistake["loc"][-1]) if mistake["loc"] else ""
+    match mistake["type"]:
+        case "extra_forbidden":
+            options = cls.model_fields if len(mistake["loc"]) == 1 else ()
+            return f"unknown key; {suggestion(key, options)}" if options else "unknown key; remove it"
+        case "missing":
+            return "must be given"
+        case "literal_error":
+            expected = str(mistake["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
+            return f"must be one of them, got {got!r}; {suggestion(str(got), expected)}"
+        case "value_error":
+            return str(mistake["ctx"]["error"])
+    message = mistake["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    verb = "must be" if mistake["msg"].startswith("Input should be ") else ""
+    return f"{verb} {message}, got {got!r}".strip()

@@ -1,0 +1,67 @@
+"""A study, read and checked: specs composed from the rooms they live in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec
+from vlm_audio_pipeline.contracts.registry import Registry
+from vlm_audio_pipeline.datasets.base import DatasetSpec
+from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
+
+SECTIONS: dict[str, Registry] = {"encoders": ENCODERS, "classifiers": CLASSIFIERS}
+"""Sections of a study file that map names to specs, in the order in which data flows."""
+
+NAME = r"^[a-z][a-z0-9_]*$"
+"""What names in a study look like: they become parts of asset keys, folders and SQL."""
+
+KEYS: dict[str, str] = {
+    "name": "name of the study, lower-case letters, digits and _",
+    "description": "what the study asks, in a sentence or two",
+    "owner": "who answers for it: an e-mail address or team:name, shown in the UI",
+    "dataset": "where the clips come from",
+    "encoders": "clip or picture -> vector, by name",
+    "classifiers": "whatever predicts a label, by name",
+}
+"""Every key of a study file and what it is for."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study.
+
+    Attributes:
+        name: its name, unique within a data folder.
+        dataset: where the clips come from.
+        encoders: by name.
+        classifiers: by name, lists and `like` expanded.
+        description: what the study asks.
+        owner: who answers for it.
+        path: the file it was read from.
+        limit: use only so many clips of each fold; results are marked partial and never ranked.
+    """
+
+    name: str
+    dataset: DatasetSpec
+    encoders: Mapping[str, EncoderSpec] = field(default_factory=dict)
+    classifiers: Mapping[str, ClassifierSpec] = field(default_factory=dict)
+    description: str = ""
+    owner: str = ""
+    path: Path | None = None
+    limit: int | None = None
+
+    def resolved(self) -> dict[str, Any]:
+        """Give the study as plain values, everything expanded and every default spelled out."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "dataset": {"kind": self.dataset.kind, **self.dataset.model_dump(mode="json")},
+            **{
+                section: {
+                    name: {"kind": spec.kind, **spec.model_dump(mode="json")}
+                    for name, spec in getattr(self, section).items()
+                }
+                for section in SECTIONS
+            },
+        }
