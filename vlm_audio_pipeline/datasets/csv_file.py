@@ -281,7 +281,8 @@ def guess_columns(header: Sequence[str], first_rows: Sequence[Sequence[str]] = (
         first_rows: some rows, cells in the order of the header.
 
     Returns:
-        A mapping to offer; `source` and the stretch are None where nothing looks like them.
+        A mapping to offer; `source` and the stretch are None where nothing looks like them, and `fold` keeps its default
+        where the csv has no folds.
 
     Raises:
         BadDataset: when no column looks like the path or the label; lists those there are.
@@ -311,7 +312,7 @@ def guess_columns(header: Sequence[str], first_rows: Sequence[Sequence[str]] = (
     return Columns(
         path=found["path"] or "",
         label=found["label"] or "",
-        fold=numbers(named("fold"), r"0*[1-9][0-9]*"),
+        fold=numbers(named("fold"), r"0*[1-9][0-9]*") or (None if "fold" in header else "fold"),
         source=named("source"),
         start=numbers(named("start"), r"[0-9]*\.?[0-9]+"),
         end=numbers(named("end"), r"[0-9]*\.?[0-9]+"),

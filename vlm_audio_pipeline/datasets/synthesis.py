@@ -385,7 +385,7 @@ def helicopter(source: Random, take: Random, n: int, rate: int) -> Samples:
 
 
 def chainsaw(source: Random, take: Random, n: int, rate: int) -> Samples:
-    """Saw with a two-stroke engine: a buzz of many harmonics, idling, revved and loaded in turn, with the rasp of the chain."""
+    """Saw: the buzz of an engine, idling, revved and loaded in turn, with the rasp of the chain."""
     from scipy.signal import lfilter
 
     full_hz, idle = source.uniform(80, 170), source.uniform(0.35, 0.6)
@@ -427,13 +427,13 @@ SOUNDS: dict[str, Sound] = {
 def _record(dry: Samples, source: Random, take: Random, rate: int) -> Samples:
     """Put a sound into a room, add the room's background, and record it: all in one pass through the frequency domain.
 
-    The background lies 2 to 30 dB below the sound (both as RMS over the clip). Level: a peak of -14 to -1 dBFS.
+    The background lies 0 to 26 dB below the sound (both as RMS over the clip). Level: a peak of -14 to -1 dBFS.
     """
     from scipy import fft
 
     n = len(dry)
     reverberation_s, wet = source.uniform(0.1, 0.9), source.uniform(0.0, 0.5)
-    snr_db, tilt = source.uniform(2, 30), source.uniform(0.2, 2.0)
+    snr_db, tilt = source.uniform(0, 26), source.uniform(0.2, 2.0)
     microphone = source.uniform(20, 150), source.uniform(5000, 20000)
     hum_hz = source.choice([0.0, 0.0, 0.0, 50.0, 60.0])
     m = fft.next_fast_len(n + int(0.5 * rate), real=True)  # zeros behind, so that the room's tail does not wrap

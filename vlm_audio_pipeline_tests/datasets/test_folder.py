@@ -1,0 +1,112 @@
+import pytest
+from pydantic import ValidationError
+
+from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.datasets.folder import FolderDataset
+from vlm_audio_pipeline.storage.layout import Layout
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return Layout(tmp_path / "data")
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    """Two classes of 6 recordings each, and what must be passed over."""
+    root = tmp_path / "My sounds"
+    for label in ("rain", "dog"):
+        (root / label).mkdir(parents=True)
+        for i in range(6):
+            (root / label / f"{i // 2}-{label}-{'ab'[i % 2]}.wav").touch()
+    (root / ".cache").mkdir()
+    (root / "dog" / ".hidden.wav").touch()
+    (root / "dog" / "notes.txt").touch()
+    (root / "loose.wav").touch()
+    return root
+
+
+def test_a_folder_a_class(sounds, layout):
+    (sounds / "dog" / "later").mkdir()
+    (sounds / "dog" / "later" / "x.FLAC").touch()
+    (sounds / "dog" / "y.b.Ogg").touch()
+    (sounds / "rain" / "z.mp3").touch()
+    dataset = FolderDataset(path=sounds, n_folds=3).open(layout)
+    assert dataset.root == sounds
+    assert dataset.classes == ("dog", "rain")
+    assert len(dataset.clips) == 15
+    listed = {c.id: (c.label, c.file, c.source) for c in dataset.clips}
+    assert listed["dog__0-dog-a"] == ("dog", "dog/0-dog-a.wav", "dog__0-dog-a")
+    assert listed["dog__later__x"] == ("dog", "dog/later/x.FLAC", "dog__later__x")
+    assert listed["dog__y.b"] == ("dog", "dog/y.b.Ogg", "dog__y.b")
+    assert listed["rain__z"][1] == "rain/z.mp3"
+
+
+def test_the_source_is_found_in_the_file_name(sounds, layout):
+    spec = FolderDataset(path=sounds, n_folds=3, source=r"^(\d+-\w+)-")
+    clips = spec.open(layout).clips
+    assert {c.source for c in clips} == {f"{i}-{label}" for i in range(3) for label in ("dog", "rain")}
+    # 3 sources of 2 clips a class over 3 folds: each fold must have 2 clips of each class
+    assert sorted((c.fold, c.label) for c in clips) == sorted([(f, s) for f in (1, 2, 3) for s in ("dog", "rain")] * 2)
+    assert spec.folds(layout) == (1, 2, 3)
+
+
+def test_a_new_recording_moves_no_other(sounds, layout):
+    spec = FolderDataset(path=sounds, n_folds=3)
+    before = {c.id: c.fold for c in spec.open(layout).clips}
+    for name in ("0.wav", "00.wav", "zz.wav"):
+        (sounds / "dog" / name).touch()
+    after = {c.id: c.fold for c in spec.open(layout).clips}
+    assert len(after) == len(before) + 3
+    assert {i: f for i, f in after.items() if i in before} == before
+
+
+def test_classes_choose_folders_and_their_order(sounds, layout):
+    (sounds / "empty").mkdir()
+    dataset = FolderDataset(path=sounds, n_folds=2, classes=("rain", "dog")).open(layout)
+    assert dataset.classes == ("rain", "dog")
+
+
+def test_names_tell_folders_and_parameters_apart(sounds, tmp_path):
+    assert FolderDataset(path=sounds).asset_name == "folder_my_sounds"
+    assert FolderDataset(path=sounds, n_folds=3).asset_name.startswith("folder_my_sounds_")
+    assert FolderDataset(path=sounds).to_download(Layout(tmp_path)) == 0
+
+
+def test_bad_folders(sounds, layout, tmp_path):
+    with pytest.raises(BadDataset, match=r"absent must be a folder with one folder a class, got none; check `path`"):
+        FolderDataset(path=tmp_path / "absent").open(layout)
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "a.wav").touch()
+    with pytest.raises(
+        BadDataset, match=r"flat must hold one folder a class, got no folders in it; sort the recordings"
+    ):
+        FolderDataset(path=tmp_path / "flat").folds(layout)
+    with pytest.raises(
+        BadDataset, match=r"must hold a folder for each class, got none for 'dogs'; did you mean 'dog'\?"
+    ):
+        FolderDataset(path=sounds, classes=("dogs", "rain")).open(layout)
+    (sounds / "cat").mkdir()
+    (sounds / "cat" / "c.txt").touch()
+    with pytest.raises(
+        BadDataset, match=r"cat must hold recordings \(wav, flac, ogg, mp3\), got none; add some, or take"
+    ):
+        FolderDataset(path=sounds).open(layout)
+
+
+def test_one_recording_of_a_class_is_too_few(sounds, layout):
+    (sounds / "cat").mkdir()
+    (sounds / "cat" / "c.wav").touch()
+    with pytest.raises(BadDataset, match=r"`n_folds: 3`: class 'cat' must occur in at least two folds"):
+        FolderDataset(path=sounds, n_folds=3).open(layout)
+
+
+def test_bad_sources(sounds, layout):
+    with pytest.raises(ValidationError, match=r"source must be a regular expression, got '\(': .*; correct it"):
+        FolderDataset(path=sounds, source="(")
+    with pytest.raises(ValidationError, match=r"source must have a group, got 'x'; put \( \) around the part"):
+        FolderDataset(path=sounds, source="x")
+    with pytest.raises(
+        BadDataset, match=r"0-dog-b.wav: source must be found in every file name, got no match of '\^\(.*a\)"
+    ):
+        FolderDataset(path=sounds, source="^(.*a)[.]").open(layout)
