@@ -168,7 +168,7 @@ def test_those_who_settle_folds_at_once_agree(tmp_path):
     clips = [(f"{c}{s}", c, f"{c}{s}") for c in "ab" for s in range(12)]
     partial = [[c for i, c in enumerate(clips) if i % 8 != k] for k in range(8)]
     alone = [assign_folds(some, 3) for some in partial]
-    assert len({folds["b11"] for folds in alone}) > 1  # each by itself would choose otherwise
+    assert len({folds.get("b11") for folds in alone} - {None}) > 1  # each by itself would choose otherwise
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda some: settled_folds(Layout(tmp_path), "x", some, 3, 0, remember=True), partial))
     for source in {source for folds in together for source in folds}:
