@@ -1,0 +1,97 @@
+import pyarrow as pa
+import pytest
+
+from vlm_audio_pipeline.evaluation.leaderboard import Entry, leaderboard_table
+from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline_tests.evaluation.test_metrics import CLASSES, predictions
+
+
+def rows(right, wrong, fold=1):
+    return [(fold, "a", "a", None)] * right + [(fold, "a", "b", None)] * wrong
+
+
+def board(*entries, **given):
+    options = {"of_clips": 4, "rejected_clips": 0, "classes": CLASSES, "tuning_folds": (), "limited": False, **given}
+    table = leaderboard_table(entries, **options)
+    conformed = TABLES["leaderboard"].conform(table, study="s")
+    assert conformed.num_rows == table.num_rows
+    return table.to_pylist()
+
+
+def test_ranks_are_shared_by_equals_and_the_best_comes_first():
+    entries = [
+        Entry("worst", "knn", predictions(rows(1, 3)), (1,)),
+        Entry("good", "probe", predictions(rows(3, 1)), (1,)),
+        # 6 of 8 over two trials is as good as 3 of 4
+        Entry("equal", "probe", pa.concat_tables([predictions(rows(3, 1), trial=t) for t in (0, 1)]), (1,)),
+    ]
+    got = board(*entries)
+    assert [(r["rank"], r["classifier"]) for r in got] == [(1, "equal"), (1, "good"), (3, "worst")]
+    assert (got[0]["trials"], got[0]["predictions"], got[0]["correct"], got[0]["clips"]) == (2, 8, 6, 4)
+    assert got[1]["note"] == "3 of 4 predictions"
+
+
+def test_what_is_not_comparable_is_not_ranked():
+    entries = [
+        Entry("few", "human", predictions(rows(2, 0), scoring="judgement", reader="reader 1"), (1,)),
+        Entry("missing", "probe", predictions(rows(4, 0)), (1, 2), "weights of X missing"),
+        Entry("control", "language_model", predictions(rows(4, 0), control="blank"), (1,)),
+        Entry("ranked", "probe", predictions(rows(0, 4)), (1,)),
+    ]
+    got = {r["classifier"]: r for r in board(*entries)}
+    assert {n: r["rank"] for n, r in got.items()} == {"few": None, "missing": None, "control": None, "ranked": 1}
+    assert {n: r["partial"] for n, r in got.items()} == {
+        "few": False,
+        "missing": True,
+        "control": False,
+        "ranked": False,
+    }
+    assert got["few"]["note"] == "2 of 2 judgements, 2 of 4 clips"
+    assert got["missing"]["note"] == "4 of 4 predictions, folds 1 of 1,2, the others not run: weights of X missing"
+    limited = board(entries[3], limited=True)[0]
+    assert (limited["rank"], limited["partial"], limited["note"]) == (None, True, "0 of 4 predictions, limited run")
+
+
+def test_what_was_not_run_says_why_and_has_no_number():
+    empty = TABLES["predictions"].empty()
+    got = board(
+        Entry("absent", "zero_shot", None, (1,), "weights of X missing"),
+        Entry("later", "probe", empty, (1,)),
+        Entry("run", "probe", predictions(rows(0, 4)), (1,)),
+        rejected_clips=2,
+    )
+    assert [r["classifier"] for r in got] == ["run", "absent", "later"], "0 % is a number and comes first"
+    assert got[0]["note"] == "0 of 4 predictions, 2 recordings rejected"
+    absent = got[1]
+    assert absent["note"] == "not run: weights of X missing, 2 recordings rejected"
+    assert got[2]["note"] == "not run: no predictions yet, 2 recordings rejected"
+    numbers = ("accuracy", "accuracy_answered", "accuracy_without_tuning_folds", "macro_f1", "rank")
+    assert [absent[n] for n in numbers] == [None] * 5
+    assert (absent["predictions"], absent["clips"], absent["scoring"]) == (0, 0, "")
+
+
+def test_numbers_of_a_row():
+    table = predictions(
+        [(1, "a", "a", None), (1, "b", "unparseable", None), (2, "a", "a", None), (2, "b", "a", None)],
+        model="m",
+        training_clips=7,
+    )
+    [row] = board(Entry("p", "language_model", table, (1, 2)), tuning_folds=(1,), rejected_clips=1)
+    # F1 of a: 4 / (4 + 1 + 0) = 0.8; of b: 0
+    assert (row["accuracy"], row["accuracy_answered"], row["macro_f1"]) == pytest.approx((2 / 4, 2 / 3, 0.4))
+    assert row["accuracy_without_tuning_folds"] == 1 / 2
+    assert (row["answered"], row["folds"], row["model"], row["training_clips"]) == (3, "1,2", "m", 7)
+    assert row["note"] == "2 of 4 predictions, 1 unparseable, 1 recording rejected"
+    assert row["rank"] == 1
+
+
+def test_readers_are_counted_not_their_trials():
+    readers = [
+        predictions(rows(4, 0), scoring="judgement", trial=t, reader=r) for t, r in ((0, "x"), (1, "y"), (2, "x"))
+    ]
+    [row] = board(Entry("h", "human", pa.concat_tables(readers), (1,)))
+    assert (row["trials"], row["note"]) == (2, "12 of 12 judgements")
+
+
+def test_an_empty_study_gives_an_empty_table():
+    assert board() == []
