@@ -2,7 +2,7 @@
 
 What belongs here: reading a recording, and refusing one that is damaged. What does not: anything computed from samples.
 libsndfile decodes what is left of a cut file without a word, so the containers that say how long they are (WAV, AIFF,
-Ogg, MP3 with a Xing header) are asked here; FLAC decoding fails by itself.
+Ogg) are asked here, MP3 must have the header that says so; FLAC decoding fails by itself.
 References: http://soundfile.sapp.org/doc/WaveFormat/, https://xiph.org/ogg/doc/framing.html.
 """
 
@@ -14,7 +14,6 @@ from vlm_audio_pipeline.contracts.errors import BadClips
 if TYPE_CHECKING:
     import numpy as np
 
-_BLOCK = 1 << 20  # frames read at a time, so that a header that lies about the length costs no memory
 _TOLERANCE_S = 0.01  # how far beyond the end of the file a stretch may reach, s: listings round their times
 _UNKNOWN_SIZE = 0x7FFF0000  # bytes; streaming writers put this or more where they do not know the length
 
@@ -67,22 +66,20 @@ def decode(path: Path, start_s: float | None = None, end_s: float | None = None)
             rate, channels, frames = sound.samplerate, sound.channels, sound.frames
             if frames == 0:
                 raise BadAudio("no samples: the file has a header and nothing behind it", path)
+            if sound.format == "MP3" and not _mp3_says_its_length(path):
+                raise BadAudio("of unknown length: an MP3 must have a Xing or Info header; convert it to FLAC", path)
             first, stop = _stretch(path, frames, rate, start_s, end_s)
-            if first:
+            # These codecs do not come to the same samples after seeking, so they are decoded from the beginning.
+            skipped = first if sound.format == "MP3" or sound.subtype == "OPUS" else 0
+            if first > skipped:
                 sound.seek(first)
-            blocks, wanted = [], stop - first
-            while wanted > 0 and len(block := sound.read(min(wanted, _BLOCK), dtype="float32", always_2d=True)):
-                blocks.append(block)
-                wanted -= len(block)
-            estimated = sound.format == "MP3" and not _mp3_says_its_length(path)
+            samples = sound.read(stop - first + skipped, dtype="float32", always_2d=True)[skipped:]
     except soundfile.LibsndfileError as error:
         what = error.error_string.removeprefix("Error : ").rstrip(".")
         raise BadAudio(f"undecodable: {what}; convert it to WAV, FLAC, OGG or MP3", path) from error
-
-    samples = np.concatenate(blocks) if blocks else np.empty((0, channels), np.float32)
-    if not len(samples):
-        raise BadAudio("no samples: none could be decoded", path)
-    if wanted and not estimated:
+    except MemoryError as error:
+        raise BadAudio(f"undecodable: the {frames} frames its header declares do not fit in memory", path) from error
+    if len(samples) < stop - first:
         raise BadAudio(f"truncated: {len(samples)} of {stop - first} frames could be decoded", path)
     mono = samples[:, 0] if channels == 1 else samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
@@ -170,7 +167,11 @@ def _ogg_truncation(file: BinaryIO, size: int) -> str | None:
 
 
 def _mp3_says_its_length(path: Path) -> bool:
-    """Tell whether an MP3 has a Xing, Info or VBRI header; without one its length is libsndfile's estimate."""
+    """Tell whether an MP3 has a Xing, Info or VBRI header.
+
+    Without one libsndfile guesses the length from the first frame, and silently stops there: under a variable bit rate
+    that can be a third of the recording.
+    """
     with path.open("rb") as file:
         head = file.read(10)
         if head[:3] == b"ID3":  # an ID3v2 tag comes first; its length is four bytes of 7 bits

@@ -39,7 +39,7 @@ CARD = Card(
 
 @DATASETS.register("esc50")
 class Esc50(DatasetSpec):
-    """ESC-50 from a local copy: a folder with `meta/esc50.csv` and `audio/`, about 650 MB from the address on its card."""
+    """ESC-50 from a local copy: a folder with `meta/esc50.csv` and `audio/` (650 MB; its card says where from)."""
 
     path: StudyPath = not_identity()
     """The folder."""

@@ -245,7 +245,7 @@ ESC50: tuple[ClassName, ...] = (
     ),
     _class(
         "siren",
-        "sirens, police siren, ambulance siren, emergency siren, fire truck siren",
+        "sirens, police siren, ambulance siren, emergency siren",
         "A siren wails in a loud tone that sweeps up and down in pitch.",
     ),
     _class(

@@ -1,0 +1,116 @@
+import pytest
+
+from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.datasets.base import DATASETS
+from vlm_audio_pipeline.datasets.esc50 import Esc50
+
+HEADER = "filename,fold,target,category,esc10,src_file,take"
+# The first lines of the real file, and one of another class and fold.
+LINES = (
+    "1-100032-A-0.wav,1,0,dog,True,100032,A",
+    "1-100038-A-14.wav,1,14,chirping_birds,False,100038,A",
+    "2-100210-B-36.wav,2,36,vacuum_cleaner,False,100210,B",
+    "5-9032-A-0.wav,5,0,dog,True,9032,A",
+)
+
+
+@pytest.fixture
+def make(tmp_path, layout):
+    def make(*lines: str, header: str = HEADER, **parameters) -> Esc50:
+        (tmp_path / "esc50" / "meta").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "esc50" / "meta" / "esc50.csv").write_text("\n".join([header, *lines]) + "\n")
+        return Esc50(path=tmp_path / "esc50", **parameters)
+
+    return make
+
+
+def test_listing(make, layout):
+    spec = make(*reversed(LINES))
+    data = spec.open(layout)
+    assert [c.id for c in data.clips] == ["1-100032-A-0", "1-100038-A-14", "2-100210-B-36", "5-9032-A-0"]
+    bird = data.clips[1]
+    assert (bird.label, bird.fold, bird.source) == ("chirping_birds", 1, "100038")
+    assert (bird.file, bird.kept) == ("audio/1-100038-A-14.wav", {"take": "A"})
+    assert data.classes == ("dog", "chirping_birds", "vacuum_cleaner")  # targets 0, 14, 36
+    assert spec.folds(layout) == data.folds == (1, 2, 5)
+    assert spec.to_download(layout) == 0
+    assert "CC BY-NC 3.0" in data.card.licence
+
+
+def test_only_esc10(make, layout):
+    data = make(*LINES, only_esc10=True).open(layout)
+    assert {c.label for c in data.clips} == {"dog"}
+    assert data.classes == ("dog",)
+
+
+def test_a_subset_of_classes_in_the_order_wanted(make, layout):
+    data = make(*LINES, classes=("vacuum_cleaner", "dog")).open(layout)
+    assert data.classes == ("vacuum_cleaner", "dog")
+    assert [c.label for c in data.clips] == ["dog", "vacuum_cleaner", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("dog", "vacuum"), "`classes` must be of the dataset, got 'vacuum'; did you mean 'vacuum_cleaner'?"),
+        (("dog", "dog"), "`classes` must name each class once, got 'dog' twice"),
+    ],
+)
+def test_classes_that_are_not(make, layout, classes, message):
+    with pytest.raises(BadDataset) as error:
+        make(*LINES, classes=classes).open(layout)
+    assert message in str(error.value)
+
+
+def test_missing_columns_are_named(make, layout):
+    with pytest.raises(
+        BadDataset,
+        match=r"must have the columns filename, .*, got filename, fold; add target, category, esc10, src_file, take$",
+    ):
+        make(header="filename,fold").open(layout)
+
+
+def test_an_empty_file_has_no_columns(make, layout):
+    with pytest.raises(BadDataset, match="got none; add filename, fold"):
+        make(header="").open(layout)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a.wav,one,0,dog,True,1,A", "line 2: 'fold' must be a whole number, got 'one'"),
+        ("a.wav,1,x,dog,True,1,A", "line 2: 'target' must be a whole number, got 'x'"),
+        ("a.wav,1,0,dog,yes,1,A", "line 2: 'esc10' must be True or False, got 'yes'"),
+        ("a.wav,1,0,dog", "line 2: a row must have 7 values"),
+        ("a.wav,1,0,dog,True,1,A,more", "line 2: a row must have 7 values"),
+        ("a.wav,1,0,dog,True,1,A\nb.wav,1,1,dog,True,2,A", "line 3: 'target' of dog must be 0 as above, got 1"),
+        (
+            "a.wav,1,0,dog,True,1,A\na.wav,1,0,dog,True,1,A",
+            "clip ids must be unique, got 1 that occur more than once: 'a'",
+        ),
+        ("a.wav,0,0,dog,True,1,A", "folds must be whole numbers of 1 or more, got others for 'a'"),
+    ],
+)
+def test_lines_that_cannot_be_read(make, layout, line, message):
+    with pytest.raises(BadDataset) as error:
+        make(line).open(layout)
+    assert message in str(error.value)
+
+
+def test_not_a_text_file(make, layout, tmp_path):
+    spec = make()
+    (tmp_path / "esc50/meta/esc50.csv").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(BadDataset, match="must be a csv file in UTF-8"):
+        spec.open(layout)
+
+
+def test_neither_listing_nor_folder(layout, tmp_path):
+    with pytest.raises(BadDataset, match=r"ESC-50 must have meta/esc50.csv and audio/, got neither in .*nowhere"):
+        Esc50(path=tmp_path / "nowhere").open(layout)
+
+
+def test_where_it_lies_is_no_part_of_what_it_is(tmp_path):
+    assert DATASETS.get("esc50") is Esc50
+    assert Esc50(path=tmp_path).fingerprint() == Esc50(path=tmp_path / "other").fingerprint()
+    assert Esc50(path=tmp_path).asset_name == "esc50"
+    assert Esc50(path=tmp_path, only_esc10=True).fingerprint() != Esc50(path=tmp_path).fingerprint()
