@@ -9,10 +9,23 @@ def canonical(value: Any) -> str:
     """Write a plain value (dicts, lists, strings, numbers, booleans, None) as JSON with sorted keys.
 
     Raises:
-        TypeError: for anything else, so that no object's address can slip into a hash.
+        TypeError: for anything else, so that no object's address can slip into a hash, and for keys that are not text:
+            JSON would write 1 and "1" alike.
         ValueError: for NaN and infinities, which JSON does not have.
     """
+    _refuse_other_keys(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _refuse_other_keys(value: Any) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"keys of what is hashed must be text, got {key!r}; use str(key)")
+            _refuse_other_keys(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_other_keys(inner)
 
 
 def fingerprint(*values: Any, length: int = 16) -> str:

@@ -63,12 +63,32 @@ class Registry(Generic[S]):
         return classes[kind]
 
     def all(self) -> dict[str, type[S]]:
-        """Give every registered kind with its class, sorted by kind."""
+        """Give every registered kind with its class, sorted by kind.
+
+        Raises:
+            VlmAudioError: when what another package registers cannot be loaded.
+        """
         if not self._loaded:
-            self._loaded = True
-            room = importlib.import_module(self.package)
-            for module in pkgutil.walk_packages(room.__path__, self.package + "."):
-                importlib.import_module(module.name)
-            for point in entry_points(group=self.package):
-                point.load()
+            self._loaded = True  # first, for a file of the room may ask while it is imported
+            try:
+                self._load()
+            except BaseException:
+                self._loaded = False  # half a registry must not pass for a whole one
+                raise
         return dict(sorted(self._classes.items()))
+
+    def _load(self) -> None:
+        room = importlib.import_module(self.package)
+        for module in pkgutil.walk_packages(room.__path__, self.package + "."):
+            importlib.import_module(module.name)
+        for point in entry_points(group=self.package):
+            try:
+                point.load()
+            except VlmAudioError:
+                raise
+            except Exception as error:
+                origin = point.dist.name if point.dist else "an installed package"
+                raise VlmAudioError(
+                    f"{self.what} '{point.name}' ({point.value}) of {origin} must be importable, got "
+                    f"{type(error).__name__}: {error}; update or uninstall {origin}"
+                ) from error

@@ -22,7 +22,8 @@ Folds = Literal["same", "others", "all"]
 class Progress(Protocol):
     """Told how far long work is: `progress(done, total, what)`."""
 
-    def __call__(self, done: int, total: int, what: str) -> None: ...
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Be told."""
 
 
 def silent(done: int, total: int, what: str) -> None:

@@ -40,7 +40,7 @@ def examine(layout: Layout) -> list[Finding]:
     return [
         Finding("ok" if sys.version_info >= (3, 11) else "bad", python),
         *_packages(),
-        gpu_finding(_gpu_here(), *_torch_sees()),
+        _torch(),
         *_data(layout),
         _esc10(),
     ]
@@ -64,17 +64,19 @@ def _gpu_here() -> str | None:
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    asked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"(nvidia-smi gave no answer: {error})"
     return asked.stdout.strip().splitlines()[0] if asked.returncode == 0 and asked.stdout.strip() else None
 
 
-def _torch_sees() -> tuple[str, bool]:
-    """Give torch's version and whether it can use a GPU."""
+def _torch() -> Finding:
     try:
         import torch
-    except ImportError as error:
-        return f"torch not importable ({error})", False
-    return torch.__version__, torch.cuda.is_available()
+    except (ImportError, OSError) as error:  # OSError: a library torch is linked with is missing
+        return Finding("bad", f"torch must be importable, got {error}; install it again")
+    return gpu_finding(_gpu_here(), torch.__version__, torch.cuda.is_available())
 
 
 def gpu_finding(name: str | None, torch_version: str, sees: bool) -> Finding:
@@ -85,10 +87,10 @@ def gpu_finding(name: str | None, torch_version: str, sees: bool) -> Finding:
         torch_version: as torch gives it, such as "2.13.0+cpu".
         sees: whether torch can use a GPU.
     """
+    if sees:
+        return Finding("ok", f"GPU {name or '(unknown to nvidia-smi)'}; torch {torch_version} sees it")
     if name is None:
         return Finding("ok", f"no GPU; torch {torch_version} computes on the processor")
-    if sees:
-        return Finding("ok", f"GPU {name}; torch {torch_version} sees it")
     return Finding(
         "warn",
         f"GPU {name} is there, but torch {torch_version} cannot see it: models will run on the processor; install a "
@@ -99,13 +101,15 @@ def gpu_finding(name: str | None, torch_version: str, sees: bool) -> Finding:
 def _data(layout: Layout) -> list[Finding]:
     folder = layout.root
     there = folder
-    while not there.exists():
+    while not os.path.exists(there):  # False, too, where we may not look
         there = there.parent
     free = shutil.disk_usage(there).free
     findings = [
         Finding("ok", f"data folder {folder}{'' if folder.exists() else ' (not made yet)'}")
-        if os.access(there, os.W_OK)
-        else Finding("bad", f"data folder {folder} must be writable; choose another with --data or VLM_AUDIO_DATA")
+        if os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
+        else Finding(
+            "bad", f"data folder {folder} must be a writable folder; choose another with --data or VLM_AUDIO_DATA"
+        )
     ]
     words = f"{free / 1e9:.0f} GB of disk free there"
     findings.append(Finding("ok" if free > LITTLE_DISK else "warn", words))

@@ -8,11 +8,13 @@ worker, or the workers would fight over the cores.
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.stages import Progress, silent
 from vlm_audio_pipeline.storage.row_store import RowStore
 
@@ -61,10 +63,12 @@ def map_rows(
         Payloads in the order of `keys`.
 
     Raises:
-        Whatever `compute` raises; batches finished before are kept.
+        Whatever `compute` raises; batches finished before, and those in flight that still finish, are kept.
     """
     if len(keys) != len(items):
         raise ValueError(f"keys and items must be equally many, got {len(keys)} and {len(items)}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     found: dict[str, bytes | Failure] = dict(rows.get(list(dict.fromkeys(keys))))
     todo = {k: item for k, item in zip(keys, items, strict=True) if k not in found}
     done, total = len(set(keys)) - len(todo), len(set(keys))
@@ -72,13 +76,17 @@ def map_rows(
     waiting = [list(todo)[at : at + batch_size] for at in range(0, len(todo), batch_size)]
     workers = max(1, min(workers or cores(), len(waiting)))
 
-    def finish(batch: list[str], payloads: Sequence[bytes | Failure]) -> None:
-        nonlocal done
+    def keep(batch: list[str], payloads: Sequence[bytes | Failure]) -> None:
         if len(payloads) != len(batch):
             raise ValueError(f"compute must give one payload an item, got {len(payloads)} for {len(batch)}")
         result = dict(zip(batch, payloads, strict=True))
-        rows.put(kind, [(k, p) for k, p in result.items() if isinstance(p, bytes)])
+        rows.put(kind, [(k, p) for k, p in result.items() if not isinstance(p, Failure)])
         found.update(result)
+        found.update(rows.get(batch))  # another process may have been first, and what is stored is what counts
+
+    def finish(batch: list[str], payloads: Sequence[bytes | Failure]) -> None:
+        nonlocal done
+        keep(batch, payloads)
         done += len(batch)
         progress(done, total, kind)
 
@@ -91,13 +99,17 @@ def map_rows(
         with threadpool_limits(limits=1), ThreadPoolExecutor(workers) as pool:
             try:
                 while True:
-                    while len(running) < 2 * workers and (batch := next(queue, None)) is not None:
-                        running[pool.submit(compute, [todo[k] for k in batch])] = batch
+                    while len(running) < 2 * workers and (more := next(queue, None)) is not None:
+                        running[pool.submit(compute, [todo[k] for k in more])] = more
                     if not running:
                         break
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         finish(running.pop(future), future.result())
             except BaseException:
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(cancel_futures=True)  # waits for what is in flight: it may have been paid for
+                for future, batch in running.items():
+                    if not future.cancelled() and future.exception() is None:
+                        with suppress(VlmAudioError, ValueError):
+                            keep(batch, future.result())
                 raise
     return [found[k] for k in keys]

@@ -6,6 +6,7 @@ that readers are never blocked and never see half of it. Parquet is the truth; n
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
@@ -27,17 +29,32 @@ def write_manifest(layout: Layout, study: str, manifest: dict[str, Any]) -> None
     """Remember a study: its parts (paths relative to the data folder, by table), kept columns and resolved form."""
     path = layout.studies / f"{study}.json"
     text = json.dumps(manifest, indent=1, sort_keys=True)
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
 def manifests(layout: Layout) -> dict[str, dict[str, Any]]:
-    """Give the studies run in this data folder, by name."""
-    return {p.stem: json.loads(p.read_text()) for p in sorted(layout.studies.glob("*.json"))}
+    """Give the studies run in this data folder, by name.
+
+    Raises:
+        VlmAudioError: for a damaged file.
+    """
+    found = {}
+    for path in sorted(layout.studies.glob("*.json")):
+        try:
+            found[path.stem] = json.loads(path.read_text())
+        except ValueError as error:
+            raise VlmAudioError(
+                f"{path} must be the record of a study that was run, got: {error}; delete it and run the study again"
+            ) from error
+    return found
 
 
 def refresh(layout: Layout, *, wait: bool = True) -> bool:
@@ -55,10 +72,9 @@ def refresh(layout: Layout, *, wait: bool = True) -> bool:
     try:
         with FileLock(lock, timeout=-1 if wait else 0):
             studies = manifests(layout)
-            parts = {
-                table: [p for m in studies.values() for p in m["parts"].get(table, ())] for table in TABLES
-            }
-            there = {t: [layout.root / p for p in paths if (layout.root / p).exists()] for t, paths in parts.items()}
+            parts = {table: [p for m in studies.values() for p in m["parts"].get(table, ())] for table in TABLES}
+            root = layout.root.absolute()
+            there = {t: [root / p for p in paths if (root / p).exists()] for t, paths in parts.items()}
             kept = sorted({k for m in studies.values() for k in m.get("kept", ())})
             signature = _signature(layout, there, kept)
             if layout.results.exists() and _built_signature(layout.results) == signature:
@@ -71,7 +87,7 @@ def refresh(layout: Layout, *, wait: bool = True) -> bool:
 
 def _signature(layout: Layout, parts: dict[str, list[Path]], kept: list[str]) -> str:
     stamps = [(str(p), p.stat().st_mtime_ns, p.stat().st_size) for paths in parts.values() for p in paths]
-    return fingerprint(VERSION, str(layout.root), [list(s) for s in stamps], kept)
+    return fingerprint(VERSION, str(layout.root.absolute()), [list(s) for s in stamps], kept)
 
 
 def _built_signature(path: Path) -> str | None:
@@ -89,7 +105,7 @@ def _build(layout: Layout, parts: dict[str, list[Path]], kept: list[str], signat
     try:
         with duckdb.connect(str(temporary)) as db:
             for name, schema in TABLES.items():
-                for statement in _statements(schema, parts[name], kept):
+                for statement in _statements(schema, [p for p in parts[name] if _fits(p, schema)], kept):
                     db.execute(statement)
             db.execute("CREATE TABLE catalogue_built AS SELECT ? AS signature, now() AS built_at", [signature])
         os.replace(temporary, layout.results)
@@ -97,19 +113,31 @@ def _build(layout: Layout, parts: dict[str, list[Path]], kept: list[str], signat
         temporary.unlink(missing_ok=True)
 
 
+def _fits(path: Path, schema: TableSchema) -> bool:
+    """Tell whether a part can be read: one damaged or of another version must not take all results away."""
+    try:
+        return set(schema.arrow.names) <= set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+
+
 def _statements(schema: TableSchema, parts: list[Path], kept: list[str]) -> Iterator[str]:
     columns = [f'"{c.name}"' for c in schema.columns if c.name != "kept"]
     empty = ", ".join(f'NULL::{_duckdb_type(c.type)} AS "{c.name}"' for c in schema.columns)
-    files = ", ".join(_quoted(str(p)) for p in parts)
+    files = ", ".join(_quoted(_literal(str(p))) for p in parts)
+    spellings = _spellings(kept)
     rows = (
         f"(SELECT * FROM read_parquet([{files}], hive_partitioning = false))" if parts else f"(SELECT {empty} LIMIT 0)"
     )
     query = f"SELECT {', '.join(columns)} FROM {rows}"
     if schema.name == "clips":
-        extra = [f"kept[{_quoted(k)}] AS {_identifier(k)}" for k in kept]
+        extra = [
+            f"coalesce({', '.join(f'kept[{_quoted(k)}]' for k in ways)}) AS {_identifier(name)}"
+            for name, ways in spellings.items()
+        ]
         query = f"SELECT {', '.join([*columns, *extra])} FROM {rows}"
-    elif schema.name == "predictions" and kept:
-        extra = [f"c.{_identifier(k)}" for k in kept]
+    elif schema.name == "predictions" and spellings:
+        extra = [f"c.{_identifier(name)}" for name in spellings]
         own = [f"p.{c}" for c in columns]
         query = f"SELECT {', '.join([*own, *extra])} FROM {rows} p LEFT JOIN clips c USING (study, clip)"
     kind = "TABLE" if schema.stored == "table" else "VIEW"
@@ -119,6 +147,16 @@ def _statements(schema: TableSchema, parts: list[Path], kept: list[str]) -> Iter
     for c in schema.columns:
         if c.name != "kept":
             yield f'COMMENT ON COLUMN "{schema.name}"."{c.name}" IS {_quoted(c.doc)}'
+
+
+def _spellings(kept: list[str]) -> dict[str, list[str]]:
+    """Group kept columns that differ in case alone, for SQL takes them for one; the project's own columns go first."""
+    taken = {c.name.casefold() for t in ("clips", "predictions") for c in TABLES[t].columns}
+    groups: dict[str, list[str]] = {}
+    for name in kept:
+        if name.casefold() not in taken:
+            groups.setdefault(name.casefold(), []).append(name)
+    return {ways[0]: ways for ways in groups.values()}
 
 
 def _duckdb_type(kind: pa.DataType) -> str:
@@ -132,6 +170,11 @@ def _duckdb_type(kind: pa.DataType) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _literal(path: str) -> str:
+    """Keep DuckDB from taking a folder's name for a pattern."""
+    return re.sub(r"[*?\[]", lambda m: f"[{m[0]}]", path)
 
 
 def _identifier(name: str) -> str:

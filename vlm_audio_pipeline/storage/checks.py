@@ -27,7 +27,9 @@ CHECKS: dict[str, dict[str, str]] = {
         "one_vector_a_clip": "There is a vector for every clip of the fold.",
         "vectors_finite": "Every number of every vector is finite.",
     },
-    "predictions": {"outcomes_known": f"Every outcome is one of {', '.join(OUTCOMES)}, and only answers carry a label."},
+    "predictions": {
+        "outcomes_known": f"Every outcome is one of {', '.join(OUTCOMES)}, and only answers carry a label."
+    },
 }
 """Checks of each table beside the ones all tables have, with what they state."""
 
@@ -70,6 +72,8 @@ def check(table: str, made: pa.Table, inputs: Mapping[str, pa.Table], two_folds:
         answered = pc.equal(made["outcome"], "answered")
         odd = int(pc.sum(pc.xor(answered, pc.is_valid(made["predicted"]))).as_py() or 0)
         findings.append(
-            Check("outcomes_known", not strange and odd == 0, f"unknown outcomes {strange}; {odd} rows contradict theirs")
+            Check(
+                "outcomes_known", not strange and odd == 0, f"unknown outcomes {strange}; {odd} rows contradict theirs"
+            )
         )
     return findings

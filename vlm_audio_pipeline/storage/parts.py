@@ -67,7 +67,7 @@ def data_version(schema: TableSchema, table: pa.Table) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value + 0.0:.6g}"  # -0.0 + 0.0 = 0.0
     if isinstance(value, list):  # a map column gives (key, value) pairs; their order carries no meaning
         return sorted([str(k), _plain(v)] for k, v in value)
     if value is None or isinstance(value, str | int):
@@ -89,7 +89,7 @@ def write_part(path: Path, table: pa.Table, provenance: Provenance) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -100,11 +100,17 @@ def write_part(path: Path, table: pa.Table, provenance: Provenance) -> None:
 def read_provenance(path: Path) -> Provenance | None:
     """Read what a part was made from; None where it is absent, truncated or not ours (all of which mean: make it)."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (FileNotFoundError, pa.ArrowInvalid, OSError):
+        return _provenance(pq.read_schema(path))
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError):
         return None
-    footer = metadata.get(FOOTER_KEY)
-    return None if footer is None else Provenance(**json.loads(footer))
+
+
+def _provenance(schema: pa.Schema) -> Provenance | None:
+    """Take the provenance out of a footer; None where it is not one of ours, or of another version's making."""
+    try:
+        return Provenance(**json.loads((schema.metadata or {})[FOOTER_KEY]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def read_part(path: Path, schema: TableSchema) -> tuple[pa.Table, Provenance]:
@@ -114,9 +120,14 @@ def read_part(path: Path, schema: TableSchema) -> tuple[pa.Table, Provenance]:
         FileNotFoundError: when there is none.
         pyarrow.ArrowInvalid: when it is damaged, or was not written by `write_part`.
     """
-    with pq.ParquetFile(path) as file:
-        footer = (file.schema_arrow.metadata or {}).get(FOOTER_KEY)
-        if footer is None:
-            raise pa.ArrowInvalid(f"{path} must carry its provenance, got none; delete it and run again")
-        table = file.read().select(schema.arrow.names).cast(schema.arrow)
-    return table, Provenance(**json.loads(footer))
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            provenance = _provenance(file.schema_arrow)
+            table = file.read().select(schema.arrow.names).cast(schema.arrow)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise pa.ArrowInvalid(f"{path} must be a whole part, got: {error}; delete it and run again") from error
+    if provenance is None:
+        raise pa.ArrowInvalid(f"{path} must carry its provenance, got none; delete it and run again")
+    return table, provenance

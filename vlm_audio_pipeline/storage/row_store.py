@@ -8,6 +8,7 @@ expires. Reuse after a change, resume after a kill and sharing between studies a
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ CREATE TABLE IF NOT EXISTS file_digests (
 ) WITHOUT ROWID;
 """
 _CHUNK = 500  # keys per query, under SQLite's limit of bound variables
+_TICK = 100_000_000  # ns; longer than a tick of any file system's clock that is usual today (1 to 10 ms)
 
 
 class RowStore:
@@ -37,19 +39,23 @@ class RowStore:
     def __init__(self, path: Path):
         self.path = path
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA busy_timeout = 60000")
             if self._db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                 self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
-            raise VlmAudioError(
-                f"the row store {path} must be a readable and writable SQLite file, got: {error}; if it is damaged, "
-                f"recover it with `sqlite3 {path} .recover` or move it away: finished tables stay, vectors are recomputed"
-            ) from error
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise self._trouble(error) from error
+
+    def _trouble(self, error: Exception) -> VlmAudioError:
+        return VlmAudioError(
+            f"the row store {self.path} must be a readable and writable SQLite file, got: {error}; if the folder is "
+            f"full or read-only, mend that; if the file is damaged, recover it with `sqlite3 {self.path} .recover` or "
+            "move it away: finished tables stay, vectors are recomputed"
+        )
 
     def close(self) -> None:
         """Close the file; the store cannot be used afterwards."""
@@ -57,14 +63,27 @@ class RowStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._using() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # SQLite itself rolls back when the disk is full
+                    db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+            except sqlite3.OperationalError as error:  # locked for a minute, disk full, read-only
+                raise self._trouble(error) from error
+            except sqlite3.DatabaseError as error:
+                if type(error) is not sqlite3.DatabaseError:  # a wrong argument: ours to mend
+                    raise
+                raise self._trouble(error) from error
 
     def put(self, kind: str, rows: Iterable[tuple[str, bytes]]) -> None:
         """Store (row_key, payload) pairs in one transaction; a key already there keeps its payload.
@@ -75,7 +94,8 @@ class RowStore:
         """
         with self._writing() as db:
             db.executemany(
-                "INSERT OR IGNORE INTO rows (row_key, kind, payload) VALUES (?, ?, ?)", ((k, kind, p) for k, p in rows)
+                "INSERT INTO rows (row_key, kind, payload) VALUES (?, ?, ?) ON CONFLICT (row_key) DO NOTHING",
+                ((k, kind, p) for k, p in rows),
             )
 
     def get(self, keys: Sequence[str]) -> dict[str, bytes]:
@@ -84,9 +104,9 @@ class RowStore:
         for at in range(0, len(keys), _CHUNK):
             some = keys[at : at + _CHUNK]
             marks = ",".join("?" * len(some))
-            with self._lock:
+            with self._using() as db:
                 found.update(
-                    self._db.execute(f"SELECT row_key, payload FROM rows WHERE row_key IN ({marks})", some).fetchall()
+                    db.execute(f"SELECT row_key, payload FROM rows WHERE row_key IN ({marks})", some).fetchall()
                 )
         return found
 
@@ -96,56 +116,61 @@ class RowStore:
         for at in range(0, len(keys), _CHUNK):
             some = keys[at : at + _CHUNK]
             marks = ",".join("?" * len(some))
-            with self._lock:
-                found.update(
-                    k for (k,) in self._db.execute(f"SELECT row_key FROM rows WHERE row_key IN ({marks})", some)
-                )
+            with self._using() as db:
+                found.update(k for (k,) in db.execute(f"SELECT row_key FROM rows WHERE row_key IN ({marks})", some))
         return found
 
     def count(self, kind: str | None = None) -> int:
         """Count the rows, of one kind or of all."""
-        with self._lock:
+        with self._using() as db:
             if kind is None:
-                return self._db.execute("SELECT count(*) FROM rows").fetchone()[0]
-            return self._db.execute("SELECT count(*) FROM rows WHERE kind = ?", (kind,)).fetchone()[0]
+                return db.execute("SELECT count(*) FROM rows").fetchone()[0]
+            return db.execute("SELECT count(*) FROM rows WHERE kind = ?", (kind,)).fetchone()[0]
 
     def file_digests(self, paths: Sequence[Path]) -> list[str | None]:
         """Give the SHA-256 of files, reading only those that are new or touched since they were last read.
 
-        A file counts as untouched while its size, inode and modification and change times are the same.
+        A file counts as untouched while its size, inode and modification and change times are the same. The clock of
+        file systems is coarse: a file changed a moment ago could change again without its stamp changing, so its digest
+        is given but not yet remembered.
 
         Returns:
             64 hexadecimal digits each, or None where there is no readable file.
         """
         stamps: list[str | None] = []
+        settled: list[bool] = []
         for path in paths:
             try:
                 s = os.stat(path)
                 stamps.append(f"{s.st_size}:{s.st_ino}:{s.st_mtime_ns}:{s.st_ctime_ns}")
+                settled.append(time.time_ns() - s.st_ctime_ns > _TICK)
             except OSError:
                 stamps.append(None)
+                settled.append(False)
         names = [str(p) for p in paths]
         known: dict[str, tuple[str, str]] = {}
         for at in range(0, len(names), _CHUNK):
             some = names[at : at + _CHUNK]
             marks = ",".join("?" * len(some))
-            with self._lock:
+            with self._using() as db:
                 query = f"SELECT path, stamp, sha256 FROM file_digests WHERE path IN ({marks})"
-                known.update({p: (stamp, sha) for p, stamp, sha in self._db.execute(query, some)})
+                known.update({p: (stamp, sha) for p, stamp, sha in db.execute(query, some)})
         digests: list[str | None] = []
         new: list[tuple[str, str, str]] = []
-        for path, name, stamp in zip(paths, names, stamps, strict=True):
+        for path, name, stamp, lasting in zip(paths, names, stamps, settled, strict=True):
             if stamp is None:
                 digests.append(None)
             elif name in known and known[name][0] == stamp:
                 digests.append(known[name][1])
             else:
                 try:
-                    digests.append(digest(path.read_bytes()))
+                    sha256 = digest(path.read_bytes())
                 except OSError:
                     digests.append(None)
                     continue
-                new.append((name, stamp, digests[-1] or ""))
+                digests.append(sha256)
+                if lasting:
+                    new.append((name, stamp, sha256))
         if new:
             with self._writing() as db:
                 db.executemany("INSERT OR REPLACE INTO file_digests VALUES (?, ?, ?)", new)

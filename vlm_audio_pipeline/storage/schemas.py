@@ -4,12 +4,11 @@ Conventions: times in s, money in USD, rates in Hz, accuracies as a share of 1. 
 is not obvious a column beside it says why.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import pyarrow as pa
 
-from vlm_audio_pipeline.contracts.errors import BadTable
+from vlm_audio_pipeline.storage.table_schema import Column, TableSchema
+
+__all__ = ["TABLES", "Column", "TableSchema"]
 
 TEXT = pa.string()
 INT = pa.int64()
@@ -19,100 +18,6 @@ TIME = pa.timestamp("us", tz="UTC")
 VECTOR = pa.list_(pa.float32())
 TEXT_MAP = pa.map_(TEXT, TEXT)
 SCORES = pa.map_(TEXT, FLOAT)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: `content=False` marks what two runs of the same computation may differ in (latency, cost, dates)."""
-
-    name: str
-    type: pa.DataType
-    doc: str
-    nullable: bool = False
-    content: bool = True
-
-
-@dataclass(frozen=True)
-class TableSchema:
-    """One table.
-
-    Attributes:
-        name: also the name of its view or table in the catalogue.
-        doc: one sentence.
-        key: columns that tell rows apart within a study (and within the owner, where there is one).
-        columns: in order; `study` comes first in every table.
-        owner: the column naming the encoder, rendering or classifier a part belongs to.
-        per_fold: whether parts are per fold.
-        stored: "view" over parquet parts, or "table" copied into the catalogue (small results).
-    """
-
-    name: str
-    doc: str
-    key: tuple[str, ...]
-    columns: tuple[Column, ...]
-    owner: str | None = None
-    per_fold: bool = True
-    stored: str = "view"
-
-    @cached_property
-    def arrow(self) -> pa.Schema:
-        """The Arrow schema."""
-        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable, metadata={"doc": c.doc}) for c in self.columns])
-
-    @cached_property
-    def content_columns(self) -> tuple[str, ...]:
-        """Names of the columns that enter the data version."""
-        return tuple(c.name for c in self.columns if c.content)
-
-    def conform(self, table: pa.Table, **constants: str | int | None) -> pa.Table:
-        """Check a table, fill in constant columns, order and cast its columns, sort it by its key.
-
-        Args:
-            table: what a stage made.
-            constants: columns with one value for the whole part (`study`, the owner, `fold`), added where the schema
-                has them and the table does not.
-
-        Raises:
-            BadTable: for missing or unknown columns, wrong types, nulls where there must be none, duplicate keys.
-        """
-        names = set(table.column_names)
-        for name, value in constants.items():
-            if name in self.arrow.names and name not in names:
-                table = table.append_column(
-                    name, pa.repeat(pa.scalar(value, self.arrow.field(name).type), table.num_rows)
-                )
-        for column in self.columns:
-            if column.nullable and column.name not in table.column_names:
-                table = table.append_column(column.name, pa.nulls(table.num_rows, column.type))
-        missing = [n for n in self.arrow.names if n not in table.column_names]
-        unknown = [n for n in table.column_names if n not in self.arrow.names]
-        if missing or unknown:
-            raise BadTable(
-                f"table '{self.name}' must have exactly the columns of its schema; missing {missing}, unknown {unknown}"
-            )
-        try:
-            table = table.select(self.arrow.names).cast(self.arrow)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-            raise BadTable(f"table '{self.name}' must keep its schema: {error}") from error
-        for column in self.columns:
-            if not column.nullable and table[column.name].null_count:
-                raise BadTable(
-                    f"table '{self.name}' must have no null in '{column.name}', got {table[column.name].null_count}"
-                )
-        if self.key:
-            distinct = table.group_by(list(self.key)).aggregate([]).num_rows
-            if distinct != table.num_rows:
-                raise BadTable(
-                    f"table '{self.name}' must have one row for each ({', '.join(self.key)}), "
-                    f"got {table.num_rows} rows for {distinct}"
-                )
-            table = table.sort_by([(k, "ascending") for k in self.key])
-        return table
-
-    def empty(self) -> pa.Table:
-        """Give the table without rows: an empty table is a table."""
-        return self.arrow.empty_table()
-
 
 STUDY = Column("study", TEXT, "name of the study")
 FOLD = Column("fold", INT, "the dataset's official fold")
