@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec
-from vlm_audio_pipeline.datasets.base import DATASETS
-from vlm_audio_pipeline.studies.study import KEYS, NAME, SECTIONS, Study
+from vlm_audio_pipeline.datasets.base import DATASETS, DatasetSpec
+from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, Study
 
 BUILT_IN = Path(__file__).parent / "built_in"
 
@@ -41,7 +41,11 @@ def load_study(name_or_path: str | Path) -> Study:
             f"a study must be a file or one of the built-in studies, got '{name_or_path}'; "
             f"{suggestion(str(name_or_path), built_in)}"
         )
-    return parse_study(path.read_text(encoding="utf-8"), path.resolve())
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadStudy(f"{path}: must be UTF-8 text, got {error.reason} at byte {error.start}; save it anew") from error
+    return parse_study(text, path.resolve())
 
 
 def parse_study(text: str, path: Path) -> Study:
@@ -62,13 +66,18 @@ def _read_yaml(text: str, path: Path) -> tuple[dict[str, Any], dict[tuple[str, .
     """Parse safely; refuse duplicate keys; remember the line of every key."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-13-45 is read as a date
         raise BadStudy(f"{path}: must be YAML, got {' '.join(str(error).split())}") from error
     if not isinstance(root, yaml.MappingNode):
         raise BadStudy(f"{path}: must be a mapping with the keys {', '.join(KEYS)}")
     lines: dict[tuple[str, ...], int] = {}
 
-    def visit(node: yaml.Node, at: tuple[str, ...]) -> None:
+    def visit(node: yaml.Node, at: tuple[str, ...], inside: tuple[yaml.Node, ...] = ()) -> None:
+        if node in inside:
+            raise BadStudy(
+                f"{path}:{lines.get(at, 1)}: {'.'.join(at)} must not contain itself; write out what is meant"
+            )
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 here = (*at, str(key.value))
@@ -78,13 +87,13 @@ def _read_yaml(text: str, path: Path) -> tuple[dict[str, Any], dict[tuple[str, .
                         f"it also stands in line {lines[here]}"
                     )
                 lines[here] = key.start_mark.line + 1
-                visit(value, here)
+                visit(value, here, (*inside, node))
         elif isinstance(node, yaml.SequenceNode):
             for i, value in enumerate(node.value):
-                visit(value, (*at, str(i)))
+                visit(value, (*at, str(i)), (*inside, node))
 
     visit(root, ())
-    return yaml.safe_load(text), lines
+    return values, lines
 
 
 class _Reader:
@@ -112,13 +121,13 @@ class _Reader:
             if key not in KEYS:
                 self.wrong((str(key),), f"unknown key; {suggestion(str(key), KEYS)}")
         name = raw.get("name", self.path.stem)
-        if not isinstance(name, str) or not re.match(NAME, name):
+        if not isinstance(name, str) or not re.fullmatch(NAME, name):
             self.wrong(("name",), f"must be lower-case letters, digits and _, starting with a letter, got {name!r}")
         for key in ("description", "owner"):
             if not isinstance(raw.get(key, ""), str):
                 self.wrong((key,), f"must be text, got {raw[key]!r}")
         owner = str(raw.get("owner", ""))
-        if owner and not re.match(r"^(team:[A-Za-z0-9_]+|[^@\s]+@[^@\s]+\.[^@\s]+)$", owner):
+        if owner and not re.fullmatch(OWNER, owner):
             self.wrong(("owner",), f"must be an e-mail address or team:name, got '{owner}'")
         dataset = None
         if "dataset" not in raw:
@@ -136,11 +145,11 @@ class _Reader:
                 spec = self.spec(registry, mapping, at)
                 if spec is not None:
                     sections[section][entry] = spec
-        self.references(sections, {s: set(raw.get(s) or {}) for s in SECTIONS})
+        self.references(sections, {s: set(raw[s]) for s in SECTIONS if isinstance(raw.get(s), Mapping)})
         if not raw.get("classifiers"):
             self.wrong(("classifiers",), "must name at least one classifier")
         self.finish()
-        assert dataset is not None
+        assert isinstance(dataset, DatasetSpec)
         return Study(
             name=name,
             dataset=dataset,
@@ -158,7 +167,7 @@ class _Reader:
         taken: set[str] = set()
         for name, given in entries.items():
             at = (section, str(name))
-            if not isinstance(name, str) or not re.match(NAME, name):
+            if not isinstance(name, str) or not re.fullmatch(NAME, name):
                 self.wrong(at, f"names must be lower-case letters, digits and _, starting with a letter, got {name!r}")
                 continue
             mapping = self.alike(entries, name, given, at)
@@ -175,6 +184,7 @@ class _Reader:
                 yield name + suffix, at, {**mapping, **chosen}
 
     def alike(self, entries: Mapping[str, Any], name: str, given: Any, at: tuple[str, ...]) -> dict[str, Any] | None:
+        others = [str(entry) for entry in entries if entry != name]
         chain, mapping = [name], given
         layers = []
         while True:
@@ -188,8 +198,8 @@ class _Reader:
             if like in chain:
                 self.wrong((*at, "like"), f"must not go round in a circle, got {' -> '.join([*chain, str(like)])}")
                 return None
-            if like not in entries:
-                self.wrong((*at, "like"), f"must name another entry, got '{like}'; {suggestion(like, entries)}")
+            if not isinstance(like, str) or like not in entries:
+                self.wrong((*at, "like"), f"must name another entry, got '{like}'; {suggestion(like, others)}")
                 return None
             chain.append(like)
             mapping = entries[like]
@@ -204,7 +214,7 @@ class _Reader:
         return {
             k: v
             for k, v in mapping.items()
-            if isinstance(v, list) and v and k in fields and not _takes_list(fields[k].annotation)
+            if isinstance(v, list) and v and k in fields and not takes_list(fields[k].annotation)
         }
 
     def spec(self, registry: Registry, mapping: Any, at: tuple[str, ...]) -> Spec | None:
@@ -245,10 +255,11 @@ class _Reader:
                         )
 
 
-def _takes_list(annotation: Any) -> bool:
+def takes_list(annotation: Any) -> bool:
+    """Say whether a field may hold a list, so that a list in the study is its value and not several values."""
     if get_origin(annotation) in (list, tuple, set, frozenset) or annotation in (list, tuple, set):
         return True
-    return any(_takes_list(a) for a in get_args(annotation) if get_origin(annotation) not in (dict, Mapping))
+    return any(takes_list(a) for a in get_args(annotation) if get_origin(annotation) not in (dict, Mapping))
 
 
 def _slug(value: Any) -> str:
@@ -271,6 +282,4 @@ def _in_words(mistake: dict[str, Any], cls: type[Spec]) -> str:
             return f"must be one of them, got {got!r}; {suggestion(str(got), expected)}"
         case "value_error":
             return str(mistake["ctx"]["error"])
-    message = mistake["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    verb = "must be" if mistake["msg"].startswith("Input should be ") else ""
-    return f"{verb} {message}, got {got!r}".strip()
+    return f"{re.sub('^[A-Z][a-z]+ should ', 'must ', mistake['msg'])}, got {got!r}"

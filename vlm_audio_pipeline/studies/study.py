@@ -16,6 +16,9 @@ SECTIONS: dict[str, Registry] = {"encoders": ENCODERS, "classifiers": CLASSIFIER
 NAME = r"^[a-z][a-z0-9_]*$"
 """What names in a study look like: they become parts of asset keys, folders and SQL."""
 
+OWNER = r"^(team:[A-Za-z0-9_]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
+"""What Dagster takes for an owner."""
+
 KEYS: dict[str, str] = {
     "name": "name of the study, lower-case letters, digits and _",
     "description": "what the study asks, in a sentence or two",

@@ -1,0 +1,304 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from vlm_audio_pipeline.contracts.errors import BadStudy
+from vlm_audio_pipeline.studies.loading import built_in_studies, load_study, parse_study
+
+GOOD = """\
+name: sound
+dataset: {kind: synthetic, clips: 20}
+encoders:
+  classical: {kind: features}
+  scripted: {kind: scripted}
+classifiers:
+  probe:
+    kind: probe
+    encoder: classical
+"""
+FILE = Path("/somewhere/sound.yaml")
+
+
+def refused(text: str) -> list[str]:
+    with pytest.raises(BadStudy) as caught:
+        parse_study(text, FILE)
+    return str(caught.value).split("\n")
+
+
+def test_a_good_study():
+    study = parse_study(GOOD, FILE)
+    assert (study.name, study.dataset.kind, study.dataset.clips) == ("sound", "synthetic", 20)
+    assert list(study.encoders) == ["classical", "scripted"]
+    assert study.classifiers["probe"].encoder == "classical"
+    assert study.path == FILE
+
+
+def test_the_name_is_that_of_the_file_where_none_is_given():
+    assert parse_study(GOOD.removeprefix("name: sound\n"), FILE).name == "sound"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line", "message"),
+    [
+        (
+            "encoders:",
+            "encoder:",
+            3,
+            "encoder: unknown key; did you mean 'encoders'? options: ",
+        ),
+        (
+            "kind: synthetic",
+            "kind: synthetik",
+            2,
+            "dataset.kind: unknown dataset kind 'synthetik'; did you mean 'synthetic'? options: csv, esc10, ",
+        ),
+        (
+            "kind: probe",
+            "kind: prob",
+            8,
+            "classifiers.probe.kind: unknown classifier kind 'prob'; did you mean 'probe'? options: human, knn, probe",
+        ),
+        (
+            "clips: 20",
+            "clip: 20",
+            2,
+            "dataset.clip: unknown key; did you mean 'clips'? options: ",
+        ),
+        ("clips: 20", "clips: many", 2, "dataset.clips: must be a valid integer, "),
+        ("clips: 20", "clips: 3", 2, "dataset.clips: must be greater than or equal to 4, got 3"),
+        ("    encoder: classical\n", "", 7, "classifiers.probe.encoder: must be given"),
+        (
+            "encoder: classical",
+            "encoder: clasical",
+            9,
+            "classifiers.probe.encoder: must name one of the encoders, got 'clasical'; did you mean 'classical'? "
+            "options: classical, scripted",
+        ),
+        ("dataset: {kind: synthetic, clips: 20}", "dataset: {clips: 20}", 2, "dataset: must have the key `kind`; "),
+        (
+            "dataset: {kind: synthetic, clips: 20}",
+            "dataset: esc10",
+            2,
+            "dataset: must be a mapping with the key `kind`",
+        ),
+        (
+            "dataset: {kind: synthetic, clips: 20}",
+            "owner: a@b.org",
+            1,
+            "dataset: must be given; options for its kind: ",
+        ),
+        ("name: sound", "name: Sound", 1, "name: must be lower-case letters, digits and _, starting with a letter"),
+        (
+            "name: sound",
+            'name: "sound\\n"',
+            1,
+            "name: must be lower-case letters, digits and _, starting with a letter",
+        ),
+        (
+            "name: sound",
+            "name: 12",
+            1,
+            "name: must be lower-case letters, digits and _, starting with a letter, got 12",
+        ),
+        ("name: sound", "description: [a]", 1, "description: must be text, got ['a']"),
+        ("name: sound", "owner: me", 1, "owner: must be an e-mail address or team:name, got 'me'"),
+        ("  scripted: {", "  Scripted-2: {", 5, "encoders.Scripted-2: names must be lower-case letters, digits and _"),
+        ("  scripted: {", "  2: {", 5, "encoders.2: names must be lower-case letters, digits and _"),
+        ("{kind: features}", "features", 4, "encoders.classical: must be a mapping with the key `kind` (or `like`)"),
+        (
+            "{kind: scripted}",
+            "{like: clasical}",
+            5,
+            "encoders.scripted.like: must name another entry, got 'clasical'; did you mean 'classical'? "
+            "options: classical",
+        ),
+        ("{kind: scripted}", "{like: [classical]}", 5, "encoders.scripted.like: must name another entry, got "),
+        (
+            "{kind: scripted}",
+            "{like: scripted}",
+            5,
+            "encoders.scripted.like: must not go round in a circle, got scripted -> scripted",
+        ),
+        (
+            "{kind: features}",
+            "{kind: features, features: [mfcc, logmell]}",
+            4,
+            "encoders.classical.features.1: must be one of them, got 'logmell'; did you mean 'logmel'? "
+            "options: delta, logmel, mfcc, zero_crossing_rate",
+        ),
+        (
+            "{kind: features}",
+            "{kind: features, n_mfcc: 99}",
+            4,
+            "encoders.classical: n_mfcc must be at most n_mels = 64, got 99; lower it",
+        ),
+        ("kind: probe", "kind: probe\n    folds: []", 9, "classifiers.probe.folds: must have at least 1 item "),
+        ("kind: probe", "kind: probe\n    sample: {clip: 3}", 9, "classifiers.probe.sample.clip: unknown key; "),
+        ("kind: probe", "kind: probe\n    sample: {seed: 3}", 9, "classifiers.probe.sample.clips: must be given"),
+    ],
+)
+def test_one_mistake(right, wrong, line, message):
+    assert GOOD.count(right) == 1
+    lines = refused(GOOD.replace(right, wrong))
+    assert any(said.startswith(f"{FILE}:{line}: {message}") for said in lines), lines
+
+
+def test_every_mistake_is_named_in_the_order_of_the_file():
+    wrong = GOOD.replace("clips: 20", "clips: 3").replace("kind: features", "kind: feature").replace("sound", "Sound")
+    lines = refused(wrong.replace("encoder: classical", "encoders: classical"))
+    assert [re.match(rf"{FILE}:(\d+): ([a-z.]+):", said).groups() for said in lines] == [
+        ("1", "name"),
+        ("2", "dataset.clips"),
+        ("4", "encoders.classical.kind"),
+        ("7", "classifiers.probe.encoder"),
+        ("9", "classifiers.probe.encoders"),
+    ]
+
+
+def test_an_encoder_that_is_wrong_itself_is_not_reported_as_missing():
+    lines = refused(GOOD.replace("kind: features", "kind: feature"))
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        f"{FILE}:4: encoders.classical.kind: unknown encoder kind 'feature'; did you mean 'features'?"
+    )
+
+
+def test_a_circle_of_likes():
+    lines = refused(GOOD + "  a: {like: b}\n  b: {like: c}\n  c: {like: a}\n")
+    assert lines == [
+        f"{FILE}:10: classifiers.a.like: must not go round in a circle, got a -> b -> c -> a",
+        f"{FILE}:11: classifiers.b.like: must not go round in a circle, got b -> c -> a -> b",
+        f"{FILE}:12: classifiers.c.like: must not go round in a circle, got c -> a -> b -> c",
+    ]
+
+
+def test_keys_given_twice():
+    assert refused(GOOD + "    encoder: scripted\n") == [
+        f"{FILE}:10: classifiers.probe.encoder must be given once; it also stands in line 9"
+    ]
+    assert refused(GOOD + "  probe: {kind: probe}\n") == [
+        f"{FILE}:10: classifiers.probe must be given once; it also stands in line 7"
+    ]
+
+
+def test_names_that_come_twice_after_expansion():
+    lines = refused(
+        GOOD + "  knn: {kind: knn, encoder: classical, k: [1, 5]}\n  knn_5: {kind: knn, encoder: scripted}\n"
+    )
+    assert lines == [f"{FILE}:11: classifiers.knn_5: gives the name 'knn_5' twice; rename one"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be a mapping with the keys name, description, owner, dataset, "),
+        ("# nothing yet\n", "must be a mapping with the keys "),
+        ("- a\n- b\n", "must be a mapping with the keys "),
+        ("name: [sound\n", "must be YAML, got while parsing a flow sequence "),
+        ("a: b: c\n", "must be YAML, got mapping values are not allowed here "),
+        ("name: 2026-13-45\n", "must be YAML, got month must be in 1..12"),
+        ("name: !!python/name:os.system x\n", "must be YAML, got could not determine a constructor for the tag "),
+    ],
+)
+def test_what_is_no_study(text, message):
+    assert refused(text)[0].startswith(f"{FILE}: {message}")
+
+
+def test_where_yaml_is_wrong_is_said():
+    assert "line 3, column 1" in refused("name: sound\ndescription: [\n")[0]
+
+
+def test_what_contains_itself():
+    assert refused("dataset: &d\n  kind: synthetic\n  more: *d\n") == [
+        f"{FILE}:3: dataset.more must not contain itself; write out what is meant"
+    ]
+
+
+@pytest.mark.parametrize("given", ["[{kind: features}]", "features", "5"])
+def test_a_section_that_maps_nothing(given):
+    lines = refused(
+        f"dataset: {{kind: synthetic}}\nencoders: {given}\nclassifiers: {{p: {{kind: probe, encoder: a}}}}\n"
+    )
+    assert lines[0].startswith(f"{FILE}:2: encoders: must map names to specs, got ")
+    assert lines[1] == f"{FILE}:3: classifiers.p.encoder: must name one of the encoders, got 'a'; options: none"
+
+
+@pytest.mark.parametrize("given", ["", "{}"])
+def test_no_classifiers(given):
+    assert refused(f"dataset: {{kind: synthetic}}\nclassifiers: {given}\n") == [
+        f"{FILE}:2: classifiers: must name at least one classifier"
+    ]
+
+
+def test_no_encoders_are_needed():
+    text = "dataset: {kind: esc10}\nencoders:\nclassifiers: {people: {kind: human, source: esc10_listeners}}\n"
+    assert parse_study(text, FILE).encoders == {}
+
+
+def test_lists_make_one_of_each():
+    text = GOOD + "  knn: {kind: knn, encoder: [classical, scripted], k: [1, 5], folds: [1, 2]}\n"
+    made = {n: (c.encoder, c.k) for n, c in parse_study(text, FILE).classifiers.items() if c.kind == "knn"}
+    assert made == {
+        "knn_classical_1": ("classical", 1),
+        "knn_classical_5": ("classical", 5),
+        "knn_scripted_1": ("scripted", 1),
+        "knn_scripted_5": ("scripted", 5),
+    }
+    assert parse_study(text, FILE).classifiers["knn_scripted_5"].folds == (1, 2)
+
+
+def test_like_takes_all_but_what_is_given():
+    text = GOOD + (
+        "  knn: {kind: knn, encoder: classical, k: 3, metric: euclidean}\n"
+        "  knn_9: {like: knn, k: 9}\n"
+        "  other: {like: knn_9, encoder: scripted}\n"
+    )
+    other = parse_study(text, FILE).classifiers["other"]
+    assert (other.kind, other.encoder, other.k, other.metric) == ("knn", "scripted", 9, "euclidean")
+
+
+def test_like_of_a_list_expands_too():
+    text = GOOD + "  knn: {kind: knn, encoder: classical, k: [1, 5]}\n  flat: {like: knn, metric: euclidean}\n"
+    classifiers = parse_study(text, FILE).classifiers
+    assert list(classifiers) == ["probe", "knn_1", "knn_5", "flat_1", "flat_5"]
+    assert [classifiers[n].metric for n in ("knn_5", "flat_5")] == ["cosine", "euclidean"]
+
+
+def test_relative_paths_start_beside_the_study(tmp_path, monkeypatch):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    file = tmp_path / "studies" / "mine.yaml"
+    file.write_text(
+        "dataset: {kind: csv, path: ../clips.csv, audio_dir: /audio}\n"
+        "classifiers: {people: {kind: human, path: readings.csv}}\n"
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    study = load_study("../studies/mine.yaml")
+    assert study.dataset.path.resolve() == (tmp_path / "clips.csv").resolve()
+    assert study.dataset.audio_dir == Path("/audio")
+    assert study.classifiers["people"].path == (tmp_path / "studies" / "readings.csv").resolve()
+    assert study.path == file.resolve()
+
+
+def test_built_in_studies_load_by_name():
+    assert {"demo", "baselines"} <= set(built_in_studies())
+    for name, path in built_in_studies().items():
+        study = load_study(name)
+        assert (study.name, study.path) == (name, path.resolve())
+        assert study.description
+
+
+def test_neither_built_in_nor_a_file():
+    with pytest.raises(BadStudy) as caught:
+        load_study("baseline")
+    assert str(caught.value).startswith(
+        "a study must be a file or one of the built-in studies, got 'baseline'; did you mean 'baselines'? options: "
+    )
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(BadStudy, match=r"study\.yaml: must be UTF-8 text, got invalid continuation byte at byte 9"):
+        load_study(file)

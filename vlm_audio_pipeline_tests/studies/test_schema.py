@@ -1,0 +1,126 @@
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from vlm_audio_pipeline.classifiers.base import CLASSIFIERS
+from vlm_audio_pipeline.datasets.base import DATASETS
+from vlm_audio_pipeline.encoders.base import ENCODERS
+from vlm_audio_pipeline.studies.loading import built_in_studies
+from vlm_audio_pipeline.studies.schema import study_schema
+from vlm_audio_pipeline.studies.study import KEYS
+
+
+@pytest.fixture(scope="module")
+def schema():
+    return study_schema()
+
+
+@pytest.fixture(scope="module")
+def mistakes(schema):
+    def of(text: str) -> list[str]:
+        return [e.message for e in Draft202012Validator(schema).iter_errors(yaml.safe_load(text))]
+
+    return of
+
+
+SOUND = """
+name: sound
+owner: team:ears
+dataset: {kind: synthetic, clips: 20, tuning_folds: [1]}
+encoders:
+  classical: {kind: features, features: [mfcc, logmel]}
+  long: {like: classical, n_mfcc: 30}
+  scripted: {kind: scripted}
+classifiers:
+  probe: {kind: probe, encoder: [classical, scripted], c: 1}
+  few: {like: probe, folds: [1, 2], sample: {clips: 10}}
+  knn: {kind: knn, encoder: classical, k: [1, 5], metric: cosine}
+  people: {kind: human, path: readings.csv}
+"""
+
+
+def test_it_is_a_schema(schema):
+    Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_every_reference_leads_somewhere(schema):
+    refs = []
+
+    def collect(value):
+        if isinstance(value, dict):
+            refs.extend(v for k, v in value.items() if k == "$ref")
+            value = list(value.values())
+        if isinstance(value, list):
+            for inner in value:
+                collect(inner)
+
+    collect(schema)
+    assert "#/$defs/Sample" in refs
+    assert {r.removeprefix("#/$defs/") for r in refs} == set(schema["$defs"])
+
+
+def test_every_key_and_kind_is_there_and_described(schema):
+    assert {key: s["description"] for key, s in schema["properties"].items()} == KEYS
+    for room, registry in (("dataset", DATASETS), ("encoders", ENCODERS), ("classifiers", CLASSIFIERS)):
+        for kind, cls in registry.all().items():
+            made = schema["$defs"][f"{room}.{kind}"]
+            assert made["properties"]["kind"]["const"] == kind
+            assert set(cls.model_fields) <= set(made["properties"])
+    assert schema["$defs"]["classifiers.knn"]["properties"]["k"]["description"].startswith("Neighbours that vote")
+
+
+@pytest.mark.parametrize("path", built_in_studies().values(), ids=lambda p: p.stem)
+def test_built_in_studies_are_accepted(mistakes, path):
+    assert mistakes(path.read_text()) == []
+
+
+def test_lists_and_likes_are_accepted(mistakes):
+    assert mistakes(SOUND) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("kind: synthetic", "kind: synthetik"),
+        ("kind: synthetic, clips: 20", "clips: 20"),
+        ("kind: synthetic, clips: 20", "kind: synthetic, clips: many"),
+        ("kind: synthetic, clips: 20", "kind: synthetic, clips: [20, 40]"),
+        ("kind: features", "kind: feature"),
+        ("features: [mfcc, logmel]", "features: [mfcc, mel]"),
+        ("n_mfcc: 30", "n_mfccs: 30"),
+        ("kind: probe", "kind: prob"),
+        ("kind: probe, encoder: [classical, scripted]", "kind: probe"),
+        ("encoder: [classical, scripted]", "encoder: []"),
+        ("k: [1, 5]", "k: [1, 0]"),
+        ("k: [1, 5]", "k: 0"),
+        ("metric: cosine", "metric: cosinus"),
+        ("like: probe, folds", "likes: probe, folds"),
+        ("sample: {clips: 10}", "sample: {clip: 10}"),
+        ("name: sound", "name: Sound!"),
+        ("owner: team:ears", "owner: somebody"),
+        ("owner: team:ears", "owners: team:ears"),
+        ("  knn: {", "  K-NN: {"),
+    ],
+)
+def test_mistakes_are_refused(mistakes, right, wrong):
+    assert SOUND.count(right) == 1
+    assert len(mistakes(SOUND.replace(right, wrong))) >= 1
+
+
+@pytest.mark.parametrize("key", ["dataset", "classifiers"])
+def test_what_a_study_must_have(mistakes, key):
+    study = {k: v for k, v in yaml.safe_load(SOUND).items() if k != key}
+    assert mistakes(yaml.safe_dump(study)) == [f"'{key}' is a required property"]
+    assert len(mistakes(yaml.safe_dump({**study, key: {}}))) >= 1
+
+
+def test_no_encoders_are_needed(mistakes):
+    assert (
+        mistakes("{dataset: {kind: esc10}, encoders: , classifiers: {p: {kind: human, source: esc10_listeners}}}") == []
+    )
+
+
+def test_marks_of_the_project_stay_inside(schema):
+    assert "identity" not in str(schema["$defs"]["dataset.csv"])
+    assert "refers_to" not in str(schema["$defs"]["classifiers.probe"])

@@ -1,0 +1,64 @@
+import re
+
+import pytest
+import yaml
+
+from vlm_audio_pipeline.studies.loading import load_study, parse_study
+from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, Study
+
+TEXT = """
+name: sound
+description: Who hears best?
+dataset: {kind: synthetic, clips: 20}
+encoders:
+  a: {kind: scripted}
+classifiers:
+  knn: {kind: knn, encoder: a, k: [1, 5]}
+  probe: {kind: probe, encoder: a}
+"""
+
+
+def test_resolved_spells_everything_out(tmp_path):
+    resolved = parse_study(TEXT, tmp_path / "sound.yaml").resolved()
+    assert (resolved["name"], resolved["description"]) == ("sound", "Who hears best?")
+    assert resolved["dataset"]["kind"] == "synthetic"
+    assert (resolved["dataset"]["clips"], resolved["dataset"]["n_folds"]) == (20, 5)
+    assert resolved["encoders"]["a"]["dimensions"] == 8
+    assert set(resolved["classifiers"]) == {"knn_1", "knn_5", "probe"}
+    assert resolved["classifiers"]["knn_5"]["metric"] == "cosine"
+
+
+def test_a_resolved_study_is_a_study_again(tmp_path):
+    study = parse_study(TEXT, tmp_path / "sound.yaml")
+    again = parse_study(yaml.safe_dump(study.resolved()), tmp_path / "sound.yaml")
+    assert again == study
+
+
+def test_every_section_is_a_key_and_a_field():
+    assert set(SECTIONS) <= set(KEYS)
+    assert set(KEYS) <= set(Study.__dataclass_fields__)
+
+
+def test_a_study_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        load_study("demo").name = "other"
+
+
+@pytest.mark.parametrize("name", ["a", "esc10", "janus_pro_1b"])
+def test_names(name):
+    assert re.fullmatch(NAME, name)
+
+
+@pytest.mark.parametrize("name", ["", "1a", "_a", "A", "a-b", "a b", "a/b", "ä", "a\n"])
+def test_no_names(name):
+    assert not re.fullmatch(NAME, name)
+
+
+@pytest.mark.parametrize("owner", ["team:audio_lab", "me@lab.example.org"])
+def test_owners(owner):
+    assert re.fullmatch(OWNER, owner)
+
+
+@pytest.mark.parametrize("owner", ["", "me", "team:", "team:a b", "me@lab", "a@b@c.org"])
+def test_no_owners(owner):
+    assert not re.fullmatch(OWNER, owner)
