@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,7 @@ class Bench:
     """
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        self.layout = Layout(folder / "data")
-        self.audio = folder / "audio"
+        self._place(folder)
         self.audio.mkdir(parents=True)
         self.rows: list[dict[str, Any]] = []
         for fold in (1, 2, 3):
@@ -66,6 +65,18 @@ class Bench:
                 "people": {"kind": "human", "path": "readings.csv"},
             },
         }
+
+    def _place(self, folder: Path) -> None:
+        self.folder = folder
+        self.layout = Layout(folder / "data")
+        self.audio = folder / "audio"
+
+    def copied_to(self, folder: Path) -> "Bench":
+        """Copy everything, results included, to another folder."""
+        shutil.copytree(self.folder, folder)
+        twin = copy.deepcopy(self)
+        twin._place(folder)
+        return twin
 
     def record(self, name: str, label: str, seed: int, seconds: float = 0.25) -> None:
         """Write or replace a recording."""

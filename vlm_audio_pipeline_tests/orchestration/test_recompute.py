@@ -191,17 +191,15 @@ def test_missing_weights_stop_their_own_chain_alone(bench):
 
 
 def test_a_step_that_fails_stops_what_needs_it_and_nothing_else(bench):
-    bench.study["classifiers"]["probe"]["encoder"] = "bands"
-    for row in bench.rows:  # every clip of a class in one fold: the probe of that fold cannot learn it
-        if row["label"] == "high" and row["fold"] != 1:
-            row["label"] = "low"
-    graph_error = None
-    try:
-        ran = bench.run()
-    except Exception as error:  # noqa: BLE001 - the dataset itself may refuse such folds
-        graph_error = error
-    assert graph_error is not None
-    assert "high" in str(graph_error) and "fold" in str(graph_error)
+    with (bench.folder / "readings.csv").open("a") as file:
+        file.write("2-low-0,ann,loud\n")
+    ran = bench.run()
+    failed = {str(n): why for n, why in ran.report.failed.items()}
+    assert set(failed) == set(each("predictions/people"))
+    assert "loud" in failed["predictions/people|1"] and "line 18" in failed["predictions/people|1"]
+    rows = {r["classifier"]: r for r in query(bench.layout, "SELECT * FROM leaderboard").to_pylist()}
+    assert rows["people"]["accuracy"] is None and rows["people"]["note"].startswith("not run")
+    assert rows["probe"]["accuracy"] is not None
 
 
 def test_a_limited_run_keeps_apart_and_is_never_ranked(done):
