@@ -52,6 +52,10 @@ class SyntheticDataset(DatasetSpec):
         """Give 0: nothing is downloaded."""
         return 0
 
+    def is_here(self, layout: Layout) -> bool:
+        """Say whether the recordings were made on this machine already."""
+        return self._root(layout).is_dir()
+
     def open(self, layout: Layout, progress: Progress = silent) -> Dataset:
         """Give the listing; makes the recordings if they are not on this machine, or not all of them.
 
