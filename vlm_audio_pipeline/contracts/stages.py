@@ -7,7 +7,7 @@ of a study into steps, and the planner decides which of them run.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,15 +19,25 @@ Folds = Literal["same", "others", "all"]
 """Which folds of an input a stage reads, seen from its own fold."""
 
 
-class Progress(Protocol):
-    """Told how far long work is: `progress(done, total, what)`."""
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        """Be told."""
+Progress = Callable[[int, int, str], None]
+"""Told how far long work is: `progress(done, total, what)`."""
 
 
 def silent(done: int, total: int, what: str) -> None:
     """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What running a stage takes from outside: requests to an endpoint, and their price in USD as far as it is known."""
+
+    requests: int = 0
+    usd: float = 0.0
+
+
+def free(clips: int) -> Cost:
+    """Cost nothing, however many the clips."""
+    return Cost()
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,7 @@ class Stage:
         folds: the folds made, None for all of the dataset's.
         accelerator: whether a GPU is wanted.
         unavailable: says why the stage cannot run on this machine now (missing weights or keys), or None.
+        cost: what it takes from outside for so many clips; shown by `vlm-audio plan` before anything is sent.
     """
 
     asset: str
@@ -106,3 +117,4 @@ class Stage:
     folds: tuple[int, ...] | None = None
     accelerator: bool = False
     unavailable: Callable[[], str | None] = field(default=lambda: None)
+    cost: Callable[[int], Cost] = free

@@ -161,7 +161,16 @@ def _costs(graph: Graph, plan: Plan) -> str:
     time_words = f"up to {seconds:.0f} s going by last time" if seconds >= 1 or not new else ""
     if new:
         time_words = " and ".join(w for w in (time_words, f"{new} steps never timed here") if w)
-    return f"takes: download {download / 1e9:.2f} GB, 0 requests, 0.00 USD, {time_words}"
+    costs = [graph.steps[n.step].stage.cost(_clips(graph, n)) for n in plan.todo]
+    requests, usd = sum(c.requests for c in costs), sum(c.usd for c in costs)
+    return f"takes: download {download / 1e9:.2f} GB, {requests} requests, {usd:.2f} USD, {time_words}"
+
+
+def _clips(graph: Graph, node: Node) -> int:
+    """Count the clips of a node's fold; 0 where the dataset is not here yet."""
+    if not graph.study.dataset.is_here(graph.layout):
+        return 0
+    return sum(node.fold in (None, clip.fold) for clip in graph.dataset().clips)
 
 
 def _show_leaderboard(graph: Graph, out: Console) -> None:

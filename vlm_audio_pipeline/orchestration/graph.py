@@ -3,11 +3,11 @@
 The planner and the Dagster assets are both made from this graph, so they cannot disagree about what depends on what.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -50,7 +50,7 @@ class Source:
     key: tuple[str, ...]
     folds: tuple[int, ...] | None
     description: str
-    versions: Callable[[RowStore], dict[int | None, str]]
+    versions: Callable[[RowStore], Mapping[Any, str]]
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -112,7 +112,7 @@ class Graph:
                 ("datasets", study.dataset.asset_name),
                 self.folds,
                 "Recordings and their listing, as files; the data version of a fold is a digest of both.",
-                lambda rows: dict(self.dataset().fold_versions(rows)),
+                lambda rows: self.dataset().fold_versions(rows),
             )
         )
         self._add_step("", _limited(clips_stage(study.dataset.on_bad_clip), study.limit))
