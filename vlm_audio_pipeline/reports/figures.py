@@ -45,7 +45,9 @@ def accuracy_chart(leaderboard: pa.Table) -> bytes:
             color=INK,
             fontsize=8,
         )
-        axes.text(0.01, y, name, va="center", color="white" if row["accuracy"] > 0.3 else INK, fontsize=8)
+        axes.text(
+            0.01, y, name, va="center", color=INK if row["partial"] or row["accuracy"] <= 0.3 else "white", fontsize=8
+        )
     axes.set(xlim=(0, 1.25), ylim=(-0.6, max(len(rows), 1) - 0.4), yticks=[], xlabel="accuracy (share of 1)")
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -85,9 +87,10 @@ def clip_sheet(dataset: Dataset, clips: pa.Table, most: int = 10) -> bytes:
     for row in clips.to_pylist():
         chosen.setdefault(row["label"], row)
     rows = list(chosen.values())[:most]
-    columns = min(5, len(rows))
-    figure = _figure(2.1 * columns, 1.7 * -(-len(rows) // columns))
-    grid = np.atleast_1d(figure.subplots(-(-len(rows) // columns), columns)).ravel()
+    columns = max(1, min(5, len(rows)))
+    lines = max(1, -(-len(rows) // columns))
+    figure = _figure(2.1 * columns, 1.7 * lines)
+    grid = np.atleast_1d(figure.subplots(lines, columns)).ravel()
     for axes in grid:
         axes.set_axis_off()
     for axes, row in zip(grid, rows, strict=False):

@@ -1,0 +1,128 @@
+import io
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from vlm_audio_pipeline.reports.terminal import cell, console, leaderboard_table, prediction_view, rows_table
+from vlm_audio_pipeline_tests.reports.rows import BEST, NOT_RUN, PART
+
+
+def shown(what, width: int = 120) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=width, highlight=False).print(what)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def test_a_leaderboard():
+    assert shown(leaderboard_table([BEST, PART, NOT_RUN], "sound")) == [
+        "sound",
+        "   classifier    scoring  accuracy  right / asked  macro F1  learnt from",
+        "1  best_probe    score       0.750        30 / 40     0.732           20",
+        "   part @ blank  score       0.100         2 / 20         -            -",
+        "   absent                        -              -         -            -",
+        "best_probe: 30 of 40 predictions",
+        "part @ blank: 2 of 20 predictions, 20 of 40 clips",
+        "absent: not run: weights of [x] missing, 100% & $HOME_DIR",
+    ]
+
+
+def test_a_leaderboard_of_nothing():
+    assert shown(leaderboard_table([], "empty"))[0] == "empty"
+
+
+def test_rows():
+    rows = pa.table({"name": ["a [b]", None], "n": [1, 20], "share": [0.5, 1 / 3]})
+    assert shown(rows_table(rows)) == ["name    n     share", "a [b]   1       0.5", "       20  0.333333"]
+
+
+def test_rows_beyond_the_most_are_counted():
+    lines = shown(rows_table(pa.table({"n": list(range(60))}), most=50))
+    assert lines[0].strip() == "n"
+    assert [line.strip() for line in lines[1:51]] == [str(n) for n in range(50)]
+    assert lines[51:] == ["... and 10 more rows; --format csv prints all"]
+
+
+def test_no_rows():
+    assert shown(rows_table(pa.table({"n": pa.array([], pa.int64())}))) == ["n"]
+    assert shown(rows_table(pa.table({}))) == [""]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (1 / 3, "0.333333"),
+        (1e-9, "1e-09"),
+        (0.0, "0"),
+        (7, "7"),
+        (True, "True"),
+        ("x" * 200, "x" * 200),
+        ("x" * 201, "x" * 197 + "..."),
+    ],
+)
+def test_cells(value, text):
+    assert cell(value) == text
+
+
+PREDICTION = {
+    "clip": "1-7-A",
+    "label": "dog",
+    "source": "7",
+    "fold": 1,
+    "file": "dog.wav",
+    "duration_s": 5.0,
+    "rate_hz": 44100,
+    "channels": 1,
+    "peak": 0.5,
+    "rms": 0.1,
+    "classifier": "probe",
+    "kind": "probe",
+    "scoring": "score",
+    "control": "none",
+    "trial": 0,
+    "predicted": "dog",
+    "outcome": "answered",
+    "correct": True,
+    "encoder": "clap",
+    "training_clips": 32,
+    "scores": [("dog", 0.75), ("rooster", 0.25)],
+}
+
+
+def test_a_prediction():
+    assert shown(prediction_view([PREDICTION])) == [
+        "1-7-A  dog",
+        "source 7  fold 1  file dog.wav  duration_s 5  rate_hz 44100  channels 1  peak 0.5  rms 0.1",
+        "",
+        "probe (probe, score, control none, trial 0): dog  right",
+        "  encoder clap  training_clips 32",
+        "  dog       0.7500  ███████████████",
+        "  rooster   0.2500  █████",
+    ]
+
+
+def test_an_answer_that_was_no_label():
+    row = {
+        **PREDICTION,
+        "predicted": None,
+        "outcome": "unparseable",
+        "correct": False,
+        "scores": None,
+        "text": "[a] cat",
+    }
+    lines = shown(prediction_view([PREDICTION, row]))
+    assert lines.count("1-7-A  dog") == 1
+    assert lines[-4:] == [
+        "",
+        "probe (probe, score, control none, trial 0): unparseable  wrong",
+        "  encoder clap  training_clips 32",
+        "  answer: [a] cat",
+    ]
+
+
+def test_the_console_of_errors_writes_to_stderr(capsys):
+    console(stderr=True).print("oh")
+    console().print("fine")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("fine\n", "oh\n")
