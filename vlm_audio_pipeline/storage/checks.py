@@ -65,7 +65,7 @@ def check(table: str, made: pa.Table, inputs: Mapping[str, pa.Table], two_folds:
         clips = set(inputs["clips"]["clip"].to_pylist()) if "clips" in inputs else set()
         missing = sorted(clips - set(made["clip"].to_pylist()))
         findings.append(
-            Check("one_vector_a_clip", not missing, f"{made.num_rows} vectors for {len(clips)} clips {missing[:5]}")
+            Check("one_vector_a_clip", bool(clips) and not missing, f"{made.num_rows} vectors for {len(clips)} clips {missing[:5]}")
         )
     if table == "predictions":
         strange = sorted(set(made["outcome"].to_pylist()) - set(OUTCOMES))
