@@ -31,24 +31,18 @@ def accuracy_chart(leaderboard: pa.Table) -> bytes:
     rows = sorted(leaderboard.to_pylist(), key=lambda r: -1.0 if r["accuracy"] is None else r["accuracy"])
     figure = _figure(7.5, 0.9 + 0.42 * max(len(rows), 1))
     axes = figure.subplots()
+    write: dict[str, Any] = {"va": "center", "color": INK, "fontsize": 8, "parse_math": False}
     for y, row in enumerate(rows):
-        name = row["classifier"] + (f" @ {row['control']}" if row["control"] not in ("", "none") else "")
         if row["accuracy"] is None:
-            axes.text(0.01, y, f"{name}: {row['note']}"[:90], va="center", color=INK, fontsize=8)
+            axes.text(0.01, y, row["note"][:90], **write)
             continue
         axes.barh(y, row["accuracy"], color=PALE if row["partial"] else BAR, height=0.7)
         axes.text(
-            row["accuracy"] + 0.01,
-            y,
-            f"{row['accuracy']:.3f}  ({row['correct']} of {row['predictions']})",
-            va="center",
-            color=INK,
-            fontsize=8,
+            row["accuracy"] + 0.01, y, f"{row['accuracy']:.3f}  ({row['correct']} of {row['predictions']})", **write
         )
-        axes.text(
-            0.01, y, name, va="center", color=INK if row["partial"] or row["accuracy"] <= 0.3 else "white", fontsize=8
-        )
-    axes.set(xlim=(0, 1.25), ylim=(-0.6, max(len(rows), 1) - 0.4), yticks=[], xlabel="accuracy (share of 1)")
+    names = [r["classifier"] + (f" @ {r['control']}" if r["control"] not in ("", "none") else "") for r in rows]
+    axes.set(xlim=(0, 1.3), ylim=(-0.6, max(len(rows), 1) - 0.4), xlabel="accuracy (share of 1)")
+    axes.set_yticks(range(len(rows)), names, fontsize=8, parse_math=False)
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.spines[["top", "right", "left"]].set_visible(False)
     return _png(figure)
