@@ -94,7 +94,7 @@ class CsvDataset(DatasetSpec):
     @classmethod
     def _new_names(cls, keep: tuple[str, ...]) -> tuple[str, ...]:
         taken = set(TABLES["clips"].arrow.names) | set(TABLES["predictions"].arrow.names)
-        clashes = [name for name in keep if name in taken]
+        clashes = [name for name in keep if name.lower() in taken]  # SQL ignores case
         if clashes:
             raise ValueError(
                 f"keep must name columns that the project's own tables do not have, got {clashes}; "
