@@ -6,14 +6,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from vlm_audio_pipeline.orchestration.graph import Graph
     from vlm_audio_pipeline.storage.layout import Layout
 
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; Ctrl-C leaves all resumable, and says so."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.stderr.write("stopped; what was finished is kept, and the same command goes on from there\n")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help=(
         "Can a vision-language model hear what it sees? Give a study, get a leaderboard; change one thing, and only that "
         "thing is recomputed.\n\n"
@@ -60,10 +75,11 @@ def _graph(study: str, data: Path | None, limit: int | None = None) -> "Graph":
     return Graph(limited(loaded, limit) if limit else loaded, _layout(data))
 
 
-def _print(*what: Any, stderr: bool = False) -> None:
+def _print(what: Any) -> None:
+    from vlm_audio_pipeline.orchestration.display import tell
     from vlm_audio_pipeline.reports.terminal import console
 
-    console(stderr=stderr).print(*what)
+    tell(console(), what)
 
 
 @app.command()
@@ -77,11 +93,11 @@ def run(
 ) -> None:
     """Bring a study up to date: run what is missing or stale, nothing else.
 
-    Stop it at any time; the same command goes on where it was. Examples:
+    Stop it at any time; the same command goes on where it was.
 
-        vlm-audio run demo
-        vlm-audio run baselines --only classical_knn --fold 1
-        vlm-audio run my_study.yaml --dry-run
+    - `vlm-audio run demo`
+    - `vlm-audio run baselines --only classical_knn --fold 1`
+    - `vlm-audio run my_study.yaml --dry-run`
     """
     from vlm_audio_pipeline.orchestration.display import show_run
 
@@ -142,6 +158,12 @@ def ui(
     raise typer.Exit(serve(_layout(data), studies or [], port))
 
 
+_LEADERBOARD = (
+    "SELECT * FROM leaderboard WHERE $1 IS NULL OR study = $1 "
+    "ORDER BY study, rank NULLS LAST, accuracy DESC NULLS LAST, classifier"
+)
+
+
 @app.command()
 def leaderboard(
     study: Annotated[str | None, typer.Argument(help="Name of a study that was run; default: all.")] = None,
@@ -151,7 +173,7 @@ def leaderboard(
     from vlm_audio_pipeline.reports.terminal import leaderboard_table
     from vlm_audio_pipeline.storage.catalogue import query
 
-    rows = query(_layout(data), "SELECT * FROM leaderboard WHERE ? IS NULL OR study = ?", [study, study]).to_pylist()
+    rows = query(_layout(data), _LEADERBOARD, [study]).to_pylist()
     if not rows:
         raise VlmAudioError(
             f"no leaderboard{f' of {study}' if study else ''} yet; run `vlm-audio run {study or 'demo'}`"
@@ -184,14 +206,17 @@ def show(
 
 
 def _nothing_to_show(layout: "Layout", clip: str, classifier: str | None, study: str | None) -> None:
+    from difflib import get_close_matches
+
     from vlm_audio_pipeline.contracts.errors import suggestion
     from vlm_audio_pipeline.storage.catalogue import query
 
     for name, value in (("clip", clip), ("classifier", classifier), ("study", study)):
         known = query(layout, f"SELECT DISTINCT {name} FROM predictions").column(0).to_pylist()
         if value is not None and value not in known:
-            few = known if len(known) <= 20 else [k for k in known if k[:2] == value[:2]][:20]
-            raise VlmAudioError(f"no prediction has the {name} '{value}'; {suggestion(value, few)}")
+            few = get_close_matches(value, known, n=5) or sorted(known)[:5]
+            more = f", ... ({len(known)} in all)" if len(known) > 5 else ""
+            raise VlmAudioError(f"no prediction has the {name} '{value}'; {suggestion(value, few)}{more}")
     raise VlmAudioError(f"no prediction for clip '{clip}' with classifier '{classifier}' and study '{study}'")
 
 
@@ -205,25 +230,46 @@ def sql(
     import json
 
     from vlm_audio_pipeline.reports.export import write_csv
-    from vlm_audio_pipeline.reports.terminal import rows_table
     from vlm_audio_pipeline.storage import catalogue
 
     if format not in ("table", "csv", "json"):
-        raise VlmAudioError(f"--format must be table, csv or json, got '{format}'")
+        raise VlmAudioError(f"--format must be table, csv or json, got '{format}'; choose one of them")
     rows = catalogue.query(_layout(data), query)
     if format == "csv":
         write_csv(rows, sys.stdout.buffer)
     elif format == "json":
         sys.stdout.write(json.dumps(rows.to_pylist(), default=str, indent=1) + "\n")
     else:
-        _print(rows_table(rows))
+        _print_rows(rows)
+
+
+def _print_rows(rows: "pa.Table") -> None:
+    """Print rows as a table, or, where the window is too narrow for it, one value a line."""
+    from rich.text import Text
+
+    from vlm_audio_pipeline.orchestration.display import natural_width
+    from vlm_audio_pipeline.reports.terminal import cell, console, rows_table
+
+    out = console()
+    table = rows_table(rows)
+    if not out.is_terminal or natural_width(out, table) <= out.width:
+        _print(table)
+        return
+    most = 50
+    width = max(len(name) for name in rows.column_names)
+    for row in rows.slice(0, most).to_pylist():
+        for name, value in row.items():
+            _print(Text.assemble((f"{name:<{width}}  ", "bold"), cell(value)))
+        _print("")
+    if rows.num_rows > most:
+        _print(f"... and {rows.num_rows - most} more rows; --format csv prints all")
 
 
 @app.command()
 def export(
     study: Annotated[str, typer.Argument(help="Name of a study that was run.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write; default: <study>_export.", show_default=False)
+        Path | None, typer.Option("--out", help="Folder to write; default: STUDY_export here.", show_default=False)
     ] = None,
     data: DataOption = None,
 ) -> None:
@@ -283,7 +329,7 @@ def doctor(data: DataOption = None) -> None:
 
 
 def main() -> None:
-    """Run the command: errors meant for a person are printed without a traceback; Ctrl-C leaves all resumable."""
+    """Run the command: errors meant for a person are printed without a traceback."""
     _run(app)
 
 
@@ -293,9 +339,6 @@ def _run(command: Callable[[], None]) -> None:
     except VlmAudioError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; what was finished is kept, and the same command goes on from there\n")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

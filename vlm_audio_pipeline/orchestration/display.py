@@ -2,12 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from vlm_audio_pipeline.orchestration.execution import recorded
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
@@ -65,6 +67,24 @@ def _displayed() -> Iterator[Display]:
         yield display
 
 
+def tell(out: Console, what: RenderableType) -> None:
+    """Print without cutting values: tables of figures as wide as they are, and no line broken for a window that is not there."""
+    for piece in what.renderables if isinstance(what, Group) else [what]:
+        if isinstance(piece, Table):
+            window = out.width
+            if not out.is_terminal or all(c.no_wrap for c in piece.columns):
+                out.width = max(window, natural_width(out, piece))
+            out.print(piece, crop=False)
+            out.width = window
+        else:
+            out.print(piece, soft_wrap=not out.is_terminal)
+
+
+def natural_width(out: Console, what: RenderableType) -> int:
+    """Give the width that needs no wrapping, in characters."""
+    return Measurement.get(out, out.options.update(max_width=100_000), what).maximum
+
+
 def show_run(graph: Graph, only: Iterable[str] = (), fold: int | None = None, *, dry_run: bool = False) -> int:
     """Bring a study up to date and show it; or only say what that would take.
 
@@ -82,7 +102,7 @@ def show_run(graph: Graph, only: Iterable[str] = (), fold: int | None = None, *,
     wanted = select(graph, only, fold)
     ready = graph.study.dataset.is_here(graph.layout)
     if dry_run and not ready:
-        seen = dict.fromkeys(graph.sources["dataset"].nodes, "not here yet")
+        seen = {node: "not here yet" for source in graph.sources.values() for node in source.nodes}
         show_plan(graph, make_plan(graph, seen, wanted), out)
         return 0
     with _displayed() as display:
@@ -108,14 +128,22 @@ def show_run(graph: Graph, only: Iterable[str] = (), fold: int | None = None, *,
                 progress=display.progress,
             )
         steps, runs, code = report.steps, report.runs, 1 if report.failed or report.doubts else 0
-        for node, why in report.failed.items():
-            console(stderr=True).print(f"[red]failed[/red] {graph.study.name}/{node}: ", end="")
-            console(stderr=True).print(why, markup=False)
+        _show_failures(graph, report.failed)
         for doubt in report.doubts:
-            console(stderr=True).print(f"check failed: {doubt}", markup=False)
+            tell(console(stderr=True), Text(f"check failed: {doubt}"))
     _show_leaderboard(graph, out)
     out.print(f"{steps} steps, {runs} runs, {time.perf_counter() - started:.1f} s")
     return code
+
+
+def _show_failures(graph: Graph, failed: Mapping[Node, str]) -> None:
+    """Say why steps failed; one reason for several folds is said once."""
+    folds: dict[tuple[str, str], list[str]] = {}
+    for node, why in failed.items():
+        folds.setdefault((node.step, why), []).extend([] if node.fold is None else [str(node.fold)])
+    for (step, why), some in folds.items():
+        where = f" (fold{'s' if len(some) > 1 else ''} {','.join(some)})" if some else ""
+        tell(console(stderr=True), Text.assemble(("failed", "red"), f" {graph.study.name}/{step}{where}: {why}"))
 
 
 def show_plan(graph: Graph, plan: Plan, out: Console, planned_in: float | None = None) -> None:
@@ -123,7 +151,7 @@ def show_plan(graph: Graph, plan: Plan, out: Console, planned_in: float | None =
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"{graph.study.name}: to do", no_wrap=True)
     table.add_column("folds", no_wrap=True)
-    table.add_column("why")
+    table.add_column("why", overflow="fold")
     for name in graph.steps:
         for nodes, style, mark in ((plan.todo, "", ""), (plan.blocked, "yellow", "not run: ")):
             groups: dict[str, list[Node]] = {}
@@ -133,15 +161,15 @@ def show_plan(graph: Graph, plan: Plan, out: Console, planned_in: float | None =
             for why, some in groups.items():
                 table.add_row(name, ",".join(str(n.fold) for n in some if n.fold), mark + why, style=style)
     if table.row_count:
-        out.print(table)
+        tell(out, table)
     summary = [f"{len(plan.fresh)} fresh", f"{len(plan.todo)} to do"]
     if plan.blocked:
         summary.append(f"{len(plan.blocked)} cannot run")
     if planned_in is not None:
         summary.append(f"planned in {planned_in:.2f} s")
-    out.print(", ".join(summary), style="dim")
+    tell(out, Text(", ".join(summary), style="dim"))
     if plan.todo:
-        out.print(_costs(graph, plan), style="dim")
+        tell(out, Text(_costs(graph, plan), style="dim"))
 
 
 def _shortly(reasons: tuple[str, ...]) -> str:
@@ -174,9 +202,14 @@ def _clips(graph: Graph, node: Node) -> int:
 
 
 def _show_leaderboard(graph: Graph, out: Console) -> None:
-    rows = query(graph.layout, "SELECT * FROM leaderboard WHERE study = ?", [graph.study.name]).to_pylist()
+    rows = query(
+        graph.layout,
+        "SELECT * FROM leaderboard WHERE study = ? ORDER BY rank NULLS LAST, accuracy DESC NULLS LAST, classifier",
+        [graph.study.name],
+    ).to_pylist()
     if rows:
-        out.print(leaderboard_table(rows, f"{graph.study.name}: {graph.study.description}"))
+        title = f"{graph.study.name}: {graph.study.description}" if graph.study.description else graph.study.name
+        tell(out, leaderboard_table(rows, title))
 
 
 def show_fetch(graph: Graph) -> None:

@@ -1,6 +1,10 @@
 """The loop behind `vlm-audio run`: observe, plan, run one wave through Dagster, plan again until nothing is left."""
 
-from collections.abc import Callable
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -51,6 +55,9 @@ def run_study(
 
     Returns:
         What was done. Steps that fail do not stop those that do not need them.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C; what was finished is kept.
     """
     report = Report()
     instance: dg.DagsterInstance | None = None
@@ -89,7 +96,7 @@ def run_study(
                         f"{node} must settle, but its inputs changed {MOST_TRIES} times while this ran; is something "
                         "writing to the dataset or the data folder?"
                     )
-            with telling(progress):
+            with telling(progress), _interruptible():
                 result = dg.materialize(
                     assets,
                     selection=[dg.AssetKey(graph.steps[n.step].key) for n in run.nodes],
@@ -109,20 +116,45 @@ def run_study(
     return report
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt after a run during which Ctrl-C was pressed.
+
+    Dagster takes the signal for itself: within a step it becomes a failure of the run, between steps it may be forgotten.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+        with open(reading, "rb") as file:
+            pressed = {signal.SIGINT, signal.SIGTERM} & set(file.read() or b"")
+    if pressed:
+        raise KeyboardInterrupt
+
+
 def _note_failures(
     graph: Graph, fold: int | None, result: dg.ExecuteInProcessResult, report: Report, before: set[Node]
 ) -> None:
     """Record why steps of a run failed; what did not start because of them is left for the plan to judge."""
-    by_op = {step.key: name for name, step in graph.steps.items()}
+    by_op = {dg.AssetKey(step.key).to_python_identifier(): name for name, step in graph.steps.items()}
     for event in result.all_events:
         if not event.is_step_failure:
             continue
-        name = by_op.get(tuple((event.step_key or "").split("__")))
-        node = Node(name or (event.step_key or "?"), fold)
+        node = Node(by_op.get(event.step_key or "", event.step_key or "?"), fold)
         if node in report.failed:
             continue
-        error = event.step_failure_data.error
+        data = event.step_failure_data
+        error = data.error
         cause = error.cause or error if error else None
-        report.failed[node] = cause.to_string() if cause else "unknown"
+        meant = data.user_failure_data.description if data.user_failure_data else None
+        report.failed[node] = meant or (cause.to_string() if cause else "unknown")
     if set(report.failed) == before:
         raise VlmAudioError(f"run {result.run_id} failed before any step did; look at it with `vlm-audio ui`")
