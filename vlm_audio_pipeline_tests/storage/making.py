@@ -1,0 +1,117 @@
+"""Small tables, as stages would make them, and parts of a study written as the pipeline writes them."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from vlm_audio_pipeline.storage.catalogue import write_manifest
+from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.parts import Provenance, data_version, write_part
+from vlm_audio_pipeline.storage.schemas import TABLES
+
+TEXT_MAP = pa.map_(pa.string(), pa.string())
+SCORES = pa.map_(pa.string(), pa.float64())
+
+
+def clips(n: int = 3, fold: int = 1, kept: list[tuple[str, str]] | None = None, study: str = "s") -> pa.Table:
+    return TABLES["clips"].conform(
+        pa.table(
+            {
+                "clip": [f"{fold}-{i}" for i in range(n)],
+                "label": ["dog", "rain", "sea"][:n],
+                "source": [f"r{fold}-{i}" for i in range(n)],
+                "file": [f"{fold}-{i}.wav" for i in range(n)],
+                "samples_sha256": [f"{i:064x}" for i in range(n)],
+                "duration_s": [5.0] * n,
+                "rate_hz": [44100] * n,
+                "channels": [1] * n,
+                "peak": [0.5] * n,
+                "rms": [0.1] * n,
+                "kept": pa.array([kept or []] * n, TEXT_MAP),
+            }
+        ),
+        study=study,
+        fold=fold,
+    )
+
+
+def predictions(n: int = 3, fold: int = 1, study: str = "s", **other) -> pa.Table:
+    columns = {
+        "kind": ["probe"] * n,
+        "scoring": ["score"] * n,
+        "control": ["none"] * n,
+        "trial": [0] * n,
+        "clip": [f"{fold}-{i}" for i in range(n)],
+        "source": [f"r{fold}-{i}" for i in range(n)],
+        "label": ["dog", "rain", "sea"][:n],
+        "predicted": ["dog"] * n,
+        "outcome": ["answered"] * n,
+        "correct": [True, False, False][:n],
+        "scores": pa.array([[("dog", 0.7), ("rain", 0.3)]] * n, SCORES),
+        "confidence": [0.7] * n,
+        "text": pa.nulls(n, pa.string()),
+        "seconds": [0.01] * n,
+        "usd": [0.0] * n,
+    }
+    return TABLES["predictions"].conform(pa.table(columns | other), study=study, classifier="p", fold=fold)
+
+
+def embeddings(vectors: list[list[float]], **other) -> pa.Table:
+    n = len(vectors)
+    columns = {
+        "clip": [f"1-{i}" for i in range(n)],
+        "vector": pa.array(vectors, pa.list_(pa.float32())),
+        "dimensions": [len(v) for v in vectors],
+        "model": ["toy"] * n,
+        "dtype": ["float32"] * n,
+        "row_key": [f"{i}" for i in range(n)],
+    }
+    return TABLES["embeddings"].conform(pa.table(columns | other), study="s", encoder="e", fold=1)
+
+
+def leaderboard(rows: list[tuple[int | None, str, float | None]], study: str = "s") -> pa.Table:
+    n = len(rows)
+    counts = ("predictions", "correct", "answered", "clips", "of_clips", "rejected_clips", "trials")
+    return TABLES["leaderboard"].conform(
+        pa.table(
+            {
+                "rank": pa.array([r[0] for r in rows], pa.int64()),
+                "classifier": [r[1] for r in rows],
+                "accuracy": pa.array([r[2] for r in rows], pa.float64()),
+                "kind": ["probe"] * n,
+                "scoring": ["score"] * n,
+                "control": ["none"] * n,
+                "folds": ["1"] * n,
+                "partial": [False] * n,
+                "note": [""] * n,
+                **{c: [3] * n for c in counts},
+            }
+        ),
+        study=study,
+    )
+
+
+def write(layout: Layout, table: str, made: pa.Table, owner: str | None = None, fold: int | None = None) -> Path:
+    """Write a part of its study."""
+    path = layout.part(table, made["study"][0].as_py() if made.num_rows else "s", owner, fold)
+    version = data_version(TABLES[table], made)
+    write_part(path, made, Provenance(table, "1:0", {}, version))
+    return path
+
+
+def study(layout: Layout, name: str = "s", kept: list[tuple[str, str]] | None = None, folds=(1, 2)) -> dict:
+    """Write a small study with its manifest; gives the manifest."""
+    parts: dict[str, list[Path]] = {"clips": [], "predictions": []}
+    for fold in folds:
+        parts["clips"].append(write(layout, "clips", clips(3, fold, kept, name), None, fold))
+        parts["predictions"].append(write(layout, "predictions", predictions(3, fold, name), "p", fold))
+    board = leaderboard([(2, "b", 0.5), (None, "a", None), (1, "c", 0.9)], name)
+    parts["leaderboard"] = [write(layout, "leaderboard", board)]
+    manifest = {
+        "parts": {t: [p.relative_to(layout.root).as_posix() for p in paths] for t, paths in parts.items()},
+        "kept": [k for k, _ in kept or []],
+        "file": None,
+        "limit": None,
+    }
+    write_manifest(layout, name, manifest)
+    return manifest

@@ -1,0 +1,89 @@
+import pyarrow as pa
+import pytest
+
+from vlm_audio_pipeline.storage.checks import CHECKS, check, names_of
+from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline_tests.storage.making import clips, embeddings, leaderboard, predictions
+
+
+def found(table: str, made: pa.Table, inputs=None, two_folds=()) -> dict[str, bool]:
+    return {c.name: c.passed for c in check(table, made, inputs or {}, list(two_folds))}
+
+
+def detail(table: str, name: str, made: pa.Table, inputs=None, two_folds=()) -> str:
+    return next(c.detail for c in check(table, made, inputs or {}, list(two_folds)) if c.name == name)
+
+
+GOOD = {
+    "clips": clips(),
+    "predictions": predictions(),
+    "embeddings": embeddings([[1.0, 2.0]] * 3),
+    "leaderboard": leaderboard([(1, "a", 0.5)]),
+}
+
+
+@pytest.mark.parametrize("table", GOOD)
+def test_good_tables_pass_every_check_that_is_announced(table):
+    assert found(table, GOOD[table], {"clips": clips()}) == dict.fromkeys(names_of(table), True)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_announced_and_made_are_the_same_checks(table):
+    assert list(names_of(table)) == list(dict.fromkeys(names_of(table)))
+    assert set(found(table, TABLES[table].empty(), {"clips": clips()})) == set(names_of(table))
+    assert all(text.endswith(".") for text in names_of(table).values())
+
+
+def test_checks_are_of_tables_that_exist():
+    assert CHECKS.keys() <= TABLES.keys()
+
+
+def test_a_row_twice_is_found():
+    twice = pa.concat_tables([clips(), clips(1)])
+    assert not found("clips", twice)["rows_unique"]
+    assert detail("clips", "rows_unique", twice) == "4 rows, 3 distinct keys"
+
+
+def test_an_empty_table_is_found():
+    assert not found("clips", TABLES["clips"].empty())["rows_unique"]
+
+
+def test_a_source_in_two_folds_is_found_and_named():
+    assert not found("clips", clips(), two_folds=["r1"])["sources_in_one_fold"]
+    assert "r1" in detail("clips", "sources_in_one_fold", clips(), two_folds=["r1"])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_counted(bad):
+    made = embeddings([[1.0, bad], [2.0, 3.0], [bad, bad]])
+    assert not found("embeddings", made, {"clips": clips()})["vectors_finite"]
+    assert detail("embeddings", "vectors_finite", made).startswith("3 of 6")
+
+
+def test_a_clip_without_vector_is_named():
+    made = embeddings([[1.0, 2.0]] * 2)
+    assert not found("embeddings", made, {"clips": clips()})["one_vector_a_clip"]
+    assert "1-2" in detail("embeddings", "one_vector_a_clip", made, {"clips": clips()})
+
+
+def test_a_check_that_could_not_look_does_not_pass():
+    assert not found("embeddings", GOOD["embeddings"])["one_vector_a_clip"]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"outcome": ["answered", "answered", "guessed"]}, "['guessed']"),
+        ({"outcome": ["answered", "answered", "refused"]}, "1 rows contradict"),
+        ({"predicted": ["dog", None, None]}, "2 rows contradict"),
+    ],
+)
+def test_outcomes_that_contradict_themselves_are_found(other, said):
+    made = predictions(**other)
+    assert not found("predictions", made)["outcomes_known"]
+    assert said in detail("predictions", "outcomes_known", made)
+
+
+def test_failures_without_a_label_are_fine():
+    made = predictions(outcome=["error", "refused", "unparseable"], predicted=pa.nulls(3, pa.string()))
+    assert found("predictions", made)["outcomes_known"]
