@@ -223,7 +223,7 @@ def _nothing_to_show(layout: "Layout", clip: str, classifier: str | None, study:
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help='Such as "SELECT classifier, accuracy FROM leaderboard".')],
-    format: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+    format: Annotated[str, typer.Option("--format", help="One of table, csv, json.")] = "table",
     data: DataOption = None,
 ) -> None:
     """Ask the results a question in SQL (DuckDB). `SHOW TABLES` lists them, `DESCRIBE predictions` their columns."""

@@ -106,7 +106,8 @@ def run_study(
                     raise_on_error=False,
                 )
             report.doubts += [
-                f"{'/'.join(e.asset_key.path)} ({run.fold}): {e.check_name}: {e.metadata['found'].value}"
+                f"{'/'.join(e.asset_key.path)}{'' if run.fold is None else f' (fold {run.fold})'}: {e.check_name}: "
+                f"{e.metadata['found'].value}"
                 for e in result.get_asset_check_evaluations()
                 if not e.passed
             ]
