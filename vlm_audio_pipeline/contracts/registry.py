@@ -23,11 +23,13 @@ class Registry(Generic[S]):
     Args:
         what: the word used in messages, such as "encoder".
         package: the room whose files register kinds; also the name of the entry point group.
+        default_kind: what an entry is that does not say its kind; None where it has to.
     """
 
-    def __init__(self, what: str, package: str):
+    def __init__(self, what: str, package: str, default_kind: str | None = None):
         self.what = what
         self.package = package
+        self.default_kind = default_kind
         self._classes: dict[str, type[S]] = {}
         self._loaded = False
 

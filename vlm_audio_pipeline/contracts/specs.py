@@ -41,6 +41,14 @@ class Spec(BaseModel):
     kind: ClassVar[str] = ""
     """What the study file's `kind:` says; set by the registry."""
 
+    @classmethod
+    def variants(cls, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Give the entries that one entry of a study file stands for: what is added to its name -> its values.
+
+        One entry by itself, unless a family has values that stand for several (a group of presets).
+        """
+        return {"": values}
+
     def identity(self) -> dict[str, Any]:
         """Give the parameters that can change a result, without those that equal their default."""
         hidden = {

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.registry import Registry
@@ -103,6 +104,7 @@ class _Reader:
         self.path = path
         self.lines = lines
         self.mistakes: list[tuple[int, str]] = []
+        self.groups: dict[str, dict[str, list[str]]] = {}  # section -> name in the file -> the entries made of it
 
     def wrong(self, at: tuple[str, ...], message: str) -> None:
         known = at
@@ -138,6 +140,7 @@ class _Reader:
         for section, registry in SECTIONS.items():
             entries = raw.get(section) or {}
             sections[section] = {}
+            self.groups[section] = {}
             if not isinstance(entries, Mapping):
                 self.wrong((section,), f"must map names to specs, got {entries!r}")
                 continue
@@ -163,7 +166,10 @@ class _Reader:
     def expanded(
         self, registry: Registry, section: str, entries: Mapping[str, Any]
     ) -> Iterator[tuple[str, tuple[str, ...], dict[str, Any]]]:
-        """Resolve `like`, and make one classifier of each value of a list where one value is expected."""
+        """Resolve `like`, and make one entry of each value of a list where one value is expected.
+
+        Who refers to an entry of which several were made stands for as many himself.
+        """
         taken: set[str] = set()
         for name, given in entries.items():
             at = (section, str(name))
@@ -173,15 +179,28 @@ class _Reader:
             mapping = self.alike(entries, name, given, at)
             if mapping is None:
                 continue
-            lists = self.lists(registry, mapping) if section == "classifiers" else {}
-            for values in itertools.product(*lists.values()):
-                chosen = dict(zip(lists, values, strict=True))
-                suffix = "".join(f"_{_slug(v)}" for v in values)
+            if registry.default_kind:
+                mapping = {"kind": registry.default_kind, **mapping}
+            for suffix, variant in self.variants(registry, mapping):
                 if name + suffix in taken:
                     self.wrong(at, f"gives the name '{name + suffix}' twice; rename one")
                     continue
                 taken.add(name + suffix)
-                yield name + suffix, at, {**mapping, **chosen}
+                self.groups[section].setdefault(name, []).append(name + suffix)
+                yield name + suffix, at, variant
+
+    def variants(self, registry: Registry, mapping: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Give the entries one entry of the file stands for, each with what is added to its name."""
+        cls = registry.all().get(str(mapping.get("kind")))
+        if cls is None:
+            yield "", mapping
+            return
+        lists = self.lists(cls, mapping)
+        for values in itertools.product(*lists.values()):
+            chosen = {**mapping, **dict(zip(lists, values, strict=True))}
+            suffix = "".join(f"_{_slug(v)}" for v in values)
+            for more, variant in cls.variants(chosen).items():
+                yield suffix + (f"_{more}" if more else ""), variant
 
     def alike(self, entries: Mapping[str, Any], name: str, given: Any, at: tuple[str, ...]) -> dict[str, Any] | None:
         others = [str(entry) for entry in entries if entry != name]
@@ -205,17 +224,19 @@ class _Reader:
             mapping = entries[like]
         return {k: v for layer in reversed(layers) for k, v in layer.items() if k != "like"}
 
-    @staticmethod
-    def lists(registry: Registry, mapping: dict[str, Any]) -> dict[str, list[Any]]:
-        cls = registry.all().get(str(mapping.get("kind")))
-        if cls is None:
-            return {}
-        fields = cls.model_fields
-        return {
-            k: v
-            for k, v in mapping.items()
-            if isinstance(v, list) and v and k in fields and not takes_list(fields[k].annotation)
-        }
+    def lists(self, cls: type[Spec], mapping: dict[str, Any]) -> dict[str, list[Any]]:
+        """Give the fields that hold several values where one is expected: a list, or the name of several entries."""
+        found: dict[str, list[Any]] = {}
+        for key, value in mapping.items():
+            field = cls.model_fields.get(key)
+            if field is None or takes_list(field.annotation):
+                continue
+            values = value if isinstance(value, list) and value else [value]
+            groups = self.groups.get(refers_to_section(field) or "", {})
+            values = [v for one in values for v in (groups.get(one, [one]) if isinstance(one, str) else [one])]
+            if (isinstance(value, list) and value) or values != [value]:
+                found[key] = values
+        return found
 
     def spec(self, registry: Registry, mapping: Any, at: tuple[str, ...]) -> Spec | None:
         if not isinstance(mapping, Mapping):
@@ -242,10 +263,8 @@ class _Reader:
         for section, specs in sections.items():
             for name, spec in specs.items():
                 for key, field in type(spec).model_fields.items():
-                    extra = field.json_schema_extra
-                    target = extra.get("refers_to") if isinstance(extra, dict) else None
-                    value = getattr(spec, key)
-                    if not isinstance(target, str) or value is None:
+                    target, value = refers_to_section(field), getattr(spec, key)
+                    if target is None or value is None:
                         continue
                     there = sections.get(target, {})
                     if value not in there and value not in given.get(target, set()):
@@ -253,6 +272,13 @@ class _Reader:
                             (section, name, key),
                             f"must name one of the {target}, got '{value}'; {suggestion(value, there)}",
                         )
+
+
+def refers_to_section(field: FieldInfo) -> str | None:
+    """Give the section whose entries a field names, or None."""
+    extra = field.json_schema_extra
+    target = extra.get("refers_to") if isinstance(extra, dict) else None
+    return target if isinstance(target, str) else None
 
 
 def takes_list(annotation: Any) -> bool:

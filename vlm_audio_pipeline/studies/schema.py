@@ -29,7 +29,11 @@ def study_schema() -> Schema:
     made, shared = models_json_schema([(cls, "validation") for cls in classes.values()], schema_generator=_Untitled)
     defs: dict[str, Schema] = shared["$defs"]
     own = {key: made[(cls, "validation")]["$ref"].removeprefix("#/$defs/") for key, cls in classes.items()}
-    specs = {f"{room}.{kind}": _spec(defs[own[room, kind]], cls, kind, room) for (room, kind), cls in classes.items()}
+    default_kinds = {room: registry.default_kind for room, registry in SECTIONS.items()}
+    specs = {
+        f"{room}.{kind}": _spec(defs[own[room, kind]], cls, kind, room, kind != default_kinds.get(room))
+        for (room, kind), cls in classes.items()
+    }
     defs = {name: schema for name, schema in defs.items() if name not in own.values()} | specs
     special: dict[str, Schema] = {
         "name": {"type": "string", "pattern": NAME},
@@ -64,15 +68,15 @@ def _section(section: str, registry: Registry) -> Schema:
     return {"type": ["object", "null"], **entries}
 
 
-def _spec(schema: Schema, cls: type[Spec], kind: str, room: str) -> Schema:
+def _spec(schema: Schema, cls: type[Spec], kind: str, room: str, says_kind: bool) -> Schema:
     """Describe one kind: as a spec by itself, or as another entry's spec with some of it changed."""
     properties = dict(schema.get("properties", {}))
-    if room == "classifiers":
+    if room != "dataset":
         for name, field in cls.model_fields.items():
             if not takes_list(field.annotation):
                 properties[name] = _or_list(properties[name])
     its_kind = {"const": kind, "description": schema.get("description", "")}
-    required = ["kind", *schema.get("required", [])]
+    required = [*(["kind"] if says_kind else []), *schema.get("required", [])]
     if room == "dataset":
         return {**schema, "title": kind, "properties": {"kind": its_kind, **properties}, "required": required}
     like = {"type": "string", "description": f"Another of the {room}, of which only what is given here is different."}
@@ -85,7 +89,7 @@ def _spec(schema: Schema, cls: type[Spec], kind: str, room: str) -> Schema:
 
 
 def _or_list(schema: Schema) -> Schema:
-    """Allow a list where one value is expected: it makes one classifier of each."""
+    """Allow a list where one value is expected: it makes one entry of each."""
     about: Schema = {key: schema[key] for key in ("description", "default") if key in schema}
     one = {key: value for key, value in schema.items() if key not in about}
     return {**about, "anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
