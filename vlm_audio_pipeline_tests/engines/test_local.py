@@ -35,7 +35,7 @@ class Counting:
 
     def __call__(self, items: list[int]) -> list[bytes | Failure]:
         with self.lock:
-            self.asked.append(items)
+            self.asked.append(list(items))
         if self.error is not None and self.failing_at in items:
             raise self.error
         return [payload(i) for i in items]
