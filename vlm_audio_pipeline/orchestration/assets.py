@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -33,6 +34,8 @@ def _dependencies(graph: Graph, step: Step) -> Iterator[dg.AssetDep]:
         if upstream.folds and step.folds:
             if given.folds == "all":
                 mapping = dg.AllPartitionMapping()
+            elif given.folds == "same" and upstream.folds == step.folds:
+                mapping = dg.IdentityPartitionMapping()  # what a backfill needs to make both in one run
             else:
                 joined = {
                     str(u): {str(d) for d in step.folds if (u == d) == (given.folds == "same")} for u in upstream.folds
@@ -63,7 +66,8 @@ def step_asset(graph: Graph, step: Step, run: Execute = execute) -> dg.AssetsDef
         group_name=graph.study.name,
         description=f"{step.stage.description}\n\n{TABLES[table].doc}",
         owners=[graph.study.owner] if graph.study.owner else ["team:vlm_audio_pipeline"],
-        kinds={"parquet", *(["torch"] if step.stage.accelerator else ["python"])},
+        # the graph shows the last part of a key alone, so what stands before it ("predictions") is told as a kind
+        kinds={"parquet", "torch" if step.stage.accelerator else "python", *step.key[1:-1]},
         pool=gpu.POOL if step.stage.accelerator else None,
         op_tags=gpu.TAGS if step.stage.accelerator else None,
         metadata={"dagster/column_schema": columns, "tables": ", ".join(step.stage.tables)},
@@ -113,6 +117,14 @@ def _findings(graph: Graph, node: Node, outcome: Outcome) -> Iterator[dg.AssetCh
         )
 
 
+@contextmanager
+def _beta() -> Iterator[None]:
+    """Use what Dagster still marks beta, observable sources, without its warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        yield
+
+
 def source_asset(graph: Graph, source: Source) -> Any:
     """Wrap a source as an observable asset whose data version is looked up outside."""
 
@@ -121,10 +133,10 @@ def source_asset(graph: Graph, source: Source) -> Any:
         versions = source.versions(graph.rows)
         if source.folds is None:
             return dg.DataVersion(versions[None])
-        return dg.DataVersionsByPartition({str(f): v for f, v in versions.items()})
+        with _beta():
+            return dg.DataVersionsByPartition({str(f): v for f, v in versions.items()})
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # observable sources are still marked beta
+    with _beta():
         return dg.observable_source_asset(
             key=dg.AssetKey(source.key),
             partitions_def=partitions(source.folds),

@@ -15,6 +15,10 @@ nux: {enabled: false}
 concurrency:
   pools: {default_limit: 1, granularity: op}
   runs: {max_concurrent_runs: 2}
+run_coordinator:  # a run started in the UI is picked up within a second instead of five
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config: {dequeue_interval_seconds: 1}
 run_monitoring: {enabled: true, free_slots_after_run_end_seconds: 30}
 """
 

@@ -11,32 +11,43 @@ from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.reports import figures
 
 ROWS = 10
-WIDE = ("vector", "picture", "scores", "kept", "row_key", "samples_sha256", "log_probabilities", "label_tokens")
+FIRST = ("rank", "classifier", "clip", "accuracy", "correct", "predictions", "label", "predicted")
+"""Columns shown first, for the page has room for six or so."""
+HIDDEN = (
+    "study",
+    "vector",
+    "picture",
+    "scores",
+    "kept",
+    "row_key",
+    "samples_sha256",
+    "log_probabilities",
+    "label_tokens",
+)
 
 
 def preview(graph: Graph, node: Node, outcome: Outcome) -> dict[str, Any]:
-    """Give the metadata of a materialization."""
+    """Give the metadata of a materialization, in the order shown: what it says, pictures, rows, files."""
     tables = outcome.tables
     first = next(iter(tables.values()))
-    shown: dict[str, Any] = {
-        "dagster/row_count": first.num_rows,
-        "seconds": round(outcome.seconds, 3),
-        "files": ", ".join(p.relative_to(graph.layout.root).as_posix() for p in graph.parts(node).values()),
-        **{f"{name} rows": table.num_rows for name, table in list(tables.items())[1:]},
-        "preview": dg.MetadataValue.md(markdown_table(first)),
-    }
+    shown: dict[str, Any] = {"dagster/row_count": first.num_rows}
+    if "predictions" in tables and first.num_rows:
+        shown["accuracy (share of 1)"] = round(sum(first["correct"].to_pylist()) / first.num_rows, 4)
     if "leaderboard" in tables:
         shown["accuracy"] = _picture(figures.accuracy_chart(tables["leaderboard"]))
     if "confusion" in tables:
-        shown["confusion"] = _picture(figures.confusion_chart(tables["confusion"], graph.dataset().classes))
         value = figures.headline(tables["metrics"])
         if value is not None:
             shown["accuracy (share of 1)"] = value
+        shown["confusion"] = _picture(figures.confusion_chart(tables["confusion"], graph.dataset().classes))
     if "clips" in tables and first.num_rows:
         shown["pictures"] = _picture(figures.clip_sheet(graph.dataset(), first))
-    if "predictions" in tables and first.num_rows:
-        shown["accuracy (share of 1)"] = round(sum(first["correct"].to_pylist()) / first.num_rows, 4)
-    return shown
+    return shown | {
+        "preview": dg.MetadataValue.md(markdown_table(first)),
+        **{f"{name} rows": table.num_rows for name, table in list(tables.items())[1:]},
+        "seconds": round(outcome.seconds, 3),
+        "files": ", ".join(p.relative_to(graph.layout.root).as_posix() for p in graph.parts(node).values()),
+    }
 
 
 def _picture(png: bytes) -> dg.MetadataValue:
@@ -44,9 +55,12 @@ def _picture(png: bytes) -> dg.MetadataValue:
 
 
 def markdown_table(table: pa.Table, rows: int = ROWS) -> str:
-    """Write the first rows of a table as Markdown, without columns too wide to read."""
-    names = [n for n in table.column_names if n not in WIDE]
-    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    """Write the first rows of a table as Markdown, the best ranked where it has ranks, without columns too wide to read."""
+    names = [n for n in table.column_names if n not in HIDDEN]
+    names.sort(key=lambda n: FIRST.index(n) if n in FIRST else len(FIRST))
+    if "rank" in names:
+        table = table.sort_by("rank")
+    lines = [f"| {' | '.join(map(_cell, names))} |", f"|{'---|' * len(names)}"]
     for row in table.select(names).slice(0, rows).to_pylist():
         lines.append("| " + " | ".join(_cell(row[n]) for n in names) + " |")
     if table.num_rows > rows:

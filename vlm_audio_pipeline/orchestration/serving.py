@@ -1,9 +1,11 @@
 """Start the Dagster UI on this machine, its home in the data folder."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 from vlm_audio_pipeline.orchestration.assets import report_observations
 from vlm_audio_pipeline.orchestration.graph import Graph
@@ -41,7 +43,48 @@ def serve(layout: Layout, studies: list[str], port: int) -> int:
         environment["VLM_AUDIO_STUDIES"] = ",".join(studies)
     port = port or free_port()
     sys.stderr.write(f"Dagster UI: http://127.0.0.1:{port} (stop with Ctrl-C)\n")
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "vlm_audio_pipeline.definitions"]
-    return subprocess.run(
-        [*command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"], env=environment, check=False
-    ).returncode
+    quiet = "ignore:Function `dev_command` is superseded"
+    command = [sys.executable, "-W", quiet, "-m", "dagster", "dev", "-m", "vlm_audio_pipeline.definitions"]
+    return _run_until_stopped(
+        [*command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"], environment
+    )
+
+
+def _run_until_stopped(command: list[str], environment: dict[str, str]) -> int:
+    """Run a command that stops in order at SIGINT, and at nothing else.
+
+    It runs in a session of its own: Ctrl-C, SIGTERM and a closed terminal reach this process alone, which turns the first
+    into one SIGINT and waits; the second kills the command with all it started.
+    """
+    asked: list[int] = []
+    stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {s: signal.signal(s, lambda number, frame: asked.append(number)) for s in stops}
+    child = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        told = 0
+        while True:
+            try:
+                return child.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                if asked and not told:
+                    sys.stderr.write("stopping; again to stop at once\n")
+                    child.send_signal(signal.SIGINT)
+                elif len(asked) > told:
+                    os.killpg(child.pid, signal.SIGKILL)
+                told = len(asked)
+    finally:
+        _end_group(child.pid)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_group(group: int) -> None:
+    """End what a command left behind: code servers, and runs, which note in their log that they were interrupted."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(group, number)
+            for _ in range(50):
+                time.sleep(0.1)
+                os.killpg(group, 0)
+        except ProcessLookupError:
+            return
