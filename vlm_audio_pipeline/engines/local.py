@@ -5,12 +5,13 @@ all release the interpreter lock, so threads use every core without start-up cos
 worker, or the workers would fight over the cores.
 """
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -36,12 +37,15 @@ def cores() -> int:
 def map_rows(
     keys: Sequence[str],
     items: Sequence[Item],
-    compute: Callable[[list[Item]], Sequence[bytes | Failure]],
+    compute: Callable[[list[Any]], Sequence[bytes | Failure]],
     rows: RowStore,
     *,
     kind: str,
     batch_size: int = 1,
     workers: int | None = None,
+    prepare: Callable[[Item], Any] | None = None,
+    sizes: Sequence[float] | None = None,
+    largest: float = math.inf,
     progress: Progress = silent,
 ) -> list[bytes | Failure]:
     """Give the payload of every key, computing only those that are not stored.
@@ -57,6 +61,10 @@ def map_rows(
         kind: what the rows are, for people who look into the store.
         batch_size: items a call.
         workers: batches at a time; by default one a core. Use 1 for work that fills the machine by itself.
+        prepare: makes of an item what `compute` is handed in its place (decodes a file). With one worker the next batch
+            is prepared in other threads while this one is computed: at most one batch is ahead.
+        sizes: how large each item is once prepared (seconds, bytes), where they differ much.
+        largest: sum of sizes at which a batch is full before it has `batch_size` items; a larger item goes alone.
         progress: told after each batch.
 
     Returns:
@@ -67,13 +75,15 @@ def map_rows(
     """
     if len(keys) != len(items):
         raise ValueError(f"keys and items must be equally many, got {len(keys)} and {len(items)}")
+    if sizes is not None and len(sizes) != len(keys):
+        raise ValueError(f"keys and sizes must be equally many, got {len(keys)} and {len(sizes)}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     found: dict[str, bytes | Failure] = dict(rows.get(list(dict.fromkeys(keys))))
     todo = {k: item for k, item in zip(keys, items, strict=True) if k not in found}
     done, total = len(set(keys)) - len(todo), len(set(keys))
     progress(done, total, kind)
-    waiting = [list(todo)[at : at + batch_size] for at in range(0, len(todo), batch_size)]
+    waiting = list(_batches(todo, batch_size, dict(zip(keys, sizes or [0.0] * len(keys), strict=True)), largest))
     workers = max(1, min(workers or cores(), len(waiting)))
 
     def keep(batch: list[str], payloads: Sequence[bytes | Failure]) -> None:
@@ -90,9 +100,14 @@ def map_rows(
         done += len(batch)
         progress(done, total, kind)
 
+    def whole(batch: list[Item]) -> Sequence[bytes | Failure]:
+        return compute([prepare(item) for item in batch] if prepare else batch)
+
     if workers == 1:
-        for batch in waiting:
-            finish(batch, compute([todo[k] for k in batch]))
+        with closing(_one_ahead(waiting, todo, prepare)) as batches:
+            for batch, ready in batches:
+                finish(batch, compute(ready))
+                ready.clear()  # before the next batch is waited for: two are in memory, not three
     elif waiting:
         queue = iter(waiting)
         running: dict[Future[Sequence[bytes | Failure]], list[str]] = {}
@@ -100,7 +115,7 @@ def map_rows(
             try:
                 while True:
                     while len(running) < 2 * workers and (more := next(queue, None)) is not None:
-                        running[pool.submit(compute, [todo[k] for k in more])] = more
+                        running[pool.submit(whole, [todo[k] for k in more])] = more
                     if not running:
                         break
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -113,3 +128,35 @@ def map_rows(
                             keep(batch, future.result())
                 raise
     return [found[k] for k in keys]
+
+
+def _batches(keys: Iterable[str], most: int, sizes: Mapping[str, float], largest: float) -> Iterator[list[str]]:
+    batch: list[str] = []
+    filled = 0.0
+    for key in keys:
+        if batch and (len(batch) == most or filled + sizes[key] > largest):
+            yield batch
+            batch, filled = [], 0.0
+        batch.append(key)
+        filled += sizes[key]
+    if batch:
+        yield batch
+
+
+def _one_ahead(
+    batches: Sequence[list[str]], items: Mapping[str, Item], prepare: Callable[[Item], Any] | None
+) -> Generator[tuple[list[str], list[Any]], None, None]:
+    """Give each batch with its prepared items, while the one after it is being prepared."""
+    if prepare is None:
+        for batch in batches:
+            yield batch, [items[k] for k in batch]
+        return
+    with ThreadPoolExecutor(cores()) as pool:
+        try:
+            coming: list[Future[Any]] = []
+            for i, batch in enumerate(batches):
+                ready = [f.result() for f in (coming or [pool.submit(prepare, items[k]) for k in batch])]
+                coming = [pool.submit(prepare, items[k]) for k in (batches[i + 1] if i + 1 < len(batches) else ())]
+                yield batch, ready
+        finally:
+            pool.shutdown(cancel_futures=True)
