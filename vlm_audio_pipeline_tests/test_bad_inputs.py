@@ -1,0 +1,336 @@
+"""Recordings and listings that are wrong, from the command to its message."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline_tests.test_cli import vlm_audio
+
+RATE = 8000
+LABELS = ("bell", "crow", "dog")
+FOLDS = (1, 2, 3)
+TAKES = 2
+
+
+class Project:
+    """A csv of 18 recordings (3 folds x 3 classes x 2 takes) and a study file that asks one classifier about them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.data = folder / "data"
+        (folder / "audio").mkdir(parents=True)
+        self.rows = []
+        random = np.random.default_rng(4)
+        for fold in FOLDS:
+            for at, label in enumerate(LABELS):
+                for take in range(TAKES):
+                    name = f"{fold}-{label}-{take}"
+                    t = np.arange(RATE // 10) / RATE
+                    wave = 0.4 * np.sin(2 * np.pi * (300 + 900 * at) * t) + 0.01 * random.standard_normal(len(t))
+                    soundfile.write(folder / "audio" / f"{name}.wav", wave.astype(np.float32), RATE)
+                    self.rows.append({"id": name, "path": f"audio/{name}.wav", "label": label, "fold": fold})
+        self.study = {
+            "name": "sounds",
+            "dataset": {"kind": "csv", "path": "clips.csv", "columns": {"id": "id"}},
+            "encoders": {"bands": {"kind": "scripted", "dimensions": 8}},
+            "classifiers": {"near": {"kind": "knn", "encoder": "bands", "k": 1}},
+        }
+
+    def audio(self, name):
+        return self.folder / "audio" / f"{name}.wav"
+
+    def row(self, name):
+        return next(r for r in self.rows if r["id"] == name)
+
+    def call(self, command="run", *arguments):
+        with (self.folder / "clips.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        path = self.folder / "sounds.yaml"
+        path.write_text(yaml.safe_dump(self.study, sort_keys=False))
+        return vlm_audio(command, path, *arguments, data=self.data)
+
+    def ask(self, query):
+        said = vlm_audio("sql", query, "--format", "json", data=self.data)
+        assert said.code == 0, said.err
+        return json.loads(said.out)
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path / "project")
+
+
+def missing(path):
+    path.unlink()
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def renamed_text(path):
+    path.write_text("These are field notes, not a recording.\n" * 20)
+
+
+def not_numbers(path):
+    samples, _ = soundfile.read(path, dtype="float32")
+    samples[10:13] = np.nan
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+
+
+DAMAGE = {
+    "1-bell-0": (missing, "missing"),
+    "1-crow-1": (empty, "empty: the file has 0 bytes"),
+    "2-dog-0": (truncated, "truncated"),
+    "3-bell-1": (renamed_text, "undecodable"),
+    "3-crow-0": (not_numbers, "not finite: 3 of 800 samples"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_one_bad_recording_stops_the_run_with_its_name_and_reason(project, name):
+    spoil, reason = DAMAGE[name]
+    spoil(project.audio(name))
+    said = project.call()
+    assert said.code == 1
+    assert said.err.count(f"{name} (audio/{name}.wav): {reason}") == 1  # not once a fold
+    assert "failed sounds/clips (folds 1,2,3): 1 of 18 recordings cannot be used:" in said.err
+    assert "on_bad_clip: skip" in said.err
+    assert "Traceback" not in said.err
+    rows = RowStore(project.data / "rows.sqlite")
+    assert (rows.count("inspection"), rows.count("vector")) == (17, 0)  # the good ones are known; nothing was embedded
+
+
+def test_all_bad_recordings_are_told_in_one_error(project):
+    for name, (spoil, _) in DAMAGE.items():
+        spoil(project.audio(name))
+    said = project.call()
+    assert said.code == 1
+    assert said.err.count("cannot be used") == 1
+    assert "5 of 18 recordings cannot be used" in said.err
+    for name, (_, reason) in DAMAGE.items():
+        assert said.err.count(f"{name} (audio/{name}.wav): {reason}") == 1
+
+
+def test_mended_recordings_run(project):
+    whole = project.audio("2-dog-0").read_bytes()
+    truncated(project.audio("2-dog-0"))
+    assert project.call().code == 1
+    project.audio("2-dog-0").write_bytes(whole)
+    said = project.call()
+    assert said.code == 0, said.err
+    assert project.ask("SELECT count(*) AS n FROM predictions") == [{"n": 18}]
+
+
+def test_skipped_recordings_are_set_aside_and_every_denominator_says_so(project):
+    project.study["dataset"]["on_bad_clip"] = "skip"
+    for name, (spoil, _) in DAMAGE.items():
+        spoil(project.audio(name))
+    said = project.call()
+    assert said.code == 0, said.err
+    rejected = {r["clip"]: r for r in project.ask("SELECT * FROM rejected_clips")}
+    assert set(rejected) == set(DAMAGE)
+    for name, (_, reason) in DAMAGE.items():
+        assert rejected[name]["reason"].startswith(reason)
+        assert rejected[name]["fold"] == int(name[0])
+    # 18 recordings, 5 of them set aside
+    (row,) = project.ask("SELECT * FROM leaderboard")
+    assert (row["predictions"], row["clips"], row["of_clips"], row["rejected_clips"]) == (13, 13, 13, 5)
+    assert row["accuracy"] == row["correct"] / 13
+    assert "5 recordings rejected" in row["note"]
+    assert "5 recordings rejected" in said.out and f"{row['correct']} / 13" in said.out
+    assert project.ask("SELECT count(*) AS n FROM clips") == [{"n": 13}]
+    folds = project.ask("SELECT fold, count(*) AS n FROM predictions GROUP BY fold ORDER BY fold")
+    assert [f["n"] for f in folds] == [4, 5, 4]  # of 6 each; 2, 1 and 2 set aside
+    learnt = project.ask("SELECT DISTINCT fold, training_clips AS n FROM predictions ORDER BY fold")
+    assert [f["n"] for f in learnt] == [9, 8, 9]  # what the other folds have left
+
+
+def test_skipping_all_of_a_class_is_refused(project):
+    project.study["dataset"]["on_bad_clip"] = "skip"
+    for fold in FOLDS:
+        for take in range(TAKES):
+            project.audio(f"{fold}-crow-{take}").unlink()
+    said = project.call()
+    assert said.code == 1
+    assert said.err.count("got none for class crow") == 1
+    assert "6 of 18 recordings cannot be used" in said.err
+
+
+def test_skipping_all_of_a_fold_is_refused(project):
+    project.study["dataset"]["on_bad_clip"] = "skip"
+    for label in LABELS:
+        for take in range(TAKES):
+            project.audio(f"2-{label}-{take}").unlink()
+    said = project.call()
+    assert said.code == 1
+    assert said.err.count("got none for fold 2") == 1
+
+
+# ------------------------------------------------------------------------------------------------------- wrong listings
+
+
+def same_id(project):
+    project.row("2-dog-0")["id"] = "1-dog-0"
+    return ["clip ids must be unique", "'1-dog-0'"]
+
+
+def label_outside_the_classes(project):
+    project.study["dataset"]["classes"] = ["bell", "crow"]
+    return ["labels must be among the classes", "'dog'"]
+
+
+def class_without_clips(project):
+    project.study["dataset"]["classes"] = [*LABELS, "doge"]
+    return ["clips.csv", "none of 'doge'", "did you mean 'dog'?"]
+
+
+def missing_column(project):
+    for row in project.rows:
+        row["lable"] = row.pop("label")
+    return ["clips.csv", "`columns.label`", "did you mean 'lable'?"]
+
+
+def empty_label(project):
+    project.row("1-crow-0")["label"] = ""
+    return ["clips.csv, line 4", "label must not be empty"]
+
+
+def odd_fold(project):
+    project.row("1-crow-0")["fold"] = "one"
+    return ["clips.csv, line 4", "fold must be a whole number of 1 or more, got 'one'"]
+
+
+def one_fold_only(project):
+    for row in project.rows:
+        row["fold"] = 1
+    return ["folds must be at least two"]
+
+
+def class_of_one_fold(project):
+    project.rows = [r for r in project.rows if r["label"] != "crow" or r["fold"] == 2]
+    return ["class 'crow' must occur in at least two folds, got it in fold 2 alone"]
+
+
+def source_in_two_folds(project):
+    for row in project.rows:
+        row["source"] = "shared" if row["id"] in ("1-dog-0", "3-dog-0") else row["id"]
+    return ["source 'shared' in folds [1, 3]"]
+
+
+def classifier_asks_for_an_empty_fold(project):
+    project.study["classifiers"]["near"]["folds"] = [2, 7]
+    return ["sounds.yaml", "classifiers.near.folds", "[1, 2, 3]", "got [7]"]
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "fetch"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        same_id,
+        label_outside_the_classes,
+        class_without_clips,
+        missing_column,
+        empty_label,
+        odd_fold,
+        one_fold_only,
+        class_of_one_fold,
+        source_in_two_folds,
+        classifier_asks_for_an_empty_fold,
+    ],
+)
+def test_a_wrong_listing_is_refused_before_anything_runs(project, spoil, command):
+    words = spoil(project)
+    said = project.call(command)
+    assert said.code == 2
+    assert said.err.startswith("error: ") and said.err.count("error: ") == 1
+    assert "Traceback" not in said.err
+    for word in words:
+        assert word in said.err
+    assert not (project.data / "tables").exists()
+
+
+def test_a_class_absent_from_a_training_fold_is_learnt_from_the_others(project):
+    """Crows are in folds 1 and 2 alone: fold 3 has none to predict, and folds 1 and 2 learn them from each other."""
+    project.rows = [r for r in project.rows if r["label"] != "crow" or r["fold"] != 3]
+    project.study["classifiers"]["line"] = {"kind": "probe", "encoder": "bands", "c": 1.0}
+    said = project.call()
+    assert said.code == 0, said.err
+    for row in project.ask("SELECT * FROM leaderboard"):
+        assert (row["predictions"], row["of_clips"], row["folds"]) == (16, 16, "1,2,3")
+    scored = project.ask("SELECT DISTINCT len(map_keys(scores)) AS n FROM predictions WHERE classifier = 'line'")
+    assert scored == [{"n": 3}]  # every class has a score in every fold
+
+
+def test_skipping_a_classs_clips_in_all_training_folds_names_the_class(project):
+    """Crows are left in fold 1 alone: whoever predicts fold 1 has no crow to learn from."""
+    project.study["dataset"]["on_bad_clip"] = "skip"
+    project.study["classifiers"] = {"line": {"kind": "probe", "encoder": "bands", "c": 1.0}}
+    for fold in (2, 3):
+        for take in range(TAKES):
+            project.audio(f"{fold}-crow-{take}").unlink()
+    said = project.call()
+    assert said.code == 1
+    assert "failed sounds/probes/line (fold 1): " in said.err
+    assert "training clips of every class" in said.err and "'crow'" in said.err
+    (row,) = project.ask("SELECT * FROM leaderboard")
+    assert (row["folds"], row["partial"], row["rank"]) == ("2,3", True, None)
+    assert (row["predictions"], row["of_clips"]) == (8, 14)  # 4 clips a fold are left in folds 2 and 3, 6 in fold 1
+
+
+# ------------------------------------------------------------------------------------------------------- odd, but legal
+
+
+def test_silence_and_a_millisecond_are_legal(project):
+    soundfile.write(project.audio("1-bell-0"), np.zeros(RATE // 10, np.float32), RATE)
+    soundfile.write(project.audio("2-crow-0"), 0.1 * np.ones(RATE // 1000, np.float32), RATE)
+    project.study["encoders"]["classical"] = {
+        "kind": "features",
+        "features": ["mfcc", "delta", "zero_crossing_rate", "logmel"],
+    }
+    project.study["classifiers"]["line"] = {"kind": "probe", "encoder": "classical", "c": 1.0}
+    said = project.call()
+    assert said.code == 0, said.err
+    clips = {r["clip"]: r for r in project.ask("SELECT clip, duration_s, peak, rms FROM clips")}
+    assert (clips["1-bell-0"]["peak"], clips["1-bell-0"]["rms"]) == (0.0, 0.0)
+    assert clips["2-crow-0"]["duration_s"] == 0.001
+    assert {(r["classifier"], r["predictions"]) for r in project.ask("SELECT * FROM leaderboard")} == {
+        ("near", 18),
+        ("line", 18),
+    }
+
+
+def test_a_folder_with_a_bad_recording(project):
+    sounds = project.folder / "sounds"
+    for row in project.rows:
+        to = sounds / row["label"] / f"{row['id']}.wav"
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(project.audio(row["id"]).read_bytes())
+    empty(sounds / "dog" / "2-dog-1.wav")
+    project.study["dataset"] = {"kind": "folder", "path": "sounds", "n_folds": 2}
+    said = project.call()
+    assert said.code == 1
+    assert said.err.count("dog__2-dog-1 (dog/2-dog-1.wav): empty") == 1
+    project.study["dataset"]["on_bad_clip"] = "skip"
+    assert project.call().code == 0
+    (row,) = project.ask("SELECT * FROM leaderboard")
+    assert (row["predictions"], row["of_clips"], row["rejected_clips"]) == (17, 17, 1)
+
+
+def test_a_folder_with_a_class_but_no_recordings(project):
+    (project.folder / "sounds" / "dog").mkdir(parents=True)
+    project.study["dataset"] = {"kind": "folder", "path": "sounds", "n_folds": 2}
+    said = project.call()
+    assert said.code == 2
+    assert "sounds/dog must hold recordings" in said.err
