@@ -55,16 +55,23 @@ def _picture(png: bytes) -> dg.MetadataValue:
 
 
 def markdown_table(table: pa.Table, rows: int = ROWS) -> str:
-    """Write the first rows of a table as Markdown, the best ranked where it has ranks, without columns too wide to read."""
+    """Write the first rows of a table as Markdown, the best ranked where it has ranks.
+
+    Columns too wide to read, and those without a value, are left out; those with one value for all rows are told once.
+    """
     names = [n for n in table.column_names if n not in HIDDEN]
     names.sort(key=lambda n: FIRST.index(n) if n in FIRST else len(FIRST))
     if "rank" in names:
         table = table.sort_by("rank")
+    cells = {n: [_cell(v) for v in table[n].to_pylist()] for n in names}
+    told = {n: column[0] for n, column in cells.items() if len(column) > 1 and len(set(column)) == 1}
+    names = [n for n in names if n not in told] or names[:1]
     lines = [f"| {' | '.join(map(_cell, names))} |", f"|{'---|' * len(names)}"]
-    for row in table.select(names).slice(0, rows).to_pylist():
-        lines.append("| " + " | ".join(_cell(row[n]) for n in names) + " |")
+    lines += ["| " + " | ".join(row) + " |" for row in zip(*(cells[n][:rows] for n in names), strict=True)]
     if table.num_rows > rows:
         lines.append(f"\n... and {table.num_rows - rows} more rows")
+    if same := [f"{_cell(n)} {value}" for n, value in told.items() if value]:
+        lines.append(f"\nThe same in all rows: {', '.join(same)}")
     return "\n".join(lines)
 
 

@@ -281,8 +281,13 @@ def test_a_cell_cannot_break_the_preview():
 
 
 def test_a_preview_shows_the_best_first_and_says_how_many_are_left():
-    table = pa.table({"study": ["s"] * 12, "kind": ["knn"] * 12, "rank": [None, *range(11, 0, -1)]})
-    lines = markdown_table(table).splitlines()
-    assert lines[:3] == ["| rank | kind |", "|---|---|", "| 1 | knn |"]
-    assert lines[-1] == "... and 2 more rows"
-    assert "| 10 | knn |" in lines and "|  | knn |" not in lines
+    columns = {"study": ["s"] * 12, "clips": list(range(12)), "rank": [None, *range(11, 0, -1)]}
+    lines = markdown_table(pa.table({**columns, "kind": ["knn"] * 12, "text": pa.nulls(12)})).splitlines()
+    assert lines[:3] == ["| rank | clips |", "|---|---|", "| 1 | 11 |"]
+    assert [line.split("|")[1].strip() for line in lines[2:12]] == [str(rank) for rank in range(1, 11)]
+    assert lines[12:] == ["", "... and 2 more rows", "", "The same in all rows: kind knn"]
+
+
+def test_a_preview_of_nothing_or_of_one_value_is_still_a_table():
+    assert markdown_table(pa.table({"clip": [], "kind": []})).splitlines() == ["| clip | kind |", "|---|---|"]
+    assert markdown_table(pa.table({"kind": ["knn", "knn"]})).splitlines()[:3] == ["| kind |", "|---|", "| knn |"]
