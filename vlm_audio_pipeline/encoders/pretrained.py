@@ -5,6 +5,7 @@ missing weight is an error and never a random number. What does not: what a fami
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -66,12 +67,18 @@ class Pretrained(EncoderSpec):
         """Whether a GPU is wanted."""
         return self.device != "cpu"
 
+    def preprocessor(self) -> dict[str, Any]:
+        """Read how samples or pictures are prepared for the model; {} where that is not on this machine."""
+        whole = self.weights.config("processor_config.json")
+        nested = whole.get("feature_extractor") or whole.get("image_processor") or whole
+        return self.weights.config("preprocessor_config.json") or nested
+
     def load_model(self, cls: Any, *, harmless: tuple[str, ...] = (), **kwargs: Any) -> "torch.nn.Module":
         """Load a transformers model on the device, in the number format, ready for inference.
 
         Args:
             cls: a model class, or an Auto class.
-            harmless: beginnings of names that may be missing, because nothing that is computed depends on them.
+            harmless: patterns of names that may be missing, because nothing that is computed depends on them.
             **kwargs: for `from_pretrained`.
 
         Raises:
@@ -95,7 +102,7 @@ def load_transformers(
         weights: what to load.
         device: "cpu" or "cuda".
         dtype: "float32" or "bfloat16".
-        harmless: beginnings of names that may be missing.
+        harmless: patterns (searched, `re`) of names that may be missing.
         **kwargs: for `from_pretrained`.
 
     Returns:
@@ -125,7 +132,7 @@ def load_transformers(
             raise WrongWeights(
                 f"{_named(weights)} must be loadable as {cls.__name__}, got: {_first(error)}; use a model of that family"
             ) from error
-    missing = sorted(k for k in told["missing_keys"] if not k.startswith(harmless))
+    missing = sorted(k for k in told["missing_keys"] if not any(re.search(p, k) for p in harmless))
     mismatched = sorted(str(k) for k in told.get("mismatched_keys") or ())
     if missing or mismatched:
         raise WrongWeights(

@@ -5,7 +5,7 @@ What belongs here: what every torch model needs around its forward call. What do
 
 import importlib.metadata
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
@@ -132,10 +132,18 @@ def _out_of_memory(error: BaseException) -> bool:
     )
 
 
-def windows(samples: int, length: int) -> list[tuple[int, int]]:
-    """Cut a clip into consecutive windows: (start, stop) in samples, the last one as short as it comes.
+def in_groups(
+    call: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], key: Callable[[Item], Hashable]
+) -> list[Result]:
+    """Call a function on the items of each key apart (equal lengths, equal shapes: so nothing is padded).
 
-    >>> windows(25, 10)
-    [(0, 10), (10, 20), (20, 25)]
+    Returns:
+        The results, in the order of `items`.
     """
-    return [(at, min(at + length, samples)) for at in range(0, max(samples, 1), length)]
+    groups: dict[Hashable, list[int]] = {}
+    for i, item in enumerate(items):
+        groups.setdefault(key(item), []).append(i)
+    found: dict[int, Result] = {}
+    for indices in groups.values():
+        found.update(zip(indices, call([items[i] for i in indices]), strict=True))
+    return [found[i] for i in range(len(items))]

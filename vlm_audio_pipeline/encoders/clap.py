@@ -1,0 +1,116 @@
+"""CLAP: sound and text in one space (Y. Wu et al., https://arxiv.org/abs/2211.06687), through transformers.
+
+What belongs here: windows, features and projections of transformers' ClapModel. What does not: the original package
+(`laion_clap`), and labels and templates (`classifiers.zero_shot`).
+
+Nothing is ever cropped at random, as the feature extractor does with what is longer than its 10 s: such clips are cut
+into consecutive windows of 10 s, the last one aligned to the clip's end, and the unit vectors of the windows are averaged
+and scaled to length 1 again. What is shorter is repeated and padded by the feature extractor.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, ModelCard, TextSide
+from vlm_audio_pipeline.encoders.pretrained import Pretrained, check_vocabulary
+from vlm_audio_pipeline.encoders.torch_batches import Halving, to_numpy, unit
+from vlm_audio_pipeline.encoders.weights import ModelName
+
+if TYPE_CHECKING:
+    import torch
+
+HARMLESS = (r"relative_position_index$", r"position_ids$", r"token_type_ids$")
+"""Tables of indices, computed when the model is made; older checkpoints hold them, newer ones do not."""
+
+
+@ENCODERS.register("clap")
+class Clap(Pretrained):
+    """CLAP of transformers: the projected audio vector, of length 1, and the projected texts beside it."""
+
+    bf16_safe: ClassVar[bool] = True
+
+    model: ModelName = "laion/clap-htsat-unfused"
+    """Model id on the hub (`laion/clap-htsat-fused`, `laion/larger_clap_general`, ...), or a folder."""
+
+    @property
+    def rate_hz(self) -> int:
+        """Sampling rate the model was trained at, Hz: 48,000 for all that LAION published."""
+        return int(self.preprocessor().get("sampling_rate", 48000))
+
+    @property
+    def card(self) -> ModelCard:
+        """What is known of LAION's CLAP models."""
+        return ModelCard(
+            title="CLAP, contrastive language-audio pretraining (LAION)",
+            licence="Apache-2.0 as marked on the hub; the code is CC0-1.0",
+            url="https://arxiv.org/abs/2211.06687",
+            citation="Wu et al., Large-scale contrastive language-audio pretraining with feature fusion and "
+            "keyword-to-caption augmentation, ICASSP 2023",
+            dimensions=512,
+            training_data="LAION-Audio-630K (FreeSound, BBC sound effects and others), AudioCaps, Clotho, AudioSet",
+            overlaps=("FreeSound", "ESC-50", "ESC-10"),
+        )
+
+    @property
+    def has_text_side(self) -> bool:
+        """Always."""
+        return True
+
+    def load(self) -> Encode:
+        """Load the model; clips are (samples,) float32 at `rate_hz`, vectors (512,) float32 of length 1."""
+        import torch
+        from transformers import ClapFeatureExtractor, ClapModel
+
+        model: Any = self.load_model(ClapModel, harmless=HARMLESS)
+        extractor = ClapFeatureExtractor.from_pretrained(self.weights.snapshot(), local_files_only=True)
+        length = int(extractor.nb_max_samples)
+
+        def forward(batch: list[np.ndarray]) -> list[np.ndarray]:
+            given = extractor(batch, sampling_rate=self.rate_hz, return_tensors="pt")
+            features = model.get_audio_features(
+                input_features=given["input_features"].to(model.device, model.dtype),
+                is_longer=torch.as_tensor(given["is_longer"]).to(model.device),
+            )
+            return to_numpy(features.pooler_output)
+
+        # A fused model is told that one clip of a batch, drawn at random, is longer than the others: so one at a time.
+        fused = model.config.audio_config.enable_fusion or extractor.truncation == "fusion"
+        batches = Halving(forward, 1 if fused else self.batch_size, self.model_id)
+
+        def encode(clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+            pieces = [(i, samples[a:b]) for i, samples in enumerate(clips) for a, b in windows(len(samples), length)]
+            vectors = batches([piece for _, piece in pieces])
+            sums = np.zeros((len(clips), model.config.projection_dim), np.float64)
+            np.add.at(sums, [i for i, _ in pieces], [unit(v) for v in vectors])
+            return [unit(row) for row in sums]
+
+        return encode
+
+    def load_text(self) -> TextSide:
+        """Load the model for texts; vectors are (512,) float32 of length 1."""
+        from transformers import AutoTokenizer, ClapModel
+
+        model: Any = self.load_model(ClapModel, harmless=HARMLESS)
+        tokenizer = AutoTokenizer.from_pretrained(self.weights.snapshot(), local_files_only=True)
+        check_vocabulary(tokenizer, model.config.text_config.vocab_size, self.model_id)
+
+        def forward(texts: list[str]) -> list[np.ndarray]:
+            given = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(model.device)
+            return [unit(v) for v in to_numpy(model.get_text_features(**given).pooler_output)]
+
+        scale: torch.Tensor = model.logit_scale_a
+        return TextSide(Halving(forward, self.batch_size, self.model_id), float(scale.detach().float().exp()))
+
+
+def windows(samples: int, length: int) -> list[tuple[int, int]]:
+    """Cut a clip into consecutive windows, the last one aligned to the end: (start, stop) in samples.
+
+    >>> windows(25, 10)
+    [(0, 10), (10, 20), (15, 25)]
+    >>> windows(7, 10)
+    [(0, 7)]
+    """
+    starts = [*range(0, samples - length, length), max(samples - length, 0)]
+    return [(at, min(at + length, samples)) for at in starts]

@@ -1,0 +1,175 @@
+"""Encoders that look at the picture of a clip: AIMv2, DINOv2, CLIP and SigLIP, through transformers' Auto classes.
+
+What belongs here: which tokens become the vector, and the text side of those that have one. What does not: how the
+picture is drawn (`renderings`).
+
+The model's own image processor brings a picture to the model's size. CLIP's and AIMv2's resize the shorter side and then
+cut the middle out: a picture that is not square loses its ends there, so render squares for them. The processor is
+always the one in PIL, never torchvision's, so that the same picture gives the same vector on every machine.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.specs import refers_to
+from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, ModelCard, TextSide
+from vlm_audio_pipeline.encoders.pretrained import Pretrained, check_vocabulary
+from vlm_audio_pipeline.encoders.torch_batches import Halving, in_groups, to_numpy, unit
+from vlm_audio_pipeline.encoders.weights import ModelName
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+TOWERS = ("aimv2", "clip", "siglip")
+"""Model types with two towers, one for pictures and one for texts."""
+
+BEFORE_PATCHES = {
+    "aimv2": 0,
+    "aimv2_vision_model": 0,
+    "clip": 1,
+    "clip_vision_model": 1,
+    "dinov2": 1,
+    "dinov2_with_registers": 1,  # and its registers
+    "siglip": 0,
+    "siglip_vision_model": 0,
+}
+"""Model types that can be used, with the tokens (class token) that come before those of the patches."""
+
+_WEB = "pictures and captions of the web"
+CARDS = {
+    "apple/aimv2": ModelCard(
+        "AIMv2, autoregressive image models", "apple-amlr", "https://arxiv.org/abs/2411.14402", training_data=_WEB
+    ),
+    "facebook/dinov2": ModelCard(
+        "DINOv2",
+        "Apache-2.0",
+        "https://arxiv.org/abs/2304.07193",
+        training_data="LVD-142M: curated pictures of the web",
+    ),
+    "openai/clip": ModelCard(
+        "CLIP", "MIT", "https://arxiv.org/abs/2103.00020", training_data=f"WebImageText: 400 M {_WEB}"
+    ),
+    "google/siglip": ModelCard(
+        "SigLIP", "Apache-2.0", "https://arxiv.org/abs/2303.15343", training_data=f"WebLI: {_WEB}"
+    ),
+}
+"""By the beginning of the model id. None is known to hold recordings, or pictures made of them."""
+
+
+@ENCODERS.register("vision")
+class Vision(Pretrained):
+    """A vision model on the rendering of a clip: the mean of its patches, or the vector its authors pool."""
+
+    sees: ClassVar[bool] = True
+    bf16_safe: ClassVar[bool] = True
+
+    model: ModelName = "apple/aimv2-large-patch14-224"
+    """Model id on the hub (AIMv2, DINOv2, CLIP or SigLIP), or a folder."""
+    rendering: str = refers_to("renderings")
+    """The rendering looked at."""
+    pooling: Literal["mean", "pooler", "first_patch"] = "mean"
+    """Mean of the patch tokens; pooler: the model's own vector (CLIP and SigLIP: in the space shared with texts);
+    first_patch: the token of the upper left corner, a known mistake with AIMv2, whose cost can so be measured."""
+
+    @property
+    def rate_hz(self) -> int:
+        """0: it does not hear."""
+        return 0
+
+    @property
+    def card(self) -> ModelCard:
+        """What is known of the model."""
+        known = (card for beginning, card in CARDS.items() if self.model.startswith(beginning))
+        return next(known, ModelCard(title=self.model, training_data="not known to this project"))
+
+    @property
+    def has_text_side(self) -> bool:
+        """With `pooling: pooler`, of a model with two towers; taken for granted while its files are not here."""
+        return self.pooling == "pooler" and self.weights.config().get("model_type", TOWERS[0]) in TOWERS
+
+    def _load(self) -> tuple[Any, str]:
+        from transformers import Aimv2VisionModel, AutoModel
+
+        self.weights.snapshot()  # first, for without files there is no telling what type the model has
+        config = self.weights.config()
+        kind = str(config.get("model_type"))
+        if kind not in BEFORE_PATCHES:
+            raise VlmAudioError(
+                f"`model` of kind vision must be one of {', '.join(BEFORE_PATCHES)}, got {self.model}, a {kind}; "
+                "choose one of those"
+            )
+        alone = (
+            kind == "aimv2" and "vision_config" not in config
+        )  # a layout of old: what does not fit it will be missing
+        return self.load_model(Aimv2VisionModel if alone else AutoModel, harmless=(r"position_ids$",)), kind
+
+    def load(self) -> Encode:
+        """Load the model; pictures are PIL in RGB, vectors (dimensions,) float32.
+
+        Vectors in a space shared with texts have length 1, others are as the model gives them.
+        """
+        from transformers import AutoImageProcessor
+
+        model, kind = self._load()
+        processor = AutoImageProcessor.from_pretrained(self.weights.snapshot(), backend="pil", local_files_only=True)
+        before = BEFORE_PATCHES[kind] + getattr(model.config, "num_register_tokens", 0)
+        shared = kind in TOWERS and self.pooling == "pooler" and hasattr(model, "get_image_features")
+        tower = model.vision_model if hasattr(model, "text_model") else model
+
+        def forward(batch: list["torch.Tensor"]) -> list[np.ndarray]:
+            import torch
+
+            pixels = torch.stack(batch).to(model.device, model.dtype)
+            if shared:
+                return [unit(v) for v in to_numpy(model.get_image_features(pixel_values=pixels).pooler_output)]
+            out = tower(pixel_values=pixels)
+            if self.pooling == "pooler":
+                return to_numpy(self._pooled(out))
+            patches = out.last_hidden_state[:, before:].float()
+            return to_numpy(patches.mean(dim=1) if self.pooling == "mean" else patches[:, 0])
+
+        batches = Halving(forward, self.batch_size, self.model_id)
+
+        def encode(pictures: Sequence["Image"]) -> list[np.ndarray]:
+            pixels = [processor(images=p, return_tensors="pt")["pixel_values"][0] for p in pictures]
+            return in_groups(batches, pixels, key=lambda p: tuple(p.shape))  # sizes differ only where any will do
+
+        return encode
+
+    def _pooled(self, out: Any) -> "torch.Tensor":
+        pooled = getattr(out, "pooler_output", None)
+        if pooled is None:
+            raise VlmAudioError(
+                f"`pooling` must be mean or first_patch for {self.model}, which has no pooled vector, got pooler; "
+                "use `pooling: mean`"
+            )
+        return pooled
+
+    def load_text(self) -> TextSide:
+        """Load the tower that reads; vectors are (dimensions,) float32 of length 1."""
+        from transformers import AutoTokenizer
+
+        model, kind = self._load()
+        if not self.has_text_side:
+            return super().load_text()
+        tokenizer = AutoTokenizer.from_pretrained(self.weights.snapshot(), local_files_only=True)
+        text = model.config.text_config
+        check_vocabulary(tokenizer, text.vocab_size, self.model_id)
+        # SigLIP learnt from texts padded to their full length, and without a mask
+        padding: Any = "max_length" if kind == "siglip" else True
+        names = ("input_ids",) if kind == "siglip" else ("input_ids", "attention_mask")
+
+        def forward(texts: list[str]) -> list[np.ndarray]:
+            given = tokenizer(
+                texts, padding=padding, truncation=True, max_length=text.max_position_embeddings, return_tensors="pt"
+            )
+            features = model.get_text_features(**{n: given[n].to(model.device) for n in names})
+            return [unit(v) for v in to_numpy(features.pooler_output)]
+
+        return TextSide(
+            Halving(forward, self.batch_size, self.model_id), float(model.logit_scale.detach().float().exp())
+        )
