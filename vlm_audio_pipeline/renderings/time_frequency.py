@@ -24,12 +24,25 @@ def _positive(**values: int) -> None:
 
 
 @lru_cache(maxsize=16)
-def _window(name: str, length: int) -> np.ndarray:
+def window_weights(name: str, length: int) -> np.ndarray:
+    """Give a periodic window.
+
+    Args:
+        name: for `scipy.signal.get_window`; one with a parameter as `tukey:0.25`.
+        length: samples.
+
+    Returns:
+        (length,) float64, read-only and shared between calls.
+
+    Raises:
+        VlmAudioError: for a name scipy does not know.
+    """
     from scipy.signal import get_window
 
+    kind, _, parameter = name.partition(":")
     try:
-        window = get_window(name, length, fftbins=True)
-    except ValueError as error:
+        window = get_window((kind, float(parameter)) if parameter else kind, length, fftbins=True)
+    except (ValueError, TypeError) as error:
         raise VlmAudioError(
             f"window must be a name that scipy.signal.get_window knows, got '{name}'; use 'hann'"
         ) from error
@@ -38,7 +51,12 @@ def _window(name: str, length: int) -> np.ndarray:
 
 
 def stft_power(
-    samples: np.ndarray, n_fft: int, hop_length: int, window: str = "hann", center: bool = True
+    samples: np.ndarray,
+    n_fft: int,
+    hop_length: int,
+    window: str = "hann",
+    center: bool = True,
+    detrend: bool = False,
 ) -> np.ndarray:
     """Power of the short-time Fourier transform, |X[k, t]|^2.
 
@@ -51,8 +69,9 @@ def stft_power(
         samples: (samples,) float, 1 = full scale.
         n_fft: window and transform length, samples.
         hop_length: step between frames, samples.
-        window: name for `scipy.signal.get_window`.
+        window: name for `window_weights`.
         center: pad with n_fft // 2 zeros on both sides, so that frame t is centred on sample t * hop_length.
+        detrend: subtract from each frame its mean, before the window.
 
     Returns:
         (n_fft // 2 + 1, frames) float32, frames = 1 + samples // hop_length where centred and n_fft even.
@@ -73,11 +92,14 @@ def stft_power(
         raise VlmAudioError(
             f"samples must fill one window of {n_fft} samples, got {len(padded)}; pad them or use center=True"
         )
-    weights = _window(window, n_fft)
+    weights = window_weights(window, n_fft)
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     power = np.empty((len(frames), n_fft // 2 + 1), np.float32)
     for at in range(0, len(frames), _BLOCK):
-        spectrum = rfft(frames[at : at + _BLOCK] * weights, axis=1, overwrite_x=True)
+        block = frames[at : at + _BLOCK]
+        if detrend:
+            block = block - block.mean(axis=1, keepdims=True, dtype=np.float64)
+        spectrum = rfft(block * weights, axis=1, overwrite_x=True)
         np.add(np.square(spectrum.real), np.square(spectrum.imag), out=power[at : at + _BLOCK], casting="same_kind")
     return power.T
 

@@ -1,0 +1,119 @@
+"""Contact sheets: many pictures on one, for people.
+
+What belongs here: putting finished pictures side by side. What does not: drawing them.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+_GAP, _TEXT = 6, 13  # pixels between pictures; size of names, pixels
+
+
+def contact_sheet(pictures: Sequence[tuple[str, bytes]], *, thumbnail: int = 160, most: int = 8) -> bytes:
+    """Put pictures on a sheet, one class a row.
+
+    Args:
+        pictures: (label, picture as bytes of a file), in any order; rows follow the first picture of each label, and
+            pictures of a row their order.
+        thumbnail: the longer side of a picture on the sheet, pixels.
+        most: pictures a row; the first ones are shown.
+
+    Returns:
+        PNG bytes.
+
+    Raises:
+        VlmAudioError: for no pictures.
+    """
+    from PIL import ImageDraw
+
+    rows = _rows(pictures)
+    shown = {label: [_thumbnail(p, thumbnail) for p in files[:most]] for label, files in rows.items()}
+    width, height = _largest([image.size for images in shown.values() for image in images])
+    names = max(_length(label) for label in shown) + 2 * _GAP
+    columns = max(len(images) for images in shown.values())
+    sheet = _paper(names + columns * (width + _GAP), len(shown) * (height + _GAP) + _GAP)
+    for line, (label, images) in enumerate(shown.items()):
+        top = _GAP + line * (height + _GAP)
+        ImageDraw.Draw(sheet).text((_GAP, top + height // 2), label, "black", _font(), anchor="lm")
+        for column, image in enumerate(images):
+            sheet.paste(image, (names + column * (width + _GAP), top))
+    return _png(sheet)
+
+
+def gallery(pictures: Sequence[tuple[str, bytes]], *, thumbnail: int = 240, columns: int = 4) -> bytes:
+    """Put pictures on a sheet, row after row, each with its name below: the presets of `vlm-audio renderings`.
+
+    Args:
+        pictures: (name, picture as bytes of a file).
+        thumbnail: the longer side of a picture on the sheet, pixels.
+        columns: pictures a row.
+
+    Returns:
+        PNG bytes.
+
+    Raises:
+        VlmAudioError: for no pictures.
+    """
+    from PIL import ImageDraw
+
+    _rows(pictures)
+    shown = [(name, _thumbnail(p, thumbnail)) for name, p in pictures]
+    width, height = _largest([image.size for _, image in shown])
+    columns = min(columns, len(shown))
+    below = height + 2 * _GAP + _TEXT
+    sheet = _paper(_GAP + columns * (width + _GAP), _GAP + -(-len(shown) // columns) * below)
+    for i, (name, image) in enumerate(shown):
+        left, top = _GAP + i % columns * (width + _GAP), _GAP + i // columns * below
+        sheet.paste(image, (left, top + height - image.height))
+        ImageDraw.Draw(sheet).text((left, top + height + _GAP // 2), name, "black", _font())
+    return _png(sheet)
+
+
+def _rows(pictures: Sequence[tuple[str, bytes]]) -> dict[str, list[bytes]]:
+    if not pictures:
+        raise VlmAudioError("a sheet must show at least one picture, got none; choose other clips")
+    rows: dict[str, list[bytes]] = {}
+    for label, picture in pictures:
+        rows.setdefault(label, []).append(picture)
+    return rows
+
+
+def _thumbnail(picture: bytes, longest: int) -> "Image":
+    from PIL import Image
+
+    image: Image.Image = Image.open(io.BytesIO(picture)).convert("RGB")
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return image
+
+
+def _largest(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    return max(w for w, _ in sizes), max(h for _, h in sizes)
+
+
+def _paper(width: int, height: int) -> "Image":
+    from PIL import Image
+
+    return Image.new("RGB", (width, height), "white")
+
+
+def _font() -> "FreeTypeFont | ImageFont":
+    from PIL import ImageFont
+
+    return ImageFont.load_default(_TEXT)
+
+
+def _length(text: str) -> int:
+    return int(_font().getlength(text)) + 1
+
+
+def _png(image: "Image") -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=6)
+    return file.getvalue()
