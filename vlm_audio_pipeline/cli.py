@@ -238,9 +238,18 @@ def sql(
     if format == "csv":
         write_csv(rows, sys.stdout.buffer)
     elif format == "json":
-        sys.stdout.write(json.dumps(rows.to_pylist(), default=str, indent=1) + "\n")
+        sys.stdout.write(json.dumps(rows.to_pylist(), default=_json, indent=1) + "\n")
     else:
         _print_rows(rows)
+
+
+def _json(value: Any) -> Any:
+    """Write what JSON has no word for: whole numbers of any size (a sum, in DuckDB) as such, the rest as text."""
+    from decimal import Decimal
+
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return str(value)
 
 
 def _print_rows(rows: "pa.Table") -> None:

@@ -389,6 +389,11 @@ def test_sql_as_csv_and_json(done):
     assert said.err == ""
 
 
+def test_a_sum_in_json_is_a_number(done):
+    """DuckDB sums whole numbers in 128 bits, which Arrow hands on as decimals."""
+    assert ask(done, "SELECT sum(fold) AS s, 1.5::DECIMAL(4, 1) AS d FROM clips") == [{"s": 4 * (1 + 2 + 3), "d": 1.5}]
+
+
 def test_sql_as_a_table_cuts_no_column(done):
     said = vlm_audio("sql", "SELECT * FROM leaderboard", data=done.layout.root)
     header, *rows = said.out.splitlines()
