@@ -107,7 +107,8 @@ def map_rows(
         with closing(_one_ahead(waiting, todo, prepare)) as batches:
             for batch, ready in batches:
                 finish(batch, compute(ready))
-                ready.clear()  # before the next batch is waited for: two are in memory, not three
+                if prepare:
+                    ready.clear()  # before the next batch is waited for: two are in memory, not three
     elif waiting:
         queue = iter(waiting)
         running: dict[Future[Sequence[bytes | Failure]], list[str]] = {}

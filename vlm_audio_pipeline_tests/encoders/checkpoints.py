@@ -1,0 +1,267 @@
+"""Tiny random checkpoints in the layout of the hub's cache, under the models' real names.
+
+Written once a process, linked into the cache folder of whoever asks. Each is the real architecture, made small.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+CLAP = "laion/clap-htsat-unfused"
+FUSED = "laion/clap-htsat-fused"
+AIMV2 = "apple/aimv2-large-patch14-224"
+DINOV2 = "facebook/dinov2-base"
+CLIP = "openai/clip-vit-base-patch32"
+SIGLIP = "google/siglip-base-patch16-224"
+AST = "MIT/ast-finetuned-audioset-10-10-0.4593"
+WAV2VEC2 = "facebook/wav2vec2-base"
+HUBERT = "facebook/hubert-base-ls960"
+WAVLM = "microsoft/wavlm-base"
+WHISPER = "openai/whisper-tiny"
+
+SIZE = 32  # pixels
+CORPUS = [
+    "This is a sound of a dog barking.",
+    "rain, sea waves and a crying baby",
+    "helicopter chainsaw rooster",
+    "fire",
+]
+
+
+def publish(cache: Path, model: str, write: Callable[[Path], None], branch: str = "main") -> str:
+    """Put what `write` writes into a cache folder as the hub would: blobs, a snapshot of links, and a ref.
+
+    Returns:
+        The commit, which is a hash of the files.
+    """
+    repository = cache / ("models--" + model.replace("/", "--"))
+    made, blobs = repository / "made", repository / "blobs"
+    made.mkdir(parents=True)
+    blobs.mkdir(exist_ok=True)
+    write(made)
+    digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(made.iterdir())}
+    commit = hashlib.sha1(repr(digests).encode()).hexdigest()
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True, exist_ok=True)
+    for name, digest in digests.items():
+        os.replace(made / name, blobs / digest)
+        (snapshot / name).unlink(missing_ok=True)
+        (snapshot / name).symlink_to(Path("../../blobs") / digest)
+    made.rmdir()
+    ref = repository / "refs" / branch
+    ref.parent.mkdir(exist_ok=True)
+    ref.write_text(commit)
+    return commit
+
+
+def checkpoint(model: str, seed: int = 0) -> Callable[[Path], None]:
+    """Give what writes the tiny checkpoint of a model into a folder."""
+
+    def write(folder: Path) -> None:
+        import torch
+
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            WRITERS[model](folder)
+
+    return write
+
+
+def byte_level_pieces(end_of_word: str = "") -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Train a byte-level BPE: (vocabulary, merges)."""
+    import json
+    import tempfile
+
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    ending = {"end_of_word_suffix": end_of_word} if end_of_word else {}
+    tokenizer = Tokenizer(models.BPE(**ending))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if not end_of_word else ["<|startoftext|>", "<|endoftext|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False, **ending
+    )
+    tokenizer.train_from_iterator([text.lower() for text in CORPUS] + CORPUS, trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.model.save(folder)
+        vocabulary = json.loads((Path(folder) / "vocab.json").read_text())
+        lines = (Path(folder) / "merges.txt").read_text().splitlines()[1:]
+    return vocabulary, [tuple(line.split(" ")) for line in lines]
+
+
+def clap(folder: Path, fused: bool = False) -> None:
+    """0.1 M parameters, windows of 5 s at 48 kHz, 32 dimensions."""
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, RobertaTokenizer
+
+    vocabulary, merges = byte_level_pieces()
+    tokenizer = RobertaTokenizer(vocab=vocabulary, merges=merges, model_max_length=64)
+    audio = {
+        "num_mel_bins": 64,
+        "spec_size": 128,
+        "window_size": 8,
+        "patch_size": 4,
+        "patch_embeds_hidden_size": 16,
+        "depths": [1, 1],
+        "num_attention_heads": [2, 4],
+        "hidden_size": 32,
+        "enable_fusion": fused,
+        "enable_patch_fusion": fused,
+        "aff_block_r": 2,
+        "num_hidden_layers": 2,
+        "num_classes": 4,
+    }
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "max_position_embeddings": 70,
+    }
+    model = ClapModel(ClapConfig(audio_config=audio, text_config=text, projection_dim=32, hidden_size=32))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    ClapFeatureExtractor(
+        hop_length=960, fft_window_size=2048, max_length_s=5, truncation="fusion" if fused else "rand_trunc"
+    ).save_pretrained(folder)
+
+
+def _pictures(folder: Path, cls: str = "CLIPImageProcessorPil") -> None:
+    import transformers
+
+    size = {"height": SIZE, "width": SIZE}
+    if cls.startswith("CLIP"):
+        processor = getattr(transformers, cls)(size={"shortest_edge": SIZE}, crop_size=size)
+    else:
+        processor = getattr(transformers, cls)(size=size)
+    processor.save_pretrained(folder)
+
+
+def aimv2(folder: Path) -> None:
+    """16 patches, 32 dimensions, no pooled vector."""
+    from transformers import Aimv2VisionConfig, Aimv2VisionModel
+
+    Aimv2VisionModel(
+        Aimv2VisionConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=SIZE,
+            patch_size=8,
+            use_head=False,
+        )
+    ).save_pretrained(folder)
+    _pictures(folder)
+
+
+def dinov2(folder: Path) -> None:
+    """A class token, 16 patches, 32 dimensions."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=SIZE, patch_size=8)
+    Dinov2Model(config).save_pretrained(folder)
+    _pictures(folder)
+
+
+_TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def clip(folder: Path) -> None:
+    """Two towers, 24 dimensions."""
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+    vocabulary, merges = byte_level_pieces("</w>")
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=32)
+    text = _TOWER | {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 32,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = _TOWER | {"image_size": SIZE, "patch_size": 8}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _pictures(folder)
+
+
+def siglip(folder: Path) -> None:
+    """Two towers, 32 dimensions; no tokenizer, which would take sentencepiece."""
+    from transformers import SiglipConfig, SiglipModel
+
+    text = _TOWER | {"vocab_size": 64, "max_position_embeddings": 16, "projection_size": 32}
+    text |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 1}
+    vision = _TOWER | {"image_size": SIZE, "patch_size": 8}
+    SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
+    _pictures(folder, "SiglipImageProcessorPil")
+
+
+def ast(folder: Path) -> None:
+    """Windows of 0.64 s: 2 bands of 5 patches each."""
+    from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
+
+    config = ASTConfig(**_TOWER, num_mel_bins=32, max_length=64, patch_size=16, frequency_stride=10, time_stride=10)
+    ASTModel(config).save_pretrained(folder)
+    ASTFeatureExtractor(num_mel_bins=32, max_length=64).save_pretrained(folder)
+
+
+def _speech(config: str, model: str, **kwargs: object) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        import transformers
+
+        small = {
+            **_TOWER,
+            "conv_dim": (16,) * 7,
+            "num_conv_pos_embeddings": 16,
+            "num_conv_pos_embedding_groups": 4,
+            "vocab_size": 8,
+        }
+        getattr(transformers, model)(getattr(transformers, config)(**small, **kwargs)).save_pretrained(folder)
+        transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+
+    return write
+
+
+def whisper(folder: Path) -> None:
+    """Windows of 2 s: 100 output frames."""
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+    config = WhisperConfig(
+        vocab_size=16,
+        num_mel_bins=20,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        max_source_positions=100,
+        max_target_positions=8,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        suppress_tokens=[],
+        begin_suppress_tokens=[],
+    )
+    WhisperModel(config).save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=20, chunk_length=2).save_pretrained(folder)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    CLAP: clap,
+    FUSED: lambda folder: clap(folder, fused=True),
+    AIMV2: aimv2,
+    DINOV2: dinov2,
+    CLIP: clip,
+    SIGLIP: siglip,
+    AST: ast,
+    WAV2VEC2: _speech("Wav2Vec2Config", "Wav2Vec2Model"),
+    HUBERT: _speech("HubertConfig", "HubertModel"),
+    WAVLM: _speech("WavLMConfig", "WavLMModel"),
+    WHISPER: whisper,
+}

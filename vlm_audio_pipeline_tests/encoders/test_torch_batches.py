@@ -1,0 +1,157 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
+from vlm_audio_pipeline.encoders import torch_batches
+from vlm_audio_pipeline.encoders.torch_batches import Halving, check_device, device_of, dtype_of, in_groups, unit
+from vlm_audio_pipeline.engines import map_rows
+from vlm_audio_pipeline.storage.row_store import RowStore
+
+
+class Forgetful:
+    """A model for which at most `fits` items fit; otherwise memory runs out in the way of a device."""
+
+    def __init__(self, fits: int, error: BaseException):
+        self.fits, self.error, self.calls = fits, error, []
+
+    def __call__(self, batch):
+        self.calls.append(len(batch))
+        if len(batch) > self.fits:
+            raise self.error
+        assert torch.is_inference_mode_enabled()
+        return [10 * i for i in batch]
+
+
+OUT_OF_MEMORY = [
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    MemoryError("Unable to allocate 7 GiB"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_the_batch_halves_when_memory_runs_out_and_stays_so(error):
+    model = Forgetful(3, error)
+    batches = Halving(model, 8, "model")
+    assert batches(range(9)) == [10 * i for i in range(9)]
+    assert model.calls == [8, 4, 2, 2, 2, 2, 1]  # 8 items in 8, 4, then pairs, and the ninth
+    assert batches(range(4)) == [0, 10, 20, 30] and model.calls[7:] == [2, 2]
+
+
+def test_a_batch_of_one_that_does_not_fit_and_other_errors_are_told():
+    with pytest.raises(VlmAudioError, match="org/model must fit into memory, got out of memory with a batch of 1"):
+        Halving(Forgetful(0, OUT_OF_MEMORY[0]), 4, "org/model")([1, 2])
+    with pytest.raises(RuntimeError, match="shapes"):
+        Halving(Forgetful(0, RuntimeError("shapes cannot be multiplied")), 4, "org/model")([1, 2])
+
+
+def test_auto_is_resolved_without_torch_and_recorded(monkeypatch):
+    monkeypatch.setattr(torch_batches, "_cuda_build_and_gpu", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert device_of("auto") == "cuda" and device_of("cpu") == "cpu"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert device_of("auto") == "cpu"
+    assert dtype_of("auto", "cuda", True) == "bfloat16" and dtype_of("auto", "cuda", False) == "float32"
+    assert dtype_of("auto", "cpu", True) == "float32" and dtype_of("bfloat16", "cpu", False) == "bfloat16"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(NotAvailable, match=r"got cuda with torch .*set `device: cpu`"):
+        check_device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_real_memory_runs_out():
+    free = torch.cuda.mem_get_info()[0] // 4
+
+    def forward(batch):
+        torch.zeros(len(batch), free // 3, device="cuda")
+        return batch
+
+    batches = Halving(forward, 16, "zeros")
+    assert batches(range(16)) == list(range(16)) and batches.size in (1, 2)
+
+
+def test_in_groups_keeps_the_order():
+    seen = []
+
+    def call(items):
+        seen.append(list(items))
+        return [i.upper() for i in items]
+
+    assert in_groups(call, ["a", "bb", "c", "dd"], len) == ["A", "BB", "C", "DD"]
+    assert seen == [["a", "c"], ["bb", "dd"]]
+
+
+def test_unit():
+    assert unit(np.array([3, 4], np.float32)).tolist() == pytest.approx([0.6, 0.8])
+    assert unit(np.zeros(2, np.float32)).tolist() == [0, 0]
+
+
+@pytest.fixture
+def rows(tmp_path):
+    store = RowStore(tmp_path / "rows.sqlite")
+    yield store
+    store.close()
+
+
+def mapped(rows, n, compute, **how):
+    return map_rows([f"k{i}" for i in range(n)], list(range(n)), compute, rows, **{"kind": "test", "workers": 1} | how)
+
+
+def test_one_batch_is_prepared_while_another_is_computed_and_never_more(rows):
+    prepared, ahead, together = [], [], threading.Event()
+
+    def prepare(i):
+        prepared.append(i)
+        if i >= 2:
+            together.set()  # a later batch is being prepared ...
+        return -i
+
+    def compute(batch):
+        if batch[0] == 0:
+            assert together.wait(10)  # ... while the first is computed
+        time.sleep(0.05)
+        ahead.append(len(prepared))
+        return [str(i).encode() for i in batch]
+
+    got = mapped(rows, 9, compute, batch_size=2, prepare=prepare)
+    assert got == [str(-i).encode() for i in range(9)]
+    assert ahead == [4, 6, 8, 9, 9]
+    assert len(mapped(rows, 9, compute, prepare=prepare)) == 9 and len(prepared) == 9  # nothing is prepared in vain
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_prepared_items_reach_compute_whatever_the_workers(rows, workers):
+    got = mapped(rows, 7, lambda b: [bytes([i]) for i in b], batch_size=2, workers=workers, prepare=lambda i: i + 1)
+    assert got == [bytes([i + 1]) for i in range(7)]
+
+
+def test_what_cannot_be_prepared_stops_but_earlier_batches_are_kept(rows):
+    def prepare(i):
+        if i == 5:
+            raise OSError("cannot be read")
+        return i
+
+    with pytest.raises(OSError, match="cannot be read"):
+        mapped(rows, 8, lambda b: [bytes([i]) for i in b], batch_size=2, prepare=prepare)
+    assert rows.present([f"k{i}" for i in range(8)]) == {f"k{i}" for i in range(4)}
+
+
+def test_large_items_make_small_batches(rows):
+    seen = []
+
+    def compute(batch):
+        seen.append(batch)
+        return [b"" for _ in batch]
+
+    mapped(rows, 7, compute, batch_size=3, sizes=[1, 1, 1, 1, 9, 2, 2], largest=4)
+    assert seen == [[0, 1, 2], [3], [4], [5, 6]]
+    with pytest.raises(ValueError, match="keys and sizes"):
+        mapped(rows, 2, compute, sizes=[1])

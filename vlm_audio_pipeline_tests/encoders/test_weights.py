@@ -1,0 +1,197 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pydantic import BaseModel
+
+from vlm_audio_pipeline.contracts.errors import NotAvailable
+from vlm_audio_pipeline.contracts.stages import Input
+from vlm_audio_pipeline.encoders import weights as weights_module
+from vlm_audio_pipeline.encoders.clap import Clap
+from vlm_audio_pipeline.encoders.weights import ModelName, Weights, cache_folder, fetch_weights, wanted_files
+from vlm_audio_pipeline_tests.encoders import checkpoints
+
+MODEL = "org/model"
+
+
+def files(**contents: str):
+    """Give what writes small files that pass for weights; `_` stands for the dot."""
+
+    def write(folder: Path) -> None:
+        small = {"config_json": "{}", "preprocessor_config_json": "{}", "model_safetensors": "x"} | contents
+        for name, text in small.items():
+            if text:
+                (folder / name.replace("_json", ".json").replace("_safetensors", ".safetensors")).write_text(text)
+
+    return write
+
+
+def test_a_branch_stands_for_the_commit_on_record(cache):
+    first = checkpoints.publish(cache, MODEL, files())
+    assert Weights(MODEL).resolve() == first == Weights(MODEL, "main").resolve()
+    assert Weights(MODEL).missing() is None
+    assert Weights(MODEL).snapshot() == cache / "models--org--model" / "snapshots" / first
+    tagged = checkpoints.publish(cache, MODEL, files(model_safetensors="y"), branch="v2")
+    assert (Weights(MODEL).resolve(), Weights(MODEL, "v2").resolve()) == (first, tagged)
+    assert Weights(MODEL).size_bytes == len("{}{}x")
+
+
+def test_a_moved_branch_is_another_revision_and_other_row_keys_and_a_pinned_one_stays(cache):
+    first = checkpoints.publish(cache, MODEL, files())
+    spec, pinned = Clap(model=MODEL), Clap(model=MODEL, revision=first)
+    before = spec.row_key("00")
+    assert spec.row_key("00") == pinned.row_key("00")  # the same weights, however they are called
+    second = checkpoints.publish(cache, MODEL, files(model_safetensors="y"))
+    assert second != first and spec.weights_revision == second and pinned.weights_revision == first
+    assert spec.row_key("00") != before == pinned.row_key("00")
+    # the planner sees it as another version of what the stage reads
+    assert Input("models", MODEL) in spec.stages("clap")[0].inputs
+    assert Input("models", f"{MODEL}@{first}") in pinned.stages("clap")[0].inputs
+
+
+def test_a_folder_is_known_by_its_contents_not_by_its_place(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        files()(tmp_path / name)
+    a, b = (Clap(model=str(tmp_path / n)) for n in "ab")
+    assert a.weights_revision == b.weights_revision and a.row_key("00") == b.row_key("00")
+    assert a.unavailable() is None
+    (tmp_path / "b" / "notes.md").write_text("of no matter")
+    assert a.weights_revision == b.weights_revision
+    (tmp_path / "b" / "model.safetensors").write_text("z")
+    assert a.weights_revision != b.weights_revision and a.row_key("00") != b.row_key("00")
+    assert Weights(str(tmp_path / "c")).resolve() is None
+
+
+@pytest.mark.parametrize(
+    "weights, message",
+    [
+        (Weights(MODEL), r"weights of org/model missing \(revision main\): they are not on .* `vlm-audio fetch STUDY`"),
+        (Weights(MODEL, "0" * 40), r"missing \(revision 0{40}\): they are not on this machine"),
+        (Weights("/nowhere"), "weights of /nowhere missing: there is no such folder; correct `model`"),
+    ],
+)
+def test_what_is_not_here_says_how_to_get_it(cache, weights, message):
+    with pytest.raises(NotAvailable, match=message):
+        weights.snapshot()
+    assert weights.size_bytes is None and weights.config() == {}
+
+
+def test_half_a_download_is_missing_weights(cache):
+    checkpoints.publish(cache, MODEL, files(model_safetensors=""))
+    assert "there is no .safetensors or .bin or .pt or .pth file" in Weights(MODEL).missing()
+    checkpoints.publish(cache, MODEL, files(preprocessor_config_json=""))
+    assert "no preprocessor_config.json or processor_config.json" in Weights(MODEL).missing()
+    assert Weights(MODEL, needs=("config.json",)).missing() is None
+    assert "there is no model.pt" in Weights(MODEL, needs=("config.json",), tensors=("model.pt",)).missing()
+    index = json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}})
+
+    def sharded(folder: Path) -> None:
+        files(model_safetensors="")(folder)
+        (folder / "one.safetensors").write_text("1")
+        (folder / "model.safetensors.index.json").write_text(index)
+
+    commit = checkpoints.publish(cache, MODEL, sharded)
+    assert "there is no two.safetensors" in Weights(MODEL).missing()
+    link = cache / "models--org--model" / "snapshots" / commit / "one.safetensors"
+    link.resolve().unlink()  # the blob is gone, the link is left
+    assert "there is no one.safetensors, two.safetensors" in Weights(MODEL).missing()
+
+
+def test_the_cache_folder_is_the_hubs_own(monkeypatch):
+    code = "import huggingface_hub.constants as c; print(c.HF_HUB_CACHE)"
+    for setting in ({}, {"HF_HOME": "/a/b"}, {"XDG_CACHE_HOME": "/x"}, {"HF_HUB_CACHE": "$HOME/c", "HF_HOME": "/a"}):
+        for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in setting.items():
+            monkeypatch.setenv(name, value)
+        theirs = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        assert str(cache_folder()) == theirs.strip()
+
+
+def test_asking_for_weights_imports_nothing_heavy(cache):
+    checkpoints.publish(cache, MODEL, files())
+    code = f"""
+import sys
+from vlm_audio_pipeline.encoders.base import ENCODERS
+[stage] = ENCODERS.get("clap")(model={MODEL!r}).stages("clap")
+assert stage.unavailable() is None and len(ENCODERS.get("clap")(model={MODEL!r}).row_key("00")) == 64
+print([m for m in ("torch", "transformers", "huggingface_hub") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_folders_are_seen_from_the_study_file():
+    class Holder(BaseModel):
+        model: ModelName
+
+    def read(text):
+        return Holder.model_validate({"model": text}, context={"folder": "/studies"}).model
+
+    assert read("org/model") == "org/model"
+    assert read("./mine") == "/studies/mine" and read("../mine") == "/mine" and read("/else/where") == "/else/where"
+    assert read("~/mine") == str(Path.home() / "mine")
+
+
+def test_wanted_files():
+    there = ["config.json", "pytorch_model.bin", "tokenizer.json", "README.md", "onnx/model.safetensors", "tf_model.h5"]
+    assert wanted_files(there) == ["config.json", "pytorch_model.bin", "tokenizer.json"]
+    assert wanted_files([*there, "model.safetensors"]) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert wanted_files(["a.pt", "b.pt"], tensors=("b.pt",)) == ["b.pt"]
+
+
+class Hub:
+    """A hub with one model, that writes into the cache as the real one does."""
+
+    def __init__(self, cache: Path, contents: dict[str, str], sha: str):
+        self.cache, self.contents, self.sha, self.asked = cache, contents, sha, []
+
+    def model_info(self, name, revision, files_metadata):
+        siblings = [SimpleNamespace(rfilename=n, size=len(t)) for n, t in self.contents.items()]
+        return SimpleNamespace(sha=self.sha, siblings=siblings)
+
+    def download(self, name, file, revision, cache_dir):
+        assert revision == self.sha
+        if self.contents[file] == "broken":
+            raise ConnectionError("the line is dead")
+        self.asked.append(file)
+        path = Path(cache_dir) / "models--org--model" / "snapshots" / revision / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.contents[file])
+
+
+def test_fetch_puts_the_revision_on_record_only_when_all_is_here(cache, monkeypatch):
+    import huggingface_hub
+
+    def use(hub):
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub.download)
+
+    whole = {"config.json": "{}", "preprocessor_config.json": "{}", "model.safetensors": "abc", "model.onnx": "no"}
+    told = []
+    use(hub := Hub(cache, whole, "a" * 40))
+    assert fetch_weights(Weights(MODEL), lambda *p: told.append(p)) == "a" * 40
+    assert hub.asked == ["config.json", "model.safetensors", "preprocessor_config.json"]
+    assert told[0] == (0, 7, MODEL) and told[-1] == (7, 7, MODEL)
+    assert Weights(MODEL).missing() is None and Weights(MODEL).resolve() == "a" * 40
+
+    use(Hub(cache, whole | {"model.safetensors": "broken"}, "b" * 40))
+    with pytest.raises(
+        NotAvailable, match=r"weights of org/model \(revision main\) must be downloadable.*line is dead"
+    ):
+        fetch_weights(Weights(MODEL))
+    assert Weights(MODEL).resolve() == "a" * 40 and Weights(MODEL).missing() is None
+
+    with pytest.raises(NotAvailable, match=r"must hold \['other.pt'\]"):
+        fetch_weights(Weights(MODEL, tensors=("other.pt",)))
+
+
+def test_nothing_is_fetched_without_a_network(cache, monkeypatch):
+    monkeypatch.setattr(weights_module, "cache_folder", lambda: cache)
+    with pytest.raises(NotAvailable, match="must be downloadable"):
+        fetch_weights(Weights("not a name at all"))
