@@ -4,7 +4,7 @@ What belongs here: frequencies and times of cells, scales of axes, and the arith
 not: the values of cells (`spectra`) and what is drawn around them (`frame`).
 
 The conventions are those of `librosa.display.specshow`, that is of matplotlib's `pcolormesh(shading="auto")`: a cell
-reaches halfway to its neighbours in Hz and s, the axes end at the centres of the outermost cells, and a pixel shows the
+reaches halfway to its neighbours in Hz and s, the outermost as far beyond, the axes end with them, and a pixel shows the
 cell under its centre. https://librosa.org/doc/0.11.0/generated/librosa.display.specshow.html
 """
 
@@ -80,24 +80,24 @@ def frequency_scale(kind: str, low: float, high: float, octaves_only: bool = Fal
     return Scale("symlog", low, high, 1000.0, 1.0) if kind == "mel" else Scale("linear", low, high)
 
 
-def edges(centres: np.ndarray) -> np.ndarray:
-    """Give the n + 1 edges of n cells: halfway between centres, and as far beyond the outermost; (n,) -> (n + 1,) float64."""
+def edges(centres: np.ndarray, single: float = 1.0) -> np.ndarray:
+    """Give the n + 1 edges of n cells: halfway between centres, and as far beyond the outermost.
+
+    Args:
+        centres: (n,) float, ascending.
+        single: width of a cell that has no neighbours.
+
+    Returns:
+        (n + 1,) float64.
+    """
     if len(centres) == 1:
-        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+        return np.array([centres[0] - single / 2, centres[0] + single / 2])
     middle = (centres[1:] + centres[:-1]) / 2
     return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
 
-def pixel_edges(scale: Scale, centres: np.ndarray, pixels: int) -> np.ndarray:
-    """Give where the edges of cells lie on an axis of so many pixels, in pixels from its low end; (n + 1,) float64.
-
-    Edges beyond the axis are put at its ends, except for those of cells that would vanish.
-    """
-    return scale.position(edges(centres)) * pixels
-
-
 def nearest(places: np.ndarray, pixels: int) -> np.ndarray:
-    """Give the cell under the centre of each pixel.
+    """Give the cell under the centre of each pixel; where an edge meets a centre, the cell below the edge, as Agg rounds.
 
     Args:
         places: (n + 1,) edges of cells, pixels, ascending.
@@ -106,7 +106,7 @@ def nearest(places: np.ndarray, pixels: int) -> np.ndarray:
     Returns:
         (pixels,) int64, the number of a cell, from the low end.
     """
-    found = np.searchsorted(places, np.arange(pixels) + 0.5, side="right") - 1
+    found = np.searchsorted(places + 1e-6, np.arange(pixels) + 0.5) - 1
     return np.clip(found, 0, len(places) - 2)
 
 

@@ -30,6 +30,9 @@ _LOCK = Lock()
 _KEPT = 128  # frames, 0.3 MB each at 640 x 480: a fold of clips of many lengths has tens
 
 
+_STEP = 8  # pixels
+
+
 @dataclass(frozen=True)
 class Box:
     """A rectangle of pixels, from the top left corner of the picture: right and bottom are the first pixels outside."""
@@ -82,7 +85,8 @@ def layout(recipe: "Recipe") -> Layout:
     """Divide a picture between its data and what is around them.
 
     Margins are counted in heights of the text and depend on the recipe alone, so that the data lie at the same pixels
-    in all pictures of a rendering.
+    in all pictures of a rendering. The data are multiples of 8 pixels wide and high: with as many frames as clips
+    usually have, no edge of a cell then falls on the middle of a pixel, where the last bit would decide.
 
     Raises:
         VlmAudioError: where less than 16 pixels would be left for the data; as a ValueError too, for specs.
@@ -97,7 +101,10 @@ def layout(recipe: "Recipe") -> Layout:
     bar = (1.2, 1.4) if parts.colorbar else (0.0, 0.0)  # gap, width
     right = 1.4 + (2.9 * parts.ticks + 1.6 * parts.labels if parts.colorbar else 0)
     outer = recipe.width - round(right * em)
-    data = Box(round(left * em), round(top * em), outer - round(sum(bar) * em), recipe.height - round(bottom * em))
+    across = (outer - round(sum(bar) * em) - round(left * em)) // _STEP * _STEP
+    upward = (recipe.height - round(bottom * em) - round(top * em)) // _STEP * _STEP
+    end, base = outer - round(sum(bar) * em), recipe.height - round(bottom * em)
+    data = Box(end - across, base - upward, end, base)
     if min(data.width, data.height) < 16:
         raise TooSmall(
             f"width and height must leave 16 x 16 pixels for the data, got {recipe.width} x {recipe.height}, of which "

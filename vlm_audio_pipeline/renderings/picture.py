@@ -8,14 +8,14 @@ keeps the frame within 5 of 255 of what matplotlib drew. Colours are looked up b
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.renderings.axes import Scale, between, frequency_scale, nearest, pixel_edges, shares
+from vlm_audio_pipeline.renderings.axes import Scale, between, frequency_scale, nearest, shares
 from vlm_audio_pipeline.renderings.frame import Frame, frame, layout
 from vlm_audio_pipeline.renderings.png import encode_palette, encode_rgb
 from vlm_audio_pipeline.renderings.spectra import Colours, Spectrum, colours, prepared, spectrum, values
@@ -69,9 +69,9 @@ def render(
     heard = spectrum(prepared(samples, rate_hz, recipe), rate_hz, recipe)
     if order is not None:
         columns = np.random.default_rng(order).permutation(heard.cells.shape[1])
-        heard = Spectrum(heard.cells[:, columns], heard.rows, heard.times, heard.floor)
+        heard = replace(heard, cells=heard.cells[:, columns])
     shown = colours(heard, recipe)
-    return encoded(pixels(heard, shown, rate_hz, recipe, title), recipe)
+    return encoded(pixels(heard, shown, recipe, title), recipe)
 
 
 def levels(recipe: "Recipe") -> int:
@@ -99,23 +99,21 @@ def palette(colormap: str, data: int) -> np.ndarray:
     return table
 
 
-def scales(heard: Spectrum, rate_hz: int, recipe: "Recipe") -> tuple[Scale, Scale]:
-    """Give the axes of a picture: time, s, and frequency, Hz, or coefficients, each to the middle of its last cell."""
-    times, rows = heard.times, heard.rows
-    end = times[-1] if len(times) > 1 else times[0] + recipe.hop_length / rate_hz
-    time = Scale("linear", float(times[0]), float(end))
+def scales(heard: Spectrum, recipe: "Recipe") -> tuple[Scale, Scale]:
+    """Give the axes of a picture: time, s, and frequency, Hz, or coefficients: whole cells, unless f_min or f_max cut them."""
+    time = Scale("linear", float(heard.time_edges[0]), float(heard.time_edges[-1]))
+    low, high = float(heard.row_edges[0]), float(heard.row_edges[-1])
     if heard.floor is None:
-        return time, Scale("linear", float(rows[0]), float(rows[-1]), whole=True)
-    low, high = float(rows[0]), float(rows[-1])
+        return time, Scale("linear", low, high, whole=True)
     if recipe.transform == "stft":
-        low = max(low, recipe.lowest_hz)
+        low = low if recipe.f_min is None else recipe.f_min
         high = high if recipe.f_max is None else recipe.f_max
     return time, frequency_scale(recipe.frequency or "linear", low, high, recipe.transform == "cqt")
 
 
-def pixels(heard: Spectrum, shown: Colours, rate_hz: int, recipe: "Recipe", title: str = "") -> np.ndarray:
+def pixels(heard: Spectrum, shown: Colours, recipe: "Recipe", title: str = "") -> np.ndarray:
     """Draw a transformed clip as (height, width) uint8, numbers of `palette(colormap, levels)`."""
-    time, rows = scales(heard, rate_hz, recipe)
+    time, rows = scales(heard, recipe)
     where = layout(recipe).data
     count = levels(recipe)
     data = _data(heard, shown, recipe, time, rows, where.width, where.height)
@@ -157,9 +155,10 @@ def _data(
     count = levels(recipe)
     if shown.silent:
         return np.zeros((height, width), np.uint8)
-    across, upward = pixel_edges(time, heard.times, width), pixel_edges(rows, heard.rows, height)
+    across, upward = time.position(heard.time_edges) * width, rows.position(heard.row_edges) * height
     if recipe.resampling == "nearest":
-        chosen = heard.cells.T[:, nearest(upward, height)[::-1]]  # frames first, as they lie in memory
+        downward = len(heard.rows) - 1 - nearest(height - upward[::-1], height)
+        chosen = heard.cells.T[:, downward]  # frames first, as they lie in memory
         level = _quantised(values(chosen, heard.floor, shown, recipe.amplitude), shown, count)
         return np.ascontiguousarray(level[nearest(across, width)].T)
     cells = values(heard.cells, heard.floor, shown, recipe.amplitude)

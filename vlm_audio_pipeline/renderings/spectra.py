@@ -5,12 +5,13 @@ does not: the transforms themselves (`time_frequency`) and pixels (`picture`).
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.renderings.axes import edges
 from vlm_audio_pipeline.renderings.time_frequency import (
     hz_to_mel,
     mel_filterbank,
@@ -37,12 +38,24 @@ class Spectrum:
         rows: (rows,) float64: frequencies, Hz, or numbers of coefficients.
         times: (frames,) float64: middles of frames, s.
         floor: power below which there is silence; None for coefficients.
+        step: from frame to frame, s.
     """
 
     cells: np.ndarray
     rows: np.ndarray
     times: np.ndarray
     floor: float | None
+    step: float
+
+    @cached_property
+    def row_edges(self) -> np.ndarray:
+        """Edges of rows, (rows + 1,) float64, Hz or numbers of coefficients."""
+        return edges(self.rows)
+
+    @cached_property
+    def time_edges(self) -> np.ndarray:
+        """Edges of frames, (frames + 1,) float64, s."""
+        return edges(self.times, self.step)
 
 
 @dataclass(frozen=True)
@@ -117,14 +130,15 @@ def spectrum(samples: np.ndarray, rate_hz: int, recipe: "Recipe") -> Spectrum:
         floor *= per_hz
     start = 0 if recipe.center else recipe.n_fft / 2
     times = (np.arange(power.shape[1]) * recipe.hop_length + start) / rate_hz
+    step = recipe.hop_length / rate_hz
     if recipe.transform == "stft":
-        return Spectrum(power, np.arange(len(power)) * (rate_hz / recipe.n_fft), times, floor)
+        return Spectrum(power, np.arange(len(power)) * (rate_hz / recipe.n_fft), times, floor, step)
     bands = _filters(rate_hz, recipe.n_fft, recipe.n_mels, recipe.lowest_hz, top) @ power
     if recipe.transform == "mel":
         centres = mel_to_hz(np.linspace(hz_to_mel(recipe.lowest_hz), hz_to_mel(top), recipe.n_mels))
-        return Spectrum(bands, centres, times, floor)
+        return Spectrum(bands, centres, times, floor, step)
     coefficients = mfcc(power_to_db(bands, amin=floor), recipe.n_mfcc)
-    return Spectrum(coefficients, np.arange(recipe.n_mfcc, dtype=np.float64), times, None)
+    return Spectrum(coefficients, np.arange(recipe.n_mfcc, dtype=np.float64), times, None, step)
 
 
 def colours(heard: Spectrum, recipe: "Recipe") -> Colours:
@@ -222,4 +236,4 @@ def _constant_q(samples: np.ndarray, rate_hz: int, recipe: "Recipe", top: float)
         )
     power = np.square(np.abs(bins)).astype(np.float32)
     frequencies = f_min * 2.0 ** (np.arange(n_bins) / recipe.bins_per_octave)
-    return Spectrum(power, frequencies, np.arange(power.shape[1]) * (hop / rate_hz), FLOOR)
+    return Spectrum(power, frequencies, np.arange(power.shape[1]) * (hop / rate_hz), FLOOR, hop / rate_hz)
