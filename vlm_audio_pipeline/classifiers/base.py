@@ -1,17 +1,27 @@
 """What a classifier is: its common parameters, the sample of clips it is asked about, and the table it fills."""
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
+from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.registry import Registry
-from vlm_audio_pipeline.contracts.specs import Spec, not_identity
-from vlm_audio_pipeline.contracts.stages import Stage
+from vlm_audio_pipeline.contracts.specs import Spec, not_identity, refers_to
+from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
+from vlm_audio_pipeline.encoders.base import EncoderSpec, matrix
+
+Control = Literal["blank", "time_shuffled", "other_clip"]
+"""What is done to the query picture alone, to see whether it is looked at."""
+
+NO_ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType({})
+"""For classifiers that stand on none."""
 
 
 class Sample(BaseModel):
@@ -66,12 +76,18 @@ class ClassifierSpec(Spec):
     """The published result this repeats, as `source/system`."""
 
     @abstractmethod
-    def stages(self, name: str, folds: tuple[int, ...]) -> list[Stage]:
+    def stages(
+        self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS
+    ) -> list[Stage]:
         """Give the stages of this classifier.
 
         Args:
             name: its name in the study.
             folds: the dataset's folds, of which `self.folds` may be a part.
+            encoders: those of the study, by name.
+
+        Raises:
+            BadStudy: when what it was told does not go with the encoder it stands on.
         """
 
     def queries(self, clips: pa.Table, fold: int, folds: tuple[int, ...]) -> pa.Table:
@@ -85,6 +101,107 @@ class ClassifierSpec(Spec):
         here = clips.filter(pc.equal(clips["fold"], fold))
         asked = tuple(sorted(self.folds or folds))
         return here if self.sample is None else self.sample.take(here, asked, fold)
+
+
+class OnEncoder(ClassifierSpec):
+    """A classifier that stands on the vectors of one encoder, and may be asked about controlled pictures too.
+
+    Under a control the query's picture is replaced (by a blank one, by one with its time shuffled, by another clip's)
+    and nothing else: what is learnt or compared with stays as it is. The graph makes the controlled vectors as
+    `embeddings/<encoder>__<control>`.
+    """
+
+    encoder: str = refers_to("encoders")
+    """Name of the encoder in the study."""
+    controls: tuple[Control, ...] = ()
+    """Ask again with the query's picture blank, time_shuffled, or of other_clip; for encoders that look at pictures."""
+
+    def controlled_inputs(self, name: str, encoders: Mapping[str, EncoderSpec]) -> tuple[Input, ...]:
+        """Give the controlled vectors that predictions read, of this fold only.
+
+        Args:
+            name: name of this classifier in the study.
+            encoders: those of the study, by name.
+
+        Raises:
+            BadStudy: for controls on an encoder that does not look at pictures, or one named twice.
+        """
+        if len(set(self.controls)) < len(self.controls):
+            raise BadStudy(f"classifiers.{name}.controls: must be named once each, got {list(self.controls)}")
+        if self.controls and not (spec := self.encoder_spec(name, encoders)).sees:
+            raise BadStudy(
+                f"classifiers.{name}.controls: must be of an encoder that looks at pictures, got {list(self.controls)} "
+                f"on '{self.encoder}' of kind {spec.kind}, which hears; drop `controls`"
+            )
+        return tuple(Input("embeddings", self._vectors_of(control)) for control in self.controls)
+
+    def encoder_spec(self, name: str, encoders: Mapping[str, EncoderSpec]) -> EncoderSpec:
+        """Give what the study says of the encoder.
+
+        Raises:
+            BadStudy: when there is no encoder of that name.
+        """
+        if self.encoder not in encoders:
+            raise BadStudy(
+                f"classifiers.{name}.encoder: must name one of the encoders, got '{self.encoder}'; "
+                f"{suggestion(self.encoder, encoders)}"
+            )
+        return encoders[self.encoder]
+
+    def queried(self, context: StageContext, queries: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
+        """Give the vectors of the clips asked about: as they are, and under each control.
+
+        Args:
+            context: of the predictions stage.
+            queries: `clips` rows.
+
+        Yields:
+            "none" or the control, and (queries, dimensions) float32, rows in the order of `queries`.
+        """
+        for control in ("none", *self.controls):
+            name = self.encoder if control == "none" else self._vectors_of(control)
+            embeddings = context.inputs[f"embeddings/{name}"]
+            asked = pc.is_in(embeddings["clip"], value_set=queries["clip"].combine_chunks())
+            here = aligned(queries, embeddings.filter(asked), name)
+            yield control, here if queries.num_rows else matrix(embeddings)[:0]  # no clips, and yet dimensions
+
+    def _vectors_of(self, control: str) -> str:
+        return f"{self.encoder}__{control}"
+
+
+def aligned(clips: pa.Table, embeddings: pa.Table, encoder: str) -> np.ndarray:
+    """Give the vectors of clips, row by row.
+
+    Args:
+        clips: `clips` rows.
+        embeddings: `embeddings` rows of the same clips in the same order (both come sorted by clip).
+        encoder: its name, for the message.
+
+    Returns:
+        (clips, dimensions) float32.
+
+    Raises:
+        VlmAudioError: when the two tables are not about the same clips.
+    """
+    a, b = clips["clip"].to_pylist(), embeddings["clip"].to_pylist()
+    if a != b:
+        without, strange = sorted(set(a) - set(b)), sorted(set(b) - set(a))
+        raise VlmAudioError(
+            f"embeddings of '{encoder}' must hold the same clips as the clips table, got {len(without)} clips without "
+            f"a vector {without[:5]} and {len(strange)} vectors without a clip {strange[:5]}; make the embeddings again"
+        )
+    return matrix(embeddings)
+
+
+def model_of(embeddings: pa.Table) -> dict[str, str | None]:
+    """Give the model and revision that made the vectors, as columns of `predictions`; nulls where there are no rows."""
+    return {name: embeddings[name][0].as_py() if embeddings.num_rows else None for name in ("model", "revision")}
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Turn (n, classes) logits into probabilities, float64; rows sum to 1."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True)) if logits.size else logits
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def scored_predictions(queries: pa.Table, classes: tuple[str, ...], scores: np.ndarray, **constants: Any) -> pa.Table:

@@ -5,6 +5,7 @@ What belongs here: reading recorded judgements, one row each. What does not: poo
 """
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import pyarrow as pa
 from pydantic import model_validator
 
-from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec
+from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, NO_ENCODERS, ClassifierSpec
 from vlm_audio_pipeline.contracts.errors import BadDataset, NotAvailable, suggestion
 from vlm_audio_pipeline.contracts.specs import StudyPath, not_identity
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
+from vlm_audio_pipeline.encoders.base import EncoderSpec
 
 if TYPE_CHECKING:
     from vlm_audio_pipeline.datasets.base import Dataset
@@ -80,7 +82,9 @@ class Human(ClassifierSpec):
             raise NotAvailable(f"judgements must lie in {path}, got no such file{origin}")
         return path
 
-    def stages(self, name: str, folds: tuple[int, ...]) -> list[Stage]:
+    def stages(
+        self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS
+    ) -> list[Stage]:
         """Give the one stage: the judgements of this fold's clips."""
         asked = {"asked": sorted(self.folds or folds)} if self.sample else {}
         return [

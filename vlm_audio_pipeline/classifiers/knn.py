@@ -4,29 +4,34 @@ What belongs here: distances to labelled clips of the other folds, and votes. Th
 is a k-NN over the very examples it was shown.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
-from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec, scored_predictions
-from vlm_audio_pipeline.classifiers.probe import aligned, model_of, standardisation
+from vlm_audio_pipeline.classifiers.base import (
+    CLASSIFIERS,
+    NO_ENCODERS,
+    OnEncoder,
+    aligned,
+    model_of,
+    scored_predictions,
+)
+from vlm_audio_pipeline.classifiers.probe import standardisation
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.contracts.specs import refers_to
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
+from vlm_audio_pipeline.encoders.base import EncoderSpec
 
 _TIE = 1e-9  # lifts one of several equally voted classes; far below a vote, far above rounding
 
 
 @CLASSIFIERS.register("knn")
-class NearestNeighbours(ClassifierSpec):
+class NearestNeighbours(OnEncoder):
     """The class most of the k nearest clips of other folds have."""
 
-    encoder: str = refers_to("encoders")
-    """Name of the encoder in the study."""
     k: int = Field(5, ge=1)
     """Neighbours that vote; all training clips where there are fewer."""
     metric: Literal["cosine", "euclidean"] = "cosine"
@@ -34,7 +39,9 @@ class NearestNeighbours(ClassifierSpec):
     standardise: bool = True
     """Bring every dimension to mean 0 and standard deviation 1 over the other folds first."""
 
-    def stages(self, name: str, folds: tuple[int, ...]) -> list[Stage]:
+    def stages(
+        self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS
+    ) -> list[Stage]:
         """Give the one stage: votes of the other folds' clips."""
         asked = {"asked": sorted(self.folds or folds)} if self.sample else {}
         return [
@@ -43,7 +50,11 @@ class NearestNeighbours(ClassifierSpec):
                 tables=("predictions",),
                 version=1,
                 parameters={**self.identity(), **asked},
-                inputs=(Input("clips", folds="all"), Input("embeddings", self.encoder, folds="all")),
+                inputs=(
+                    Input("clips", folds="all"),
+                    Input("embeddings", self.encoder, folds="all"),
+                    *self.controlled_inputs(name, encoders),
+                ),
                 run=partial(self._predict, folds=folds),
                 description=f"Labels of the {self.k} nearest clips of other folds ({self.metric}) by vectors of "
                 f"'{self.encoder}'; scores are shares of the votes.",
@@ -53,34 +64,30 @@ class NearestNeighbours(ClassifierSpec):
 
     def _predict(self, context: StageContext, folds: tuple[int, ...]) -> dict[str, pa.Table]:
         clips, embeddings = context.inputs["clips"], context.inputs[f"embeddings/{self.encoder}"]
-        x = aligned(clips, embeddings, self.encoder).astype(np.float64)
         queries = self.queries(clips, int(context.fold or 0), folds)
-        asked = pc.is_in(clips["clip"], value_set=queries["clip"].combine_chunks()).to_numpy(zero_copy_only=False)
         train = clips["fold"].to_numpy() != context.fold
         if not train.any():
             raise VlmAudioError(
                 f"classifier '{context.name}' must have labelled clips in folds other than {context.fold}, got none; "
                 "give the dataset two or more folds"
             )
-        if self.standardise:
-            mean, scale = standardisation(x[train])
-            x = (x - mean) / scale
-        far = distances(x[asked], x[train], self.metric)
-        sources = np.array(clips["source"].to_pylist(), dtype=object)
-        far[sources[asked][:, None] == sources[train][None, :]] = np.inf  # never a sibling of the query
+        known = aligned(clips, embeddings, self.encoder).astype(np.float64)[train]
+        mean, scale = standardisation(known) if self.standardise else (0.0, 1.0)
+        sources = np.array(clips["source"].to_pylist(), dtype=object)[train]
+        siblings = np.array(queries["source"].to_pylist(), dtype=object)[:, None] == sources[None, :]
         labels = [context.classes.index(label) for label in clips["label"].filter(pa.array(train)).to_pylist()]
-        scores = votes(far, np.array(labels, int), self.k, len(context.classes))
-        return {
-            "predictions": scored_predictions(
-                queries,
-                context.classes,
-                scores,
-                kind=self.kind,
-                encoder=self.encoder,
-                training_clips=int(train.sum()),
-                **model_of(embeddings),
+        made = []
+        for control, x in self.queried(context, queries):
+            far = distances((x.astype(np.float64) - mean) / scale, (known - mean) / scale, self.metric)
+            far[siblings] = np.inf  # never a sibling of the query
+            scores = votes(far, np.array(labels, int), self.k, len(context.classes))
+            constants = {"kind": self.kind, "encoder": self.encoder, "training_clips": len(known)}
+            made.append(
+                scored_predictions(
+                    queries, context.classes, scores, control=control, **constants, **model_of(embeddings)
+                )
             )
-        }
+        return {"predictions": pa.concat_tables(made)}
 
 
 def distances(x: np.ndarray, y: np.ndarray, metric: Literal["cosine", "euclidean"]) -> np.ndarray:

@@ -4,20 +4,26 @@ What belongs here: learning the map from the other folds, and applying it. The m
 predictions are computed from the table alone, without scikit-learn and without unpickling anything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import AfterValidator, Field
 
-from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec, scored_predictions
+from vlm_audio_pipeline.classifiers.base import (
+    CLASSIFIERS,
+    NO_ENCODERS,
+    OnEncoder,
+    aligned,
+    model_of,
+    scored_predictions,
+    softmax,
+)
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.contracts.specs import refers_to
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
-from vlm_audio_pipeline.encoders.base import matrix
+from vlm_audio_pipeline.encoders.base import EncoderSpec
 
 _MAX_ITERATIONS = 5000
 
@@ -29,11 +35,9 @@ def _strictly_positive(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 @CLASSIFIERS.register("probe")
-class Probe(ClassifierSpec):
+class Probe(OnEncoder):
     """Multinomial logistic regression on standardised vectors, learnt from the other folds."""
 
-    encoder: str = refers_to("encoders")
-    """Name of the encoder in the study."""
     c: float | None = Field(None, gt=0)
     """Inverse regularisation strength; by default chosen by cross-validation inside the training folds."""
     c_grid: Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(_strictly_positive)] = (
@@ -46,10 +50,14 @@ class Probe(ClassifierSpec):
     )
     """Strengths to choose from where `c` is not given; of equally good ones the smallest is taken."""
 
-    def stages(self, name: str, folds: tuple[int, ...]) -> list[Stage]:
+    def stages(
+        self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS
+    ) -> list[Stage]:
         """Give the two stages: learn the map from the other folds, apply it to this one."""
-        learnt = {k: v for k, v in self.identity().items() if k != "sample" and not (k == "c_grid" and self.c)}
+        without_effect = {"sample", "controls", *(("c_grid",) if self.c else ())}
+        learnt = {k: v for k, v in self.identity().items() if k not in without_effect}
         asked = {"asked": sorted(self.folds or folds)} if self.sample else {}
+        controls = {"controls": list(self.controls)} if self.controls else {}
         return [
             Stage(
                 asset="probes",
@@ -68,9 +76,15 @@ class Probe(ClassifierSpec):
                 parameters={
                     "sample": self.sample and self.sample.model_dump(mode="json"),
                     **asked,
+                    **controls,
                     "encoder": self.encoder,
                 },
-                inputs=(Input("clips"), Input("embeddings", self.encoder), Input("probes", name)),
+                inputs=(
+                    Input("clips"),
+                    Input("embeddings", self.encoder),
+                    Input("probes", name),
+                    *self.controlled_inputs(name, encoders),
+                ),
                 run=partial(self._predict, folds=folds),
                 description=f"Logistic regression on vectors of '{self.encoder}'; scores are probabilities.",
                 folds=self.folds,
@@ -121,48 +135,21 @@ class Probe(ClassifierSpec):
         }
 
     def _predict(self, context: StageContext, folds: tuple[int, ...]) -> dict[str, pa.Table]:
-        clips, embeddings = context.inputs["clips"], context.inputs[f"embeddings/{self.encoder}"]
         probe = context.inputs[f"probes/{context.name}"]
-        x = aligned(clips, embeddings, self.encoder)
-        queries = self.queries(clips, int(context.fold or 0), folds)
-        asked = pc.is_in(clips["clip"], value_set=queries["clip"].combine_chunks()).to_numpy(zero_copy_only=False)
-        scores = probabilities(probe, x[asked], context.classes)
+        queries = self.queries(context.inputs["clips"], int(context.fold or 0), folds)
         constants: dict[str, Any] = {
             "kind": self.kind,
             "encoder": self.encoder,
-            **model_of(embeddings),
+            **model_of(context.inputs[f"embeddings/{self.encoder}"]),
             "training_clips": probe["training_clips"][0].as_py(),
         }
-        return {"predictions": scored_predictions(queries, context.classes, scores, **constants)}
-
-
-def aligned(clips: pa.Table, embeddings: pa.Table, encoder: str) -> np.ndarray:
-    """Give the vectors of clips, row by row.
-
-    Args:
-        clips: `clips` rows.
-        embeddings: `embeddings` rows of the same clips in the same order (both come sorted by clip).
-        encoder: its name, for the message.
-
-    Returns:
-        (clips, dimensions) float32.
-
-    Raises:
-        VlmAudioError: when the two tables are not about the same clips.
-    """
-    a, b = clips["clip"].to_pylist(), embeddings["clip"].to_pylist()
-    if a != b:
-        without, strange = sorted(set(a) - set(b)), sorted(set(b) - set(a))
-        raise VlmAudioError(
-            f"embeddings of '{encoder}' must hold the same clips as the clips table, got {len(without)} clips without "
-            f"a vector {without[:5]} and {len(strange)} vectors without a clip {strange[:5]}; make the embeddings again"
-        )
-    return matrix(embeddings)
-
-
-def model_of(embeddings: pa.Table) -> dict[str, str | None]:
-    """Give the model and revision that made the vectors, as columns of `predictions`; nulls where there are no rows."""
-    return {name: embeddings[name][0].as_py() if embeddings.num_rows else None for name in ("model", "revision")}
+        made = [
+            scored_predictions(
+                queries, context.classes, probabilities(probe, x, context.classes), control=control, **constants
+            )
+            for control, x in self.queried(context, queries)
+        ]
+        return {"predictions": pa.concat_tables(made)}
 
 
 def standardisation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -291,6 +278,4 @@ def probabilities(probe: pa.Table, x: np.ndarray, classes: tuple[str, ...]) -> n
     if not len(x):
         return np.zeros((0, len(classes)))
     logits = ((x - mean[0, 1:]) / scale[0, 1:]) @ coefficient[:, 1:].T + coefficient[:, 0]
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    order = [labels.index(label) for label in classes]
-    return (powers / powers.sum(axis=1, keepdims=True))[:, order]
+    return softmax(logits)[:, [labels.index(label) for label in classes]]

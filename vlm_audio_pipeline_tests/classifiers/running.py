@@ -86,17 +86,17 @@ def read(table: pa.Table, fold: int, folds: str) -> pa.Table:
     return table.filter(here if folds == "same" else pc.invert(here))
 
 
-def run_fold(spec, name, fold, data, tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+def run_fold(spec, name, fold, data, tables: dict[str, pa.Table], encoders=None, rows=None) -> dict[str, pa.Table]:
     """Run every stage for a fold, conforming what each makes; gives all tables by their name."""
     made: dict[str, pa.Table] = {}
-    for stage in spec.stages(name, data.folds):
+    for stage in spec.stages(name, data.folds, encoders or {}):
         inputs = {}
         for i in stage.inputs:
             if i.key in made:
                 inputs[i.key] = made[i.key]
             elif i.key in tables:
                 inputs[i.key] = read(tables[i.key], fold, i.folds)
-        context = StageContext("s", name, fold, data.classes, inputs, data, rows=None)
+        context = StageContext("s", name, fold, data.classes, inputs, data, rows)
         result = stage.run(context)
         assert set(result) == set(stage.tables)
         for table, rows in result.items():

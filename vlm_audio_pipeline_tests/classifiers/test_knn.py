@@ -97,5 +97,12 @@ def test_a_sample_asks_about_some_clips_of_the_fold():
     assert some["scores"].to_pylist() == rest["scores"].to_pylist()
 
 
+def test_a_share_of_no_clips_gives_no_rows():
+    data, clips, x = toy()
+    # 1 clip over 5 folds: the remainder goes to the first fold, so the fifth has none
+    few = run_fold(NearestNeighbours(encoder="e", sample={"clips": 1}), "n", 5, data, tables(clips, x))["predictions"]
+    assert few.num_rows == 0
+
+
 def test_registered():
     assert CLASSIFIERS.get("knn") is NearestNeighbours

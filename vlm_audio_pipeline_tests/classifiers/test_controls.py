@@ -1,0 +1,70 @@
+"""Controls on probes and neighbours: learnt from real pictures, asked about controlled ones."""
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+
+from vlm_audio_pipeline.classifiers.knn import NearestNeighbours
+from vlm_audio_pipeline.classifiers.probe import Probe
+from vlm_audio_pipeline.classifiers.zero_shot import ZeroShot
+from vlm_audio_pipeline.contracts.errors import BadStudy
+from vlm_audio_pipeline.contracts.stages import Input
+from vlm_audio_pipeline_tests.classifiers.reading import Looker, Reader
+from vlm_audio_pipeline_tests.classifiers.running import embeddings_table, run_fold, toy
+
+LOOKER = {"e": Looker()}
+
+
+def tables(clips, x, **controlled):
+    made = {"clips": clips, "embeddings/e": embeddings_table(clips, x)}
+    return made | {f"embeddings/e__{control}": embeddings_table(clips, v) for control, v in controlled.items()}
+
+
+def of_control(predictions, control):
+    return predictions.filter(pc.equal(predictions["control"], control)).drop_columns(["control"])
+
+
+@pytest.mark.parametrize("spec", [Probe(encoder="e", c=1.0), NearestNeighbours(encoder="e")], ids=lambda s: s.kind)
+def test_real_pictures_teach_and_controlled_ones_are_asked_about(spec):
+    data, clips, x = toy(apart=6)  # so far apart that nothing is confused
+    shifted = np.roll(x, 6, axis=0)  # 6 clips a class and fold: everyone has the vector of a clip of the class before
+    both = spec.model_copy(update={"controls": ("blank", "other_clip")})
+    given = tables(clips, x, blank=np.zeros_like(x), other_clip=shifted)
+    for fold in data.folds:
+        made = run_fold(both, "p", fold, data, given, LOOKER)["predictions"]
+        alone = run_fold(spec, "p", fold, data, given, LOOKER)["predictions"]
+        assert of_control(made, "none").equals(alone.drop_columns(["control"])), "a control changes nothing of the rest"
+        assert all(of_control(made, "none")["correct"].to_pylist())
+        # the vectors of other classes are recognised as what they are, so nobody is right: chance would be one in three
+        assert not any(of_control(made, "other_clip")["correct"].to_pylist())
+        blank = of_control(made, "blank")
+        assert len(set(blank["predicted"].to_pylist())) == 1, "one vector, one answer"
+        assert blank.num_rows == alone.num_rows
+        # as if the controlled vectors were those of the fold, learnt from the same other folds
+        swapped = np.where((clips["fold"].to_numpy() == fold)[:, None], shifted, x)
+        direct = run_fold(spec, "p", fold, data, tables(clips, swapped), LOOKER)["predictions"]
+        assert of_control(made, "other_clip").equals(direct.drop_columns(["control"]))
+
+
+def test_probes_are_not_learnt_anew_for_a_control():
+    plain, controlled = (Probe(encoder="e", controls=c).stages("p", (1, 2), LOOKER) for c in ((), ("blank",)))
+    assert plain[0].parameters == controlled[0].parameters and plain[0].inputs == controlled[0].inputs
+    assert plain[1].parameters != controlled[1].parameters
+
+
+def test_what_is_read_of_which_folds():
+    [stage] = NearestNeighbours(encoder="e", controls=("blank",)).stages("n", (1, 2), LOOKER)
+    assert stage.inputs[1:] == (Input("embeddings", "e", folds="all"), Input("embeddings", "e__blank", folds="same"))
+    predictions = Probe(encoder="e", controls=("time_shuffled",)).stages("p", (1, 2), LOOKER)[1]
+    assert predictions.inputs[-1] == Input("embeddings", "e__time_shuffled", folds="same")
+
+
+@pytest.mark.parametrize("cls", [Probe, NearestNeighbours, ZeroShot])
+def test_only_what_sees_can_be_controlled_and_once(cls):
+    with pytest.raises(
+        BadStudy, match=r"classifiers\.p\.controls: .* looks at pictures, got \['blank'\] on 'e' of kind reader"
+    ):
+        cls(encoder="e", controls=("blank",)).stages("p", (1, 2), {"e": Reader()})
+    with pytest.raises(BadStudy, match=r"classifiers\.p\.controls: must be named once each"):
+        cls(encoder="e", controls=("blank", "blank")).stages("p", (1, 2), LOOKER)
+    assert cls(encoder="e").stages("p", (1, 2), {"e": Reader()})

@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from vlm_audio_pipeline.classifiers.base import CLASSIFIERS
+from vlm_audio_pipeline.classifiers.zero_shot import ZeroShot
+from vlm_audio_pipeline.contracts.errors import BadStudy
+from vlm_audio_pipeline.contracts.hashing import fingerprint
+from vlm_audio_pipeline.datasets.base import Clip
+from vlm_audio_pipeline.datasets.esc_classes import ESC10
+from vlm_audio_pipeline.encoders.scripted import Scripted
+from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline_tests.classifiers.reading import Looker, Reader
+from vlm_audio_pipeline_tests.classifiers.running import clips_table, dataset, embeddings_table, run_fold
+
+CLASSES = ("rain", "sea_waves")
+KNOWN = {"This is a sound of rain.": (1.0, 0.0), "This is a sound of sea_waves.": (0.0, 1.0)}
+LISTED = [Clip("a", "rain", 1, "s1", ""), Clip("b", "sea_waves", 1, "s2", ""), Clip("c", "rain", 2, "s3", "")]
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return RowStore(tmp_path / "rows.sqlite")
+
+
+def predict(spec, rows, encoder, x, fold=1, **more):
+    """Give the predictions of a fold; x holds the vectors of clips a, b and c."""
+    clips = clips_table(LISTED)
+    tables = {"clips": clips, "embeddings/e": embeddings_table(clips, np.array(x))}
+    tables |= {f"embeddings/e__{c}": embeddings_table(clips, np.array(v)) for c, v in more.items()}
+    made = run_fold(spec, "z", fold, dataset(LISTED, CLASSES), tables, {"e": encoder}, rows)
+    return made["predictions"].to_pylist()
+
+
+def test_scores_are_the_softmax_of_scaled_cosines(rows):
+    reader = Reader(known=KNOWN, scale=10.0)
+    a, b = predict(ZeroShot(encoder="e"), rows, reader, [[3.0, 4.0], [0.0, 0.5], [1.0, 0.0]])
+    # a: length 5, so cosines 0.6 and 0.8; times 10: 6 and 8; softmax: 1 / (1 + e^2) = 0.119203 and 0.880797
+    assert dict(a["scores"]) == pytest.approx({"rain": 0.1192029, "sea_waves": 0.8807971}, abs=1e-7)
+    assert (a["predicted"], a["correct"], a["outcome"]) == ("sea_waves", False, "answered")
+    # b: cosines 0 and 1; 1 / (1 + e^10) = 4.539787e-05
+    assert dict(b["scores"]) == pytest.approx({"rain": 4.539787e-5, "sea_waves": 1 - 4.539787e-5}, abs=1e-9)
+    assert b["confidence"] == dict(b["scores"])["sea_waves"]
+    assert (a["kind"], a["encoder"], a["model"], a["training_clips"]) == ("zero_shot", "e", "toy", 0)
+    assert (a["scoring"], a["control"], a["trial"]) == ("score", "none", 0)
+
+
+def test_a_temperature_of_ones_own(rows):
+    # cosines 0.6 and 0.8 over 0.5: 1.2 and 1.6; 1 / (1 + e^0.4) = 0.401312
+    [a, _] = predict(ZeroShot(encoder="e", temperature=0.5), rows, Reader(known=KNOWN), [[3.0, 4.0], [0, 1], [1, 0]])
+    assert dict(a["scores"])["rain"] == pytest.approx(0.4013123, abs=1e-7)
+
+
+def test_a_vector_without_direction_says_nothing(rows):
+    [a, _] = predict(ZeroShot(encoder="e"), rows, Reader(known=KNOWN), [[0.0, 0.0], [0, 1], [1, 0]])
+    assert dict(a["scores"]) == {"rain": 0.5, "sea_waves": 0.5}
+
+
+def test_templates_are_averaged_in_vector_space(rows):
+    known = {"rain!": (1.0, 0.0), "rain?": (0.0, 1.0), "sea waves!": (0.0, 2.0), "sea waves?": (0.0, 1.0)}
+    spec = ZeroShot(encoder="e", templates=("{label}!", "{}?"), label_form="human", temperature=1)
+    # rain: the mean of (1, 0) and (0, 1) is (1/2, 1/2), at length 1 (0.7071, 0.7071); sea waves: (0, 1), each text
+    # counting alike whatever its length. The clip (1, 0) has cosines 0.7071 and 0; 1 / (1 + e^-0.7071) = 0.669761
+    [a, _] = predict(spec, rows, Reader(known=known), [[1.0, 0.0], [0, 1], [1, 0]])
+    assert dict(a["scores"])["rain"] == pytest.approx(0.6697615, abs=1e-7)
+
+
+def test_what_is_read_in_each_form():
+    def texts(**given):
+        return ZeroShot(encoder="e", **given).texts(("crying_baby",))[0]
+
+    assert texts() == ["This is a sound of crying_baby."]
+    assert texts(label_form="human") == ["This is a sound of crying baby."]
+    described = "A baby cries in long, high, harmonic wails separated by breaths."
+    assert texts(label_form="description") == [described]  # a sentence: not put into another one by default
+    assert texts(label_form="description", template="Sound: {}") == [f"Sound: {described}"]
+    assert ZeroShot(encoder="e").texts(("{}", "a{label}")) == [
+        ["This is a sound of {}."],
+        ["This is a sound of a{label}."],
+    ]
+
+
+def test_texts_are_read_once_and_by_another_revision_again(rows):
+    first = Reader(known=KNOWN)
+    x = [[3.0, 4.0], [0, 1], [1, 0]]
+    before = predict(ZeroShot(encoder="e"), rows, first, x)
+    assert first.read == list(KNOWN)
+    again = Reader(known={}, read=[])  # knows no text: what it is asked must come from the row store
+    assert (
+        predict(ZeroShot(encoder="e"), rows, again, x, fold=2)
+        and predict(ZeroShot(encoder="e"), rows, again, x) == before
+    )
+    assert again.read == []
+    other = Reader(known={t: v[::-1] for t, v in KNOWN.items()}, revision="r2", read=[])
+    assert predict(ZeroShot(encoder="e"), rows, other, x)[0]["predicted"] == "rain"
+
+
+def test_parameters_hold_who_reads():
+    def version(encoder, **given):
+        [stage] = ZeroShot(encoder="e", **given).stages("z", (1, 2), {"e": encoder})
+        return fingerprint(dict(stage.parameters))
+
+    assert (
+        version(Reader()) == version(Reader(batch_size=3)) == version(Reader(), template="This is a sound of {label}.")
+    )
+    assert version(Reader()) != version(Reader(revision="r2"))
+    assert version(Reader()) != version(Reader(), label_form="human")
+    assert version(Reader()) == version(Reader(), folds=(1,))
+
+
+def test_missing_weights_are_said_by_the_stage():
+    [stage] = ZeroShot(encoder="e").stages("z", (1,), {"e": Reader(missing=True)})
+    assert stage.unavailable() == "weights of reader missing"
+    assert [i.key for i in stage.inputs] == ["clips", "embeddings/e"]
+
+
+def test_an_encoder_that_does_not_read_is_refused():
+    with pytest.raises(
+        BadStudy, match=r"classifiers\.z\.encoder: .* got 'e' of kind scripted .* of this study's, f can"
+    ):
+        ZeroShot(encoder="e").stages("z", (1,), {"e": Scripted(), "f": Reader()})
+    with pytest.raises(BadStudy, match=r"classifiers\.z\.encoder: must name .* got 'e'; did you mean 'ee'"):
+        ZeroShot(encoder="e").stages("z", (1,), {"ee": Reader()})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"template": "a sound"}, r"write \{label\}"),
+        ({"templates": ("{label}", "{labels}")}, r"got '\{labels\}'"),
+        ({"template": "{}!", "templates": ("{}",)}, "only one of template and templates"),
+        ({"label_form": "spoken"}, "label_form"),
+        ({"temperature": 0}, "temperature"),
+        ({"controls": ("upside_down",)}, "controls"),
+    ],
+)
+def test_wrong_parameters_are_refused(wrong, words):
+    with pytest.raises(ValidationError, match=words):
+        ZeroShot(encoder="e", **wrong)
+
+
+def test_controls_are_rows_of_their_own(rows):
+    looker, real = Looker(known=KNOWN), [[3.0, 4.0], [0, 1], [1, 0]]
+    spec = ZeroShot(encoder="e", controls=("blank",))
+    made = predict(spec, rows, looker, real, blank=[[4.0, 3.0], [1, 0], [0, 1]])
+    assert [(r["control"], r["clip"], r["predicted"]) for r in made] == [
+        ("blank", "a", "rain"),
+        ("blank", "b", "rain"),
+        ("none", "a", "sea_waves"),
+        ("none", "b", "sea_waves"),
+    ]
+    alone = predict(ZeroShot(encoder="e"), rows, looker, real)
+    assert [r for r in made if r["control"] == "none"] == alone, "a control changes nothing of the rest"
+
+
+def test_as_transformers_own_pipeline_has_it(monkeypatch, rows, tmp_path):
+    """Labels, template and audio through transformers' zero-shot-audio-classification, and through our stages."""
+    import librosa
+    from transformers import ClapFeatureExtractor, ClapModel, RobertaTokenizer, pipeline
+
+    from vlm_audio_pipeline.encoders.clap import Clap
+    from vlm_audio_pipeline_tests.encoders.checkpoints import CLAP, checkpoint, publish
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    publish(tmp_path, CLAP, checkpoint(CLAP))
+    encoder = Clap(model=CLAP, device="cpu")
+    rng = np.random.default_rng(0)
+    sounds = [(rng.standard_normal(48000 * s) * 0.1).astype(np.float32) for s in (1, 2, 4)]
+    sounds[1] = librosa.tone(440, sr=48000, length=96000).astype(np.float32)
+    folder = encoder.weights.snapshot()
+    theirs = pipeline(
+        "zero-shot-audio-classification",
+        model=ClapModel.from_pretrained(folder),
+        tokenizer=RobertaTokenizer.from_pretrained(folder),
+        feature_extractor=ClapFeatureExtractor.from_pretrained(folder),
+        device="cpu",
+    )
+    listed = [Clip(str(i), ESC10[i], 1, str(i), "") for i in range(3)]
+    clips = clips_table(listed)
+    tables = {"clips": clips, "embeddings/e": embeddings_table(clips, np.stack(encoder.load()(sounds)))}
+    for given in ({}, {"template": "{label}, as it is heard", "label_form": "human"}):
+        spec = ZeroShot(encoder="e", **given)
+        names = [label.replace("_", " ") if given else label for label in ESC10]
+        made = run_fold(spec, "z", 1, dataset(listed, ESC10), tables, {"e": encoder}, rows)["predictions"].to_pylist()
+        for sound, row in zip(sounds, made, strict=True):
+            template = {"hypothesis_template": spec.template.replace("{label}", "{}")} if given else {}
+            expected = {r["label"]: r["score"] for r in theirs(sound, candidate_labels=names, **template)}
+            ours = dict(zip(names, (dict(row["scores"])[label] for label in ESC10), strict=True))
+            assert ours == pytest.approx(expected, abs=1e-4)
+            assert np.ptp(list(ours.values())) > 1e-3, "the labels are told apart at all"
+
+
+def test_registered():
+    assert CLASSIFIERS.get("zero_shot") is ZeroShot
