@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, ModelCard, TextSide
-from vlm_audio_pipeline.encoders.pretrained import Pretrained, check_vocabulary
+from vlm_audio_pipeline.encoders.pretrained import Pretrained, load_tokenizer
 from vlm_audio_pipeline.encoders.torch_batches import Halving, to_numpy, unit
 from vlm_audio_pipeline.encoders.weights import ModelName
 
@@ -90,11 +90,10 @@ class Clap(Pretrained):
 
     def load_text(self) -> TextSide:
         """Load the model for texts; vectors are (512,) float32 of length 1."""
-        from transformers import AutoTokenizer, ClapModel
+        from transformers import ClapModel
 
         model: Any = self.load_model(ClapModel, harmless=HARMLESS)
-        tokenizer = AutoTokenizer.from_pretrained(self.weights.snapshot(), local_files_only=True)
-        check_vocabulary(tokenizer, model.config.text_config.vocab_size, self.model_id)
+        tokenizer = load_tokenizer(self.weights, model.config.text_config.vocab_size)
 
         def forward(texts: list[str]) -> list[np.ndarray]:
             given = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(model.device)

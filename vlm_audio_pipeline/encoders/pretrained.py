@@ -171,19 +171,31 @@ def quiet_loading() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def check_vocabulary(tokenizer: Any, vocabulary: int, model: str) -> None:
-    """Refuse a tokenizer that is not the model's: without its files transformers may hand back one of a few pieces.
+def load_tokenizer(weights: Weights, vocabulary: int) -> Any:
+    """Load the tokenizer of a model, refusing one that is not the model's.
+
+    Where its files are missing, transformers may hand back a tokenizer of a few pieces instead of raising.
 
     Args:
-        tokenizer: as loaded.
+        weights: the model's files.
         vocabulary: `vocab_size` of the model, which may be padded by a few pieces.
-        model: named in the error.
 
     Raises:
-        WrongWeights: when it has far fewer pieces, or more, than the model.
+        NotAvailable: when the weights are not here.
+        WrongWeights: when there is no tokenizer, or it has far fewer pieces than the model, or more.
     """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(weights.snapshot(), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
+        raise WrongWeights(
+            f"the tokenizer of {weights.model} must be loadable, got: {_first(error)}; get its files with `vlm-audio "
+            "fetch STUDY`, and install what it names"
+        ) from error
     if not 0.9 * vocabulary <= len(tokenizer) <= vocabulary:
         raise WrongWeights(
-            f"the tokenizer of {model} must have the model's {vocabulary} pieces, got {len(tokenizer)}; its files are "
-            "incomplete: get them with `vlm-audio fetch STUDY`"
+            f"the tokenizer of {weights.model} must have the model's {vocabulary} pieces, got {len(tokenizer)}; its "
+            "files are incomplete: get them with `vlm-audio fetch STUDY`"
         )
+    return tokenizer

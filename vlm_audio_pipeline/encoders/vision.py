@@ -8,15 +8,16 @@ cut the middle out: a picture that is not square loses its ends there, so render
 always the one in PIL, never torchvision's, so that the same picture gives the same vector on every machine.
 """
 
+import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.specs import refers_to
 from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, ModelCard, TextSide
-from vlm_audio_pipeline.encoders.pretrained import Pretrained, check_vocabulary
+from vlm_audio_pipeline.encoders.pretrained import Pretrained, load_tokenizer
 from vlm_audio_pipeline.encoders.torch_batches import Halving, in_groups, to_numpy, unit
 from vlm_audio_pipeline.encoders.weights import ModelName
 
@@ -151,14 +152,13 @@ class Vision(Pretrained):
 
     def load_text(self) -> TextSide:
         """Load the tower that reads; vectors are (dimensions,) float32 of length 1."""
-        from transformers import AutoTokenizer
-
         model, kind = self._load()
         if not self.has_text_side:
             return super().load_text()
-        tokenizer = AutoTokenizer.from_pretrained(self.weights.snapshot(), local_files_only=True)
+        if kind == "siglip" and importlib.util.find_spec("sentencepiece") is None:
+            raise NotAvailable(f"the tokenizer of {self.model} must have sentencepiece; `pip install sentencepiece`")
         text = model.config.text_config
-        check_vocabulary(tokenizer, text.vocab_size, self.model_id)
+        tokenizer = load_tokenizer(self.weights, text.vocab_size)
         # SigLIP learnt from texts padded to their full length, and without a mask
         padding: Any = "max_length" if kind == "siglip" else True
         names = ("input_ids",) if kind == "siglip" else ("input_ids", "attention_mask")

@@ -188,11 +188,28 @@ def clip(folder: Path) -> None:
     _pictures(folder)
 
 
-def siglip(folder: Path) -> None:
+def siglip_that_reads(folder: Path) -> None:
+    """The tiny SigLIP with a tokenizer, which takes sentencepiece."""
+    import io
+
+    import sentencepiece
+    from transformers import SiglipTokenizer
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS), model_writer=model, vocab_size=64, hard_vocab_limit=False, minloglevel=2
+    )
+    (folder / "spiece.model").write_bytes(model.getvalue())
+    tokenizer = SiglipTokenizer(str(folder / "spiece.model"), model_max_length=16)
+    tokenizer.save_pretrained(folder)
+    siglip(folder, len(tokenizer))
+
+
+def siglip(folder: Path, vocabulary: int = 64) -> None:
     """Two towers, 32 dimensions; no tokenizer, which would take sentencepiece."""
     from transformers import SiglipConfig, SiglipModel
 
-    text = _TOWER | {"vocab_size": 64, "max_position_embeddings": 16, "projection_size": 32}
+    text = _TOWER | {"vocab_size": vocabulary, "max_position_embeddings": 16, "projection_size": 32}
     text |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 1}
     vision = _TOWER | {"image_size": SIZE, "patch_size": 8}
     SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)

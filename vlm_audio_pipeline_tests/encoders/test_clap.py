@@ -135,5 +135,5 @@ def test_bfloat16_is_close_and_has_keys_of_its_own(hub):
     assert Clap(dtype="float32", device="cpu").row_key("x") == Clap(device="cpu", batch_size=2).row_key("x")
 
 
-def test_the_rate_is_the_models_own(hub, cache):
+def test_the_rate_is_the_models_own(cache):
     assert Clap().rate_hz == RATE  # nothing here yet: what LAION's models were trained at

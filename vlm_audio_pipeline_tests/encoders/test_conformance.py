@@ -1,0 +1,66 @@
+"""What every registered family must keep: one test over all of them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec, ModelCard
+from vlm_audio_pipeline_tests.encoders import checkpoints
+from vlm_audio_pipeline_tests.encoders.hearing import odd_clips, tone
+
+NEEDED: dict[str, dict[str, Any]] = {"vision": {"rendering": "paper"}}
+"""Fields without a default."""
+
+
+def made(kind: str, **more: Any) -> EncoderSpec:
+    return ENCODERS.get(kind)(**NEEDED.get(kind, {}), **more)
+
+
+def odd_pictures() -> list[Image.Image]:
+    ramp = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+    return [Image.fromarray(np.stack([ramp, ramp.T, ramp], -1)), Image.new("RGB", (64, 64)), Image.new("RGB", (1, 1))]
+
+
+@pytest.mark.parametrize("kind", ENCODERS.all())
+def test_what_a_family_says_of_itself(kind, cache):
+    spec = made(kind)
+    undocumented = [name for name, field in type(spec).model_fields.items() if not field.description]
+    assert not undocumented and type(spec).__doc__
+    assert isinstance(spec.card, ModelCard) and spec.card.title and spec.card.training_data
+    assert (spec.rate_hz == 0) == spec.sees and spec.number_format == "float32"
+    assert made(kind, batch_size=3).fingerprint() == spec.fingerprint()
+    [stage] = spec.stages("e")
+    assert stage.asset == "embeddings" and stage.version == spec.step_version >= 1
+    assert {i.asset for i in stage.inputs} <= {"clips", "spectrograms", "models"}
+    # the cache folder is empty: what needs weights says so, before and without loading anything
+    assert (spec.unavailable() is None) == (spec.weights is None)
+    if spec.weights:
+        assert f"weights of {spec.model_id} missing" in str(spec.unavailable())
+
+
+@pytest.mark.parametrize("kind", ENCODERS.all())
+def test_vectors_are_deterministic_finite_and_of_one_length(kind, hub):
+    spec = made(kind)
+    if spec.weights:
+        if spec.weights.model not in checkpoints.WRITERS:
+            pytest.skip(f"there is no tiny checkpoint of {spec.weights.model}")
+        hub(spec.weights.model)
+    if (reason := spec.unavailable()) is not None:
+        pytest.skip(reason)
+    items = odd_pictures() if spec.sees else [*odd_clips(spec.rate_hz), tone(2.5, spec.rate_hz)]
+    encode = spec.load()
+    vectors = encode(items)
+    assert len(vectors) == len(items)
+    for vector in vectors:
+        assert vector.dtype == np.float32 and vector.ndim == 1 and np.isfinite(vector).all()
+    assert len({len(v) for v in vectors}) == 1
+    for other in (
+        encode(items),
+        made(kind).load()(items),
+        list(encode(items[::-1]))[::-1],
+        [encode([i])[0] for i in items],
+    ):
+        np.testing.assert_allclose(other, vectors, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(vectors[0], vectors[1])  # a tone is not silence
