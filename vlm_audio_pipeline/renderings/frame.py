@@ -2,9 +2,9 @@
 
 What belongs here: where the data and the colorbar lie, to the pixel, and the greys around them. What does not: the data.
 
-matplotlib costs tens of milliseconds a figure and is not safe in threads: it draws under a lock, without data, and what
-it drew is kept. Two drawings, with white and with black in place of the data, tell which pixels the data may fill. The
-lines are whole pixels wide, so that no pixel is half frame and half data.
+matplotlib costs tens of milliseconds a figure and is not safe in threads: it draws under a lock, white in place of the
+data, and what it drew is kept. Within its axes only their outline is drawn, by lines of whole pixels: what stayed white
+is the data's, and no pixel is half frame and half data.
 """
 
 from dataclasses import dataclass
@@ -138,16 +138,15 @@ def _drawn(recipe: "Recipe", time: Scale, rows: Scale, limits: tuple[float, floa
 
     where = layout(recipe)
     with rc_context(style(recipe.dpi)):
-        white, black = (_greys(figure(recipe, time, rows, limits, title, face)) for face in ("white", "black"))
-    free = (white == 255) & (black == 0)
-    white.setflags(write=False)
-    return Frame(white, _free(free, where.data), None if where.colorbar is None else _free(free, where.colorbar))
+        greys = _greys(figure(recipe, time, rows, limits, title))
+    greys.setflags(write=False)
+    return Frame(greys, _free(greys, where.data), None if where.colorbar is None else _free(greys, where.colorbar))
 
 
-def _free(free: np.ndarray, box: Box) -> Box:
+def _free(greys: np.ndarray, box: Box) -> Box:
     """Give the pixels of a box that nothing is drawn on: the box without its outline."""
-    inside = free[box.window]
-    lines, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    white = greys[box.window] == 255
+    lines, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
     return Box(
         box.left + int(columns[0]),
         box.top + int(lines[0]),
@@ -164,9 +163,7 @@ def _greys(drawing: "Figure") -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[:, :, 0].copy()
 
 
-def figure(
-    recipe: "Recipe", time: Scale, rows: Scale, limits: tuple[float, float] | None, title: str, face: str = "white"
-) -> "Figure":
+def figure(recipe: "Recipe", time: Scale, rows: Scale, limits: tuple[float, float] | None, title: str) -> "Figure":
     """Build the figure of a frame, within `style`: its first axes are empty for the data, its second for the colorbar.
 
     Args:
@@ -175,7 +172,6 @@ def figure(
         rows: axis of frequencies, Hz, or of coefficients.
         limits: values of the lowest and highest colour, where there is a colorbar.
         title: drawn above the data where the recipe has a title.
-        face: colour in place of the data.
     """
     from matplotlib.figure import Figure
 
@@ -183,7 +179,7 @@ def figure(
     assert not isinstance(parts, str)
     where = layout(recipe)
     drawing = Figure(figsize=(recipe.width / recipe.dpi, recipe.height / recipe.dpi), dpi=recipe.dpi)
-    axes = _axes(drawing, where.data, recipe, face)
+    axes = _axes(drawing, where.data, recipe)
     axes.set(xlim=(time.low, time.high))
     _frequency_axis(axes, rows)
     if parts.labels:
@@ -195,7 +191,7 @@ def figure(
     if parts.title:
         axes.set_title(title or "Spectrogram", parse_math=False)
     if where.colorbar is not None and limits is not None:
-        bar = _axes(drawing, where.colorbar, recipe, face)
+        bar = _axes(drawing, where.colorbar, recipe)
         bar.set(xticks=[], ylim=limits)
         bar.yaxis.tick_right()
         bar.yaxis.set_label_position("right")
@@ -226,9 +222,9 @@ def style(dpi: int) -> Any:
 _STYLED = ("axes", "figure", "font", "lines", "mathtext", "patch", "path", "text", "xtick", "ytick")
 
 
-def _axes(drawing: "Figure", box: Box, recipe: "Recipe", face: str) -> "Axes":
+def _axes(drawing: "Figure", box: Box, recipe: "Recipe") -> "Axes":
     left, bottom = box.left / recipe.width, 1 - box.bottom / recipe.height
-    return drawing.add_axes((left, bottom, box.width / recipe.width, box.height / recipe.height), facecolor=face)
+    return drawing.add_axes((left, bottom, box.width / recipe.width, box.height / recipe.height))
 
 
 def _frequency_axis(axes: "Axes", rows: Scale) -> None:

@@ -1,0 +1,154 @@
+import sys
+from subprocess import run
+
+import pytest
+from pydantic import ValidationError
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.renderings.base import RENDERINGS
+from vlm_audio_pipeline.renderings.presets import GROUPS, PRESETS, expand, preset
+from vlm_audio_pipeline.renderings.recipe import FrameParts, Recipe, recipes
+
+
+def test_a_recipe_is_what_a_rendering_is_by_default():
+    assert RENDERINGS.get("recipe") is Recipe and RENDERINGS.default_kind == "recipe"
+
+
+def test_the_ablation_is_nine_pictures_of_nine_kinds():
+    names = expand("paper_ablation")
+    assert len(names) == 9 and names[0] == "paper"
+    assert len({recipes()[n].fingerprint() for n in PRESETS}) == len(PRESETS) == 11
+    made = Recipe.variants({"preset": "paper_ablation", "size": 384})
+    assert list(made)[:3] == ["", "linear_frequency", "linear_amplitude"]
+    assert all(Recipe(**values).width == 384 for values in made.values())
+    assert Recipe.variants({"preset": "paper"}) == {"": {"preset": "paper"}}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_its_spelled_out_form(name):
+    recipe = Recipe(preset=name)
+    spelled = Recipe.model_validate({k: v for k, v in recipe.model_dump().items() if k not in ("preset", "size")})
+    assert spelled == recipe.resolved() and spelled.preset is None
+    assert spelled.fingerprint() == recipe.fingerprint() == recipe.resolved().fingerprint()
+    assert PRESETS[name].about.endswith(".") and PRESETS[name].source
+
+
+def test_what_was_not_published_is_called_a_reconstruction():
+    assert all("Reconstruction" in PRESETS[name].about for name in GROUPS["paper_ablation"])
+
+
+def test_the_paper_as_published():
+    # 22.05 kHz, window 2048, hop 512, log frequency, dB, viridis, labels, no colorbar (arXiv 2411.12058)
+    paper = Recipe(preset="paper")
+    assert (paper.rate, paper.n_fft, paper.hop_length, paper.frequency, paper.amplitude, paper.colormap) == (
+        22050,
+        2048,
+        512,
+        "log",
+        "db",
+        "viridis",
+    )
+    assert paper.frame == FrameParts(labels=True, ticks=True, title=False, colorbar=False)
+
+
+def test_own_keys_override_a_presets():
+    recipe = Recipe(preset="paper", colormap="magma", size=384, frame={"colorbar": True})
+    assert (recipe.colormap, recipe.width, recipe.height) == ("magma", 384, 384)
+    assert recipe.frame == FrameParts(colorbar=True), "the preset's labels stay"
+    assert Recipe(preset="paper", frame="none").frame == "none" == Recipe(preset="paper", frame=None).frame
+    assert Recipe(preset="paper", transform="mel").frequency == "mel", "another transform has its own axis"
+    assert Recipe(preset="paper_magma").fingerprint() == Recipe(preset="paper", colormap="magma").fingerprint()
+
+
+CHANGED = {
+    "rate": 16000,
+    "sample_format": "int16",
+    "n_fft": 1024,
+    "hop_length": 256,
+    "window": "hamming",
+    "center": False,
+    "detrend": True,
+    "scaling": "density",
+    "n_mels": 64,
+    "n_mfcc": 13,
+    "bins_per_octave": 24,
+    "frequency": "log",
+    "f_min": 50,
+    "f_max": 8000,
+    "amplitude": "linear",
+    "reference": 1.0,
+    "range_db": 60,
+    "colormap": "magma",
+    "frame": {"title": True},
+    "width": 320,
+    "height": 320,
+    "dpi": 72,
+    "resampling": "area",
+    "format": "jpeg",
+    "quality": 80,
+    "transform": "mel",
+    "duration": "pad",
+    "seconds": 5,
+}
+
+
+def test_a_changed_parameter_changes_the_fingerprint_and_a_default_spelled_out_does_not():
+    assert set(CHANGED) == set(Recipe.model_fields) - {"preset", "size"}, "every field is tried"
+    plain = Recipe()
+    for name, value in CHANGED.items():
+        both = {"duration": "pad", "seconds": 5} if name in ("duration", "seconds") else {name: value}
+        assert Recipe(**both).fingerprint() != plain.fingerprint(), name
+        assert Recipe(**{name: getattr(plain, name)}).fingerprint() == plain.fingerprint(), name
+    assert Recipe(frame={}).fingerprint() == Recipe(frame={"labels": True, "colorbar": False}).fingerprint()
+    assert Recipe(size=100).fingerprint() == Recipe(width=100, height=100).fingerprint()
+
+
+def test_fingerprints_stay_from_release_to_release():
+    # of the parameters alone: a change here makes every picture stale, so it must be meant
+    assert Recipe(preset="paper").identity() == {"kind": "recipe", "frequency": "log", "frame": {}}
+    assert Recipe().identity() == {"kind": "recipe", "frequency": "linear"}
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"colormap": "virids"}, "did you mean 'viridis'"),
+        ({"preset": "papr"}, "did you mean 'paper'"),
+        ({"preset": "paper_ablation"}, "stands for 9"),
+        ({"preset": "paper", "size": 30}, "must leave 16 x 16 pixels for the data, got 30 x 30"),
+        ({"f_max": 12000}, "at most half the rate, 11025 Hz, got 12000"),
+        ({"f_min": 9000, "f_max": 8000}, "f_min must be below f_max = 8000 Hz, got 9000"),
+        ({"window": "hat"}, "window must be a name that scipy"),
+        ({"duration": "pad"}, "seconds must be given"),
+        ({"seconds": 3}, "seconds must be given"),
+        ({"transform": "cqt", "frequency": "mel"}, r"one of \['log', 'linear'\] for transform cqt"),
+        ({"transform": "mfcc", "frequency": "log"}, r"one of \['linear'\]"),
+        ({"n_mfcc": 200}, "n_mfcc must be at most n_mels = 128, got 200"),
+        ({"size": 100, "width": 50}, "size must be given alone"),
+        ({"reference": 0}, "reference must be 'max' or a power above 0"),
+        ({"frame": {"grid": True}}, "Extra inputs are not permitted"),
+        ({"colour": "red"}, "Extra inputs are not permitted"),
+        ({"transform": "fft"}, "Input should be 'stft', 'mel', 'cqt' or 'mfcc'"),
+    ],
+)
+def test_refusals(values, message):
+    with pytest.raises(ValidationError, match=message):
+        Recipe(**values)
+
+
+def test_unknown_names_of_presets():
+    for ask in (preset, expand):
+        with pytest.raises(VlmAudioError, match="did you mean 'notebook'"):
+            ask("notebok")
+
+
+def test_any_colormap_and_window_of_the_libraries():
+    assert Recipe(colormap="berlin_r", window="tukey:0.25").window == "tukey:0.25"
+
+
+def test_reading_the_presets_imports_nothing_heavy():
+    code = (
+        "import sys; from vlm_audio_pipeline.renderings.recipe import recipes; recipes(); "
+        "sys.exit(sorted({'scipy', 'matplotlib', 'librosa', 'PIL', 'torch'} & set(sys.modules)) or 0)"
+    )
+    assert run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""

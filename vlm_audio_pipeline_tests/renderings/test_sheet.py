@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.renderings.picture import Picture, encoded
+from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.renderings.sheet import contact_sheet, gallery
+from vlm_audio_pipeline_tests.renderings.hearing import rgb
+
+GREY = Recipe(colormap="gray")
+
+
+def grey(level: int, height: int = 60) -> bytes:
+    made: Picture = encoded(np.full((height, 80), level, np.uint8), GREY)
+    return made.bytes
+
+
+def test_classes_are_rows_and_clips_columns():
+    pictures = [("dog", grey(10)), ("rain", grey(60)), ("dog", grey(20)), ("dog", grey(30))]
+    sheet = rgb(contact_sheet(pictures, thumbnail=80, most=2))
+    levels = sheet[:, :, 0].astype(int)
+    places = {level: np.argwhere(levels == level) for level in (10, 20, 60)}
+    sizes = {level: len(where) for level, where in places.items()}
+    assert sizes[10] >= 4800 and sizes[20] >= 4800 and sizes[60] >= 4800
+    assert (levels == 30).sum() < 100, "two a row"
+    middle = {level: np.median(where, axis=0) for level, where in places.items()}
+    assert middle[10][0] == middle[20][0] < middle[60][0] and middle[10][1] == middle[60][1] < middle[20][1]
+    assert (sheet[:, : int(places[60][:, 1].min())] < 100).any(), "names at the left"
+    assert contact_sheet(pictures) == contact_sheet(pictures)
+
+
+def test_pictures_keep_their_shape():
+    sheet = rgb(contact_sheet([("a", grey(10, height=20))], thumbnail=40))
+    where = np.argwhere(sheet[:, :, 0] == 10)
+    assert np.ptp(where[:, 0]) + 1 == 10
+
+
+def test_a_gallery_names_each_picture():
+    sheet = rgb(gallery([(f"preset_{i}", grey(40 * i + 10)) for i in range(5)], thumbnail=80, columns=3))
+    assert sheet.shape[1] == 6 + 3 * 86
+    assert all((abs(sheet[:, :, 0].astype(int) - 40 * i - 10) <= 1).sum() >= 4800 for i in range(5))
+
+
+def test_nothing_to_show():
+    for draw in (contact_sheet, gallery):
+        with pytest.raises(VlmAudioError, match="at least one picture"):
+            draw([])
