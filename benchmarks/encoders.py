@@ -1,0 +1,166 @@
+"""What the pipeline adds to a model: CLAP of real size, embeddings stage from files against a bare loop over decoded clips.
+
+The weights are random (their values do not change the time). Both sides use the same loaded model, feature extractor and
+batch size; the bare loop has its clips decoded and resampled in memory, the stage reads WAV files, resamples, hashes keys
+and stores rows while the model computes. Rounds take turns, so that a busy machine troubles both, and the least
+disturbed round of each is compared; processor time is given beside it.
+
+    python benchmarks/encoders.py [--clips 32] [--rounds 5] [--batch 16] [--device cpu]
+"""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import soundfile
+
+from vlm_audio_pipeline.contracts.stages import StageContext
+from vlm_audio_pipeline.datasets.audio import decode, resample
+from vlm_audio_pipeline.encoders.clap import Clap
+from vlm_audio_pipeline.engines import cores
+from vlm_audio_pipeline.storage.row_store import RowStore
+
+ALLOWED = 1.15
+SECONDS, FILE_RATE = 5, 44100
+
+
+def checkpoint(folder: Path) -> None:
+    """Write CLAP with the configuration of laion/clap-htsat-unfused and random weights."""
+    import torch
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+
+    torch.manual_seed(0)
+    ClapModel(ClapConfig()).save_pretrained(folder)
+    ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(folder)
+
+
+def recordings(folder: Path, n: int) -> list[Path]:
+    """Write clips of noise, 5 s at 44.1 kHz, as ESC-50 has them."""
+    paths = [folder / f"{i}.wav" for i in range(n)]
+    for i, path in enumerate(paths):
+        noise = np.random.default_rng(i).standard_normal(SECONDS * FILE_RATE) * 0.1
+        soundfile.write(path, noise, FILE_RATE, subtype="PCM_16")
+    return paths
+
+
+def table(paths: list[Path]) -> pa.Table:
+    """Give the `clips` rows the stage reads."""
+    n = len(paths)
+    return pa.table(
+        {
+            "clip": [p.stem for p in paths],
+            "file": [str(p) for p in paths],
+            "start_s": pa.nulls(n, pa.float64()),
+            "end_s": pa.nulls(n, pa.float64()),
+            "samples_sha256": [p.stem for p in paths],
+            "duration_s": [float(SECONDS)] * n,
+        }
+    )
+
+
+def clock() -> tuple[float, float]:
+    """Give wall time and this process's processor time, s."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(started: tuple[float, float]) -> tuple[float, float]:
+    """Give what has passed of both since then, s."""
+    now = clock()
+    return now[0] - started[0], now[1] - started[1]
+
+
+def main() -> None:
+    """Measure and print; end with 1 when the pipeline takes more than is allowed."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--clips", type=int, default=32)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--batch", type=int, default=16)
+    options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    given = options.parse_args()
+
+    import torch
+    from transformers import ClapFeatureExtractor, ClapModel
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "clap").mkdir()
+        checkpoint(folder / "clap")
+        paths = recordings(folder, given.clips)
+        spec = Clap(model=str(folder / "clap"), batch_size=given.batch, device=given.device, dtype="float32")
+        model = ClapModel.from_pretrained(folder / "clap").to(given.device).eval()
+        extractor = ClapFeatureExtractor.from_pretrained(folder / "clap")
+        decoded = [resample(*decode(p)[:2], spec.rate_hz) for p in paths]
+        clips, encode = table(paths), spec.load()
+
+        def bare() -> np.ndarray:
+            found = []
+            with torch.inference_mode():
+                for at in range(0, len(decoded), given.batch):
+                    made = extractor(decoded[at : at + given.batch], sampling_rate=spec.rate_hz, return_tensors="pt")
+                    out = model.get_audio_features(**made.to(given.device)).pooler_output
+                    found.append(out.cpu().numpy())
+            return np.concatenate(found)
+
+        def load(file: str, rate: int, start: float | None, end: float | None) -> np.ndarray:
+            samples, own, _ = decode(Path(file), start, end)
+            return resample(samples, own, rate)
+
+        def pipeline(rows: RowStore) -> np.ndarray:
+            context = StageContext("bench", "clap", 1, (), {"clips": clips}, SimpleNamespace(load=load), rows)
+            with patch.object(Clap, "load", lambda _: encode):  # loaded once, as for the bare loop
+                made = spec.stages("clap")[0].run(context)["embeddings"]
+            return np.stack([np.array(v, np.float32) for v in made["vector"].to_pylist()])
+
+        bare()  # warm
+        times: dict[str, list[tuple[float, float]]] = {"bare": [], "pipeline": []}
+        for i in range(given.rounds):
+            started = clock()
+            expected = bare()
+            times["bare"].append(since(started))
+            rows = RowStore(folder / f"{i}.sqlite")
+            started = clock()
+            got = pipeline(rows)
+            times["pipeline"].append(since(started))
+            rows.close()
+            np.testing.assert_allclose(got, expected, atol=1e-5)
+
+        started = time.perf_counter()
+        for path in paths:
+            load(str(path), spec.rate_hz, None, None)
+        decoding = time.perf_counter() - started
+
+    machine = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()
+    size = sum(p.numel() for p in model.parameters()) / 1e6
+    print(
+        f"machine: {machine}, {cores()} cores of {os.cpu_count()}, {torch.get_num_threads()} torch threads, {platform.system()}"
+    )
+    print(
+        f"Python {platform.python_version()}, torch {torch.__version__}, transformers {importlib.metadata.version('transformers')}"
+    )
+    print(
+        f"CLAP, {size:.0f} M parameters, random, float32; {given.clips} clips of {SECONDS} s, batches of {given.batch}"
+    )
+    for name, rounds in times.items():
+        wall, busy = min(w for w, _ in rounds), min(b for _, b in rounds)
+        longest = max(w for w, _ in rounds)
+        print(
+            f"{name:9}{wall:7.2f} s (to {longest:.2f} s), {1000 * wall / given.clips:.1f} ms a clip; {busy:.2f} s of processor time"
+        )
+    print(f"decoding {decoding:7.2f} s by itself; the pipeline does it while the model computes")
+    ratio, work = (min(t[i] for t in times["pipeline"]) / min(t[i] for t in times["bare"]) for i in (0, 1))
+    print(
+        f"pipeline / bare = {ratio:.3f} (processor time {work:.3f}); least of {given.rounds} rounds; at most {ALLOWED} wanted"
+    )
+    raise SystemExit(int(ratio > ALLOWED))
+
+
+if __name__ == "__main__":
+    main()
