@@ -155,12 +155,13 @@ def _data(
     count = levels(recipe)
     if shown.silent:
         return np.zeros((height, width), np.uint8)
-    across, upward = time.position(heard.time_edges) * width, rows.position(heard.row_edges) * height
     if recipe.resampling == "nearest":
-        downward = len(heard.rows) - 1 - nearest(height - upward[::-1], height)
-        chosen = heard.cells.T[:, downward]  # frames first, as they lie in memory
+        columns = _nearest(time, heard.time_edges.tobytes(), width)
+        lines = len(heard.rows) - 1 - _nearest(rows, heard.row_edges.tobytes(), height, downward=True)
+        chosen = heard.cells.T[:, lines]  # frames first, as they lie in memory
         level = _quantised(values(chosen, heard.floor, shown, recipe.amplitude), shown, count)
-        return np.ascontiguousarray(level[nearest(across, width)].T)
+        return np.ascontiguousarray(level.T)[:, columns]
+    across, upward = time.position(heard.time_edges) * width, rows.position(heard.row_edges) * height
     cells = values(heard.cells, heard.floor, shown, recipe.amplitude)
     cells = np.clip(cells, shown.low, shown.high)
     if recipe.resampling == "area":
@@ -168,6 +169,13 @@ def _data(
     else:
         spread = _blend(_blend(cells, *between(upward, height)).T, *between(across, width))
     return np.ascontiguousarray(_quantised(spread, shown, count).T[::-1])
+
+
+@lru_cache(maxsize=256)
+def _nearest(scale: Scale, edges: bytes, count: int, downward: bool = False) -> np.ndarray:
+    """Give the cell under each pixel, counted along the axis or against it; kept, for many clips share their axes."""
+    places = scale.position(np.frombuffer(edges, np.float64)) * count
+    return nearest(count - places[::-1] if downward else places, count)
 
 
 def _blend(cells: np.ndarray, lower: np.ndarray, share: np.ndarray) -> np.ndarray:

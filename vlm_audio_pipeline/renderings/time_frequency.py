@@ -14,7 +14,7 @@ import numpy as np
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
-_BLOCK = 32  # frames transformed at a time: window, samples and spectrum then stay in the processor's cache
+_BLOCK = 16  # frames transformed at a time: window, samples and spectrum then stay in the processor's cache
 
 
 def _positive(**values: int) -> None:
@@ -95,12 +95,15 @@ def stft_power(
     weights = window_weights(window, n_fft)
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     power = np.empty((len(frames), n_fft // 2 + 1), np.float32)
+    weighted = np.empty((_BLOCK, n_fft))
     for at in range(0, len(frames), _BLOCK):
         block = frames[at : at + _BLOCK]
         if detrend:
             block = block - block.mean(axis=1, keepdims=True, dtype=np.float64)
-        spectrum = rfft(block * weights, axis=1, overwrite_x=True)
-        np.add(np.square(spectrum.real), np.square(spectrum.imag), out=power[at : at + _BLOCK], casting="same_kind")
+        windowed = np.multiply(block, weights, out=weighted[: len(block)])
+        parts = rfft(windowed, axis=1, overwrite_x=True).view(np.float64)  # real and imaginary parts in turn
+        np.multiply(parts, parts, out=parts)
+        np.add(parts[:, ::2], parts[:, 1::2], out=power[at : at + _BLOCK], casting="same_kind")
     return power.T
 
 
