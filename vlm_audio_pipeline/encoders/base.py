@@ -169,11 +169,13 @@ class EncoderSpec(Spec):
         if self.sees:
             rendering = vars(self)["rendering"] + (f"__{control}" if control else "")  # a field of the family
             inputs, what = (*inputs, Input("spectrograms", rendering)), f"pictures of rendering '{rendering}'"
+        if self.weights:
+            inputs = (*inputs, self.weights.observed)
         return Stage(
             asset="embeddings",
             tables=("embeddings",),
             version=self.step_version,
-            parameters={**self.identity(), "dtype": self.number_format, "revision": self.weights_revision},
+            parameters={**self.identity(), "dtype": self.number_format},
             inputs=inputs,
             run=self._embed,
             description=f"Vectors of {self.kind} ({self.model_id}): one float32 vector a clip, from {what}.",
@@ -186,6 +188,17 @@ class EncoderSpec(Spec):
         own = {k: v for k, v in self.identity().items() if k != "rendering"}
         revision, dtype = self.weights_revision, self.number_format
         return fingerprint("vector", self.step_version, own, revision, dtype, content_sha256, length=64)
+
+    def check_revision(self, keyed: str | None) -> None:
+        """Refuse what was loaded when the weights have moved since the keys were made.
+
+        Raises:
+            VlmAudioError: as what was loaded may be of either revision.
+        """
+        if (now := self.weights_revision) != keyed:
+            raise VlmAudioError(
+                f"the revision of {self.model_id} must stay while it is loaded, got {keyed} and then {now}; run again"
+            )
 
     def _embed(self, context: StageContext) -> dict[str, pa.Table]:
         clips = context.inputs["clips"].to_pylist()
@@ -203,6 +216,7 @@ class EncoderSpec(Spec):
         def compute(batch: list) -> list[bytes | Failure]:
             if not encode:
                 encode.append(self.load())
+                self.check_revision(revision)
             return [vector_bytes(v) for v in encode[0](batch)]
 
         try:
@@ -341,7 +355,9 @@ def _text_key(spec: EncoderSpec, *what: str) -> str:
 def _text_side(spec: EncoderSpec, rows: RowStore) -> TextSide:
     if not spec.has_text_side:
         raise _no_text_side(spec)
+    keyed = spec.weights_revision
     side = spec.load_text()
+    spec.check_revision(keyed)
     rows.put("logit_scale", [(_text_key(spec, "logit_scale"), struct.pack("<d", side.logit_scale))])
     return side
 

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, ValidationInfo
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.contracts.hashing import fingerprint
-from vlm_audio_pipeline.contracts.stages import Progress, silent
+from vlm_audio_pipeline.contracts.stages import Input, Progress, silent
 
 TENSORS = (".safetensors", ".bin", ".pt", ".pth")  # best first
 DESCRIPTIONS = (".json", ".txt", ".model", ".jinja")
@@ -68,6 +68,17 @@ class Weights:
     def is_folder(self) -> bool:
         """Whether the model is a folder of one's own, and not of the hub."""
         return os.path.isabs(self.model)
+
+    @property
+    def observed(self) -> Input:
+        """The source that a stage with this model reads; its data version is the revision.
+
+        Weights that go away make nothing stale; weights that change do.
+        """
+        name = self.model
+        if self.is_folder:
+            name = f"local/{re.sub('[^A-Za-z0-9_]+', '_', Path(name).name)}_{fingerprint(name, length=8)}"
+        return Input("models", f"{name}@{self.revision}" if self.revision else name)
 
     def resolve(self) -> str | None:
         """Give what identifies the files: the commit, or the digest of a folder; None where that is not known here.

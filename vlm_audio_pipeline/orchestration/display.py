@@ -153,15 +153,19 @@ def show_plan(graph: Graph, plan: Plan, out: Console, planned_in: float | None =
     table.add_column("folds", no_wrap=True)
     table.add_column("why", overflow="fold")
     for name in graph.steps:
-        for nodes, style, mark in ((plan.todo, "", ""), (plan.blocked, "yellow", "not run: ")):
-            groups: dict[str, list[Node]] = {}
-            for node, why in nodes.items():
-                if node.step == name:
-                    groups.setdefault(why if isinstance(why, str) else _shortly(why), []).append(node)
-            for why, some in groups.items():
-                table.add_row(name, ",".join(str(n.fold) for n in some if n.fold), mark + why, style=style)
+        groups: dict[str, list[Node]] = {}
+        for node, given in plan.todo.items():
+            if node.step == name:
+                groups.setdefault(_shortly(given), []).append(node)
+        for why, some in groups.items():
+            table.add_row(name, ",".join(str(n.fold) for n in some if n.fold), why)
     if table.row_count:
         tell(out, table)
+    reasons: dict[str, dict[str, None]] = {}
+    for node, reason in plan.blocked.items():
+        reasons.setdefault(reason, {})[node.step] = None
+    for reason, steps in reasons.items():
+        tell(out, Text(f"not run: {reason}\n  affects {', '.join(steps)}", style="yellow"))
     summary = [f"{len(plan.fresh)} fresh", f"{len(plan.todo)} to do"]
     if plan.blocked:
         summary.append(f"{len(plan.blocked)} cannot run")

@@ -3,6 +3,7 @@
 The planner and the Dagster assets are both made from this graph, so they cannot disagree about what depends on what.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,13 +12,16 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from vlm_audio_pipeline.classifiers.base import Sample
+from vlm_audio_pipeline.classifiers.base import ClassifierSpec, Sample
 from vlm_audio_pipeline.contracts.errors import BadStudy, NotAvailable
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Progress, Stage, StageContext, silent
 from vlm_audio_pipeline.datasets.base import Dataset
 from vlm_audio_pipeline.datasets.inspection import clips_stage
+from vlm_audio_pipeline.encoders.weights import Weights
 from vlm_audio_pipeline.evaluation.stages import leaderboard_stage, metrics_stage
+from vlm_audio_pipeline.renderings.controls import controlled_name, controlled_stage
+from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.storage.row_store import RowStore
 from vlm_audio_pipeline.storage.schemas import TABLES
@@ -116,13 +120,19 @@ class Graph:
             )
         )
         self._add_step("", _limited(clips_stage(study.dataset.on_bad_clip), study.limit))
+        for name, rendering in study.renderings.items():
+            for stage in rendering.stages(name):
+                self._add_step(name, stage)
         for name, encoder in study.encoders.items():
+            if encoder.weights is not None:
+                self._add_model(encoder.weights)
             for stage in encoder.stages(name):
                 self._add_step(name, stage)
         for name, classifier in study.classifiers.items():
             self._check_folds(name, classifier.folds)
             if (readings := getattr(classifier, "readings_file", None)) is not None:
                 self._add_readings(name, readings)
+            self._add_controls(classifier)
             for stage in classifier.stages(name, self.folds):
                 self._add_step(name, stage)
         for name in study.classifiers:
@@ -138,6 +148,34 @@ class Graph:
 
     def _add_source(self, source: Source) -> None:
         self.sources[source.name] = source
+
+    def _add_model(self, weights: Weights) -> None:
+        def versions(rows: RowStore) -> dict[int | None, str]:
+            if (reason := weights.missing()) is not None:
+                raise NotAvailable(reason)
+            return {None: weights.resolve() or "unknown"}
+
+        observed = weights.observed
+        name = re.sub(r"[^A-Za-z0-9_./-]", "_", observed.name or "")
+        description = f"Weights of {weights.model}; versioned by the hub's commit, or the digest of a folder."
+        self._add_source(Source(observed.key, ("models", *name.split("/")), None, description, versions))
+
+    def _add_controls(self, classifier: ClassifierSpec) -> None:
+        """Add the pictures, and their vectors, that a classifier's controls are asked about."""
+        controls: tuple[str, ...] = getattr(classifier, "controls", ())
+        encoder_name: str = getattr(classifier, "encoder", "")
+        encoder = self.study.encoders.get(encoder_name)
+        rendering_name: str = getattr(classifier if encoder is None else encoder, "rendering", "")
+        recipe = self.study.renderings.get(rendering_name)
+        for control in controls:
+            if not isinstance(recipe, Recipe):
+                continue  # the family says what is wrong with a control of something that sees no picture
+            if f"spectrograms/{controlled_name(rendering_name, control)}" not in self.steps:
+                stage = controlled_stage(rendering_name, recipe, control)
+                self._add_step(controlled_name(rendering_name, control), stage)
+            if encoder is not None and f"embeddings/{controlled_name(encoder_name, control)}" not in self.steps:
+                stage = encoder.controlled_stage(encoder_name, control)
+                self._add_step(controlled_name(encoder_name, control), stage)
 
     def _add_readings(self, name: str, readings_file: Callable[[Path], Path]) -> None:
         def versions(rows: RowStore) -> dict[int | None, str]:

@@ -22,7 +22,10 @@ class Check:
 
 
 CHECKS: dict[str, dict[str, str]] = {
-    "clips": {"sources_in_one_fold": "No recording is the source of clips in two folds."},
+    "clips": {
+        "fold_has_clips": "There is at least one clip in the fold.",
+        "sources_in_one_fold": "No recording is the source of clips in two folds.",
+    },
     "embeddings": {
         "one_vector_a_clip": "There is a vector for every clip of the fold.",
         "vectors_finite": "Every number of every vector is finite.",
@@ -37,7 +40,7 @@ CHECKS: dict[str, dict[str, str]] = {
 def names_of(table: str) -> dict[str, str]:
     """Give the checks of a table by name, with what they state."""
     key = ", ".join(TABLES[table].key)
-    return {"rows_unique": f"One row for each ({key}), and at least one.", **CHECKS.get(table, {})}
+    return {"rows_unique": f"One row for each ({key}).", **CHECKS.get(table, {})}
 
 
 def check(table: str, made: pa.Table, inputs: Mapping[str, pa.Table], two_folds: list[str]) -> list[Check]:
@@ -52,9 +55,10 @@ def check(table: str, made: pa.Table, inputs: Mapping[str, pa.Table], two_folds:
     schema = TABLES[table]
     distinct = made.group_by(list(schema.key)).aggregate([]).num_rows
     findings = [
-        Check("rows_unique", distinct == made.num_rows > 0, f"{made.num_rows} rows, {distinct} distinct keys"),
+        Check("rows_unique", distinct == made.num_rows, f"{made.num_rows} rows, {distinct} distinct keys"),
     ]
     if table == "clips":
+        findings.append(Check("fold_has_clips", made.num_rows > 0, f"{made.num_rows} clips"))
         findings.append(
             Check("sources_in_one_fold", not two_folds, f"{len(two_folds)} sources in two folds {two_folds[:5]}")
         )
@@ -65,7 +69,11 @@ def check(table: str, made: pa.Table, inputs: Mapping[str, pa.Table], two_folds:
         clips = set(inputs["clips"]["clip"].to_pylist()) if "clips" in inputs else set()
         missing = sorted(clips - set(made["clip"].to_pylist()))
         findings.append(
-            Check("one_vector_a_clip", bool(clips) and not missing, f"{made.num_rows} vectors for {len(clips)} clips {missing[:5]}")
+            Check(
+                "one_vector_a_clip",
+                bool(clips) and not missing,
+                f"{made.num_rows} vectors for {len(clips)} clips {missing[:5]}",
+            )
         )
     if table == "predictions":
         strange = sorted(set(made["outcome"].to_pylist()) - set(OUTCOMES))

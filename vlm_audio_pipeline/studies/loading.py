@@ -156,6 +156,7 @@ class _Reader:
         return Study(
             name=name,
             dataset=dataset,
+            renderings=sections["renderings"],
             encoders=sections["encoders"],
             classifiers=sections["classifiers"],
             description=str(raw.get("description", "")).strip(),

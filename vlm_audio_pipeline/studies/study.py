@@ -9,8 +9,13 @@ from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.datasets.base import DatasetSpec
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
+from vlm_audio_pipeline.renderings.base import RENDERINGS, RenderingSpec
 
-SECTIONS: dict[str, Registry] = {"encoders": ENCODERS, "classifiers": CLASSIFIERS}
+SECTIONS: dict[str, Registry] = {
+    "renderings": RENDERINGS,
+    "encoders": ENCODERS,
+    "classifiers": CLASSIFIERS,
+}
 """Sections of a study file that map names to specs, in the order in which data flows."""
 
 NAME = r"^[a-z][a-z0-9_]*$"
@@ -24,6 +29,7 @@ KEYS: dict[str, str] = {
     "description": "what the study asks, in a sentence or two",
     "owner": "who answers for it: an e-mail address or team:name, shown in the UI",
     "dataset": "where the clips come from",
+    "renderings": "clip -> picture, by name",
     "encoders": "clip or picture -> vector, by name",
     "classifiers": "whatever predicts a label, by name",
 }
@@ -37,6 +43,7 @@ class Study:
     Attributes:
         name: its name, unique within a data folder.
         dataset: where the clips come from.
+        renderings: by name, groups of presets expanded.
         encoders: by name.
         classifiers: by name, lists and `like` expanded.
         description: what the study asks.
@@ -47,6 +54,7 @@ class Study:
 
     name: str
     dataset: DatasetSpec
+    renderings: Mapping[str, RenderingSpec] = field(default_factory=dict)
     encoders: Mapping[str, EncoderSpec] = field(default_factory=dict)
     classifiers: Mapping[str, ClassifierSpec] = field(default_factory=dict)
     description: str = ""

@@ -272,7 +272,7 @@ def test_a_materialization_shows_counts_pictures_and_rows(bench):
     )
     assert "3-high-0" in shown["preview"].value
     checks = {c.check_name: c.passed for c in result.get_asset_check_evaluations()}
-    assert checks == {"rows_unique": True, "sources_in_one_fold": True}
+    assert checks == {"rows_unique": True, "fold_has_clips": True, "sources_in_one_fold": True}
 
 
 def test_a_cell_cannot_break_the_preview():

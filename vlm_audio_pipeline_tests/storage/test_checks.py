@@ -45,7 +45,8 @@ def test_a_row_twice_is_found():
 
 
 def test_an_empty_table_is_found():
-    assert not found("clips", TABLES["clips"].empty())["rows_unique"]
+    assert not found("clips", TABLES["clips"].empty())["fold_has_clips"]
+    assert found("predictions", TABLES["predictions"].empty())["rows_unique"]  # a reader without readings in a fold
 
 
 def test_a_source_in_two_folds_is_found_and_named():
