@@ -1,0 +1,352 @@
+import gc
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
+from vlm_audio_pipeline.encoders import laion_clap
+from vlm_audio_pipeline.encoders.base import ENCODERS
+from vlm_audio_pipeline.encoders.isolated import Environment, Worker
+from vlm_audio_pipeline.encoders.laion_clap import ENVIRONMENT, LaionClap
+from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline_tests.encoders.checkpoints import publish
+from vlm_audio_pipeline_tests.encoders.isolated_programs import CALL, WRITE
+
+WORKER = Path(laion_clap.__file__).with_name("laion_clap_worker.py")
+
+STAND_IN = """
+import json, sys
+import numpy as np
+settings = json.loads(sys.stdin.readline())
+if settings["checkpoint"] == "broken":
+    sys.exit("this checkpoint is broken")
+print(json.dumps({"logit_scale": 2.0, **settings}), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    if "texts" in request:
+        if "die" in request["texts"]:
+            raise RuntimeError("out of words")
+        found = [[len(t), 1.0] for t in request["texts"]]
+    else:  # its first sample and its length; of length 1 as CLAP's
+        with np.load(request["clips"]) as clips:
+            found = [[clips[f"arr_{i}"][0], 0.5] for i in range(len(clips))]
+    found = np.array(found, np.float32)
+    np.save(request["vectors"], found / np.linalg.norm(found, axis=1, keepdims=True))
+    print(json.dumps({"done": len(found)}), flush=True)
+"""
+"""A worker that keeps to the protocol and computes something that can be checked by hand."""
+
+
+def stand_in(checkpoint="whole") -> Worker:
+    return Worker("laion_clap", (sys.executable, "-c", STAND_IN), {"checkpoint": checkpoint})
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """A spec whose worker is the stand-in, with windows of 10 samples."""
+    monkeypatch.setattr(LaionClap, "_worker", lambda self: stand_in())
+    monkeypatch.setattr(laion_clap, "LONGEST", 10)
+    return LaionClap(batch_size=3)
+
+
+def test_clips_go_in_batches_and_long_ones_in_windows_that_are_averaged(scripted):
+    encode = scripted.load()
+    long = np.zeros(25, np.float32)
+    long[0], long[10], long[15] = 0.5, -0.5, 0.5  # where windows of 10 samples begin, the last one aligned to the end
+    one, two, none = encode([long, np.full(4, 1.2, np.float32), np.zeros(0, np.float32)])
+    # windows: (0.5, 0.5), (-0.5, 0.5), (0.5, 0.5), of length 1 (s, s), (-s, s), (s, s) with s = 0.7071;
+    # their sum is s (1, 3), which at length 1 is (1, 3) / sqrt(10)
+    np.testing.assert_allclose(one, np.array([1, 3]) / np.sqrt(10), atol=1e-6)
+    np.testing.assert_allclose(two, np.array([1.2, 0.5]) / 1.3, atol=1e-6)
+    np.testing.assert_allclose(none, [0, 1], atol=1e-6)
+
+
+def test_texts_and_the_scale(scripted):
+    side = scripted.load_text()
+    assert side.logit_scale == 2.0
+    np.testing.assert_allclose(side.encode(["abc", ""]), [[3 / np.sqrt(10), 1 / np.sqrt(10)], [0, 1]], atol=1e-6)
+
+
+def test_a_worker_s_last_words_are_told():
+    with pytest.raises(
+        VlmAudioError, match=r"of laion_clap must answer, but it ended with 1: this checkpoint is broken"
+    ):
+        stand_in("broken")
+    worker = stand_in()
+    with pytest.raises(VlmAudioError, match=r"RuntimeError: out of words; .* delete environments/laion_clap"):
+        worker.texts(["die"])
+
+
+def test_a_worker_ends_with_whoever_holds_it(scripted):
+    worker = stand_in()
+    process, folder = worker._process, worker._at
+    assert process.poll() is None and folder.is_dir()
+    encode = scripted.load()
+    del worker
+    gc.collect()
+    assert process.poll() == 0 and not folder.exists()
+    assert len(encode([np.ones(3, np.float32)])) == 1, "another one is not touched"
+
+
+def test_what_is_missing_is_said_with_what_mends_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLM_AUDIO_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    spec, layout = LaionClap(), Layout.default()
+    assert spec.unavailable() == "environment of laion-clap==1.1.7 missing: make it with `vlm-audio fetch STUDY`"
+    with pytest.raises(NotAvailable, match="environment of laion-clap"):
+        spec.load()
+    python = ENVIRONMENT.python(layout)
+    python.parent.mkdir(parents=True)
+    python.touch()
+    made_of = ENVIRONMENT.folder(layout) / "made_of.txt"
+    made_of.write_text("torch==1.0\n")  # of other versions than are wanted now
+    assert "environment" in spec.unavailable()
+    made_of.write_text("\n".join((*ENVIRONMENT.requirements, *ENVIRONMENT.alone, "")))
+    assert spec.unavailable().startswith("weights of lukewys/laion_clap missing (revision main)")
+    publish(tmp_path / "hub", "lukewys/laion_clap", lambda folder: (folder / "630k-best.pt").write_bytes(b"0"))
+    assert "there is no 630k-audioset-best.pt" in spec.unavailable()
+    assert LaionClap(checkpoint="630k-best.pt").unavailable().startswith("weights of FacebookAI/roberta-base missing")
+
+
+def test_pip_s_own_words_are_told_and_nothing_half_made_passes(tmp_path, layout):
+    (tmp_path / "wheels").mkdir()
+    wanted = Environment("odd", ("--no-index", f"--find-links={tmp_path / 'wheels'}", "not-to-be-had==1"))
+    told = []
+    with pytest.raises(
+        NotAvailable, match=r"environment of odd must be installable.*-m pip install(.|\n)*not-to-be-had"
+    ):
+        wanted.make(layout, lambda *now: told.append(now))
+    assert told == [(0, 2, "environment of odd"), (1, 2, "environment of odd")]
+    assert not wanted.is_whole(layout)
+
+
+def test_an_environment_is_made_once(layout):
+    wanted = Environment("empty", ("pip",))  # which is there already: nothing is installed
+    python = wanted.make(layout)
+    assert wanted.is_whole(layout) and python == layout.root / "environments/empty/bin/python"
+    before = python.lstat().st_ctime_ns
+    assert wanted.make(layout) == python and python.lstat().st_ctime_ns == before
+    assert not Environment("empty", ("pip", "wheel")).is_whole(layout), "other packages are another environment"
+
+
+def test_the_worker_imports_nothing_of_this_package_nor_anything_heavy():
+    code = f"import runpy, sys; runpy.run_path({str(WORKER)!r}); print([m for m in sys.modules if 'vlm' in m or 'torch' in m])"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_its_checkpoint_is_part_of_a_vector_s_key_and_float32_its_format():
+    assert LaionClap(checkpoint="630k-best.pt").fingerprint() != LaionClap().fingerprint()
+    assert LaionClap(device="cpu").fingerprint() == LaionClap().fingerprint()
+    assert (LaionClap().rate_hz, LaionClap().number_format) == (48000, "float32")
+    for wrong in ({"checkpoint": "my.pt"}, {"dtype": "bfloat16"}):
+        with pytest.raises(ValidationError):
+            LaionClap(**wrong)
+
+
+def test_registered():
+    assert ENCODERS.get("laion_clap") is LaionClap
+
+
+# In its own environment, with pip for real -----------------------------------------------------------------------------
+
+TEXTS = ["This is a sound of dog.", "sea waves", "a sneeze " * 60]
+
+
+def roberta_files(folder: Path, pieces: int = 50265) -> None:
+    """Write a byte-level vocabulary of RoBERTa's size, merges for a few words, and the config of a small text model."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    words = ["\u0120sound", "\u0120dog", "\u0120waves", "sea", "This", "\u0120is", "\u0120of", "\u0120a"]
+    joined, merges = [], []
+    for word in words:
+        left = word[0]
+        for letter in word[1:]:
+            merges.append(f"{left} {letter}")
+            left += letter
+            joined.append(left)
+    known = ["<s>", "<pad>", "</s>", "<unk>", *sorted(ByteLevel.alphabet()), *dict.fromkeys(joined)]
+    fill = [f"<fill{i}>" for i in range(pieces - len(known) - 1)]
+    vocabulary = {piece: i for i, piece in enumerate([*known, *fill, "<mask>"])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges), ""]))
+    config = {
+        "model_type": "roberta",
+        "vocab_size": 50265,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+        "hidden_size": 768,  # the package's projection wants this
+        "num_hidden_layers": 1,
+        "num_attention_heads": 12,
+        "intermediate_size": 64,
+        "layer_norm_eps": 1e-5,
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def for_the_package(cache: Path) -> None:
+    """Publish what the package itself asks the hub for when it is imported and called."""
+
+    def roberta(folder: Path) -> None:
+        from transformers import RobertaConfig, RobertaModel
+
+        roberta_files(folder)
+        RobertaModel(RobertaConfig.from_pretrained(folder)).half().save_pretrained(folder)
+
+    def bert(folder: Path) -> None:
+        (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]))
+
+    publish(cache, "roberta-base", roberta)
+    publish(cache, "bert-base-uncased", bert)
+    publish(cache, "facebook/bart-base", roberta_files)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The environment, made by pip, and a random checkpoint written in it; both as `unavailable` wants them."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("laion")
+        patch.setenv("VLM_AUDIO_DATA", os.environ.get("VLM_AUDIO_LAION_CLAP_DATA") or str(root / "data"))
+        patch.setenv("HF_HUB_CACHE", str(root / "hub"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        laion_clap.make_environment(Layout.default())
+        for_the_package(root / "hub")
+        publish(root / "hub", "FacebookAI/roberta-base", roberta_files)
+        publish(
+            root / "hub",
+            "lukewys/laion_clap",
+            lambda folder: run(WRITE, checkpoint=str(folder / "630k-audioset-best.pt")),
+        )
+        yield root
+
+
+@pytest.fixture
+def settings(real, monkeypatch):
+    """The same variables, for one test: what holds for every test takes them away."""
+    monkeypatch.setenv("VLM_AUDIO_DATA", os.environ.get("VLM_AUDIO_LAION_CLAP_DATA") or str(real / "data"))
+    return real
+
+
+def run(program: str, **values) -> None:
+    python = ENVIRONMENT.python(Layout.default())
+    code = program.format(worker=str(WORKER), **values)
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def sounds() -> list[np.ndarray]:
+    """Clips of 5 s, 2 s, 10 s and 1 ms; one louder than full scale, one so faint that 16 bits matter."""
+    rng = np.random.default_rng(0)
+    t = np.arange(96000) / 48000
+    loud = 1.4 * np.sin(2 * np.pi * 440 * t)
+    faint = rng.standard_normal(480000) * 1e-4
+    return [c.astype(np.float32) for c in (rng.standard_normal(240000) * 0.1, loud, faint, rng.standard_normal(48))]
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.timeout(1800)
+def test_the_package_s_own_call_and_transformers_clap_agree(settings):
+    spec = LaionClap(device="cpu", batch_size=3)
+    assert spec.unavailable() is None
+    clips, side = sounds(), spec.load_text()
+    encode = spec.load()
+    ours, texts = np.stack(encode(clips)), np.stack(side.encode(TEXTS))
+
+    np.savez(settings / "clips.npz", *clips)
+    path = spec.weights.snapshot() / spec.checkpoint
+    run(CALL, checkpoint=str(path), clips=str(settings / "clips.npz"), texts=TEXTS, answer=str(settings / "answer.npz"))
+    with np.load(settings / "answer.npz") as own:
+        assert str(own["numpy"]).startswith("1.")
+        np.testing.assert_allclose(ours, own["audio"], atol=1e-5)
+        np.testing.assert_allclose(texts, own["text"], atol=1e-5)
+        np.testing.assert_allclose(encode(clips[:1])[0], own["alone"][0], atol=1e-5)
+    assert ours.shape == (4, 512)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
+    assert np.min(1 - ours @ ours.T + np.eye(4)) > 1e-4, "the clips are told apart"
+    assert side.logit_scale == pytest.approx(np.exp(2.5), rel=1e-6)
+
+    theirs, their_texts = in_transformers(path, spec, clips)
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    np.testing.assert_allclose(texts, their_texts, atol=1e-4)
+
+    twice = np.concatenate([clips[2], clips[2]])  # 20 s: two windows, both the clip of before
+    np.testing.assert_allclose(encode([twice])[0], ours[2], atol=1e-5)
+    assert np.isfinite(np.stack(encode([np.zeros(48000, np.float32), np.zeros(0, np.float32)]))).all()
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.timeout(1800)
+def test_a_tokenizer_of_another_size_is_refused(settings, tmp_path):
+    roberta_files(tmp_path, pieces=40000)
+    told = {"audio_model": "HTSAT-tiny", "fusion": False, "text": str(tmp_path), "device": "cpu", "checkpoint": "none"}
+    command = (str(ENVIRONMENT.python(Layout.default())), "-I", str(WORKER))
+    with pytest.raises(VlmAudioError, match="must have RoBERTa's 50265 pieces, got 40000"):
+        Worker("laion_clap", command, told)
+
+
+def in_transformers(path: Path, spec: LaionClap, clips: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Carry the checkpoint across to transformers' CLAP, and give its vectors of clips and TEXTS."""
+    import torch
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, RobertaTokenizer
+
+    folder = laion_clap.TOKENIZER.snapshot()
+    text = {k: v for k, v in json.loads((folder / "config.json").read_text()).items() if k != "model_type"}
+    model = ClapModel(ClapConfig(text_config=text, audio_config={}, projection_dim=512)).eval()
+    stored = torch.load(path, weights_only=False)["state_dict"]
+    missing, strange = model.load_state_dict(carried_across(stored), strict=False)
+    assert [k for k in missing if not k.endswith(("position_ids", "token_type_ids", "relative_position_index"))] == []
+    # the spectrogram and the classification head of HTS-AT, and two layers used in training, have no place there
+    left = re.compile(r"(audio|text)_transform|spectrogram_extractor|logmel_extractor|tscam_conv|\.head\.|position_ids")
+    assert [k for k in strange if not left.search(k)] == []
+    quantised = [(np.clip(c, -1, 1) * 32767).astype(np.int16).astype(np.float32) / 32767 for c in clips]
+    extractor = ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
+    given = extractor(quantised, sampling_rate=48000, return_tensors="pt")
+    tokenizer = RobertaTokenizer.from_pretrained(folder)
+    tokens = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
+    with torch.inference_mode():
+        audio = model.get_audio_features(**given).pooler_output
+        texts = model.get_text_features(**tokens).pooler_output
+    return tuple(torch.nn.functional.normalize(x, dim=-1).numpy() for x in (audio, texts))
+
+
+def carried_across(state: dict) -> dict:
+    """Name the tensors of laion-clap as transformers does (its `convert_clap_original_pytorch_to_hf.py`)."""
+    renamed = {
+        "text_branch": "text_model",
+        "audio_branch": "audio_model.audio_encoder",
+        "attn": "attention.self",
+        "self.proj": "output.dense",
+        "attention.self_mask": "attn_mask",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "bn0": "batch_norm",
+    }
+    made = {}
+    for key, value in state.items():
+        key = key.removeprefix("module.")
+        for old, new in renamed.items():
+            key = key.replace(old, new)
+        if found := re.search(r"sequential\.(\d+)\.", key):
+            key = key.replace(found[0], f"layers.{int(found[1]) // 3}.linear.")
+        elif found := re.search(r"_projection\.(\d+)\.", key):
+            key = key.replace(found[0], f"_projection.linear{1 if found[1] == '0' else 2}.")
+        if "audio" in key and "qkv" in key:
+            for name, part in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                made[key.replace("qkv", name)] = part
+        else:
+            made[key] = value
+    return made
