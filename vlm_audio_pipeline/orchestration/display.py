@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
@@ -11,9 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.orchestration.execution import recorded
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.orchestration.planner import Plan, make_plan, observe, select
+from vlm_audio_pipeline.renderings.recipe import Recipe, recipes
+from vlm_audio_pipeline.reports.pictures import chosen_clips, write_pictures
 from vlm_audio_pipeline.reports.terminal import console, leaderboard_table
 from vlm_audio_pipeline.storage.catalogue import query
 
@@ -222,3 +226,23 @@ def show_fetch(graph: Graph) -> None:
         display.name = f"datasets/{graph.study.dataset.asset_name}"
         dataset = graph.dataset(display.progress)
     console().print(f"{len(dataset.clips)} clips of {dataset.card.title} in {dataset.root}")
+
+
+def show_render(graph: Graph, rendering: str, folder: Path, most: int | None) -> None:
+    """Draw clips under one of the study's renderings, or a preset, with progress, and say where they are.
+
+    Raises:
+        VlmAudioError: for a name that is neither.
+    """
+    known = {n: r for n, r in graph.study.renderings.items() if isinstance(r, Recipe)}
+    recipe = known.get(rendering) or recipes().get(rendering)
+    if recipe is None:
+        raise VlmAudioError(
+            f"a rendering must be one of the study's or a preset, got '{rendering}'; "
+            f"{suggestion(rendering, [*known, *recipes()])}"
+        )
+    with _displayed() as display:
+        display.name = rendering
+        dataset = graph.dataset(display.progress)
+        files = write_pictures(dataset, chosen_clips(dataset, most), recipe, folder, display.progress)
+    tell(console(), Text(f"{len(files) - 1} pictures in {folder}, all on {files[0]}"))

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.orchestration.execution import Outcome
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
+from vlm_audio_pipeline.renderings.sheet import contact_sheet
 from vlm_audio_pipeline.reports import figures
 
 ROWS = 10
@@ -42,12 +43,25 @@ def preview(graph: Graph, node: Node, outcome: Outcome) -> dict[str, Any]:
         shown["confusion"] = _picture(figures.confusion_chart(tables["confusion"], graph.dataset().classes))
     if "clips" in tables and first.num_rows:
         shown["pictures"] = _picture(figures.clip_sheet(graph.dataset(), first))
+    if "spectrograms" in tables and first.num_rows:
+        shown["pictures"] = _picture(_sheet(graph, first))
     return shown | {
         "preview": dg.MetadataValue.md(markdown_table(first)),
         **{f"{name} rows": table.num_rows for name, table in list(tables.items())[1:]},
         "seconds": round(outcome.seconds, 3),
         "files": ", ".join(p.relative_to(graph.layout.root).as_posix() for p in graph.parts(node).values()),
     }
+
+
+def _sheet(graph: Graph, spectrograms: pa.Table) -> bytes:
+    """Put the first pictures of each class on a sheet, by the labels of the fold's clips."""
+    labels = {clip.id: clip.label for clip in graph.dataset().clips}
+    few: dict[str, list[tuple[str, bytes]]] = {}
+    for clip, picture in zip(spectrograms["clip"], spectrograms["picture"], strict=True):
+        row = few.setdefault(labels[clip.as_py()], [])
+        if len(row) < 4:
+            row.append((labels[clip.as_py()], picture.as_py()))
+    return contact_sheet([shown for row in few.values() for shown in row])
 
 
 def _picture(png: bytes) -> dg.MetadataValue:
