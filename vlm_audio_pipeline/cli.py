@@ -141,7 +141,7 @@ def fetch(study: StudyArgument, data: DataOption = None) -> None:
     """Get everything a study needs from outside, now, so that it runs without a network later."""
     from vlm_audio_pipeline.orchestration.display import show_fetch
 
-    show_fetch(_graph(study, data))
+    raise typer.Exit(show_fetch(_graph(study, data)))
 
 
 @app.command()

@@ -18,9 +18,10 @@ from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec, not_identity
-from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
-from vlm_audio_pipeline.encoders.weights import Weights
+from vlm_audio_pipeline.contracts.stages import Input, Progress, Stage, StageContext, silent
+from vlm_audio_pipeline.encoders.weights import Weights, fetch_weights
 from vlm_audio_pipeline.engines import Failure, map_rows
+from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.storage.row_store import RowStore
 
 if TYPE_CHECKING:
@@ -131,6 +132,15 @@ class EncoderSpec(Spec):
     def unavailable(self) -> str | None:
         """Say why this encoder cannot run on this machine now (weights missing), or None."""
         return self.weights.missing() if self.weights else None
+
+    def fetch(self, layout: Layout, progress: Progress = silent) -> None:
+        """Get from outside what the encoder needs and this machine has not; a run never does.
+
+        Raises:
+            NotAvailable: when it cannot be had.
+        """
+        if self.weights:
+            fetch_weights(self.weights, progress)
 
     @abstractmethod
     def load(self) -> Encode:

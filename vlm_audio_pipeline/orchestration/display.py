@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
+from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError, suggestion
 from vlm_audio_pipeline.orchestration.execution import recorded
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.orchestration.planner import Plan, make_plan, observe, select
@@ -220,12 +220,30 @@ def _show_leaderboard(graph: Graph, out: Console) -> None:
         tell(out, leaderboard_table(rows, title))
 
 
-def show_fetch(graph: Graph) -> None:
-    """Get the dataset, with progress, and say where it lies."""
+def show_fetch(graph: Graph) -> int:
+    """Get the dataset and the weights of every encoder, with progress; what cannot be had does not stop the rest.
+
+    Returns:
+        Exit code: 1 where something could not be had.
+    """
     with _displayed() as display:
         display.name = f"datasets/{graph.study.dataset.asset_name}"
         dataset = graph.dataset(display.progress)
-    console().print(f"{len(dataset.clips)} clips of {dataset.card.title} in {dataset.root}")
+    tell(console(), Text(f"{len(dataset.clips)} clips of {dataset.card.title} in {dataset.root}"))
+    refused: dict[str, None] = {}
+    for name, encoder in graph.study.encoders.items():
+        if encoder.weights is None and encoder.unavailable() is None:
+            continue
+        try:
+            with _displayed() as display:
+                display.name = name
+                encoder.fetch(graph.layout, display.progress)
+            tell(console(), Text(f"{name}: {encoder.model_id}, revision {encoder.weights_revision}"))
+        except NotAvailable as error:
+            refused[str(error)] = None
+    for reason in refused:
+        tell(console(stderr=True), Text(reason, style="yellow"))
+    return 1 if refused else 0
 
 
 def show_render(graph: Graph, rendering: str, folder: Path, most: int | None) -> None:
