@@ -49,7 +49,8 @@ class Clap(Pretrained):
             citation="Wu et al., Large-scale contrastive language-audio pretraining with feature fusion and "
             "keyword-to-caption augmentation, ICASSP 2023",
             dimensions=512,
-            training_data="LAION-Audio-630K (FreeSound, BBC sound effects and others), AudioCaps, Clotho, AudioSet",
+            training_data="LAION-Audio-630K (FreeSound among its sources), AudioCaps, Clotho, AudioSet; to evaluate on ESC-50 its "
+            "authors left out the clips seen in training (https://github.com/LAION-AI/audio-dataset/issues/97)",
             overlaps=("FreeSound", "ESC-50", "ESC-10"),
         )
 

@@ -81,6 +81,14 @@ def test_longer_clips_are_averaged_over_windows_by_their_lengths(hub, model, win
     np.testing.assert_allclose(encode([clip])[0], (4 * first + 4 * second + rest) / 9, atol=1e-5)
 
 
+@pytest.mark.parametrize("model", ALL)
+def test_bfloat16_can_be_asked_for_and_is_not_taken_by_itself(hub, model):
+    hub(model)
+    [vector] = Audio(model=model, dtype="bfloat16").load()([noise(0.5, RATE)])
+    assert vector.dtype == np.float32 and np.isfinite(vector).all()
+    assert not Audio.bf16_safe and Audio(dtype="auto", device="cuda").number_format == "float32"
+
+
 def test_the_rate_comes_from_the_models_files(cache):
     assert Audio(model="org/unknown").rate_hz == 16000
 

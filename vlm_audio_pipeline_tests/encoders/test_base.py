@@ -24,6 +24,7 @@ from vlm_audio_pipeline.encoders.base import (
 from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.encoders.scripted import Scripted
 from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline_tests.encoders import checkpoints
 
 
 @pytest.fixture
@@ -164,6 +165,19 @@ def test_missing_weights_name_model_revision_command_and_asset(rows, cache):
     with pytest.raises(NotAvailable, match=words + ".*needed by embeddings/e"):
         ran(stage, rows, lambda *_: np.ones(9, np.float32), clips=clips(["a"]))
     assert stage.unavailable().startswith("weights of laion/clap-htsat-unfused missing")
+    assert rows.count() == 0
+
+
+def test_weights_that_move_while_they_are_loaded_leave_no_row(rows, cache, monkeypatch):
+    first = checkpoints.publish(cache, checkpoints.CLAP, lambda folder: (folder / "config.json").write_text("1"))
+
+    def load(self):
+        checkpoints.publish(cache, checkpoints.CLAP, lambda folder: (folder / "config.json").write_text("2"))
+        return lambda clips: [np.ones(2) for _ in clips]
+
+    monkeypatch.setattr(Clap, "load", load)
+    with pytest.raises(VlmAudioError, match=f"must stay while it is loaded, got {first} and then"):
+        ran(Clap().stages("e")[0], rows, lambda *_: np.ones(9, np.float32), clips=clips(["a"]))
     assert rows.count() == 0
 
 

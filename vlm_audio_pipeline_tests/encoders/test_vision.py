@@ -113,6 +113,16 @@ def test_neither_batch_nor_order_matters(hub, model):
     same_however_batched(looking(model).load(), images, looking(model, batch_size=1).load())
 
 
+@pytest.mark.parametrize("model, pooling", [(AIMV2, "mean"), (DINOV2, "pooler"), (CLIP, "pooler"), (SIGLIP, "pooler")])
+def test_bfloat16_is_close(hub, model, pooling):
+    hub(model)
+    exact, short = (
+        np.stack(looking(model, pooling=pooling, dtype=d).load()(pictures())) for d in ("float32", "bfloat16")
+    )
+    cosine = (exact * short).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(short, axis=1)
+    assert cosine.min() > 0.99 and short.dtype == np.float32
+
+
 def test_blank_and_oblong_pictures_are_borne(hub):
     hub(AIMV2)
     odd = [Image.new("RGB", (40, 40)), Image.new("RGB", (1, 1), "white"), *pictures(1, (90, 30))]
