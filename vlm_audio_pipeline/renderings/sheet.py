@@ -1,6 +1,6 @@
 """Contact sheets: many pictures on one, for people.
 
-What belongs here: putting finished pictures side by side. What does not: drawing them.
+What belongs here: putting finished pictures side by side. What does not: how they are drawn.
 """
 
 import io
@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.datasets.audio import resample
+from vlm_audio_pipeline.renderings.picture import render
+from vlm_audio_pipeline.renderings.recipe import recipes
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
@@ -34,7 +38,7 @@ def contact_sheet(pictures: Sequence[tuple[str, bytes]], *, thumbnail: int = 160
     from PIL import ImageDraw
 
     rows = _rows(pictures)
-    shown = {label: [_thumbnail(p, thumbnail) for p in files[:most]] for label, files in rows.items()}
+    shown = {label: [_thumbnail(p, thumbnail, thumbnail) for p in files[:most]] for label, files in rows.items()}
     width, height = _largest([image.size for images in shown.values() for image in images])
     names = max(_length(label) for label in shown) + 2 * _GAP
     columns = max(len(images) for images in shown.values())
@@ -52,7 +56,7 @@ def gallery(pictures: Sequence[tuple[str, bytes]], *, thumbnail: int = 240, colu
 
     Args:
         pictures: (name, picture as bytes of a file).
-        thumbnail: the longer side of a picture on the sheet, pixels.
+        thumbnail: width of a picture on the sheet, pixels; three quarters of it are its height at most.
         columns: pictures a row.
 
     Returns:
@@ -64,7 +68,7 @@ def gallery(pictures: Sequence[tuple[str, bytes]], *, thumbnail: int = 240, colu
     from PIL import ImageDraw
 
     _rows(pictures)
-    shown = [(name, _thumbnail(p, thumbnail)) for name, p in pictures]
+    shown = [(name, _thumbnail(p, thumbnail, 3 * thumbnail // 4)) for name, p in pictures]
     width, height = _largest([image.size for _, image in shown])
     columns = min(columns, len(shown))
     below = height + 2 * _GAP + _TEXT
@@ -76,6 +80,25 @@ def gallery(pictures: Sequence[tuple[str, bytes]], *, thumbnail: int = 240, colu
     return _png(sheet)
 
 
+def preset_gallery(samples: "np.ndarray", rate_hz: int, *, thumbnail: int = 240, columns: int = 4) -> bytes:
+    """Draw one clip under every preset.
+
+    Args:
+        samples: (samples,) float32 mono, 1 = full scale.
+        rate_hz: their rate, Hz.
+        thumbnail: width of a picture on the sheet, pixels; three quarters of it are its height at most.
+        columns: pictures a row.
+
+    Returns:
+        PNG bytes.
+    """
+    drawn = []
+    for name, recipe in recipes().items():
+        rate = recipe.rate or rate_hz
+        drawn.append((name, render(resample(samples, rate_hz, rate), rate, recipe).bytes))
+    return gallery(drawn, thumbnail=thumbnail, columns=columns)
+
+
 def _rows(pictures: Sequence[tuple[str, bytes]]) -> dict[str, list[bytes]]:
     if not pictures:
         raise VlmAudioError("a sheet must show at least one picture, got none; choose other clips")
@@ -85,11 +108,11 @@ def _rows(pictures: Sequence[tuple[str, bytes]]) -> dict[str, list[bytes]]:
     return rows
 
 
-def _thumbnail(picture: bytes, longest: int) -> "Image":
+def _thumbnail(picture: bytes, width: int, height: int) -> "Image":
     from PIL import Image
 
     image: Image.Image = Image.open(io.BytesIO(picture)).convert("RGB")
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    image.thumbnail((width, height), Image.Resampling.LANCZOS)
     return image
 
 

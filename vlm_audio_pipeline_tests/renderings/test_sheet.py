@@ -4,8 +4,8 @@ import pytest
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.renderings.picture import Picture, encoded
 from vlm_audio_pipeline.renderings.recipe import Recipe
-from vlm_audio_pipeline.renderings.sheet import contact_sheet, gallery
-from vlm_audio_pipeline_tests.renderings.hearing import rgb
+from vlm_audio_pipeline.renderings.sheet import contact_sheet, gallery, preset_gallery
+from vlm_audio_pipeline_tests.renderings.hearing import rgb, sweep
 
 GREY = Recipe(colormap="gray")
 
@@ -39,6 +39,11 @@ def test_a_gallery_names_each_picture():
     sheet = rgb(gallery([(f"preset_{i}", grey(40 * i + 10)) for i in range(5)], thumbnail=80, columns=3))
     assert sheet.shape[1] == 6 + 3 * 86
     assert all((abs(sheet[:, :, 0].astype(int) - 40 * i - 10) <= 1).sum() >= 4800 for i in range(5))
+
+
+def test_every_preset_is_shown_once():
+    # eleven presets, four a row: three rows of pictures of 4 : 3, each with its name and gaps below (25 pixels)
+    assert rgb(preset_gallery(sweep(1.0), 22050, thumbnail=80)).shape == (6 + 3 * (60 + 25), 6 + 4 * 86, 3)
 
 
 def test_nothing_to_show():
