@@ -27,7 +27,7 @@ check: $(READY)  ## format, lint, types
 	$(BIN)/mypy
 
 test: check  ## check, then the unit tests: under 10 minutes on two cores
-	$(BIN)/pytest -m 'not slow and not network and not gpu'
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m 'not slow and not network and not gpu'
 
 test-slow: $(READY)  ## tests that start servers, browsers and daemons, or kill processes
 	$(BIN)/pytest -m slow
