@@ -214,6 +214,7 @@ def for_the_package(cache: Path) -> None:
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """The environment, made by pip, and a random checkpoint written in it; both as `unavailable` wants them."""
+    # VLM_AUDIO_LAION_CLAP_DATA: a data folder whose environment is taken, or made, instead of a new one
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("laion")
         patch.setenv("VLM_AUDIO_DATA", os.environ.get("VLM_AUDIO_LAION_CLAP_DATA") or str(root / "data"))
@@ -273,12 +274,18 @@ def test_the_package_s_own_call_and_transformers_clap_agree(settings):
         np.testing.assert_allclose(encode(clips[:1])[0], own["alone"][0], atol=1e-5)
     assert ours.shape == (4, 512)
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
-    assert np.min(1 - ours @ ours.T + np.eye(4)) > 1e-4, "the clips are told apart"
+    for vectors in (ours, texts):
+        apart = np.abs(vectors[:, None] - vectors).max(axis=-1) + np.eye(len(vectors))
+        assert apart.min() > 1e-3, "they are told apart by far more than the tolerances"
     assert side.logit_scale == pytest.approx(np.exp(2.5), rel=1e-6)
 
     theirs, their_texts = in_transformers(path, spec, clips)
-    np.testing.assert_allclose(ours, theirs, atol=1e-3)
-    np.testing.assert_allclose(texts, their_texts, atol=1e-4)
+    # noise agrees to 1e-6. Between the lines of a tone's spectrum there is nothing but the rounding of the original's
+    # float32 transform (transformers' is float64), and decibels show it: 1e-4 for the tone, 1e-3 for a repeated 1 ms.
+    np.testing.assert_allclose(ours[[0, 2]], theirs[[0, 2]], atol=1e-5)
+    np.testing.assert_allclose(ours[1], theirs[1], atol=5e-4)
+    np.testing.assert_allclose(ours[3], theirs[3], atol=5e-3)
+    np.testing.assert_allclose(texts, their_texts, atol=1e-5)
 
     twice = np.concatenate([clips[2], clips[2]])  # 20 s: two windows, both the clip of before
     np.testing.assert_allclose(encode([twice])[0], ours[2], atol=1e-5)
@@ -307,11 +314,13 @@ def in_transformers(path: Path, spec: LaionClap, clips: list[np.ndarray]) -> tup
     stored = torch.load(path, weights_only=False)["state_dict"]
     missing, strange = model.load_state_dict(carried_across(stored), strict=False)
     assert [k for k in missing if not k.endswith(("position_ids", "token_type_ids", "relative_position_index"))] == []
-    # the spectrogram and the classification head of HTS-AT, and two layers used in training, have no place there
-    left = re.compile(r"(audio|text)_transform|spectrogram_extractor|logmel_extractor|tscam_conv|\.head\.|position_ids")
-    assert [k for k in strange if not left.search(k)] == []
+    # no place there: the spectrogram and the classification head of HTS-AT, two layers used in training, fixed tables
+    left = re.compile(
+        r"(audio|text)_transform|spectrogram_extractor|logmel_extractor|tscam_conv|\.head\.|attn_mask|position_ids"
+    )
+    assert not (more := [k for k in strange if not left.search(k)]), more
     quantised = [(np.clip(c, -1, 1) * 32767).astype(np.int16).astype(np.float32) / 32767 for c in clips]
-    extractor = ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
+    extractor = ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc", padding="repeatpad")
     given = extractor(quantised, sampling_rate=48000, return_tensors="pt")
     tokenizer = RobertaTokenizer.from_pretrained(folder)
     tokens = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
