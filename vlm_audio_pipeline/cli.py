@@ -315,14 +315,14 @@ def renderings(
     """List the presets of pictures, each with its source; `--out presets.png` draws them."""
     from vlm_audio_pipeline.renderings.presets import GROUPS, PRESETS
     from vlm_audio_pipeline.renderings.recipe import recipes
-    from vlm_audio_pipeline.reports.pictures import preset_gallery
+    from vlm_audio_pipeline.reports.pictures import presets_drawn
 
     for name, recipe in recipes().items():
         typer.echo(f"{name:24} {recipe.summary()}\n{'':24} {PRESETS[name].about} Source: {PRESETS[name].source}")
     for name, members in GROUPS.items():
         typer.echo(f"{name:24} stands for {', '.join(members)}")
     if out is not None:
-        out.write_bytes(preset_gallery())
+        out.write_bytes(presets_drawn())
         typer.echo(f"wrote {out}")
 
 

@@ -11,8 +11,8 @@ from vlm_audio_pipeline.contracts.stages import Progress, silent
 from vlm_audio_pipeline.datasets.audio import decode, resample
 from vlm_audio_pipeline.datasets.base import Clip, Dataset
 from vlm_audio_pipeline.renderings.picture import Picture, render
-from vlm_audio_pipeline.renderings.recipe import Recipe, recipes
-from vlm_audio_pipeline.renderings.sheet import contact_sheet, gallery
+from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.renderings.sheet import contact_sheet, preset_gallery
 
 SUFFIX = {"image/png": ".png", "image/jpeg": ".jpg"}
 
@@ -69,14 +69,8 @@ def _drawn(dataset: Dataset, clip: Clip, recipe: Recipe) -> Picture:
     return render(resample(samples, rate, wanted), wanted, recipe)
 
 
-def preset_gallery() -> bytes:
+def presets_drawn() -> bytes:
     """Draw one synthetic clip, a rooster, under every preset: a PNG to choose from."""
     from vlm_audio_pipeline.datasets.synthesis import synthesise
 
-    rate = 44100
-    samples = synthesise("rooster", 0, 0, 0, duration_s=5.0, rate_hz=rate)
-    drawn = []
-    for name, recipe in recipes().items():
-        wanted = recipe.rate or rate
-        drawn.append((name, render(resample(samples, rate, wanted), wanted, recipe).bytes))
-    return gallery(drawn)
+    return preset_gallery(synthesise("rooster", 0, 0, 0, duration_s=5.0, rate_hz=44100), 44100)
