@@ -123,6 +123,8 @@ SURFACE = {
     "refresh": ["study", "--data"],
     "fetch": ["study", "--data"],
     "ui": ["studies", "--port", "--data"],
+    "renderings": ["--out"],
+    "render": ["study", "rendering", "--out", "--clips", "--data"],
     "leaderboard": ["study", "--data"],
     "show": ["clip", "--classifier", "--study", "--data"],
     "sql": ["query", "--format", "--data"],
