@@ -121,10 +121,12 @@ class LaionClap(Pretrained):
         return "float32"
 
     def unavailable(self) -> str | None:
-        """Say that the environment, the checkpoint or the tokenizer is missing, or None."""
+        """Say that the checkpoint, the tokenizer or the environment is missing, or None."""
+        if reason := super().unavailable() or TOKENIZER.missing():
+            return reason
         if not ENVIRONMENT.is_whole(Layout.default()):
             return f"environment of {ENVIRONMENT.alone[0]} missing: make it with `vlm-audio fetch STUDY`"
-        return super().unavailable() or TOKENIZER.missing()
+        return None
 
     def fetch(self, layout: Layout, progress: Progress = silent) -> None:
         """Get all it needs: the environment, the checkpoint, the files of RoBERTa's tokenizer.

@@ -64,9 +64,9 @@ class Music2Latent(Pretrained):
 
     def unavailable(self) -> str | None:
         """Say that the package or the weights are missing, or None."""
-        if importlib.util.find_spec("music2latent") is None:
-            return "package music2latent missing: pip install 'vlm-audio-pipeline[music2latent]'"
-        return super().unavailable()
+        there = importlib.util.find_spec("music2latent") is not None
+        package = None if there else "package music2latent missing: pip install 'vlm-audio-pipeline[music2latent]'"
+        return "; ".join(filter(None, (package, super().unavailable()))) or None
 
     def load(self) -> Encode:
         """Load the encoder; clips are (samples,) float32 at 44.1 kHz, vectors (8192,) float32."""

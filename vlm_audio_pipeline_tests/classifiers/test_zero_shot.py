@@ -103,7 +103,7 @@ def test_parameters_hold_who_reads():
     assert (
         version(Reader()) == version(Reader(batch_size=3)) == version(Reader(), template="This is a sound of {label}.")
     )
-    assert version(Reader()) != version(Reader(revision="r2"))
+    assert version(Reader()) != version(Looker())
     assert version(Reader()) != version(Reader(), label_form="human")
     assert version(Reader()) == version(Reader(), folds=(1,))
 
@@ -112,6 +112,14 @@ def test_missing_weights_are_said_by_the_stage():
     [stage] = ZeroShot(encoder="e").stages("z", (1,), {"e": Reader(missing=True)})
     assert stage.unavailable() == "weights of reader missing"
     assert [i.key for i in stage.inputs] == ["clips", "embeddings/e"]
+
+
+def test_another_revision_of_the_weights_reads_anew():
+    from vlm_audio_pipeline.encoders.clap import Clap
+
+    clap = Clap(model="org/clap")
+    [stage] = ZeroShot(encoder="e").stages("z", (1,), {"e": clap})
+    assert clap.weights.observed in stage.inputs, "its data version is the revision"
 
 
 def test_an_encoder_that_does_not_read_is_refused():

@@ -99,7 +99,14 @@ def test_what_is_missing_is_said_with_what_mends_it(tmp_path, monkeypatch):
     monkeypatch.setenv("VLM_AUDIO_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     spec, layout = LaionClap(), Layout.default()
-    assert spec.unavailable() == "environment of laion-clap==1.1.7 missing: make it with `vlm-audio fetch STUDY`"
+    assert spec.unavailable().startswith("weights of lukewys/laion_clap missing (revision main)")
+    publish(tmp_path / "hub", "lukewys/laion_clap", lambda folder: (folder / "630k-best.pt").write_bytes(b"0"))
+    assert "there is no 630k-audioset-best.pt" in spec.unavailable()
+    spec = LaionClap(checkpoint="630k-best.pt")
+    assert spec.unavailable().startswith("weights of FacebookAI/roberta-base missing")
+    publish(tmp_path / "hub", "FacebookAI/roberta-base", roberta_files)
+    missing = "environment of laion-clap==1.1.7 missing: make it with `vlm-audio fetch STUDY`"
+    assert spec.unavailable() == missing
     with pytest.raises(NotAvailable, match="environment of laion-clap"):
         spec.load()
     python = ENVIRONMENT.python(layout)
@@ -107,12 +114,21 @@ def test_what_is_missing_is_said_with_what_mends_it(tmp_path, monkeypatch):
     python.touch()
     made_of = ENVIRONMENT.folder(layout) / "made_of.txt"
     made_of.write_text("torch==1.0\n")  # of other versions than are wanted now
-    assert "environment" in spec.unavailable()
+    assert spec.unavailable() == missing
     made_of.write_text("\n".join((*ENVIRONMENT.requirements, *ENVIRONMENT.alone, "")))
-    assert spec.unavailable().startswith("weights of lukewys/laion_clap missing (revision main)")
-    publish(tmp_path / "hub", "lukewys/laion_clap", lambda folder: (folder / "630k-best.pt").write_bytes(b"0"))
-    assert "there is no 630k-audioset-best.pt" in spec.unavailable()
-    assert LaionClap(checkpoint="630k-best.pt").unavailable().startswith("weights of FacebookAI/roberta-base missing")
+    assert spec.unavailable() is None
+
+
+def test_one_command_gets_all_of_it(monkeypatch, layout):
+    got = []
+    monkeypatch.setattr(Environment, "make", lambda self, *_: got.append(self.name))
+    monkeypatch.setattr(laion_clap, "fetch_weights", lambda weights, *_: got.append((weights.model, weights.tensors)))
+    LaionClap(checkpoint="630k-best.pt").fetch(layout)
+    assert got == [
+        "laion_clap",
+        ("lukewys/laion_clap", ("630k-best.pt",)),
+        ("FacebookAI/roberta-base", ("merges.txt",)),
+    ]
 
 
 def test_pip_s_own_words_are_told_and_nothing_half_made_passes(tmp_path, layout):

@@ -183,8 +183,17 @@ def test_weights_that_are_not_here(tmp_path, monkeypatch):
         spec.load()
 
 
-def test_without_the_package_it_says_how_to_get_it(monkeypatch):
+def test_without_the_package_it_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert (
+        Music2Latent()
+        .unavailable()
+        .startswith(
+            "package music2latent missing: pip install 'vlm-audio-pipeline[music2latent]'; weights of SonyCSLParis/"
+        )
+    )
+    publish(tmp_path, MODEL, lambda folder: (folder / "music2latent.pt").write_bytes(b"0"))
     assert Music2Latent().unavailable() == (
         "package music2latent missing: pip install 'vlm-audio-pipeline[music2latent]'"
     )
