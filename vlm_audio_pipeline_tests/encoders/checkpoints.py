@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 CLAP = "laion/clap-htsat-unfused"
 FUSED = "laion/clap-htsat-fused"
 AIMV2 = "apple/aimv2-large-patch14-224"
@@ -19,6 +21,7 @@ WAV2VEC2 = "facebook/wav2vec2-base"
 HUBERT = "facebook/hubert-base-ls960"
 WAVLM = "microsoft/wavlm-base"
 WHISPER = "openai/whisper-tiny"
+MUSIC2LATENT = "SonyCSLParis/music2latent"
 
 SIZE = 32  # pixels
 CORPUS = [
@@ -269,6 +272,24 @@ def whisper(folder: Path) -> None:
     WhisperFeatureExtractor(feature_size=20, chunk_length=2).save_pretrained(folder)
 
 
+def narrow_music2latent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the package's network 8 times narrower: its sizes are constants of a module, not a configuration."""
+    from music2latent import models
+
+    monkeypatch.setattr(models, "bottleneck_base_channels", 32)
+    monkeypatch.setattr(models, "layers_list", [1] * 5)
+    monkeypatch.setattr(models, "base_channels", 8)
+
+
+def music2latent(folder: Path) -> None:
+    """Its network as large as it is now; many of its layers begin as zeros, so all are made random here."""
+    import torch
+    from music2latent.models import UNet
+
+    state = {k: v + 0.05 * torch.randn_like(v) for k, v in UNet().state_dict().items()}
+    torch.save({"gen_state_dict": state, "it": 3}, folder / "music2latent.pt")
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     CLAP: clap,
     FUSED: lambda folder: clap(folder, fused=True),
@@ -281,4 +302,5 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     HUBERT: _speech("HubertConfig", "HubertModel"),
     WAVLM: _speech("WavLMConfig", "WavLMModel"),
     WHISPER: whisper,
+    MUSIC2LATENT: music2latent,
 }
