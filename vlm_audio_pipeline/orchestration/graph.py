@@ -133,7 +133,7 @@ class Graph:
             if (readings := getattr(classifier, "readings_file", None)) is not None:
                 self._add_readings(name, readings)
             self._add_controls(classifier)
-            for stage in classifier.stages(name, self.folds):
+            for stage in classifier.stages(name, self.folds, study.encoders):
                 self._add_step(name, stage)
         for name in study.classifiers:
             self._add_step(name, metrics_stage(name, self.folds, study.dataset.tuning_folds))

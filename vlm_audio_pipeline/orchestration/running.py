@@ -114,6 +114,8 @@ def run_study(
             if not result.success:
                 _note_failures(graph, run.fold, result, report, before)
         publish(graph)
+        if any(node.step == "clips" for node in report.failed):
+            break  # nothing can be said of a study whose recordings cannot be used
     return report
 
 

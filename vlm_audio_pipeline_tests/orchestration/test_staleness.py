@@ -5,7 +5,7 @@ import dataclasses
 import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-from dagster._core.workspace.context import LoadingContext  # noqa: F401  (the resolver's argument type)
+from dagster._core.workspace.context import LoadingContext
 
 from vlm_audio_pipeline.orchestration.assets import graph_assets, report_observations
 from vlm_audio_pipeline.orchestration.graph import Node
