@@ -8,6 +8,7 @@ Y. Wu et al., https://arxiv.org/abs/2211.06687; https://github.com/LAION-AI/CLAP
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ import numpy as np
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.contracts.stages import Progress, silent
 from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, ModelCard, TextSide
-from vlm_audio_pipeline.encoders.clap import windows
+from vlm_audio_pipeline.encoders.clap import Clap, windows
 from vlm_audio_pipeline.encoders.isolated import Environment, Worker
 from vlm_audio_pipeline.encoders.pretrained import Pretrained
 from vlm_audio_pipeline.encoders.torch_batches import unit
@@ -98,16 +99,13 @@ class LaionClap(Pretrained):
     @property
     def card(self) -> ModelCard:
         """What is known of the model."""
-        more = " and music" if self.checkpoint.startswith("music") else ""
-        return ModelCard(
+        known = Clap().card
+        more = "; music" if self.checkpoint.startswith("music") else ""
+        return replace(
+            known,
             title=f"LAION-CLAP, {self.checkpoint.removesuffix('.pt')} (original package)",
             licence="CC0-1.0",
-            url="https://arxiv.org/abs/2211.06687",
-            citation="Wu et al., Large-scale contrastive language-audio pretraining with feature fusion and "
-            "keyword-to-caption augmentation, ICASSP 2023",
-            dimensions=512,
-            training_data=f"LAION-Audio-630K (FreeSound among others), AudioCaps, Clotho, AudioSet{more}",
-            overlaps=("FreeSound", "ESC-50", "ESC-10"),
+            training_data=f"{known.training_data}{more}",
         )
 
     @property
