@@ -42,7 +42,7 @@ class Music2Latent(Pretrained):
     model: ModelName = "SonyCSLParis/music2latent"
     """Model id on the hub, or a folder that holds `music2latent.pt`."""
     window_s: float = Field(60.0, ge=1, le=600)
-    """Longest stretch encoded at once, s, as the package has it; memory grows by about 0.1 GB a second."""
+    """Longest stretch encoded at once, s, as the package has it; memory grows by 0.12 GB a second."""
 
     @property
     def rate_hz(self) -> int:

@@ -1,0 +1,81 @@
+"""Zero-shot and controls in a whole study, with tiny checkpoints under the models' real names."""
+
+import importlib.util
+
+import pytest
+
+from vlm_audio_pipeline.orchestration.graph import Graph
+from vlm_audio_pipeline.orchestration.running import run_study
+from vlm_audio_pipeline.storage.catalogue import query
+from vlm_audio_pipeline.studies.loading import parse_study
+from vlm_audio_pipeline_tests.encoders.checkpoints import AIMV2, CLAP, checkpoint, publish
+
+STUDY = """
+name: small
+dataset: {kind: synthetic, clips: 30, n_folds: 2, duration_s: 1}
+renderings: {plain: {preset: plain, width: 64, height: 64}}
+encoders:
+  clap: {kind: clap, device: cpu}
+  aimv2: {kind: vision, rendering: plain, device: cpu}
+  music2latent: {kind: music2latent, device: cpu}
+classifiers:
+  heard: {kind: zero_shot, encoder: clap}
+  probed: {kind: probe, encoder: aimv2, c: 0.1, controls: [blank, time_shuffled]}
+  nearest: {kind: knn, encoder: aimv2, controls: [other_clip]}
+  not_here: {kind: probe, encoder: music2latent}
+"""
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for model in (CLAP, AIMV2):
+        publish(tmp_path / "hub", model, checkpoint(model))
+    return tmp_path / "hub"
+
+
+def test_rows_of_every_control_and_what_is_not_run(hub, layout, tmp_path):
+    study = parse_study(STUDY, tmp_path / "small.yaml")
+    assert not run_study(Graph(study, layout)).failed
+    counted = query(layout, "SELECT classifier, control, count(*) AS n FROM predictions GROUP BY ALL ORDER BY ALL")
+    assert [tuple(r.values()) for r in counted.to_pylist()] == [
+        ("heard", "none", 30),
+        ("nearest", "none", 30),
+        ("nearest", "other_clip", 30),
+        ("probed", "blank", 30),
+        ("probed", "none", 30),
+        ("probed", "time_shuffled", 30),
+    ]
+    answers = "SELECT count(DISTINCT predicted) AS n FROM predictions WHERE classifier = 'probed' AND control = 'blank' GROUP BY fold"
+    assert set(query(layout, answers)["n"].to_pylist()) == {1}, "one picture, one answer a fold"
+    ranked = query(layout, "SELECT classifier, control, rank, note FROM leaderboard").to_pylist()
+    assert {(r["classifier"], r["control"]) for r in ranked if r["rank"] is not None} == {
+        ("heard", "none"),
+        ("nearest", "none"),
+        ("probed", "none"),
+    }
+    [missing] = [r for r in ranked if r["classifier"] == "not_here"]
+    assert missing["note"].startswith("not run: ")
+    assert "weights of SonyCSLParis/music2latent missing" in missing["note"]
+    if importlib.util.find_spec("music2latent") is None:
+        assert "package music2latent missing" in missing["note"]
+
+    # other words are another classifier; its clips' vectors stay, and the texts of before are not read again
+    other = parse_study(STUDY.replace("encoder: clap}", "encoder: clap, label_form: human}"), tmp_path / "small.yaml")
+    before = query(layout, "SELECT clip, scores FROM predictions WHERE classifier = 'heard' ORDER BY clip").to_pylist()
+    again = run_study(Graph(other, layout))
+    assert not again.failed
+    after = query(layout, "SELECT clip, scores FROM predictions WHERE classifier = 'heard' ORDER BY clip").to_pylist()
+    assert after != before
+
+    # new weights of the model that reads and hears: everything that stands on them, and nothing else, is made anew
+    seen = "SELECT clip, scores FROM predictions WHERE classifier = 'probed' ORDER BY ALL"
+    pictures = query(layout, seen).to_pylist()
+    publish(hub, CLAP, checkpoint(CLAP, seed=1))
+    assert not run_study(Graph(other, layout)).failed
+    heard = query(layout, "SELECT DISTINCT revision FROM predictions WHERE classifier = 'heard'")[
+        "revision"
+    ].to_pylist()
+    assert heard == [(hub / f"models--{CLAP.replace('/', '--')}" / "refs" / "main").read_text()]
+    assert query(layout, seen).to_pylist() == pictures
