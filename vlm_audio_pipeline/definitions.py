@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError
 from vlm_audio_pipeline.orchestration.assets import graph_assets
 from vlm_audio_pipeline.orchestration.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import manifests
@@ -49,15 +49,30 @@ def build_definitions(
         executor: how steps of a run are executed; in one process by default, so that models stay loaded.
     """
     assets: dict[tuple[str, ...], Any] = {}
+    datasets: dict[str, tuple[str, str | Path]] = {}
     for study in studies:
         try:
-            made = graph_assets(Graph(load_study(study), layout))
+            graph = Graph(load_study(study), layout)
+            _check_dataset(graph, study, datasets)
+            made = graph_assets(graph)
         except VlmAudioError as error:
             logging.getLogger(__name__).warning("study '%s' is not shown: %s", study, error)
             continue
         for asset in made:
             assets.setdefault(tuple(asset.key.path), asset)  # studies of one dataset share its asset
     return dg.Definitions(assets=list(assets.values()), executor=executor)
+
+
+def _check_dataset(graph: Graph, study: str, seen: dict[str, tuple[str, str | Path]]) -> None:
+    """Refuse a second dataset under the name of another: one asset cannot be both."""
+    spec = graph.study.dataset
+    place = getattr(spec, "path", None) or ""
+    other, there = seen.setdefault(spec.asset_name, (study, place))
+    if place != there:
+        raise BadStudy(
+            f"{study}: dataset.name: must tell this dataset from that of '{other}', got '{spec.asset_name}' for both; "
+            "give one of them a `name` of its own"
+        )
 
 
 def _defs() -> dg.Definitions:

@@ -136,12 +136,19 @@ def _read_inputs(graph: Graph, node: Node) -> tuple[dict[str, pa.Table], dict[st
             upstream = Node(given.key, fold)
             try:
                 read = {t: read_part(p, TABLES[t]) for t, p in graph.parts(upstream).items()}
-            except (FileNotFoundError, pa.ArrowInvalid) as error:
+            except FileNotFoundError as error:
                 if given.optional:
                     continue
                 raise MissingInput(
                     f"{graph.study.name}/{node} reads {graph.study.name}/{upstream}, which does not exist yet; "
                     f"run `vlm-audio run {graph.study.name}`, or materialize it first"
+                ) from error
+            except (pa.ArrowException, OSError) as error:
+                if given.optional and recorded(graph, upstream) is None:
+                    continue  # the planner takes it for missing, too
+                raise MissingInput(
+                    f"{graph.study.name}/{node} reads {graph.study.name}/{upstream}, which is damaged ({error}); "
+                    f"delete {', '.join(map(str, graph.parts(upstream).values()))} and run again"
                 ) from error
             versions[str(upstream)] = next(p.data_version for _, p in read.values())
             for t, (table, _) in read.items():

@@ -211,6 +211,20 @@ def test_studies_of_one_dataset_share_its_asset(bench):
         assert parents == {found[datasets[0]].key}
 
 
+def test_two_datasets_of_one_name_are_told_apart(bench, tmp_path, caplog):
+    from vlm_audio_pipeline_tests.orchestration.bench import Bench
+
+    twin = Bench(tmp_path / "twin")  # another clips.csv, elsewhere
+    twin.study["name"] = "twin"
+    with caplog.at_level(logging.WARNING):
+        defs = build_definitions(studies=[str(bench.write()), str(twin.write())], layout=bench.layout)
+    assert "dataset.name: must tell this dataset from that of" in caplog.text
+    assert "bench/clips" in specs(defs) and "twin/clips" not in specs(defs)
+    named = twin.changed("dataset", name="elsewhere")
+    defs = build_definitions(studies=[str(bench.write()), str(twin.write(named))], layout=bench.layout)
+    assert {"bench/clips", "twin/clips", "datasets/elsewhere"} <= set(specs(defs))
+
+
 def test_a_study_run_here_is_shown(done, monkeypatch):
     monkeypatch.delenv("VLM_AUDIO_STUDIES", raising=False)
     assert studies_to_show(done.layout)[:2] == ["demo", "baselines"]
