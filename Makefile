@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo check test test-slow format benchmark clean
+.PHONY: help demo check test test-slow test-network format benchmark clean
 
 help:  ## say what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,7 +30,10 @@ test: check  ## check, then the unit tests: under 10 minutes on two cores
 	$(BIN)/pytest --numprocesses auto --dist loadfile -m 'not slow and not network and not gpu'
 
 test-slow: $(READY)  ## tests that start servers, browsers and daemons, or kill processes
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m 'slow and not network and not gpu'
+
+test-network: $(READY)  ## tests that install an isolated environment from the package index
+	$(BIN)/pytest -m 'network and not gpu'
 
 format: $(READY)  ## put code into the house's form
 	$(BIN)/ruff format .
@@ -38,6 +41,8 @@ format: $(READY)  ## put code into the house's form
 
 benchmark: $(READY)  ## measure; figures go with the machine they were taken on
 	$(BIN)/python benchmarks/recompute.py
+	$(BIN)/python benchmarks/rendering.py
+	$(BIN)/python benchmarks/encoders.py
 
 clean:  ## remove the environment and caches; results in data/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,5 +1,6 @@
 """The `vlm-audio` command. Every command imports what it needs when it runs, so that `--help` answers at once."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,11 @@ LimitOption = Annotated[
 def _layout(data: Path | None) -> "Layout":
     from vlm_audio_pipeline.storage.layout import Layout
 
-    return Layout.default(data)
+    layout = Layout.default(data)
+    os.environ["VLM_AUDIO_DATA"] = str(
+        layout.root
+    )  # for whatever finds its own way there, such as isolated environments
+    return layout
 
 
 def _graph(study: str, data: Path | None, limit: int | None = None) -> "Graph":
@@ -375,15 +380,19 @@ def doctor(data: DataOption = None) -> None:
 
 def main() -> None:
     """Run the command: errors meant for a person are printed without a traceback."""
-    _run(app)
+    sys.exit(_run(app))
 
 
-def _run(command: Callable[[], None]) -> None:
+def _run(command: Callable[[], None]) -> int | str | None:
+    """Give the exit code. It leaves by no exception, whose frames would keep models and databases alive until the end."""
     try:
         command()
     except VlmAudioError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        return 2
+    except SystemExit as exited:
+        return exited.code
+    return 0
 
 
 if __name__ == "__main__":
