@@ -195,34 +195,10 @@ def show(
     data: DataOption = None,
 ) -> None:
     """Show everything about the predictions of one clip: what it is, what was predicted, every class's score."""
+    from vlm_audio_pipeline.reports.lookup import predictions_of
     from vlm_audio_pipeline.reports.terminal import prediction_view
-    from vlm_audio_pipeline.storage.catalogue import query
 
-    rows = query(
-        _layout(data),
-        "SELECT c.* EXCLUDE (study), p.* EXCLUDE (clip, label, source, fold) FROM predictions p "
-        "JOIN clips c USING (study, clip) WHERE clip = $1 AND ($2 IS NULL OR classifier = $2) "
-        "AND ($3 IS NULL OR p.study = $3) ORDER BY p.study, classifier, scoring, control, trial",
-        [clip, classifier, study],
-    ).to_pylist()
-    if not rows:
-        _nothing_to_show(_layout(data), clip, classifier, study)
-    _print(prediction_view(rows))
-
-
-def _nothing_to_show(layout: "Layout", clip: str, classifier: str | None, study: str | None) -> None:
-    from difflib import get_close_matches
-
-    from vlm_audio_pipeline.contracts.errors import suggestion
-    from vlm_audio_pipeline.storage.catalogue import query
-
-    for name, value in (("clip", clip), ("classifier", classifier), ("study", study)):
-        known = query(layout, f"SELECT DISTINCT {name} FROM predictions").column(0).to_pylist()
-        if value is not None and value not in known:
-            few = get_close_matches(value, known, n=5) or sorted(known)[:5]
-            more = f", ... ({len(known)} in all)" if len(known) > 5 else ""
-            raise VlmAudioError(f"no prediction has the {name} '{value}'; {suggestion(value, few)}{more}")
-    raise VlmAudioError(f"no prediction for clip '{clip}' with classifier '{classifier}' and study '{study}'")
+    _print(prediction_view(predictions_of(_layout(data), clip, classifier, study)))
 
 
 @app.command()

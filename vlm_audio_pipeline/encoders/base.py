@@ -5,7 +5,6 @@ What does not: weights on disk (`weights`), devices and batches of models (`torc
 """
 
 import io
-import struct
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from vlm_audio_pipeline.contracts.stages import Input, Progress, Stage, StageCon
 from vlm_audio_pipeline.encoders.weights import Weights, fetch_weights
 from vlm_audio_pipeline.engines import Failure, map_rows
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.row_store import RowStore
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -151,7 +149,7 @@ class EncoderSpec(Spec):
 
     def load_text(self) -> TextSide:
         """Load the half that reads; only where `has_text_side`."""
-        raise _no_text_side(self)
+        raise no_text_side(self)
 
     def stages(self, name: str) -> list[Stage]:
         """Give the stages of this encoder under its name in the study."""
@@ -317,62 +315,8 @@ def matrix(embeddings: pa.Table) -> np.ndarray:
     return flat.reshape(embeddings.num_rows, lengths.pop() if lengths else 0)
 
 
-def embed_texts(spec: EncoderSpec, texts: Sequence[str], rows: RowStore) -> np.ndarray:
-    """Give the vectors of texts, from the row store where they are known; the model is loaded only for new ones.
-
-    Args:
-        spec: an encoder with a text side.
-        texts: n of them, as the model shall read them.
-        rows: the row store; keys are made of kind, version, model, revision, dtype and text.
-
-    Returns:
-        (n, dimensions) float32, rows of length 1.
-
-    Raises:
-        VlmAudioError: for an encoder without a text side.
-        NotAvailable: when something is to be computed and the weights are missing.
-    """
-    side: list[TextSide] = []
-
-    def compute(batch: list[str]) -> list[bytes | Failure]:
-        if not side:
-            side.append(_text_side(spec, rows))
-        return [vector_bytes(v) for v in side[0].encode(batch)]
-
-    keys = [_text_key(spec, "text", text) for text in texts]
-    payloads = map_rows(keys, list(texts), compute, rows, kind="text_vector", batch_size=64, workers=1)
-    return np.stack([np.frombuffer(p, dtype="<f4") for p in payloads if isinstance(p, bytes)])
-
-
-def logit_scale(spec: EncoderSpec, rows: RowStore) -> float:
-    """Give the model's own inverse temperature (see `TextSide`), from the row store where it is known.
-
-    Raises:
-        VlmAudioError: for an encoder without a text side.
-        NotAvailable: when it is not known and the weights are missing.
-    """
-    key = _text_key(spec, "logit_scale")
-    payload = rows.get([key]).get(key)
-    return float(struct.unpack("<d", payload)[0]) if payload else _text_side(spec, rows).logit_scale
-
-
-def _text_key(spec: EncoderSpec, *what: str) -> str:
-    return fingerprint(
-        *what, spec.kind, spec.step_version, spec.model_id, spec.weights_revision, spec.number_format, length=64
-    )
-
-
-def _text_side(spec: EncoderSpec, rows: RowStore) -> TextSide:
-    if not spec.has_text_side:
-        raise _no_text_side(spec)
-    keyed = spec.weights_revision
-    side = spec.load_text()
-    spec.check_revision(keyed)
-    rows.put("logit_scale", [(_text_key(spec, "logit_scale"), struct.pack("<d", side.logit_scale))])
-    return side
-
-
-def _no_text_side(spec: EncoderSpec) -> VlmAudioError:
+def no_text_side(spec: EncoderSpec) -> VlmAudioError:
+    """Give the error of an encoder that cannot read."""
     return VlmAudioError(
         f"the encoder must have a text side, got kind '{spec.kind}' ({spec.model_id}) without one; use `clap`, or "
         "`vision` with a CLIP or SigLIP model and `pooling: pooler`"

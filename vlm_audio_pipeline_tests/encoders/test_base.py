@@ -15,14 +15,13 @@ from vlm_audio_pipeline.encoders.base import (
     EncoderSpec,
     ModelCard,
     TextSide,
-    embed_texts,
-    logit_scale,
     matrix,
     picture,
     vector_bytes,
 )
 from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.encoders.scripted import Scripted
+from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
 from vlm_audio_pipeline.storage.row_store import RowStore
 from vlm_audio_pipeline_tests.encoders import checkpoints
 

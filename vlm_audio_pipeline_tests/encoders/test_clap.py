@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
-from vlm_audio_pipeline.encoders.base import embed_texts, logit_scale
 from vlm_audio_pipeline.encoders.clap import Clap, windows
 from vlm_audio_pipeline.encoders.pretrained import WrongWeights
+from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
 from vlm_audio_pipeline.storage.row_store import RowStore
 from vlm_audio_pipeline_tests.encoders import checkpoints
 from vlm_audio_pipeline_tests.encoders.checkpoints import CLAP, FUSED

@@ -7,8 +7,8 @@ from PIL import Image
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.stages import Input
-from vlm_audio_pipeline.encoders.base import embed_texts, logit_scale
 from vlm_audio_pipeline.encoders.pretrained import WrongWeights
+from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
 from vlm_audio_pipeline.encoders.vision import BEFORE_PATCHES, CARDS, Vision
 from vlm_audio_pipeline.storage.row_store import RowStore
 from vlm_audio_pipeline_tests.encoders import checkpoints
