@@ -1,0 +1,55 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.renderings.presets import PRESETS
+from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.reports.pictures import chosen_clips, presets_drawn, write_pictures
+from vlm_audio_pipeline_tests.orchestration.bench import Bench
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    bench = Bench(tmp_path / "bench")
+    return bench.graph().dataset()
+
+
+def test_clips_are_chosen_class_by_class_and_the_same_each_time(dataset):
+    four = chosen_clips(dataset, 4)
+    assert sorted(c.label for c in four) == ["high", "high", "low", "low"]
+    assert four == chosen_clips(dataset, 4)
+    assert len(chosen_clips(dataset, None)) == len(chosen_clips(dataset, 99)) == 12
+
+
+def test_a_file_a_clip_and_a_sheet(dataset, tmp_path):
+    told = []
+    recipe = Recipe(rate=8000, n_fft=256, hop_length=64, size=48)
+    sheet, *files = write_pictures(
+        dataset,
+        chosen_clips(dataset, 4),
+        recipe,
+        tmp_path / "out",
+        lambda done, total, what: told.append((done, total)),
+    )
+    assert [f.relative_to(tmp_path / "out").parts[0] for f in files] == ["high", "high", "low", "low"]
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert {Image.open(f).size for f in files} == {(48, 48)}
+    with Image.open(sheet) as image:
+        assert image.width > 2 * 48 and image.height >= 2 * 48
+    # high tones are drawn above low ones: the brightest row of a picture, counted from the top
+    brightest = [int(np.asarray(Image.open(f).convert("L"), float).mean(axis=1).argmax()) for f in files]
+    assert max(brightest[:2]) < min(brightest[2:])
+
+
+def test_no_clips_is_an_error(dataset, tmp_path):
+    with pytest.raises(VlmAudioError, match="at least one clip"):
+        write_pictures(dataset, [], Recipe(), tmp_path)
+
+
+def test_the_gallery_has_every_preset():
+    with Image.open(io.BytesIO(presets_drawn())) as image:
+        rows = -(-len(PRESETS) // 4)
+        assert image.width >= 4 * 240 and image.height > rows * 100
