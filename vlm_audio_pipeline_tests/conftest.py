@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from vlm_audio_pipeline.storage.layout import Layout
 
 ESC10_DIR = os.environ.get("ESC10_DIR")  # at import: a test may clear the variable itself
 PACKAGE = "vlm_audio_pipeline"
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in `cmd &`: processes started by tests would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _loopback(host) -> bool:
