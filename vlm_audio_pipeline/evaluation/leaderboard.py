@@ -46,7 +46,7 @@ def leaderboard_table(
     """Sum up every classifier.
 
     A row is ranked only where it is comparable: real input (control "none"), not partial, and every clip of the dataset
-    predicted. Equal accuracies share a rank, and the next rank counts them (1, 1, 3).
+    predicted, each as often as any other. Equal accuracies share a rank, and the next rank counts them (1, 1, 3).
 
     Args:
         entries: what is known of each classifier.
@@ -68,16 +68,15 @@ def leaderboard_table(
             _row(entry, scoring, control, here, of_clips, rejected_clips, classes, tuning_folds, limited)
             for scoring, control, here in groups(entry.predictions)
         ]
-    comparable = [
-        line for line in lines if line["control"] == "none" and not line["partial"] and line["clips"] == of_clips > 0
-    ]
+    comparable = [line for line in lines if line.pop("comparable")]
     for line in comparable:  # exact fractions, so that 10 of 30 and 20 of 60 are equal
         line["rank"] = 1 + sum(
             other["correct"] * line["predictions"] > line["correct"] * other["predictions"] for other in comparable
         )
     lines.sort(
         key=lambda line: (
-            line["rank"] or len(lines) + 1,
+            line["rank"] is None,
+            line["rank"] or 0,
             line["accuracy"] is None,
             -(line["accuracy"] or 0),
             line["classifier"],
@@ -100,7 +99,11 @@ def _row(
     rows = Rows.of(here, classes)
     folds = tuple(np.unique(rows.fold).tolist())
     missing = sorted(set(entry.folds_wanted) - set(folds))
-    clips, correct, predictions = len(set(rows.clip)), int(rows.correct.sum()), len(rows.label)
+    times = np.unique(rows.clip, return_counts=True)[1]
+    clips, correct, predictions = len(times), int(rows.correct.sum()), len(rows.label)
+    partial = bool(missing) or limited
+    whole = control == "none" and not partial and clips == of_clips
+    even = times.min() == times.max()  # else clips that were asked about more often would weigh more
     untuned = rows.where(~np.isin(rows.fold, tuning_folds)) if tuning_folds else None
     things = "judgements" if scoring == "judgement" else "predictions"
     notes = [f"{correct} of {predictions} {things}"]
@@ -112,6 +115,9 @@ def _row(
             notes.append(f"the others not run: {entry.not_run}")
     if limited:
         notes.append("limited run")
+    if whole and not even:
+        verb = "judged" if scoring == "judgement" else "predicted"
+        notes.append(f"not ranked: clips were {verb} {times.min()} to {times.max()} times")
     outcomes = here["outcome"].to_pylist()
     notes += [f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes) - {"answered"})]
     notes += _rejected(rejected_clips)
@@ -135,8 +141,9 @@ def _row(
         "trials": len(set(here["reader" if scoring == "judgement" else "trial"].to_pylist())),
         "folds": _list(folds),
         "training_clips": max((n for n in here["training_clips"].to_pylist() if n is not None), default=None),
-        "partial": bool(missing) or limited,
+        "partial": partial,
         "note": ", ".join(notes),
+        "comparable": whole and even,
     }
 
 
@@ -165,6 +172,7 @@ def _not_run(entry: Entry, of_clips: int, rejected_clips: int) -> dict[str, Any]
         "rejected_clips": rejected_clips,
         "folds": "",
         "partial": True,
+        "comparable": False,
         "note": ", ".join([note, *_rejected(rejected_clips)]),
     }
 

@@ -80,7 +80,7 @@ def leaderboard_stage(
     return Stage(
         asset="leaderboard",
         tables=("leaderboard",),
-        version=1,
+        version=2,
         parameters={
             "classifiers": {name: [kind, list(wanted)] for name, (kind, wanted, _) in classifiers.items()},
             "tuning_folds": sorted(tuning_folds),

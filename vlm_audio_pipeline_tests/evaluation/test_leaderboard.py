@@ -52,6 +52,36 @@ def test_what_is_not_comparable_is_not_ranked():
     assert (limited["rank"], limited["partial"], limited["note"]) == (None, True, "0 of 4 predictions, limited run")
 
 
+def judgements(*times):
+    """Give judgements, all right, of clips 0, 1, ...: so many of each."""
+    return pa.concat_tables(
+        [
+            predictions(rows(sum(n > t for n in times), 0), scoring="judgement", trial=t, reader=f"reader {t}")
+            for t in range(max(times))
+        ]
+    )
+
+
+def test_clips_judged_more_often_than_others_leave_a_row_without_rank():
+    got = board(
+        Entry("listeners", "human", judgements(77, 2, 1, 1), (1,)),  # clip 0 alone is 77 of the 81
+        Entry("panel", "human", judgements(3, 3, 3, 3), (1,)),
+        Entry("once", "probe", predictions(rows(3, 1)), (1,)),
+    )
+    assert [(r["classifier"], r["rank"]) for r in got] == [("panel", 1), ("once", 2), ("listeners", None)]
+    assert got[2]["note"] == "81 of 81 judgements, not ranked: clips were judged 1 to 77 times"
+    assert (got[2]["accuracy"], got[2]["clips"], got[2]["partial"]) == (1.0, 4, False)
+
+
+def test_a_pass_that_is_not_whole_leaves_a_row_without_rank():
+    twice = pa.concat_tables([predictions(rows(4, 0)), predictions(rows(3, 0), trial=1)])
+    [row] = board(Entry("p", "language_model", twice, (1,)))
+    assert (row["rank"], row["note"]) == (
+        None,
+        "7 of 7 predictions, not ranked: clips were predicted 1 to 2 times",
+    )
+
+
 def test_what_was_not_run_says_why_and_has_no_number():
     empty = TABLES["predictions"].empty()
     got = board(
