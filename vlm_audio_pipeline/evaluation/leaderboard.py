@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.evaluation.metrics import Rows, accuracy, accuracy_answered, groups, macro_f1
 from vlm_audio_pipeline.storage.schemas import TABLES
 
@@ -53,11 +54,14 @@ def leaderboard_table(
         of_clips: usable clips of the dataset, over all folds.
         rejected_clips: clips set aside as unusable.
         classes: every label of the study.
-        tuning_folds: folds that choices were tuned on; without any, `accuracy_without_tuning_folds` is null.
+        tuning_folds: folds of the dataset that choices were tuned on; without any, `accuracy_without_tuning_folds` is null.
         limited: whether the run took only some clips; then every row is partial.
 
     Returns:
         `leaderboard` rows without `study`: ranked ones first, then by accuracy, those without a number last.
+
+    Raises:
+        VlmAudioError: for predictions with labels outside `classes`, or of more clips than there are.
     """
     lines: list[dict[str, Any]] = []
     for entry in entries:
@@ -101,6 +105,11 @@ def _row(
     missing = sorted(set(entry.folds_wanted) - set(folds))
     times = np.unique(rows.clip, return_counts=True)[1]
     clips, correct, predictions = len(times), int(rows.correct.sum()), len(rows.label)
+    if clips > of_clips:
+        raise VlmAudioError(
+            f"predictions of '{entry.classifier}' must be of the {of_clips} clips of the dataset, got {clips} clips; "
+            "run the study again"
+        )
     partial = bool(missing) or limited
     whole = control == "none" and not partial and clips == of_clips
     even = times.min() == times.max()  # else clips that were asked about more often would weigh more
@@ -148,7 +157,7 @@ def _row(
 
 
 def _not_run(entry: Entry, of_clips: int, rejected_clips: int) -> dict[str, Any]:
-    note = f"not run: {entry.not_run or 'no predictions yet'}"
+    reason = entry.not_run or "no predictions with today's settings yet"
     counts = dict.fromkeys(("predictions", "correct", "answered", "clips", "trials"), 0)
     nulls = dict.fromkeys(
         (
@@ -173,7 +182,7 @@ def _not_run(entry: Entry, of_clips: int, rejected_clips: int) -> dict[str, Any]
         "folds": "",
         "partial": True,
         "comparable": False,
-        "note": ", ".join([note, *_rejected(rejected_clips)]),
+        "note": ", ".join([f"not run: {reason}", *_rejected(rejected_clips)]),
     }
 
 

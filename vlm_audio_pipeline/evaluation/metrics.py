@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 WITHOUT_TUNING = "without tuning folds"
@@ -44,7 +45,12 @@ class Rows:
 
     @classmethod
     def of(cls, predictions: pa.Table, classes: tuple[str, ...]) -> "Rows":
-        """Take the columns needed from `predictions` rows."""
+        """Take the columns needed from `predictions` rows.
+
+        Raises:
+            VlmAudioError: for labels outside `classes`.
+        """
+        _refuse_unknown_labels(predictions, classes)
         n = predictions.num_rows
         answered = pc.equal(predictions["outcome"], "answered")
         scores = np.full((n, len(classes)), np.nan)
@@ -86,6 +92,17 @@ class Number:
     value: float | None
     over: np.ndarray
     reason: str | None = None
+
+
+def _refuse_unknown_labels(predictions: pa.Table, classes: tuple[str, ...]) -> None:
+    """Refuse predictions made when the study had other classes."""
+    answers = predictions.filter(pc.equal(predictions["outcome"], "answered"))["predicted"]
+    unknown = sorted({*predictions["label"].to_pylist(), *answers.to_pylist()} - set(classes))
+    if unknown:
+        raise VlmAudioError(
+            f"labels of predictions must be classes of the study ({', '.join(classes)}), got {', '.join(unknown)}; "
+            "run the study again"
+        )
 
 
 def _texts(column: pa.ChunkedArray) -> np.ndarray:
@@ -209,6 +226,9 @@ def metrics_table(predictions: pa.Table, classes: tuple[str, ...], tuning_folds:
 
     Returns:
         `metrics` rows without `study` and `classifier`.
+
+    Raises:
+        VlmAudioError: for predictions with labels outside `classes`.
     """
     lines: list[dict[str, str | int | float | None]] = []
     for scoring, control, here in groups(predictions):
@@ -242,7 +262,11 @@ def confusion_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Table
     Returns:
         `confusion` rows without `study` and `classifier`: one for every pair of classes, zeros included, and for
         outcomes such as "(unparseable)" that occur.
+
+    Raises:
+        VlmAudioError: for predictions with labels outside `classes`.
     """
+    _refuse_unknown_labels(predictions, classes)
     lines: list[dict[str, str | int | float | None]] = []
     for scoring, control, here in groups(predictions):
         counts = {(label, given): 0 for label in classes for given in classes}

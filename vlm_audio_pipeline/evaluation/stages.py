@@ -57,7 +57,7 @@ def leaderboard_stage(
 
     Args:
         classifiers: name -> (kind, folds it is to be asked about, says why it cannot run now or None).
-        tuning_folds: folds that choices were tuned on.
+        tuning_folds: folds that choices were tuned on; those the dataset does not have are left out.
         limited: whether the run takes only some clips.
     """
 
@@ -72,7 +72,7 @@ def leaderboard_stage(
             of_clips=len(context.dataset.clips) - rejected,  # the listing knows of folds that were never made
             rejected_clips=rejected,
             classes=context.classes,
-            tuning_folds=tuning_folds,
+            tuning_folds=tuple(sorted(set(tuning_folds) & set(context.dataset.folds))),
             limited=limited,
         )
         return {"leaderboard": table}

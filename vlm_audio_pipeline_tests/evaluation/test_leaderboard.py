@@ -1,6 +1,7 @@
 import pyarrow as pa
 import pytest
 
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.evaluation.leaderboard import Entry, leaderboard_table
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.evaluation.test_metrics import CLASSES, predictions
@@ -94,7 +95,7 @@ def test_what_was_not_run_says_why_and_has_no_number():
     assert got[0]["note"] == "0 of 4 predictions, 2 recordings rejected"
     absent = got[1]
     assert absent["note"] == "not run: weights of X missing, 2 recordings rejected"
-    assert got[2]["note"] == "not run: no predictions yet, 2 recordings rejected"
+    assert got[2]["note"] == "not run: no predictions with today's settings yet, 2 recordings rejected"
     numbers = ("accuracy", "accuracy_answered", "accuracy_without_tuning_folds", "macro_f1", "rank")
     assert [absent[n] for n in numbers] == [None] * 5
     assert (absent["predictions"], absent["clips"], absent["scoring"]) == (0, 0, "")
@@ -121,6 +122,14 @@ def test_readers_are_counted_not_their_trials():
     ]
     [row] = board(Entry("h", "human", pa.concat_tables(readers), (1,)))
     assert (row["trials"], row["note"]) == (2, "12 of 12 judgements")
+
+
+def test_more_clips_than_the_dataset_has_are_refused():
+    with pytest.raises(VlmAudioError) as caught:
+        board(Entry("p", "probe", predictions(rows(5, 0)), (1,)))
+    assert str(caught.value) == (
+        "predictions of 'p' must be of the 4 clips of the dataset, got 5 clips; run the study again"
+    )
 
 
 def test_an_empty_study_gives_an_empty_table():

@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.evaluation.leaderboard import Entry, leaderboard_table
 from vlm_audio_pipeline.evaluation.metrics import confusion_table, metrics_table
 from vlm_audio_pipeline.storage.schemas import TABLES
 
@@ -168,3 +170,27 @@ def test_no_predictions_give_empty_tables():
     empty = TABLES["predictions"].empty()
     for name, table in (("metrics", metrics_table(empty, CLASSES, ())), ("confusion", confusion_table(empty, CLASSES))):
         assert TABLES[name].conform(table, study="s", classifier="p").num_rows == 0
+
+
+def board(table, classes):
+    options = {"of_clips": 2, "rejected_clips": 0, "tuning_folds": (), "limited": False}
+    return leaderboard_table([Entry("p", "probe", table, (1,))], classes=classes, **options)
+
+
+@pytest.mark.parametrize(
+    "count", [lambda t, c: metrics_table(t, c, ()), confusion_table, board], ids=["metrics", "confusion", "leaderboard"]
+)
+@pytest.mark.parametrize(
+    ("rows", "unknown"),
+    [
+        ([(1, "a", "b", [0.1, 0.2, 0.3, 0.4]), (1, "d", "c", [0.1, 0.2, 0.3, 0.4])], "c, d"),
+        ([(1, "a", "c", None), (1, "b", "refused", None)], "c"),
+    ],
+    ids=["true", "predicted"],
+)
+def test_labels_that_are_no_classes_of_the_study_are_refused(count, rows, unknown):
+    with pytest.raises(VlmAudioError) as caught:
+        count(predictions(rows), ("a", "b"))
+    assert str(caught.value) == (
+        f"labels of predictions must be classes of the study (a, b), got {unknown}; run the study again"
+    )

@@ -53,6 +53,16 @@ def test_leaderboard_takes_what_exists_and_says_what_was_not_run():
     assert got["x"]["note"] == "not run: weights of X missing, 1 recording rejected"
 
 
+def test_a_tuning_fold_the_dataset_does_not_have_gives_no_untuned_accuracy():
+    data, clips, _ = toy(n_folds=2, per_class=1, classes=("a", "b"))
+    table = predictions([(1, "a", "a", None), (1, "b", "b", None), (2, "a", "a", None), (2, "b", "a", None)])
+    # by hand: 3 of 4 right, 1 of 2 in fold 2
+    for tuned, expected in (((9,), None), ((1,), 1 / 2), ((1, 9), 1 / 2)):
+        stage = leaderboard_stage({"p": ("probe", (1, 2), lambda: None)}, tuned, limited=False)
+        [row] = run_stage(stage, data, {"clips": clips, "predictions/p": table})["leaderboard"].to_pylist()
+        assert (row["accuracy"], row["accuracy_without_tuning_folds"]) == (3 / 4, expected), tuned
+
+
 def test_one_made_fold_is_not_every_clip_even_where_the_other_folds_have_no_clips_table_yet():
     data, clips, _ = toy(n_folds=2, per_class=1, classes=("a", "b"))
     stage = leaderboard_stage({"p": ("probe", (1,), lambda: None)}, (), limited=False)
