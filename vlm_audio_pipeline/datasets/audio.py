@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from vlm_audio_pipeline.contracts.errors import BadClips
+from vlm_audio_pipeline.contracts.hashing import digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,6 +88,16 @@ def decode(path: Path, start_s: float | None = None, end_s: float | None = None)
             f"not finite: {int((~np.isfinite(mono)).sum())} of {len(mono)} samples are NaN or infinite", path
         )
     return np.ascontiguousarray(mono), rate, channels
+
+
+def samples_digest(samples: "np.ndarray", rate_hz: int) -> str:
+    """Give the SHA-256 of a sound: the same samples at another rate are another sound.
+
+    Args:
+        samples: (n,) mono, as decoded at their own rate; hashed as little-endian float32.
+        rate_hz: that rate, Hz; hashed behind the samples as a little-endian uint32.
+    """
+    return digest(samples.astype("<f4", copy=False).tobytes(), rate_hz.to_bytes(4, "little"))
 
 
 def resample(samples: "np.ndarray", from_hz: int, to_hz: int) -> "np.ndarray":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.contracts.errors import BadClips, BadDataset
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec, not_identity
@@ -89,7 +89,14 @@ class Dataset:
         """The folds, ascending."""
         return tuple(sorted({c.fold for c in self.clips}))
 
-    def load(self, file: str, rate_hz: int, start_s: float | None = None, end_s: float | None = None) -> "np.ndarray":
+    def load(
+        self,
+        file: str,
+        rate_hz: int,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        sha256: str | None = None,
+    ) -> "np.ndarray":
         """Read a clip's samples at a rate.
 
         Args:
@@ -97,16 +104,22 @@ class Dataset:
             rate_hz: wanted sampling rate, Hz.
             start_s: start of the stretch, s.
             end_s: end of the stretch, s.
+            sha256: `samples_sha256` of its row in `clips`, where what is computed will be stored under it.
 
         Returns:
             (samples,) float32, mono.
 
         Raises:
-            BadClips: when the file cannot be used.
+            BadClips: when the file cannot be used, or its samples are not those of `sha256` any more.
         """
-        from vlm_audio_pipeline.datasets.audio import decode, resample
+        from vlm_audio_pipeline.datasets.audio import decode, resample, samples_digest
 
         samples, rate, _ = decode(self.root / file, start_s, end_s)
+        if sha256 is not None and samples_digest(samples, rate) != sha256:
+            raise BadClips(
+                f"recordings must stay while a study runs, got other samples: recording {self.root / file} "
+                "changed since it was looked at; run again"
+            )
         return resample(samples, rate, rate_hz)
 
     def fold_versions(self, rows: RowStore) -> dict[int, str]:

@@ -4,6 +4,7 @@ What belongs here: checks that need the samples. What does not: checks of the li
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import BadClips
-from vlm_audio_pipeline.contracts.hashing import digest, fingerprint
+from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
-from vlm_audio_pipeline.datasets.audio import BadAudio, decode
+from vlm_audio_pipeline.datasets.audio import BadAudio, decode, samples_digest
 from vlm_audio_pipeline.datasets.base import Clip, Dataset
 from vlm_audio_pipeline.engines import Failure, map_rows
 from vlm_audio_pipeline.storage.schemas import TABLES
@@ -51,16 +52,15 @@ def inspect(path: Path, start_s: float | None = None, end_s: float | None = None
         end_s: end of the stretch, s.
 
     Returns:
-        JSON: `samples_sha256` (SHA-256 of the mono samples as little-endian float32, followed by the rate as a
-        little-endian uint32: the same samples at another rate are another sound), `duration_s`, `rate_hz`, `channels`,
-        `peak` and `rms` (1 = full scale).
+        JSON: `samples_sha256` (see `samples_digest`), `duration_s`, `rate_hz`, `channels`, `peak` and `rms` (1 = full
+        scale).
 
     Raises:
         BadAudio: when the file cannot be used.
     """
     samples, rate_hz, channels = decode(path, start_s, end_s)
     measured = {
-        "samples_sha256": digest(samples.astype("<f4", copy=False).tobytes(), rate_hz.to_bytes(4, "little")),
+        "samples_sha256": samples_digest(samples, rate_hz),
         "duration_s": len(samples) / rate_hz,
         "rate_hz": rate_hz,
         "channels": channels,
@@ -108,19 +108,27 @@ def _run(on_bad_clip: str, context: StageContext) -> dict[str, pa.Table]:
 
 
 def _inspect_all(context: StageContext) -> list[bytes | Failure]:
-    """Give the measurements of every clip of the dataset, reading only the files that are new."""
+    """Give the measurements of every clip of the dataset, reading only the files that are new.
+
+    A file is read twice, for its digest and for its samples: what was measured is kept under the digest only if the file
+    was left alone from before the one until after the other.
+    """
     clips = context.dataset.clips
-    digests = context.rows.file_digests([context.dataset.root / c.file for c in clips])
+    paths = [context.dataset.root / c.file for c in clips]
+    before = dict(zip(paths, map(_stamp, paths), strict=True))
+    digests = context.rows.file_digests(paths)
     there = [(c, sha) for c, sha in zip(clips, digests, strict=True) if sha is not None]
 
+    def measure(c: Clip) -> bytes | Failure:
+        path = context.dataset.root / c.file
+        try:
+            measured = inspect(path, c.start_s, c.end_s)
+        except BadAudio as error:
+            return Failure(error.reason)
+        return measured if _stamp(path) == before[path] else Failure("changed while it was read; run again")
+
     def compute(batch: list[Clip]) -> list[bytes | Failure]:
-        payloads: list[bytes | Failure] = []
-        for c in batch:
-            try:
-                payloads.append(inspect(context.dataset.root / c.file, c.start_s, c.end_s))
-            except BadAudio as error:
-                payloads.append(Failure(error.reason))
-        return payloads
+        return [measure(c) for c in batch]
 
     payloads = map_rows(
         [fingerprint("inspection", VERSION, sha, c.start_s, c.end_s, length=64) for c, sha in there],
@@ -133,6 +141,15 @@ def _inspect_all(context: StageContext) -> list[bytes | Failure]:
     )
     found = {c.id: payload for (c, _), payload in zip(there, payloads, strict=True)}
     return [found.get(c.id, Failure("missing: there is no readable file")) for c in clips]
+
+
+def _stamp(path: Path) -> tuple[int, int, int, int] | None:
+    """Give what changes when a file is written or replaced; None where there is none."""
+    try:
+        s = os.stat(path)
+    except OSError:
+        return None
+    return s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns
 
 
 def _refuse(dataset: Dataset, reasons: dict[str, str], on_bad_clip: str) -> None:

@@ -219,7 +219,9 @@ class EncoderSpec(Spec):
         def prepare(clip: dict) -> "np.ndarray | Image":
             if self.sees:
                 return picture(pictures[clip["clip"]][1])
-            return context.dataset.load(clip["file"], self.rate_hz, clip["start_s"], clip["end_s"])
+            return context.dataset.load(
+                clip["file"], self.rate_hz, clip["start_s"], clip["end_s"], clip["samples_sha256"]
+            )
 
         def compute(batch: list) -> list[bytes | Failure]:
             if not encode:

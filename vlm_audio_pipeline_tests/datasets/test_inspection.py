@@ -149,6 +149,28 @@ def test_nothing_is_decoded_twice_and_failures_are_tried_again(root, run, rows):
     assert told == [(3, 4, "inspection"), (4, 4, "inspection")]
 
 
+@pytest.mark.parametrize("how", ["replaced", "written over", "taken away"])
+def test_nothing_is_stored_of_a_file_that_changes_between_digest_and_decoding(root, run, rows, monkeypatch, how):
+    known = rows.file_digests
+
+    def digests_then_change(paths):
+        found = known(paths)
+        if how != "written over":
+            (root / "a1.wav").unlink()
+        if how != "taken away":
+            soundfile.write(root / "a1.wav", np.full(24, 0.25), 8000)
+        return found
+
+    monkeypatch.setattr(rows, "file_digests", digests_then_change)
+    reason = "missing: there is no such file" if how == "taken away" else "changed while it was read; run again"
+    with pytest.raises(BadClips, match=rf"1 of 4 recordings cannot be used:\n  a1 \(a1.wav\): {reason}"):
+        run(dataset(root))
+    assert rows.count("inspection") == 3
+    monkeypatch.undo()
+    soundfile.write(root / "a1.wav", np.full(24, 0.25), 8000)
+    assert run(dataset(root))["clips"].to_pylist()[0]["duration_s"] == 0.003  # 24 samples at 8 kHz
+
+
 def test_parameters_change_the_stage_and_only_they_do():
     assert clips_stage("stop").parameters == {"on_bad_clip": "stop"}
     assert [i.key for i in clips_stage("skip").inputs] == ["dataset"]

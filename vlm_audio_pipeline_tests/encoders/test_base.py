@@ -1,16 +1,19 @@
 import hashlib
 import io
+import struct
 from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import soundfile
 from PIL import Image
 
-from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
+from vlm_audio_pipeline.contracts.errors import BadClips, NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.specs import refers_to
 from vlm_audio_pipeline.contracts.stages import Input, StageContext
+from vlm_audio_pipeline.datasets.base import Card, Clip, Dataset
 from vlm_audio_pipeline.encoders.base import (
     EncoderSpec,
     ModelCard,
@@ -146,7 +149,7 @@ def test_any_picture_becomes_rgb():
 def test_samples_are_decoded_at_the_encoders_rate_and_only_what_is_new(rows):
     asked = []
 
-    def load(file, rate, start, end):
+    def load(file, rate, start, end, sha256):
         asked.append((file, rate))
         return np.ones(100, np.float32)
 
@@ -156,6 +159,25 @@ def test_samples_are_decoded_at_the_encoders_rate_and_only_what_is_new(rows):
     second = ran(stage, rows, load, clips=clips(["a", "b", "c"]))
     assert len(asked) == 3 and second["row_key"].to_pylist()[:2] == first["row_key"].to_pylist()
     assert set(second["model"].to_pylist()) == {"scripted"} and second["revision"].to_pylist() == [None] * 3
+
+
+def test_a_recording_replaced_since_it_was_looked_at_leaves_no_row(rows, tmp_path):
+    def write(values):
+        soundfile.write(tmp_path / "a.wav", np.array(values), 16000, subtype="FLOAT")
+
+    def sha(values):  # 16000 Hz behind the samples
+        return hashlib.sha256(struct.pack("<4fI", *values, 16000)).hexdigest()
+
+    first, second = [0.5, -0.25, 0.0, 0.75], [0.5, -0.25, 0.0, 0.5]
+    files = tuple(Clip(f"{i}", "a", i, f"{i}", "a.wav") for i in (1, 2))
+    load = Dataset(tmp_path, ("a",), files, Card("t")).load
+    [stage] = Scripted().stages("e")
+    write(second)
+    with pytest.raises(BadClips, match=r"recording .*a\.wav changed since it was looked at; run again"):
+        ran(stage, rows, load, clips=clips(["a.wav"], samples_sha256=[sha(first)]))
+    assert rows.count() == 0
+    assert ran(stage, rows, load, clips=clips(["a.wav"], samples_sha256=[sha(second)])).num_rows == 1
+    assert rows.count("vector") == 1
 
 
 def test_missing_weights_name_model_revision_command_and_asset(rows, cache):
