@@ -56,9 +56,18 @@ def test_lists_and_like_do_what_the_page_says():
 
 @pytest.mark.parametrize("sql", blocks("docs/sql.md", "sql"), ids=lambda q: q.split("\n")[0][:50])
 def test_sql_recipes_run(results, sql):
+    if "duckdb_columns()" not in sql:
+        assert "study = 'demo'" in sql, "studies share the names of their classifiers"
     rows = query(results, sql)
     wrong = query(results, "SELECT count(*) FROM predictions WHERE NOT correct").column(0)[0].as_py()
     assert rows.num_rows > 0 or wrong == 0 or "NOT" in sql
+
+
+def test_the_query_of_the_readme_runs_and_names_its_study(results):
+    (sql,) = re.findall(r'vlm-audio sql "(.*?)"', (ROOT / "README.md").read_text(), re.DOTALL)
+    assert "study = 'baselines'" in sql
+    assert query(results, sql).num_rows == 0, "baselines was not run in this data folder"
+    assert query(results, sql.replace("'baselines'", "'demo'")).num_rows == 10  # classes
 
 
 def test_the_example_encoder_runs(results, tmp_path):
