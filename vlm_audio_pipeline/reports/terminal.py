@@ -1,6 +1,7 @@
 """Results as tables that fit a terminal."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -64,36 +65,55 @@ def cell(value: Any) -> str:
 
 
 def prediction_view(rows: Sequence[dict[str, Any]]) -> RenderableType:
-    """Lay out everything about predictions of one clip: what is known of the clip, then each prediction."""
-    clip = ("clip", "label", "source", "fold", "file", "duration_s", "rate_hz", "channels", "peak", "rms")
-    lines: list[RenderableType] = [
-        Text.assemble((rows[0]["clip"], "bold"), f"  {rows[0]['label']}"),
-        Text("  ".join(f"{n} {cell(rows[0].get(n))}" for n in clip[2:] if rows[0].get(n) is not None), style="dim"),
-    ]
-    for row in rows:
-        mark = "right" if row["correct"] else "wrong"
-        lines.append(
-            Text.assemble(
-                "\n",
-                (row["classifier"], "bold"),
-                f" ({row['kind']}, {row['scoring']}, control {row['control']}, trial {row['trial']}): ",
-                (f"{row['predicted'] or row['outcome']}", "green" if row["correct"] else "red"),
-                f"  {mark}",
-            )
-        )
-        facts = ("encoder", "rendering", "model", "revision", "prompt", "shots", "training_clips", "reader", "seconds")
-        known = [f"{n} {cell(row[n])}" for n in facts if row.get(n) is not None]
-        if known:
-            lines.append(Text("  " + "  ".join(known), style="dim"))
-        if row.get("text"):
-            lines.append(Text(f"  answer: {row['text']}"))
-        if row.get("scores"):
-            scores = dict(row["scores"])
-            width = max(len(k) for k in scores)
-            for label, score in sorted(scores.items(), key=lambda pair: -pair[1]):
-                bar = "█" * round(20 * max(0.0, min(1.0, score)))
-                lines.append(Text(f"  {label:<{width}}  {score:7.4f}  {bar}"))
+    """Lay out everything about predictions of one clip, study by study.
+
+    Args:
+        rows: predictions with what their study knows of the clip, those of one study in a row.
+
+    Returns:
+        For each study what is known of the clip, then each prediction.
+    """
+    lines: list[RenderableType] = []
+    for study, here in groupby(rows, key=lambda row: row["study"]):
+        predictions = list(here)
+        lines += [*([Text()] if lines else []), *_clip_lines(study, predictions[0])]
+        for row in predictions:
+            lines += _prediction_lines(row)
     return Group(*lines)
+
+
+def _clip_lines(study: str, row: dict[str, Any]) -> list[RenderableType]:
+    facts = ("source", "fold", "file", "duration_s", "rate_hz", "channels", "peak", "rms")
+    known = [f"{n} {cell(row[n])}" for n in facts if row.get(n) is not None]
+    return [
+        Text.assemble(f"{study}: ", (row["clip"], "bold"), f" {row['label']}"),
+        Text("  ".join(known), style="dim"),
+    ]
+
+
+def _prediction_lines(row: dict[str, Any]) -> list[RenderableType]:
+    lines: list[RenderableType] = [
+        Text.assemble(
+            "\n",
+            (row["classifier"], "bold"),
+            f" ({row['kind']}, {row['scoring']}, control {row['control']}, trial {row['trial']}): ",
+            (f"{row['predicted'] or row['outcome']}", "green" if row["correct"] else "red"),
+            "  right" if row["correct"] else "  wrong",
+        )
+    ]
+    facts = ("encoder", "rendering", "model", "revision", "prompt", "shots", "training_clips", "reader", "seconds")
+    known = [f"{n} {cell(row[n])}" for n in facts if row.get(n) is not None]
+    if known:
+        lines.append(Text("  " + "  ".join(known), style="dim"))
+    if row.get("text"):
+        lines.append(Text(f"  answer: {row['text']}"))
+    if row.get("scores"):
+        scores = dict(row["scores"])
+        width = max(len(k) for k in scores)
+        for label, score in sorted(scores.items(), key=lambda pair: -pair[1]):
+            bar = "█" * round(20 * max(0.0, min(1.0, score)))
+            lines.append(Text(f"  {label:<{width}}  {score:7.4f}  {bar}"))
+    return lines
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -66,6 +66,7 @@ def test_cells(value, text):
 
 
 PREDICTION = {
+    "study": "demo",
     "clip": "1-7-A",
     "label": "dog",
     "source": "7",
@@ -92,13 +93,35 @@ PREDICTION = {
 
 def test_a_prediction():
     assert shown(prediction_view([PREDICTION])) == [
-        "1-7-A  dog",
+        "demo: 1-7-A dog",
         "source 7  fold 1  file dog.wav  duration_s 5  rate_hz 44100  channels 1  peak 0.5  rms 0.1",
         "",
         "probe (probe, score, control none, trial 0): dog  right",
         "  encoder clap  training_clips 32",
         "  dog       0.7500  ███████████████",
         "  rooster   0.2500  █████",
+    ]
+
+
+def test_predictions_of_several_studies_stand_under_their_names_with_their_facts_of_the_clip():
+    other = {**PREDICTION, "study": "mine", "label": "cat", "fold": 3, "correct": False, "scores": None}
+    assert shown(prediction_view([PREDICTION, PREDICTION | {"trial": 1, "scores": None}, other])) == [
+        "demo: 1-7-A dog",
+        "source 7  fold 1  file dog.wav  duration_s 5  rate_hz 44100  channels 1  peak 0.5  rms 0.1",
+        "",
+        "probe (probe, score, control none, trial 0): dog  right",
+        "  encoder clap  training_clips 32",
+        "  dog       0.7500  ███████████████",
+        "  rooster   0.2500  █████",
+        "",
+        "probe (probe, score, control none, trial 1): dog  right",
+        "  encoder clap  training_clips 32",
+        "",
+        "mine: 1-7-A cat",
+        "source 7  fold 3  file dog.wav  duration_s 5  rate_hz 44100  channels 1  peak 0.5  rms 0.1",
+        "",
+        "probe (probe, score, control none, trial 0): dog  wrong",
+        "  encoder clap  training_clips 32",
     ]
 
 
@@ -112,7 +135,7 @@ def test_an_answer_that_was_no_label():
         "text": "[a] cat",
     }
     lines = shown(prediction_view([PREDICTION, row]))
-    assert lines.count("1-7-A  dog") == 1
+    assert lines.count("demo: 1-7-A dog") == 1
     assert lines[-4:] == [
         "",
         "probe (probe, score, control none, trial 0): unparseable  wrong",
