@@ -20,7 +20,7 @@ from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.specs import StudyPath, not_identity
 from vlm_audio_pipeline.contracts.stages import Progress, silent
 from vlm_audio_pipeline.datasets.base import DATASETS, Card, Clip, Dataset, DatasetSpec
-from vlm_audio_pipeline.datasets.folds import check_folds, settled_folds
+from vlm_audio_pipeline.datasets.folds import check_folds, fold_memory, settled_folds
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.storage.schemas import TABLES
 
@@ -86,7 +86,8 @@ class CsvDataset(DatasetSpec):
     audio_dir: StudyPath | None = not_identity(None)
     """Folder that relative paths start from; by default the folder of the csv."""
     n_folds: int = Field(5, ge=2)
-    """Number of folds, where the csv has none."""
+    """Number of folds, where the csv has none. A clip keeps its fold when others are added, as long as the csv stays
+    where it is."""
     seed: int = 0
     """Decides between equally good folds, where the csv has none."""
 
@@ -159,7 +160,10 @@ class CsvDataset(DatasetSpec):
             check_folds(((c.id, c.label, c.source, c.fold) for c in clips), str(self.path))
         else:
             listed = [(c.id, c.label, c.source) for c in clips]
-            fold_of = settled_folds(layout, self.asset_name, listed, self.n_folds, self.seed, remember=remember)
+            memory = fold_memory(
+                f"{self.kind}_{slug(self.path.resolve().stem)}", self.path, columns.source, self.n_folds, self.seed
+            )
+            fold_of = settled_folds(layout, memory, listed, self.n_folds, self.seed, remember=remember)
             clips = [replace(c, fold=fold_of[c.source]) for c in clips]
         return root, sorted(clips, key=lambda c: c.id)
 

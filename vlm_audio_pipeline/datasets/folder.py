@@ -15,7 +15,7 @@ from vlm_audio_pipeline.contracts.specs import StudyPath, not_identity
 from vlm_audio_pipeline.contracts.stages import Progress, silent
 from vlm_audio_pipeline.datasets.base import DATASETS, Card, Clip, Dataset, DatasetSpec
 from vlm_audio_pipeline.datasets.csv_file import AUDIO_SUFFIXES, slug
-from vlm_audio_pipeline.datasets.folds import settled_folds
+from vlm_audio_pipeline.datasets.folds import fold_memory, settled_folds
 from vlm_audio_pipeline.storage.layout import Layout
 
 
@@ -26,7 +26,7 @@ class FolderDataset(DatasetSpec):
     path: StudyPath = not_identity()
     """The folder that holds a folder for each class."""
     n_folds: int = Field(5, ge=2)
-    """Number of folds. A clip keeps its fold when others are added."""
+    """Number of folds. A clip keeps its fold when others are added, as long as the folder stays where it is."""
     seed: int = 0
     """Decides between equally good folds."""
     source: str | None = None
@@ -100,7 +100,10 @@ class FolderDataset(DatasetSpec):
                 name = "__".join(relative.with_suffix("").parts)
                 found.append((name, label, self._source(file, name), relative.as_posix()))
         listed = [(name, label, source) for name, label, source, _ in found]
-        fold_of = settled_folds(layout, self.asset_name, listed, self.n_folds, self.seed, remember=remember)
+        memory = fold_memory(
+            f"{self.kind}_{slug(self.path.resolve().name)}", self.path, self.source, self.n_folds, self.seed
+        )
+        fold_of = settled_folds(layout, memory, listed, self.n_folds, self.seed, remember=remember)
         return tuple(Clip(name, label, fold_of[source], source, file) for name, label, source, file in sorted(found))
 
     def _source(self, file: Path, name: str) -> str:

@@ -114,14 +114,30 @@ def check_folds(clips: Iterable[tuple[str, str, str, int]], where: str) -> None:
             )
 
 
+def fold_memory(name: str, path: Path, source: str | None, n_folds: int, seed: int) -> str:
+    """Name the memory of a dataset's folds by what they depend on, and by the place: equal names lie in many places.
+
+    What else a study says (classes, what to keep, bad clips) is left out, so that changing it moves no clip. A dataset
+    that is moved to another place has its folds chosen anew.
+
+    Args:
+        name: kind and name of the dataset, for people who look into the folder.
+        path: the dataset's folder or file.
+        source: how a clip's source is found.
+        n_folds: number of folds.
+        seed: decides ties.
+    """
+    return f"{name}_{fingerprint(name, str(path.resolve()), source, n_folds, seed, length=8)}"
+
+
 def settled_folds(
-    layout: Layout, asset_name: str, clips: Sequence[Listed], n_folds: int, seed: int, *, remember: bool
+    layout: Layout, memory: str, clips: Sequence[Listed], n_folds: int, seed: int, *, remember: bool
 ) -> dict[str, int]:
     """Assign folds on top of those remembered for a dataset; safe against other processes doing the same.
 
     Args:
-        layout: where they are remembered: `datasets/<asset_name>/folds_<n_folds>_<seed>.csv`.
-        asset_name: of the dataset.
+        layout: where they are remembered: `datasets/folds/<memory>.csv`.
+        memory: see `fold_memory`.
         clips: (clip id, label, source) of every clip.
         n_folds: number of folds.
         seed: decides ties.
@@ -133,10 +149,10 @@ def settled_folds(
     Raises:
         BadDataset: see `assign_folds`; nothing is remembered then.
     """
-    path = layout.datasets / asset_name / f"folds_{n_folds}_{seed}.csv"
+    path = layout.datasets / "folds" / f"{memory}.csv"
     if not remember:
         return assign_folds(clips, n_folds, seed, remembered_folds(path))
-    lock = layout.lock(f"folds.{asset_name}")
+    lock = layout.lock(f"folds.{memory}")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
         before = remembered_folds(path)

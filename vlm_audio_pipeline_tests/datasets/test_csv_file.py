@@ -93,6 +93,31 @@ def test_folds_are_chosen_where_there_are_none_and_last(spec, layout):
     assert {k: v for k, v in after.items() if k in before} == before
 
 
+def test_folds_are_remembered_by_place_and_rule_not_by_what_else_is_told(spec, layout, tmp_path):
+    rows = [f"{label}{i}.wav,{label},{label}{i // 2},x" for label in ("dog", "rain") for i in range(12)]
+    text = "\n".join(["path,label,source,place", *rows])
+    before = {c.id: c.fold for c in spec(text, n_folds=3).open(layout).clips}
+    more = text + "\nnew.wav,dog,new,x"
+    for told in (
+        {"keep": ["place"]},
+        {"on_bad_clip": "skip"},
+        {"columns": {"source": "source"}},
+        {"classes": ["rain", "dog"]},
+        {},
+    ):
+        after = {c.id: c.fold for c in spec(more, n_folds=3, **told).open(layout).clips}
+        assert {k: v for k, v in after.items() if k in before} == before
+    memories = layout.datasets / "folds"
+    assert len(list(memories.iterdir())) == 1
+
+    there = tmp_path / "there" / "clips.csv"
+    there.parent.mkdir()
+    there.write_text(text.replace("dog0.wav,dog,dog0", "dog0.wav,dog,dog1"))
+    alone = CsvDataset(path=there, n_folds=3).open(Layout(tmp_path / "fresh")).clips
+    assert CsvDataset(path=there, n_folds=3).open(layout).clips == alone
+    assert len(list(memories.iterdir())) == 2
+
+
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=8), min_size=2, max_size=2))
 def test_quoted_cells_come_back_as_written(tmp_path_factory, cells):
     import csv

@@ -61,6 +61,35 @@ def test_a_new_recording_moves_no_other(sounds, layout):
     assert {i: f for i, f in after.items() if i in before} == before
 
 
+def test_a_folder_of_the_same_name_elsewhere_has_a_memory_of_its_own(sounds, layout, tmp_path):
+    # sources 0, 1 and 2 are in both folders
+    def folds(where, data):
+        return {c.source: c.fold for c in FolderDataset(path=where, n_folds=3, source=r"^(\w+)-").open(data).clips}
+
+    elsewhere = tmp_path / "elsewhere" / sounds.name
+    for label in ("rain", "dog"):
+        (elsewhere / label).mkdir(parents=True)
+        for i in (0, 1, 2, 7, 8, 9):
+            (elsewhere / label / f"{i}-{label}-{'x' * i}.wav").touch()
+    alone = folds(elsewhere, Layout(tmp_path / "fresh"))
+    folds(sounds, layout)
+    assert len(list((layout.datasets / "folds").iterdir())) == 1
+    assert folds(elsewhere, layout) == alone
+    assert len(list((layout.datasets / "folds").iterdir())) == 2
+
+
+def test_no_clip_moves_when_the_study_says_something_else(sounds, layout):
+    before = {c.id: c.fold for c in FolderDataset(path=sounds, n_folds=3).open(layout).clips}
+    (sounds / "dog" / "0.wav").touch()
+    (sounds / "cat").mkdir()
+    for i in range(7):
+        (sounds / "cat" / f"{i}.wav").touch()
+    for told in ({"on_bad_clip": "skip"}, {"classes": ("rain", "dog")}, {"name": "mine"}, {}):
+        after = {c.id: c.fold for c in FolderDataset(path=sounds, n_folds=3, **told).open(layout).clips}
+        assert {i: f for i, f in after.items() if i in before} == before
+    assert len(list((layout.datasets / "folds").iterdir())) == 1
+
+
 def test_classes_choose_folders_and_their_order(sounds, layout):
     (sounds / "empty").mkdir()
     dataset = FolderDataset(path=sounds, n_folds=2, classes=("rain", "dog")).open(layout)

@@ -11,6 +11,7 @@ from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.datasets.folds import (
     assign_folds,
     check_folds,
+    fold_memory,
     remember_folds,
     remembered_folds,
     settled_folds,
@@ -156,12 +157,20 @@ def test_looking_at_folds_writes_nothing_and_opening_settles_them(tmp_path):
     looked = settled_folds(layout, "mine", clips, 3, 0, remember=False)
     assert list(tmp_path.iterdir()) == []
     assert settled_folds(layout, "mine", clips, 3, 0, remember=True) == looked
-    # another seed would place the sources anew, were it to share the memory; the first one's is untouched
-    other = settled_folds(layout, "mine", clips, 3, 1, remember=True)
+    # another memory leaves this one untouched
+    other = settled_folds(layout, "other", clips, 3, 1, remember=True)
     assert other != looked
     fewer = settled_folds(layout, "mine", clips[1:], 3, 0, remember=True)
     assert fewer == {s: f for s, f in looked.items() if s != "a0"}
     assert settled_folds(layout, "mine", clips, 3, 0, remember=False) == looked
+
+
+def test_a_memory_is_of_one_place_and_rule(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    name = fold_memory("folder_x", tmp_path, None, 3, 0)
+    assert name.startswith("folder_x_") and fold_memory("folder_x", tmp_path / "link", None, 3, 0) == name
+    others = [(tmp_path / "y", None, 3, 0), (tmp_path, "(.)", 3, 0), (tmp_path, None, 4, 0), (tmp_path, None, 3, 1)]
+    assert len({name, *(fold_memory("folder_x", *other) for other in others)}) == 5
 
 
 def test_those_who_settle_folds_at_once_agree(tmp_path):
