@@ -7,8 +7,8 @@ needs no picture, and the classifiers that are asked.
   length is left, so the pictures of clips of one length are one picture.
 - time_shuffled: the columns of the transform in another order, seeded by the clip's id: the spectrum is left, the order
   in time is gone.
-- other_clip: the picture of a clip of another class of the same fold, chosen by the ids of both: a classifier that
-  follows the picture is now wrong.
+- other_clip: the picture of a clip of another class and another source recording of the same fold, chosen by the ids of
+  both: a classifier that follows the picture is now wrong.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ from vlm_audio_pipeline.renderings.recipe import STEP_VERSION, Recipe, in_parall
 CONTROLS = ("blank", "time_shuffled", "other_clip")
 """Controls that are pictures; `no_image`, for language models, is none."""
 
-CONTROL_VERSION = 1
+CONTROL_VERSION = 2
 """Raised whenever a control would give other pictures for the same ones."""
 
 
@@ -48,7 +48,8 @@ def controlled_stage(name: str, recipe: Recipe, control: str) -> Stage:
         control: one of `CONTROLS`.
 
     Raises:
-        VlmAudioError: for an unknown control; when it runs, for a fold of a single class under other_clip.
+        VlmAudioError: for an unknown control; when it runs, for a clip under other_clip whose fold has none of another
+            class and source.
     """
     if control not in CONTROLS:
         raise VlmAudioError(f"unknown control '{control}'; {suggestion(control, CONTROLS)}")
@@ -77,7 +78,7 @@ def controlled_stage(name: str, recipe: Recipe, control: str) -> Stage:
 _ABOUT = {
     "blank": "the same frame without data",
     "time_shuffled": "the columns in another order, seeded by the clip",
-    "other_clip": "the picture of a clip of another class of the fold, chosen by the clip",
+    "other_clip": "the picture of a clip of another class and source of the fold, chosen by the clip",
 }
 
 
@@ -108,26 +109,27 @@ def time_shuffled(dataset: Dataset, clip: dict[str, Any], recipe: Recipe) -> Pic
 
 
 def other_clip(clip: dict[str, Any], clips: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Choose a clip of another class, by a hash of both ids, so that adding or removing others seldom changes it.
+    """Choose a clip of another class and source, by a hash of both ids, so that adding or removing others seldom changes it.
 
     Args:
-        clip: a row of `clips`.
+        clip: a row of `clips`: clip, label and source.
         clips: rows of its fold.
 
     Returns:
-        The row chosen, or None where all are of one class.
+        The row chosen, or None where there is none.
     """
-    others = [c for c in clips if c["label"] != clip["label"]]
+    others = [c for c in clips if c["label"] != clip["label"] and c["source"] != clip["source"]]
     return min(others, key=lambda c: fingerprint("other_clip", clip["clip"], c["clip"]), default=None)
 
 
 def _of_others(clips: list[dict[str, Any]], pictures: pa.Table, fold: int | None) -> pa.Table:
     lines = {clip: i for i, clip in enumerate(pictures["clip"].to_pylist())}
     chosen = [other_clip(clip, clips) for clip in clips]
-    if None in chosen:
+    without = [clip["clip"] for clip, other in zip(clips, chosen, strict=True) if other is None]
+    if without:
         raise VlmAudioError(
-            f"control other_clip must have clips of two classes or more in each fold, got one class in fold {fold}; "
-            "leave the control out or add clips"
+            f"control other_clip must have a clip of another class and another source in the same fold for every clip, "
+            f"got none in fold {fold} for {without[:10]}; leave the control out or add clips"
         )
     taken = pictures.take(pa.array([lines[c["clip"]] for c in chosen if c is not None], pa.int64()))
     columns = ("picture", "media_type", "width", "height", "picture_sha256")

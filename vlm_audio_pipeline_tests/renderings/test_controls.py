@@ -25,7 +25,15 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clips(dataset):
     rows = [
-        {"clip": c.id, "label": c.label, "file": c.file, "start_s": c.start_s, "end_s": c.end_s, "fold": c.fold}
+        {
+            "clip": c.id,
+            "label": c.label,
+            "source": c.source,
+            "file": c.file,
+            "start_s": c.start_s,
+            "end_s": c.end_s,
+            "fold": c.fold,
+        }
         for c in dataset.clips
     ]
     for row in rows:
@@ -138,8 +146,22 @@ def test_other_clip_stays_when_clips_come_and_go(clips):
 
 def test_a_fold_of_one_class_has_no_other_clip(pictures, dataset, clips, tmp_path):
     one = [c for c in clips if c["label"] == clips[0]["label"]]
-    with pytest.raises(VlmAudioError, match="two classes or more in each fold, got one class in fold 1"):
+    with pytest.raises(
+        VlmAudioError, match=r"a clip of another class and another source .*, got none in fold 1 for \["
+    ):
         made(controlled_stage("p", PAPER, "other_clip"), dataset, one, tmp_path, **{"spectrograms/p": pictures})
+
+
+def test_other_clip_is_of_another_source(pictures, dataset, clips, tmp_path):
+    # one recording with a stretch of each of two classes: neither may stand in for the other
+    first = clips[0]
+    second = next(c for c in clips if c["label"] != first["label"])
+    third = next(c for c in clips if c["label"] not in (first["label"], second["label"]))
+    cut = [{**first, "source": "one"}, {**second, "source": "one"}]
+    assert [other_clip(c, cut) for c in cut] == [None, None]
+    assert [other_clip(c, [*cut, third]) for c in cut] == [third, third]
+    with pytest.raises(VlmAudioError, match=f"got none in fold 1 for .*'{first['clip']}'.*; leave the control out"):
+        made(controlled_stage("p", PAPER, "other_clip"), dataset, cut, tmp_path, **{"spectrograms/p": pictures})
 
 
 def test_names_and_fingerprints():
