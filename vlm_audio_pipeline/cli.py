@@ -66,6 +66,13 @@ def _layout(data: Path | None) -> "Layout":
     from vlm_audio_pipeline.storage.layout import Layout
 
     layout = Layout.default(data)
+    try:
+        layout.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VlmAudioError(
+            f"the data folder must be one that can be written to, got {layout.root} ({error.strerror}); name another with "
+            "--data or VLM_AUDIO_DATA"
+        ) from error
     os.environ["VLM_AUDIO_DATA"] = str(
         layout.root
     )  # for whatever finds its own way there, such as isolated environments
@@ -129,8 +136,9 @@ def refresh(study: StudyArgument, data: DataOption = None) -> None:
     """Look at the outside anew (files of the dataset, readings), tell Dagster, and rebuild the catalogue."""
     from vlm_audio_pipeline.orchestration.assets import report_observations
     from vlm_audio_pipeline.orchestration.instance import open_instance
-    from vlm_audio_pipeline.orchestration.planner import make_plan, observe
+    from vlm_audio_pipeline.orchestration.planner import make_plan
     from vlm_audio_pipeline.orchestration.publishing import publish
+    from vlm_audio_pipeline.orchestration.state import observe
 
     graph = _graph(study, data)
     seen = observe(graph)
@@ -157,7 +165,7 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on this machine; 0 for any free one.")] = 3000,
     data: DataOption = None,
 ) -> None:
-    """Open the Dagster UI on this machine, with its home in the data folder, and the daemon for schedules."""
+    """Open the Dagster UI on this machine, with its home in the data folder."""
     from vlm_audio_pipeline.orchestration.serving import serve
 
     raise typer.Exit(serve(_layout(data), studies or [], port))

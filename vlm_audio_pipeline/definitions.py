@@ -28,9 +28,8 @@ def studies_to_show(layout: Layout) -> list[str]:
     asked = [s.strip() for s in os.environ.get("VLM_AUDIO_STUDIES", "").split(",") if s.strip()]
     if asked:
         return asked
-    run_here = [m["file"] for m in manifests(layout).values() if m["limit"] is None and m["file"]]
-    names = {Path(f).resolve() for f in run_here if Path(f).is_file()}
-    return [*SHOWN, *(str(p) for p in sorted(names) if p.stem not in SHOWN)]
+    run_here = {n: Path(m["file"]) for n, m in manifests(layout).items() if m["limit"] is None and m["file"]}
+    return [*SHOWN, *(str(path) for name, path in run_here.items() if name not in SHOWN and path.is_file())]
 
 
 def build_definitions(

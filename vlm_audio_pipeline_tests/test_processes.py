@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vlm_audio_pipeline.orchestration.execution import recorded
+from vlm_audio_pipeline.orchestration.state import recorded
 from vlm_audio_pipeline_tests.orchestration.bench import PITCH, Bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

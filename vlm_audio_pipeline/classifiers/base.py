@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
@@ -74,6 +74,13 @@ class ClassifierSpec(Spec):
     """Ask only about some of the clips."""
     reproduces: str | None = not_identity(None)
     """The published result this repeats, as `source/system`."""
+
+    @field_validator("folds")
+    @classmethod
+    def _each_once(cls, folds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if folds is not None and len(set(folds)) < len(folds):
+            raise ValueError(f"folds must be named once each, got {list(folds)}")
+        return None if folds is None else tuple(sorted(folds))
 
     @abstractmethod
     def stages(

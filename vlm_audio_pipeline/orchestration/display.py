@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError, suggestion
-from vlm_audio_pipeline.orchestration.execution import recorded
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
-from vlm_audio_pipeline.orchestration.planner import Plan, make_plan, observe, select
+from vlm_audio_pipeline.orchestration.planner import Plan, make_plan, select
+from vlm_audio_pipeline.orchestration.state import observe, recorded
 from vlm_audio_pipeline.renderings.recipe import Recipe, recipes
 from vlm_audio_pipeline.reports.pictures import chosen_clips, write_pictures
 from vlm_audio_pipeline.reports.terminal import console, leaderboard_table
-from vlm_audio_pipeline.storage.catalogue import query
+from vlm_audio_pipeline.storage.catalogue import manifests, query
 
 
 class Display:
@@ -103,6 +103,7 @@ def show_run(graph: Graph, only: Iterable[str] = (), fold: int | None = None, *,
     """
     started = time.perf_counter()
     out = console()
+    _warn_of_another_file(graph)
     wanted = select(graph, only, fold)
     ready = graph.study.dataset.is_here(graph.layout)
     if dry_run and not ready:
@@ -136,8 +137,37 @@ def show_run(graph: Graph, only: Iterable[str] = (), fold: int | None = None, *,
         for doubt in report.doubts:
             tell(console(stderr=True), Text(f"check failed: {doubt}"))
     _show_leaderboard(graph, out)
+    _show_what_is_left(graph)
     out.print(f"{steps} steps, {runs} runs, {time.perf_counter() - started:.1f} s")
     return code
+
+
+def _warn_of_another_file(graph: Graph) -> None:
+    """Say so if the results under this study's name were made from another file."""
+    before = (manifests(graph.layout).get(graph.study.name) or {}).get("file")
+    if before and before != str(graph.study.path) and Path(before).is_file():
+        words = f"the results of '{graph.study.name}' here were made from {before}, and are now brought in line with"
+        tell(console(stderr=True), Text(f"{words} {graph.study.path}; give one of them another name", style="yellow"))
+
+
+def _show_what_is_left(graph: Graph) -> None:
+    """Say what a partial run left undone, and which results rest on something that is no longer there."""
+    seen = observe(graph)
+    left = make_plan(graph, seen)
+    if left.todo:
+        words = f"{len(left.todo)} steps of {graph.study.name} are still to do; the leaderboard takes them for absent"
+        if Node("leaderboard") in left.todo:
+            words = f"{len(left.todo)} steps of {graph.study.name} are still to do, the leaderboard shown among them"
+        tell(
+            console(stderr=True), Text(f"{words}: vlm-audio run {graph.study.path or graph.study.name}", style="yellow")
+        )
+    for source in graph.sources.values():
+        if source.nodes[0] in seen:
+            continue
+        made_with = [p for n in left.fresh if (p := recorded(graph, n)) and str(source.nodes[0]) in p.inputs]
+        if made_with:
+            why = graph.unavailable(source.name)
+            tell(console(stderr=True), Text(f"results made with {source.name} stand, though: {why}", style="yellow"))
 
 
 def _show_failures(graph: Graph, failed: Mapping[Node, str]) -> None:

@@ -1,11 +1,14 @@
 """Run one step for one fold: read its inputs, call its stage, check and write what it made, with provenance."""
 
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
 
 import pyarrow as pa
 from filelock import FileLock
@@ -15,7 +18,8 @@ from vlm_audio_pipeline.contracts.errors import MissingInput
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Progress, StageContext, silent
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
-from vlm_audio_pipeline.storage.parts import Provenance, data_version, read_part, read_provenance, write_part
+from vlm_audio_pipeline.orchestration.state import recorded, up_to_date
+from vlm_audio_pipeline.storage.parts import Provenance, data_version, read_part, write_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 _progress: ContextVar[Progress] = ContextVar("progress", default=silent)
@@ -53,11 +57,16 @@ class Outcome:
     reused: bool = False
 
 
-def recorded(graph: Graph, node: Node) -> Provenance | None:
-    """Give what a node was made from; None unless every one of its parts is there and of one making."""
-    found = [read_provenance(path) for path in graph.parts(node).values()]
-    first = found[0]
-    return first if first is not None and all(p == first for p in found) else None
+@cache
+def _made_with() -> dict[str, str]:
+    """Give the versions and the machine that a part was made with."""
+    packages = ("numpy", "scipy", "scikit-learn", "soundfile", "soxr", "torch", "transformers")
+    return {
+        "package_version": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{name: version(name) for name in packages},
+    }
 
 
 def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
@@ -105,6 +114,8 @@ def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
             for t in step.stage.tables
         }
         each = {t: data_version(TABLES[t], table) for t, table in tables.items()}
+        if node.step == "clips":  # whoever reads clips chooses among all classes, wherever these occur
+            each["classes"] = fingerprint(list(context.classes))
         provenance = Provenance(
             step=node.step,
             version=step.version,
@@ -113,7 +124,7 @@ def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
             details={
                 "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.perf_counter() - started, 3),
-                "package_version": __version__,
+                **_made_with(),
             },
         )
         for table, path in graph.parts(node).items():
@@ -125,6 +136,8 @@ def _read_inputs(graph: Graph, node: Node) -> tuple[dict[str, pa.Table], dict[st
     """Read what a node reads: tables by input, and the data version of each part at the moment it was read."""
     inputs: dict[str, pa.Table] = {}
     versions: dict[str, str] = {}
+    reads_what_exists = any(given.optional for given in graph.steps[node.step].stage.inputs)
+    today = up_to_date(graph) if reads_what_exists else set()
     for given in graph.steps[node.step].stage.inputs:
         folds = graph.upstream_folds(node, given.key)
         if given.key in graph.sources:
@@ -134,18 +147,16 @@ def _read_inputs(graph: Graph, node: Node) -> tuple[dict[str, pa.Table], dict[st
         tables: dict[str, list[pa.Table]] = {}
         for fold in folds:
             upstream = Node(given.key, fold)
+            if given.optional and upstream not in today:
+                continue
             try:
                 read = {t: read_part(p, TABLES[t]) for t, p in graph.parts(upstream).items()}
             except FileNotFoundError as error:
-                if given.optional:
-                    continue
                 raise MissingInput(
                     f"{graph.study.name}/{node} reads {graph.study.name}/{upstream}, which does not exist yet; "
                     f"run `vlm-audio run {graph.study.name}`, or materialize it first"
                 ) from error
             except (pa.ArrowException, OSError) as error:
-                if given.optional and recorded(graph, upstream) is None:
-                    continue  # the planner takes it for missing, too
                 raise MissingInput(
                     f"{graph.study.name}/{node} reads {graph.study.name}/{upstream}, which is damaged ({error}); "
                     f"delete {', '.join(map(str, graph.parts(upstream).values()))} and run again"

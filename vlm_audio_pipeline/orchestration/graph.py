@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from vlm_audio_pipeline.classifiers.base import ClassifierSpec, Sample
-from vlm_audio_pipeline.contracts.errors import BadStudy, NotAvailable
+from vlm_audio_pipeline.contracts.errors import BadStudy, NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Progress, Stage, StageContext, silent
 from vlm_audio_pipeline.datasets.base import Dataset
@@ -110,6 +110,7 @@ class Graph:
         self.sources: dict[str, Source] = {}
         self.steps: dict[str, Step] = {}
         self._opened: Dataset | None = None
+        self._check_folds("dataset.tuning_folds", study.dataset.tuning_folds)
         self._add_source(
             Source(
                 "dataset",
@@ -129,7 +130,7 @@ class Graph:
             for stage in encoder.stages(name):
                 self._add_step(name, stage)
         for name, classifier in study.classifiers.items():
-            self._check_folds(name, classifier.folds)
+            self._check_folds(f"classifiers.{name}.folds", classifier.folds)
             if (readings := getattr(classifier, "readings_file", None)) is not None:
                 self._add_readings(name, readings)
             self._add_controls(classifier)
@@ -200,11 +201,11 @@ class Graph:
         folds = (stage.folds or self.folds) if stage.per_fold else None
         self.steps[name] = Step(name, owner, (self.study.name, *name.split("/")), stage, folds)
 
-    def _check_folds(self, name: str, folds: tuple[int, ...] | None) -> None:
+    def _check_folds(self, key: str, folds: tuple[int, ...] | None) -> None:
         strange = sorted(set(folds or ()) - set(self.folds))
         if strange:
             raise BadStudy(
-                f"{self.study.path or self.study.name}: classifiers.{name}.folds: must be among the dataset's folds "
+                f"{self.study.path or self.study.name}: {key}: must be among the dataset's folds "
                 f"{list(self.folds)}, got {strange}"
             )
 
@@ -285,7 +286,11 @@ def _limited(stage: Stage, limit: int | None) -> Stage:
 
     def run(context: StageContext) -> dict[str, pa.Table]:
         made = stage.run(context)
-        fold = context.fold or 0
+        fold, classes = context.fold or 0, len(context.classes)
+        if limit < classes:
+            raise VlmAudioError(
+                f"--limit must be at least {classes}, a clip of each class a fold, got {limit}; raise it"
+            )
         return {**made, "clips": Sample(clips=limit).take(made["clips"], (fold,), fold)}
 
     return replace(stage, run=run, parameters={**stage.parameters, "limit": limit})

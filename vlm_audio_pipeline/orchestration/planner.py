@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError, suggestion
-from vlm_audio_pipeline.orchestration.execution import recorded
+from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
+from vlm_audio_pipeline.orchestration.state import reasons_to_run, recorded
 from vlm_audio_pipeline.storage.parts import Provenance
 
 
@@ -38,21 +38,6 @@ class Plan:
     blocked: dict[Node, str]
     fresh: tuple[Node, ...]
     wave: tuple[Run, ...]
-
-
-def observe(graph: Graph) -> dict[Node, str]:
-    """Look at what lies outside (files of the dataset, readings): data version by node.
-
-    Sources that cannot be had are left out. Digests of files that were not touched are remembered.
-    """
-    seen: dict[Node, str] = {}
-    for source in graph.sources.values():
-        try:
-            versions = source.versions(graph.rows)
-        except NotAvailable:
-            continue
-        seen.update({Node(source.name, fold): version for fold, version in versions.items()})
-    return seen
 
 
 def select(graph: Graph, only: Iterable[str] = (), fold: int | None = None) -> set[Node]:
@@ -106,43 +91,27 @@ def make_plan(
     wanted = set(graph.nodes) if wanted is None else _with_upstream(graph, wanted)
     todo: dict[Node, tuple[str, ...]] = {}
     blocked: dict[Node, str] = {}
+    out_of_date: set[Node] = set()  # and staying so: what is to do will be up to date
     why_not: dict[str, str | None] = {}
     for node in graph.nodes:
-        if node not in wanted:
-            continue
-        reasons = reasons_to_run(graph, node, there[node], versions)
+        if any(u in out_of_date for u, optional in graph.upstream(node) if not optional):
+            out_of_date.add(node)
+        reasons = reasons_to_run(graph, node, there[node], versions, out_of_date)
         if not reasons:
+            continue
+        if node not in wanted:
+            out_of_date.add(node)
             continue
         if node.step not in why_not:
             why_not[node.step] = graph.steps[node.step].stage.unavailable()
         reason = (failed or {}).get(node) or why_not[node.step] or _blocked_upstream(graph, node, versions, blocked)
         if reason:
             blocked[node] = reason
+            out_of_date.add(node)
         else:
             todo[node] = reasons
-    fresh = tuple(n for n in graph.nodes if there[n] is not None and n not in todo and n not in blocked)
+    fresh = tuple(n for n in graph.nodes if there[n] is not None and n not in todo and n not in out_of_date)
     return Plan(todo, blocked, fresh, _wave(graph, todo, there))
-
-
-def reasons_to_run(graph: Graph, node: Node, there: Provenance | None, versions: Mapping[Node, str]) -> tuple[str, ...]:
-    """Say why a node has to run: missing, its code or parameters changed, or an input changed, came or went."""
-    if there is None:
-        return ("missing",)
-    reasons = []
-    want = graph.steps[node.step].version
-    if there.version != want:
-        code, want_code = there.version.split(":")[0], want.split(":")[0]
-        reasons.append(f"code version {code} -> {want_code}" if code != want_code else "parameters changed")
-    inputs = {str(n): optional for n, optional in graph.upstream(node)}
-    current = {str(n): v for n, v in versions.items()}
-    for name, optional in inputs.items():
-        was, now = there.inputs.get(name), current.get(name)
-        if now is None and (not optional or was is None):
-            continue  # a required input that is gone is made first; then the versions are compared
-        if was != now:
-            reasons.append(f"{name} {'is gone' if now is None else 'is new' if was is None else 'changed'}")
-    reasons += [f"{name} is no longer read" for name in there.inputs if name not in inputs]
-    return tuple(reasons)
 
 
 def _with_upstream(graph: Graph, nodes: set[Node]) -> set[Node]:

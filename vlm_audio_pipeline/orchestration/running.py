@@ -15,8 +15,9 @@ from vlm_audio_pipeline.orchestration.assets import graph_assets, report_observa
 from vlm_audio_pipeline.orchestration.execution import Outcome, execute, telling
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.orchestration.instance import open_instance
-from vlm_audio_pipeline.orchestration.planner import Plan, make_plan, observe
+from vlm_audio_pipeline.orchestration.planner import Plan, make_plan
 from vlm_audio_pipeline.orchestration.publishing import publish
+from vlm_audio_pipeline.orchestration.state import observe
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 MOST_TRIES = 5  # of one node in one call; more would mean that something outside changes all the time

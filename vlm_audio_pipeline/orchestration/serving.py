@@ -10,7 +10,7 @@ import time
 from vlm_audio_pipeline.orchestration.assets import report_observations
 from vlm_audio_pipeline.orchestration.graph import Graph
 from vlm_audio_pipeline.orchestration.instance import open_instance
-from vlm_audio_pipeline.orchestration.planner import observe
+from vlm_audio_pipeline.orchestration.state import observe
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.studies.loading import load_study
 

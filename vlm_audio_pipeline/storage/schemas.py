@@ -48,7 +48,7 @@ _declare(
             CLIP,
             LABEL,
             SOURCE,
-            Column("file", TEXT, "path relative to the dataset's folder, with / between parts"),
+            Column("file", TEXT, "path relative to the dataset's folder, with / between parts", content=False),
             Column(
                 "start_s", FLOAT, "start of the stretch within the file, s; null: from the beginning", nullable=True
             ),
@@ -59,7 +59,7 @@ _declare(
             Column("channels", INT, "channels of the file, averaged to mono when decoded"),
             Column("peak", FLOAT, "largest absolute sample, 1 = full scale"),
             Column("rms", FLOAT, "root mean square of the samples, 1 = full scale; 0 is digital silence"),
-            Column("kept", TEXT_MAP, "columns of the dataset's listing that the study keeps, as text"),
+            Column("kept", TEXT_MAP, "columns of the dataset's listing that the study keeps, as text", content=False),
         ),
     )
 )

@@ -124,7 +124,9 @@ class _Reader:
                 self.wrong((str(key),), f"unknown key; {suggestion(str(key), KEYS)}")
         name = raw.get("name", self.path.stem)
         if not isinstance(name, str) or not re.fullmatch(NAME, name):
-            self.wrong(("name",), f"must be lower-case letters, digits and _, starting with a letter, got {name!r}")
+            self.wrong(
+                ("name",), f"must be lower-case letters, digits and single _, starting with a letter, got {name!r}"
+            )
         for key in ("description", "owner"):
             if not isinstance(raw.get(key, ""), str):
                 self.wrong((key,), f"must be text, got {raw[key]!r}")
@@ -175,7 +177,9 @@ class _Reader:
         for name, given in entries.items():
             at = (section, str(name))
             if not isinstance(name, str) or not re.fullmatch(NAME, name):
-                self.wrong(at, f"names must be lower-case letters, digits and _, starting with a letter, got {name!r}")
+                self.wrong(
+                    at, f"names must be lower-case letters, digits and single _, starting with a letter, got {name!r}"
+                )
                 continue
             mapping = self.alike(entries, name, given, at)
             if mapping is None:

@@ -18,8 +18,8 @@ SECTIONS: dict[str, Registry] = {
 }
 """Sections of a study file that map names to specs, in the order in which data flows."""
 
-NAME = r"^[a-z][a-z0-9_]*$"
-"""What names in a study look like: they become parts of asset keys, folders and SQL."""
+NAME = r"^(?!.*__)[a-z][a-z0-9_]*$"
+"""What names in a study look like: parts of asset keys, folders and SQL. `__` is kept for controls: `paper__blank`."""
 
 OWNER = r"^(team:[A-Za-z0-9_]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
 """What Dagster takes for an owner."""

@@ -11,8 +11,9 @@ import soundfile
 import yaml
 
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
-from vlm_audio_pipeline.orchestration.planner import Plan, make_plan, observe, select
+from vlm_audio_pipeline.orchestration.planner import Plan, make_plan, select
 from vlm_audio_pipeline.orchestration.running import Report, run_study
+from vlm_audio_pipeline.orchestration.state import observe
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.studies.loading import load_study
 

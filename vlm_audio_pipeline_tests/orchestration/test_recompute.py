@@ -202,6 +202,75 @@ def test_a_step_that_fails_stops_what_needs_it_and_nothing_else(bench):
     assert rows["probe"]["accuracy"] is not None
 
 
+def board(bench):
+    return {r["classifier"]: r for r in query(bench.layout, "SELECT * FROM leaderboard").to_pylist()}
+
+
+def test_numbers_of_other_settings_never_stand_among_those_of_today(done):
+    changed = done.changed("classifiers", "knn", k=1)
+    done.run(changed, fold=1)
+    row = board(done)["knn"]
+    assert (row["folds"], row["clips"], row["partial"], row["rank"]) == ("1", 4, True, None)
+    assert board(done)["probe"]["folds"] == "1,2,3"  # what did not change is still up to date
+    done.run(changed)
+    assert (board(done)["knn"]["folds"], board(done)["knn"]["partial"]) == ("1,2,3", False)
+
+
+def test_a_model_that_cannot_run_does_not_keep_the_numbers_of_another(done):
+    study = done.changed("encoders", "bands", seed=1, missing=True)
+    ran = done.run(study)
+    assert {str(n).split("|")[0] for n in ran.report.blocked} >= {"embeddings/bands"}
+    for classifier in ("probe", "knn"):
+        row = board(done)[classifier]
+        assert row["accuracy"] is None and row["note"] == "not run: weights of scripted missing"
+    assert board(done)["people"]["accuracy"] is not None
+    done.run()  # back to what was there: nothing was lost
+    assert board(done)["probe"]["accuracy"] is not None
+
+
+def test_a_step_that_now_fails_does_not_keep_its_old_number(done):
+    with (done.folder / "readings.csv").open("a") as file:
+        file.write("2-low-0,ann,loud\n")
+    done.run()
+    assert board(done)["people"]["accuracy"] is None
+
+
+def test_another_set_of_classes_redoes_who_chooses_among_them(bench):
+    """A third class of which only folds 1 and 2 have clips: choices in fold 3 were made among two, and are made anew."""
+    for fold in (1, 2):
+        for take in (0, 1):
+            name = f"{fold}-mid-{take}"
+            bench.record(name, "low", seed=50 + 2 * fold + take)
+            bench.rows.append(
+                {
+                    **bench.rows[0],
+                    "id": name,
+                    "path": f"audio/{name}.wav",
+                    "label": "mid",
+                    "fold": fold,
+                    "source": f"{fold}-mid",
+                }
+            )
+    two = bench.changed("dataset", classes=["low", "high"])
+    three = bench.changed("dataset", classes=["low", "high", "mid"])
+    assert not bench.run(two).report.failed
+    ran = bench.run(three)
+    assert {"predictions/knn|3", "predictions/probe|3"} <= set(ran.steps)
+    assert ran.vectors == 4
+    rows = query(bench.layout, "SELECT DISTINCT len(map_keys(scores)) FROM predictions WHERE classifier = 'knn'")
+    assert rows.column(0).to_pylist() == [3]
+
+
+def test_a_kept_column_more_computes_nothing(bench):
+    without = bench.changed("dataset", keep=[])
+    bench.run(without)
+    assert set(bench.run().steps) == {*each("clips")}
+    assert query(bench.layout, "SELECT DISTINCT room FROM predictions ORDER BY 1").column(0).to_pylist() == [
+        "hall",
+        "yard",
+    ]
+
+
 def test_a_limited_run_keeps_apart_and_is_never_ranked(done):
     from vlm_audio_pipeline.orchestration.graph import Graph, limited
     from vlm_audio_pipeline.orchestration.running import run_study

@@ -10,7 +10,8 @@ from dagster._core.workspace.context import LoadingContext
 from vlm_audio_pipeline.orchestration.assets import graph_assets, report_observations
 from vlm_audio_pipeline.orchestration.graph import Node
 from vlm_audio_pipeline.orchestration.instance import open_instance
-from vlm_audio_pipeline.orchestration.planner import make_plan, observe
+from vlm_audio_pipeline.orchestration.planner import make_plan
+from vlm_audio_pipeline.orchestration.state import observe
 from vlm_audio_pipeline_tests.orchestration.bench import Bench
 
 
