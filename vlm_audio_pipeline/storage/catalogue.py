@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.parts import read_part
 from vlm_audio_pipeline.storage.schemas import TABLES, TableSchema
 
 VERSION = 1  # of the catalogue's own making; raise it to have every catalogue rebuilt
@@ -105,7 +106,8 @@ def _build(layout: Layout, parts: dict[str, list[Path]], kept: list[str], signat
     try:
         with duckdb.connect(str(temporary)) as db:
             for name, schema in TABLES.items():
-                for statement in _statements(schema, [p for p in parts[name] if _fits(p, schema)], kept):
+                good = [p for p in parts[name] if _fits(p, schema) and (schema.stored != "table" or _whole(p, schema))]
+                for statement in _statements(schema, good, kept):
                     db.execute(statement)
             db.execute("CREATE TABLE catalogue_built AS SELECT ? AS signature, now() AS built_at", [signature])
         os.replace(temporary, layout.results)
@@ -119,6 +121,15 @@ def _fits(path: Path, schema: TableSchema) -> bool:
         return set(schema.arrow.names) <= set(pq.read_schema(path).names)
     except (pa.ArrowException, OSError, ValueError):
         return False
+
+
+def _whole(path: Path, schema: TableSchema) -> bool:
+    """Tell whether all rows of a part can be read, not its footer alone."""
+    try:
+        read_part(path, schema)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _statements(schema: TableSchema, parts: list[Path], kept: list[str]) -> Iterator[str]:
@@ -203,11 +214,43 @@ def query(layout: Layout, sql: str, parameters: Iterable[Any] = ()) -> pa.Table:
     """Ask the catalogue a question.
 
     Raises:
-        VlmAudioError: for wrong SQL, with DuckDB's own words.
+        VlmAudioError: for wrong SQL, with DuckDB's own words; for tables with damaged parts, naming these.
     """
     with reading(layout) as db:
         try:
             relation = db.sql(sql, params=list(parameters) or None)
-            return relation.to_arrow_table() if relation is not None else pa.table({})
-        except duckdb.Error as error:
+            rows = relation.to_arrow_table() if relation is not None else pa.table({})
+        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
             raise VlmAudioError(f"{error}") from error
+        except duckdb.Error as error:
+            _refuse_damaged(layout, _named(sql))
+            raise VlmAudioError(f"{error}") from error
+    # views fail by themselves; tables were built without their damaged parts
+    _refuse_damaged(layout, [name for name in _named(sql) if TABLES[name].stored == "table"])
+    return rows
+
+
+def _named(sql: str) -> list[str]:
+    """Give the tables that a question may read."""
+    names = {name for name in TABLES if name in sql.casefold()}
+    return sorted(names | {"clips"} if "predictions" in names else names)  # the view may take kept columns of clips
+
+
+def _refuse_damaged(layout: Layout, tables: Iterable[str]) -> None:
+    """Name parts whose footer is fine, so that running again takes them for made, and whose rows cannot be read.
+
+    Raises:
+        VlmAudioError: when there are any.
+    """
+    paths = {
+        layout.root / part: TABLES[table]
+        for study in manifests(layout).values()
+        for table in tables
+        for part in study["parts"].get(table, ())
+    }
+    damaged = [path for path, schema in paths.items() if _fits(path, schema) and not _whole(path, schema)]
+    if damaged:
+        raise VlmAudioError(
+            f"parts of tables must be readable, got damaged ones: {', '.join(map(str, damaged))}; "
+            "delete them and run their studies again"
+        )

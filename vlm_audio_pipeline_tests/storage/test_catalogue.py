@@ -12,7 +12,7 @@ from filelock import FileLock
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.catalogue import manifests, query, reading, refresh, write_manifest
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.parts import Provenance, write_part
+from vlm_audio_pipeline.storage.parts import Provenance, read_provenance, write_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.storage.making import clips, embeddings, leaderboard, predictions, study, write
 
@@ -288,6 +288,42 @@ def test_a_damaged_part_does_not_take_the_others_away(layout, table, keep):
         [("other",)] if table == "leaderboard" else [("other",), ("s",)]
     )
     assert not refresh(layout)
+
+
+def damage_pages(part: Path) -> None:
+    """Overwrite all rows of a part and leave its footer as it is; its length stands 8 bytes before the file's end."""
+    data = part.read_bytes()
+    pages = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    part.write_bytes(b"PAR1" + b"\xff" * (pages - 4) + data[pages:])
+    assert read_provenance(part) is not None
+
+
+@pytest.mark.parametrize(
+    ("table", "other_table"), [("clips", "leaderboard"), ("predictions", "clips"), ("leaderboard", "predictions")]
+)
+def test_a_part_with_damaged_rows_is_named_and_takes_no_other_table_away(layout, table, other_table):
+    study(layout)
+    study(layout, "other")
+    part = layout.part(table, "s", "p" if table == "predictions" else None, None if table == "leaderboard" else 1)
+    damage_pages(part)
+    refresh(layout)
+    with pytest.raises(VlmAudioError) as caught:
+        query(layout, f"SELECT * FROM {table}")
+    assert str(caught.value) == (
+        f"parts of tables must be readable, got damaged ones: {part}; delete them and run their studies again"
+    )
+    assert ask(layout, f"SELECT DISTINCT study FROM {other_table} ORDER BY ALL") == [("other",), ("s",)]
+    part.unlink()
+    assert ("other",) in ask(layout, f"SELECT DISTINCT study FROM {table}")
+
+
+def test_a_kept_columns_clips_are_named_where_predictions_are_asked(layout):
+    study(layout, kept=[("site", "A")])
+    part = layout.part("clips", "s", None, 2)
+    damage_pages(part)
+    with pytest.raises(VlmAudioError, match="delete them and run") as caught:
+        query(layout, "SELECT site, clip FROM Predictions")
+    assert str(part) in str(caught.value)
 
 
 def test_a_part_of_an_older_schema_does_not_take_the_others_away(layout):
