@@ -87,7 +87,7 @@ def export_study(layout: Layout, study: str, folder: Path) -> list[Path]:
     """Write what is known of a study into a folder; files of an earlier export are replaced one by one, whole.
 
     Tables the study has not (answers, where there is no language model) are not written; parts that were not made yet,
-    or are damaged, are named in `provenance.json`.
+    or are damaged, are named in `provenance.json`. Damaged ones are told of once all that can be read is written.
 
     Args:
         layout: the data folder.
@@ -98,7 +98,7 @@ def export_study(layout: Layout, study: str, folder: Path) -> list[Path]:
         The files written: tables, `leaderboard.tex`, `references.bib`, `provenance.json`.
 
     Raises:
-        VlmAudioError: when no study of that name was run there.
+        VlmAudioError: when no study of that name was run there; for damaged parts, after all else was written.
     """
     known = manifests(layout)
     if study not in known:
@@ -106,7 +106,7 @@ def export_study(layout: Layout, study: str, folder: Path) -> list[Path]:
             f"a study to export must have been run in {layout.root}, got '{study}'; {suggestion(study, known)}"
         )
     manifest = known[study]
-    tables, parts, missing = _read(layout, manifest["parts"])
+    tables, parts, missing, damaged = _read(layout, manifest["parts"])
     card, no_card = _card(layout, manifest["study"]["dataset"])
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -136,20 +136,27 @@ def export_study(layout: Layout, study: str, folder: Path) -> list[Path]:
         "rows": {name: rows.num_rows for name, rows in tables.items()},
         "parts": parts,
         "missing_parts": missing,
+        "damaged_parts": damaged,
         "study_file": _study_file(manifest.get("file")),
         "study_as_run": manifest["study"],
     }
     write("provenance.json", lambda file: file.write(json.dumps(provenance, indent=1, ensure_ascii=False).encode()))
+    if damaged:
+        raise VlmAudioError(
+            f"parts to export must be readable, got damaged ones: {', '.join(str(layout.root / p) for p in damaged)}; "
+            f"their rows are not in {folder}; delete them and run the study again"
+        )
     return written
 
 
 def _read(
     layout: Layout, files: Mapping[str, Iterable[str]]
-) -> tuple[dict[str, pa.Table], list[dict[str, Any]], list[str]]:
-    """Read every part with its provenance: tables by name, provenances, and files that are not there or damaged."""
+) -> tuple[dict[str, pa.Table], list[dict[str, Any]], list[str], list[str]]:
+    """Read every part with its provenance: tables by name, provenances, files not there, and damaged ones."""
     tables: dict[str, pa.Table] = {}
     parts: list[dict[str, Any]] = []
     missing: list[str] = []
+    damaged: list[str] = []
     for name, schema in TABLES.items():
         if name not in files or name in LEFT_OUT:
             continue
@@ -157,15 +164,18 @@ def _read(
         for file in files[name]:
             try:
                 rows, provenance = read_part(layout.root / file, schema)
-            except (FileNotFoundError, pa.ArrowInvalid):
+            except FileNotFoundError:
                 missing.append(file)
+                continue
+            except pa.ArrowInvalid:
+                damaged.append(file)
                 continue
             pieces.append(rows)
             parts.append({"file": file, **asdict(provenance)})
         tables[name] = pa.concat_tables(pieces).combine_chunks()
     if "leaderboard" in tables:
         tables["leaderboard"] = tables["leaderboard"].sort_by([("rank", "ascending"), ("accuracy", "descending")])
-    return tables, parts, missing
+    return tables, parts, missing, damaged
 
 
 def _write(path: Path, how: Callable[[BinaryIO], Any]) -> Path:

@@ -133,7 +133,7 @@ def test_provenance(exported, layout):
         ("near", "knn", "bands"),
     ]
     assert told["rows"]["predictions"] == 48
-    assert told["missing_parts"] == []
+    assert told["missing_parts"] == told["damaged_parts"] == []
     assert told["study_file"]["text_now"] == STUDY
     assert told["study_as_run"]["classifiers"]["far"]["metric"] == "cosine"
     parts = {p["file"]: p for p in told["parts"]}
@@ -158,15 +158,27 @@ def test_parts_that_are_missing_or_damaged_are_named(layout, tmp_path):
     shutil.copytree(layout.root, tmp_path / "data")
     there = Layout(tmp_path / "data")
     there.part("predictions", "sound", "near", 1).unlink()
-    there.part("clips", "sound", None, 2).write_bytes(b"PAR1 and nothing else")
-    export_study(there, "sound", tmp_path / "out")
+    damaged = there.part("clips", "sound", None, 2)
+    damaged.write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(VlmAudioError) as caught:
+        export_study(there, "sound", tmp_path / "out")
+    assert str(caught.value) == (
+        f"parts to export must be readable, got damaged ones: {damaged}; their rows are not in {tmp_path / 'out'}; "
+        "delete them and run the study again"
+    )
     told = json.loads((tmp_path / "out" / "provenance.json").read_text())
-    assert told["missing_parts"] == [
-        "tables/clips/study=sound/fold=2/part-0.parquet",
-        "tables/predictions/study=sound/classifier=near/fold=1/part-0.parquet",
-    ]
+    assert told["damaged_parts"] == ["tables/clips/study=sound/fold=2/part-0.parquet"]
+    assert told["missing_parts"] == ["tables/predictions/study=sound/classifier=near/fold=1/part-0.parquet"]
     assert told["rows"]["clips"] == 8
     assert told["rows"]["predictions"] == 40
+
+
+def test_parts_that_were_not_made_yet_are_no_error(layout, tmp_path):
+    shutil.copytree(layout.root, tmp_path / "data")
+    there = Layout(tmp_path / "data")
+    there.part("predictions", "sound", "near", 1).unlink()
+    assert tmp_path / "out" / "predictions.csv" in export_study(there, "sound", tmp_path / "out")
+    assert len(read(tmp_path / "out" / "predictions.csv")) == 40  # 48 less the 8 of that fold
 
 
 def test_an_export_replaces_an_earlier_one(layout, tmp_path):
