@@ -136,10 +136,10 @@ class Dataset:
 
 
 def check_listing(clips: tuple[Clip, ...], classes: tuple[str, ...]) -> None:
-    """Refuse a listing that no result could be computed from.
+    """Refuse a listing that no result could be computed from; a single fold is refused where the kinds read theirs.
 
     Raises:
-        BadDataset: for no clips, duplicate ids, labels outside the classes, folds below 1, a single fold.
+        BadDataset: for no clips, duplicate ids, labels outside the classes, folds below 1.
     """
     if not clips:
         raise BadDataset("a dataset must list at least one clip, got none; check its path")
@@ -158,7 +158,7 @@ def check_listing(clips: tuple[Clip, ...], classes: tuple[str, ...]) -> None:
         )
     below = sorted({c.id for c in clips if c.fold < 1})
     if below:
-        raise BadDataset(f"folds must be whole numbers of 1 or more, got others for {_some(below)}")
+        raise BadDataset(f"folds must be whole numbers of 1 or more, got others for {_some(below)}; number them from 1")
 
 
 def _some(names: list[str], most: int = 10) -> str:

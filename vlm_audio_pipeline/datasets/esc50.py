@@ -129,7 +129,7 @@ def _whole(row: dict[str, str], column: str, where: str) -> int:
 def only_classes(
     clips: Sequence[Clip], classes: tuple[str, ...], wanted: tuple[str, ...] | None
 ) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
-    """Keep the clips of some classes.
+    """Keep the clips of some classes, and refuse a single fold.
 
     Args:
         clips: all of them.
@@ -140,13 +140,18 @@ def only_classes(
         The clips kept, in their order, and their classes.
 
     Raises:
-        BadDataset: for a class that the dataset does not have, or one named twice.
+        BadDataset: for a class that the dataset does not have, one named twice, or clips of one fold only.
     """
-    if wanted is None:
-        return tuple(clips), classes
+    wanted = classes if wanted is None else wanted
     for at, label in enumerate(wanted):
         if label not in classes:
             raise BadDataset(f"`classes` must be of the dataset, got {label!r}; {suggestion(label, classes)}")
         if label in wanted[:at]:
             raise BadDataset(f"`classes` must name each class once, got {label!r} twice; drop one")
-    return tuple(c for c in clips if c.label in wanted), wanted
+    kept = tuple(c for c in clips if c.label in wanted)
+    if len(folds := {c.fold for c in kept}) == 1:
+        raise BadDataset(
+            f"folds must be at least two, got only {sorted(folds)}: nothing would be left to learn from; "
+            "complete the copy, or name other classes in `classes`"
+        )
+    return kept, wanted

@@ -186,3 +186,10 @@ def test_real_samples(esc10_dir, layout, rows):
     }
     assert set(clips["rate_hz"].to_pylist()) == {44100}
     assert set(clips["channels"].to_pylist()) == {1}
+
+
+def test_a_copy_of_one_fold_is_refused(legacy, layout):
+    for path in legacy.glob("*/2-*"):
+        path.unlink()
+    with pytest.raises(BadDataset, match=r"folds must be at least two, got only \[1\]: .*; complete the copy"):
+        Esc10(path=legacy).folds(layout)

@@ -85,10 +85,13 @@ def test_an_empty_file_has_no_columns(make, layout):
         ("a.wav,1,0,dog,True,1,A,more", "line 2: a row must have 7 values"),
         ("a.wav,1,0,dog,True,1,A\nb.wav,1,1,dog,True,2,A", "line 3: 'target' of dog must be 0 as above, got 1"),
         (
-            "a.wav,1,0,dog,True,1,A\na.wav,1,0,dog,True,1,A",
+            "a.wav,1,0,dog,True,1,A\na.wav,2,0,dog,True,1,A",
             "clip ids must be unique, got 1 that occur more than once: 'a'",
         ),
-        ("a.wav,0,0,dog,True,1,A", "folds must be whole numbers of 1 or more, got others for 'a'"),
+        (
+            "a.wav,0,0,dog,True,1,A\nb.wav,1,0,dog,True,2,A",
+            "folds must be whole numbers of 1 or more, got others for 'a'",
+        ),
     ],
 )
 def test_lines_that_cannot_be_read(make, layout, line, message):
@@ -114,3 +117,11 @@ def test_where_it_lies_is_no_part_of_what_it_is(tmp_path):
     assert Esc50(path=tmp_path).fingerprint() == Esc50(path=tmp_path / "other").fingerprint()
     assert Esc50(path=tmp_path).asset_name == "esc50"
     assert Esc50(path=tmp_path, only_esc10=True).fingerprint() != Esc50(path=tmp_path).fingerprint()
+
+
+def test_a_single_fold_is_refused(make, layout):
+    with pytest.raises(BadDataset, match=r"folds must be at least two, got only \[1\]: .*; complete the copy, or name"):
+        make(*LINES[:2]).folds(layout)
+    one = LINES[1], LINES[1].replace("14,chirping_birds", "2,pig").replace("100038", "1"), LINES[3]
+    with pytest.raises(BadDataset, match=r"folds must be at least two, got only \[1\]"):
+        make(*one, classes=["pig", "chirping_birds"]).open(layout)
