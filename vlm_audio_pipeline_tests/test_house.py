@@ -32,7 +32,7 @@ ROOMS = (
 )
 """In the order in which data flows: a room imports only rooms before it."""
 
-WITHOUT_DAGSTER = ("graph", "execution", "planner", "publishing", "display")
+WITHOUT_DAGSTER = ("graph", "execution", "planner", "publishing", "display", "state")
 """Files of `orchestration` that work without Dagster."""
 
 HEAVY = ("torch", "transformers", "librosa", "sklearn", "matplotlib", "scipy")

@@ -306,7 +306,7 @@ _declare(
             Column(
                 "rank",
                 INT,
-                "place among the rows over every clip with the real input; null for all others",
+                "place among the rows over every clip, each equally often, with the real input; null for all others",
                 nullable=True,
             ),
             Column("classifier", TEXT, "name of the classifier in the study"),
