@@ -155,7 +155,7 @@ class CsvDataset(DatasetSpec):
                     kept={column: row.cells[column] for column in self.keep},
                 )
             )
-        self._check_classes(clips)
+        clips = self._of_classes(clips)
         if columns.fold:
             check_folds(((c.id, c.label, c.source, c.fold) for c in clips), str(self.path))
         else:
@@ -219,13 +219,16 @@ class CsvDataset(DatasetSpec):
             )
         return value
 
-    def _check_classes(self, clips: list[Clip]) -> None:
+    def _of_classes(self, clips: list[Clip]) -> list[Clip]:
+        if self.classes is None:
+            return clips
         there = {c.label for c in clips}
-        for label in self.classes or ():
+        for label in self.classes:
             if label not in there:
                 raise BadDataset(
                     f"{self.path}: every class must have clips, got none of '{label}'; {suggestion(label, there)}"
                 )
+        return [c for c in clips if c.label in self.classes]
 
 
 def read_csv(path: Path) -> tuple[list[str], list[Row]]:
