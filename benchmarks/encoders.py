@@ -23,7 +23,7 @@ import pyarrow as pa
 import soundfile
 
 from vlm_audio_pipeline.contracts.stages import StageContext
-from vlm_audio_pipeline.datasets.audio import decode, resample
+from vlm_audio_pipeline.datasets.audio import decode, resample, samples_digest
 from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.engines import cores
 from vlm_audio_pipeline.storage.row_store import RowStore
@@ -109,8 +109,9 @@ def main() -> None:
                     found.append(out.cpu().numpy())
             return np.concatenate(found)
 
-        def load(file: str, rate: int, start: float | None, end: float | None) -> np.ndarray:
+        def load(file: str, rate: int, start: float | None, end: float | None, sha256: str | None = None) -> np.ndarray:
             samples, own, _ = decode(Path(file), start, end)
+            samples_digest(samples, own)  # as the pipeline does, to see whether the recording changed
             return resample(samples, own, rate)
 
         def pipeline(rows: RowStore) -> np.ndarray:
