@@ -160,7 +160,7 @@ def fetch(study: StudyArgument, data: DataOption = None) -> None:
 @app.command()
 def ui(
     studies: Annotated[
-        list[str] | None, typer.Argument(help="Studies to show; default: demo, baselines, those run here.")
+        list[str] | None, typer.Argument(help="Studies to show; default: the built-in ones and those run here.")
     ] = None,
     port: Annotated[int, typer.Option(help="Port on this machine; 0 for any free one.")] = 3000,
     data: DataOption = None,

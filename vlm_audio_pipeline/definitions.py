@@ -1,7 +1,7 @@
 """The Dagster entry point: studies in, Definitions out.
 
 `dagster dev -w workspace.yaml` or `vlm-audio ui` load `defs`. Which studies are shown: those named in
-`VLM_AUDIO_STUDIES` (names or paths, separated by commas), else the built-in demo and baselines and whatever was run in
+`VLM_AUDIO_STUDIES` (names or paths, separated by commas), else the built-in demo, baselines and esc10, and whatever was run in
 the data folder (`VLM_AUDIO_DATA`, else `data/`).
 """
 
@@ -20,7 +20,7 @@ from vlm_audio_pipeline.storage.catalogue import manifests
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.studies.loading import load_study
 
-SHOWN = ("demo", "baselines")
+SHOWN = ("demo", "baselines", "esc10")
 
 
 def studies_to_show(layout: Layout) -> list[str]:

@@ -41,6 +41,54 @@ BUILT_IN = [
     "demo/predictions/classical_knn",
     "demo/predictions/classical_probe",
     "demo/probes/classical_probe",
+    "esc10/clips",
+    "esc10/embeddings/aimv2_first_patch",
+    "esc10/embeddings/aimv2_first_patch__blank",
+    "esc10/embeddings/aimv2_first_patch__time_shuffled",
+    "esc10/embeddings/aimv2_notebook",
+    "esc10/embeddings/aimv2_notebook__blank",
+    "esc10/embeddings/aimv2_notebook__time_shuffled",
+    "esc10/embeddings/aimv2_paper",
+    "esc10/embeddings/aimv2_paper__blank",
+    "esc10/embeddings/aimv2_paper__time_shuffled",
+    "esc10/embeddings/clap",
+    "esc10/embeddings/classical",
+    "esc10/embeddings/music2latent",
+    "esc10/leaderboard",
+    "esc10/metrics/aimv2_first_patch_probe",
+    "esc10/metrics/aimv2_notebook_probe",
+    "esc10/metrics/aimv2_paper_probe",
+    "esc10/metrics/clap_probe",
+    "esc10/metrics/clap_zero_shot",
+    "esc10/metrics/clap_zero_shot_human",
+    "esc10/metrics/classical_probe",
+    "esc10/metrics/listeners",
+    "esc10/metrics/music2latent_probe",
+    "esc10/predictions/aimv2_first_patch_probe",
+    "esc10/predictions/aimv2_notebook_probe",
+    "esc10/predictions/aimv2_paper_probe",
+    "esc10/predictions/clap_probe",
+    "esc10/predictions/clap_zero_shot",
+    "esc10/predictions/clap_zero_shot_human",
+    "esc10/predictions/classical_probe",
+    "esc10/predictions/listeners",
+    "esc10/predictions/music2latent_probe",
+    "esc10/probes/aimv2_first_patch_probe",
+    "esc10/probes/aimv2_notebook_probe",
+    "esc10/probes/aimv2_paper_probe",
+    "esc10/probes/clap_probe",
+    "esc10/probes/classical_probe",
+    "esc10/probes/music2latent_probe",
+    "esc10/readings/listeners",
+    "esc10/spectrograms/notebook",
+    "esc10/spectrograms/notebook__blank",
+    "esc10/spectrograms/notebook__time_shuffled",
+    "esc10/spectrograms/paper",
+    "esc10/spectrograms/paper__blank",
+    "esc10/spectrograms/paper__time_shuffled",
+    "models/SonyCSLParis/music2latent",
+    "models/apple/aimv2-large-patch14-224",
+    "models/laion/clap-htsat-unfused",
 ]
 """A frozen surface: notebooks, selections and the history of runs name assets by these keys."""
 
@@ -227,8 +275,8 @@ def test_two_datasets_of_one_name_are_told_apart(bench, tmp_path, caplog):
 
 def test_a_study_run_here_is_shown(done, monkeypatch):
     monkeypatch.delenv("VLM_AUDIO_STUDIES", raising=False)
-    assert studies_to_show(done.layout)[:2] == ["demo", "baselines"]
-    assert {Path(s).name for s in studies_to_show(done.layout)[2:]} == {"bench.yaml"}
+    assert studies_to_show(done.layout)[:3] == ["demo", "baselines", "esc10"]
+    assert {Path(s).name for s in studies_to_show(done.layout)[3:]} == {"bench.yaml"}
     monkeypatch.setenv("VLM_AUDIO_STUDIES", " demo , ")
     assert studies_to_show(done.layout) == ["demo"]
 
