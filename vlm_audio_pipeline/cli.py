@@ -66,16 +66,7 @@ def _layout(data: Path | None) -> "Layout":
     from vlm_audio_pipeline.storage.layout import Layout
 
     layout = Layout.default(data)
-    try:
-        layout.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VlmAudioError(
-            f"the data folder must be one that can be written to, got {layout.root} ({error.strerror}); name another with "
-            "--data or VLM_AUDIO_DATA"
-        ) from error
-    os.environ["VLM_AUDIO_DATA"] = str(
-        layout.root
-    )  # for whatever finds its own way there, such as isolated environments
+    os.environ["VLM_AUDIO_DATA"] = str(layout.root)  # isolated environments find their own way there
     return layout
 
 
@@ -168,7 +159,7 @@ def ui(
     """Open the Dagster UI on this machine, with its home in the data folder."""
     from vlm_audio_pipeline.orchestration.serving import serve
 
-    raise typer.Exit(serve(_layout(data), studies or [], port))
+    raise typer.Exit(serve(_layout(data).made(), studies or [], port))
 
 
 _LEADERBOARD = (

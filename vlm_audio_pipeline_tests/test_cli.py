@@ -563,3 +563,10 @@ def test_renderings_lists_presets_with_their_sources(tmp_path):
     assert said.code == 0
     assert "paper_linear_frequency" in said.out and "arxiv.org/abs/2411.12058" in said.out
     assert (tmp_path / "presets.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("command", ["run", "fetch"])
+def test_a_data_folder_that_cannot_be_made_is_said(bench, tmp_path, command):
+    (tmp_path / "file").write_text("in the way")
+    said = vlm_audio(command, bench.write(), data=tmp_path / "file" / "data")
+    assert said.code == 2 and "the data folder must be one that can be written to" in said.err

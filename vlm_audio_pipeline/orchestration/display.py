@@ -110,6 +110,7 @@ def show_run(graph: Graph, only: Iterable[str] = (), fold: int | None = None, *,
         seen = {node: "not here yet" for source in graph.sources.values() for node in source.nodes}
         show_plan(graph, make_plan(graph, seen, wanted), out)
         return 0
+    graph.layout.made()
     with _displayed() as display:
         display.name = f"datasets/{graph.study.dataset.asset_name}"
         graph.dataset(display.progress)
@@ -256,6 +257,7 @@ def show_fetch(graph: Graph) -> int:
     Returns:
         Exit code: 1 where something could not be had.
     """
+    graph.layout.made()
     with _displayed() as display:
         display.name = f"datasets/{graph.study.dataset.asset_name}"
         dataset = graph.dataset(display.progress)

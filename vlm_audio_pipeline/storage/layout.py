@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 
@@ -28,6 +29,21 @@ class Layout:
     def default(cls, given: str | Path | None = None) -> "Layout":
         """Choose the data folder: the one given, else `VLM_AUDIO_DATA`, else `data/` here."""
         return cls(Path(given or os.environ.get("VLM_AUDIO_DATA") or "data").expanduser().resolve())
+
+    def made(self) -> "Layout":
+        """Make the data folder where it is absent.
+
+        Raises:
+            VlmAudioError: when it cannot be made.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise VlmAudioError(
+                f"the data folder must be one that can be written to, got {self.root} ({error.strerror}); name another "
+                "with --data or VLM_AUDIO_DATA"
+            ) from error
+        return self
 
     @property
     def tables(self) -> Path:
