@@ -18,7 +18,7 @@ demo: $(READY)  ## set up, run the demo study offline, print its leaderboard
 	$(BIN)/vlm-audio run demo
 	@echo
 	@echo "Next:  $(BIN)/vlm-audio ui                  the assets, their previews and plots, at http://127.0.0.1:3000"
-	@echo "       $(BIN)/vlm-audio sql \"SELECT label, avg(correct::INT) FROM predictions GROUP BY label\""
+	@echo "       $(BIN)/vlm-audio sql \"SELECT label, avg(correct::INT) FROM predictions WHERE study = 'demo' GROUP BY label\""
 	@echo "       $(BIN)/vlm-audio run baselines       the same on real ESC-10 (downloads 40 MB)"
 
 check: $(READY)  ## format, lint, types
