@@ -58,9 +58,7 @@ def test_lists_and_like_do_what_the_page_says():
 def test_sql_recipes_run(results, sql):
     if "duckdb_columns()" not in sql:
         assert "study = 'demo'" in sql, "studies share the names of their classifiers"
-    rows = query(results, sql)
-    wrong = query(results, "SELECT count(*) FROM predictions WHERE NOT correct").column(0)[0].as_py()
-    assert rows.num_rows > 0 or wrong == 0 or "NOT" in sql
+    assert query(results, sql).num_rows > 0
 
 
 def test_the_query_of_the_readme_runs_and_names_its_study(results):

@@ -27,7 +27,6 @@ CONTENTS_SHA256 = "a2e4e84b7a1f08e61d38bdcca4b947cc9919d1b275b3fb5ce1ad198d3640a
 """`download.contents_digest` of the 400 .ogg files of that commit. GitHub packs archives anew at times, so the zip has
 no checksum to rely on; this one was computed from a copy of the repository with
 `contents_digest(root, [c.file for c in legacy_listing(root)])`."""
-LISTENERS = "ESC-10-HumanClassification.xlsx"
 FOLDS = (1, 2, 3, 4, 5)
 
 CARD = Card(
@@ -79,11 +78,6 @@ class Esc10(DatasetSpec):
     def root(self, layout: Layout) -> Path:
         """Give the folder the dataset lies in, or will lie in once downloaded."""
         return self._pointed_to() or layout.datasets / "esc10"
-
-    def listeners_file(self, layout: Layout) -> Path | None:
-        """Give the workbook with the judgements of human listeners, where this copy has it."""
-        path = self.root(layout) / LISTENERS
-        return path if path.is_file() else None
 
     def _pointed_to(self) -> Path | None:
         given = os.environ.get("ESC10_DIR")

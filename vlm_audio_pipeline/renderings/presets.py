@@ -92,18 +92,3 @@ def preset(name: str) -> Preset:
     if name not in PRESETS:
         raise VlmAudioError(f"unknown preset '{name}'; {suggestion(name, [*PRESETS, *GROUPS])}")
     return PRESETS[name]
-
-
-def expand(name: str) -> tuple[str, ...]:
-    """Give the presets a name stands for: itself, or the members of a group.
-
-    >>> len(expand("paper_ablation")), expand("plain")
-    (9, ('plain',))
-
-    Raises:
-        VlmAudioError: for an unknown name.
-    """
-    if name in GROUPS:
-        return GROUPS[name]
-    preset(name)
-    return (name,)

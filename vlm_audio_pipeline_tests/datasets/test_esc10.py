@@ -141,12 +141,6 @@ def test_no_network(layout, tmp_path):
         Esc10(mirror=(tmp_path / "none.zip").as_uri()).open(layout)
 
 
-def test_listeners_file(legacy, layout):
-    assert Esc10(path=legacy).listeners_file(layout) is None
-    (legacy / "ESC-10-HumanClassification.xlsx").touch()
-    assert Esc10(path=legacy).listeners_file(layout) == legacy / "ESC-10-HumanClassification.xlsx"
-
-
 def test_card():
     assert "CC BY 3.0" in esc10.CARD.licence
     assert "10.1145/2733373.2806390" in esc10.CARD.citation
@@ -161,7 +155,6 @@ def test_real_listing(esc10_dir, layout):
     assert folds_disjoint(list(data.clips)) == []
     assert Counter(c.fold for c in data.clips) == dict.fromkeys(range(1, 6), 80)
     assert Counter(c.label for c in data.clips) == dict.fromkeys(ESC10, 40)
-    assert spec.listeners_file(layout).is_file()
 
 
 def test_real_contents_are_those_pinned(esc10_dir):

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.renderings.base import RENDERINGS
-from vlm_audio_pipeline.renderings.presets import GROUPS, PRESETS, expand, preset
+from vlm_audio_pipeline.renderings.presets import GROUPS, PRESETS, preset
 from vlm_audio_pipeline.renderings.recipe import FrameParts, Recipe, recipes
 
 
@@ -15,7 +15,7 @@ def test_a_recipe_is_what_a_rendering_is_by_default():
 
 
 def test_the_ablation_is_nine_pictures_of_nine_kinds():
-    names = expand("paper_ablation")
+    names = GROUPS["paper_ablation"]
     assert len(names) == 9 and names[0] == "paper"
     assert len({recipes()[n].fingerprint() for n in PRESETS}) == len(PRESETS) == 11
     made = Recipe.variants({"preset": "paper_ablation", "size": 384})
@@ -137,9 +137,8 @@ def test_refusals(values, message):
 
 
 def test_unknown_names_of_presets():
-    for ask in (preset, expand):
-        with pytest.raises(VlmAudioError, match="did you mean 'notebook'"):
-            ask("notebok")
+    with pytest.raises(VlmAudioError, match="did you mean 'notebook'"):
+        preset("notebok")
 
 
 def test_any_colormap_and_window_of_the_libraries():
