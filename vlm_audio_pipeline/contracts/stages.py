@@ -104,6 +104,7 @@ class Stage:
         accelerator: whether a GPU is wanted.
         unavailable: says why the stage cannot run on this machine now (missing weights or keys), or None.
         cost: what it takes from outside for so many clips; shown by `vlm-audio plan` before anything is sent.
+        paid: whether it calls an endpoint that may charge: never without a budget, never unattended unless told so.
     """
 
     asset: str
@@ -118,3 +119,4 @@ class Stage:
     accelerator: bool = False
     unavailable: Callable[[], str | None] = field(default=lambda: None)
     cost: Callable[[int], Cost] = free
+    paid: bool = False
