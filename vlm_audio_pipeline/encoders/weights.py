@@ -1,7 +1,7 @@
 """Weights on this machine: which revision of a model there is, whether it is whole, and how to get it.
 
-What belongs here: the hub's cache folder (https://huggingface.co/docs/huggingface_hub/guides/manage-cache) and local
-folders. What does not: loading them into a model (`pretrained`). Nothing here imports torch, and asking whether weights
+What belongs here: the hub's cache folder (https://huggingface.co/docs/huggingface_hub/guides/manage-cache), local
+folders, and the demo's models, which come with this package (`demo_models`). What does not: loading them into a model (`pretrained`). Nothing here imports torch, and asking whether weights
 are here takes a few looks at the disk; nothing is downloaded but by `fetch_weights`.
 """
 
@@ -28,6 +28,10 @@ CONFIG = ("config.json", "preprocessor_config.json|processor_config.json")
 """Files without which no model of transformers can be fed; `a|b`: either."""
 
 
+PACKAGED = Path(__file__).parents[1] / "demo_models"
+"""Where the models lie that come with this package, wherever it is installed; `demo-janus` is its folder of that name."""
+
+
 def _beside_the_study(model: str, info: ValidationInfo) -> str:
     if not model.startswith(("/", "./", "../", "~")):
         return model
@@ -36,7 +40,8 @@ def _beside_the_study(model: str, info: ValidationInfo) -> str:
 
 
 ModelName = Annotated[str, AfterValidator(_beside_the_study)]
-"""A model id of the hub (`org/name`), or a folder: `/...`, `~/...`, or `./...` and `../...` seen from the study file."""
+"""A model id of the hub (`org/name`), one that comes with this package (`demo-janus`, `demo-clap`, `demo-aimv2`), or a
+folder: `/...`, `~/...`, or `./...` and `../...` seen from the study file."""
 
 
 def cache_folder() -> Path:
@@ -53,7 +58,7 @@ class Weights:
     """The files of one model.
 
     Attributes:
-        model: id on the hub, or an absolute path of a folder.
+        model: id on the hub, an absolute path of a folder, or `demo-...` for one that comes with this package.
         revision: branch, tag or full commit; None: the default branch. A folder has none.
         needs: files that must be there besides tensors, by name; `a|b` for either.
         tensors: names of the files with tensors, where the repository holds others too; by default what there is.
@@ -65,9 +70,14 @@ class Weights:
     tensors: tuple[str, ...] = ()
 
     @property
+    def is_packaged(self) -> bool:
+        """Whether the model comes with this package."""
+        return re.fullmatch(r"demo-[a-z0-9]+", self.model) is not None
+
+    @property
     def is_folder(self) -> bool:
-        """Whether the model is a folder of one's own, and not of the hub."""
-        return os.path.isabs(self.model)
+        """Whether the model is a folder, one's own or this package's, and not of the hub."""
+        return os.path.isabs(self.model) or self.is_packaged
 
     @property
     def observed(self) -> Input:
@@ -76,7 +86,9 @@ class Weights:
         Weights that go away make nothing stale; weights that change do.
         """
         name = self.model
-        if self.is_folder:
+        if self.is_packaged:
+            name = name.replace("-", "/")  # the same on every machine
+        elif self.is_folder:
             name = f"local/{re.sub('[^A-Za-z0-9_]+', '_', Path(name).name)}_{fingerprint(name, length=8)}"
         return Input("models", f"{name}@{self.revision}" if self.revision else name)
 
@@ -86,7 +98,7 @@ class Weights:
         A branch or tag stands for the commit the cache has on record; only `fetch_weights` moves it.
         """
         if self.is_folder:
-            return _folder_digest(Path(self.model)) if os.path.isdir(self.model) else None
+            return _folder_digest(self._folder) if self._folder.is_dir() else None
         if self.revision and re.fullmatch(r"[0-9a-f]{40}", self.revision):
             return self.revision
         try:
@@ -100,6 +112,8 @@ class Weights:
         if why is None:
             return None
         do = "correct `model`" if self.is_folder else "get them with `vlm-audio fetch STUDY`"
+        if self.is_packaged:
+            do = f"of the models that come with this package there are {', '.join(_packaged()) or 'none'}; correct `model`"
         revision = "" if self.is_folder else f" (revision {self.revision or 'main'})"
         return f"weights of {self.model} missing{revision}: {why}; {do}"
 
@@ -132,6 +146,8 @@ class Weights:
 
     @property
     def _folder(self) -> Path:
+        if self.is_packaged:
+            return PACKAGED / self.model
         return Path(self.model) if self.is_folder else self._repository / "snapshots" / (self.resolve() or "unknown")
 
     def _why_missing(self) -> str | None:
@@ -142,6 +158,10 @@ class Weights:
             if not any((folder / name).exists() for name in names.split("|")):
                 return f"there is no {names.replace('|', ' or ')}"
         return None if self.tensors else _without_tensors(folder)
+
+
+def _packaged() -> list[str]:
+    return sorted(p.parent.name for p in PACKAGED.glob("demo-*/config.json"))
 
 
 def _without_tensors(folder: Path) -> str | None:
