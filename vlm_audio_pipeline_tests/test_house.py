@@ -23,11 +23,13 @@ ROOMS = (
     "renderings",
     "encoders",
     "classifiers",
+    "demo_models",
     "evaluation",
     "reports",
     "studies",
     "orchestration",
     "definitions",
+    "commands",
     "cli",
 )
 """In the order in which data flows: a room imports only rooms before it."""

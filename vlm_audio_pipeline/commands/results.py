@@ -1,0 +1,122 @@
+"""Looking at what came out."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlm_audio_pipeline.commands.base import DataOption, app, layout_of, say
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PANEL = "Look at results"
+
+_LEADERBOARD = (
+    "SELECT * FROM leaderboard WHERE $1 IS NULL OR study = $1 "
+    "ORDER BY study, rank NULLS LAST, accuracy DESC NULLS LAST, classifier"
+)
+
+
+@app.command(rich_help_panel=PANEL)
+def leaderboard(
+    study: Annotated[str | None, typer.Argument(help="Name of a study that was run; default: all.")] = None,
+    data: DataOption = None,
+) -> None:
+    """Show the leaderboard of one study or of all, with denominators and what was not run."""
+    from vlm_audio_pipeline.reports.terminal import leaderboard_table
+    from vlm_audio_pipeline.storage.catalogue import query
+
+    rows = query(layout_of(data), _LEADERBOARD, [study]).to_pylist()
+    if not rows:
+        raise VlmAudioError(
+            f"no leaderboard{f' of {study}' if study else ''} yet; run `vlm-audio run {study or 'demo'}`"
+        )
+    for name in dict.fromkeys(r["study"] for r in rows):
+        say(leaderboard_table([r for r in rows if r["study"] == name], name))
+
+
+@app.command(rich_help_panel=PANEL)
+def show(
+    clip: Annotated[str, typer.Argument(help="Clip id, such as 1-100032-A.")],
+    classifier: Annotated[str | None, typer.Option("--classifier", help="Only this classifier.")] = None,
+    study: Annotated[str | None, typer.Option("--study", help="Only this study.")] = None,
+    data: DataOption = None,
+) -> None:
+    """Show everything about the predictions of one clip: what it is, what was predicted, every class's score."""
+    from vlm_audio_pipeline.reports.lookup import predictions_of
+    from vlm_audio_pipeline.reports.terminal import prediction_view
+
+    say(prediction_view(predictions_of(layout_of(data), clip, classifier, study)))
+
+
+@app.command(rich_help_panel=PANEL)
+def sql(
+    query: Annotated[str, typer.Argument(help='Such as "SELECT classifier, accuracy FROM leaderboard".')],
+    format: Annotated[str, typer.Option("--format", help="One of table, csv, json.")] = "table",
+    data: DataOption = None,
+) -> None:
+    """Ask the results a question in SQL (DuckDB). `SHOW TABLES` lists them, `DESCRIBE predictions` their columns."""
+    import json
+
+    from vlm_audio_pipeline.reports.export import write_csv
+    from vlm_audio_pipeline.storage import catalogue
+
+    if format not in ("table", "csv", "json"):
+        raise VlmAudioError(f"--format must be table, csv or json, got '{format}'; choose one of them")
+    rows = catalogue.query(layout_of(data), query)
+    if format == "csv":
+        write_csv(rows, sys.stdout.buffer)
+    elif format == "json":
+        sys.stdout.write(json.dumps(rows.to_pylist(), default=_json, indent=1) + "\n")
+    else:
+        _print_rows(rows)
+
+
+def _json(value: Any) -> Any:
+    """Write what JSON has no word for: whole numbers of any size (a sum, in DuckDB) as such, the rest as text."""
+    from decimal import Decimal
+
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return str(value)
+
+
+def _print_rows(rows: "pa.Table") -> None:
+    """Print rows as a table, or, where the window is too narrow for it, one value a line."""
+    from rich.text import Text
+
+    from vlm_audio_pipeline.orchestration.display import natural_width
+    from vlm_audio_pipeline.reports.terminal import cell, console, rows_table
+
+    out = console()
+    table = rows_table(rows)
+    if not out.is_terminal or natural_width(out, table) <= out.width:
+        say(table)
+        return
+    most = 50
+    width = max(len(name) for name in rows.column_names)
+    for row in rows.slice(0, most).to_pylist():
+        for name, value in row.items():
+            say(Text.assemble((f"{name:<{width}}  ", "bold"), cell(value)))
+        say("")
+    if rows.num_rows > most:
+        say(f"... and {rows.num_rows - most} more rows; --format csv prints all")
+
+
+@app.command(rich_help_panel=PANEL)
+def export(
+    study: Annotated[str, typer.Argument(help="Name of a study that was run.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write; default: STUDY_export here.", show_default=False)
+    ] = None,
+    data: DataOption = None,
+) -> None:
+    """Write a study's tables as CSV and parquet, its leaderboard as LaTeX, citations as BibTeX, and where all came from."""
+    from vlm_audio_pipeline.reports.export import export_study
+
+    folder = out or Path(f"{study}_export")
+    for path in export_study(layout_of(data), study, folder):
+        typer.echo(path)
