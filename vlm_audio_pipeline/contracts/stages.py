@@ -75,6 +75,8 @@ class StageContext:
         dataset: the opened dataset; `dataset.load(clip, rate)` gives samples.
         rows: the row store, for results too costly to compute twice.
         progress: to be told how far the work is.
+        unfinished: the stage appends why it stopped early or left rows out that a later run can have (a budget reached,
+            an endpoint that failed): its part is written and used, and the next run tries again.
     """
 
     study: str
@@ -85,6 +87,7 @@ class StageContext:
     dataset: "Dataset"
     rows: "RowStore"
     progress: Progress = silent
+    unfinished: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
