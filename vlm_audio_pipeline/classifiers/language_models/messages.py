@@ -68,7 +68,7 @@ class Sampling:
         temperature: 0 is greedy.
         top_p: nucleus sampling; 1 is off.
         max_tokens: longest answer, tokens.
-        seed: of this answer, where the temperature is above 0.
+        seed: of this answer; 0 where nothing is drawn, so that equal requests are one request.
     """
 
     temperature: float = 0.0
