@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from vlm_audio_pipeline.datasets.base import Dataset
+    from vlm_audio_pipeline.storage.ledger import Ledger
     from vlm_audio_pipeline.storage.row_store import RowStore
 
 Folds = Literal["same", "others", "all"]
@@ -29,9 +30,16 @@ def silent(done: int, total: int, what: str) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """What running a stage takes from outside: requests to an endpoint, and their price in USD as far as it is known."""
+    """What running a stage takes from outside, estimated from above.
+
+    Attributes:
+        requests: to an endpoint, or to a local language model.
+        tokens: read and written by them.
+        usd: their price, USD, as far as prices are known.
+    """
 
     requests: int = 0
+    tokens: int = 0
     usd: float = 0.0
 
 
@@ -75,6 +83,7 @@ class StageContext:
         dataset: the opened dataset; `dataset.load(clip, rate)` gives samples.
         rows: the row store, for results too costly to compute twice.
         progress: to be told how far the work is.
+        ledger: what the study may still spend; None where it has no budget, and then nothing that charges is called.
         unfinished: the stage appends why it stopped early or left rows out that a later run can have (a budget reached,
             an endpoint that failed): its part is written and used, and the next run tries again.
     """
@@ -87,6 +96,7 @@ class StageContext:
     dataset: "Dataset"
     rows: "RowStore"
     progress: Progress = silent
+    ledger: "Ledger | None" = None
     unfinished: list[str] = field(default_factory=list)
 
 
