@@ -67,6 +67,28 @@ def test_a_folder_is_known_by_its_contents_not_by_its_place(tmp_path):
     assert Weights(str(tmp_path / "c")).resolve() is None
 
 
+def test_a_packaged_model_is_found_wherever_the_package_is_and_known_by_its_contents(tmp_path, monkeypatch):
+    for place in ("here", "there"):
+        (tmp_path / place / "demo-tiny").mkdir(parents=True)
+        files()(tmp_path / place / "demo-tiny")
+    seen = []
+    for place in ("here", "there"):
+        monkeypatch.setattr(weights_module, "PACKAGED", tmp_path / place)
+        spec = Clap(model="demo-tiny")
+        assert spec.weights.snapshot() == tmp_path / place / "demo-tiny" and spec.unavailable() is None
+        seen.append((spec.weights_revision, spec.row_key("00"), spec.model_id, spec.weights.observed))
+    assert seen[0] == seen[1] and seen[0][2:] == ("demo-tiny", Input("models", "demo/tiny"))
+    # the same files in a folder of one's own are the same model: the row is shared
+    assert Clap(model=str(tmp_path / "here" / "demo-tiny")).row_key("00") == seen[0][1]
+    (tmp_path / "there" / "demo-tiny" / "README.md").write_text("a card")
+    assert Clap(model="demo-tiny").weights_revision == seen[0][0]
+    (tmp_path / "there" / "demo-tiny" / "model.safetensors").write_text("z")
+    assert Clap(model="demo-tiny").weights_revision != seen[0][0]
+    assert fetch_weights(Weights("demo-tiny")) == Weights("demo-tiny").resolve()  # nothing to download
+    with pytest.raises(NotAvailable, match="weights of demo-tyni missing: .* there are demo-tiny; correct `model`"):
+        Weights("demo-tyni").snapshot()
+
+
 @pytest.mark.parametrize(
     "weights, message",
     [
