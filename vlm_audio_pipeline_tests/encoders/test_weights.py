@@ -85,7 +85,7 @@ def test_a_packaged_model_is_found_wherever_the_package_is_and_known_by_its_cont
     (tmp_path / "there" / "demo-tiny" / "model.safetensors").write_text("z")
     assert Clap(model="demo-tiny").weights_revision != seen[0][0]
     assert fetch_weights(Weights("demo-tiny")) == Weights("demo-tiny").resolve()  # nothing to download
-    with pytest.raises(NotAvailable, match="weights of demo-tyni missing: .* there are demo-tiny; correct `model`"):
+    with pytest.raises(NotAvailable, match=r"weights of demo-tyni missing: .* there are demo-tiny; correct `model`"):
         Weights("demo-tyni").snapshot()
 
 
