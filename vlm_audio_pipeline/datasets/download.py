@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.errors import BadDataset, NotAvailable
 from vlm_audio_pipeline.contracts.hashing import digest
 from vlm_audio_pipeline.contracts.stages import Progress, silent
@@ -26,6 +27,8 @@ _TIMEOUT_S = 30.0  # without a byte
 
 def download(url: str, to: Path, sha256: str | None, size: int, progress: Progress = silent) -> Path:
     """Fetch a file whole: into `<to>.part`, continued where an earlier attempt stopped, checked, then moved into place.
+
+    One that is in place already is not fetched again.
 
     Args:
         url: where it is.
@@ -42,6 +45,8 @@ def download(url: str, to: Path, sha256: str | None, size: int, progress: Progre
         BadDataset: for a wrong checksum; what was fetched is deleted.
     """
     to.parent.mkdir(parents=True, exist_ok=True)
+    if to.is_file() and sha256 in (None, _sha256(to)):  # whole, or it would not be in place: a kill came after it
+        return to
     part = to.with_name(to.name + ".part")
     try:
         done, total = _fetch(url, part, size, progress, f"download {to.name}")
@@ -94,6 +99,7 @@ def _fetch(url: str, part: Path, size: int, progress: Progress, what: str) -> tu
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 done += len(chunk)
+                faults.point("download")
                 progress(done, total or max(size, done), what)
             file.flush()
             os.fsync(file.fileno())

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.storage.layout import Layout
@@ -110,6 +111,7 @@ def _build(layout: Layout, parts: dict[str, list[Path]], kept: list[str], signat
                 for statement in _statements(schema, good, kept):
                     db.execute(statement)
             db.execute("CREATE TABLE catalogue_built AS SELECT ? AS signature, now() AS built_at", [signature])
+        faults.point("catalogue")
         os.replace(temporary, layout.results)
     finally:
         temporary.unlink(missing_ok=True)

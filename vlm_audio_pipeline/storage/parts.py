@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.hashing import canonical, digest
+from vlm_audio_pipeline.storage.row_store import RowStore
 from vlm_audio_pipeline.storage.schemas import TableSchema
 
 FOOTER_KEY = b"vlm_audio_pipeline"
@@ -92,6 +94,7 @@ def write_part(path: Path, table: pa.Table, provenance: Provenance) -> None:
             pq.write_table(table, file, compression="zstd", write_page_checksum=True)
             file.flush()
             os.fsync(file.fileno())
+        faults.point("part")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -111,6 +114,25 @@ def _provenance(schema: pa.Schema) -> Provenance | None:
         return Provenance(**json.loads((schema.metadata or {})[FOOTER_KEY]))
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def is_whole(path: Path, rows: RowStore) -> bool:
+    """Tell whether every row of a part can be read, by the checksums of its pages.
+
+    Args:
+        path: the part.
+        rows: remembers parts found whole, so that each is read once, and again only when its file is touched.
+    """
+    if rows.known_whole(path):
+        return True
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for group in range(file.num_row_groups):
+                file.read_row_group(group)
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+    rows.note_whole([path])
+    return True
 
 
 def read_part(path: Path, schema: TableSchema) -> tuple[pa.Table, Provenance]:

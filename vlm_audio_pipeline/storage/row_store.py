@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS rows (
 CREATE TABLE IF NOT EXISTS file_digests (
   path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS whole_parts (path TEXT PRIMARY KEY, stamp TEXT NOT NULL) WITHOUT ROWID;
 """
 _CHUNK = 500  # keys per query, under SQLite's limit of bound variables
 _TICK = 100_000_000  # ns; longer than a tick of any file system's clock that is usual today (1 to 10 ms)
@@ -137,16 +138,7 @@ class RowStore:
         Returns:
             64 hexadecimal digits each, or None where there is no readable file.
         """
-        stamps: list[str | None] = []
-        settled: list[bool] = []
-        for path in paths:
-            try:
-                s = os.stat(path)
-                stamps.append(f"{s.st_size}:{s.st_ino}:{s.st_mtime_ns}:{s.st_ctime_ns}")
-                settled.append(time.time_ns() - s.st_ctime_ns > _TICK)
-            except OSError:
-                stamps.append(None)
-                settled.append(False)
+        stamps, settled = zip(*map(_stamp, paths), strict=True) if paths else ((), ())
         names = [str(p) for p in paths]
         known: dict[str, tuple[str, str]] = {}
         for at in range(0, len(names), _CHUNK):
@@ -175,3 +167,25 @@ class RowStore:
             with self._writing() as db:
                 db.executemany("INSERT OR REPLACE INTO file_digests VALUES (?, ?, ?)", new)
         return digests
+
+    def known_whole(self, path: Path) -> bool:
+        """Say whether a part was found whole (`note_whole`) and not touched since."""
+        with self._using() as db:
+            known = db.execute("SELECT stamp FROM whole_parts WHERE path = ?", [str(path)]).fetchone()
+        return known is not None and known[0] == _stamp(path)[0]
+
+    def note_whole(self, paths: Sequence[Path], whole: bool = True) -> None:
+        """Remember that every row of these parts was just written or read; or forget it."""
+        stamps = [(str(path), _stamp(path)[0] if whole else None) for path in paths]
+        with self._writing() as db:
+            db.executemany("DELETE FROM whole_parts WHERE path = ?", [(path,) for path, _ in stamps])
+            db.executemany("INSERT INTO whole_parts VALUES (?, ?)", [line for line in stamps if line[1] is not None])
+
+
+def _stamp(path: Path) -> tuple[str | None, bool]:
+    """Give what changes when a file is touched (None where there is none), and whether it is old enough to be relied on."""
+    try:
+        s = os.stat(path)
+    except OSError:
+        return None, False
+    return f"{s.st_size}:{s.st_ino}:{s.st_mtime_ns}:{s.st_ctime_ns}", time.time_ns() - s.st_ctime_ns > _TICK
