@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from vlm_audio_pipeline.classifiers.knn import distances
-from vlm_audio_pipeline.evaluation.rows import rows_of
 from vlm_audio_pipeline.evaluation.spaces import Space
+from vlm_audio_pipeline.evaluation.tables import rows_of
 
 NEIGHBOURS = 5
 """Nearest clips looked at by `knn_purity`, as many as the k-NN classifier asks by default."""

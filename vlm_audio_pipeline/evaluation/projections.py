@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.hashing import digest, fingerprint
 from vlm_audio_pipeline.engines import Failure, map_rows
-from vlm_audio_pipeline.evaluation.rows import rows_of
 from vlm_audio_pipeline.evaluation.spaces import Space
+from vlm_audio_pipeline.evaluation.tables import rows_of
 from vlm_audio_pipeline.storage.row_store import RowStore
 
 UMAP_VERSION = 1
