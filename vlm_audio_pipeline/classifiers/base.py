@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec, not_identity, refers_to
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.encoders.base import EncoderSpec, matrix
+from vlm_audio_pipeline.encoders.weights import Weights
 
 Control = Literal["blank", "time_shuffled", "other_clip"]
 """What is done to the query picture alone, to see whether it is looked at."""
@@ -66,8 +67,12 @@ class Sample(BaseModel):
 
 
 class ClassifierSpec(Spec):
-    """What every classifier can be told; a family adds its own parameters and gives its stages."""
+    """What every classifier can be told; a family adds its own parameters and gives its stages.
 
+    One that looks at pictures itself, rather than through an encoder, sets `sees` and has a field `rendering`.
+    """
+
+    sees: ClassVar[bool] = False
     folds: tuple[int, ...] | None = not_identity(None, min_length=1)
     """Ask only about the clips of these folds; by default of all."""
     sample: Sample | None = None
@@ -81,6 +86,11 @@ class ClassifierSpec(Spec):
         if folds is not None and len(set(folds)) < len(folds):
             raise ValueError(f"folds must be named once each, got {list(folds)}")
         return None if folds is None else tuple(sorted(folds))
+
+    @property
+    def weights(self) -> Weights | None:
+        """The files it is loaded from by itself; None where there are none."""
+        return None
 
     @abstractmethod
     def stages(

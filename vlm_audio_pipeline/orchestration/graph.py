@@ -20,7 +20,7 @@ from vlm_audio_pipeline.datasets.base import Dataset
 from vlm_audio_pipeline.datasets.inspection import clips_stage
 from vlm_audio_pipeline.encoders.weights import Weights
 from vlm_audio_pipeline.evaluation.stages import leaderboard_stage, metrics_stage
-from vlm_audio_pipeline.renderings.controls import controlled_name, controlled_stage
+from vlm_audio_pipeline.renderings.controls import CONTROLS, controlled_name, controlled_stage
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.storage.row_store import RowStore
@@ -133,6 +133,8 @@ class Graph:
             self._check_folds(f"classifiers.{name}.folds", classifier.folds)
             if (readings := getattr(classifier, "readings_file", None)) is not None:
                 self._add_readings(name, readings)
+            if classifier.weights is not None:
+                self._add_model(classifier.weights)
             self._add_controls(classifier)
             for stage in classifier.stages(name, self.folds, study.encoders):
                 self._add_step(name, stage)
@@ -164,12 +166,12 @@ class Graph:
     def _add_controls(self, classifier: ClassifierSpec) -> None:
         """Add the pictures, and their vectors, that a classifier's controls are asked about."""
         controls: tuple[str, ...] = getattr(classifier, "controls", ())
-        encoder_name: str = getattr(classifier, "encoder", "")
+        encoder_name: str = "" if classifier.sees else getattr(classifier, "encoder", "")
         encoder = self.study.encoders.get(encoder_name)
-        rendering_name: str = getattr(classifier if encoder is None else encoder, "rendering", "")
+        rendering_name: str = getattr(classifier if encoder is None else encoder, "rendering", None) or ""
         recipe = self.study.renderings.get(rendering_name)
         for control in controls:
-            if not isinstance(recipe, Recipe):
+            if not isinstance(recipe, Recipe) or control not in CONTROLS:
                 continue  # the family says what is wrong with a control of something that sees no picture
             if f"spectrograms/{controlled_name(rendering_name, control)}" not in self.steps:
                 stage = controlled_stage(rendering_name, recipe, control)
