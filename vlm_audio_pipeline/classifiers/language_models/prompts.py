@@ -161,21 +161,9 @@ def messages(
     return (*turns, Message("user", (before, query) if before else (query,)))
 
 
-_ESC10_OF_THE_PAPER = tuple(
-    "dog chainsaw crackling_fire helicopter rain crying_baby clock_tick sneezing rooster sea_waves".split()
-)
-
-_PAPER = (
-    "dog",
-    "chainsaw",
-    "crackling_fire",
-    "helicopter",
-    "rain",
-    "crying_baby",
-    "clock_tick",
-    "sneezing",
-    "rooster",
-    "sea_waves",
+_ESC10_OF_THE_PAPER = (
+    *("dog", "chainsaw", "crackling_fire", "helicopter", "rain"),
+    *("crying_baby", "clock_tick", "sneezing", "rooster", "sea_waves"),
 )
 
 _PAPER = (
