@@ -5,19 +5,24 @@ Each line of the error names the file and line, the path of the key, what is wro
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from vlm_audio_pipeline.classifiers.base import ClassifierSpec
 from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS, DatasetSpec
+from vlm_audio_pipeline.evaluation.contrasts import Contrast
+from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, Study
+
+Option = TypeVar("Option", bound=BaseModel)
 
 BUILT_IN = Path(__file__).parent / "built_in"
 
@@ -153,6 +158,9 @@ class _Reader:
         self.references(sections, {s: set(raw[s]) for s in SECTIONS if isinstance(raw.get(s), Mapping)})
         if not raw.get("classifiers"):
             self.wrong(("classifiers",), "must name at least one classifier")
+        contrasts = tuple(self.contrasts(raw.get("contrasts") or [], sections["classifiers"]))
+        budget = self.option(Budget, raw.get("budget"), ("budget",))
+        self.named(("budget", "first"), getattr(budget, "first", ()), sections["classifiers"])
         self.finish()
         assert isinstance(dataset, DatasetSpec)
         return Study(
@@ -161,6 +169,8 @@ class _Reader:
             renderings=sections["renderings"],
             encoders=sections["encoders"],
             classifiers=sections["classifiers"],
+            contrasts=contrasts,
+            budget=budget,
             description=str(raw.get("description", "")).strip(),
             owner=owner,
             path=self.path,
@@ -256,13 +266,45 @@ class _Reader:
         except VlmAudioError as error:
             self.wrong((*at, "kind"), str(error))
             return None
-        values = {k: v for k, v in mapping.items() if k != "kind"}
+        return self.option(cls, {k: v for k, v in mapping.items() if k != "kind"}, at)
+
+    def option(self, cls: type[Option], values: Any, at: tuple[str, ...]) -> Option | None:
+        """Read what is not there as None, and what is wrong too."""
+        if values is None:
+            return None
         try:
             return cls.model_validate(values, context={"folder": self.path.parent})
         except ValidationError as error:
             for mistake in error.errors():
                 self.wrong((*at, *(str(p) for p in mistake["loc"])), _in_words(dict(mistake), cls))
             return None
+
+    def contrasts(self, given: Any, classifiers: Mapping[str, ClassifierSpec]) -> Iterator[Contrast]:
+        """Read the contrasts; the name of several entries stands for each of them."""
+        if not isinstance(given, list):
+            self.wrong(("contrasts",), f"must be a list of `{{classifier: ..., against: [...]}}`, got {given!r}")
+            return
+        for i, values in enumerate(given):
+            at = ("contrasts", str(i))
+            if isinstance(values, Mapping) and isinstance(against := values.get("against"), str):
+                values = {**values, "against": [against]}
+            contrast = self.option(Contrast, values, at)
+            if contrast is None:
+                continue
+            self.named(at, contrast.mentioned(), {**classifiers, **self.groups.get("classifiers", {})})
+            against = tuple(other for text in contrast.against for other in self.each(text))
+            for text in self.each(contrast.classifier):
+                yield contrast.model_copy(update={"classifier": text, "against": against})
+
+    def each(self, operand: str) -> list[str]:
+        """Give a side of a contrast for each of the entries its name stands for."""
+        name = re.split("[:@]", operand)[0]
+        return [entry + operand[len(name) :] for entry in self.groups.get("classifiers", {}).get(name, [name])]
+
+    def named(self, at: tuple[str, ...], names: Iterable[str], there: Iterable[str]) -> None:
+        for name in names:
+            if name not in there:
+                self.wrong(at, f"must name classifiers of the study, got '{name}'; {suggestion(name, there)}")
 
     def references(self, sections: dict[str, dict[str, Any]], given: dict[str, set[str]]) -> None:
         for section, specs in sections.items():
@@ -299,7 +341,7 @@ def _slug(value: Any) -> str:
     return re.sub(r"[^a-z0-9]+", "_", str(value).lower()).strip("_")
 
 
-def _in_words(mistake: dict[str, Any], cls: type[Spec]) -> str:
+def _in_words(mistake: dict[str, Any], cls: type[BaseModel]) -> str:
     got = mistake.get("input")
     key = str(mistake["loc"][-1]) if mistake["loc"] else ""
     match mistake["type"]:

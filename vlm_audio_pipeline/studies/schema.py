@@ -7,11 +7,14 @@ Draft 2020-12: https://json-schema.org/draft/2020-12/schema
 
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS
+from vlm_audio_pipeline.evaluation.contrasts import Contrast
+from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.loading import takes_list
 from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS
 
@@ -29,6 +32,7 @@ def study_schema() -> Schema:
     made, shared = models_json_schema([(cls, "validation") for cls in classes.values()], schema_generator=_Untitled)
     defs: dict[str, Schema] = shared["$defs"]
     own = {key: made[(cls, "validation")]["$ref"].removeprefix("#/$defs/") for key, cls in classes.items()}
+    options = {key: _described(option, defs) for key, option in (("contrasts", Contrast), ("budget", Budget))}
     default_kinds = {room: registry.default_kind for room, registry in SECTIONS.items()}
     specs = {
         f"{room}.{kind}": _spec(defs[own[room, kind]], cls, kind, room, kind != default_kinds.get(room))
@@ -41,6 +45,8 @@ def study_schema() -> Schema:
         "owner": {"type": "string", "pattern": OWNER},
         "dataset": {"type": "object", "required": ["kind"], "oneOf": _kinds("dataset", DATASETS)},
         **{section: _section(section, registry) for section, registry in SECTIONS.items()},
+        "contrasts": {"type": "array", "items": options["contrasts"]},
+        "budget": options["budget"],
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -52,6 +58,12 @@ def study_schema() -> Schema:
         "additionalProperties": False,
         "$defs": {name: _without_marks(defs[name]) for name in sorted(defs)},
     }
+
+
+def _described(option: type[BaseModel], defs: dict[str, Schema]) -> Schema:
+    made, shared = models_json_schema([(option, "validation")], schema_generator=_Untitled)
+    defs.update(shared.get("$defs", {}))
+    return next(iter(made.values()))
 
 
 def _kinds(room: str, registry: Registry) -> list[Schema]:

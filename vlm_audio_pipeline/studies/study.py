@@ -9,7 +9,9 @@ from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.datasets.base import DatasetSpec
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
+from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.renderings.base import RENDERINGS, RenderingSpec
+from vlm_audio_pipeline.storage.ledger import Budget
 
 SECTIONS: dict[str, Registry] = {
     "renderings": RENDERINGS,
@@ -32,6 +34,8 @@ KEYS: dict[str, str] = {
     "renderings": "clip -> picture, by name",
     "encoders": "clip or picture -> vector, by name",
     "classifiers": "whatever predicts a label, by name",
+    "contrasts": "comparisons declared in advance: they are tested, and corrected for being several",
+    "budget": "what may be spent at endpoints that charge, over the study's lifetime; without it none is called",
 }
 """Every key of a study file and what it is for."""
 
@@ -46,6 +50,8 @@ class Study:
         renderings: by name, groups of presets expanded.
         encoders: by name.
         classifiers: by name, lists and `like` expanded.
+        contrasts: comparisons declared in advance.
+        budget: what may be spent at endpoints that charge; None: nothing.
         description: what the study asks.
         owner: who answers for it.
         path: the file it was read from.
@@ -57,6 +63,8 @@ class Study:
     renderings: Mapping[str, RenderingSpec] = field(default_factory=dict)
     encoders: Mapping[str, EncoderSpec] = field(default_factory=dict)
     classifiers: Mapping[str, ClassifierSpec] = field(default_factory=dict)
+    contrasts: tuple[Contrast, ...] = ()
+    budget: Budget | None = None
     description: str = ""
     owner: str = ""
     path: Path | None = None
@@ -75,4 +83,6 @@ class Study:
                 }
                 for section in SECTIONS
             },
+            "contrasts": [contrast.model_dump(mode="json") for contrast in self.contrasts],
+            "budget": None if self.budget is None else self.budget.model_dump(mode="json"),
         }
