@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError, suggestion
+from vlm_audio_pipeline.orchestration.disk import disk_words
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.orchestration.planner import Plan, make_plan, select
-from vlm_audio_pipeline.orchestration.state import observe, recorded
+from vlm_audio_pipeline.orchestration.state import observe, recorded, unfinished
 from vlm_audio_pipeline.renderings.recipe import Recipe, recipes
 from vlm_audio_pipeline.reports.pictures import chosen_clips, write_pictures
 from vlm_audio_pipeline.reports.terminal import console, leaderboard_table
@@ -155,10 +156,16 @@ def _show_what_is_left(graph: Graph) -> None:
     """Say what a partial run left undone, and which results rest on something that is no longer there."""
     seen = observe(graph)
     left = make_plan(graph, seen)
-    if left.todo:
-        words = f"{len(left.todo)} steps of {graph.study.name} are still to do; the leaderboard takes them for absent"
+    early = {
+        n: why for n, why in left.todo.items() if unfinished(recorded(graph, n)) and why[0].startswith("unfinished")
+    }
+    for why, steps in _by_reason(early).items():
+        tell(console(stderr=True), Text(f"{', '.join(steps)}: {why}; the same command tries again", style="yellow"))
+    if set(left.todo) - set(early):
+        count = len(set(left.todo) - set(early))
+        words = f"{count} steps of {graph.study.name} are still to do; the leaderboard takes them for absent"
         if Node("leaderboard") in left.todo:
-            words = f"{len(left.todo)} steps of {graph.study.name} are still to do, the leaderboard shown among them"
+            words = f"{count} steps of {graph.study.name} are still to do, the leaderboard shown among them"
         tell(
             console(stderr=True), Text(f"{words}: vlm-audio run {graph.study.path or graph.study.name}", style="yellow")
         )
@@ -169,6 +176,14 @@ def _show_what_is_left(graph: Graph) -> None:
         if made_with:
             why = graph.unavailable(source.name)
             tell(console(stderr=True), Text(f"results made with {source.name} stand, though: {why}", style="yellow"))
+
+
+def _by_reason(reasons: Mapping[Node, tuple[str, ...]]) -> dict[str, list[str]]:
+    """Group nodes by why they are to do, each step once."""
+    groups: dict[str, dict[str, None]] = {}
+    for node, why in reasons.items():
+        groups.setdefault(_shortly(why), {})[node.step] = None
+    return {why: list(steps) for why, steps in groups.items()}
 
 
 def _show_failures(graph: Graph, failed: Mapping[Node, str]) -> None:
@@ -209,6 +224,8 @@ def show_plan(graph: Graph, plan: Plan, out: Console, planned_in: float | None =
     tell(out, Text(", ".join(summary), style="dim"))
     if plan.todo:
         tell(out, Text(_costs(graph, plan), style="dim"))
+    if words := disk_words(graph.layout):
+        tell(out, Text(words, style="dim"))
 
 
 def _shortly(reasons: tuple[str, ...]) -> str:

@@ -14,11 +14,13 @@ import pyarrow as pa
 from filelock import FileLock
 
 from vlm_audio_pipeline import __version__
+from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.errors import MissingInput
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Progress, StageContext, silent
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
-from vlm_audio_pipeline.orchestration.state import recorded, up_to_date
+from vlm_audio_pipeline.orchestration.locks import gpu_alone
+from vlm_audio_pipeline.orchestration.state import recorded, unfinished, up_to_date
 from vlm_audio_pipeline.storage.parts import Provenance, data_version, read_part, write_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 
@@ -57,6 +59,10 @@ class Outcome:
     reused: bool = False
 
 
+class DamagedInput(MissingInput):
+    """A part that was whole when it was last touched cannot be read any more; the next plan makes it anew."""
+
+
 @cache
 def _made_with() -> dict[str, str]:
     """Give the versions and the machine that a part was made with."""
@@ -80,9 +86,10 @@ def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
 
     Raises:
         MissingInput: when something it reads does not exist.
+        DamagedInput: when something it reads cannot be read; the next plan makes that anew.
         VlmAudioError: whatever the stage refuses.
     """
-    step = graph.steps[node.step]
+    step, progress = graph.steps[node.step], _progress.get()
     lock = graph.layout.lock(f"{graph.study.name}.{node}")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
@@ -90,7 +97,8 @@ def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
         inputs, versions = _read_inputs(graph, node)
         if unless_made:
             there = recorded(graph, node)
-            if there is not None and there.version == step.version and there.inputs == versions:
+            made_so = there is not None and (there.version, there.inputs) == (step.version, versions)
+            if there is not None and made_so and not unfinished(there):
                 tables = {t: read_part(p, TABLES[t])[0] for t, p in graph.parts(node).items()}
                 return Outcome(there, tables, time.perf_counter() - started, reused=True)
         context = StageContext(
@@ -101,9 +109,14 @@ def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
             inputs=inputs,
             dataset=graph.dataset(),
             rows=graph.rows,
-            progress=_progress.get(),
+            progress=progress,
         )
-        made = step.stage.run(context)
+        if step.stage.accelerator:
+            with gpu_alone(progress):
+                made = step.stage.run(context)
+        else:
+            made = step.stage.run(context)
+        faults.point(f"stage:{step.stage.asset}")
         tables = {
             t: TABLES[t].conform(
                 made[t],
@@ -124,11 +137,14 @@ def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
             details={
                 "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.perf_counter() - started, 3),
+                **({"unfinished": list(dict.fromkeys(context.unfinished))} if context.unfinished else {}),
                 **_made_with(),
             },
         )
-        for table, path in graph.parts(node).items():
+        parts = graph.parts(node)
+        for table, path in parts.items():
             write_part(path, tables[table], provenance)
+        graph.rows.note_whole(list(parts.values()))
         return Outcome(provenance, tables, time.perf_counter() - started)
 
 
@@ -157,9 +173,10 @@ def _read_inputs(graph: Graph, node: Node) -> tuple[dict[str, pa.Table], dict[st
                     f"run `vlm-audio run {graph.study.name}`, or materialize it first"
                 ) from error
             except (pa.ArrowException, OSError) as error:
-                raise MissingInput(
+                graph.rows.note_whole(list(graph.parts(upstream).values()), whole=False)
+                raise DamagedInput(
                     f"{graph.study.name}/{node} reads {graph.study.name}/{upstream}, which is damaged ({error}); "
-                    f"delete {', '.join(map(str, graph.parts(upstream).values()))} and run again"
+                    f"run again, which makes it anew"
                 ) from error
             versions[str(upstream)] = next(p.data_version for _, p in read.values())
             for t, (table, _) in read.items():

@@ -5,13 +5,13 @@ history may be pruned freely. What is missing or stale runs in waves; between wa
 that runs again and gives the same content leaves everything after it fresh.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
-from vlm_audio_pipeline.orchestration.state import reasons_to_run, recorded
+from vlm_audio_pipeline.orchestration.state import reasons_to_run, recorded, unfinished
 from vlm_audio_pipeline.storage.parts import Provenance
 
 
@@ -77,6 +77,7 @@ def make_plan(
     observed: Mapping[Node, str],
     wanted: set[Node] | None = None,
     failed: Mapping[Node, str] | None = None,
+    tried: Collection[Node] = (),
 ) -> Plan:
     """Compare what is there with what should be.
 
@@ -85,6 +86,7 @@ def make_plan(
         observed: data versions of the sources.
         wanted: nodes asked for (what they need is added); None: all.
         failed: nodes not to be tried again, with the reason.
+        tried: nodes that ran a moment ago; what they left unfinished is for the next time.
     """
     there = {node: recorded(graph, node) for node in graph.nodes}
     versions = dict(observed) | {node: p.data_version for node, p in there.items() if p is not None}
@@ -96,21 +98,29 @@ def make_plan(
     for node in graph.nodes:
         if any(u in out_of_date for u, optional in graph.upstream(node) if not optional):
             out_of_date.add(node)
-        reasons = reasons_to_run(graph, node, there[node], versions, out_of_date)
+        stale = reasons_to_run(graph, node, there[node], versions, out_of_date)
+        left = () if stale or node in tried else unfinished(there[node])
+        reasons = stale or tuple(f"unfinished: {why}" for why in left)
         if not reasons:
             continue
         if node not in wanted:
-            out_of_date.add(node)
+            if stale:
+                out_of_date.add(node)
             continue
         if node.step not in why_not:
             why_not[node.step] = graph.steps[node.step].stage.unavailable()
-        reason = (failed or {}).get(node) or why_not[node.step] or _blocked_upstream(graph, node, versions, blocked)
+        reason = (
+            (failed or {}).get(node)
+            or why_not[node.step]
+            or _blocked_upstream(graph, node, versions, blocked, out_of_date)
+        )
         if reason:
             blocked[node] = reason
-            out_of_date.add(node)
+            if stale:  # what is unfinished stands, as far as it goes
+                out_of_date.add(node)
         else:
             todo[node] = reasons
-    fresh = tuple(n for n in graph.nodes if there[n] is not None and n not in todo and n not in out_of_date)
+    fresh = tuple(n for n in graph.nodes if there[n] is not None and n not in {*todo, *blocked, *out_of_date})
     return Plan(todo, blocked, fresh, _wave(graph, todo, there))
 
 
@@ -127,12 +137,16 @@ def _with_upstream(graph: Graph, nodes: set[Node]) -> set[Node]:
 
 
 def _blocked_upstream(
-    graph: Graph, node: Node, versions: Mapping[Node, str], blocked: Mapping[Node, str]
+    graph: Graph,
+    node: Node,
+    versions: Mapping[Node, str],
+    blocked: Mapping[Node, str],
+    out_of_date: Collection[Node],
 ) -> str | None:
     for upstream, optional in graph.upstream(node):
         if optional:
             continue
-        if upstream in blocked:
+        if upstream in blocked and upstream in out_of_date:
             return blocked[upstream]
         if upstream.step in graph.sources and upstream not in versions:
             return graph.unavailable(upstream.step) or f"{upstream} is not there"

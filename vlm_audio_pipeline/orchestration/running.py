@@ -12,7 +12,7 @@ import dagster as dg
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.stages import Progress, silent
 from vlm_audio_pipeline.orchestration.assets import graph_assets, report_observations
-from vlm_audio_pipeline.orchestration.execution import Outcome, execute, telling
+from vlm_audio_pipeline.orchestration.execution import DamagedInput, Outcome, execute, telling
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.orchestration.instance import open_instance
 from vlm_audio_pipeline.orchestration.planner import Plan, make_plan
@@ -63,11 +63,15 @@ def run_study(
     report = Report()
     instance: dg.DagsterInstance | None = None
     tries: dict[Node, int] = {}
+    again: set[Node] = set()  # failed for damaged inputs, which the next plan makes anew
 
     def executing(graph: Graph, node: Node) -> Outcome:
         on_step(node, True)
         try:
             outcome = execute(graph, node, unless_made=True)
+        except DamagedInput:
+            again.add(node)
+            raise
         except VlmAudioError as error:
             report.failed[node] = str(error)
             raise
@@ -77,7 +81,7 @@ def run_study(
         return outcome
 
     while True:
-        plan = first or make_plan(graph, observe(graph), wanted, report.failed)
+        plan = first or make_plan(graph, observe(graph), wanted, report.failed, tries)
         first = None
         on_plan(plan)
         report.blocked = {n: why for n, why in plan.blocked.items() if n not in report.failed}
@@ -90,6 +94,7 @@ def run_study(
         for run in plan.wave:
             report.runs += 1
             before = set(report.failed)
+            again.clear()
             for node in run.nodes:
                 tries[node] = tries.get(node, 0) + 1
                 if tries[node] > MOST_TRIES:
@@ -113,7 +118,7 @@ def run_study(
                 if not e.passed
             ]
             if not result.success:
-                _note_failures(graph, run.fold, result, report, before)
+                _note_failures(graph, run.fold, result, report, before, again)
         publish(graph)
         if any(node.step == "clips" for node in report.failed):
             break  # nothing can be said of a study whose recordings cannot be used
@@ -145,7 +150,12 @@ def _interruptible() -> Iterator[None]:
 
 
 def _note_failures(
-    graph: Graph, fold: int | None, result: dg.ExecuteInProcessResult, report: Report, before: set[Node]
+    graph: Graph,
+    fold: int | None,
+    result: dg.ExecuteInProcessResult,
+    report: Report,
+    before: set[Node],
+    again: set[Node],
 ) -> None:
     """Record why steps of a run failed; what did not start because of them is left for the plan to judge."""
     by_op = {dg.AssetKey(step.key).to_python_identifier(): name for name, step in graph.steps.items()}
@@ -153,12 +163,12 @@ def _note_failures(
         if not event.is_step_failure:
             continue
         node = Node(by_op.get(event.step_key or "", event.step_key or "?"), fold)
-        if node in report.failed:
+        if node in report.failed or node in again:
             continue
         data = event.step_failure_data
         error = data.error
         cause = error.cause or error if error else None
         meant = data.user_failure_data.description if data.user_failure_data else None
         report.failed[node] = meant or (cause.to_string() if cause else "unknown")
-    if set(report.failed) == before:
+    if set(report.failed) == before and not again:
         raise VlmAudioError(f"run {result.run_id} failed before any step did; look at it with `vlm-audio ui`")

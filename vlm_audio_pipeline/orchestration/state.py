@@ -4,14 +4,22 @@ from collections.abc import Collection, Mapping
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
-from vlm_audio_pipeline.storage.parts import Provenance, read_provenance
+from vlm_audio_pipeline.storage.parts import Provenance, is_whole, read_provenance
 
 
 def recorded(graph: Graph, node: Node) -> Provenance | None:
-    """Give what a node was made from; None unless every one of its parts is there and of one making."""
-    found = [read_provenance(path) for path in graph.parts(node).values()]
+    """Give what a node was made from; None unless every one of its parts is there, of one making and undamaged."""
+    paths = graph.parts(node).values()
+    found = [read_provenance(path) for path in paths]
     first = found[0]
-    return first if first is not None and all(p == first for p in found) else None
+    if first is None or any(p != first for p in found) or not all(is_whole(path, graph.rows) for path in paths):
+        return None
+    return first
+
+
+def unfinished(there: Provenance | None) -> list[str]:
+    """Say why a part that is there should be tried again, though nothing it was made from changed; [] for a finished one."""
+    return list(there.details.get("unfinished", ())) if there else []
 
 
 def observe(graph: Graph) -> dict[Node, str]:
@@ -36,7 +44,7 @@ def reasons_to_run(
     versions: Mapping[Node, str],
     out_of_date: Collection[Node] = (),
 ) -> tuple[str, ...]:
-    """Say why a node has to run: missing, its code or parameters changed, or an input changed, came or went.
+    """Say why a node has to run: missing or damaged, its code or parameters changed, or an input changed, came or went.
 
     Args:
         graph: the study.
@@ -47,7 +55,7 @@ def reasons_to_run(
             for absent, so that no number of other settings stands among those of today's.
     """
     if there is None:
-        return ("missing",)
+        return ("damaged" if any(path.exists() for path in graph.parts(node).values()) else "missing",)
     reasons = []
     want = graph.steps[node.step].version
     if there.version != want:
