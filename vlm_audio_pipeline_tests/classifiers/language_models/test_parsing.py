@@ -1,0 +1,231 @@
+"""What models really answer, and what a careful reader would make of it; written before the parser."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlm_audio_pipeline.classifiers.language_models.parsing import Vocabulary, parse
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.datasets.esc_classes import ESC10
+
+NO, REFUSED = "unparseable", "refused"
+
+PROMPT = (
+    "Which sound does this spectrogram show? Choose one: dog, rooster, rain, sea_waves, crackling_fire, crying_baby, "
+    "sneezing, clock_tick, helicopter, chainsaw. Answer with its name only."
+)
+
+# the answer, and the class it gives, or what became of it
+ANSWERS = [
+    # the name alone
+    ("dog", "dog"),
+    ("sea_waves", "sea_waves"),
+    ("Dog", "dog"),
+    ("CLOCK_TICK", "clock_tick"),
+    ("dog.", "dog"),
+    (" rain\n", "rain"),
+    ("Rain!", "rain"),
+    ("sea waves", "sea_waves"),
+    ("Sea-Waves", "sea_waves"),
+    ("SeaWaves", "sea_waves"),
+    ("seawaves", "sea_waves"),
+    ("sea wave", "sea_waves"),
+    ("clock ticks", "clock_tick"),
+    ("dogs", "dog"),
+    ("helicopters.", "helicopter"),
+    ("chain saw", "chainsaw"),
+    ("A dog", "dog"),
+    ("the rain", "rain"),
+    ("a helicopter sound", "helicopter"),
+    ("dog<|im_end|>", "dog"),
+    ("rooster</s>", "rooster"),
+    ("dog 🐶", "dog"),
+    # in quotes and brackets
+    ('"dog"', "dog"),
+    ("'rain'.", "rain"),
+    ("“sea_waves”", "sea_waves"),
+    ("`clock_tick`", "clock_tick"),
+    ("['rooster']", "rooster"),
+    ("(dog)", "dog"),
+    ("<answer>chainsaw</answer>", "chainsaw"),
+    (r"\boxed{dog}", "dog"),
+    (r"$\boxed{\text{sea\_waves}}$", "sea_waves"),
+    # other languages' punctuation and words
+    ("dog。", "dog"),
+    ("「dog」", "dog"),
+    ("『rain』。", "rain"),
+    ("«dog»", "dog"),
+    ("„rain“", "rain"),
+    ("ｄｏｇ", "dog"),
+    ("【rooster】", "rooster"),
+    ("答案：dog。", "dog"),
+    ("答案是dog", "dog"),
+    ("这是rain的声音。", "rain"),
+    ("不是rain。", NO),
+    ("C'est « rain ».", "rain"),
+    ("La respuesta es: dog", "dog"),
+    ("Das ist kein dog.", NO),
+    ("¿dog?", "dog"),
+    # synonyms
+    ("barking dog", "dog"),
+    ("dog barking", "dog"),
+    ("cockerel", "rooster"),
+    ("baby crying", "crying_baby"),
+    ("Ocean waves", "sea_waves"),
+    ("a sneeze", "sneezing"),
+    ("ticking clock", "clock_tick"),
+    ("fire crackling", "crackling_fire"),
+    ("It's the sound of a baby crying.", "crying_baby"),
+    # JSON
+    ('{"class": "dog"}', "dog"),
+    ('{"answer": "Rain"}', "rain"),
+    ('{ "label" : "sea_waves", "confidence": 0.92 }', "sea_waves"),
+    ('{"class": "rain", "reason": "broadband noise, not the bursts of a dog"}', "rain"),
+    ('```json\n{"class": "dog"}\n```', "dog"),
+    ('Here is the result:\n```json\n{"prediction": "rooster"}\n```', "rooster"),
+    ('{"class": ["dog"]}', "dog"),
+    ('["dog"]', "dog"),
+    ('["dog", "rain"]', NO),
+    ('{"class": ["dog", "rain"]}', NO),
+    ('{"dog": 0.7, "rain": 0.3}', NO),
+    ('{"class": "dog", "answer": "rain"}', NO),
+    ('{"class": "dog or rain"}', NO),
+    ('{"class": null}', NO),
+    ('{"class": "wind"}', NO),
+    ('{"class": "none of the above, though dog comes close"}', NO),
+    ("{'class': 'dog'}", "dog"),
+    ('{"class": "do', NO),
+    # Markdown
+    ("**dog**", "dog"),
+    ("**Rain**", "rain"),
+    ("# dog", "dog"),
+    ("- dog", "dog"),
+    ("* sea_waves", "sea_waves"),
+    ("1. dog", "dog"),
+    ("> rain", "rain"),
+    ("```\nclock_tick\n```", "clock_tick"),
+    ("- dog\n- rain", NO),
+    ("1. dog\n2. rain\n3. rooster", NO),
+    ("The class is **crackling_fire**.", "crackling_fire"),
+    ("~~dog~~ rain", "rain"),
+    ("| class | score |\n|---|---|\n| dog | 0.9 |\n| rain | 0.1 |", NO),
+    # a sentence
+    ("The spectrogram shows a dog.", "dog"),
+    ("It sounds like rain.", "rain"),
+    ("This is most likely a helicopter, given the steady low rhythm.", "helicopter"),
+    ("Based on the frequency patterns, the most likely sound class is sea_waves.", "sea_waves"),
+    ("The spectrogram best represents the class 'chainsaw' because of its harmonics.", "chainsaw"),
+    ("I believe this is rain. Rain has a broadband, steady texture.", "rain"),
+    ("Class 3: rain", "rain"),
+    ("dog (confidence: 85%)", "dog"),
+    ("dog dog dog dog", "dog"),
+    ("dog\ndog\ndog", "dog"),
+    ("There is no doubt that this is a chainsaw.", "chainsaw"),
+    ("The pattern is not harmonic, so it is rain.", "rain"),
+    ("I can't help but think of rain.", "rain"),
+    ("The sound waves show energy at low frequencies.", NO),
+    ("A fire alarm", NO),
+    ("The image contains vertical stripes of energy.", NO),
+    # reasoning, then the answer
+    ("The short bursts could be a dog or a rooster. Answer: dog", "dog"),
+    ("Rain would be broadband; here I see harmonics.\n\n**Answer:** rooster", "rooster"),
+    ("Unlike rain, it has a pitch. Final answer: chainsaw.", "chainsaw"),
+    ("Answer: dog\n\nExplanation: rain would be steadier and sea waves slower.", "dog"),
+    ("<think>It might be rain. Or a dog. The bursts say dog.</think>\ndog", "dog"),
+    ("<think>It might be rain. The bursts", NO),
+    ("Answer: rain? Rather not. Final answer: sea_waves", "sea_waves"),
+    ("Options: dog, rain. My final answer is rain.", "rain"),
+    ("Let us see: rain, dog, rooster... The answer is either dog or rooster.", NO),
+    ("Answer: dog\nAnswer: rain", NO),
+    ("Answer: dog. Wait, actually it is rain.", NO),
+    ("Answer: dog or rain", NO),
+    ("Class: helicopter\nReason: a steady chop, unlike a chainsaw.", "helicopter"),
+    (PROMPT + "\n\nASSISTANT: rooster", "rooster"),
+    ("The answer is not dog. It could be rain or sea waves.", NO),
+    # several, none, an echo
+    ("dog or rain", NO),
+    ("dog, rain", NO),
+    ("dog/rain", NO),
+    ("It could be rain or sea waves.", NO),
+    ("Either a chainsaw or a helicopter.", NO),
+    (PROMPT, NO),
+    ("['dog', 'chainsaw', 'crackling_fire', 'helicopter', 'rain']", NO),
+    ("Your response would be rain if you believe the spectrogram matches best with rain.", NO),
+    ("For example, if you believe the spectrogram matches best with rain, your response would be rain.", NO),
+    ("None of the above", NO),
+    ("none", NO),
+    ("wind", NO),
+    ("A", NO),
+    ("B)", NO),
+    ("3", NO),
+    ("", NO),
+    ("   \n\t", NO),
+    ("...", NO),
+    ("spectrogram", NO),
+    ("###################", NO),
+    ("dogdogdogdog", NO),
+    ("hotdog", NO),
+    ("raindeer in a rainforest", NO),
+    ("dog_rain", NO),
+    # cut off
+    ("The spectrogram shows a heli", NO),
+    ("crackling_fir", NO),
+    ("sea", NO),
+    ("The most likely class is", NO),
+    # negations
+    ("not rain", NO),
+    ("not rain but wind", NO),
+    ("It is not a dog.", NO),
+    ("It isn't a dog.", NO),
+    ("This doesn’t look like rain.", NO),
+    ("I don't think this is a helicopter", NO),
+    ("Neither rain nor sea waves.", NO),
+    ("no dog", NO),
+    ("Rain is unlikely.", NO),
+    ("Rain can be ruled out.", NO),
+    ("Rain? No.", NO),
+    ("It does not, in my view, sound like rain.", NO),
+    ("It is anything but rain.", NO),
+    ("I cannot say it is not a dog", NO),
+    ("It is not clear whether this is a dog.", NO),
+    ("Without rain it would look like this.", NO),
+    ("It's not just rain but also a dog.", NO),
+    ("Is this a dog?", NO),
+    ("not rain but a dog", "dog"),
+    ("It sounds like rain, not sea waves.", "rain"),
+    ("It is a chainsaw rather than a helicopter.", "chainsaw"),
+    ("I don't think this is rain, it's a dog.", "dog"),
+    ("不是rain，而是dog。", "dog"),
+    # refusals
+    ("I'm sorry, but I can't help with that.", REFUSED),
+    ("I’m sorry, I can’t assist with that request.", REFUSED),
+    ("Sorry, I cannot identify sounds from images.", REFUSED),
+    ("As an AI language model, I cannot listen to audio and so cannot determine the class.", REFUSED),
+    ("I am unable to determine the sound from this spectrogram.", REFUSED),
+    ("It is not possible to determine the sound class from this image alone.", REFUSED),
+    ("I cannot determine whether this is rain or sea waves.", REFUSED),
+    ("I'm sorry, I can't say whether this is a dog.", REFUSED),
+    ("I don't see any spectrogram. Please provide the image.", REFUSED),
+    ("No image was provided. Please upload the spectrogram.", REFUSED),
+    ("I don't have the ability to process images.", REFUSED),
+    ("抱歉，我无法判断这是什么声音。", REFUSED),
+    ("Lo siento, no puedo ayudar con eso.", REFUSED),
+    ("Es tut mir leid, aber das kann ich nicht beantworten.", REFUSED),
+    ("I can't hear audio, but based on the picture my answer is: rain", "rain"),
+    ("I cannot be certain, but the class is dog.", "dog"),
+    ("I'm sorry, I can't tell.\n\nAnswer: rain", "rain"),
+]
+
+
+@pytest.mark.parametrize("text, wanted", ANSWERS, ids=[repr(text)[:60] for text, _ in ANSWERS])
+def test_answers(text, wanted):
+    got = parse(text, ESC10)
+    assert (got.label or got.outcome) == wanted, got
+    assert got.outcome == ("answered" if got.label else wanted)
+
+
+def test_the_table_is_long_and_even():
+    assert len({text for text, _ in ANSWERS}) == len(ANSWERS) >= 150
+    assert {c for _, c in ANSWERS} >= {*ESC10, NO, REFUSED}
