@@ -1,0 +1,181 @@
+"""A server that speaks the chat protocol over real sockets and does to each request what it is told to."""
+
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+FAULTS = ("429", "500", "503", "hang", "truncate", "cut", "empty", "type", "drip", "reset")
+"""What can be done to an attempt; "answer" is what is done to all others."""
+
+
+@dataclass
+class Scripted:
+    """What the server is told, and what it saw.
+
+    Attributes:
+        play: (question, attempt from 0) -> "answer", a fault, or a (status, body) to send as it is.
+        capacity: more requests than this at once are turned away with 429.
+        seconds: time an answer takes, s.
+        retry_after: sent with 429 and 503, s.
+        usage: tokens of each answer.
+        asked: attempts of each question; charged: those that it answered, in whatever shape.
+        bodies, headers: of every request, in the order of arrival.
+    """
+
+    play: Callable[[str, int], Any] = lambda question, attempt: "answer"
+    capacity: int = 1000
+    seconds: float = 0.0
+    retry_after: float = 0.02
+    usage: dict[str, Any] | None = field(
+        default_factory=lambda: {
+            "prompt_tokens": 100,
+            "completion_tokens": 5,
+            "total_tokens": 105,
+            "prompt_tokens_details": {"cached_tokens": 64},
+        }
+    )
+    asked: Counter = field(default_factory=Counter)
+    charged: int = 0
+    turned_away: int = 0
+    under_way: int = 0
+    most_under_way: int = 0
+    bodies: list[dict] = field(default_factory=list)
+    headers: list[dict] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    over: threading.Event = field(default_factory=threading.Event)
+    url: str = ""
+
+
+def question_of(body: dict) -> str:
+    """Give the last text of a conversation."""
+    content = body["messages"][-1]["content"]
+    return content if isinstance(content, str) else [p["text"] for p in content if p["type"] == "text"][-1]
+
+
+def completion(text: str | None, body: dict, usage: dict | None, **message: Any) -> dict:
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": body["model"] + "-2026-01-01",
+        "system_fingerprint": "fp_scripted",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text} | message}],
+    } | ({"usage": usage} if usage else {})
+
+
+@contextmanager
+def serving(scripted: Scripted) -> Iterator[Scripted]:
+    """Serve on a port of this machine until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+        def give(self, status: int, data: bytes, kind: str = "application/json", **headers: str) -> None:
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", headers.pop("length", str(len(data))))
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            question = question_of(body)
+            with scripted.lock:
+                attempt = scripted.asked[question]
+                scripted.asked[question] += 1
+                scripted.bodies.append(body)
+                scripted.headers.append(dict(self.headers))
+                full = scripted.under_way >= scripted.capacity
+                scripted.turned_away += full
+                scripted.under_way += 1
+                scripted.most_under_way = max(scripted.most_under_way, scripted.under_way)
+            try:
+                self.act("429" if full else scripted.play(question, attempt), body)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True
+            finally:
+                with scripted.lock:
+                    scripted.under_way -= 1
+
+        def act(self, what: Any, body: dict) -> None:
+            if isinstance(what, tuple):
+                status, said = what
+                self.give(status, json.dumps(said).encode(), retry_after_ms="5")
+                return
+            if what in ("429", "500", "503"):
+                error = json.dumps({"error": {"message": f"told to answer {what}", "type": "scripted"}}).encode()
+                if what == "500":
+                    self.give(500, error, retry_after_ms="10")
+                else:
+                    self.give(int(what), error, retry_after=str(scripted.retry_after))
+                return
+            if what == "reset":
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                self.close_connection = True
+                self.connection.close()
+                return
+            scripted.over.wait(scripted.seconds)
+            with scripted.lock:
+                scripted.charged += 1
+            if what == "hang":
+                scripted.over.wait(60)
+                self.close_connection = True
+                return
+            said = completion("dog", body, scripted.usage)
+            if what == "empty":
+                said["choices"] = []
+            data = json.dumps(said).encode()
+            if what == "truncate":  # whole by its length, but not JSON
+                self.give(200, data[: len(data) // 2])
+            elif what == "cut":  # shorter than it says
+                self.give(200, data[: len(data) // 2], length=str(len(data)))
+                self.close_connection = True
+            elif what == "type":
+                self.give(200, b"<html>busy</html>", kind="text/html; charset=utf-8")
+            elif what == "drip":  # each byte in time, the whole never
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                for i in range(len(data)):
+                    self.wfile.write(data[i : i + 1])
+                    self.wfile.flush()
+                    if scripted.over.wait(0.05):
+                        break
+                self.close_connection = True
+            else:
+                self.give(200, data)
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 256
+
+        def handle_error(self, *args: Any) -> None:  # a client that went away is no news
+            pass
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    scripted.url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        yield scripted
+    finally:
+        scripted.over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+        until = time.monotonic() + 5
+        while scripted.under_way and time.monotonic() < until:
+            time.sleep(0.005)
