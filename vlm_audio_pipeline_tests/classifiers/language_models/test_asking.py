@@ -1,0 +1,177 @@
+"""Asking: nothing twice, nothing lost, and every question with what became of it."""
+
+from dataclasses import replace
+
+import pytest
+
+from vlm_audio_pipeline.classifiers.language_models.asking import Question, answer_key, ask_all
+from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Reply, Request, Sampling, Usage
+from vlm_audio_pipeline.classifiers.language_models.scripted import Script, ScriptedBackend
+from vlm_audio_pipeline.contracts.errors import NotAvailable
+from vlm_audio_pipeline.storage.row_store import RowStore
+
+CLASSES = ("dog", "rain")
+BOTH = frozenset({"likelihood", "generation"})
+GREEDY = Sampling()
+WILLING = Script()
+ASKER = {"backend": "transformers", "revision": "abc", "dtype": "float32"}
+
+
+def request(sha: str = "0", wants=BOTH, said: str = "Which?", labels=CLASSES, sampling: Sampling = GREEDY) -> Request:
+    return Request((Message("user", (said, Picture(b"png", "image/png", sha))),), labels, wants, sampling)
+
+
+def question(clip: str, made: Request | None = None, control: str = "none") -> Question:
+    place = {"clip": clip, "control": control, "trial": 0, "draw": 0, "class_order": 0, "wording": 0, "repeat": 0}
+    return Question(place, made or request(clip), CLASSES)
+
+
+class Recorder:
+    """A backend that notes what it is asked, and stops or fails where it is told to."""
+
+    def __init__(self, script: Script = WILLING, most: int = 1000):
+        self.asked: list[Request] = []
+        self.most = most
+        self.inner = ScriptedBackend(script)
+
+    def ask(self, requests, answered):
+        for i, one in enumerate(requests):
+            if len(self.asked) == self.most:
+                return "the budget is spent"
+            self.asked.append(one)
+            self.inner.ask([one], lambda _, reply, i=i: answered(i, reply))
+        return None
+
+    def close(self):
+        """Hold nothing."""
+
+
+@pytest.fixture
+def rows(tmp_path):
+    store = RowStore(tmp_path / "rows.sqlite")
+    yield store
+    store.close()
+
+
+def asked(questions, rows, backend, revision="abc"):
+    return ask_all(questions, ASKER, rows, lambda: backend, model="m", revision=revision)
+
+
+def test_every_question_has_a_row_for_each_scoring(rows):
+    made = asked([question("a"), question("b")], rows, Recorder())
+    table = made.table.to_pylist()
+    assert [(r["clip"], r["scoring"]) for r in table] == [
+        ("a", "generation"), ("a", "likelihood"), ("b", "generation"), ("b", "likelihood")
+    ]  # fmt: skip
+    for row in table:
+        assert row["outcome"] == "answered" and row["error"] is None and row["revision"] == "abc" and row["answered_at"]
+        assert (row["text"] is None) == (row["scoring"] == "likelihood")
+        assert (row["log_probabilities"] is None) == (row["scoring"] == "generation")
+    assert [c for c, _ in table[1]["log_probabilities"]] == list(CLASSES)
+    assert made.unfinished == [] and made.requests == 2
+
+
+def test_nothing_is_asked_twice(rows):
+    first = asked([question("a"), question("b")], rows, Recorder())
+    again = Recorder()
+    second = asked([question("b"), question("a")], rows, again)
+    assert again.asked == [] and second.requests == 0
+    assert first.table.sort_by("row_key").equals(second.table.sort_by("row_key"))
+
+
+def test_no_backend_is_made_where_nothing_is_to_be_asked(rows):
+    asked([question("a")], rows, Recorder())
+
+    def refuse():
+        raise AssertionError("made")
+
+    ask_all([question("a")], ASKER, rows, refuse, model="m", revision="abc")
+
+
+def test_only_the_scoring_that_is_missing_is_asked_for(rows):
+    asked([question("a", request("a", frozenset({"likelihood"})))], rows, Recorder())
+    backend = Recorder()
+    made = asked([question("a")], rows, backend)
+    assert [r.wants for r in backend.asked] == [{"generation"}]
+    assert made.table.num_rows == 2
+
+
+def test_equal_questions_are_asked_once_and_answer_for_each_clip(rows):
+    backend = Recorder()
+    made = asked([question(c, request("blank"), "blank") for c in "abc"], rows, backend)
+    assert len(backend.asked) == 1
+    assert sorted(made.table["clip"].to_pylist()) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_errors_are_rows_and_are_asked_again(rows):
+    backend = Recorder(Script(fails=1))
+    made = asked([question("a"), question("b")], rows, backend)
+    assert {r["outcome"] for r in made.table.to_pylist()} == {"error"} and made.table.num_rows == 4
+    assert made.unfinished == ["4 answers ended in an error (the script says that this request fails)"]
+    assert rows.count("answer") == 0
+    good = asked([question("a"), question("b")], rows, Recorder())
+    assert good.requests == 2 and good.unfinished == []
+
+
+def test_what_nobody_got_to_has_no_row_and_is_asked_next_time(rows):
+    made = asked([question(c) for c in "abcd"], rows, Recorder(most=3))
+    assert made.table.num_rows == 6 and made.unfinished == ["the budget is spent"]
+    rest = Recorder()
+    assert asked([question(c) for c in "abcd"], rows, rest).table.num_rows == 8
+    assert [r.messages[-1].content() for r in rest.asked] == [request("d").messages[-1].content()]
+
+
+def test_what_was_answered_before_a_crash_is_kept(rows):
+    class Dies(Recorder):
+        def ask(self, requests, answered):
+            super().ask(requests[:2], answered)
+            raise NotAvailable("gone")
+
+    with pytest.raises(NotAvailable):
+        asked([question(c) for c in "abc"], rows, Dies())
+    rest = Recorder()
+    asked([question(c) for c in "abc"], rows, rest)
+    assert len(rest.asked) == 1
+
+
+def test_the_endpoint_says_which_model_it_was_where_no_revision_is_known(rows):
+    class Names(Recorder):
+        def ask(self, requests, answered):
+            answered(0, Reply("answered", text="dog", model="gpt-x-2026 fp_1", usage=Usage(usd=0.5)))
+
+    made = asked([question("a", request("a", frozenset({"generation"})))], rows, Names(), revision=None)
+    [row] = made.table.to_pylist()
+    assert (row["revision"], row["usd"], row["model"]) == ("gpt-x-2026 fp_1", 0.5, "m")
+
+
+BASE = request("a")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        request("b"),
+        request("a", said="Which one?"),
+        request("a", labels=("dog", "rooster")),
+        replace(BASE, messages=(Message("system", ("Be brief.",)), *BASE.messages)),
+        replace(BASE, messages=(replace(BASE.messages[0], role="assistant"),)),
+    ],
+    ids=["picture", "text", "labels", "system turn", "role"],
+)
+def test_whatever_can_change_an_answer_changes_its_key(other):
+    for scoring in ("likelihood", "generation"):
+        assert answer_key(BASE, scoring, ASKER) != answer_key(other, scoring, ASKER)
+
+
+def test_sampling_changes_the_key_of_what_is_generated_and_not_of_likelihoods():
+    for sampling in (Sampling(temperature=0.7), Sampling(top_p=0.9), Sampling(max_tokens=8), Sampling(seed=1)):
+        other = replace(BASE, sampling=sampling)
+        assert answer_key(BASE, "generation", ASKER) != answer_key(other, "generation", ASKER)
+        assert answer_key(BASE, "likelihood", ASKER) == answer_key(other, "likelihood", ASKER)
+
+
+def test_the_asker_changes_the_key_and_the_bytes_of_a_picture_count_only_by_their_hash():
+    assert answer_key(BASE, "generation", ASKER) != answer_key(BASE, "generation", {**ASKER, "revision": "abd"})
+    same = replace(BASE, messages=(Message("user", ("Which?", Picture(b"other bytes", "image/png", "a"))),))
+    assert answer_key(BASE, "generation", ASKER) == answer_key(same, "generation", ASKER)
+    assert answer_key(BASE, "generation", ASKER) != answer_key(BASE, "likelihood", ASKER)
