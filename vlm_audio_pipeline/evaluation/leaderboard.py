@@ -1,10 +1,10 @@
 """The leaderboard: one row for each way in which each classifier was run, and one for each that was not.
 
-What belongs here: which rows may be compared at all (`rank`), and their denominators in words. What does not: whether
-a difference between two rows means anything.
+What belongs here: which rows may be compared at all (`rank`), and their denominators in words; the rows of chance and
+majority. What does not: whether a difference between two rows means anything (`contrasts`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,27 @@ import numpy as np
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.evaluation.metrics import Rows, accuracy, accuracy_answered, groups, macro_f1
+from vlm_audio_pipeline.datasets.base import Clip
+from vlm_audio_pipeline.evaluation.agreement import trial_sd
+from vlm_audio_pipeline.evaluation.metrics import accuracy, accuracy_answered, accuracy_fold_mean, macro_f1
+from vlm_audio_pipeline.evaluation.outlay import median_seconds, tokens, usd, usd_per_correct
+from vlm_audio_pipeline.evaluation.references import CHANCE, MAJORITY, expected
+from vlm_audio_pipeline.evaluation.rows import Number, Rows, groups
+from vlm_audio_pipeline.evaluation.uncertainty import Interval, share_interval
 from vlm_audio_pipeline.storage.schemas import TABLES
+
+NUMBERS: dict[str, Callable[[Rows], Number]] = {
+    "accuracy": accuracy,
+    "accuracy_answered": accuracy_answered,
+    "accuracy_fold_mean": accuracy_fold_mean,
+    "macro_f1": macro_f1,
+    "trial_sd": trial_sd,
+    "seconds": median_seconds,
+    "tokens": tokens,
+    "usd": usd,
+    "usd_per_correct": usd_per_correct,
+}
+"""Columns of the leaderboard that are metrics over all clips."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +57,21 @@ class Entry:
 def leaderboard_table(
     entries: Sequence[Entry],
     *,
-    of_clips: int,
+    clips: Sequence[Clip],
     rejected_clips: int,
     classes: tuple[str, ...],
     tuning_folds: tuple[int, ...],
     limited: bool,
 ) -> pa.Table:
-    """Sum up every classifier.
+    """Sum up every classifier, with chance and majority beside them.
 
     A row is ranked only where it is comparable: real input (control "none"), not partial, and every clip of the dataset
-    predicted, each as often as any other. Equal accuracies share a rank, and the next rank counts them (1, 1, 3).
+    predicted, each as often as any other; and not the k-NN over a few-shot model's examples, which is that model's
+    baseline. Equal accuracies share a rank, and the next rank counts them (1, 1, 3).
 
     Args:
         entries: what is known of each classifier.
-        of_clips: usable clips of the dataset, over all folds.
+        clips: usable clips of the dataset, over all folds.
         rejected_clips: clips set aside as unusable.
         classes: every label of the study.
         tuning_folds: folds of the dataset that choices were tuned on; without any, `accuracy_without_tuning_folds` is null.
@@ -63,7 +83,8 @@ def leaderboard_table(
     Raises:
         VlmAudioError: for predictions with labels outside `classes`, or of more clips than there are.
     """
-    lines: list[dict[str, Any]] = []
+    of_clips = len(clips)
+    lines = [_reference(name, clips, rejected_clips, classes, tuning_folds) for name in (CHANCE, MAJORITY)]
     for entry in entries:
         if entry.predictions is None or not entry.predictions.num_rows:
             lines.append(_not_run(entry, of_clips, rejected_clips))
@@ -111,11 +132,14 @@ def _row(
             "run the study again"
         )
     partial = bool(missing) or limited
-    whole = control == "none" and not partial and clips == of_clips
+    baseline = scoring == "examples_knn"
+    whole = control == "none" and not partial and clips == of_clips and not baseline
     even = times.min() == times.max()  # else clips that were asked about more often would weigh more
     untuned = rows.where(~np.isin(rows.fold, tuning_folds)) if tuning_folds else None
     things = "judgements" if scoring == "judgement" else "predictions"
     notes = [f"{correct} of {predictions} {things}"]
+    if baseline:
+        notes.append("baseline: k-NN over the examples shown")
     if clips != of_clips:
         notes.append(f"{clips} of {of_clips} clips")
     if missing:
@@ -130,6 +154,7 @@ def _row(
     outcomes = here["outcome"].to_pylist()
     notes += [f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes) - {"answered"})]
     notes += _rejected(rejected_clips)
+    interval = share_interval(rows.correct, rows.source)
     return {
         "rank": None,
         "classifier": entry.classifier,
@@ -137,10 +162,9 @@ def _row(
         "model": next((m for m in here["model"].to_pylist() if m), None),
         "scoring": scoring,
         "control": control,
-        "accuracy": accuracy(rows).value,
-        "accuracy_answered": accuracy_answered(rows).value,
+        **{name: metric(rows).value for name, metric in NUMBERS.items()},
+        **_ends(interval),
         "accuracy_without_tuning_folds": None if untuned is None else accuracy(untuned).value,
-        "macro_f1": macro_f1(rows).value,
         "predictions": predictions,
         "correct": correct,
         "answered": int(rows.answered.sum()),
@@ -156,30 +180,59 @@ def _row(
     }
 
 
+def _ends(interval: Interval | None) -> dict[str, Any]:
+    if interval is None:
+        return {}
+    return {"accuracy_low": interval.low, "accuracy_high": interval.high, "interval": interval.method}
+
+
+def _reference(
+    name: str, clips: Sequence[Clip], rejected_clips: int, classes: tuple[str, ...], tuning_folds: tuple[int, ...]
+) -> dict[str, Any]:
+    folds = np.array([clip.fold for clip in clips], int)
+    share = expected(name, np.array([clip.label for clip in clips], str), folds, len(classes))
+    known = share[~np.isnan(share)]
+    untuned = share[~np.isin(folds, tuning_folds) & ~np.isnan(share)] if tuning_folds else known[:0]
+    note = {
+        CHANCE: f"expected of a guess among {len(classes)} classes",
+        MAJORITY: "expected of the most frequent class of the other folds"
+        if len(known)
+        else "not known: there are no other folds",
+    }[name]
+    value = float(known.mean()) if len(known) else None
+    return {
+        "classifier": name,
+        "kind": "reference",
+        "scoring": "",
+        "control": "none",
+        "accuracy": value,
+        "accuracy_answered": value,
+        "accuracy_without_tuning_folds": float(untuned.mean()) if len(untuned) else None,
+        **dict.fromkeys(("predictions", "answered", "clips"), len(known)),
+        "trials": 0,
+        "of_clips": len(clips),
+        "rejected_clips": rejected_clips,
+        "folds": _list(np.unique(folds).tolist()),
+        "rank": None,
+        "partial": False,
+        "comparable": False,
+        "note": note,
+    }
+
+
 def _not_run(entry: Entry, of_clips: int, rejected_clips: int) -> dict[str, Any]:
     reason = entry.not_run or "no predictions with today's settings yet"
-    counts = dict.fromkeys(("predictions", "correct", "answered", "clips", "trials"), 0)
-    nulls = dict.fromkeys(
-        (
-            "rank",
-            "model",
-            "accuracy",
-            "accuracy_answered",
-            "accuracy_without_tuning_folds",
-            "macro_f1",
-            "training_clips",
-        )
-    )
     return {
-        **nulls,
-        **counts,
         "classifier": entry.classifier,
         "kind": entry.kind,
         "scoring": "",
         "control": "none",
+        "accuracy": None,
+        **dict.fromkeys(("predictions", "correct", "answered", "clips", "trials"), 0),
         "of_clips": of_clips,
         "rejected_clips": rejected_clips,
         "folds": "",
+        "rank": None,
         "partial": True,
         "comparable": False,
         "note": ", ".join([f"not run: {reason}", *_rejected(rejected_clips)]),

@@ -1,146 +1,57 @@
 """Predictions -> numbers, one small function a metric, each with its formula.
 
-What belongs here: counts and ratios over `predictions` rows. What does not: uncertainty of these numbers, and pictures
-of them. Every prediction asked for is in the denominator unless the metric's name says otherwise: one that was not
+What belongs here: what is right and what is confused, and the table of all metrics. What does not: how metrics of
+probabilities, agreement, outlay and uncertainty are computed (files of these names). Every prediction asked for is in the denominator unless the metric's name says otherwise: one that was not
 answered counts as wrong. Human judgements are pooled: each is one prediction. What is undefined is null with a reason.
 
 The formulas of precision, recall and F1 are those of van Rijsbergen, Information Retrieval (1979), chapter 7, and of
 scikit-learn's `precision_recall_fscore_support`.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.evaluation.agreement import OTHER_SCORING, scorings_agree, trial_kappa, trial_sd
+from vlm_audio_pipeline.evaluation.outlay import OUTLAY_METRICS
+from vlm_audio_pipeline.evaluation.probabilities import PROBABILITY_METRICS, no_temperature, tempered
+from vlm_audio_pipeline.evaluation.rows import Number, Rows, groups, refuse_unknown_labels, share, subsets
+from vlm_audio_pipeline.evaluation.uncertainty import share_interval
+from vlm_audio_pipeline.storage.checks import OUTCOMES
 from vlm_audio_pipeline.storage.schemas import TABLES
-
-WITHOUT_TUNING = "without tuning folds"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Predictions of one (scoring, control), as arrays of one length n.
-
-    Attributes:
-        label: (n,) str, true classes.
-        predicted: (n,) str, predicted classes; "" where nothing was answered.
-        correct: (n,) bool, predicted = label.
-        clip: (n,) str.
-        fold: (n,) int.
-        scores: (n, classes) float64, NaN in rows without scores.
-        classes: labels of the columns of `scores`.
-    """
-
-    label: np.ndarray
-    predicted: np.ndarray
-    correct: np.ndarray
-    clip: np.ndarray
-    fold: np.ndarray
-    scores: np.ndarray
-    classes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, predictions: pa.Table, classes: tuple[str, ...]) -> "Rows":
-        """Take the columns needed from `predictions` rows.
-
-        Raises:
-            VlmAudioError: for labels outside `classes`.
-        """
-        _refuse_unknown_labels(predictions, classes)
-        n = predictions.num_rows
-        answered = pc.equal(predictions["outcome"], "answered")
-        scores = np.full((n, len(classes)), np.nan)
-        if predictions["scores"].null_count < n:
-            maps = predictions["scores"].combine_chunks()
-            for i, name in enumerate(classes):
-                scores[:, i] = pc.map_lookup(maps, name, "first").to_numpy(zero_copy_only=False)
-        return cls(
-            label=_texts(predictions["label"]),
-            predicted=_texts(pc.if_else(answered, pc.fill_null(predictions["predicted"], ""), "")),
-            correct=np.array(predictions["correct"].to_pylist(), bool),
-            clip=_texts(predictions["clip"]),
-            fold=np.array(predictions["fold"].to_pylist(), int),
-            scores=scores,
-            classes=classes,
-        )
-
-    def where(self, mask: np.ndarray) -> "Rows":
-        """Keep the rows of a (n,) bool mask."""
-        columns = ("label", "predicted", "correct", "clip", "fold", "scores")
-        return replace(self, **{name: getattr(self, name)[mask] for name in columns})
-
-    @property
-    def answered(self) -> np.ndarray:
-        """Rows with an answer, (n,) bool."""
-        return self.predicted != ""
-
-
-@dataclass(frozen=True)
-class Number:
-    """A metric's value, or why it has none, and the rows it is over.
-
-    Attributes:
-        value: the number; None where undefined.
-        over: (n,) bool, the rows in its denominator.
-        reason: why `value` is None.
-    """
-
-    value: float | None
-    over: np.ndarray
-    reason: str | None = None
-
-
-def _refuse_unknown_labels(predictions: pa.Table, classes: tuple[str, ...]) -> None:
-    """Refuse predictions made when the study had other classes."""
-    answers = predictions.filter(pc.equal(predictions["outcome"], "answered"))["predicted"]
-    unknown = sorted({*predictions["label"].to_pylist(), *answers.to_pylist()} - set(classes))
-    if unknown:
-        raise VlmAudioError(
-            f"labels of predictions must be classes of the study ({', '.join(classes)}), got {', '.join(unknown)}; "
-            "run the study again"
-        )
-
-
-def _texts(column: pa.ChunkedArray) -> np.ndarray:
-    return np.array(column.to_pylist(), dtype=str)
-
-
-def _all(rows: Rows) -> np.ndarray:
-    return np.ones(len(rows.label), bool)
-
-
-def _share(hits: np.ndarray, over: np.ndarray, reason: str) -> Number:
-    n = int(over.sum())
-    return Number(float(hits[over].sum()) / n, over) if n else Number(None, over, reason)
 
 
 def accuracy(rows: Rows) -> Number:
     """Correct / predictions; unparseable, refused and failed ones are in the denominator."""
-    return _share(rows.correct, _all(rows), "no predictions")
+    return share(rows.correct, rows.everything, "no predictions")
 
 
 def accuracy_answered(rows: Rows) -> Number:
     """Correct / answered."""
-    return _share(rows.correct, rows.answered, "nothing was answered")
+    return share(rows.correct, rows.answered, "nothing was answered")
 
 
-def answered_share(rows: Rows) -> Number:
-    """Answered / predictions."""
-    return _share(rows.answered, _all(rows), "no predictions")
+def accuracy_fold_mean(rows: Rows) -> Number:
+    """Mean over folds of the accuracy in each; `accuracy` itself pools the predictions of all folds."""
+    folds = [rows.correct[rows.fold == fold].mean() for fold in np.unique(rows.fold)]
+    return Number(float(np.mean(folds)), rows.everything) if folds else Number(None, rows.everything, "no predictions")
+
+
+def outcome_share(rows: Rows, outcome: str) -> Number:
+    """Predictions with this outcome / predictions."""
+    return share(rows.outcome == outcome, rows.everything, "no predictions")
 
 
 def precision(rows: Rows, label: str) -> Number:
     """Of what was called `label`, the share that is: TP / (TP + FP)."""
-    return _share(rows.correct, rows.predicted == label, "never predicted")
+    return share(rows.correct, rows.predicted == label, "never predicted")
 
 
 def recall(rows: Rows, label: str) -> Number:
     """Of what is `label`, the share that was called so: TP / (TP + FN); unanswered ones are FN."""
-    return _share(rows.correct, rows.label == label, "no clips of this class")
+    return share(rows.correct, rows.label == label, "no clips of this class")
 
 
 def f1(rows: Rows, label: str) -> Number:
@@ -154,9 +65,15 @@ def f1(rows: Rows, label: str) -> Number:
 
 
 def _mean_over_classes(rows: Rows, metric: Callable[[Rows, str], Number]) -> Number:
-    values = [metric(rows, label).value for label in np.unique(rows.label)]
-    numbers = [v for v in values if v is not None]
-    return Number(float(np.mean(numbers)), _all(rows)) if numbers else Number(None, _all(rows), "no predictions")
+    values = [metric(rows, label).value or 0.0 for label in np.unique(rows.label)]
+    return (
+        Number(float(np.mean(values)), rows.everything) if values else Number(None, rows.everything, "no predictions")
+    )
+
+
+def macro_precision(rows: Rows) -> Number:
+    """Mean of precision over the classes that occur, 0 for one never predicted (scikit-learn's `zero_division=0`)."""
+    return _mean_over_classes(rows, precision)
 
 
 def macro_f1(rows: Rows) -> Number:
@@ -165,7 +82,7 @@ def macro_f1(rows: Rows) -> Number:
 
 
 def balanced_accuracy(rows: Rows) -> Number:
-    """Mean of recall over the classes that occur (Brodersen et al., ICPR 2010; scikit-learn's of the same name)."""
+    """Mean of recall over the classes that occur, which is macro recall (Brodersen et al., ICPR 2010; scikit-learn's)."""
     return _mean_over_classes(rows, recall)
 
 
@@ -178,42 +95,30 @@ def top3(rows: Rows) -> Number:
     """
     scored = ~np.isnan(rows.scores).any(axis=1)
     if len(rows.classes) <= 3:
-        return Number(None, _all(rows), "three classes or fewer")
+        return Number(None, rows.everything, "three classes or fewer")
     if not scored.any():
-        return Number(None, _all(rows), "no scores" if len(rows.label) else "no predictions")
-    position = {label: i for i, label in enumerate(rows.classes)}
+        return Number(None, rows.everything, "no scores" if len(rows.label) else "no predictions")
     scores = np.where(scored[:, None], rows.scores, 0.0)
-    own = scores[np.arange(len(scores)), [position[label] for label in rows.label]][:, None]
+    own = scores[np.arange(len(scores)), rows.label_index][:, None]
     above, equal = (scores > own).sum(axis=1), (scores == own).sum(axis=1)
-    return _share(np.clip((3 - above) / equal, 0, 1) * scored, _all(rows), "no predictions")
+    return share(np.clip((3 - above) / equal, 0, 1) * scored, rows.everything, "no predictions")
 
 
 METRICS: dict[str, Callable[[Rows], Number]] = {
     "accuracy": accuracy,
     "accuracy_answered": accuracy_answered,
-    "answered_share": answered_share,
+    "accuracy_fold_mean": accuracy_fold_mean,
+    **{f"{outcome}_share": partial(outcome_share, outcome=outcome) for outcome in OUTCOMES},
+    "macro_precision": macro_precision,
     "macro_f1": macro_f1,
     "balanced_accuracy": balanced_accuracy,
     "top3": top3,
+    **PROBABILITY_METRICS,
+    "trial_sd": trial_sd,
+    "trial_kappa": trial_kappa,
+    **OUTLAY_METRICS,
 }
 CLASS_METRICS: dict[str, Callable[[Rows, str], Number]] = {"precision": precision, "recall": recall, "f1": f1}
-
-
-def groups(predictions: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
-    """Give (scoring, control, rows) of every way in which a classifier was run, sorted."""
-    pairs = set(zip(predictions["scoring"].to_pylist(), predictions["control"].to_pylist(), strict=True))
-    for scoring, control in sorted(pairs):
-        mask = pc.and_(pc.equal(predictions["scoring"], scoring), pc.equal(predictions["control"], control))
-        yield scoring, control, predictions.filter(mask)
-
-
-def subsets(rows: Rows, tuning_folds: tuple[int, ...]) -> Iterator[tuple[str, Rows]]:
-    """Give the clips numbers are over: all, each fold, and, where choices were tuned on some, all other folds."""
-    yield "all", rows
-    for fold in np.unique(rows.fold):
-        yield f"fold {fold}", rows.where(rows.fold == fold)
-    if tuning_folds:
-        yield WITHOUT_TUNING, rows.where(~np.isin(rows.fold, tuning_folds))
 
 
 def metrics_table(predictions: pa.Table, classes: tuple[str, ...], tuning_folds: tuple[int, ...]) -> pa.Table:
@@ -231,10 +136,16 @@ def metrics_table(predictions: pa.Table, classes: tuple[str, ...], tuning_folds:
         VlmAudioError: for predictions with labels outside `classes`.
     """
     lines: list[dict[str, str | int | float | None]] = []
-    for scoring, control, here in groups(predictions):
-        for subset, rows in subsets(Rows.of(here, classes), tuning_folds):
-            numbers = [(name, "", metric(rows)) for name, metric in METRICS.items()]
-            numbers += [(name, label, m(rows, label)) for name, m in CLASS_METRICS.items() for label in classes]
+    by_way = {(scoring, control): Rows.of(here, classes) for scoring, control, here in groups(predictions)}
+    for (scoring, control), whole in by_way.items():
+        others = by_way.get((OTHER_SCORING.get(scoring, ""), control))
+        scaled, temperatures = tempered(whole)
+        for (subset, rows), (_, warm) in zip(subsets(whole, tuning_folds), subsets(scaled, tuning_folds), strict=True):
+            numbers = {(name, ""): metric(rows) for name, metric in METRICS.items()}
+            numbers |= {(name, label): m(rows, label) for name, m in CLASS_METRICS.items() for label in classes}
+            numbers |= {(name, ""): number for name, number in _interval(rows).items()}
+            numbers |= {(name, ""): number for name, number in _warm(rows, warm, temperatures).items()}
+            numbers["scorings_agree", ""] = scorings_agree(rows, others)
             lines += [
                 {
                     "scoring": scoring,
@@ -245,11 +156,34 @@ def metrics_table(predictions: pa.Table, classes: tuple[str, ...], tuning_folds:
                     "value": number.value,
                     "reason": number.reason,
                     "predictions": int(number.over.sum()),
-                    "clips": len(set(rows.clip[number.over])),
+                    "clips": len(set(rows.clip[number.over].tolist())),
                 }
-                for name, label, number in numbers
+                for (name, label), number in numbers.items()
             ]
     return _table("metrics", lines)
+
+
+def _interval(rows: Rows) -> dict[str, Number]:
+    """Give the ends of the 95 % interval of the accuracy."""
+    interval = share_interval(rows.correct, rows.source)
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    reason = "no predictions" if interval is None else None
+    return {
+        "accuracy_low": Number(low, rows.everything, reason),
+        "accuracy_high": Number(high, rows.everything, reason),
+    }
+
+
+def _warm(rows: Rows, scaled: Rows, temperatures: dict[int, float]) -> dict[str, Number]:
+    """Give the metrics of probabilities after temperature scaling, and the temperature of a single fold."""
+    numbers = {f"{name}_temperature": metric(scaled) for name, metric in PROBABILITY_METRICS.items()}
+    folds = np.unique(rows.fold).tolist()
+    temperature = temperatures.get(folds[0]) if len(folds) == 1 else None
+    reason = "each fold has its own" if len(folds) > 1 and temperatures else no_temperature(rows)
+    numbers["temperature"] = Number(temperature, rows.everything, None if temperature else reason)
+    if not (set(folds) & set(temperatures)):
+        return {name: Number(None, number.over, no_temperature(rows)) for name, number in numbers.items()}
+    return numbers
 
 
 def confusion_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Table:
@@ -266,7 +200,7 @@ def confusion_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Table
     Raises:
         VlmAudioError: for predictions with labels outside `classes`.
     """
-    _refuse_unknown_labels(predictions, classes)
+    refuse_unknown_labels(predictions, classes)
     lines: list[dict[str, str | int | float | None]] = []
     for scoring, control, here in groups(predictions):
         counts = {(label, given): 0 for label in classes for given in classes}

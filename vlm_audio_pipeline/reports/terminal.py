@@ -12,31 +12,87 @@ from rich.text import Text
 
 
 def leaderboard_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableType:
-    """Lay out leaderboard rows: place, classifier, accuracy with its denominator, and notes below."""
+    """Lay out leaderboard rows: place, classifier, accuracy with interval and denominator, and notes below.
+
+    The k-NN over a few-shot model's examples stands right below that model.
+    """
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for name in ("", "classifier", "scoring"):
         table.add_column(name, no_wrap=True)
-    for name in ("accuracy", "right / asked", "macro F1", "learnt from"):
+    for name in ("accuracy", "95 % interval", "right / asked", "macro F1", "learnt from"):
         table.add_column(name, justify="right", no_wrap=True)
     notes = []
-    for row in rows:
-        name = row["classifier"] + ("" if row["control"] in ("", "none") else f" @ {row['control']}")
+    for row in _baselines_below(rows):
+        name = _named(row["classifier"], row["control"])
         if row["note"]:
             notes.append(f"{name}: {row['note']}")
         if row["accuracy"] is None:
-            table.add_row("", escape(name), "", "-", "-", "-", "-", style="dim")
+            table.add_row("", escape(name), "", "-", "-", "-", "-", "-", style="dim")
             continue
         table.add_row(
             "" if row["rank"] is None else str(row["rank"]),
             escape(name),
             row["scoring"],
             f"{row['accuracy']:.3f}",
-            f"{row['correct']} / {row['predictions']}",
+            "-" if row["accuracy_low"] is None else f"{row['accuracy_low']:.3f} - {row['accuracy_high']:.3f}",
+            "-" if row["correct"] is None else f"{row['correct']} / {row['predictions']}",
             "-" if row["macro_f1"] is None else f"{row['macro_f1']:.3f}",
             "-" if row["training_clips"] is None else str(row["training_clips"]),
             style="dim" if row["partial"] else "",
         )
     return Group(table, *(Text(n, style="dim") for n in notes))
+
+
+def _named(classifier: str, control: str) -> str:
+    return classifier + ("" if control in ("", "none") else f" @ {control}")
+
+
+def _baselines_below(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Move each row of scoring examples_knn below the first row of its classifier, as far as there is one."""
+    ordered = [row for row in rows if row["scoring"] != "examples_knn"]
+    for row in rows:
+        if row["scoring"] == "examples_knn":
+            same = [i for i, other in enumerate(ordered) if other["classifier"] == row["classifier"]]
+            ordered.insert(same[0] + 1 if same else len(ordered), row)
+    return ordered
+
+
+def contrasts_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableType:
+    """Lay out contrasts: difference in points with its interval, p after Holm, the verdict; below, what could not be."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for name in ("classifier", "against"):
+        table.add_column(name, no_wrap=True)
+    for name in ("points", "95 % interval", "p (Holm)", "clips"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    notes = []
+    for row in rows:
+        subset = "" if row["subset"] == "all" else f", {row['subset']}"
+        names = [
+            escape(_scored(row[name], row[scoring], row[control]))
+            for name, scoring, control in (
+                ("classifier", "scoring", "control"),
+                ("against", "against_scoring", "against_control"),
+            )
+        ]
+        if row["difference"] is None:
+            table.add_row(*names, "-", "-", "-", "-", row["verdict"] + subset, style="dim")
+            notes.append(row["statement"])
+            continue
+        table.add_row(
+            *names,
+            f"{100 * row['difference']:+.1f}",
+            f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
+            "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}",
+            str(row["clips"]),
+            row["verdict"] + subset,
+        )
+    return Group(table, *(Text(n, style="dim") for n in notes))
+
+
+def _scored(classifier: str, scoring: str | None, control: str) -> str:
+    """Name one side, with its scoring where this is not the only one most classifiers have."""
+    return _named(classifier + ("" if scoring in (None, "score") else f" ({scoring})"), control)
 
 
 def rows_table(rows: pa.Table, most: int = 50) -> RenderableType:

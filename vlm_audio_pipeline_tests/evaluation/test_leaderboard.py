@@ -2,6 +2,7 @@ import pyarrow as pa
 import pytest
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.evaluation.leaderboard import Entry, leaderboard_table
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.evaluation.test_metrics import CLASSES, predictions
@@ -11,12 +12,19 @@ def rows(right, wrong, fold=1):
     return [(fold, "a", "a", None)] * right + [(fold, "a", "b", None)] * wrong
 
 
-def board(*entries, **given):
-    options = {"of_clips": 4, "rejected_clips": 0, "classes": CLASSES, "tuning_folds": (), "limited": False, **given}
+LISTED = [Clip(f"clip {i}", "a", 1, f"source {i}", "f") for i in range(4)]
+
+
+def all_rows(*entries, **given):
+    options = {"clips": LISTED, "rejected_clips": 0, "classes": CLASSES, "tuning_folds": (), "limited": False, **given}
     table = leaderboard_table(entries, **options)
     conformed = TABLES["leaderboard"].conform(table, study="s")
     assert conformed.num_rows == table.num_rows
     return table.to_pylist()
+
+
+def board(*entries, **given):
+    return [row for row in all_rows(*entries, **given) if row["kind"] != "reference"]
 
 
 def test_ranks_are_shared_by_equals_and_the_best_comes_first():
@@ -132,5 +140,41 @@ def test_more_clips_than_the_dataset_has_are_refused():
     )
 
 
-def test_an_empty_study_gives_an_empty_table():
-    assert board() == []
+def test_chance_and_majority_are_always_there_and_never_ranked():
+    # fold 1: a a b, fold 2: a b c. Fold 1 by the others: a, b and c are as frequent, so 1 / 3 each: a a b -> 3 x 1/3.
+    # Fold 2 by the others: a twice, b once: a -> 1, b and c -> 0. Together 2 of 6; fold 2 alone 1 of 3.
+    listed = [
+        Clip(f"{f} {i}", label, f, f"{f} {i}", "f")
+        for f, text in ((1, "aab"), (2, "abc"))
+        for i, label in enumerate(text)
+    ]
+    got = {row["classifier"]: row for row in all_rows(clips=listed, tuning_folds=(1,))}
+    assert set(got) == {"chance", "majority"}
+    assert {(r["kind"], r["rank"], r["control"], r["scoring"], r["correct"]) for r in got.values()} == {
+        ("reference", None, "none", "", None)
+    }
+    assert got["chance"]["accuracy"] == got["chance"]["accuracy_without_tuning_folds"] == pytest.approx(1 / 4)
+    assert got["majority"]["accuracy"] == pytest.approx(2 / 6)
+    assert got["majority"]["accuracy_without_tuning_folds"] == pytest.approx(1 / 3)
+    assert (got["chance"]["note"], got["chance"]["clips"]) == ("expected of a guess among 4 classes", 6)
+    alone = {row["classifier"]: row for row in all_rows()}["majority"]
+    assert (alone["accuracy"], alone["note"]) == (None, "not known: there are no other folds")
+    assert alone["accuracy_low"] is None and alone["interval"] is None
+
+
+def test_the_baseline_of_a_few_shot_model_is_never_ranked():
+    table = pa.concat_tables([predictions(rows(2, 2), scoring=s) for s in ("likelihood", "examples_knn")])
+    got = {row["scoring"]: row for row in board(Entry("few", "language_model", table, (1,)))}
+    assert (got["likelihood"]["rank"], got["examples_knn"]["rank"]) == (1, None)
+    assert got["examples_knn"]["note"] == "2 of 4 predictions, baseline: k-NN over the examples shown"
+
+
+def test_intervals_spread_and_outlay():
+    given = {"tokens": 10, "usd": 0.5, "seconds": 2.0}
+    trials = [predictions(rows(right, 4 - right), trial=t, **given) for t, right in ((0, 3), (1, 1))]
+    [row] = board(Entry("p", "language_model", pa.concat_tables(trials), (1,)))
+    # one source: n = 1 at worst, so Wilson's is nearly everything
+    assert row["interval"] == "Wilson, effective n"
+    assert 0.05 < row["accuracy_low"] < row["accuracy"] < row["accuracy_high"] < 0.95
+    assert row["trial_sd"] == pytest.approx(8**-0.5)  # of 0.75 and 0.25: sqrt((0.25^2 + 0.25^2) / 1)
+    assert (row["tokens"], row["usd"], row["usd_per_correct"], row["seconds"]) == (80, 4.0, 1.0, 2.0)

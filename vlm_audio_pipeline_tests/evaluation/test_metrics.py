@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.evaluation.leaderboard import Entry, leaderboard_table
 from vlm_audio_pipeline.evaluation.metrics import confusion_table, metrics_table
 from vlm_audio_pipeline.storage.schemas import TABLES
@@ -53,7 +54,15 @@ def test_by_hand():
     expected = {
         ("accuracy", ""): (3 / 6, 6),
         ("accuracy_answered", ""): (3 / 4, 4),
+        ("accuracy_fold_mean", ""): ((2 / 3 + 1 / 3) / 2, 6),
         ("answered_share", ""): (4 / 6, 6),
+        ("unparseable_share", ""): (1 / 6, 6),
+        ("refused_share", ""): (1 / 6, 6),
+        ("error_share", ""): (0.0, 6),
+        ("macro_precision", ""): ((1 + 1 / 2 + 0) / 3, 6),  # c occurs and is never predicted: 0
+        # one source for all six, so n = 1 at worst. Wilson: (0.5 +- 1.96 sqrt(0.25 + 0.96)) / (1 + 3.84), less 1.92 / 4.84
+        ("accuracy_low", ""): ((0.5 + 1.92073 - 1.959964 * (0.25 + 0.960365) ** 0.5) / 4.841459, 6),
+        ("accuracy_high", ""): ((0.5 + 1.92073 + 1.959964 * (0.25 + 0.960365) ** 0.5) / 4.841459, 6),
         ("precision", "a"): (2 / 2, 2),
         ("recall", "a"): (2 / 3, 3),
         ("f1", "a"): (4 / 5, 3),  # 2 TP / (2 TP + FP + FN) = 4 / (4 + 0 + 1)
@@ -66,7 +75,7 @@ def test_by_hand():
         ("balanced_accuracy", ""): ((2 / 3 + 1 + 0) / 3, 6),
     }
     for key, (value, over) in expected.items():
-        assert got[key]["value"] == pytest.approx(value), key
+        assert got[key]["value"] == pytest.approx(value, rel=1e-5), key
         assert (got[key]["predictions"], got[key]["reason"]) == (over, None), key
     undefined = {
         ("precision", "c"): "never predicted",
@@ -74,6 +83,18 @@ def test_by_hand():
         ("recall", "d"): "no clips of this class",
         ("f1", "d"): "no clips of this class, and never predicted",
         ("top3", ""): "no scores",
+        ("log_loss", ""): "no scores",
+        ("brier", ""): "no scores",
+        ("ece", ""): "no confidence",
+        **{(f"{name}_temperature", ""): "no scores" for name in ("log_loss", "brier", "ece")},
+        ("temperature", ""): "no scores",
+        ("trial_sd", ""): "one trial",
+        ("trial_kappa", ""): "one trial",
+        ("scorings_agree", ""): "asked in one way only",
+        ("median_seconds", ""): "no time on record",
+        ("tokens", ""): "no number of tokens on record",
+        ("usd", ""): "no cost on record",
+        ("usd_per_correct", ""): "no cost on record",
     }
     for key, reason in undefined.items():
         assert (got[key]["value"], got[key]["reason"]) == (None, reason), key
@@ -89,16 +110,54 @@ def test_subsets():
     }
     assert numbers(metrics_table(predictions(SIX), CLASSES, ()), "without tuning folds") == {}
     only_tuned = numbers(metrics_table(predictions(SIX), CLASSES, (1, 2)), "without tuning folds")
-    for name in ("accuracy", "answered_share", "macro_f1", "balanced_accuracy", "top3"):
+    different = {"accuracy_answered": "nothing was answered", "scorings_agree": "asked in one way only"}
+    whole = {name for name, label in only_tuned if not label}
+    for name in whole:
         row = only_tuned[name, ""]
-        assert (row["value"], row["reason"], row["predictions"]) == (None, "no predictions", 0), name
-    assert only_tuned["accuracy_answered", ""]["reason"] == "nothing was answered"
+        assert (row["value"], row["reason"], row["predictions"]) == (None, different.get(name, "no predictions"), 0), (
+            name
+        )
 
 
 def test_repeated_clips_are_counted_once_as_clips_and_each_time_as_predictions():
     trials = [predictions(SIX, trial=t) for t in range(3)]
     row = numbers(metrics_table(pa.concat_tables(trials), CLASSES, ()))["accuracy", ""]
     assert (row["predictions"], row["clips"], row["value"]) == (18, 6, 0.5)
+
+
+def test_both_ways_to_ask_a_language_model_are_held_against_each_other():
+    asked = [(1, "a", "a", None), (1, "a", "b", None), (2, "b", "b", None), (2, "b", "c", None)]
+    said = [(1, "a", "a", None), (1, "a", "unparseable", None), (2, "b", "a", None)]
+    table = pa.concat_tables([predictions(asked, scoring="likelihood"), predictions(said, scoring="generation")])
+    rows = metrics_table(table, CLASSES, ()).to_pylist()
+    got = {(r["scoring"], r["subset"]): r for r in rows if r["metric"] == "scorings_agree"}
+    # of the three clips both were asked about, one has the same label twice; what was not parsed agrees with nothing
+    for scoring in ("likelihood", "generation"):
+        row = got[scoring, "all"]
+        assert (row["value"], row["predictions"], row["reason"]) == (pytest.approx(1 / 3), 3, None)
+        assert [got[scoring, f"fold {f}"]["value"] for f in (1, 2)] == [0.5, 0.0]
+
+
+def test_the_temperature_of_a_fold_stands_in_its_own_subset():
+    rng = np.random.default_rng(5)
+    drawn = rng.dirichlet(np.ones(4), 60)
+    true = [CLASSES[rng.choice(4, p=p)] for p in drawn]
+    rows = [
+        (1 + i % 3, t, CLASSES[p.argmax()], (p**2 / (p**2).sum()).tolist())
+        for i, (t, p) in enumerate(zip(true, drawn, strict=True))
+    ]
+    table = metrics_table(predictions(rows), CLASSES, (1,))
+    each = [numbers(table, f"fold {f}")["temperature", ""] for f in (1, 2, 3)]
+    assert all(0.5 < row["value"] < 8 for row in each), "scores were squared: about 2 mends them"
+    for subset in ("all", "without tuning folds"):
+        row = numbers(table, subset)["temperature", ""]
+        assert (row["value"], row["reason"]) == (None, "each fold has its own")
+    whole = numbers(table)
+    assert whole["log_loss_temperature", ""]["value"] < whole["log_loss", ""]["value"]
+    alone = numbers(metrics_table(predictions([r for r in rows if r[0] == 1]), CLASSES, ()))
+    for name in ("temperature", "ece_temperature", "brier_temperature"):
+        assert alone[name, ""]["value"] is None
+        assert alone[name, ""]["reason"].startswith("no temperature: there are no other folds"), name
 
 
 def test_scorings_and_controls_are_apart():
@@ -129,6 +188,7 @@ def test_equal_to_scikit_learn(pairs):
     macro = {"labels": present, "average": "macro", "zero_division": 0}
     assert got["accuracy", ""]["value"] == pytest.approx(sk.accuracy_score(true, called))
     assert got["macro_f1", ""]["value"] == pytest.approx(sk.f1_score(true, called, **macro))
+    assert got["macro_precision", ""]["value"] == pytest.approx(sk.precision_score(true, called, **macro))
     assert got["balanced_accuracy", ""]["value"] == pytest.approx(sk.recall_score(true, called, **macro))
 
 
@@ -173,7 +233,8 @@ def test_no_predictions_give_empty_tables():
 
 
 def board(table, classes):
-    options = {"of_clips": 2, "rejected_clips": 0, "tuning_folds": (), "limited": False}
+    clips = [Clip(f"clip {i}", "a", 1, "s", "f") for i in range(2)]
+    options = {"clips": clips, "rejected_clips": 0, "tuning_folds": (), "limited": False}
     return leaderboard_table([Entry("p", "probe", table, (1,))], classes=classes, **options)
 
 

@@ -14,6 +14,11 @@ def run_stage(stage, data, inputs):
     return {name: TABLES[name].conform(t, study="s", classifier="p", fold=None) for name, t in made.items()}
 
 
+def ranked(made):
+    """Give the rows of classifiers."""
+    return [row for row in made["leaderboard"].to_pylist() if row["kind"] != "reference"]
+
+
 def test_metrics_of_the_folds_that_exist():
     data, _, _ = toy(n_folds=3)
     stage = metrics_stage("p", (1, 2, 3), tuning_folds=(1, 9))
@@ -27,7 +32,7 @@ def test_metrics_of_the_folds_that_exist():
 def test_metrics_without_any_predictions_are_empty_tables():
     data, _, _ = toy()
     made = run_stage(metrics_stage("p", data.folds, ()), data, {})
-    assert {name: t.num_rows for name, t in made.items()} == {"metrics": 0, "confusion": 0}
+    assert {name: t.num_rows for name, t in made.items()} == {"metrics": 0, "confusion": 0, "reliability": 0}
 
 
 def test_leaderboard_takes_what_exists_and_says_what_was_not_run():
@@ -59,7 +64,7 @@ def test_a_tuning_fold_the_dataset_does_not_have_gives_no_untuned_accuracy():
     # by hand: 3 of 4 right, 1 of 2 in fold 2
     for tuned, expected in (((9,), None), ((1,), 1 / 2), ((1, 9), 1 / 2)):
         stage = leaderboard_stage({"p": ("probe", (1, 2), lambda: None)}, tuned, limited=False)
-        [row] = run_stage(stage, data, {"clips": clips, "predictions/p": table})["leaderboard"].to_pylist()
+        [row] = ranked(run_stage(stage, data, {"clips": clips, "predictions/p": table}))
         assert (row["accuracy"], row["accuracy_without_tuning_folds"]) == (3 / 4, expected), tuned
 
 
@@ -67,7 +72,7 @@ def test_one_made_fold_is_not_every_clip_even_where_the_other_folds_have_no_clip
     data, clips, _ = toy(n_folds=2, per_class=1, classes=("a", "b"))
     stage = leaderboard_stage({"p": ("probe", (1,), lambda: None)}, (), limited=False)
     table = predictions([(1, "a", "a", None), (1, "b", "b", None)])
-    [row] = run_stage(stage, data, {"clips": clips.slice(0, 2), "predictions/p": table})["leaderboard"].to_pylist()
+    [row] = ranked(run_stage(stage, data, {"clips": clips.slice(0, 2), "predictions/p": table}))
     assert (row["rank"], row["of_clips"], row["partial"]) == (None, 4, False)
     assert row["note"] == "2 of 2 predictions, 2 of 4 clips"
 
@@ -88,6 +93,6 @@ def test_the_listeners_of_esc10_keep_their_denominators():
     clips = clips_table(data.clips)
     judged = run(Human(source="esc10_listeners"), "listeners", data, {"clips": clips})
     stage = leaderboard_stage({"listeners": ("human", data.folds, lambda: None)}, (), limited=False)
-    [row] = run_stage(stage, data, {"clips": clips, "predictions/listeners": judged})["leaderboard"].to_pylist()
+    [row] = ranked(run_stage(stage, data, {"clips": clips, "predictions/listeners": judged}))
     assert row["note"] == "4487 of 4687 judgements, 321 of 400 clips"
     assert (row["rank"], row["trials"], row["accuracy"]) == (None, 135, 4487 / 4687)

@@ -4,7 +4,14 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from vlm_audio_pipeline.reports.terminal import cell, console, leaderboard_table, prediction_view, rows_table
+from vlm_audio_pipeline.reports.terminal import (
+    cell,
+    console,
+    contrasts_table,
+    leaderboard_table,
+    prediction_view,
+    rows_table,
+)
 from vlm_audio_pipeline_tests.reports.rows import BEST, NOT_RUN, PART
 
 
@@ -14,16 +21,81 @@ def shown(what, width: int = 120) -> list[str]:
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
+NO_INTERVAL = {"accuracy_low": None, "accuracy_high": None}
+CHANCE = {**PART, **NO_INTERVAL, "classifier": "chance", "control": "none", "kind": "reference", "scoring": ""}
+CHANCE |= {"correct": None, "partial": False, "note": ""}
+
+
 def test_a_leaderboard():
-    assert shown(leaderboard_table([BEST, PART, NOT_RUN], "sound")) == [
+    best = {**BEST, "accuracy_low": 0.6, "accuracy_high": 0.8751}
+    part, absent = ({**row, **NO_INTERVAL} for row in (PART, NOT_RUN))
+    assert shown(leaderboard_table([best, part, CHANCE, absent], "sound")) == [
         "sound",
-        "   classifier    scoring  accuracy  right / asked  macro F1  learnt from",
-        "1  best_probe    score       0.750        30 / 40     0.732           20",
-        "   part @ blank  score       0.100         2 / 20         -            -",
-        "   absent                        -              -         -            -",
+        "   classifier    scoring  accuracy  95 % interval  right / asked  macro F1  learnt from",
+        "1  best_probe    score       0.750  0.600 - 0.875        30 / 40     0.732           20",
+        "   part @ blank  score       0.100              -         2 / 20         -            -",
+        "   chance                    0.100              -              -         -            -",
+        "   absent                        -              -              -         -            -",
         "best_probe: 30 of 40 predictions",
         "part @ blank: 2 of 20 predictions, 20 of 40 clips",
         "absent: not run: weights of [x] missing, 100% & $HOME_DIR",
+    ]
+
+
+def test_the_baseline_of_a_few_shot_model_stands_below_it():
+    few = [
+        {**BEST, **NO_INTERVAL, "classifier": name, "scoring": scoring, "note": ""}
+        for name, scoring in (("a", "likelihood"), ("b", "score"), ("a", "generation"), ("a", "examples_knn"))
+    ]
+    lines = shown(leaderboard_table([few[3], *few[:3]], "sound"))[2:]
+    assert [line.split()[1:3] for line in lines] == [
+        ["a", "likelihood"],
+        ["a", "examples_knn"],
+        ["b", "score"],
+        ["a", "generation"],
+    ]
+
+
+CONTRAST = {
+    "classifier": "janus",
+    "scoring": "likelihood",
+    "control": "none",
+    "against": "chance",
+    "against_scoring": None,
+    "against_control": "none",
+    "subset": "all",
+    "difference": 0.2,
+    "low": 0.1234,
+    "high": 0.2766,
+    "p_holm": 0.0002,
+    "clips": 400,
+    "verdict": "better",
+    "statement": "",
+}
+
+
+def test_contrasts():
+    same = {
+        **CONTRAST,
+        "against": "clap",
+        "against_scoring": "score",
+        "against_control": "blank",
+        "subset": "without tuning folds",
+        "difference": -0.01,
+        "low": -0.05,
+        "high": 0.03,
+        "p_holm": 0.5,
+        "clips": 320,
+        "verdict": "cannot tell apart",
+    }
+    none = {**CONTRAST, "against": "[x]", "difference": None, "verdict": "not compared", "statement": "Because [x]."}
+    assert shown(contrasts_table([CONTRAST, same, none], "sound")) == [
+        "sound",
+        "classifier          against       points   95 % interval  p (Holm)  clips  verdict",
+        "janus (likelihood)  chance         +20.0  +12.3 to +27.7   < 0.001    400  better",
+        "janus (likelihood)  clap @ blank    -1.0    -5.0 to +3.0     0.500    320  cannot tell apart, without tuning folds",
+        "janus (likelihood)  [x]                -               -         -      -  not compared",
+        "Because [x].",
     ]
 
 

@@ -1,0 +1,85 @@
+"""The comparisons a study declares in advance, as its file says them.
+
+What belongs here: the `contrasts` of a study file and what each side may be. What does not: making them
+(`contrast_results`).
+"""
+
+import re
+from typing import Literal, NamedTuple, Self, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from vlm_audio_pipeline.contracts.specs import Spec
+from vlm_audio_pipeline.evaluation.references import REFERENCES
+
+Scoring = Literal["likelihood", "score", "generation", "judgement", "examples_knn"]
+"""How a classifier may choose a label; the first of these that it has is meant where none is named."""
+
+_OPERAND = re.compile(
+    rf"(?P<name>[a-z][a-z0-9_]*)(:(?P<scoring>{'|'.join(get_args(Scoring))}))?(@(?P<control>[a-z_]+))?"
+)
+
+
+class Operand(NamedTuple):
+    """One side of a contrast: a classifier, how it was scored (None: not said) and its control."""
+
+    name: str
+    scoring: str | None
+    control: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Operand":
+        """Read `name`, `name:scoring`, `name@control` or `name:scoring@control`.
+
+        Raises:
+            ValueError: for anything else, and for a scoring or control of chance or majority.
+
+        >>> Operand.parse("janus:likelihood@blank")
+        Operand(name='janus', scoring='likelihood', control='blank')
+        """
+        found = _OPERAND.fullmatch(text)
+        if found is None or (found["name"] in REFERENCES and text != found["name"]):
+            raise ValueError(
+                "must be chance, majority, or name[:scoring][@control] with a scoring of "
+                f"{', '.join(get_args(Scoring))}, such as janus:likelihood@blank, got '{text}'"
+            )
+        return cls(found["name"], found["scoring"], found["control"] or "none")
+
+
+class Contrast(Spec):
+    """Comparisons of one classifier with others, declared in advance."""
+
+    classifier: str
+    """What is compared: `name`, `name:scoring`, `name@control` or `name:scoring@control`."""
+    against: tuple[str, ...] = Field(min_length=1)
+    """What it is set against: the same forms, and chance or majority."""
+    scoring: Scoring | None = None
+    """The scoring meant where a classifier has several; by default likelihood."""
+    folds: Literal["all", "without_tuning"] = "all"
+    """`without_tuning` leaves out the clips of the dataset's tuning folds."""
+
+    @field_validator("classifier")
+    @classmethod
+    def _a_classifier(cls, text: str) -> str:
+        if Operand.parse(text).name in REFERENCES:
+            raise ValueError(f"must name a classifier, got '{text}'; write it under `against`")
+        return text
+
+    @field_validator("against")
+    @classmethod
+    def _others(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            Operand.parse(text)
+        return texts
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        sides = (self.classifier, *self.against)
+        if len(set(sides)) < len(sides):
+            raise ValueError(f"each side must be named once, got {', '.join(sides)}")
+        return self
+
+    def mentioned(self) -> tuple[str, ...]:
+        """Give the names of the classifiers it needs, each once."""
+        names = (Operand.parse(text).name for text in (self.classifier, *self.against))
+        return tuple(dict.fromkeys(name for name in names if name not in REFERENCES))

@@ -1,0 +1,150 @@
+"""Whether scores can be believed as probabilities: log loss, Brier score, calibration error, temperature scaling.
+
+What belongs here: numbers over `scores` and `confidence`, as predicted and after temperature scaling. What does not:
+other ways to calibrate (what a language model is asked is calibrated where its answers are turned into predictions).
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from vlm_audio_pipeline.evaluation.rows import Number, Rows
+
+BINS = 10
+_EDGES = np.linspace(0, 1, BINS + 1)
+_LARGEST = 100.0
+"""Temperatures are sought from 1/100 to 100: beyond, scores are equal, or 0 and 1, to any use."""
+
+
+def probability_rows(rows: Rows) -> tuple[np.ndarray, str | None]:
+    """Tell which rows have probabilities for scores.
+
+    Returns:
+        (n,) bool; and why there are none: no scores at all, or some that are negative or do not sum to 1.
+    """
+    scored = ~np.isnan(rows.scores).any(axis=1)
+    if not scored.any():
+        return scored, "no scores" if len(rows.label) else "no predictions"
+    here = rows.scores[scored]
+    if (here < 0).any() or (np.abs(here.sum(axis=1) - 1) > 1e-6).any():
+        return np.zeros_like(scored), "scores are not probabilities"
+    return scored, None
+
+
+def log_loss(rows: Rows) -> Number:
+    """Mean of -ln(score of the true class), over predictions with scores.
+
+    Good, Rational Decisions (1952). Infinite, and thus undefined, where a true class has probability 0; scikit-learn's
+    `log_loss` puts a small number there, and the result would depend on how small.
+    """
+    over, reason = probability_rows(rows)
+    if reason:
+        return Number(None, over, reason)
+    own = rows.scores[np.arange(len(over)), rows.label_index][over]
+    if (own == 0).any():
+        return Number(None, over, f"infinite: {int((own == 0).sum())} true classes were given probability 0")
+    return Number(float(-np.log(own).mean()), over)
+
+
+def brier(rows: Rows) -> Number:
+    """Mean over predictions of the sum over classes of (score - truth)^2, from 0 to 2.
+
+    Brier, Verification of Forecasts Expressed in Terms of Probability, Monthly Weather Review 78 (1950), equation 2.
+    """
+    over, reason = probability_rows(rows)
+    if reason:
+        return Number(None, over, reason)
+    truth = np.eye(len(rows.classes))[rows.label_index[over]]
+    return Number(float(((rows.scores[over] - truth) ** 2).sum(axis=1).mean()), over)
+
+
+def confident_rows(rows: Rows) -> tuple[np.ndarray, str | None]:
+    """Tell which rows have a confidence from 0 to 1: (n,) bool, and why none where that is so."""
+    known = ~np.isnan(rows.confidence)
+    if not known.any():
+        return known, "no confidence" if len(rows.label) else "no predictions"
+    here = rows.confidence[known]
+    if (here < 0).any() or (here > 1 + 1e-9).any():
+        return np.zeros_like(known), "confidence is not from 0 to 1"
+    return known, None
+
+
+def bin_of(confidence: np.ndarray) -> np.ndarray:
+    """Give the bin of each confidence, (n,) int from 0: ten of equal width, each with its upper edge."""
+    return np.searchsorted(_EDGES[1:-1], confidence, side="left")
+
+
+def ece(rows: Rows) -> Number:
+    """Give the expected calibration error: sum over bins of share of predictions * |accuracy - mean confidence|.
+
+    Ten bins of equal width of the predicted label's confidence (Guo et al., On Calibration of Modern Neural Networks,
+    ICML 2017, equation 3), over predictions with a confidence.
+    """
+    over, reason = confident_rows(rows)
+    if reason:
+        return Number(None, over, reason)
+    gaps = np.bincount(bin_of(rows.confidence[over]), rows.correct[over] - rows.confidence[over])
+    return Number(float(np.abs(gaps).sum() / over.sum()), over)
+
+
+def best_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Find the temperature that makes probabilities p^(1/T), brought to sum 1, the likeliest for the true classes.
+
+    Guo et al. (ICML 2017), section 4.2: a single number, so that no prediction changes.
+
+    Args:
+        scores: (n, classes) float, probabilities; positive for the true classes.
+        truth: (n,) int, columns of the true classes.
+
+    Returns:
+        From 1/100 to 100.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    with np.errstate(divide="ignore"):
+        logs = np.log(scores)
+    own = logs[np.arange(len(truth)), truth].mean()
+
+    def loss(log_temperature: float) -> float:
+        cold = np.exp(-log_temperature)
+        return float(logsumexp(cold * logs, axis=1).mean() - cold * own)
+
+    ends = np.log(_LARGEST)
+    return float(np.exp(minimize_scalar(loss, bounds=(-ends, ends), method="bounded", options={"xatol": 1e-6}).x))
+
+
+def tempered(rows: Rows) -> tuple[Rows, dict[int, float]]:
+    """Scale the scores of each fold by the temperature fitted on all other folds.
+
+    Args:
+        rows: predictions of every fold that exists.
+
+    Returns:
+        The rows with scaled scores, and the largest of these as confidence; NaN where no temperature could be fitted:
+        without other folds, or where these give a true class probability 0, which no temperature mends. And the
+        temperatures by fold.
+    """
+    known, _ = probability_rows(rows)
+    truth = rows.label_index
+    own = np.where(known, rows.scores[np.arange(len(truth)), truth], 0.0)
+    scores, temperatures = np.full_like(rows.scores, np.nan), {}
+    for fold in np.unique(rows.fold):
+        others, here = known & (rows.fold != fold), known & (rows.fold == fold)
+        if not others.any() or (own[others] == 0).any() or not here.any():
+            continue
+        temperatures[int(fold)] = temperature = best_temperature(rows.scores[others], truth[others])
+        relative = rows.scores[here] / rows.scores[here].max(axis=1, keepdims=True)  # so that no power underflows
+        powers = relative ** (1 / temperature)
+        scores[here] = powers / powers.sum(axis=1, keepdims=True)
+    return replace(rows, scores=scores, confidence=scores.max(axis=1)), temperatures
+
+
+def no_temperature(rows: Rows) -> str:
+    """Say why the scores of these rows, as predicted, were not scaled."""
+    _, reason = probability_rows(rows)
+    return reason or "no temperature: there are no other folds, or these give true classes probability 0"
+
+
+PROBABILITY_METRICS = {"log_loss": log_loss, "brier": brier, "ece": ece}
+"""Metrics that are given for scores as predicted, and again after temperature scaling."""
