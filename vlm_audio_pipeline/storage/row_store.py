@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
@@ -90,7 +91,7 @@ class RowStore:
         """Store (row_key, payload) pairs in one transaction; a key already there keeps its payload.
 
         Args:
-            kind: what the rows are ("vector", "inspection"), for people who look into the file.
+            kind: what the rows are ("vector", "inspection"), for people who look into the file, and for `of_kind`.
             rows: pairs; payloads as bytes.
         """
         with self._writing() as db:
@@ -120,6 +121,12 @@ class RowStore:
             with self._using() as db:
                 found.update(k for (k,) in db.execute(f"SELECT row_key FROM rows WHERE row_key IN ({marks})", some))
         return found
+
+    def of_kind(self, kind: str) -> list[tuple[str, bytes, datetime]]:
+        """Give every row of a kind as (row_key, payload, when it was stored), in the order in which they were stored."""
+        with self._using() as db:
+            query = "SELECT row_key, payload, created_at FROM rows WHERE kind = ? ORDER BY created_at, rowid"
+            return [(k, p, datetime.fromisoformat(at)) for k, p, at in db.execute(query, (kind,))]
 
     def count(self, kind: str | None = None) -> int:
         """Count the rows, of one kind or of all."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -329,3 +330,16 @@ def test_a_file_that_went_and_came_back_is_read(rows, tmp_path):
     assert rows.file_digests([file]) == [None]
     write(file, b"2")
     assert rows.file_digests([file]) == [sha(b"2")]
+
+
+def test_rows_of_a_kind_come_in_the_order_in_which_they_were_stored(rows):
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    for i, key in enumerate("cab"):
+        rows.put("history", [(key, bytes([i]))])
+        rows.put("vector", [(f"v{i}", b"")])
+    rows.put("history", [("c", b"again")])
+    found = rows.of_kind("history")
+    assert [(k, p) for k, p, _ in found] == [("c", b"\0"), ("a", b"\1"), ("b", b"\2")]
+    times = [at for *_, at in found]
+    assert before < times[0] <= times[1] <= times[2] < datetime.now(UTC) + timedelta(seconds=1)
+    assert rows.of_kind("none") == []
