@@ -20,6 +20,7 @@ from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Progress, StageContext, silent
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.orchestration.locks import gpu_alone
+from vlm_audio_pipeline.orchestration.spending import ledger_of
 from vlm_audio_pipeline.orchestration.state import recorded, unfinished, up_to_date
 from vlm_audio_pipeline.storage.parts import Provenance, data_version, read_part, write_part
 from vlm_audio_pipeline.storage.schemas import TABLES
@@ -110,6 +111,7 @@ def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
             dataset=graph.dataset(),
             rows=graph.rows,
             progress=progress,
+            ledger=ledger_of(graph) if step.stage.paid else None,
         )
         if step.stage.accelerator:
             with gpu_alone(progress):

@@ -200,6 +200,8 @@ class Graph:
         for given in stage.inputs:
             if given.key not in self.steps and given.key not in self.sources:
                 raise BadStudy(f"step '{name}' must read what is made before it, got '{given.key}'")
+        if stage.paid and self.study.budget is None:
+            stage = replace(stage, unavailable=lambda: "it may cost money: it needs a `budget: {usd: ...}` in the study")
         folds = (stage.folds or self.folds) if stage.per_fold else None
         self.steps[name] = Step(name, owner, (self.study.name, *name.split("/")), stage, folds)
 
