@@ -57,8 +57,9 @@ def _text() -> str:
 def published_results() -> tuple[Result, ...]:
     """Read every published result."""
     return tuple(
-        Result(**{**row, "value": float(row["value"]), "clips": int(row["clips"])})
+        Result(**row, value=float(value), clips=int(clips))
         for row in csv.DictReader(_text().splitlines())
+        for value, clips in [(row.pop("value"), row.pop("clips"))]
     )
 
 
@@ -102,8 +103,8 @@ def published_table(repeated: Mapping[str, tuple[str, str, pa.Table | None]], da
     taken: set[Result] = set()
     for classifier, (reproduces, kind, predictions) in repeated.items():
         check_reproduces(classifier, reproduces)
-        runs = list(_runs(kind, predictions)) or [None]
-        for run in runs:
+        runs: list[_Run | None] = [*_runs(kind, predictions)]
+        for run in runs or [None]:
             for result in _fitting(reproduces, here, run.setting if run else None):
                 taken.add(result)
                 lines.append({"classifier": classifier, **_beside(result, run, here)})
