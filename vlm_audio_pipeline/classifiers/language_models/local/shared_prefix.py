@@ -1,0 +1,261 @@
+"""Many requests in one row: what they have in common is computed once, and their labels as a tree.
+
+What belongs here: the cache of the common beginning, packing what comes after it, masks and positions. What does not: which
+requests go together (`backend`), and making sure that the result is right (also there).
+
+A prompt is a path in a tree of tokens: the common beginning, then each request's own part, then its labels. All that
+comes after the cached beginning is one row of tokens in which a mask lets each token see what is above it, and nothing
+else: no copy of the cache for each request, no padding, and one pass for everything. (RadixAttention,
+https://arxiv.org/abs/2312.07104, shares beginnings; SpecInfer, https://arxiv.org/abs/2305.09781, masks trees.)
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from vlm_audio_pipeline.classifiers.language_models.local.answer import Answer
+from vlm_audio_pipeline.classifiers.language_models.local.conversation import Conversation, Prompt, Segment
+from vlm_audio_pipeline.classifiers.language_models.local.forward import Forward, followed_by
+from vlm_audio_pipeline.classifiers.language_models.local.label_tree import LabelTree
+from vlm_audio_pipeline.classifiers.language_models.local.sampling import chooser
+
+if TYPE_CHECKING:
+    import torch
+
+
+def common(one: Sequence[Segment], other: Sequence[Segment]) -> int:
+    """Count the segments with which both begin."""
+    n = 0
+    while n < min(len(one), len(other)) and one[n].key == other[n].key:
+        n += 1
+    return n
+
+
+def shareable(config: Any) -> bool:
+    """Say whether every layer of a model keeps the keys and values of every token, and so can be cut back."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    layers = DynamicCache(config=config).layers
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
+class SharedPrefix:
+    """A model with one prompt's beginning in its cache.
+
+    Args:
+        forward: the model.
+        conversation: its tokens.
+    """
+
+    def __init__(self, forward: Forward, conversation: Conversation):
+        self.forward = forward
+        self.conversation = conversation
+        self.forget()
+
+    def forget(self) -> None:
+        """Empty the cache."""
+        self._cache = _buffers()
+        self.known: tuple[Segment, ...] = ()
+
+    def answer(self, prompts: Sequence[Prompt], shared: int) -> list[Answer]:
+        """Answer prompts whose first `shared` segments are the same; less than any of them has.
+
+        Whatever was cached and is not among those segments is forgotten; what is missing of them is computed.
+        """
+        cached = self._begin(prompts[0].segments[:shared])
+        return self._finish(prompts, shared, cached)
+
+    def _begin(self, segments: tuple[Segment, ...]) -> int:
+        """Make the cache hold these segments; give how many tokens it held already."""
+        kept = common(self.known, segments)
+        cached = self._length(segments[:kept])
+        self._cut(cached)
+        self.known = segments[:kept]
+        if fresh := segments[kept:]:
+            inputs = self.conversation.together(fresh)
+            positions = self._positions(fresh, self._next(segments[:kept]))
+            self.forward.states(inputs, position_ids=positions, past_key_values=self._cache, use_cache=True)
+            self.known = segments
+        return cached
+
+    def _finish(self, prompts: Sequence[Prompt], shared: int, cached: int) -> list[Answer]:
+        """Compute the rest of each prompt and its labels in one row; generate from there."""
+        import torch
+
+        prefix, begins = self._length(self.known), self._next(self.known)
+        rests = [p.segments[shared:] for p in prompts]
+        trees = [LabelTree(p.answers) for p in prompts]
+        lengths = [self._length(rest) for rest in rests]
+        starts = [sum(lengths[:i]) for i in range(len(prompts) + 1)]
+        tops = [starts[-1] + sum(len(t.tokens) for t in trees[:i]) for i in range(len(prompts) + 1)]
+
+        everything = [s for rest in rests for s in rest]
+        inputs = self.conversation.together(everything)
+        inputs = followed_by(inputs, [token for tree in trees for token in tree.tokens])
+        afters = [self._next(rest, begins) for rest in rests]
+        own = [self._positions(rest, begins) for rest in rests]
+        width = max(p.shape[0] if p.ndim == 3 else 1 for p in own)
+        positions = [p if p.ndim == 3 or width == 1 else p.expand(width, 1, -1) for p in own]
+        for tree, after in zip(trees, afters, strict=True):
+            depths = torch.tensor(tree.depths, dtype=torch.long)[None] + after
+            positions.append(depths if width == 1 else depths.expand(width, 1, -1))
+
+        sees = torch.zeros(tops[-1], tops[-1], dtype=torch.bool)
+        for i, tree in enumerate(trees):
+            begin, end, top = starts[i], starts[i + 1], tops[i]
+            sees[begin:end, begin:end] = torch.ones(lengths[i], lengths[i], dtype=torch.bool).tril()
+            sees[top : tops[i + 1], begin:end] = True
+            sees[top : tops[i + 1], top : tops[i + 1]] = torch.from_numpy(tree.visible())
+        slots = [[starts[i + 1] - 1, *range(tops[i], tops[i + 1])] for i in range(len(prompts))]
+
+        logits = self._run(
+            inputs, torch.cat([p.to("cpu") for p in positions], -1), sees, [s for row in slots for s in row]
+        )
+        parts = logits.split([len(row) for row in slots])
+        scores = [_scores(tree, part) for tree, part in zip(trees, parts, strict=True)]
+        said = self._generate(prompts, trees, parts, slots, sees, afters)
+        self._cut(prefix)
+        return [Answer(scores[i], said[i], prefix + lengths[i], prefix if i else cached) for i in range(len(prompts))]
+
+    def _generate(
+        self,
+        prompts: Sequence[Prompt],
+        trees: Sequence[LabelTree],
+        logits: Sequence["torch.Tensor"],
+        slots: Sequence[list[int]],
+        sees: "torch.Tensor",
+        afters: Sequence[int],
+    ) -> list[tuple[int, ...] | None]:
+        """Let each prompt's answer walk along its labels; where one leaves them, go on token by token, all together."""
+        import torch
+
+        said: list[list[int] | None] = [None] * len(prompts)
+        going: list[tuple[int, torch.Tensor]] = []  # prompt, what its last token but one sees
+        choices = [chooser(p.request.sampling) for p in prompts]
+        ends = self.conversation.ends
+        for i, prompt in enumerate(prompts):
+            if "generation" not in prompt.request.wants:
+                continue
+            choose, own = choices[i], logits[i]
+            most = prompt.request.sampling.max_tokens
+            said[i], left = trees[i].walk(lambda node, choose=choose, own=own: choose(own[node]), ends, most)  # type: ignore[misc]
+            if left is not None:
+                going.append((i, sees[slots[i][left]]))
+        total = sees.shape[0]
+        while going:
+            count = len(going)
+            rows = torch.zeros(count, total + count, dtype=torch.bool)
+            for k, (_, seen) in enumerate(going):
+                rows[k, : len(seen)] = seen
+                rows[k, total + k] = True
+            last = torch.tensor([[said[i][-1] for i, _ in going]])  # type: ignore[index]
+            places = torch.tensor([[afters[i] + len(said[i]) - 1 for i, _ in going]])  # type: ignore[arg-type]
+            new = self._run({"input_ids": last}, places, rows, range(count))
+            total += count
+            still = []
+            for k, (i, _) in enumerate(going):
+                said[i].append(choices[i](new[k]))  # type: ignore[union-attr]
+                if said[i][-1] not in ends and len(said[i]) < prompts[i].request.sampling.max_tokens:  # type: ignore[index, arg-type]
+                    still.append((i, rows[k]))
+            going = still
+        return [None if s is None else tuple(s) for s in said]
+
+    def _run(
+        self, inputs: dict[str, "torch.Tensor"], positions: "torch.Tensor", sees: "torch.Tensor", rows: Sequence[int]
+    ) -> "torch.Tensor":
+        """Compute tokens after the cached beginning.
+
+        Args:
+            inputs: the row.
+            positions: (1, n) or (3, 1, n).
+            sees: (n, m) bool: which of the m tokens after the beginning each of the n new ones sees; all see the beginning.
+            rows: whose logits are wanted.
+        """
+        import torch
+
+        dtype, device = self.forward.dtype, self.forward.device
+        prefix = self._length(self.known)
+        # additive: under eager attention a boolean mask would be added as 0 and 1, silently
+        mask = torch.zeros(1, 1, sees.shape[0], prefix + sees.shape[1], dtype=dtype, device=device)
+        mask[0, 0, :, prefix:].masked_fill_(~sees.to(device), torch.finfo(dtype).min)
+        return self.forward.logits(
+            inputs,
+            rows,
+            position_ids=positions.to(device),
+            attention_mask=mask,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+
+    def _length(self, segments: Sequence[Segment]) -> int:
+        return sum(len(self.conversation.tokens(s).ids) for s in segments)
+
+    def _next(self, segments: Sequence[Segment], begin: int = 0) -> int:
+        return begin + sum(self.conversation.tokens(s).next for s in segments)
+
+    def _positions(self, segments: Sequence[Segment], begin: int) -> "torch.Tensor":
+        """Give positions of consecutive segments, (1, n), or (3, 1, n) where pictures have rows and columns."""
+        import torch
+
+        parts = []
+        for segment in segments:
+            known = self.conversation.tokens(segment)
+            parts.append(known.positions + begin)
+            begin += known.next
+        width = max(p.shape[0] for p in parts)
+        flat = torch.cat([p.expand(width, -1) for p in parts], 1)
+        return flat if width == 1 else flat[:, None]
+
+    def _cut(self, length: int) -> None:
+        if extra := self._cache.get_seq_length() - length:
+            self._cache.crop(-extra)
+        if self._cache.get_seq_length() != length:
+            raise RuntimeError(f"the cache must hold {length} tokens, got {self._cache.get_seq_length()}")
+
+
+def _scores(tree: LabelTree, logits: "torch.Tensor") -> tuple[float, ...]:
+    """Give the log-probability of each of the tree's answers from the logits of its nodes, (nodes, vocabulary)."""
+    import torch
+
+    steps, lengths = tree.steps()
+    nodes, tokens = zip(*(step for answer in steps for step in answer), strict=True)
+    found = torch.log_softmax(logits, -1)[list(nodes), list(tokens)].double().cpu()
+    return tuple(float(part.sum()) for part in found.split(lengths))
+
+
+def _buffers() -> Any:
+    """Give an empty cache that is written in place: a pass after the beginning copies nothing of the beginning."""
+    from transformers.cache_utils import Cache, DynamicLayer
+
+    class Buffer(DynamicLayer):
+        used = 0
+
+        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            if not self.is_initialized:
+                self.lazy_initialization(key_states, value_states)
+            end = self.used + key_states.shape[-2]
+            self.keys = self._with(self.keys, key_states, end)
+            self.values = self._with(self.values, value_states, end)
+            self.used = end
+            return self.keys[:, :, :end], self.values[:, :, :end]
+
+        def _with(self, old: Any, new: Any, end: int) -> Any:
+            if old.ndim != new.ndim or old.shape[-2] < end:
+                room = new.new_empty(*new.shape[:-2], end + SPARE, new.shape[-1])
+                if self.used:
+                    room[:, :, : self.used] = old[:, :, : self.used]
+                old = room
+            old[:, :, self.used : end] = new
+            return old
+
+        def get_seq_length(self) -> int:
+            return self.used
+
+        def crop(self, tokens_to_remove: int) -> None:
+            self.used -= abs(tokens_to_remove)
+
+    return Cache(layer_class_to_replicate=Buffer)
+
+
+SPARE = 1024
+"""Tokens for which room is made beyond what is needed now."""
