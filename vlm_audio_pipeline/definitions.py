@@ -15,6 +15,7 @@ import dagster as dg
 
 from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError
 from vlm_audio_pipeline.orchestration.assets import graph_assets
+from vlm_audio_pipeline.orchestration.automation import automation
 from vlm_audio_pipeline.orchestration.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import manifests
 from vlm_audio_pipeline.storage.layout import Layout
@@ -48,6 +49,7 @@ def build_definitions(
         executor: how steps of a run are executed; in one process by default, so that models stay loaded.
     """
     assets: dict[tuple[str, ...], Any] = {}
+    automations = []
     datasets: dict[str, tuple[str, str | Path]] = {}
     for study in studies:
         try:
@@ -59,7 +61,12 @@ def build_definitions(
             continue
         for asset in made:
             assets.setdefault(tuple(asset.key.path), asset)  # studies of one dataset share its asset
-    return dg.Definitions(assets=list(assets.values()), executor=executor)
+        if (rerun := getattr(graph.study, "rerun", None)) is not None:
+            automations.append(automation(graph, rerun))
+    jobs, schedules, sensors = zip(*automations, strict=True) if automations else ((), (), ())
+    return dg.Definitions(
+        assets=list(assets.values()), jobs=jobs, schedules=schedules, sensors=sensors, executor=executor
+    )
 
 
 def _check_dataset(graph: Graph, study: str, seen: dict[str, tuple[str, str | Path]]) -> None:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -13,12 +14,18 @@ from vlm_audio_pipeline.orchestration import gpu
 from vlm_audio_pipeline.orchestration.execution import Outcome, current_progress, execute, telling
 from vlm_audio_pipeline.orchestration.graph import Graph, Node, Source, Step
 from vlm_audio_pipeline.orchestration.previews import preview
+from vlm_audio_pipeline.orchestration.processes import PROCESS_TAG, this_process
 from vlm_audio_pipeline.orchestration.publishing import publish
 from vlm_audio_pipeline.storage.checks import check, names_of
 from vlm_audio_pipeline.storage.parts import read_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 Execute = Callable[[Graph, Node], Outcome]
+
+STUDY_TAG = "vlm_audio_pipeline/study"
+"""Tag of runs that nobody started by hand: the study they are of."""
+UNATTENDED_TAG = "vlm_audio_pipeline/refresh"
+"""Tag of runs that a sensor launched: the look outside that they follow."""
 
 
 def partitions(folds: tuple[int, ...] | None) -> dg.StaticPartitionsDefinition | None:
@@ -44,13 +51,13 @@ def _dependencies(graph: Graph, step: Step) -> Iterator[dg.AssetDep]:
         yield dg.AssetDep(dg.AssetKey(upstream.key), partition_mapping=mapping)
 
 
-def step_asset(graph: Graph, step: Step, run: Execute = execute) -> dg.AssetsDefinition:
+def step_asset(graph: Graph, step: Step, run: Execute | None = None) -> dg.AssetsDefinition:
     """Wrap a step as an asset.
 
     Args:
         graph: the study.
         step: one of its steps.
-        run: how a node is executed; the command passes a variant that skips what another process made meanwhile.
+        run: how a node is executed, where it is not `execute`; the command passes a variant that counts and shows.
     """
     key = dg.AssetKey(step.key)
     table = step.stage.tables[0]
@@ -75,9 +82,13 @@ def step_asset(graph: Graph, step: Step, run: Execute = execute) -> dg.AssetsDef
     )
     def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         node = Node(step.name, int(context.partition_key) if step.folds else None)
+        if PROCESS_TAG not in context.run.tags:
+            context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: this_process()})
+        # who asks for a step in the UI wants it made; who is sent by a sensor takes what the command made meanwhile
+        make = run or partial(execute, unless_made=UNATTENDED_TAG in context.run.tags)
         try:
             with telling(_log_progress(context)):
-                outcome = run(graph, node)
+                outcome = make(graph, node)
                 publish(graph, rebuild=not step.folds)
         except VlmAudioError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
@@ -145,7 +156,7 @@ def source_asset(graph: Graph, source: Source) -> Any:
         )(observed)
 
 
-def graph_assets(graph: Graph, run: Execute = execute) -> list[Any]:
+def graph_assets(graph: Graph, run: Execute | None = None) -> list[Any]:
     """Give all assets of a study, sources first."""
     return [
         *(source_asset(graph, s) for s in graph.sources.values()),

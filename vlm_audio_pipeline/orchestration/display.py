@@ -15,8 +15,8 @@ from rich.text import Text
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError, suggestion
 from vlm_audio_pipeline.orchestration.disk import disk_words
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
-from vlm_audio_pipeline.orchestration.planner import Plan, make_plan, select
-from vlm_audio_pipeline.orchestration.state import observe, recorded, unfinished
+from vlm_audio_pipeline.orchestration.planner import UNFINISHED, Plan, make_plan, select
+from vlm_audio_pipeline.orchestration.state import observe, recorded
 from vlm_audio_pipeline.renderings.recipe import Recipe, recipes
 from vlm_audio_pipeline.reports.pictures import chosen_clips, write_pictures
 from vlm_audio_pipeline.reports.terminal import console, leaderboard_table
@@ -156,11 +156,9 @@ def _show_what_is_left(graph: Graph) -> None:
     """Say what a partial run left undone, and which results rest on something that is no longer there."""
     seen = observe(graph)
     left = make_plan(graph, seen)
-    early = {
-        n: why for n, why in left.todo.items() if unfinished(recorded(graph, n)) and why[0].startswith("unfinished")
-    }
-    for why, steps in _by_reason(early).items():
-        tell(console(stderr=True), Text(f"{', '.join(steps)}: {why}; the same command tries again", style="yellow"))
+    early = {n: reasons for n, reasons in left.todo.items() if reasons[0].startswith(UNFINISHED)}
+    for words, steps in _by_reason(early).items():
+        tell(console(stderr=True), Text(f"{', '.join(steps)}: {words}; the same command tries again", style="yellow"))
     if set(left.todo) - set(early):
         count = len(set(left.todo) - set(early))
         words = f"{count} steps of {graph.study.name} are still to do; the leaderboard takes them for absent"

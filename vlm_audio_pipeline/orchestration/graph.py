@@ -19,7 +19,7 @@ from vlm_audio_pipeline.contracts.stages import Progress, Stage, StageContext, s
 from vlm_audio_pipeline.datasets.base import Dataset
 from vlm_audio_pipeline.datasets.inspection import clips_stage
 from vlm_audio_pipeline.encoders.weights import Weights
-from vlm_audio_pipeline.evaluation.stages import leaderboard_stage, metrics_stage
+from vlm_audio_pipeline.orchestration.summaries import summaries
 from vlm_audio_pipeline.renderings.controls import CONTROLS, controlled_name, controlled_stage
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.storage.layout import Layout
@@ -138,16 +138,11 @@ class Graph:
             self._add_controls(classifier)
             for stage in classifier.stages(name, self.folds, study.encoders):
                 self._add_step(name, stage)
-        for name in study.classifiers:
-            self._add_step(name, metrics_stage(name, self.folds, study.dataset.tuning_folds))
-        self._add_step(
-            "",
-            leaderboard_stage(
-                {n: (c.kind, c.folds or self.folds, self._why_not_run(n)) for n, c in study.classifiers.items()},
-                tuning_folds=study.dataset.tuning_folds,
-                limited=study.limit is not None,
-            ),
-        )
+        versions = {name: self.steps[f"predictions/{name}"].version for name in study.classifiers}
+        for owner, stage in summaries(
+            study, self.folds, lambda name: self.unavailable(f"predictions/{name}"), versions
+        ):
+            self._add_step(owner, stage)
 
     def _add_source(self, source: Source) -> None:
         self.sources[source.name] = source
@@ -201,7 +196,9 @@ class Graph:
             if given.key not in self.steps and given.key not in self.sources:
                 raise BadStudy(f"step '{name}' must read what is made before it, got '{given.key}'")
         if stage.paid and self.study.budget is None:
-            stage = replace(stage, unavailable=lambda: "it may cost money: it needs a `budget: {usd: ...}` in the study")
+            stage = replace(
+                stage, unavailable=lambda: "it may cost money: it needs a `budget: {usd: ...}` in the study"
+            )
         folds = (stage.folds or self.folds) if stage.per_fold else None
         self.steps[name] = Step(name, owner, (self.study.name, *name.split("/")), stage, folds)
 
@@ -212,9 +209,6 @@ class Graph:
                 f"{self.study.path or self.study.name}: {key}: must be among the dataset's folds "
                 f"{list(self.folds)}, got {strange}"
             )
-
-    def _why_not_run(self, classifier: str) -> Callable[[], str | None]:
-        return lambda: self.unavailable(f"predictions/{classifier}")
 
     def unavailable(self, name: str) -> str | None:
         """Say why a step cannot run here and now (weights, keys or files missing, its own or upstream), or None."""

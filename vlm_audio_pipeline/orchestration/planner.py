@@ -14,6 +14,9 @@ from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.orchestration.state import reasons_to_run, recorded, unfinished
 from vlm_audio_pipeline.storage.parts import Provenance
 
+UNFINISHED = "unfinished: "
+"""How the reason begins of a node that nothing is wrong with but that it stopped early."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -100,7 +103,7 @@ def make_plan(
             out_of_date.add(node)
         stale = reasons_to_run(graph, node, there[node], versions, out_of_date)
         left = () if stale or node in tried else unfinished(there[node])
-        reasons = stale or tuple(f"unfinished: {why}" for why in left)
+        reasons = stale or tuple(UNFINISHED + why for why in left)
         if not reasons:
             continue
         if node not in wanted:
