@@ -26,13 +26,15 @@ _REWRITTEN: tuple[tuple[str, str], ...] = (
     (r"而是|但是|但", " but "),
     (r"\s[-–]\s|[—–、]", ", "),
 )
-_END = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*•>#|]|\d+[.)]))|[!?;。](?=\W|$|[^\W\d])|\.(?!\d|\w)")
+_END = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*•>#|]|\d+[.)]|\w+(?: \w+)?\s*:))|[!?;。](?=\W|$|[^\W\d])|\.(?!\d|\w)")
 _TOKEN = re.compile(r"\w+(?:'\w+)*|[,:=]")
 
 _NO = frozenset(
     words(
         "not no never neither nor non none nothing cannot cant dont doesnt isnt wasnt without unlike unlikely hardly barely "
-        "except excluding excludes excluded exclude lacks lacking absent nope wrong incorrect false nicht kein keine keinen "
+        "except excluding excludes excluded exclude lacks lacking absent absence nope wrong incorrect false inconsistent mismatch mismatched "
+        "dissimilar contrary opposite improbable implausible doubtful contradict contradicts "
+        "nicht kein keine keinen "
         "pas ni sin ningún não nao не нет"
     )
 )
@@ -73,9 +75,9 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Mention:
-    """A class named in tokens [start, end) of a sentence; None for a phrase that could mean several or none."""
+    """A class named in tokens [start, end) of a sentence."""
 
-    label: str | None
+    label: str
     start: int
     end: int
 
@@ -88,7 +90,7 @@ def rewritten(text: str) -> str:
 
 
 def sentences(text: str) -> list[Sentence]:
-    """Cut a rewritten text into sentences that have words; a single line break does not end one, a list item does."""
+    """Cut a rewritten text into sentences that have words; a single line break ends one only before an item or "x:"."""
     made, start = [], 0
     ends = [(end.start(), end.end(), end[0]) for end in _END.finditer(text)]
     for stop, following, mark in [*ends, (len(text), len(text), "")]:
@@ -109,7 +111,7 @@ def mentions(tokens: Sequence[Token], vocabulary: Vocabulary) -> list[Mention]:
     found, i = [], 0
     while i < len(tokens):
         for length in range(min(vocabulary.longest, len(tokens) - i), 0, -1):
-            phrase = tuple(t.text for t in tokens[i : i + length])
+            phrase = tuple(t.text.removesuffix("'s") for t in tokens[i : i + length])
             if phrase in vocabulary.phrases and tokens[i].begins and tokens[i + length - 1].ends:
                 if (label := vocabulary.phrases[phrase]) is not None:
                     found.append(Mention(label, i, i + length))
@@ -124,12 +126,10 @@ def said(sentence: Sentence, vocabulary: Vocabulary) -> Iterator[tuple[str, Says
     """Say of each class named in a sentence what it says."""
     found = mentions(sentence.tokens, vocabulary)
     texts = sentence.texts
+    taken = {i for mention in found for i in range(mention.start, mention.end)}
     for n, mention in enumerate(found):
-        if mention.label is None:
-            continue
-        others = {i for other in found if other is not mention for i in range(other.start, other.end)}
         begin = _clause_start(texts, mention.start)
-        before = [texts[i] for i in range(begin, mention.start) if i not in others]
+        before = [texts[i] for i in range(begin, mention.start) if i not in taken]
         following = found[n + 1].start if n + 1 < len(found) else len(texts)
         after = list(texts[mention.end : _clause_end(texts, mention.end, following)])
         if following < len(texts):

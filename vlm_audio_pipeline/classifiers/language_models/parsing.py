@@ -6,11 +6,11 @@ What belongs here: where in an answer to look, in this order; the first that spe
 3. An explicit answer: "Answer: dog", "the class is dog", <answer>, \boxed; "final answer" goes before "answer". Several must agree.
 4. A refusal. One with an explicit answer is an answer; one that merely names classes is not.
 5. The sentences: exactly one class is affirmed, every other is plainly excluded ("rain, not sea waves"), none is left open.
-Reasoning between <think> tags is not looked at; where it was cut off there is no answer.
+Reasoning between <think> tags is not looked at, and where it was cut off there is no answer; nor is a next turn of the user
+that the model made up.
 What does not: names (`vocabulary`), negation (`mentions`).
 """
 
-import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,10 @@ from vlm_audio_pipeline.classifiers.language_models.mentions import Sentence, ne
 from vlm_audio_pipeline.classifiers.language_models.refusals import refuses
 from vlm_audio_pipeline.classifiers.language_models.vocabulary import Vocabulary, plain, vocabulary, words
 
-_LONGEST = 20_000  # characters looked at: an answer that rambles on beyond is none
+_LONGEST = 10_000  # characters: what rambles on beyond is no answer
 
-_THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r"\A.*</think(?:ing)?>|<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE)
+_NEXT_TURN = re.compile(r"\A(?!\W*(?:user|human)\s*:)(.*?\w.*?)\n\s*(?:user|human)\s*:.*\Z", re.DOTALL | re.IGNORECASE)
 _SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:eos|bos|pad|end_of_turn)>|[<｜]｜[^｜]*｜>", re.IGNORECASE)
 _LATEX = re.compile(r"\\(?:text\w*|math\w*)\s*\{([^{}]*)\}")
 _FINAL = re.compile(r"\\boxed\s*\{([^{}]*)\}|<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
@@ -50,7 +51,8 @@ class Parsed:
     Attributes:
         outcome: answered, unparseable or refused.
         label: the class, where answered.
-        how: what decided: whole, json, marker, sentence; or why not: empty, cut off, several, open, none, refusal.
+        how: what decided (whole, json, marker, sentence), or why nothing did: empty, too long, none (no class is named or
+            affirmed), several, open (denied, doubted or asked in a way that is not plain), refusal.
     """
 
     outcome: Literal["answered", "unparseable", "refused"]
@@ -78,19 +80,20 @@ def parse(text: str | None, classes: Sequence[str], synonyms: Mapping[str, Seque
     known = vocabulary(classes, synonyms)
     if label := known.whole(text or ""):
         return Parsed("answered", label, "whole")
-    text = _SPECIAL.sub(" ", _THINKING.sub(" ", text or ""))
-    if not re.search(r"\w", text):
-        return Parsed("unparseable", None, "empty")
+    text = _THOUGHT.sub(" ", text or "")
     if len(text) > _LONGEST:
         return Parsed("unparseable", None, "too long")
-    text = _STRUCK.sub(" ", text)
+    text = _SPECIAL.sub(" ", text)
+    text = _STRUCK.sub(" ", _NEXT_TURN.sub(r"\1", text))
+    if not re.search(r"\w", text):
+        return Parsed("unparseable", None, "empty")
     if label := known.whole(text):
         return Parsed("answered", label, "whole")
     return _structured(text, known) or _prose(text, known)
 
 
 def _structured(text: str, known: Vocabulary) -> Parsed | None:
-    """Read JSON (or what Python would have written for it), in a fence, by itself or with words around it."""
+    """Read JSON in a fence, by itself, or with words around it."""
     fenced = _FENCED.findall(text)
     bodies = fenced if len(fenced) == 1 else [text]
     for body in (*bodies, *re.findall(r"\{.*\}", bodies[0], re.DOTALL)):
@@ -106,10 +109,10 @@ def _structured(text: str, known: Vocabulary) -> Parsed | None:
 def _value(text: str) -> Any:
     if text[:1] not in ("{", "["):
         return None
-    for read in (json.loads, ast.literal_eval):
+    for written in (text, text.replace("'", '"')):  # {'class': 'dog'} is how Python writes it
         try:
-            return read(text)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            return json.loads(written)
+        except (ValueError, RecursionError):
             continue
     return None
 

@@ -20,9 +20,9 @@ _REFUSAL = re.compile(
         (
             rf"\b{_CANNOT} (?:\w+ )?{_DO}",
             rf"\b{_CANNOT} (?:say|tell)(?: (?:which|what|whether|if|for|with|from|exactly|you)\b|\s*(?:[.,!]|$))",
-            rf"\b(?:sorry|apologi[sz]e|afraid|as an ai)\b.*{_CANNOT}",
+            rf"\b(?:sorry|apologi[sz]e|afraid|as an ai)\b.{{0,200}}{_CANNOT}",
             r"^\W*(?:i'm|i am) (?:very )?(?:sorry|afraid)\W*$|^\W*(?:sorry|apologies)\W*$",
-            r"\b(?:don't|do not|didn't|did not) (?:see|have|receive) (?:a|an|any|the|access|enough)\b.*"
+            r"\b(?:don't|do not|didn't|did not) (?:see|have|receive) (?:a|an|any|the|access|enough)\b.{0,200}"
             r"(?:image|picture|spectrogram|audio|recording|information|ability|file|attachment)",
             r"\bno (?:image|picture|spectrogram|audio|recording|file)s? (?:is|was|were|has been|have been)? ?"
             r"(?:provided|attached|given|uploaded|included|visible)",

@@ -16,6 +16,7 @@ Phrase = tuple[str, ...]
 """Words, as `words` gives them."""
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_AROUND = "\"'`“”‘’«»‹›„「」『』【】()[]*_.,:;!?¡¿。、 \n\t"
 _ARTICLES = {"a", "an", "the"}
 _SOUND = {"sound", "sounds", "noise", "noises"}
 
@@ -76,12 +77,13 @@ class Vocabulary:
 
     def whole(self, text: str) -> str | None:
         """Give the class that a text is the name of, whatever quotes, punctuation, case and article it comes with."""
-        bare = text.strip().strip("\"'`“”«»「」*.").strip()
-        if written := [name for name in self.names if name in (text.strip(), bare)]:
-            return written[0]
-        alike = [name for name in self.names if plain(name) in (plain(text.strip()), plain(bare))]
-        if len(alike) == 1:
-            return alike[0]
+        bare = text.strip().strip(_AROUND).strip()
+        for written in (text, text.strip(), bare):
+            if written in self.names:
+                return written
+            alike = [name for name in self.names if plain(name) == plain(written)]
+            if len(alike) == 1:
+                return alike[0]
         said = words(plain(text))
         for phrase in (said, said[1:] if said[:1] and said[0] in _ARTICLES else said):
             if found := self._means(phrase) or (
@@ -138,7 +140,9 @@ def _vocabulary(classes: tuple[str, ...], synonyms: tuple[tuple[str, tuple[str, 
     meant: dict[Phrase, str | None] = {}
     for table in (varied, known, own, named):  # the later go before the earlier
         meant |= {p: next(iter(names)) if len(names) == 1 else None for p, names in table.items() if p}
-    alone = {p: name for p, name in meant.items() if len(p) == 1 and (p[0] in _FUNCTION_WORDS or len(p[0]) == 1)}
+    alone: dict[Phrase, str | None] = {
+        p: name for p, name in meant.items() if len(p) == 1 and (p[0] in _FUNCTION_WORDS or len(p[0]) == 1)
+    }
     phrases = dict.fromkeys(_NOT_MEANT) | {p: name for p, name in meant.items() if p not in alone}
     return Vocabulary(classes, phrases, alone, max(map(len, phrases)))
 

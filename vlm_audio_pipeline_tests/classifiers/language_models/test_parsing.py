@@ -1,12 +1,13 @@
 """What models really answer, and what a careful reader would make of it; written before the parser."""
 
-import re
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm_audio_pipeline.classifiers.language_models.parsing import Vocabulary, parse
+from vlm_audio_pipeline.classifiers.language_models.parsing import parse
+from vlm_audio_pipeline.classifiers.language_models.vocabulary import words
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 
@@ -216,6 +217,33 @@ ANSWERS = [
     ("I can't hear audio, but based on the picture my answer is: rain", "rain"),
     ("I cannot be certain, but the class is dog.", "dog"),
     ("I'm sorry, I can't tell.\n\nAnswer: rain", "rain"),
+    # after a second look: what the parser was not written from
+    ("The sound is a dog's bark.", "dog"),
+    ("Sure, the answer is:\n\n- rooster", "rooster"),
+    ("**Class:** dog\n\n**Explanation:** The bursts are unlike rain.", "dog"),
+    ("Final Answer: The final answer is $\\boxed{rain}$", "rain"),
+    ("Final answer: dog\n\nFinal answer: rain", NO),
+    ("rain is the most likely class, since dog barks would show bursts", NO),
+    ("The best match is **dog**; second best is **rain**.", NO),
+    ("The spectrogram does not match rain, dog, or sea_waves; it matches chainsaw.", "chainsaw"),
+    ("The harmonic structure is inconsistent with rain.", NO),
+    ("It is false that this is rain", NO),
+    ("Rain is not a good match.", NO),
+    ("more dog than rain", NO),
+    ("The label is 'rain' and not 'dog'.", "rain"),
+    ("fire crackling in the rain", NO),
+    ("dog\n\nHuman: What about this one?\nAssistant: rain", "dog"),
+    ("User: What is it?\nAssistant: dog\nUser: And this?\nAssistant: rain", NO),
+    ("the bursts may be a dog, or rain</think>\n\nrain", "rain"),
+    ('{"reasoning": "steady noise like rain or sea waves", "answer": "rain"}', "rain"),
+    ('{"class": "dog"}{"class": "rain"}', NO),
+    ("A: dog\nB: rain", NO),
+    ("Class: dog\nReason: rain would be steadier", "dog"),
+    ("The answer is (C) rain.", "rain"),
+    ("The answer is C.", NO),
+    ("Unable to classify", REFUSED),
+    ("I cannot hear audio. However, based on the spectrogram, the class is rain.", "rain"),
+    ("I'm unable to identify it with certainty, but the most likely class is rain.", "rain"),
 ]
 
 
@@ -229,3 +257,201 @@ def test_answers(text, wanted):
 def test_the_table_is_long_and_even():
     assert len({text for text, _ in ANSWERS}) == len(ANSWERS) >= 150
     assert {c for _, c in ANSWERS} >= {*ESC10, NO, REFUSED}
+
+
+def test_why():
+    how = {text: parse(text, ESC10).how for text in ("dog", "", "dog or rain", "not dog", "is it a dog?", "wind")}
+    assert how == {
+        "dog": "whole",
+        "": "empty",
+        "dog or rain": "several",
+        "not dog": "none",
+        "is it a dog?": "open",
+        "wind": "none",
+    }
+    assert parse(None, ESC10).how == "empty"
+
+
+def test_other_classes_and_a_studys_own_synonyms():
+    classes = ("wheeze", "lung_crackle", "normal")
+    assert parse("The recording has lung crackles.", classes).label == "lung_crackle"
+    assert parse("normal", classes).label == "normal"
+    assert (
+        parse("The normal range of frequencies is covered.", classes).label is None
+    )  # a word of its own, not an answer
+    assert parse("I hear a whistle", classes).label is None
+    assert parse("I hear a whistle", classes, {"wheeze": ["whistle", "whistling"]}).label == "wheeze"
+    # a study's synonym goes before those of ESC-50: "waves" means sea_waves otherwise
+    assert parse("waves", ("sea_waves", "rain")).label == "sea_waves"
+    assert parse("waves", ("sea_waves", "rain"), {"rain": ["waves"]}).label == "rain"
+
+
+def test_a_class_named_by_a_letter_is_not_an_article():
+    assert parse("A", ("A", "B")).label == "A"
+    assert parse("B.", ("A", "B")).label == "B"
+    assert parse("A dog", ("A", "B")).label is None
+    assert parse("Answer: a loud one", ("A", "B")).label is None
+
+
+def test_what_could_mean_two_classes_means_none():
+    # "barking" is a synonym of dog in ESC-50; nothing makes it mean one of these
+    assert parse("barking", ("big_dog", "small_dog")).label is None
+    assert parse("dogs", ("dog", "dogs")).label == "dogs"
+    assert parse("a dog", ("dog", "dog bark")).label == "dog"
+    assert parse("a dog bark", ("dog", "dog bark")).label == "dog bark"
+
+
+@pytest.mark.parametrize(
+    "synonyms, message",
+    [
+        ({"dgo": ["bark"]}, "of a class, got 'dgo'; did you mean 'dog'"),
+        ({"dog": ["noise"], "rain": ["Noise"]}, "mean one class, got .*'noise': \\['dog', 'rain'\\]"),
+    ],
+)
+def test_wrong_synonyms_are_refused(synonyms, message):
+    with pytest.raises(VlmAudioError, match=message):
+        parse("dog", ESC10, synonyms)
+
+
+PIECES = [
+    *ESC10,
+    *(
+        "Answer:",
+        "final answer is",
+        "the class is",
+        "not",
+        "isn't",
+        "but",
+        "rather than",
+        "or",
+        "{",
+        "}",
+        '"class":',
+        "[",
+        "]",
+    ),
+    *(
+        "**",
+        "```json",
+        "```",
+        "<think>",
+        "</think>",
+        "\\boxed{",
+        "~~",
+        "I'm sorry,",
+        "I can't",
+        "。",
+        "「",
+        "\n\n",
+        ".",
+        "?",
+        ",",
+        ":",
+    ),
+]
+messy = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=12).map(" ".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(st.text(), messy))
+def test_no_text_makes_it_raise(text):
+    got = parse(text, ESC10)
+    assert (got.label in ESC10) == (got.outcome == "answered")
+    assert got.outcome in ("answered", NO, REFUSED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 9_000,
+        "{" * 9_000,
+        '{"a":' * 1_900,
+        "sorry " * 800,
+        "<answer>" * 500,
+        "not dog " * 500,
+        "dog " * 10**6,
+    ],
+)
+def test_long_rubbish_is_soon_read(text):
+    started = time.monotonic()
+    assert parse(text, ESC10).label is None
+    assert time.monotonic() - started < 5
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(min_size=1), min_size=2, max_size=4, unique=True), st.data())
+def test_an_exact_label_is_always_answered(classes, data):
+    label = data.draw(st.sampled_from(classes))
+    assert parse(label, classes).label == label
+
+
+AROUND = [
+    "{}",
+    '"{}"',
+    "'{}'",
+    "“{}”",
+    "「{}」",
+    "«{}»",
+    "`{}`",
+    "**{}**",
+    "{}.",
+    "{}。",
+    "({})",
+    "['{}']",
+    "\n{}\n",
+    "- {}",
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(ESC10),
+    st.sampled_from([str.lower, str.upper, str.title, str.swapcase]),
+    st.sampled_from(["_", " ", "-", "  "]),
+    st.sampled_from(AROUND),
+    st.sampled_from(AROUND),
+    st.text(" \n\t", max_size=3),
+)
+def test_case_space_and_quotes_change_nothing(label, case, joint, inner, outer, space):
+    text = space + outer.format(inner.format(case(label.replace("_", joint)))) + space
+    assert parse(text, ESC10).label == label
+
+
+NEUTRAL = st.lists(
+    st.sampled_from(
+        words("the spectrogram shows bursts of a low steady and or with also like this sound is seen here it")
+    ),
+    max_size=5,
+).map(" ".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.permutations(ESC10), NEUTRAL, NEUTRAL, NEUTRAL, st.sampled_from([" ", ", ", ". ", "; ", "\n", " / ", "\n\n"]))
+def test_two_classes_without_a_final_answer_are_never_answered(order, a, b, c, joint):
+    text = f"{a} {order[0]}{joint}{b} {order[1]} {c}"
+    assert parse(text, ESC10).outcome == "unparseable"
+    assert parse(f"{text}.\n\nFinal answer: {order[1]}", ESC10).label == order[1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(ESC10),
+    st.sampled_from(
+        [
+            "not",
+            "no",
+            "never",
+            "isn't a",
+            "is not the sound of",
+            "cannot be",
+            "hardly",
+            "neither",
+            "unlike",
+            "rather than",
+        ]
+    ),
+    NEUTRAL,
+    NEUTRAL,
+)
+def test_what_is_denied_is_never_answered(label, denial, before, after):
+    assert parse(f"{before} {denial} {label} {after}", ESC10).label is None
