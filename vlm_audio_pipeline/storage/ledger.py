@@ -25,7 +25,7 @@ _NANO = 1_000_000_000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS spending (
   id INTEGER PRIMARY KEY AUTOINCREMENT, study TEXT NOT NULL, classifier TEXT NOT NULL, part TEXT NOT NULL,
-  nano_usd INTEGER NOT NULL CHECK (nano_usd >= 0), settled INTEGER NOT NULL DEFAULT 0,
+  nano_usd INTEGER NOT NULL CHECK (nano_usd >= 0), expected INTEGER NOT NULL, settled INTEGER NOT NULL DEFAULT 0,
   created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 );
 CREATE INDEX IF NOT EXISTS spending_by_study ON spending (study, classifier, settled, nano_usd);
@@ -129,13 +129,13 @@ class Ledger:
         with self._writing() as db:
             if _nano(usd) > self._free(db, classifier):
                 return None
-            db.execute(
-                "UPDATE needs SET requests = max(requests - 1, 0) WHERE (study, classifier, part) = (?, ?, ?)",
+            taken = db.execute(
+                "UPDATE needs SET requests = requests - 1 WHERE (study, classifier, part) = (?, ?, ?) AND requests > 0",
                 (self.study, classifier, part),
             )
             made = db.execute(
-                "INSERT INTO spending (study, classifier, part, nano_usd) VALUES (?, ?, ?, ?)",
-                (self.study, classifier, part, _nano(usd)),
+                "INSERT INTO spending (study, classifier, part, nano_usd, expected) VALUES (?, ?, ?, ?, ?)",
+                (self.study, classifier, part, _nano(usd), taken.rowcount),
             )
             return made.lastrowid
 
@@ -153,7 +153,7 @@ class Ledger:
         with self._writing() as db:
             db.execute(
                 "UPDATE needs SET requests = requests + 1 WHERE (study, classifier, part) = "
-                "(SELECT study, classifier, part FROM spending WHERE id = ? AND settled = 0)",
+                "(SELECT study, classifier, part FROM spending WHERE id = ? AND settled = 0 AND expected)",
                 (reservation,),
             )
             done = db.execute(

@@ -1,0 +1,137 @@
+"""Prices and bounds, against published prices, published formulas and what others were billed."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+
+from vlm_audio_pipeline.classifiers.language_models.endpoint.prices import KNOWN, Prices, how_to_declare, known_prices
+from vlm_audio_pipeline.classifiers.language_models.endpoint.reckoning import (
+    Content,
+    estimate,
+    most_tokens,
+    picture_bound,
+    prices_of,
+)
+from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
+from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Request, Sampling, Sound, Usage
+
+LOCAL = Endpoint(url="http://127.0.0.1:8000/v1")
+
+
+def test_a_reply_costs_what_its_tokens_cost():
+    """936 fresh x 2.50 + 64 cached x 1.25 + 5 said x 10, a million each: 2340 + 80 + 50 = 2470 millionths."""
+    prices = Prices(input=2.5, cached_input=1.25, output=10)
+    assert prices.usd(Usage(input_tokens=1000, cached_tokens=64, output_tokens=5)) == pytest.approx(0.002470)
+    assert prices.usd(Usage(input_tokens=1000, output_tokens=5)) == pytest.approx(0.002550)
+    assert prices.usd(Usage(input_tokens=10, cached_tokens=64, output_tokens=0)) == pytest.approx(10 * 1.25e-6)
+    assert Prices(input=2.5, output=10).usd(
+        Usage(input_tokens=1000, cached_tokens=64, output_tokens=5)
+    ) == pytest.approx(0.002550)
+
+
+@pytest.mark.parametrize("usage", [Usage(), Usage(input_tokens=1), Usage(output_tokens=1, cached_tokens=1)])
+def test_what_was_not_counted_has_no_price(usage):
+    assert Prices(input=1, output=1).usd(usage) is None
+
+
+def test_known_prices_are_of_openai_alone_and_what_a_study_declares_comes_first():
+    assert known_prices("gpt-4o-2024-11-20", "api.openai.com") == Prices(input=2.5, cached_input=1.25, output=10)
+    assert known_prices("gpt-4o-2024-11-20", "openrouter.ai") is None
+    assert known_prices("gpt-99", "api.openai.com") is None
+    own = Prices(input=1, output=2)
+    assert prices_of("gpt-4o", Endpoint()) == KNOWN["gpt-4o"]
+    assert prices_of("gpt-4o", Endpoint(prices=own)) == own
+    assert prices_of("gpt-4o", LOCAL) is None
+    assert "prices: {input:" in how_to_declare("gpt-99")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"input": -1, "output": 1}, {"input": 1}, {"input": float("nan"), "output": 1}, {"in": 1}]
+)
+def test_wrong_prices_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        Prices(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("model", "width", "height", "detail", "tokens"),
+    [
+        # the examples of OpenAI's page on vision
+        ("gpt-4o", 1024, 1024, "high", 765),
+        ("gpt-4o-2024-11-20", 2048, 4096, "high", 1105),
+        ("gpt-4o", 4096, 8192, "low", 85),
+        ("gpt-4.1-mini", 1024, 1024, "high", 1659),  # 1024 patches x 1.62 = 1658.9
+        # billed with 12 tokens of text, https://community.openai.com/t/1262691: 267, 97, 8512, 2845, 26, 33
+        ("gpt-4o-2024-08-06", 128, 64, "high", 255),
+        ("gpt-4.1-2025-04-14", 128, 64, "low", 85),
+        ("gpt-4o-mini-2024-07-18", 128, 64, "high", 8500),
+        ("gpt-4o-mini-2024-07-18", 128, 64, "low", 2833),
+        # most of patches, https://community.openai.com/t/1281361: 1536 x 1.62
+        ("gpt-4.1-mini-2025-04-14", 4000, 1474, "auto", 2489),
+    ],
+)
+def test_pictures_are_reckoned_as_published(model, width, height, detail, tokens):
+    assert picture_bound(model, width, height, detail) == tokens
+
+
+def test_auto_is_reckoned_as_the_dearer_detail():
+    assert picture_bound("gpt-4o", 512, 512) == picture_bound("gpt-4o", 512, 512, "high") == 255
+
+
+@pytest.mark.parametrize(
+    ("model", "width", "height", "taken"),
+    [
+        ("deepseek-community/Janus-Pro-7B", 384, 384, 578),  # 576 and begin and end
+        ("llava-next", 672, 672, 2880),  # 5 x 576
+        ("Llama-3.2-11B-Vision", 1120, 1120, 6404),  # 4 tiles of 1,601
+        ("Qwen2-VL", 4200, 4200, 22500),  # 28 px a token
+    ],
+)
+def test_other_pictures_take_less_than_is_reckoned(model, width, height, taken):
+    assert picture_bound(model, width, height) >= taken
+    assert picture_bound(model, width, height, declared=600) == 600
+
+
+@given(st.text(max_size=200))
+def test_no_byte_tokenizer_makes_more_tokens_than_is_reckoned(text):
+    """The finest such tokenizer makes one token of each byte."""
+    content = Content(messages=1, text_bytes=len(text.encode()), pictures=(), sounds_s=(), max_tokens=1)
+    assert most_tokens(content, "m", LOCAL) >= len(list(text.encode())) + 4
+
+
+def png(width: int, height: int) -> Picture:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "PNG")
+    return Picture(file.getvalue(), "image/png", "00")
+
+
+def test_a_request_is_reckoned_by_all_it_holds():
+    """System 9 bytes; "é dog " 7 bytes; 3 x 16 around turns and answer; 2 pictures of 255; answer 32 x 10 USD.
+
+    48 + 16 + 510 = 574 tokens x 2.5 = 1435 and 320, a million each.
+    """
+    messages = (Message("system", ("You hear.",)), Message("user", ("é ", png(300, 200), png(512, 512), "dog ")))
+    request = Request(messages, ("dog", "cat"), frozenset({"generation"}), Sampling(max_tokens=32))
+    assert Content.of(request) == Content(2, 16, [(300, 200), (512, 512)], [], 32, 22)
+    tokens, usd = estimate(request, "gpt-4o", Endpoint())
+    assert (tokens, usd) == (574 + 32, pytest.approx(0.001755))
+    assert estimate(Content.of(request), "gpt-4o", Endpoint()) == (tokens, usd)
+    assert estimate(request, "gpt-4o", Endpoint(structured=True))[0] == tokens + 256 + 22
+    assert estimate(request, "m", LOCAL)[1] is None
+    dear = Prices(input=1, cached_input=3, output=0)
+    assert estimate(request, "gpt-4o", Endpoint(prices=dear))[1] == pytest.approx(574 * 3e-6)
+
+
+def test_sounds_are_reckoned_by_their_length_and_at_least_half_a_minute():
+    def asked(seconds):
+        sound = Sound(lambda rate: np.zeros(1, np.float32), "00", seconds)
+        request = Request((Message("user", (sound,)),), (), frozenset({"generation"}), Sampling(max_tokens=0))
+        return estimate(request, "m", LOCAL)[0]
+
+    assert asked(5.0) == asked(30.0) == 32 + 1500
+    assert asked(60.01) == 32 + 3001  # 3000.5, rounded up
