@@ -1,12 +1,13 @@
 """Human readers: what people answered when they were given the same clips.
 
 What belongs here: reading recorded judgements, one row each. What does not: pooling them into one number
-(`evaluation`), and asking anybody anything.
+(`evaluation`), and asking anybody anything (`reports.reading_sheet` does).
 """
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -16,6 +17,7 @@ from pydantic import model_validator
 
 from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, NO_ENCODERS, ClassifierSpec
 from vlm_audio_pipeline.contracts.errors import BadDataset, NotAvailable, suggestion
+from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.specs import StudyPath, not_identity
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.encoders.base import EncoderSpec
@@ -37,23 +39,37 @@ class Reading:
         label: the label given; a canonical class name.
         reader: who judged.
         trial: a reader's first judgements of clips share one trial, the second ones of clips judged again another, ...
+        rendering: of the picture that was shown, where one was.
+        seconds: time to judge, s, where it was recorded.
+        answered_at: when, where that was recorded.
     """
 
     line: int
     clip: str
     label: str
     reader: str
-    trial: int
+    trial: int = 0
+    rendering: str | None = None
+    seconds: float | None = None
+    answered_at: datetime | None = None
+
+
+def anonymous(clip: str) -> str:
+    """Give the name of a clip on a reading sheet: ids of clips may name their class, this does not.
+
+    It is a hash, not a secret: who has the dataset can find the clip.
+    """
+    return fingerprint("reading sheet", clip, length=12)
 
 
 @CLASSIFIERS.register("human")
 class Human(ClassifierSpec):
-    """People who listened: one prediction a judgement, without scores."""
+    """People who listened, or read pictures: one prediction a judgement, without scores."""
 
     source: Literal["esc10_listeners"] | None = None
     """Judgements that come with a dataset: the crowd listeners of the ESC-10 repository."""
     path: StudyPath | None = not_identity(None)
-    """A CSV of judgements with columns clip, reader, label; instead of `source`."""
+    """A CSV of judgements with columns clip, reader, label, as a reading sheet saves it; instead of `source`."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -91,7 +107,7 @@ class Human(ClassifierSpec):
             Stage(
                 asset="predictions",
                 tables=("predictions",),
-                version=1,
+                version=2,
                 parameters={**self.identity(), **asked},
                 inputs=(Input("clips"), Input("readings", name)),
                 run=partial(self._predict, folds=folds),
@@ -108,8 +124,8 @@ class Human(ClassifierSpec):
             # the sheet names recordings "1-100032-A", which the files of both layouts begin with
             named = {"-".join(Path(c.file).stem.split("-")[:3]): c.id for c in context.dataset.clips}
         else:
-            named = {c.id: c.id for c in context.dataset.clips}
-            _check(readings, path, context.dataset)
+            named = {name: c.id for c in context.dataset.clips for name in (anonymous(c.id), c.id)}
+            _check(readings, path, context.dataset, set(named))
         queries = self.queries(context.inputs["clips"], int(context.fold or 0), folds)
         asked = {c["clip"]: c for c in queries.select(["clip", "source", "label"]).to_pylist()}
         judged = [(asked[named[r.clip]], r) for r in readings if named.get(r.clip) in asked]
@@ -127,21 +143,26 @@ class Human(ClassifierSpec):
             "correct": pa.array([r.label == c["label"] for c, r in judged], pa.bool_()),
             "reader": pa.array([r.reader for _, r in judged], pa.string()),
             "model": pa.array([self.source] * n, pa.string()),
+            "rendering": pa.array([r.rendering for _, r in judged], pa.string()),
+            "seconds": pa.array([r.seconds for _, r in judged], pa.float64()),
+            "answered_at": pa.array([r.answered_at for _, r in judged], pa.timestamp("us", tz="UTC")),
         }
         return {"predictions": pa.table(columns)}
 
 
-def _trials(rows: list[tuple[int, str, Any, str]]) -> list[tuple[int, str, Any, str, int]]:
-    # Numbered over the whole file, so that folds agree. Readers are sorted; a reader's first judgement of a clip is of
-    # the trial of the reader's rank, a second one of the same clip of rank + number of readers, and so on.
-    rank = {reader: i for i, reader in enumerate(sorted({reader for _, _, reader, _ in rows}))}
-    times: dict[tuple[str, Any], int] = {}
+def _numbered(readings: list[Reading], rank: Mapping[str, int]) -> tuple[Reading, ...]:
+    """Give judgements their trials, numbered over the whole file, so that folds agree.
+
+    A reader's first judgement of a clip is of the trial of the reader's rank, a second one of the same clip of rank +
+    number of readers, and so on.
+    """
+    times: dict[tuple[str, str], int] = {}
     numbered = []
-    for line, clip, reader, label in rows:
-        before = times.get((clip, reader), 0)
-        times[clip, reader] = before + 1
-        numbered.append((line, clip, reader, label, rank[reader] + before * len(rank)))
-    return numbered
+    for r in readings:
+        before = times.get((r.clip, r.reader), 0)
+        times[r.clip, r.reader] = before + 1
+        numbered.append(replace(r, trial=rank[r.reader] + before * len(rank)))
+    return tuple(numbered)
 
 
 @lru_cache(maxsize=2)
@@ -185,25 +206,27 @@ def esc10_readings(path: Path, stamp_ns: int) -> tuple[Reading, ...]:
             f"{path} must be the spreadsheet of ESC-10 with a sheet 'Raw data' and columns {list(wanted)}, got a file "
             f"without: {error!r}; fetch it again from github.com/karolpiczak/ESC-10"
         ) from error
-    number = {worker: i for i, worker in enumerate(sorted({worker for _, _, worker, _ in rows}), 1)}
-    return tuple(
-        Reading(line, clip, label, f"reader {number[worker]}", trial)
-        for line, clip, worker, label, trial in _trials(rows)
-    )
+    rank = {f"reader {i}": i - 1 for i in range(1, len({worker for _, _, worker, _ in rows}) + 1)}
+    name = dict(zip(sorted({worker for _, _, worker, _ in rows}), rank, strict=True))
+    return _numbered([Reading(line, clip, label, name[worker]) for line, clip, worker, label in rows], rank)
 
 
 @lru_cache(maxsize=8)
 def csv_readings(path: Path, stamp_ns: int) -> tuple[Reading, ...]:
-    """Read judgements from a CSV with columns clip, reader and label (UTF-8; others are ignored).
+    """Read judgements from a CSV with columns clip, reader and label (UTF-8).
+
+    Where there are columns rendering, seconds and answered_at (ISO 8601), as a reading sheet writes them, they are read
+    too; others are ignored.
 
     Args:
         path: the file.
         stamp_ns: its modification time, ns: what is remembered in this process holds for this file.
 
     Raises:
-        BadDataset: for missing columns, empty cells, text that is not UTF-8, or no judgement at all.
+        BadDataset: for missing columns, empty cells, numbers and times that are none, text that is not UTF-8, or no
+            judgement at all.
     """
-    rows: list[tuple[int, str, str, str]] = []
+    readings: list[Reading] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
@@ -220,17 +243,32 @@ def csv_readings(path: Path, stamp_ns: int) -> tuple[Reading, ...]:
                         f"{path} line {table.line_num} must give clip, reader and label, got "
                         f"'{clip}', '{reader}', '{label}'; fill in what is empty or drop the line"
                     )
-                rows.append((table.line_num, clip, reader, label))
+                rendering = (row.get("rendering") or "").strip() or None
+                timing = _timing(row, f"{path} line {table.line_num}")
+                readings.append(Reading(table.line_num, clip, label, reader, 0, rendering, *timing))
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadDataset(f"{path} must be a CSV in UTF-8, got: {error}; save it again as UTF-8") from error
-    if not rows:
+    if not readings:
         raise BadDataset(f"{path} must hold at least one judgement, got none below its header; add them")
-    return tuple(Reading(line, clip, label, reader, trial) for line, clip, reader, label, trial in _trials(rows))
+    return _numbered(readings, {reader: i for i, reader in enumerate(sorted({r.reader for r in readings}))})
 
 
-def _check(readings: tuple[Reading, ...], path: Path, dataset: "Dataset") -> None:
+def _timing(row: Mapping[str, str | None], where: str) -> tuple[float | None, datetime | None]:
+    """Read how long a judgement took, s, and when it was made, where the file says so."""
+    seconds, at = ((row.get(name) or "").strip() for name in ("seconds", "answered_at"))
+    try:
+        when = datetime.fromisoformat(at) if at else None
+        return float(seconds) if seconds else None, when and when.replace(tzinfo=when.tzinfo or UTC)
+    except ValueError as error:
+        raise BadDataset(
+            f"{where} must give seconds as a number and answered_at as a time, got '{seconds}', '{at}' ({error}); "
+            "correct them or leave them empty"
+        ) from error
+
+
+def _check(readings: tuple[Reading, ...], path: Path, dataset: "Dataset", names: set[str]) -> None:
     ids, classes = {c.id for c in dataset.clips}, set(dataset.classes)
-    clips = [r for r in readings if r.clip not in ids]
+    clips = [r for r in readings if r.clip not in names]
     labels = [r for r in readings if r.label not in classes]
     if clips:
         first = clips[0]

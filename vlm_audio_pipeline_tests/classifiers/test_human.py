@@ -1,11 +1,12 @@
 import time
+from datetime import UTC, datetime
 
 import pytest
 from openpyxl import Workbook
 from pydantic import ValidationError
 
 from vlm_audio_pipeline.classifiers.base import CLASSIFIERS
-from vlm_audio_pipeline.classifiers.human import Human
+from vlm_audio_pipeline.classifiers.human import Human, anonymous
 from vlm_audio_pipeline.contracts.errors import BadDataset, NotAvailable
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline_tests.classifiers.running import clips_table, dataset, esc10, needs_esc10, run, run_fold
@@ -151,3 +152,30 @@ def test_the_listeners_of_esc10():
     assert (
         sum(t >= 135 for t in predictions["trial"].to_pylist()) == 66
     )  # clips judged a second time by the same person
+
+
+def test_a_reading_sheet_s_csv_names_clips_anonymously_and_says_how_they_were_read(tmp_path):
+    data, tables = small(tmp_path)
+    assert {c.label for c in LISTED}.isdisjoint(anonymous("dog")) and anonymous("1-10-A") != anonymous("1-11-A")
+    text = (
+        "clip,reader,label,rendering,seconds,answered_at,position\n"
+        f"{anonymous('1-10-A')},ann,dog,paper,2.5,2026-11-20T19:00:00.000Z,1\n"
+        f"{anonymous('1-11-A')},ann,dog,paper,,,2\n"
+        "2-12-A,bob,rain,,1,2026-11-20T21:00:00+02:00,\n"
+    )
+    rows = run(write(tmp_path, text), "h", data, tables).to_pylist()
+    at = datetime(2026, 11, 20, 19, tzinfo=UTC)
+    told = ("clip", "reader", "correct", "rendering", "seconds", "answered_at")
+    assert [tuple(r[name] for name in told) for r in rows] == [
+        ("1-10-A", "ann", True, "paper", 2.5, at),
+        ("1-11-A", "ann", False, "paper", None, None),
+        ("2-12-A", "bob", False, None, 1.0, at),
+    ]
+
+
+@pytest.mark.parametrize("given", ["soon,", "1,yesterday"])
+def test_times_that_are_none_are_refused(tmp_path, given):
+    data, tables = small(tmp_path)
+    spec = write(tmp_path, f"clip,reader,label,seconds,answered_at\n1-10-A,ann,dog,{given}\n")
+    with pytest.raises(BadDataset, match=r"line 2 must give seconds as a number and answered_at as a time, got"):
+        run_fold(spec, "h", 1, data, tables)
