@@ -1,0 +1,57 @@
+"""Which summaries a study has: what its predictions and vectors come to, over all folds.
+
+What belongs here: which stage of `evaluation` is made for which part of a study. What does not: what they compute.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from vlm_audio_pipeline.contracts.stages import Stage
+from vlm_audio_pipeline.evaluation.analysis_stages import (
+    embedding_quality_stage,
+    history_stage,
+    leakage_stage,
+    projections_stage,
+    published_stage,
+)
+from vlm_audio_pipeline.evaluation.history import Made
+from vlm_audio_pipeline.evaluation.stages import contrasts_stage, leaderboard_stage, metrics_stage
+from vlm_audio_pipeline.studies.study import Study
+
+
+def summaries(
+    study: Study, folds: tuple[int, ...], why_not: Callable[[str], str | None], versions: Mapping[str, str]
+) -> Iterator[tuple[str, Stage]]:
+    """Give the summaries of a study, each with the name of the classifier or encoder it belongs to, "" for the study's own.
+
+    Args:
+        study: a checked study.
+        folds: the dataset's folds.
+        why_not: says of a classifier why it cannot run now, or None.
+        versions: classifier -> version of the step that makes its predictions.
+
+    Raises:
+        BadStudy: for a classifier that reproduces nothing published.
+    """
+    tuning = study.dataset.tuning_folds
+    for name in study.encoders:
+        yield name, embedding_quality_stage(name)
+        yield name, projections_stage(name)
+    for name in study.classifiers:
+        yield name, metrics_stage(name, folds, tuning)
+    asked = {
+        name: (spec.kind, spec.folds or folds, lambda name=name: why_not(name))  # type: ignore[misc]
+        for name, spec in study.classifiers.items()
+    }
+    yield "", leaderboard_stage(asked, tuning_folds=tuning, limited=study.limit is not None)
+    if study.contrasts:
+        yield "", contrasts_stage(study.contrasts, asked, folds, tuning)
+    few_shot = [name for name, spec in study.classifiers.items() if getattr(spec, "shots", 0)]
+    cards = {name: spec.card for name, spec in study.encoders.items()}
+    yield "", leakage_stage(list(study.encoders), few_shot, cards, study.dataset.kind)
+    repeated = {
+        name: (spec.reproduces, spec.kind) for name, spec in study.classifiers.items() if spec.reproduces is not None
+    }
+    if repeated:
+        yield "", published_stage(repeated, study.dataset.kind)
+    made = {name: Made(versions[name], spec.identity()) for name, spec in study.classifiers.items()}
+    yield "", history_stage(made)
