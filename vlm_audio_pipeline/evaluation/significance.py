@@ -13,8 +13,10 @@ from vlm_audio_pipeline.evaluation.uncertainty import by_source, seed_of
 
 ALPHA = 0.05
 FLIPS = 20_000
-_MOST_SUMS = 200_000
-"""Beyond so many possible sums, flips are drawn instead of enumerated."""
+_UNITS = 5 * 232_792_560
+"""5 * lcm(1, ..., 20): in these units shares of up to 20 trials are whole numbers, less chance among 10, 50 or 100 too."""
+_MOST_SUMS = 500_000
+"""Beyond so many possible totals, flips are drawn instead of enumerated."""
 
 
 def sign_flip(differences: np.ndarray, sources: np.ndarray) -> tuple[float, str]:
@@ -33,27 +35,24 @@ def sign_flip(differences: np.ndarray, sources: np.ndarray) -> tuple[float, str]
     Returns:
         The two-sided p-value, and "exact" or the number of flips in words.
     """
-    sums = np.round(by_source(differences, sources)[0], 9)
-    met = abs(float(sums.sum())) - 1e-7  # sums that differ by rounding are as far
-    totals: np.ndarray = np.zeros(1)
+    sums = np.sort(np.rint(by_source(differences, sources)[0] * _UNITS).astype(np.int64))
+    met = abs(int(sums.sum())) - len(sums)  # a unit a source: sums that differ by rounding are as far
+    totals: np.ndarray = np.zeros(1, np.int64)
     chances: np.ndarray = np.ones(1)
     for size, times in Counter(np.abs(sums[sums != 0]).tolist()).items():
-        # of `times` sources of one size, k come out positive with chance C(times, k) / 2^times
-        positive = np.arange(times + 1)
-        weights = np.array([comb(times, k) / 2**times for k in range(times + 1)])
-        if len(totals) * len(positive) > _MOST_SUMS * 10:
+        if len(totals) * (times + 1) > _MOST_SUMS:
             return _drawn_flips(sums, met)
-        reached = np.round(np.add.outer(totals, size * (2 * positive - times)).ravel(), 7)
-        weighted = np.multiply.outer(chances, weights).ravel()
+        # of `times` sources of one size, k come out positive with chance C(times, k) / 2^times
+        reached = np.add.outer(totals, size * (2 * np.arange(times + 1) - times)).ravel()
+        chance = np.array([comb(times, k) / 2**times for k in range(times + 1)])
+        weighted = np.multiply.outer(chances, chance).ravel()
         totals, of = np.unique(reached, return_inverse=True)
         chances = np.bincount(of, weights=weighted)
-        if len(totals) > _MOST_SUMS:
-            return _drawn_flips(sums, met)
     return min(1.0, float(chances[np.abs(totals) >= met].sum())), "exact"
 
 
-def _drawn_flips(sums: np.ndarray, met: float) -> tuple[float, str]:
-    random = np.random.default_rng(seed_of(np.sort(sums)))
+def _drawn_flips(sums: np.ndarray, met: int) -> tuple[float, str]:
+    random = np.random.default_rng(seed_of(sums))
     block = max(1, 4_000_000 // len(sums))
     as_far = 0
     for start in range(0, FLIPS, block):
