@@ -2,7 +2,7 @@
 
 One SQLite file in WAL mode for all studies, so that many processes may read while one writes. Append-only: a key is a
 hash of everything that determines its payload, so a stored row is right for ever; failures are never stored and nothing
-expires. Reuse after a change, resume after a kill and sharing between studies are this one mechanism.
+expires: rows go only where a person prunes them. Reuse after a change, resume after a kill and sharing between studies are this one mechanism.
 """
 
 import os
@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -56,7 +56,8 @@ class RowStore:
         return VlmAudioError(
             f"the row store {self.path} must be a readable and writable SQLite file, got: {error}; if the folder is "
             f"full or read-only, mend that; if the file is damaged, recover it with `sqlite3 {self.path} .recover` or "
-            "move it away: finished tables stay, vectors are recomputed"
+            "move it away: finished tables stay, vectors are recomputed, and answers and the ledger of what was spent are "
+            "in your backup of it"
         )
 
     def close(self) -> None:
@@ -134,6 +135,25 @@ class RowStore:
             if kind is None:
                 return db.execute("SELECT count(*) FROM rows").fetchone()[0]
             return db.execute("SELECT count(*) FROM rows WHERE kind = ?", (kind,)).fetchone()[0]
+
+    def sizes(self, kind: str, before: datetime) -> list[tuple[str, int]]:
+        """Give (row_key, bytes) of every row of a kind that was stored before some time (UTC)."""
+        until = before.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        with self._using() as db:
+            query = "SELECT row_key, length(payload) FROM rows WHERE kind = ? AND created_at < ?"
+            return db.execute(query, (kind, until)).fetchall()
+
+    def drop(self, kind: str, keys: Sequence[str]) -> None:
+        """Delete rows of a kind; whoever wants them again computes (or pays for) them again."""
+        with self._writing() as db:
+            db.executemany("DELETE FROM rows WHERE row_key = ? AND kind = ?", ((key, kind) for key in keys))
+
+    def shrink(self) -> None:
+        """Give what was freed back to the disk; where another process uses the file, it is kept for rows to come."""
+        with self._lock, suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA busy_timeout = 1000")
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def file_digests(self, paths: Sequence[Path]) -> list[str | None]:
         """Give the SHA-256 of files, reading only those that are new or touched since they were last read.
