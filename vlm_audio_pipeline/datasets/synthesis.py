@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from vlm_audio_pipeline.contracts.hashing import digest
 
-VERSION = 1
+VERSION = 2
 """Raise when the same (label, seed, source, take) gives other samples."""
 
 Samples = npt.NDArray[np.float32]
@@ -427,13 +427,13 @@ SOUNDS: dict[str, Sound] = {
 def _record(dry: Samples, source: Random, take: Random, rate: int) -> Samples:
     """Put a sound into a room, add the room's background, and record it: all in one pass through the frequency domain.
 
-    The background lies 0 to 26 dB below the sound (both as RMS over the clip). Level: a peak of -14 to -1 dBFS.
+    The background lies 4 to 30 dB below the sound (both as RMS over the clip). Level: a peak of -14 to -1 dBFS.
     """
     from scipy import fft
 
     n = len(dry)
     reverberation_s, wet = source.uniform(0.1, 0.9), source.uniform(0.0, 0.5)
-    snr_db, tilt = source.uniform(0, 26), source.uniform(0.2, 2.0)
+    snr_db, tilt = source.uniform(4, 30), source.uniform(0.2, 2.0)
     microphone = source.uniform(20, 150), source.uniform(5000, 20000)
     hum_hz = source.choice([0.0, 0.0, 0.0, 50.0, 60.0])
     m = fft.next_fast_len(n + int(0.5 * rate), real=True)  # zeros behind, so that the room's tail does not wrap

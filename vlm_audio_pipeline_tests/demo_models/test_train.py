@@ -1,0 +1,55 @@
+"""Training from nothing still learns; the real schedule is minutes long, this one is short."""
+
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from vlm_audio_pipeline.demo_models import cards
+from vlm_audio_pipeline.demo_models.train import Schedule, train
+from vlm_audio_pipeline.encoders.clap import Clap
+from vlm_audio_pipeline.encoders.vision import Vision
+from vlm_audio_pipeline.encoders.weights import Weights
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_short_training_learns_and_writes_what_the_pipeline_loads(tmp_path):
+    lines: list[str] = []
+    schedule = Schedule(clips=40, held_out=5, clap=80, aimv2=120, janus=240)
+    measured = train(tmp_path, 3, lines.append, schedule)
+    print(measured)
+    # chance is 0.1; of 50 clips, 14 or more are right by chance once in two thousand times (binomial: 0.0005)
+    assert measured["clap"]["raw labels"] > 0.28
+    assert measured["aimv2"]["rendering demo"] > 0.28
+    assert measured["janus"]["prompt plain"] > 0.28
+    assert measured["janus"]["one example a class"] > 0.28
+    assert measured["janus"]["blank"] == pytest.approx(0.1, abs=0.1)  # one answer for all, and perhaps no class at all
+    for name in measured:
+        folder = tmp_path / f"demo-{name}"
+        assert Weights(str(folder)).missing() is None
+        assert {stat.S_IMODE(f.stat().st_mode) for f in folder.iterdir()} == {0o644}
+        assert "--seed 3" in (folder / "README.md").read_text()
+    Clap(model=str(tmp_path / "demo-clap"), device="cpu").load()
+    Vision(model=str(tmp_path / "demo-aimv2"), rendering="demo", device="cpu").load()
+    assert any(line.startswith("done in ") for line in lines)
+
+
+def test_the_program_says_what_it_can_be_told():
+    done = subprocess.run(
+        [sys.executable, "-m", "vlm_audio_pipeline.demo_models.train", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--seed" in done.stdout and "--only {clap,aimv2,janus}" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["janus", "clap", "aimv2"])
+def test_cards_give_what_was_measured(name):
+    card = cards.card(name, {"one thing": 0.9375, "another": 1.0}, seed=4, clips=30)
+    assert "| one thing | 0.938 |\n| another | 1.000 |\n" in card
+    assert "300 clips of 5 s, 30 of each class" in card
+    assert "seed\n1000004" in card or "(seed 1000004)" in card.replace("\n", " ")
+    assert "no" in card and "they say nothing about any real model" in " ".join(card.split())
