@@ -20,13 +20,14 @@ class Scripted:
     """What the server is told, and what it saw.
 
     Attributes:
-        play: (question, attempt from 0) -> "answer", a fault, or a (status, body) to send as it is.
+        play: (question, attempt from 0) -> "answer", a fault, or a (status, body) or (status, body, headers) to send as
+            it is.
         capacity: more requests than this at once are turned away with 429.
         seconds: time an answer takes, s.
         retry_after: sent with 429 and 503, s.
         usage: tokens of each answer.
-        asked: attempts of each question; charged: those that it answered, in whatever shape.
-        bodies, headers: of every request, in the order of arrival.
+        asked: attempts of each question; charged: those that it answered, in whatever shape, or was working on.
+        arrivals, bodies, headers: of every request, in the order of arrival; monotonic s.
     """
 
     play: Callable[[str, int], Any] = lambda question, attempt: "answer"
@@ -35,10 +36,10 @@ class Scripted:
     retry_after: float = 0.02
     usage: dict[str, Any] | None = field(
         default_factory=lambda: {
-            "prompt_tokens": 100,
+            "prompt_tokens": 40,
             "completion_tokens": 5,
-            "total_tokens": 105,
-            "prompt_tokens_details": {"cached_tokens": 64},
+            "total_tokens": 45,
+            "prompt_tokens_details": {"cached_tokens": 16},
         }
     )
     asked: Counter = field(default_factory=Counter)
@@ -46,6 +47,7 @@ class Scripted:
     turned_away: int = 0
     under_way: int = 0
     most_under_way: int = 0
+    arrivals: list[float] = field(default_factory=list)
     bodies: list[dict] = field(default_factory=list)
     headers: list[dict] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -95,6 +97,7 @@ def serving(scripted: Scripted) -> Iterator[Scripted]:
             with scripted.lock:
                 attempt = scripted.asked[question]
                 scripted.asked[question] += 1
+                scripted.arrivals.append(time.monotonic())
                 scripted.bodies.append(body)
                 scripted.headers.append(dict(self.headers))
                 full = scripted.under_way >= scripted.capacity
@@ -111,8 +114,10 @@ def serving(scripted: Scripted) -> Iterator[Scripted]:
 
         def act(self, what: Any, body: dict) -> None:
             if isinstance(what, tuple):
-                status, said = what
-                self.give(status, json.dumps(said).encode(), retry_after_ms="5")
+                status, said, *headers = what
+                self.give(
+                    status, json.dumps(said).encode(), **{"retry_after_ms": "5"} | (headers[0] if headers else {})
+                )
                 return
             if what in ("429", "500", "503"):
                 error = json.dumps({"error": {"message": f"told to answer {what}", "type": "scripted"}}).encode()

@@ -169,7 +169,7 @@ class EndpointBackend:
             except over_budget():
                 return Reply("error", error="an attempt failed and the budget does not allow another one")
             else:
-                return self._read(raw.http_response, journey, spoken.note())
+                return self._read(raw.http_response, request, journey, spoken.note())
             learnt = spoken.refused(code, parameter, message) if status in (400, 422) else None
             if learnt is not None:
                 if self.dialect is spoken:  # otherwise another request has learnt it meanwhile
@@ -195,9 +195,8 @@ class EndpointBackend:
             return Reply("refused")
         return Reply("error", error=reason)
 
-    def _read(self, response: Any, journey: Journey, note: str) -> Reply:
+    def _read(self, response: Any, request: Request, journey: Journey, note: str) -> Reply:
         kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
-        seconds = journey.seconds
         if not kind.endswith("json"):
             shown = clean(kind, self.endpoint.read_key(), 60) or "nothing"
             return Reply("error", error=f"the content type must be application/json, got {shown}")
@@ -207,10 +206,10 @@ class EndpointBackend:
             return Reply("error", error=f"the answer must be JSON, got {len(response.content)} bytes that are not")
         reply = reply_of(body, note)
         usd = None if self.prices is None else self.prices.usd(reply.usage)
-        if usd is not None and journey.most_usd > 0 and usd > journey.most_usd:
-            self._short = max(self._short, self._short * usd / journey.most_usd)
-            _LOG.warning("%s took %.6f USD where %.6f was the most reckoned with", self.model, usd, journey.most_usd)
-        return replace(reply, usage=replace(reply.usage, seconds=seconds, usd=usd))
+        if usd is not None and usd > journey.most_usd > 0:
+            self._short = max(self._short, usd / (self._most(request) / self._short))
+            _LOG.warning("%s took more than was reserved; from now on %.2f times is reserved", self.model, self._short)
+        return replace(reply, usage=replace(reply.usage, seconds=journey.seconds, usd=usd))
 
 
 def _raise_failures(tasks: set[asyncio.Task[None]]) -> None:

@@ -48,10 +48,11 @@ class Endpoint(BaseModel):
     retries: int = not_identity(5, ge=0, le=20)
     """Attempts of the client after the first, each with a longer pause or the one the endpoint asks for."""
 
-    @field_validator("key")
+    @field_validator("key", mode="before")
     @classmethod
-    def _a_name(cls, key: str | None) -> str | None:
-        if key is not None and not _VARIABLE.fullmatch(key):
+    def _a_name(cls, key: object) -> object:
+        name = isinstance(key, str) and _VARIABLE.fullmatch(key) and (len(key) < 24 or "_" in key)
+        if key is not None and not name:
             raise ValueError(
                 "must be the NAME of an environment variable (capitals, digits, underscores), and what stands here is "
                 "not (it is not shown, lest it be the key); put the key into the environment and its name here"

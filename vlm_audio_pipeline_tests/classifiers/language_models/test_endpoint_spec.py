@@ -1,0 +1,162 @@
+"""What a study may say about an endpoint, and what it may not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import EndpointBackend, why_not
+from vlm_audio_pipeline.classifiers.language_models.endpoint.prices import Prices
+from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
+from vlm_audio_pipeline.contracts.errors import NotAvailable
+
+GEMINI = "https://generativelanguage.googleapis.com/v1beta/openai"
+SECRET = "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8t"
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("GEMINI_API_KEY", raising=False)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"key": SECRET},
+        {"key": "sk-1"},
+        {"key": ["sk-1"]},
+        {"key": {"sk-1": "sk-2"}},
+        {"key": "AIzaSyA-0123"},
+        {"key": "my_key"},
+        {"key": "0A1B2C3D4E5F60718293A4B5C6D7E8F9"},
+        {"key": "A1B2C3D4E5F60718293A4B5C6D7E8F9"},
+        {"key": ""},
+        {"key": "A B"},
+    ],
+)
+def test_a_key_in_the_study_is_refused_and_never_shown(values):
+    with pytest.raises(ValidationError, match="must be the NAME of an environment variable") as caught:
+        Endpoint(**values)
+    assert "sk-" not in str(caught.value.errors(include_input=False))
+    if values["key"]:
+        assert str(values["key"]) not in str(caught.value)
+        assert str(values["key"]) not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.openai.com/v1",
+        "http://192.168.1.7:8000/v1",
+        "http://0.0.0.0:8000/v1",
+        "http://localhost.example.com/v1",
+        "http://127.0.0.1.example.com/v1",
+        "http://[::ffff:8.8.8.8]/v1",
+    ],
+)
+def test_a_key_never_travels_in_clear_to_another_machine(url):
+    with pytest.raises(ValidationError, match="must be https for a host that is not this machine"):
+        Endpoint(url=url, key="SOME_KEY")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "api.openai.com", "ftp://x/v1", "https:///v1", "https://u:p@x/v1", "https://x/v1?key=abc", "https://x/#y"],
+)
+def test_an_address_is_an_address_and_nothing_more(url):
+    with pytest.raises(ValidationError, match=r"must start with https|must be an address only") as caught:
+        Endpoint(url=url, key="SOME_KEY")
+    assert "u:p" not in str(caught.value)
+    assert "key=abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:1/v1", "http://127.0.0.1:8000/v1/", "http://127.9.9.9/v1", "http://[::1]:9/v1"]
+)
+def test_this_machine_needs_neither_key_nor_tls_nor_budget(url):
+    endpoint = Endpoint(url=url)
+    assert endpoint.is_loopback
+    assert endpoint.key_variable is None
+    assert endpoint.unavailable() is None
+    assert why_not("any-model", endpoint, budget=False) is None
+
+
+def test_nobodys_key_is_sent_to_somebody_else(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    assert Endpoint().read_key() == SECRET
+    assert Endpoint(url="http://127.0.0.1:8000/v1").read_key() is None
+    with pytest.raises(ValidationError, match="key must be given for generativelanguage"):
+        Endpoint(url=GEMINI)
+    assert Endpoint(url=GEMINI, key="GEMINI_API_KEY").read_key() is None
+
+
+def test_a_missing_key_is_told_by_the_name_of_its_variable(monkeypatch):
+    assert "OPENAI_API_KEY must hold the key of api.openai.com" in Endpoint().unavailable()
+    local = Endpoint(url="http://localhost:1/v1", key="LOCAL_KEY")
+    assert "LOCAL_KEY" in local.unavailable()
+    monkeypatch.setenv("OPENAI_API_KEY", f" {SECRET}\n")
+    assert Endpoint().unavailable() is None
+    assert Endpoint().read_key() == SECRET
+
+
+@pytest.mark.parametrize("value", [f"{SECRET}\r\nX: y", f"{SECRET} {SECRET}", f"{SECRET}ü"])
+def test_a_key_that_no_header_can_hold_is_refused_before_a_library_quotes_it(monkeypatch, value):
+    monkeypatch.setenv("OPENAI_API_KEY", value)
+    reason = Endpoint().unavailable()
+    assert "set it to the key alone" in reason
+    assert SECRET not in reason
+
+
+def test_without_a_budget_nothing_but_this_machine_is_asked(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    with pytest.raises(NotAvailable, match=r"api\.openai\.com may charge: it needs a `budget"):
+        EndpointBackend("gpt-4o", Endpoint(), None, "gpt4o")
+    priced = Endpoint(url=GEMINI, key="OPENAI_API_KEY", prices=Prices(input=0, output=0))
+    with pytest.raises(NotAvailable, match="needs a `budget"):
+        EndpointBackend("gemini-3", priced, None, "gemini")
+
+
+def test_a_model_without_prices_is_refused_and_says_how_to_declare_them(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    assert "endpoint: {prices: {input:" in why_not("gpt-99", Endpoint(), budget=True)
+    assert why_not("gpt-4o", Endpoint(), budget=True) is None
+    assert why_not("gpt-99", Endpoint(prices=Prices(input=1, output=1)), budget=True) is None
+
+
+def test_what_can_change_an_answer_is_its_identity():
+    assert Endpoint().identity() == {}
+    assert Endpoint(url="https://API.openai.com:443/v1/", detail="auto").identity() == {}
+    assert Endpoint(detail="low", structured=True, sample_rate=16000).identity() == {
+        "detail": "low",
+        "structured": True,
+        "sample_rate": 16000,
+    }
+    assert Endpoint(url=GEMINI, key="K").identity() == {"url": "generativelanguage.googleapis.com/v1beta/openai"}
+    assert Endpoint(url="https://a.b:8443/v1", key="K").identity() == {"url": "a.b:8443/v1"}
+    local = {Endpoint(url=f"http://{host}/v1").identity()["url"] for host in ("localhost:1", "127.0.0.1:2", "[::1]:3")}
+    assert local == {"loopback"}
+
+
+def test_what_cannot_change_an_answer_is_not():
+    other = {
+        "key": "ANOTHER_KEY",
+        "prices": Prices(input=1, output=2),
+        "picture_tokens": 7,
+        "timeout_s": 1,
+        "concurrency": 3,
+        "retries": 0,
+    }
+    assert Endpoint(**other).identity() == {}
+    hidden = {n for n, f in Endpoint.model_fields.items() if (f.json_schema_extra or {}).get("identity") is False}
+    assert hidden == set(other)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["timeout_s", "concurrency", "retries", "detail", "pirces"]), st.integers(-5, -1), min_size=1
+    )
+)
+def test_values_out_of_range_and_unknown_ones_are_refused(values):
+    with pytest.raises(ValidationError):
+        Endpoint(**values)

@@ -1,0 +1,145 @@
+"""Four hundred requests to a server that does its worst: as many outcomes, and no stored answer is asked for again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import EndpointBackend
+from vlm_audio_pipeline.classifiers.language_models.endpoint.prices import Prices
+from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
+from vlm_audio_pipeline.classifiers.language_models.messages import Message, Reply, Request, Sampling
+from vlm_audio_pipeline.storage.ledger import Budget, Ledger
+from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, serving
+
+GENERATION = frozenset({"generation"})
+PRICES = Prices(input=10, output=100)
+
+
+def ask(text: str) -> Request:
+    return Request((Message("user", (text,)),), ("dog", "cat"), GENERATION, Sampling(max_tokens=10))
+
+
+def drive(rows: RowStore, backend: EndpointBackend, questions: list[str]) -> tuple[dict[str, Reply], str | None]:
+    """Ask what is not stored, store every answer at once; gives the outcomes of this run and why it stopped."""
+    stored = rows.present(questions)
+    missing = [q for q in questions if q not in stored]
+    outcomes: dict[str, Reply] = {}
+
+    def answered(position: int, reply: Reply) -> None:
+        outcomes[missing[position]] = reply
+        if reply.outcome != "error":
+            rows.put("answer", [(missing[position], json.dumps([reply.outcome, reply.text]).encode())])
+
+    return outcomes, backend.ask([ask(q) for q in missing], answered)
+
+
+@pytest.fixture
+def rows(tmp_path):
+    store = RowStore(tmp_path / "rows.sqlite")
+    yield store
+    store.close()
+
+
+QUESTIONS = [f"clip {i}" for i in range(400)]
+ONCE = {1: "429", 2: "500", 3: "503", 4: "cut", 5: "reset", 9: "hang", 10: "drip"}  # by number % 80: the first attempt
+ALWAYS = {6: "truncate", 7: "empty", 8: "type"}  # by number % 80: every attempt
+HOPELESS = {"clip 20": "500", "clip 100": "hang", "clip 200": "429"}  # every attempt
+
+
+def worst(question: str, attempt: int) -> str:
+    kind = int(question.split()[-1]) % 80
+    always = HOPELESS.get(question) or ALWAYS.get(kind)
+    return always or (ONCE.get(kind, "answer") if attempt == 0 else "answer")
+
+
+def test_400_requests_end_as_400_outcomes_and_no_stored_answer_is_asked_for_again(rows):
+    with serving(Scripted(play=worst, retry_after=0.01)) as server:
+        endpoint = Endpoint(url=server.url, timeout_s=0.6, concurrency=128, retries=2)
+        outcomes, stopped = drive(rows, EndpointBackend("m", endpoint, None, "c"), QUESTIONS)
+        assert stopped is None
+        assert sorted(outcomes) == sorted(QUESTIONS)
+        # of 400, 5 each are cut off, empty and of another type in every attempt, and 3 are hopeless
+        assert Counter(r.outcome for r in outcomes.values()) == {"answered": 382, "error": 18}
+        assert Counter(r.error for r in outcomes.values() if r.error) == {
+            f"the answer must be JSON, got {len(cut())} bytes that are not": 5,
+            "the endpoint gave no choice": 5,
+            "the content type must be application/json, got text/html": 5,
+            "HTTP 500 (told to answer 500)": 1,
+            "no answer within 0.6 s": 1,
+            "HTTP 429 (told to answer 429)": 1,
+        }
+        before = Counter(server.asked)
+        assert before["clip 0"] == 1
+        assert {before[f"clip {i}"] for i in (1, 2, 3, 4, 5, 9, 10)} == {2}
+        assert {before[f"clip {i}"] for i in (20, 100, 200)} == {3}  # the first and two more
+
+        server.play = lambda question, attempt: "answer"
+        again, stopped = drive(rows, EndpointBackend("m", endpoint, None, "c"), QUESTIONS)
+        assert stopped is None
+        assert {r.outcome for r in again.values()} == {"answered"}
+        assert server.asked - before == Counter({q: 1 for q, r in outcomes.items() if r.outcome == "error"})
+        assert rows.count("answer") == 400
+
+
+def cut() -> bytes:
+    """What the server's answer is when it is cut in half."""
+    from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import completion
+
+    data = json.dumps(completion("dog", {"model": "m"}, Scripted().usage)).encode()
+    return data[: len(data) // 2]
+
+
+def start(url: str, path: Path, usd: float, questions: int, who: str = "gpt", concurrency: int = 6) -> subprocess.Popen:
+    """Drive in a process of its own."""
+    arguments = [url, str(path), str(usd), str(questions), who, str(concurrency)]
+    code = f"from {__name__} import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]
+    )
+
+
+def main() -> None:
+    url, path, usd, questions, who, concurrency = sys.argv[1:]
+    rows = RowStore(Path(path))
+    ledger = Ledger(rows, "study", Budget(usd=float(usd), first=("gpt",)))
+    endpoint = Endpoint(url=url, prices=PRICES, timeout_s=0.3, concurrency=int(concurrency), retries=2)
+    backend = EndpointBackend("m", endpoint, ledger, who)
+    outcomes, stopped = drive(rows, backend, [f"{who} clip {i}" for i in range(int(questions))])
+    sys.stdout.write(json.dumps([Counter(r.outcome for r in outcomes.values()), stopped]))
+
+
+@pytest.mark.slow
+def test_after_a_kill_at_most_what_was_in_flight_is_asked_again(rows):
+    """Killed thrice at whatever moment; six may be in flight each time."""
+    with serving(Scripted(seconds=0.02)) as server:
+        for kill in range(3):
+            process = start(server.url, rows.path, 1000, 400)
+            until = time.monotonic() + 60
+            while server.charged < 80 * (kill + 1) + kill and time.monotonic() < until:
+                time.sleep(0.002)
+            os.kill(process.pid, signal.SIGKILL)
+            assert process.communicate()[0] == ""  # it did not end by itself
+            assert rows.count("answer") >= 80 * (kill + 1) + kill - 6 * (kill + 1)
+        last = start(server.url, rows.path, 1000, 400)
+        counts, stopped = json.loads(last.communicate(timeout=60)[0])
+        assert stopped is None
+        assert counts["answered"] == 400 - (rows.count("answer") - counts["answered"])
+        assert rows.count("answer") == 400
+        repeated = sum(server.asked.values()) - 400
+        assert len(server.asked) == 400
+        assert max(server.asked.values()) <= 4
+        assert 0 <= repeated <= 3 * 6
+    ledger = Ledger(rows, "study", Budget(usd=1000))
+    (spending,) = ledger.by_classifier().values()
+    # every attempt is in the books, also those of the dead, some of whom died between the books and the line
+    assert 0 <= spending.requests - sum(server.asked.values()) <= 3 * 6
+    assert (spending.reserved_usd > 0) == (spending.requests > 400)
+    ledger.close()
