@@ -1,8 +1,15 @@
 import pyarrow as pa
+import pytest
 
 from vlm_audio_pipeline.contracts.stages import StageContext
-from vlm_audio_pipeline.evaluation.stages import leaderboard_stage, metrics_stage
+from vlm_audio_pipeline.evaluation.contrasts import Contrast
+from vlm_audio_pipeline.evaluation.stages import contrasts_stage, leaderboard_stage, metrics_stage
+from vlm_audio_pipeline.orchestration.display import show_run
+from vlm_audio_pipeline.orchestration.graph import Graph
+from vlm_audio_pipeline.storage.catalogue import query
+from vlm_audio_pipeline.storage.parts import read_part
 from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.studies.loading import load_study
 from vlm_audio_pipeline_tests.classifiers.running import clips_table, esc10, needs_esc10, run, toy
 from vlm_audio_pipeline_tests.evaluation.test_metrics import predictions
 
@@ -83,6 +90,87 @@ def test_what_can_change_the_board_is_in_its_parameters():
 
     others = [parameters(kind="knn"), parameters(wanted=(1,)), parameters(tuned=(1,)), parameters(limited=True)]
     assert parameters() not in others
+
+
+def asked(*names):
+    """Give classifiers of which none can run now."""
+    return {name: ("probe", (1, 2), lambda name=name: f"weights of {name} missing") for name in names}
+
+
+def test_contrasts_read_what_they_mention_and_say_what_is_missing():
+    data, clips, _ = toy(n_folds=2, per_class=1, classes=("a", "b"))
+    declared = [Contrast(classifier="p", against=("chance", "majority", "x", "z"), folds="without_tuning")]
+    stage = contrasts_stage(declared, asked("p", "x", "y"), (1, 2), tuning_folds=(2, 9))
+    assert [i.key for i in stage.inputs] == ["clips", "predictions/p", "predictions/x"]
+    assert all(i.optional and i.folds == "all" for i in stage.inputs)
+    table = predictions([(1, "a", "a", None), (1, "b", "b", None), (2, "a", "b", None), (2, "b", "a", None)])
+    listed = {c.id: c for c in data.clips}
+    ids = pa.array(sorted(listed))
+    table = table.set_column(table.schema.get_field_index("clip"), table.schema.field("clip"), ids)
+    rejected = TABLES["rejected_clips"].conform(
+        pa.table({"clip": ["1-b-00"], "label": ["b"], "file": ["f"], "reason": ["silent"]}), study="s", fold=1
+    )
+    inputs = {"clips": clips, "clips:rejected_clips": rejected, "predictions/p": table}
+    rows = run_stage(stage, data, inputs)["contrasts"].to_pylist()
+    got = {r["against"]: r for r in rows}
+    # fold 1 alone, both right there; chance has one usable clip in it, for the other was rejected since
+    assert (got["chance"]["clips"], got["chance"]["accuracy"], got["chance"]["against_accuracy"]) == (1, 1.0, 0.5)
+    assert got["majority"]["against_accuracy"] == 0.5, "in fold 2 both classes are as frequent"
+    assert got["x"]["reason"] == "x was not run: weights of x missing"
+    assert got["z"]["reason"] == "z was not run: the study has no such classifier"
+
+
+def test_what_can_change_contrasts_is_in_their_parameters():
+    def parameters(against=("chance",), names=("p", "x"), tuned=(), **given):
+        declared = [Contrast(classifier="p", against=against, **given)]
+        return contrasts_stage(declared, asked(*names), (1, 2), tuned).parameters
+
+    same = parameters(names=("p", "x", "y"), tuned=(9,))
+    assert parameters() == same, "who is not mentioned and folds the dataset has not change nothing"
+    others = [parameters(against=("x",)), parameters(tuned=(1,)), parameters(scoring="generation")]
+    assert parameters() not in [*others, parameters(folds="without_tuning")]
+
+
+@pytest.mark.slow
+def test_probe_against_knn_on_the_real_recordings(esc10_dir, layout):
+    graph = Graph(load_study("baselines"), layout)
+    names = ("classical_probe", "classical_knn", "listeners")
+    assert show_run(graph, [f"predictions/{name}" for name in names]) == 0
+    clips = query(layout, "SELECT * EXCLUDE (study) FROM clips").to_pylist()
+    folds_of = {}
+    for clip in clips:
+        folds_of.setdefault(clip["source"], set()).add(clip["fold"])
+    assert (len(clips), len(folds_of)) == (400, 304)
+    assert not [source for source, folds in folds_of.items() if len(folds) > 1], "no source in two folds"
+
+    declared = [
+        Contrast(classifier="classical_probe", against=("classical_knn", "chance", "majority", "listeners")),
+    ]
+    stage = contrasts_stage(declared, asked(*names), graph.folds, ())
+    inputs = {f"predictions/{n}": query_predictions(layout, n) for n in names}
+    rows = run_stage(stage, graph.dataset(), inputs)["contrasts"].to_pylist()
+    for row in rows:
+        print(row["statement"])  # noqa: T201
+    knn, chance, majority, people = rows
+    assert (knn["clips"], knn["sources"], knn["p_method"]) == (400, 304, "exact")
+    assert 0.80 <= knn["accuracy"] <= 0.87 and knn["accuracy"] > knn["against_accuracy"]
+    # clips discordant either way give the difference, and independent clips a smaller standard error
+    b, c = knn["only_classifier"], knn["only_against"]
+    assert knn["difference"] == pytest.approx((b - c) / 400)
+    assert knn["low"] < knn["difference"] < knn["high"]
+    by_clip = ((b + c) / 400 - ((b - c) / 400) ** 2) ** 0.5 / 20
+    assert 1.0 < (knn["high"] - knn["low"]) / (2 * 1.96 * by_clip) < 1.4
+    assert knn["verdict"] == chance["verdict"] == majority["verdict"] == "better"
+    assert (chance["against_accuracy"], majority["against_accuracy"]) == (pytest.approx(0.1), pytest.approx(0.1))
+    # facts of the sheet: 321 clips, mean of clips 0.955
+    assert (people["clips"], people["verdict"]) == (321, "worse")
+    assert people["against_accuracy"] == pytest.approx(0.955, abs=5e-4)
+
+
+def query_predictions(layout, name):
+    parts = sorted((layout.tables / "predictions").rglob("*.parquet"))
+    tables = [read_part(p, TABLES["predictions"])[0] for p in parts]
+    return pa.concat_tables([t for t in tables if t["classifier"][0].as_py() == name])
 
 
 @needs_esc10
