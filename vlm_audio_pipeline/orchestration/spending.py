@@ -6,8 +6,13 @@ and what a request can cost (`classifiers.language_models.endpoint`).
 
 from collections import Counter
 
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
 from vlm_audio_pipeline.contracts.stages import Cost
 from vlm_audio_pipeline.orchestration.graph import Graph, Step
+from vlm_audio_pipeline.orchestration.planner import Plan
 from vlm_audio_pipeline.orchestration.state import recorded
 from vlm_audio_pipeline.storage.ledger import Ledger
 
@@ -41,3 +46,34 @@ def costs(graph: Graph, step: Step) -> dict[int | None, Cost]:
         finished = there is not None and there.version == step.version and not there.details.get("unfinished")
         found[node.fold] = Cost() if finished or node.fold is None else step.stage.cost(clips[node.fold])
     return found
+
+
+def cost_views(graph: Graph, plan: Plan) -> list[RenderableType]:
+    """Show what the language models of a plan are asked, at most, and what may still be spent; nothing where there are none.
+
+    What cannot run now (a key is missing) is shown too: its price is a reason to fetch the key, or not to.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("classifier", "requests", "tokens at most", "USD at most"):
+        table.add_column(title, no_wrap=True, justify="left" if title == "classifier" else "right")
+    paid = False
+    for step in graph.steps.values():
+        if step.stage.asset != "answers":
+            continue
+        wanted = {n.fold for n in (*plan.todo, *plan.blocked) if n.step == step.name}
+        some = [cost for fold, cost in costs(graph, step).items() if fold in wanted]
+        if requests := sum(c.requests for c in some):
+            paid |= step.stage.paid
+            money = (
+                [f"{sum(c.tokens for c in some):,}", f"{sum(c.usd for c in some):.2f}"]
+                if step.stage.paid
+                else ["-", "-"]
+            )
+            table.add_row(step.owner, f"{requests:,}", *money)
+    if not table.row_count:
+        return []
+    views: list[RenderableType] = [table]
+    if paid and graph.study.budget is not None and (ledger := ledger_of(graph)) is not None:
+        left, usd = ledger.left(), graph.study.budget.usd
+        views.append(Text(f"budget: {usd:g} USD, {usd - left:.4f} spent or reserved, {left:.4f} left", style="dim"))
+    return views
