@@ -26,7 +26,8 @@ from vlm_audio_pipeline.datasets.base import DATASETS, Dataset
 from vlm_audio_pipeline.datasets.synthetic import SyntheticDataset
 from vlm_audio_pipeline.engines import cores
 from vlm_audio_pipeline.renderings import picture
-from vlm_audio_pipeline.renderings.recipe import Recipe, in_parallel
+from vlm_audio_pipeline.renderings.drawing import in_parallel
+from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.storage.layout import Layout
 
 CLIPS = 40

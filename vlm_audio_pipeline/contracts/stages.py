@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vlm_audio_pipeline.datasets.base import Dataset
     from vlm_audio_pipeline.storage.ledger import Ledger
     from vlm_audio_pipeline.storage.row_store import RowStore
+    from vlm_audio_pipeline.storage.scratch import Scratch
 
 Folds = Literal["same", "others", "all"]
 """Which folds of an input a stage reads, seen from its own fold."""
@@ -86,6 +87,7 @@ class StageContext:
         ledger: what the study may still spend; None where it has no budget, and then nothing that charges is called.
         unfinished: the stage appends why it stopped early or left rows out that a later run can have (a budget reached,
             an endpoint that failed): its part is written and used, and the next run tries again.
+        scratch: for results too large to keep and too slow to make twice: kept until the part is written. None: keep none.
     """
 
     study: str
@@ -98,6 +100,7 @@ class StageContext:
     progress: Progress = silent
     ledger: "Ledger | None" = None
     unfinished: list[str] = field(default_factory=list)
+    scratch: "Scratch | None" = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from vlm_audio_pipeline.orchestration.spending import ledger_of
 from vlm_audio_pipeline.orchestration.state import recorded, unfinished, up_to_date
 from vlm_audio_pipeline.storage.parts import Provenance, data_version, read_part, write_part
 from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.storage.scratch import Scratch
 
 _progress: ContextVar[Progress] = ContextVar("progress", default=silent)
 
@@ -112,6 +113,7 @@ def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
             rows=graph.rows,
             progress=progress,
             ledger=ledger_of(graph) if step.stage.paid else None,
+            scratch=(scratch := Scratch(graph.layout.scratch(f"{graph.study.name}.{node}"))),
         )
         if step.stage.accelerator:
             with gpu_alone(progress):
@@ -147,6 +149,7 @@ def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
         for table, path in parts.items():
             write_part(path, tables[table], provenance)
         graph.rows.note_whole(list(parts.values()))
+        scratch.discard()
         return Outcome(provenance, tables, time.perf_counter() - started)
 
 

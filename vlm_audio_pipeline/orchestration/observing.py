@@ -105,16 +105,19 @@ def look_at_models(graph: Graph, timeout_s: float = TIMEOUT_S) -> Iterator[Obser
             yield seen
 
 
-def refresh_models(graph: Graph, download_gb: float, progress: Progress = silent) -> Iterator[Observation]:
+def refresh_models(
+    graph: Graph, download_gb: float, progress: Progress = silent, timeout_s: float = TIMEOUT_S
+) -> Iterator[Observation]:
     """Look at the models of a study, and fetch those that have changed, which moves their record.
 
     Args:
         graph: the study.
         download_gb: the most to download, GB, over all models; what is larger stays as it is.
         progress: told bytes.
+        timeout_s: how long to wait for an answer, s.
     """
     left = round(download_gb * 1e9)
-    for seen in look_at_models(graph):
+    for seen in look_at_models(graph, timeout_s):
         if seen.trouble or not seen.changed:
             yield seen
             continue

@@ -20,8 +20,9 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.datasets.base import Dataset
+from vlm_audio_pipeline.renderings.drawing import drawn, spectrograms
 from vlm_audio_pipeline.renderings.picture import Picture, render
-from vlm_audio_pipeline.renderings.recipe import STEP_VERSION, Recipe, in_parallel, spectrograms
+from vlm_audio_pipeline.renderings.recipe import STEP_VERSION, Recipe
 
 CONTROLS = ("blank", "time_shuffled", "other_clip")
 """Controls that are pictures; `no_image`, for language models, is none."""
@@ -59,10 +60,11 @@ def controlled_stage(name: str, recipe: Recipe, control: str) -> Stage:
     def run(context: StageContext) -> dict[str, pa.Table]:
         clips = context.inputs["clips"].to_pylist()
         if others:
-            pictures = context.inputs[f"spectrograms/{name}"]
-            return {"spectrograms": _of_others(clips, pictures, context.fold)}
-        drawn = in_parallel(clips, lambda clip: draw(context.dataset, clip, recipe), context.progress)
-        return {"spectrograms": spectrograms([c["clip"] for c in clips], drawn)}
+            of_all = context.inputs[f"spectrograms/{name}"]
+            return {"spectrograms": _of_others(clips, of_all, context.fold)}
+        parameters = [control, CONTROL_VERSION, STEP_VERSION, recipe.identity()]
+        pictures = drawn(context, clips, lambda clip: draw(context.dataset, clip, recipe), parameters)
+        return {"spectrograms": spectrograms([c["clip"] for c in clips], pictures)}
 
     return Stage(
         asset="spectrograms",

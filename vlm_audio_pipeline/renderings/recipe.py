@@ -4,20 +4,17 @@ What belongs here: the fields, their units and which combinations make sense. Wh
 (`picture`), and what is done to pictures as a control (`controls`).
 """
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from threadpoolctl import threadpool_limits
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
-from vlm_audio_pipeline.contracts.hashing import digest
 from vlm_audio_pipeline.contracts.specs import not_identity
-from vlm_audio_pipeline.contracts.stages import Input, Progress, Stage, StageContext
-from vlm_audio_pipeline.engines import cores
+from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.renderings.base import RENDERINGS, RenderingSpec
+from vlm_audio_pipeline.renderings.drawing import drawn, spectrograms
 from vlm_audio_pipeline.renderings.picture import Picture, render
 from vlm_audio_pipeline.renderings.presets import GROUPS, PRESETS, preset
 
@@ -248,7 +245,9 @@ class Recipe(RenderingSpec):
 
         def run(context: StageContext) -> dict[str, pa.Table]:
             clips = context.inputs["clips"].to_pylist()
-            pictures = in_parallel(clips, lambda clip: self.draw(context.dataset, clip), context.progress)
+            pictures = drawn(
+                context, clips, lambda clip: self.draw(context.dataset, clip), [STEP_VERSION, self.identity()]
+            )
             return {"spectrograms": spectrograms([c["clip"] for c in clips], pictures)}
 
         return [
@@ -277,35 +276,9 @@ class Recipe(RenderingSpec):
         return ", ".join([*shown, self.colormap, f"{self.width} x {self.height} pixels", around])
 
 
-def in_parallel(
-    clips: list[dict[str, Any]], draw: Callable[[dict[str, Any]], Picture], progress: Progress
-) -> list[Picture]:
-    """Draw clips on every core of this machine, BLAS held to one thread a worker; pictures in the order of clips."""
-    with threadpool_limits(limits=1), ThreadPoolExecutor(cores()) as pool:
-        pictures = []
-        for picture in pool.map(draw, clips):
-            pictures.append(picture)
-            progress(len(pictures), len(clips), "picture")
-        return pictures
-
-
-def spectrograms(clips: list[str], pictures: list[Picture]) -> pa.Table:
-    """Give the rows of `spectrograms`: one picture for each clip id."""
-    return pa.table(
-        {
-            "clip": pa.array(clips, pa.string()),
-            "picture": pa.array([p.bytes for p in pictures], pa.binary()),
-            "media_type": pa.array([p.media_type for p in pictures], pa.string()),
-            "width": pa.array([p.width for p in pictures], pa.int64()),
-            "height": pa.array([p.height for p in pictures], pa.int64()),
-            "picture_sha256": pa.array([digest(p.bytes) for p in pictures], pa.string()),
-        }
-    )
-
-
 def recipes() -> dict[str, Recipe]:
     """Give the recipe of every preset, by name."""
     return {name: Recipe(preset=name) for name in PRESETS}
 
 
-__all__ = ["GROUPS", "STEP_VERSION", "FrameParts", "Recipe", "in_parallel", "recipes", "spectrograms"]
+__all__ = ["GROUPS", "STEP_VERSION", "FrameParts", "Recipe", "recipes"]

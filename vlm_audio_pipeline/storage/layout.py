@@ -19,6 +19,7 @@ class Layout:
     studies/<study>.json  the studies that were run here, as they were run
     datasets/             what was downloaded or synthesised, and remembered folds
     dagster/              Dagster's own home: run history, logs, dagster.yaml
+    scratch/              what steps under way have made so far, where that is much; gone once they are done
     locks/                lock files; empty, may be deleted when nothing runs
     ```
     """
@@ -74,6 +75,10 @@ class Layout:
     def dagster_home(self) -> Path:
         """Dagster's home folder."""
         return self.root / "dagster"
+
+    def scratch(self, name: str) -> Path:
+        """Path of the unfinished results of a step."""
+        return self.root / "scratch" / f"{name.replace('/', '.')}.sqlite"
 
     def lock(self, name: str) -> Path:
         """Path of the lock file for a name."""

@@ -1,0 +1,122 @@
+"""A small hub on loopback that speaks what huggingface_hub asks of the real one: model information and files.
+
+Paths and headers as https://huggingface.co serves them: `/api/models/<repo>/revision/<revision>?blobs=true`, and HEAD and
+GET of `/<repo>/resolve/<revision>/<file>` with X-Repo-Commit, ETag and ranges.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+
+class Hub:
+    """Models by name, each with files; every change of a file is a new commit of `main`."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, dict[str, bytes]] = {}
+        self.asked: list[str] = []
+        self.delay_s = 0.0
+        self.status = 200
+        self.url = ""
+
+    def publish(self, model: str, **files: bytes | str) -> str:
+        """Set files of a model, `_` before the last part standing for the dot; gives the commit."""
+        there = self.models.setdefault(model, {})
+        for name, content in files.items():
+            stem, _, suffix = name.rpartition("_")
+            there[f"{stem}.{suffix}"] = content if isinstance(content, bytes) else content.encode()
+        return self.commit(model)
+
+    def commit(self, model: str) -> str:
+        lines = [f"{n} {hashlib.sha1(c).hexdigest()}" for n, c in sorted(self.models[model].items())]
+        return hashlib.sha1("\n".join(lines).encode()).hexdigest()
+
+    @staticmethod
+    def etag(content: bytes) -> str:
+        """Give what git names a file's contents by."""
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+    @contextmanager
+    def running(self) -> Iterator["Hub"]:
+        """Serve until the block ends."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    stopping = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args):
+            pass
+
+        def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            if "Content_Length" not in headers:
+                self.send_header("Content-Length", str(len(body)))
+            with suppress(ConnectionError):  # who would not wait longer is gone
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+        def respond(self) -> None:
+            path = unquote(urlsplit(self.path).path)
+            hub.asked.append(f"{self.command} {path}")
+            if hub.delay_s:
+                stopping.wait(hub.delay_s)
+            if hub.delay_s:
+                return self.answer(500)
+            if hub.status != 200:
+                return self.answer(hub.status, b'{"error":"out of order"}', X_Error_Message="out of order")
+            for model, files in hub.models.items():
+                commit = hub.commit(model)
+                for revision in ("main", commit):
+                    if path == f"/api/models/{model}/revision/{revision}":
+                        return self.answer(200, _info(model, commit, files), Content_Type="application/json")
+                    name = path.removeprefix(f"/{model}/resolve/{revision}/")
+                    if name in files:
+                        return self.file(files[name], commit)
+            text = b'{"error":"Repository not found"}'
+            return self.answer(404, text, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
+
+        def file(self, content: bytes, commit: str) -> None:
+            whole = {"X_Repo_Commit": commit, "ETag": f'"{hub.etag(content)}"', "Accept_Ranges": "bytes"}
+            start = self.headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
+            if start.isdigit() and self.command == "GET":
+                range_ = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                return self.answer(206, content[int(start) :], Content_Range=range_, **whole)
+            return self.answer(200, content, Content_Length=str(len(content)), **whole)
+
+        do_GET = do_HEAD = respond
+
+    return Handler
+
+
+def _info(model: str, commit: str, files: dict[str, bytes]) -> bytes:
+    siblings = [{"rfilename": n, "size": len(c), "blobId": Hub.etag(c)} for n, c in sorted(files.items())]
+    told = {
+        "_id": "0",
+        "id": model,
+        "modelId": model,
+        "sha": commit,
+        "siblings": siblings,
+        "private": False,
+        "tags": [],
+    }
+    return json.dumps(told | {"downloads": 0, "likes": 0, "gated": False, "disabled": False}).encode()
