@@ -1,0 +1,128 @@
+"""The parts of the page that are tables, as its templates read them, and one line for each that has nothing to show.
+
+What belongs here: choosing and ordering rows of tables. What does not: markup (`templates`), and charts (`static`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vlm_audio_pipeline.reports.page.known import Known
+from vlm_audio_pipeline.reports.page.place import Place
+from vlm_audio_pipeline.reports.page.runs import Run
+
+ABSENT = {
+    "contrasts": ("Comparisons", "this study declares no contrasts"),
+    "controls": ("Controls", "no classifier of this study is asked about controlled pictures"),
+    "projections": ("Maps of the vectors", "no projections were made of this study's encoders"),
+    "reliability": ("Confidence", "no predictions with a confidence were counted"),
+    "examples": ("Examples shown", "no classifier of this study is shown examples"),
+    "costs": ("Cost and time", "no time, tokens or cost were recorded"),
+    "embedding_quality": ("Quality of the vectors", "it was not computed"),
+    "published": ("Published results", "none are known for this dataset, or they were not looked up"),
+    "leakage": ("Leakage", "it was not looked for"),
+    "history": ("History", "no earlier results are recorded"),
+    "flips": ("Where two classifiers differ", "there are not two to compare"),
+}
+"""Section -> its title, and why it is not there."""
+
+
+def board_view(board: Sequence[dict[str, Any]], runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+    """Sort the leaderboard into what was run on real input, references, what was not run; controls stand elsewhere.
+
+    Rows with a number get `given`: sound, picture, people, or reference where there is nothing to be given.
+    """
+    hears = {run.classifier: run.hears for run in runs}
+
+    def given(row: dict[str, Any]) -> str:
+        if row["kind"] in ("reference", "human"):
+            return "people" if row["kind"] == "human" else "reference"
+        return "sound" if hears[row["classifier"]] else "picture"
+
+    real = [row for row in board if row["control"] == "none" and row["accuracy"] is not None]
+    numbers = [{**row, "given": given(row)} for row in real]
+    return {
+        "numbers": [row for row in numbers if row["kind"] != "reference"],
+        "references": [row for row in numbers if row["kind"] == "reference"],
+        "not_run": [row for row in board if row["accuracy"] is None],
+    }
+
+
+def control_pairs(runs: Sequence[Run], contrasts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give each control beside the real thing: both runs' rows, and the declared contrast where there is one."""
+    pairs = []
+    for i, run in enumerate(runs):
+        if run.control == "none":
+            continue
+        key = (run.classifier, run.scoring)
+        real = next((r for r in runs if r.control == "none" and (r.classifier, r.scoring) == key), None)
+        statement = next(
+            (
+                row["statement"]
+                for row in contrasts
+                if {row["classifier"], row["against"]} == {run.classifier}
+                and {row["control"], row["against_control"]} == {"none", run.control}
+                and row["scoring"] == run.scoring
+            ),
+            None,
+        )
+        pairs.append({"run": i, "control": run.row, "real": real and real.row, "statement": statement})
+    return sorted(pairs, key=lambda pair: (pair["control"]["classifier"], pair["control"]["scoring"]))
+
+
+def costs(known: Known) -> list[dict[str, Any]]:
+    """Give what each run took, where anything was recorded: seconds, tokens, USD, and USD a correct prediction."""
+    return known.ask(
+        """SELECT classifier, scoring, control, count(*) AS predictions, sum(correct::INT) AS correct,
+            sum(seconds) AS seconds, median(seconds) AS median_seconds, sum(tokens)::BIGINT AS tokens, sum(usd) AS usd,
+            sum(usd) / nullif(sum(correct::INT), 0) AS usd_per_correct,
+            min(answered_at)::DATE::VARCHAR AS first_day, max(answered_at)::DATE::VARCHAR AS last_day
+        FROM predictions WHERE study = $1 GROUP BY ALL
+        HAVING count(seconds) + count(tokens) + count(usd) > 0 ORDER BY classifier, scoring, control"""
+    )
+
+
+def provenance(known: Known) -> dict[str, Any]:
+    """Give what the results were made from: the steps with their versions, models, and the dataset's card."""
+    steps: dict[str, dict[str, Any]] = {}
+    for _, part in known.provenances():
+        line = steps.setdefault(
+            part.step, {"step": part.step, "parts": 0, "versions": set(), "data": [], "made": "", "package": set()}
+        )
+        line["parts"] += 1
+        line["versions"].add(part.version)
+        if part.data_version[:12] not in line["data"]:
+            line["data"].append(part.data_version[:12])
+        line["made"] = max(line["made"], str(part.details.get("made_at", "")))
+        line["package"].add(str(part.details.get("package_version", "?")))
+    models = known.ask(
+        """SELECT classifier, kind, string_agg(DISTINCT model, ', ') AS model, string_agg(DISTINCT revision, ', ') AS revision,
+            string_agg(DISTINCT prompt, ', ') AS prompt, max(shots) AS shots, max(training_clips) AS training_clips
+        FROM predictions WHERE study = $1 GROUP BY ALL ORDER BY classifier"""
+    )
+    return {
+        "steps": [steps[name] for name in sorted(steps)],
+        "models": models,
+        "card": known.card,
+        "attribution": known.attribution(),
+    }
+
+
+def write_projections(known: Known, where: Place) -> list[dict[str, Any]]:
+    """Write the points of each projection, [clip, x, y], and give what there is: encoder, method, axes, data's name."""
+    told = []
+    for i, row in enumerate(known.rows_of_projections()):
+        points = known.points(row["encoder"], row["method"])
+        where.chunk(f"projection-{i}", {}, ([known.number[c], x, y] for c, x, y in points if c in known.number))
+        told.append({**row, "data": f"projection-{i}"})
+    return told
+
+
+def write_examples(known: Known, runs: Sequence[Run], where: Place) -> list[dict[str, Any]]:
+    """Write which examples each classifier was shown: [fold, trial, query or null, [[clip, shown label], ...]]."""
+    told = []
+    names = known.ask("SELECT DISTINCT classifier FROM examples WHERE study = $1 ORDER BY classifier")
+    for i, name in enumerate(row["classifier"] for row in names):
+        pictures = next((r.pictures for r in runs if r.classifier == name and r.control == "none"), None)
+        where.chunk(f"examples-{i}", {}, known.examples(name))
+        told.append({"classifier": name, "pictures": pictures, "data": f"examples-{i}"})
+    return told

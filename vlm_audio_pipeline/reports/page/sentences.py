@@ -1,0 +1,339 @@
+"""The answers at the top of the page, in words: which model hears, how sure that is, on which clips it fails.
+
+What belongs here: sentences made from tables, claiming no more than these hold. What does not: any test or interval of
+their own: what was not tested is said not to be.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from vlm_audio_pipeline.reports.page.known import Known
+from vlm_audio_pipeline.reports.page.runs import UNDECIDED, Run
+
+KINDS = {
+    "probe": "a linear probe",
+    "knn": "nearest neighbours",
+    "zero_shot": "matching with the names of the classes",
+    "language_model": "a language model",
+    "human": "people",
+}
+SAME_ANSWER = 0.5
+"""A run that gives one label to more than this share of clips is said to."""
+
+
+@dataclass
+class Answer:
+    """A question a reader has, with its answer.
+
+    Attributes:
+        question: as a heading.
+        short: the answer, in a line.
+        more: what it rests on, a sentence or two each.
+    """
+
+    question: str
+    short: Markup
+    more: list[Markup] = field(default_factory=list)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Write a share of 1 as a percentage.
+
+    >>> percent(0.8525)
+    '85.2 %'
+    """
+    return "undefined" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def interval(row: dict[str, Any]) -> str:
+    """Write the interval of a row of the leaderboard, or say that there is none."""
+    low, high = row.get("accuracy_low"), row.get("accuracy_high")
+    if low is None or high is None:
+        return "no interval computed"
+    return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+
+
+def asked(row: dict[str, Any]) -> str:
+    """Write what an accuracy is over."""
+    things = "judgements" if row["scoring"] == "judgement" else "predictions"
+    return f"{row['correct']} of {row['predictions']} {things}"
+
+
+def show(text: str, run: int, **picked: Any) -> Markup:
+    """Write a link that shows clips in the part of the page where they are looked at."""
+    data = Markup("").join(Markup(' data-{}="{}"').format(key, value) for key, value in picked.items())
+    return Markup('<a href="#clips" class="show" data-run="{}"{}>{}</a>').format(run, data, text)
+
+
+def named(run: Run) -> Markup:
+    """Write a run's name, its scoring too where that is not the plain one."""
+    scoring = "" if run.scoring in ("score", "judgement") else f" ({run.scoring})"
+    return Markup("<b>{}</b>{}").format(run.name, scoring)
+
+
+def answers(
+    known: Known, runs: Sequence[Run], contrasts: Sequence[dict[str, Any]], not_run: int = 0
+) -> tuple[Answer, ...]:
+    """Answer the three questions.
+
+    Args:
+        known: the study.
+        runs: in the order of the leaderboard, votes filled in.
+        contrasts: rows of `contrasts`.
+        not_run: classifiers that were not run.
+    """
+    real = [run for run in runs if run.control == "none"]
+    ranked = [run for run in real if run.row["rank"] is not None]
+    if not real:
+        nothing = Markup("Nothing was run yet, so nothing can be said.")
+        return (Answer("Which model hears?", nothing),)
+    models = [run for run in ranked or real if run.kind != "human"]
+    best = models[0] if models else real[0]
+    return (
+        _which(known, real, ranked, best, runs, not_run),
+        _how_sure(models, best, contrasts),
+        _where_it_fails(known, runs, real, best),
+    )
+
+
+def _which(
+    known: Known, real: Sequence[Run], ranked: Sequence[Run], best: Run, runs: Sequence[Run], not_run: int
+) -> Answer:
+    chance = 1 / len(known.classes)
+    tied = [run for run in ranked if run.row["rank"] == best.row["rank"] and run is not best]
+    if tied:
+        short = Markup("{} and {} are right equally often: {}.").format(
+            named(best), Markup(", ").join(named(run) for run in tied), percent(best.row["accuracy"])
+        )
+    else:
+        short = Markup("{} is right most often: {} of the time.").format(named(best), percent(best.row["accuracy"]))
+    given = "the sound itself" if best.hears else "pictures of the sound"
+    learnt = best.row.get("training_clips")
+    more = [
+        Markup("It is {} on {}{}: {}, {}. {}").format(
+            KINDS.get(best.kind, f"of kind {best.kind}"),
+            given,
+            f", which learnt from {learnt} labelled clips" if learnt else "",
+            asked(best.row),
+            interval(best.row),
+            _against_guessing(best, chance),
+        )
+    ]
+    if not ranked:
+        more.append(Markup("No classifier covers every clip yet, so nothing is ranked."))
+    more += _those_that_look(real, runs, best, chance)
+    for people in (run for run in real if run.kind == "human"):
+        more.append(
+            Markup("People, for comparison ({}): {}, {}, on {} of {} clips.").format(
+                named(people),
+                percent(people.row["accuracy"]),
+                asked(people.row),
+                people.row["clips"],
+                people.row["of_clips"],
+            )
+        )
+    if not_run:
+        more.append(
+            Markup('{} not run; the <a href="#leaderboard">leaderboard</a> says why.').format(
+                "1 classifier was" if not_run == 1 else f"{not_run} classifiers were"
+            )
+        )
+    return Answer("Which model hears?", short, more)
+
+
+def _against_guessing(run: Run, chance: float) -> str:
+    guess = f"guessing, which is right {percent(chance)} of the time"
+    low, high = run.row.get("accuracy_low"), run.row.get("accuracy_high")
+    if low is None or high is None:
+        return f"Whether that differs from {guess}, was not computed."
+    if low > chance:
+        return f"That is more than {guess}."
+    if high < chance:
+        return f"That is less than {guess}."
+    return f"That cannot be told apart from {guess}."
+
+
+def _those_that_look(real: Sequence[Run], runs: Sequence[Run], best: Run, chance: float) -> list[Markup]:
+    """Say what the models come to that are shown pictures alone, and whether the picture matters to them."""
+    looking = [run for run in real if not run.hears and run.kind != "human"]
+    if not looking:
+        return [
+            Markup(
+                "No model that is shown only pictures was run in this study: these are marks to read such models against."
+            )
+        ]
+    said = []
+    first = looking[0]
+    if first is not best:
+        said.append(
+            Markup("Of those shown only pictures, {} does best: {}, {}. {}").format(
+                named(first), percent(first.row["accuracy"]), interval(first.row), _against_guessing(first, chance)
+            )
+        )
+    for run in runs:
+        if run.control != "none" and (run.classifier, run.scoring) == (first.classifier, first.scoring):
+            said.append(
+                Markup("With the picture replaced ({}) it is right {} of the time, with the real one {}.").format(
+                    run.control.replace("_", " "), percent(run.row["accuracy"]), percent(first.row["accuracy"])
+                )
+            )
+    return said
+
+
+def _how_sure(models: Sequence[Run], best: Run, contrasts: Sequence[dict[str, Any]]) -> Answer:
+    more = []
+    others = [run for run in models if run is not best]
+    if not others:
+        short = Markup("There is no other model to tell it apart from.")
+    else:
+        second = others[0]
+        tested = _contrast(contrasts, best, second)
+        if tested:
+            words = {
+                "better": "Sure enough to say so: {} and {} differ.",
+                "worse": "Sure enough to say so: {} and {} differ.",
+                "cannot tell apart": "Not sure: {} and {} cannot be told apart on these clips.",
+            }
+            short = Markup(words.get(tested["verdict"], "{} and {} could not be compared.")).format(
+                named(best), named(second)
+            )
+            more.append(Markup("{}").format(tested["statement"]))
+            if tested.get("detectable") is not None:
+                more.append(
+                    Markup(
+                        "With {} clips of {} recordings, differences below {} points are likely to stay unseen."
+                    ).format(tested["clips"], tested["sources"], f"{100 * tested['detectable']:.1f}")
+                )
+        else:
+            short, why = _untested(best, second)
+            more.append(why)
+    verdicts = Counter(row["verdict"] for row in contrasts)
+    if verdicts:
+        told = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
+        more.append(
+            Markup('Of the comparisons declared in advance: {}. <a href="#contrasts">All of them</a>').format(told)
+        )
+    method = best.row.get("interval")
+    if method:
+        more.append(
+            Markup(
+                "Intervals ({}) take clips cut from one recording as one: they tell less than as many separate ones."
+            ).format(method)
+        )
+    if best.row.get("partial"):
+        more.append(Markup("The run is partial: {}.").format(best.row["note"]))
+    return Answer("How sure is that?", short, more)
+
+
+def _contrast(contrasts: Sequence[dict[str, Any]], a: Run, b: Run) -> dict[str, Any] | None:
+    """Find the declared comparison of two runs, over all clips before others."""
+
+    def sides(row: dict[str, Any]) -> set[tuple[Any, ...]]:
+        return {
+            (row["classifier"], row["scoring"], row["control"]),
+            (row["against"], row["against_scoring"], row["against_control"]),
+        }
+
+    wanted = {(run.classifier, run.scoring, run.control) for run in (a, b)}
+    found = [row for row in contrasts if sides(row) == wanted]
+    return min(found, key=lambda row: row["subset"] != "all", default=None)
+
+
+def _untested(best: Run, second: Run) -> tuple[Markup, Markup]:
+    """Say what two intervals by themselves allow to be said."""
+    pair = (named(best), named(second))
+    gap = 100 * (best.row["accuracy"] - second.row["accuracy"])
+    lead = Markup("{} is {} points ahead of {}").format(pair[0], f"{gap:.1f}", pair[1])
+    low, high = best.row.get("accuracy_low"), second.row.get("accuracy_high")
+    if low is None or high is None:
+        return (
+            Markup("Not known: {} and {} were not compared by a test.").format(*pair),
+            Markup("{}, and neither interval was computed.").format(lead),
+        )
+    if low > high:
+        return (
+            Markup("Likely so: the intervals of {} and {} do not overlap.").format(*pair),
+            Markup("{}. No test of the two was declared; a declared contrast would decide.").format(lead),
+        )
+    return (
+        Markup("Not sure: the intervals of {} and {} overlap.").format(*pair),
+        Markup("{}, and no test of the two was declared: their order may be luck.").format(lead),
+    )
+
+
+def _where_it_fails(known: Known, runs: Sequence[Run], real: Sequence[Run], best: Run) -> Answer:
+    number = runs.index(best)
+    labels = [known.class_number[row["label"]] for row in known.clips]
+    wrong = [clip for clip, given in best.votes.items() if given != labels[clip]]
+    asked_of = Counter(labels[clip] for clip in best.votes)
+    failed = Counter(labels[clip] for clip in wrong)
+    if not wrong:
+        short = Markup("On none: {} is right on every one of its {} clips.").format(named(best), len(best.votes))
+        return Answer("On which clips does it fail?", short)
+    worst = sorted(failed, key=lambda c: (-failed[c] / asked_of[c], c))[:3]
+    link = show(f"{len(wrong)} of {len(best.votes)} clips", number, only="wrong")
+    name = known.classes[worst[0]]
+    short = Markup("{} is wrong on {}, most often on {}.").format(named(best), link, Markup("<b>{}</b>").format(name))
+    more = [
+        Markup("Hardest for it: {}.").format(
+            Markup(", ").join(
+                Markup("{} ({} of {} right)").format(
+                    show(known.classes[c], number, label=c), asked_of[c] - failed[c], asked_of[c]
+                )
+                for c in worst
+            )
+        )
+    ]
+    taken = Counter((labels[clip], best.votes[clip]) for clip in wrong if best.votes[clip] >= 0)
+    if taken:
+        (true, given), times = taken.most_common(1)[0]
+        link = show(f"{known.classes[true]} taken for {known.classes[given]}", number, label=true, predicted=given)
+        more.append(Markup("Its commonest mistake: {}, {}.").format(link, _times(times)))
+    more += _missed_by_all(runs, real, labels, number)
+    more += _one_answer(known, runs, real)
+    return Answer("On which clips does it fail?", short, more)
+
+
+def _missed_by_all(runs: Sequence[Run], real: Sequence[Run], labels: list[int], number: int) -> list[Markup]:
+    models = [run for run in real if run.kind != "human"]
+    if len(models) < 2:
+        return []
+    shared = set.intersection(*(set(run.votes) for run in models))
+    missed = [clip for clip in shared if all(run.votes[clip] != labels[clip] for run in models)]
+    if not missed:
+        return [Markup("No clip is missed by all {} models.").format(len(models))]
+    clip = "1 clip is" if len(missed) == 1 else f"{len(missed)} clips are"
+    said = [
+        Markup("{} by every one of the {} models.").format(show(f"{clip} missed", number, only="hard"), len(models))
+    ]
+    people = next((run for run in real if run.kind == "human"), None)
+    if people:
+        heard = [c for c in missed if people.votes.get(c) == labels[c]]
+        judged = [c for c in missed if c in people.votes]
+        said.append(Markup("People get {} of the {} of these that they judged.").format(len(heard), len(judged)))
+    return said
+
+
+def _one_answer(known: Known, runs: Sequence[Run], real: Sequence[Run]) -> list[Markup]:
+    """Name models that say the same whatever they are given."""
+    said = []
+    for run in real:
+        counts = Counter(run.votes.values())
+        if not counts or len(known.classes) < 3:
+            continue
+        given, times = counts.most_common(1)[0]
+        if given >= 0 and times > SAME_ANSWER * len(run.votes):
+            link = show(f"{times} of {len(run.votes)} clips", runs.index(run), predicted=given)
+            said.append(Markup("{} says “{}” of {}, whatever they are.").format(named(run), known.classes[given], link))
+        elif given < 0 and given != UNDECIDED and times > SAME_ANSWER * len(run.votes):
+            link = show(f"{times} of {len(run.votes)} clips", runs.index(run), predicted=given)
+            said.append(Markup("{} gives no usable answer on {}.").format(named(run), link))
+    return said
+
+
+def _times(n: int) -> str:
+    return {1: "once", 2: "twice"}.get(n, f"{n} times")
