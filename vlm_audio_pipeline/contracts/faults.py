@@ -3,7 +3,7 @@
 What belongs here: the points' one function. What does not: who dies when; that is said from outside, by
 `VLM_AUDIO_FAULT=<point>` or `<point>:<n>` for the n-th time. Unset, which is always but in tests, a point is one comparison
 of text. Points there are: `download` (a chunk is on disk), `rows:<kind>` (a batch is computed and not yet stored: `inspection`,
-`vector`, `answer`), `picture` (one is drawn), `stage:<asset>` (a step is computed and not yet written), `part` (a part is
+`vector`, `answer`, and `scratch` for pictures), `picture` (one is drawn), `stage:<asset>` (a step is computed and not yet written), `part` (a part is
 written under its temporary name), `catalogue` (it is built and not yet swapped in).
 """
 

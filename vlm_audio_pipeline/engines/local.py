@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.stages import Progress, silent
 from vlm_audio_pipeline.storage.row_store import RowStore
@@ -91,7 +90,6 @@ def map_rows(
         if len(payloads) != len(batch):
             raise ValueError(f"compute must give one payload an item, got {len(payloads)} for {len(batch)}")
         result = dict(zip(batch, payloads, strict=True))
-        faults.point(f"rows:{kind}")
         rows.put(kind, [(k, p) for k, p in result.items() if not isinstance(p, Failure)])
         found.update(result)
         found.update(rows.get(batch))  # another process may have been first, and what is stored is what counts

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import digest
 
@@ -95,6 +96,7 @@ class RowStore:
             kind: what the rows are ("vector", "inspection"), for people who look into the file, and for `of_kind`.
             rows: pairs; payloads as bytes.
         """
+        faults.point(f"rows:{kind}")
         with self._writing() as db:
             db.executemany(
                 "INSERT INTO rows (row_key, kind, payload) VALUES (?, ?, ?) ON CONFLICT (row_key) DO NOTHING",
