@@ -20,7 +20,9 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _REWRITTEN: tuple[tuple[str, str], ...] = (
     (r"\b(?:there(?:'s| is) )?no (?:doubt|question)\b|\bwithout (?:a |any )?doubt\b|\bnone other than\b", " "),
     (r"\b(?:nothing but|(?:can't|cannot|can not) help but)\b", " "),
-    (r"\b(?:rather than|instead of|as opposed to|anything but|far from|ruled? out|rules out|ruling out)\b", " not "),
+    (r"\b(?:rather than|instead of|as opposed to)\b", " unlike "),
+    (r"\bwith no\b", " without "),
+    (r"\b(?:anything but|far from|ruled? out|rules out|ruling out)\b", " not "),
     (r"\b(?:lack|absence|free) of\b|≠|!=|¬|(?<!\S)!(?=\w)", " not "),
     (rf"(?<=[{_CJK}])(?=[a-z0-9])|(?<=[a-z0-9])(?=[{_CJK}])", " "),  # 这是dog -> 这是 dog
     (r"而是|但是|但", " but "),
@@ -47,7 +49,13 @@ _DOUBT = frozenset(
 )
 _DOUBT_AFTER = frozenset(words("if unless would"))
 _FILLERS = frozenset(words("a an the any of by from and or sound sounds noise like that this it is to be in"))
-_CLAUSE = frozenset(words("it it's its this that that's these there here i'd"))
+_CLAUSE = frozenset(  # after a comma, these begin something a negation before does not reach
+    words("it it's its this that that's these there here i'd so therefore thus hence suggesting indicating implying")
+)
+_REASONS = frozenset(
+    words("because since due given")
+)  # a "no" in a reason says nothing against what it is a reason for
+_OF_OTHERS = frozenset(words("without unlike lacks lacking"))  # after a class, these deny something else
 _HEDGED = frozenset(words("clear sure certain only just merely"))
 
 
@@ -145,7 +153,8 @@ def negated(before: Sequence[str]) -> bool:
 
 def _judge(before: list[str], after: list[str], asks: bool) -> Says:
     noes = sum(map(_is_no, before))
-    doubt = asks or any(map(_is_no, after)) or not _DOUBT_AFTER.isdisjoint(after)
+    denied = any(_is_no(word) and word not in _OF_OTHERS for word in after)
+    doubt = asks or denied or not _DOUBT_AFTER.isdisjoint(after)
     if doubt or noes > 1 or (noes and not _HEDGED.isdisjoint(before)):
         return "open"
     if noes:
@@ -166,14 +175,14 @@ def _clause_start(texts: Sequence[str], position: int) -> int:
 
 
 def _clause_end(texts: Sequence[str], start: int, stop: int) -> int:
-    return next((i for i in range(start, stop) if _ends_a_clause(texts, i)), stop)
+    return next((i for i in range(start, stop) if _ends_a_clause(texts, i) or texts[i] in _REASONS), stop)
 
 
 def _ends_a_clause(texts: Sequence[str], i: int) -> bool:
     following = texts[i + 1] if i + 1 < len(texts) else ""
     if texts[i] in ("but", "however", "instead"):
         return True
-    return texts[i] == "," and (following in ("so", "therefore", "thus", "hence") or following in _CLAUSE)
+    return texts[i] == "," and following in _CLAUSE
 
 
 def _without_the_next_ones_no(after: list[str]) -> list[str]:
