@@ -74,7 +74,9 @@ class EndpointBackend:
         self._pointless: str | None = None
 
     def _most(self, request: Request) -> float:
-        """Give the most that an attempt can cost, USD."""
+        """Give the most that an attempt can cost, USD; 0 where nothing is charged."""
+        if self.prices is None:
+            return 0.0
         return (estimate(request, self.model, self.endpoint)[1] or 0.0) * self._short
 
     def ask(self, requests: Sequence[Request], answered: Answered) -> str | None:

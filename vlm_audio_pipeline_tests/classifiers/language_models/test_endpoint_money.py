@@ -1,0 +1,178 @@
+"""The backend and the ledger: the server's own till never holds more than the budget."""
+
+import json
+
+import pytest
+
+from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import EndpointBackend
+from vlm_audio_pipeline.classifiers.language_models.endpoint.reckoning import Content, estimate, most_tokens
+from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
+from vlm_audio_pipeline.storage.ledger import Budget, Ledger
+from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, serving
+from vlm_audio_pipeline_tests.classifiers.language_models.test_endpoint_store import PRICES, ask, drive, start
+
+ANYWHERE = Endpoint(url="http://127.0.0.1:1/v1", prices=PRICES)
+MOST = estimate(ask("clip 10"), "m", ANYWHERE)[1]  # of a question of two digits, USD
+FULL = {"prompt_tokens": most_tokens(Content.of(ask("clip 10")), "m", ANYWHERE), "completion_tokens": 10}
+"""The server takes all that a request can take, at 10 and 100 USD a million."""
+QUESTIONS = [f"clip {i}" for i in range(10, 90)]
+
+
+@pytest.fixture
+def rows(tmp_path):
+    store = RowStore(tmp_path / "rows.sqlite")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def asker(rows):
+    """Give a backend with a budget, and its ledger."""
+    ledgers = []
+
+    def make(server, usd, who="gpt", first=("gpt",), **values):
+        ledgers.append(Ledger(rows, "study", Budget(usd=usd, first=first)))
+        endpoint = Endpoint(url=server.url, prices=PRICES, **({"timeout_s": 10, "retries": 1} | values))
+        return EndpointBackend("m", endpoint, ledgers[-1], who), ledgers[-1]
+
+    yield make
+    for ledger in ledgers:
+        ledger.close()
+
+
+def till(server) -> float:
+    """Give what the server charged, USD: whatever it worked on, at the most."""
+    return server.charged * MOST
+
+
+def test_the_most_is_what_the_server_takes():
+    """7 bytes, 2 x 16 around; 39 x 10 + 10 x 100 millionths."""
+    assert FULL["prompt_tokens"] == 39
+    assert pytest.approx(0.00139) == MOST
+
+
+def test_it_stops_cleanly_with_what_it_has_and_goes_on_when_the_budget_is_raised(rows, asker):
+    with serving(Scripted(usage=FULL)) as server:
+        backend, ledger = asker(server, 20.5 * MOST)
+        outcomes, stopped = drive(rows, backend, QUESTIONS)
+        assert set(outcomes) == set(QUESTIONS[:20])
+        assert {r.outcome for r in outcomes.values()} == {"answered"}
+        assert server.charged == 20
+        assert stopped.startswith(
+            "the budget of 0.028495 USD must allow the next request, which can cost 0.0014: 0.0278 "
+        )
+        assert ledger.spent() == pytest.approx(20 * MOST)
+
+        backend, ledger = asker(server, 20.5 * MOST)
+        assert drive(rows, backend, QUESTIONS) == ({}, stopped)  # and nothing was sent
+        assert server.charged == 20
+
+        backend, ledger = asker(server, 81 * MOST)
+        outcomes, stopped = drive(rows, backend, QUESTIONS)
+        assert (len(outcomes), stopped) == (60, None)
+        assert server.charged == 80
+        assert set(server.asked.values()) == {1}
+
+
+def test_what_is_settled_for_less_is_spent_again(rows, asker):
+    """An answer costs a quarter of the most at most: 24 x 10 + 1 x 100 against 1,390 millionths."""
+    usage = {"prompt_tokens": 24, "completion_tokens": 1}
+    with serving(Scripted(usage=usage)) as server:
+        backend, ledger = asker(server, 5 * MOST)
+        outcomes, _ = drive(rows, backend, QUESTIONS)
+        # the n-th leaves while (n - 1) x 340 + 1390 <= 5 x 1390 millionths: n = 17
+        assert len(outcomes) == server.charged == 17
+        assert ledger.spent() == pytest.approx(17 * 340e-6)
+
+
+@pytest.mark.parametrize("fault", ["hang", "cut", "truncate", "type", "empty", "drip"])
+def test_what_may_have_been_charged_counts_as_charged(rows, asker, fault):
+    """Every attempt is worked on by the server, the client's own second ones included."""
+    usage = None if fault == "empty" else FULL
+    with serving(Scripted(play=lambda q, n: fault, usage=usage)) as server:
+        backend, ledger = asker(server, 4.5 * MOST, concurrency=3, timeout_s=0.4)
+        outcomes, stopped = drive(rows, backend, QUESTIONS)
+        assert {r.outcome for r in outcomes.values()} == {"error"}
+        assert server.charged == 4
+        assert "must allow the next request" in stopped
+        assert ledger.spent() == pytest.approx(4 * MOST)
+
+
+@pytest.mark.parametrize("fault", ["429", "503"])
+def test_what_was_turned_away_costs_nothing(rows, asker, fault):
+    def play(question, attempt):
+        return fault if attempt == 0 else "answer"
+
+    with serving(Scripted(play=play, usage=FULL, retry_after=0.001)) as server:
+        backend, ledger = asker(server, 10.5 * MOST, retries=3)
+        outcomes, _ = drive(rows, backend, QUESTIONS[:20])
+        assert server.charged == 10
+        assert [r.outcome for r in outcomes.values()].count("answered") == 10
+        assert ledger.spent() == pytest.approx(10 * MOST)
+    ledger.close()
+
+
+def test_a_server_that_is_not_there_costs_nothing(rows, asker):
+    with serving(Scripted()) as server:
+        pass
+    backend, ledger = asker(server, 2.5 * MOST, retries=0)
+    outcomes, stopped = drive(rows, backend, QUESTIONS)
+    assert (len(outcomes), stopped, ledger.spent()) == (80, None, 0)
+
+
+def test_a_refused_parameter_costs_nothing(rows, asker):
+    refused = (400, {"error": {"message": 'Unknown name "seed": Cannot find field.'}})
+    with serving(
+        Scripted(play=lambda q, n: refused if "seed" in server.bodies[-1] else "answer", usage=FULL)
+    ) as server:
+        backend, ledger = asker(server, 3.5 * MOST, concurrency=1)
+        outcomes, _ = drive(rows, backend, QUESTIONS[:3])
+        assert [r.outcome for r in outcomes.values()] == ["answered"] * 3
+        assert ledger.spent() == pytest.approx(3 * MOST)
+
+
+def test_who_comes_later_leaves_what_the_first_need(rows, asker):
+    with serving(Scripted(usage=FULL)) as server:
+        backend, ledger = asker(server, 12.5 * MOST, who="oth")
+        ledger.expect("gpt", 10, MOST)
+        outcomes, stopped = drive(rows, backend, [f"oth {q}" for q in ("10", "11", "12", "13", "14")])
+        assert len(outcomes) == 2
+        assert "kept for gpt" in stopped
+        backend, ledger = asker(server, 12.5 * MOST)
+        outcomes, stopped = drive(rows, backend, QUESTIONS[:10])
+        assert (len(outcomes), stopped) == (10, None)
+
+
+def test_more_than_was_reckoned_is_counted_and_more_is_reserved_from_then_on(rows, asker, caplog):
+    """A server that takes twice the bound: the first is over, the others are reserved at what it was."""
+    usage = {k: 2 * v for k, v in FULL.items()}
+    with serving(Scripted(usage=usage)) as server:
+        backend, ledger = asker(server, 10.5 * MOST, concurrency=1)
+        outcomes, _ = drive(rows, backend, QUESTIONS)
+        assert len(outcomes) == server.charged == 5  # 5 x 2
+        assert ledger.spent() == pytest.approx(10 * MOST)
+    assert [r.getMessage() for r in caplog.records] == [
+        "m took more than was reserved; from now on 2.00 times is reserved"
+    ]
+
+
+@pytest.mark.slow
+def test_several_processes_at_once_never_spend_more_than_the_budget(rows):
+    """Three processes, a server that fails every third attempt in one of seven ways, and money for a part of it."""
+    faults = ("hang", "cut", "truncate", "500", "429", "503", "empty")
+
+    def play(question, attempt):
+        number = int(question.split()[-1])
+        return faults[(number // 3) % 7] if (number + attempt) % 3 == 0 else "answer"
+
+    budget = 60 * MOST
+    with serving(Scripted(play=play, usage=FULL, seconds=0.01)) as server:
+        runs = [start(server.url, rows.path, budget, 100, who=f"p{i}") for i in range(3)]
+        ends = [json.loads(run.communicate(timeout=120)[0]) for run in runs]
+        ledger = Ledger(rows, "study", Budget(usd=budget))
+        most = MOST * 43 / 39  # questions have three characters more; the till cannot tell
+        assert till(server) <= ledger.spent() + 1e-9 <= budget + 2e-9
+        assert ledger.left() < most
+        assert all("must allow the next request" in stopped for _, stopped in ends)
+        ledger.close()
