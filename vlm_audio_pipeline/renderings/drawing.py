@@ -36,12 +36,15 @@ def drawn(
         draw: draws one.
         parameters: plain values that decide, beside the clip, what a picture looks like.
     """
+    scratch = context.scratch
+    if scratch is None:
+        return in_parallel(clips, draw, context.progress)
     what = ("clip", "samples_sha256", "start_s", "end_s", "duration_s", "rate_hz")
     keys = [fingerprint(parameters, [c[name] for name in what], length=64) for c in clips]
-    there = {} if context.scratch is None else context.scratch.get(keys)
+    there = scratch.get(keys)
     pictures = {key: _unpacked(payload) for key, payload in there.items()}
     todo = [(key, clip) for key, clip in zip(keys, clips, strict=True) if key not in pictures]
-    waiting: list[tuple[str, bytes]] = []
+    waiting: list[tuple[str, Picture]] = []
     kept_at = time.monotonic()
 
     def keep(picture: Picture) -> None:
@@ -49,9 +52,9 @@ def drawn(
         faults.point("picture")
         key = todo[len(pictures) - len(there)][0]
         pictures[key] = picture
-        waiting.append((key, _packed(picture)))
-        if context.scratch is not None and time.monotonic() - kept_at > KEEP_EVERY_S:
-            context.scratch.put(waiting)
+        waiting.append((key, picture))
+        if time.monotonic() - kept_at > KEEP_EVERY_S:
+            scratch.put([(key, _packed(one)) for key, one in waiting])
             waiting.clear()
             kept_at = time.monotonic()
 

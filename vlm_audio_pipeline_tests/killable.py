@@ -1,0 +1,183 @@
+"""The `vlm-audio` command in processes that can be made to die, each forked from one that has everything imported.
+
+What belongs here: a study every part of which counts its work in a file, and a process to run it in. Run as a program it reads
+jobs from its input, a line of JSON each, and answers each with a line: the exit status of the process it forked.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+LONGEST = 240  # s; what hangs is ended
+
+
+class Runner:
+    """Runs the command, again and again, in a process of its own each time."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "vlm_audio_pipeline_tests.killable"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("VLM_AUDIO", "DAGSTER"))},
+        )
+
+    def __call__(
+        self,
+        arguments: Sequence[Any],
+        said: Path,
+        *,
+        fault: str = "",
+        after_s: float | None = None,
+        log: Path | None = None,
+    ) -> int:
+        """Run the command to its end.
+
+        Args:
+            arguments: as after `vlm-audio`.
+            said: file for what it says.
+            fault: `VLM_AUDIO_FAULT`.
+            after_s: kill it after so long, s.
+            log: file in which work is counted.
+
+        Returns:
+            Exit status; -9 for a process that was killed.
+        """
+        job = {"arguments": [str(a) for a in arguments], "said": str(said), "fault": fault, "after_s": after_s}
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps({**job, "log": str(log or "")}) + "\n")
+        self.process.stdin.flush()
+        return int(json.loads(self.process.stdout.readline()))
+
+    def close(self) -> None:
+        """End it."""
+        self.process.communicate()
+
+
+def _note(what: str) -> None:
+    if log := os.environ.get("VLM_AUDIO_TEST_WORK"):
+        file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)  # each line whole, and there after a kill
+        os.write(file, f"{what}\n".encode())
+        os.close(file)
+
+
+def _register() -> None:
+    """Make every kind of costly work count itself: measuring recordings, drawing, embedding, answering."""
+    from functools import partial
+
+    import numpy as np
+
+    from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec, scored_predictions
+    from vlm_audio_pipeline.contracts.hashing import fingerprint
+    from vlm_audio_pipeline.contracts.stages import Input, Stage
+    from vlm_audio_pipeline.datasets import inspection
+    from vlm_audio_pipeline.encoders.base import ENCODERS
+    from vlm_audio_pipeline.encoders.scripted import Scripted
+    from vlm_audio_pipeline.engines import map_rows
+    from vlm_audio_pipeline.renderings.recipe import Recipe
+
+    @ENCODERS.register("counted")
+    class Counted(Scripted):
+        workers = 1  # one batch is in flight
+
+        def load(self):
+            encode = super().load()
+
+            def counted(clips):
+                for _ in clips:
+                    _note("vector")
+                time.sleep(0.02)
+                return encode(clips)
+
+            return counted
+
+    @CLASSIFIERS.register("asks")
+    class Asks(ClassifierSpec):
+        rendering: str
+
+        def stages(self, name, folds, encoders=None):
+            run = partial(_ask, self)
+            inputs = (Input("clips"), Input("spectrograms", self.rendering))
+            return [
+                Stage("predictions", ("predictions",), 1, self.identity(), inputs, run, "Asks an endpoint.", paid=True)
+            ]
+
+    def _ask(spec, context):
+        pictures = context.inputs[f"spectrograms/{spec.rendering}"]["picture_sha256"].to_pylist()
+
+        def compute(batch):
+            for _ in batch:
+                _note("answer")
+            time.sleep(0.02)
+            return [bytes([int(sha[:6], 16) % len(context.classes)]) for sha in batch]
+
+        keys = [fingerprint("asked", sha) for sha in pictures]
+        answers = map_rows(keys, pictures, compute, context.rows, kind="answer", batch_size=2, workers=1)
+        scores = np.eye(len(context.classes))[[answer[0] for answer in answers]]
+        return {"predictions": scored_predictions(context.inputs["clips"], context.classes, scores, kind="asks")}
+
+    measure, draw = inspection.inspect, Recipe.draw
+    inspection.inspect = lambda *a: (_note("inspection"), measure(*a))[1]
+    Recipe.draw = lambda *a: (_note("picture"), draw(*a))[1]
+
+
+def _child(job: dict[str, Any]) -> None:
+    from vlm_audio_pipeline import cli
+    from vlm_audio_pipeline.contracts import faults
+
+    said = os.open(job["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ["VLM_AUDIO_TEST_WORK"] = job["log"]
+    name, _, count = job["fault"].rpartition(":")
+    faults._POINT, faults._COUNT = (name, count) if count.isdigit() else (job["fault"], "1")
+    sys.argv = ["vlm-audio", *job["arguments"]]
+    code: Any = 1
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code or 0)
+
+
+def main() -> None:
+    """Serve jobs until the input ends."""
+    _register()
+    import vlm_audio_pipeline.orchestration.display
+    import vlm_audio_pipeline.orchestration.running  # noqa: F401
+
+    for line in sys.stdin:
+        job = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _child(job)
+        until = time.monotonic() + (job["after_s"] if job["after_s"] is not None else LONGEST)
+        while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+            if time.monotonic() > until:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+                ended = os.waitpid(child, 0)
+                break
+            time.sleep(0.002)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(ended[1])}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

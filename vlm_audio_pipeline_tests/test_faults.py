@@ -1,0 +1,163 @@
+"""The fault matrix: killed at every named point and at twenty moments, nothing is lost, and little is done twice."""
+
+import random
+import shutil
+import time
+from collections import Counter
+
+import pytest
+
+from vlm_audio_pipeline.orchestration.state import recorded
+from vlm_audio_pipeline.storage.parts import read_part
+from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline_tests import killable
+from vlm_audio_pipeline_tests.orchestration.bench import PITCH, Bench
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+TAKES = 8
+FOLDS = (1, 2, 3)
+CLIPS = len(FOLDS) * len(PITCH) * TAKES  # 48
+BATCH = {"vector": 2, "answer": 2, "inspection": 2 * 8 * 2, "picture": CLIPS // len(FOLDS)}
+"""The most of each kind of work in flight: batches of the encoder and of answers go one at a time; recordings are measured in
+batches of 8, two a core queued at most, on the two cores of a small machine; the pictures of a fold take less than the time
+after which they are kept."""
+KILLS = 20
+SEED = 8
+
+POINTS = [
+    "rows:inspection:2",
+    "picture:20",
+    "rows:vector:1",
+    "rows:vector:13",
+    "rows:answer:7",
+    "part:1",
+    "part:8",
+    "stage:metrics",
+    "stage:leaderboard",
+    "catalogue:1",
+]
+
+
+class Study(Bench):
+    """48 recordings, pictures, an encoder, and a classifier that asks about pictures."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        shutil.rmtree(self.audio)
+        self.audio.mkdir()
+        self.rows = []
+        for fold in FOLDS:
+            for label in PITCH:
+                for take in range(TAKES):
+                    name = f"{fold}-{label}-{take}"
+                    self.record(name, label, seed=len(self.rows))
+                    self.rows.append(
+                        {"id": name, "path": f"audio/{name}.wav", "label": label, "fold": fold, "room": "a"}
+                    )
+        self.study["renderings"] = {"small": {"size": 24, "n_fft": 256, "hop_length": 128, "rate": 8000}}
+        self.study["encoders"] = {"bands": {"kind": "counted", "dimensions": 4, "batch_size": 2}}
+        self.study["classifiers"] = {
+            "knn": {"kind": "knn", "encoder": "bands", "k": 3},
+            "asked": {"kind": "asks", "rendering": "small"},
+        }
+        self.write()
+
+    def arguments(self):
+        wanted = [a for name in ("knn", "asked", "leaderboard") for a in ("--only", name)]
+        return ["run", self.folder / "bench.yaml", "--data", self.layout.root, *wanted]
+
+    @property
+    def log(self):
+        return self.folder / "work"
+
+    def work(self):
+        """Count the work done so far, by kind."""
+        return Counter(self.log.read_text().split()) if self.log.exists() else Counter()
+
+    def tables(self):
+        """Give every part that is there: its rows and the data version in its footer."""
+        graph, found = self.graph(), {}
+        for node in graph.nodes:
+            if (there := recorded(graph, node)) is not None:
+                for table, path in graph.parts(node).items():
+                    rows = read_part(path, TABLES[table])[0].select(TABLES[table].content_columns)
+                    found[str(node), table] = (rows, there.data_version, there.inputs)
+        return found
+
+
+@pytest.fixture(scope="module")
+def runner():
+    runner = killable.Runner()
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, runner):
+    """A study that ran alone; knows how long it took."""
+    killable._register()  # this process reads the study too
+    study = Study(tmp_path_factory.mktemp("undisturbed") / "bench")
+    started = time.monotonic()
+    assert runner(study.arguments(), study.folder / "said", log=study.log) == 0, (study.folder / "said").read_text()
+    study.seconds = time.monotonic() - started
+    assert study.work() == {kind: CLIPS for kind in BATCH}
+    assert {table for _, table in study.tables()} >= {
+        "clips",
+        "embeddings",
+        "spectrograms",
+        "predictions",
+        "leaderboard",
+    }
+    return study
+
+
+def fresh_from(undisturbed, folder):
+    """Give the same recordings and study in a data folder that does not exist yet."""
+    twin = undisturbed.copied_to(folder)
+    shutil.rmtree(twin.layout.root)
+    twin.log.unlink()
+    return twin
+
+
+def assert_the_same(study, undisturbed, kills):
+    here, there = study.tables(), undisturbed.tables()
+    assert here.keys() == there.keys()
+    for name, (rows, version, inputs) in there.items():
+        assert here[name][0].equals(rows), name
+        assert here[name][1:] == (version, inputs), name
+    for kind, done in study.work().items():
+        assert CLIPS <= done <= CLIPS + kills * BATCH[kind], (kind, done)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_a_point(undisturbed, runner, tmp_path, point):
+    study = fresh_from(undisturbed, tmp_path / "bench")
+    assert runner(study.arguments(), tmp_path / "said", fault=point, log=study.log) == -9, (
+        tmp_path / "said"
+    ).read_text()
+    assert study.tables().keys() < undisturbed.tables().keys() or point == "catalogue:1"
+    assert runner(study.arguments(), tmp_path / "said", log=study.log) == 0, (tmp_path / "said").read_text()
+    assert_the_same(study, undisturbed, kills=1)
+    assert runner(study.arguments(), tmp_path / "said", log=study.log) == 0
+    assert "\n0 steps, 0 runs" in (tmp_path / "said").read_text()
+
+
+def test_killed_at_twenty_moments(undisturbed, runner, tmp_path):
+    """Moments drawn over the length of an undisturbed run; who comes to the end begins anew in another data folder."""
+    moments = random.Random(SEED)
+    kills = finished = 0
+    study = fresh_from(undisturbed, tmp_path / "bench0")
+    since = 0
+    while kills < KILLS:
+        after_s = moments.uniform(0.0, 0.8) * undisturbed.seconds
+        code = runner(study.arguments(), tmp_path / "said", after_s=after_s, log=study.log)
+        assert code in (0, -9), (tmp_path / "said").read_text()
+        if code == 0:
+            assert_the_same(study, undisturbed, since)
+            finished, since = finished + 1, 0
+            study = fresh_from(undisturbed, tmp_path / f"bench{finished}")
+        else:
+            kills, since = kills + 1, since + 1
+    assert runner(study.arguments(), tmp_path / "said", log=study.log) == 0, (tmp_path / "said").read_text()
+    assert_the_same(study, undisturbed, since)
