@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,8 @@ def _note(what: str) -> None:
         os.close(file)
 
 
-def _register() -> None:
-    """Make every kind of costly work count itself: measuring recordings, drawing, embedding, answering."""
+def register() -> None:
+    """Register an encoder, and a classifier that asks about pictures, whose work is counted."""
     from functools import partial
 
     import numpy as np
@@ -78,15 +79,15 @@ def _register() -> None:
     from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec, scored_predictions
     from vlm_audio_pipeline.contracts.hashing import fingerprint
     from vlm_audio_pipeline.contracts.stages import Input, Stage
-    from vlm_audio_pipeline.datasets import inspection
     from vlm_audio_pipeline.encoders.base import ENCODERS
     from vlm_audio_pipeline.encoders.scripted import Scripted
     from vlm_audio_pipeline.engines import map_rows
-    from vlm_audio_pipeline.renderings.recipe import Recipe
 
     @ENCODERS.register("counted")
     class Counted(Scripted):
-        workers = 1  # one batch is in flight
+        @property
+        def workers(self):
+            return 1  # one batch is in flight
 
         def load(self):
             encode = super().load()
@@ -124,6 +125,12 @@ def _register() -> None:
         scores = np.eye(len(context.classes))[[answer[0] for answer in answers]]
         return {"predictions": scored_predictions(context.inputs["clips"], context.classes, scores, kind="asks")}
 
+
+def _count() -> None:
+    """Let measuring recordings and drawing be counted too."""
+    from vlm_audio_pipeline.datasets import inspection
+    from vlm_audio_pipeline.renderings.recipe import Recipe
+
     measure, draw = inspection.inspect, Recipe.draw
     inspection.inspect = lambda *a: (_note("inspection"), measure(*a))[1]
     Recipe.draw = lambda *a: (_note("picture"), draw(*a))[1]
@@ -146,9 +153,7 @@ def _child(job: dict[str, Any]) -> None:
         cli.main()
     except SystemExit as end:
         code = end.code
-    except BaseException:
-        import traceback
-
+    except BaseException:  # noqa: BLE001 - the fork must not go on as its parent
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -158,7 +163,8 @@ def _child(job: dict[str, Any]) -> None:
 
 def main() -> None:
     """Serve jobs until the input ends."""
-    _register()
+    register()
+    _count()
     import vlm_audio_pipeline.orchestration.display
     import vlm_audio_pipeline.orchestration.running  # noqa: F401
 

@@ -22,6 +22,7 @@ from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.orchestration.locks import gpu_alone
 from vlm_audio_pipeline.orchestration.spending import ledger_of
 from vlm_audio_pipeline.orchestration.state import recorded, unfinished, up_to_date
+from vlm_audio_pipeline.orchestration.troubles import disk_troubles
 from vlm_audio_pipeline.storage.parts import Provenance, data_version, read_part, write_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.storage.scratch import Scratch
@@ -89,8 +90,13 @@ def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
     Raises:
         MissingInput: when something it reads does not exist.
         DamagedInput: when something it reads cannot be read; the next plan makes that anew.
-        VlmAudioError: whatever the stage refuses.
+        VlmAudioError: whatever the stage refuses, and what the disk does.
     """
+    with disk_troubles(graph.layout):
+        return _execute(graph, node, unless_made)
+
+
+def _execute(graph: Graph, node: Node, unless_made: bool) -> Outcome:
     step, progress = graph.steps[node.step], _progress.get()
     lock = graph.layout.lock(f"{graph.study.name}.{node}")
     lock.parent.mkdir(parents=True, exist_ok=True)

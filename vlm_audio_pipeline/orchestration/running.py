@@ -18,6 +18,7 @@ from vlm_audio_pipeline.orchestration.instance import open_instance
 from vlm_audio_pipeline.orchestration.planner import Plan, make_plan
 from vlm_audio_pipeline.orchestration.publishing import publish
 from vlm_audio_pipeline.orchestration.state import observe
+from vlm_audio_pipeline.orchestration.troubles import disk_troubles
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 MOST_TRIES = 5  # of one node in one call; more would mean that something outside changes all the time
@@ -59,7 +60,20 @@ def run_study(
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; what was finished is kept.
+        VlmAudioError: where the disk is full, read-only or gone.
     """
+    with disk_troubles(graph.layout):
+        return _waves(graph, wanted, first, on_plan, on_step, progress)
+
+
+def _waves(
+    graph: Graph,
+    wanted: set[Node] | None,
+    first: Plan | None,
+    on_plan: Callable[[Plan], None],
+    on_step: Callable[[Node, bool], None],
+    progress: Progress,
+) -> Report:
     report = Report()
     instance: dg.DagsterInstance | None = None
     tries: dict[Node, int] = {}
