@@ -21,7 +21,7 @@ from vlm_audio_pipeline.classifiers.probe import standardisation
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 
-Select = Literal["random", "medoid", "diverse", "nearest", "listed"]
+Select = Literal["random", "medoid", "diverse", "nearest"]
 """How examples are chosen.
 
 random: by a hash of (seed, draw, id), so that adding or removing other clips moves none.
@@ -29,7 +29,6 @@ medoid: the clip with the smallest summed distance to its class's others, then t
 diverse: farthest first: each next clip is the one farthest from those taken (T. F. Gonzalez, Theor. Comput. Sci. 38,
     1985, https://doi.org/10.1016/0304-3975(85)90224-5), the first being the d-th in the ranking of `medoid`.
 nearest: nearest to the query, so that every query has examples of its own.
-listed: the clips the study names, in its order; those it may not show in a fold are passed over.
 """
 
 NEEDS_VECTORS = frozenset({"medoid", "diverse", "nearest"})
@@ -44,7 +43,7 @@ class Selection:
         shots: examples a class.
         select: the strategy.
         seed: of `random` and of permuted labels.
-        clips: ids, where `select` is "listed".
+        clips: ids to show instead of choosing, in that order; those that may not be shown in a fold are passed over.
         permuted_labels: show every class under another one's name (a control): one and the same derangement for all
             examples of a draw. A model that reads its examples follows it; one that does not is as right as before.
     """
@@ -54,6 +53,11 @@ class Selection:
     seed: int = 0
     clips: tuple[str, ...] = ()
     permuted_labels: bool = False
+
+    @property
+    def how(self) -> str:
+        """The strategy, or "listed"."""
+        return "listed" if self.clips else self.select
 
 
 def examples(
@@ -92,10 +96,10 @@ def examples(
     """
     _check(selection, vectors)
     ranker = _Ranker(clips, fold, selection, draw, vectors, queries)
-    first = 0 if selection.select in ("random", "diverse") else draw * selection.shots
+    first = 0 if selection.how in ("random", "diverse") else draw * selection.shots
     permuted = derangement(classes, selection.seed, draw) if selection.permuted_labels else {}
     rows: list[dict[str, Any]] = []
-    per_query = selection.select == "nearest"
+    per_query = selection.how == "nearest"
     ids, labels, sources = (clips[c].to_pylist() for c in ("clip", "label", "source"))
     for query in queries if per_query else ("",):
         taken = {}
@@ -105,9 +109,8 @@ def examples(
             if len(taken[label]) < selection.shots:
                 raise VlmAudioError(
                     f"class '{label}' must have {first + selection.shots} clips that may be shown in fold {fold} (other "
-                    f"folds, recordings of its own) for draw {draw} of {selection.shots} shots by `{selection.select}`, "
-                    f"got {len(ranked)}; ask for fewer shots or draws"
-                    + (", or list more clips" if selection.select == "listed" else "")
+                    f"folds, recordings of its own) for draw {draw} of {selection.shots} shots by {selection.how}, got "
+                    f"{len(ranked)}; " + ("list more clips" if selection.clips else "ask for fewer shots or draws")
                 )
         chosen = [taken[label][shot] for shot in range(selection.shots) for label in order or classes]
         for position, i in enumerate(chosen):
@@ -135,13 +138,8 @@ _SCHEMA = pa.schema(
 
 
 def _check(selection: Selection, vectors: np.ndarray | None) -> None:
-    if selection.select in NEEDS_VECTORS and vectors is None:
-        raise VlmAudioError(f"examples by `{selection.select}` must stand on vectors, got none; name an `encoder`")
-    if (selection.select == "listed") != bool(selection.clips):
-        raise VlmAudioError(
-            f"clips of examples must be listed for `listed` and only there, got {len(selection.clips)} with "
-            f"`{selection.select}`; drop one of the two"
-        )
+    if selection.how in NEEDS_VECTORS and vectors is None:
+        raise VlmAudioError(f"examples by {selection.how} must stand on vectors, got none; name an `encoder`")
 
 
 def _content(content: Mapping[str, str], clip: str) -> str:
@@ -177,22 +175,22 @@ class _Ranker:
         self.position = {clip: i for i, clip in enumerate(self.ids)}
         if unknown := [clip for clip in selection.clips if clip not in self.position]:
             raise VlmAudioError(f"listed examples must be clips of the dataset, got {unknown[:5]}; check their ids")
-        if selection.select in NEEDS_VECTORS and vectors is not None:
+        if selection.how in NEEDS_VECTORS and vectors is not None:
             known = vectors[~here].astype(np.float64)
             if not len(known):
                 raise VlmAudioError(f"examples must come from other folds than {fold}, got no clip in any; add folds")
             mean, scale = standardisation(known)
             self.z = (vectors.astype(np.float64) - mean) / scale
-        if selection.select == "nearest":
+        if selection.how == "nearest":
             far = distances(self.z[[self.position[query] for query in queries]], self.z, "cosine")
             self.far = dict(zip(queries, far, strict=True))
 
     def ranked(self, label: str, query: str) -> list[int]:
         """Give rows of clips, best first."""
         mine = self.by_label.get(label, [])
-        match self.selection.select:
+        match self.selection.how:
             case "listed":
-                named = [self.position[clip] for clip in self.selection.clips]
+                named = [self.position[clip] for clip in dict.fromkeys(self.selection.clips)]
                 return [i for i in named if i in mine]
             case "random":
                 key = {i: fingerprint(self.selection.seed, self.draw, self.ids[i], length=64) for i in mine}
@@ -201,7 +199,7 @@ class _Ranker:
                 return self._by(mine, self.far[query][mine])
             case "medoid":
                 return self._around_the_medoid(mine)
-            case "diverse":
+            case _:  # diverse
                 return self._farthest_first(mine)
 
     def _around_the_medoid(self, mine: list[int]) -> list[int]:

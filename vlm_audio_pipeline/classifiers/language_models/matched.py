@@ -49,18 +49,20 @@ def matched_predictions(
     at = {clip: i for i, clip in enumerate(clips["clip"].to_pylist())}
     mean, scale = standardisation(vectors[clips["fold"].to_numpy() != fold].astype(np.float64))
     z = (vectors.astype(np.float64) - mean) / scale
-    asked = [at[clip] for clip in queries["clip"].to_pylist()]
+    ids = queries["clip"].to_pylist()
+    known = sorted({at[clip] for clip in shown["clip"].to_pylist()})
+    far = distances(z[[at[clip] for clip in ids]], z[known], "cosine")
+    column = {clips_row: i for i, clips_row in enumerate(known)}
     made = []
     for trial in sorted(set(shown["trial"].to_pylist())):
-        mine = shown.filter(pc.equal(shown["trial"], trial))
-        learnt = [at[clip] for clip in mine["clip"].to_pylist()]
-        serves = np.array(mine["query"].to_pylist(), dtype=object)
-        far = distances(z[asked], z[learnt], "cosine")
-        ids = np.array(queries["clip"].to_pylist(), dtype=object)
-        far[(serves[None, :] != "") & (serves[None, :] != ids[:, None])] = np.inf  # another query's examples
-        labels = np.array([classes.index(label) for label in mine["shown_label"].to_pylist()], int)
-        scores = votes(far, labels, k, len(classes))
-        each = int(np.isfinite(far[0]).sum()) if len(far) else 0
-        fixed = {"scoring": "examples_knn", "trial": trial, "training_clips": each, **constants}
+        serving: dict[str, list[tuple[int, int]]] = {}
+        for row in shown.filter(pc.equal(shown["trial"], trial)).to_pylist():
+            example = column[at[row["clip"]]], classes.index(row["shown_label"])
+            serving.setdefault(row["query"], []).append(example)
+        scores, learnt = np.zeros((len(ids), len(classes))), 0
+        for i, clip in enumerate(ids):
+            columns, labels = np.array(serving.get("") or serving.get(clip) or np.zeros((0, 2), int)).T
+            scores[i], learnt = votes(far[i : i + 1, columns], labels, k, len(classes))[0], len(labels)
+        fixed = {"scoring": "examples_knn", "trial": trial, "training_clips": learnt, **constants}
         made.append(scored_predictions(queries, classes, scores, **fixed))
     return pa.concat_tables(made)

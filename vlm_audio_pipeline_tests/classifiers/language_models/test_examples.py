@@ -177,13 +177,13 @@ def test_nearest_are_those_of_scikit_learn_in_a_fixed_order_of_classes():
 def test_listed_clips_are_shown_where_they_may_be():
     _, clips, _ = toy(n_folds=3)
     listed = tuple(f"{fold}-{label}-00" for fold in (2, 1, 3) for label in CLASSES)
-    rows = {fold: choose(clips, fold=fold, select="listed", clips=listed)["clip"].to_pylist() for fold in (1, 2, 3)}
+    rows = {fold: choose(clips, fold=fold, clips=listed)["clip"].to_pylist() for fold in (1, 2, 3)}
     assert rows == {
         1: ["2-a-00", "2-b-00", "2-c-00"],
         2: ["1-a-00", "1-b-00", "1-c-00"],
         3: ["2-a-00", "2-b-00", "2-c-00"],
     }
-    assert choose(clips, fold=2, select="listed", clips=listed, draw=1)["clip"].to_pylist() == [
+    assert choose(clips, fold=2, clips=listed, draw=1)["clip"].to_pylist() == [
         "3-a-00",
         "3-b-00",
         "3-c-00",
@@ -214,17 +214,15 @@ def test_permuted_labels_are_shown_and_the_truth_is_kept():
     [
         (
             {"shots": 4},
-            "class 'b' must have 4 clips that may be shown in fold 1 .* for draw 0 of 4 shots by `random`, got 3",
+            "class 'b' must have 4 clips that may be shown in fold 1 .* for draw 0 of 4 shots by random, got 3",
         ),
         (
             {"shots": 2, "draw": 1, "select": "medoid", "vectors": True},
             "class 'b' must have 4 clips .* draw 1 .*, got 3",
         ),
-        ({"select": "medoid"}, "by `medoid` must stand on vectors, got none; name an `encoder`"),
-        ({"select": "listed"}, "must be listed for `listed` and only there, got 0"),
-        ({"clips": ("x",)}, "must be listed for `listed` and only there, got 1 with `random`"),
-        ({"select": "listed", "clips": ("nowhere",)}, "must be clips of the dataset, got \\['nowhere'\\]"),
-        ({"select": "listed", "clips": ("2-a-00",)}, "class 'b' must have 1 .* got 0; .* or list more clips"),
+        ({"select": "medoid"}, "by medoid must stand on vectors, got none; name an `encoder`"),
+        ({"clips": ("nowhere",)}, "must be clips of the dataset, got \\['nowhere'\\]"),
+        ({"clips": ("2-a-00",)}, "class 'b' must have 1 .* by listed, got 0; list more clips"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(given, message):

@@ -6,6 +6,7 @@ from sklearn.preprocessing import StandardScaler
 
 from vlm_audio_pipeline.classifiers.language_models.examples import derangement
 from vlm_audio_pipeline.classifiers.language_models.matched import matched_predictions
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.classifiers.language_models.test_examples import CLASSES, STRATEGIES, choose, here
 from vlm_audio_pipeline_tests.classifiers.running import toy
@@ -52,3 +53,11 @@ def test_under_permuted_labels_the_baseline_learns_what_is_shown():
     names = derangement(CLASSES, 0, 0)
     assert made["predicted"].to_pylist() == [names[label] for label in queries["label"].to_pylist()]
     assert not any(made["correct"].to_pylist())
+
+
+def test_a_query_without_examples_is_refused():
+    _, clips, x = toy()
+    queries = here(clips, 1)
+    shown = choose(clips, select="nearest", vectors=x, queries=queries["clip"].to_pylist()[1:])
+    with pytest.raises(VlmAudioError, match="must have a labelled clip"):
+        matched_predictions(shown, clips, x, 1, CLASSES, queries, k=1, kind="language_model")
