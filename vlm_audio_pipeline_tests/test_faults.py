@@ -61,6 +61,7 @@ class Study(Bench):
             "knn": {"kind": "knn", "encoder": "bands", "k": 3},
             "asked": {"kind": "asks", "rendering": "small"},
         }
+        self.study["budget"] = {"usd": 1}
         self.write()
 
     def arguments(self):
