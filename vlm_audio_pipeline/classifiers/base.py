@@ -14,7 +14,7 @@ from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggest
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec, not_identity, refers_to
-from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
+from vlm_audio_pipeline.contracts.stages import Cost, Input, Stage, StageContext
 from vlm_audio_pipeline.encoders.base import EncoderSpec, matrix
 from vlm_audio_pipeline.encoders.weights import Weights
 
@@ -91,6 +91,16 @@ class ClassifierSpec(Spec):
     def weights(self) -> Weights | None:
         """The files it is loaded from by itself; None where there are none."""
         return None
+
+    def cost(self, clips: int, size: tuple[int, int] = (0, 0), classes: int = 0) -> Cost:
+        """Give what asking about so many clips takes at most; nothing unless the family says otherwise.
+
+        Args:
+            clips: how many.
+            size: width and height of a picture, pixels.
+            classes: how many.
+        """
+        return Cost()
 
     @abstractmethod
     def stages(

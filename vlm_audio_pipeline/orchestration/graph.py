@@ -15,7 +15,7 @@ import pyarrow as pa
 from vlm_audio_pipeline.classifiers.base import ClassifierSpec, Sample
 from vlm_audio_pipeline.contracts.errors import BadStudy, NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
-from vlm_audio_pipeline.contracts.stages import Progress, Stage, StageContext, silent
+from vlm_audio_pipeline.contracts.stages import Cost, Progress, Stage, StageContext, silent
 from vlm_audio_pipeline.datasets.base import Dataset
 from vlm_audio_pipeline.datasets.inspection import clips_stage
 from vlm_audio_pipeline.encoders.weights import Weights
@@ -137,7 +137,7 @@ class Graph:
                 self._add_model(classifier.weights)
             self._add_controls(classifier)
             for stage in classifier.stages(name, self.folds, study.encoders):
-                self._add_step(name, stage)
+                self._add_step(name, replace(stage, cost=self._cost(classifier)) if stage.paid else stage)
         versions = {name: self.steps[f"predictions/{name}"].version for name in study.classifiers}
         for owner, stage in summaries(
             study, self.folds, lambda name: self.unavailable(f"predictions/{name}"), versions
@@ -174,6 +174,17 @@ class Graph:
             if encoder is not None and f"embeddings/{controlled_name(encoder_name, control)}" not in self.steps:
                 stage = encoder.controlled_stage(encoder_name, control)
                 self._add_step(controlled_name(encoder_name, control), stage)
+
+    def _cost(self, classifier: ClassifierSpec) -> Callable[[int], Cost]:
+        """Give what a classifier that may charge takes for so many clips, by the study's own pictures and classes."""
+        recipe = self.study.renderings.get(getattr(classifier, "rendering", None) or "")
+        words: dict[str, Any] = {"size": (recipe.width, recipe.height)} if isinstance(recipe, Recipe) else {}
+
+        def cost(clips: int) -> Cost:
+            known: dict[str, Any] = {"classes": len(self._opened.classes)} if self._opened else {}
+            return classifier.cost(clips, **words, **known)
+
+        return cost
 
     def _add_readings(self, name: str, readings_file: Callable[[Path], Path]) -> None:
         def versions(rows: RowStore) -> dict[int | None, str]:

@@ -256,20 +256,26 @@ class LanguageModel(ClassifierSpec):
         chosen = [examples_stage(self, folds)] if self.shots else []
         return [*chosen, answers_stage(self, name, folds), predictions_stage(self, name, folds)]
 
-    def cost(self, clips: int) -> Cost:
+    def cost(self, clips: int, size: tuple[int, int] = (1024, 1024), classes: int = 10) -> Cost:
         """Give what asking about so many clips takes at most.
 
-        Prompts are reckoned with ten classes and pictures of 1024 x 1024 pixels, which are as many tokens as any.
+        Args:
+            clips: how many.
+            size: width and height of a picture, pixels.
+            classes: how many, for the examples of each.
         """
-        requests = clips * len(self.trials) * (1 + len(self.controls))
-        shown = 1 + 10 * self.shots
+        asked = clips if self.sample is None else min(clips, self.sample.clips)
+        requests = asked * len(self.trials) * (1 + len(self.controls))
+        if not self.paid:
+            return Cost(requests)
+        shown = 1 + classes * self.shots
         content = Content(
             messages=2 * shown,
-            text_bytes=2000,
-            pictures=[(1024, 1024)] * shown if self.input == "picture" else [],
+            text_bytes=2000 + 30 * classes * (1 + self.shots),
+            pictures=[size] * shown if self.input == "picture" else [],
             sounds_s=[] if self.input == "picture" else [10.0] * shown,
             max_tokens=self.max_tokens,
-            labels_bytes=200,
+            labels_bytes=30 * classes,
         )
         tokens, usd = estimate(content, self.model, self.endpoint)
-        return Cost(requests, requests * tokens if self.paid else 0, requests * (usd or 0.0) if self.paid else 0.0)
+        return Cost(requests, requests * tokens, requests * (usd or 0.0))
