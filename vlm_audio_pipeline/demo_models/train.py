@@ -37,9 +37,9 @@ class Schedule:
 
     clips: int = 240
     held_out: int = 20
-    clap: int = 400
-    aimv2: int = 300
-    janus: int = 700
+    clap: int = 600
+    aimv2: int = 800
+    janus: int = 900
 
 
 def train(

@@ -19,8 +19,7 @@ def test_a_short_training_learns_and_writes_what_the_pipeline_loads(tmp_path):
     lines: list[str] = []
     schedule = Schedule(clips=40, held_out=5, clap=80, aimv2=120, janus=240)
     measured = train(tmp_path, 3, lines.append, schedule)
-    print(measured)
-    # chance is 0.1; of 50 clips, 14 or more are right by chance once in two thousand times (binomial: 0.0005)
+    # chance is 0.1: of 50 clips 15 or more are right by chance with a probability of 7e-5 (binomial)
     assert measured["clap"]["raw labels"] > 0.28
     assert measured["aimv2"]["rendering demo"] > 0.28
     assert measured["janus"]["prompt plain"] > 0.28

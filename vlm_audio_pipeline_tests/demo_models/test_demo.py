@@ -1,0 +1,153 @@
+"""The demo as a newcomer runs it: `vlm-audio run demo`, in a process of its own, without a network."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import vlm_audio_pipeline
+from vlm_audio_pipeline.storage.catalogue import query
+from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.studies.loading import load_study
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+CORES = 2
+LONGEST_S, AGAIN_S, MOST_BYTES = 75, 5, 2.5e9
+"""What the demo may take on two cores: wall seconds the first time and the second, and memory."""
+
+NO_NETWORK = """
+import socket
+connect = socket.socket.connect
+def guarded(self, address):
+    if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        open(LOG, "a").write(f"{address}\\n")
+        raise OSError(f"no network: {address}")
+    return connect(self, address)
+socket.socket.connect = guarded
+"""
+
+
+class Run:
+    """One run of the program in an empty folder: what it printed, the seconds of processor it took, its memory."""
+
+    def __init__(self, folder: Path, package: Path):
+        (folder / "guard").mkdir(exist_ok=True)
+        self.reached_out = folder / "reached_out"
+        (folder / "guard" / "sitecustomize.py").write_text(NO_NETWORK.replace("LOG", repr(str(self.reached_out))))
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "VLM_AUDIO_", "PYTEST_"))}
+        environment |= {
+            "PYTHONPATH": f"{folder / 'guard'}{os.pathsep}{package}",
+            "HF_HOME": str(folder / "no_models"),
+            "HOME": str(folder),
+        }
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from vlm_audio_pipeline.cli import main; main()", "run", "demo"],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.said = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)  # usage of this process and those it waited for, and of no other
+        self.wall_s = time.monotonic() - began
+        self.code = os.waitstatus_to_exitcode(status)
+        process.returncode = self.code
+        self.cpu_s = used.ru_utime + used.ru_stime
+        self.bytes = used.ru_maxrss * 1024
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def first(place) -> Run:
+    return Run(place, Path(vlm_audio_pipeline.__file__).parents[1])
+
+
+@pytest.fixture(scope="module")
+def leaderboard(first, place) -> dict:
+    table = query(Layout(place / "data"), "SELECT * FROM leaderboard WHERE study = 'demo'").to_pylist()
+    return {(r["classifier"], r["scoring"], r["control"]): r for r in table}
+
+
+def test_it_runs_offline_in_a_minute(first):
+    """On two quiet cores the wall time is below 75 s; on busy ones the processor time says whether it would be."""
+    assert first.code == 0, first.said
+    assert not first.reached_out.exists(), first.reached_out.read_text()
+    assert min(first.wall_s, first.cpu_s / CORES * 1.3) < LONGEST_S, first.said
+    assert first.bytes < MOST_BYTES
+
+
+def test_the_numbers_mean_something(leaderboard):
+    accuracy = {key: row["accuracy"] for key, row in leaderboard.items()}
+    assert accuracy["clap_zero_shot", "score", "none"] >= 0.9
+    for scoring in ("likelihood", "generation"):
+        assert accuracy["janus", scoring, "none"] >= 0.9
+        assert accuracy["janus_one_shot", scoring, "none"] >= 0.9
+        assert accuracy["janus", scoring, "blank"] == pytest.approx(0.1, abs=0.05)
+        assert accuracy["janus", scoring, "time_shuffled"] < accuracy["janus", scoring, "none"] - 0.25
+    assert accuracy["aimv2_probe", "score", "none"] >= 0.7
+    assert accuracy["aimv2_probe", "score", "blank"] == pytest.approx(0.1, abs=0.05)
+    assert accuracy["aimv2_probe", "score", "time_shuffled"] < accuracy["aimv2_probe", "score", "none"] - 0.25
+    # hard enough that not every baseline is perfect
+    assert 0.5 < accuracy["classical_knn", "score", "none"] < 1
+
+
+def test_both_scorings_agree(first, place):
+    rows = query(
+        Layout(place / "data"),
+        "SELECT avg((a.predicted IS NOT DISTINCT FROM b.predicted)::INT) AS agree, count(*) AS n FROM predictions a "
+        "JOIN predictions b USING (study, classifier, clip, control, trial) WHERE a.study = 'demo' "
+        "AND a.classifier = 'janus' AND a.control = 'none' AND a.scoring = 'likelihood' AND b.scoring = 'generation'",
+    ).to_pylist()
+    assert rows[0]["n"] == 200
+    assert rows[0]["agree"] >= 0.95
+
+
+def test_a_second_run_has_nothing_to_do(first, place):
+    again = Run(place, Path(vlm_audio_pipeline.__file__).parents[1])
+    assert again.code == 0, again.said
+    assert "0 steps" in again.said
+    assert min(again.wall_s, again.cpu_s) < AGAIN_S
+
+
+def test_the_study_is_what_was_promised():
+    study = load_study("demo")
+    assert study.dataset.clips >= 200
+    assert {e.kind for e in study.encoders.values()} == {"clap", "vision", "features"}
+    assert {c.kind for c in study.classifiers.values()} == {"zero_shot", "probe", "knn", "language_model"}
+    assert "no claim about any real model" in " ".join(study.description.split())
+
+
+def test_installed_from_a_wheel_it_runs_outside_the_repository(tmp_path):
+    pytest.importorskip("hatchling", reason="hatchling builds the wheel; pip install hatchling")
+    root = Path(vlm_audio_pipeline.__file__).parents[1]
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path / "wheel")]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
+    [wheel] = (tmp_path / "wheel").glob("*.whl")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", tmp_path / "site", wheel],
+        check=True,
+        capture_output=True,
+    )
+    installed = tmp_path / "site" / "vlm_audio_pipeline" / "demo_models"
+    assert {p.parent.name for p in installed.glob("*/model.safetensors")} == {"demo-janus", "demo-clap", "demo-aimv2"}
+    assert len(list(installed.glob("*/README.md"))) == 3
+    code = "import vlm_audio_pipeline; print(vlm_audio_pipeline.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert found.stdout.startswith(str(tmp_path / "site"))
+    (tmp_path / "elsewhere").mkdir()
+    run = Run(tmp_path / "elsewhere", tmp_path / "site")
+    assert run.code == 0, run.said
+    assert not run.reached_out.exists()
+    table = query(Layout(tmp_path / "elsewhere" / "data"), "SELECT classifier, accuracy FROM leaderboard").to_pylist()
+    assert max(r["accuracy"] for r in table if r["classifier"] == "clap_zero_shot") >= 0.9
