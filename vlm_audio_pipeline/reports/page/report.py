@@ -66,6 +66,7 @@ def _written(about: Known, where: Place, progress: Progress) -> str:
     media = write_media(about, list(dict.fromkeys(run.pictures for run in runs if run.pictures)), where, progress)
     found: dict[str, Any] = {
         **tables,
+        "history": sections.changed(tables["history"]),
         "controls": sections.control_pairs(runs, tables["contrasts"]),
         "costs": sections.costs(about),
         "projections": projections,
@@ -80,6 +81,7 @@ def _written(about: Known, where: Place, progress: Progress) -> str:
         board=view,
         chance=1 / len(about.classes) if about.classes else None,
         found=found,
+        quality=sections.quality_view(tables["embedding_quality"]),
         absent=[line for key, line in sections.ABSENT.items() if not found[key]],
         media=media,
         provenance=sections.provenance(about),

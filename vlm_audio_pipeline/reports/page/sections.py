@@ -20,7 +20,7 @@ ABSENT = {
     "embedding_quality": ("Quality of the vectors", "it was not computed"),
     "published": ("Published results", "none are known for this dataset, or they were not looked up"),
     "leakage": ("Leakage", "it was not looked for"),
-    "history": ("History", "no earlier results are recorded"),
+    "history": ("History", "no result changed since it was first counted"),
     "flips": ("Where two classifiers differ", "there are not two to compare"),
 }
 """Section -> its title, and why it is not there."""
@@ -67,6 +67,40 @@ def control_pairs(runs: Sequence[Run], contrasts: Sequence[dict[str, Any]]) -> l
         )
         pairs.append({"run": i, "control": run.row, "real": real and real.row, "statement": statement})
     return sorted(pairs, key=lambda pair: (pair["control"]["classifier"], pair["control"]["scoring"]))
+
+
+def quality_view(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Put the measures of vectors side by side: one line an encoder, one column a measure, and how each was computed."""
+    names = {
+        "silhouette": "silhouette",
+        "knn_purity": "purity of neighbours",
+        "nmi": "NMI",
+        "ari": "ARI",
+        "map": "mAP",
+        "r_at_1": "R@1",
+        "r_at_5": "R@5",
+        "r_at_10": "R@10",
+    }
+    there = {row["measure"] for row in rows}
+    measures = [(key, name) for key, name in names.items() if key in there]
+    measures += [(key, key) for key in sorted(there - set(names))]
+    lines: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        line = lines.setdefault(row["encoder"], {"encoder": row["encoder"], "model": row["model"], "claims": []})
+        line[row["measure"]] = row
+        if row["claim"] and row["claim"] not in line["claims"]:
+            line["claims"].append(row["claim"])
+    methods = {name: sorted({row["method"] for row in rows if row["measure"] == key}) for key, name in measures}
+    return {"measures": measures, "lines": list(lines.values()), "methods": methods}
+
+
+def changed(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the history of what ever changed: a first result by itself tells nothing."""
+    entries: dict[tuple[str, ...], int] = {}
+    for row in history:
+        key = (row["classifier"], row["scoring"], row["control"])
+        entries[key] = entries.get(key, 0) + 1
+    return [row for row in history if entries[row["classifier"], row["scoring"], row["control"]] > 1]
 
 
 def costs(known: Known) -> list[dict[str, Any]]:

@@ -16,8 +16,8 @@ from vlm_audio_pipeline.reports.page.runs import UNDECIDED, Run
 
 KINDS = {
     "probe": "a linear probe",
-    "knn": "nearest neighbours",
-    "zero_shot": "matching with the names of the classes",
+    "knn": "a vote of nearest neighbours",
+    "zero_shot": "zero-shot matching with class names",
     "language_model": "a language model",
     "human": "people",
 }
@@ -41,12 +41,12 @@ class Answer:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """Write a share of 1 as a percentage.
+    r"""Write a share of 1 as a percentage, which no line break parts.
 
     >>> percent(0.8525)
-    '85.2 %'
+    '85.2\xa0%'
     """
-    return "undefined" if share is None else f"{100 * share:.{digits}f} %"
+    return "undefined" if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def interval(row: dict[str, Any]) -> str:
@@ -54,7 +54,7 @@ def interval(row: dict[str, Any]) -> str:
     low, high = row.get("accuracy_low"), row.get("accuracy_high")
     if low is None or high is None:
         return "no interval computed"
-    return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+    return f"95\N{NO-BREAK SPACE}% interval {100 * low:.1f} to {percent(high)}"
 
 
 def asked(row: dict[str, Any]) -> str:
@@ -111,13 +111,13 @@ def _which(
         )
     else:
         short = Markup("{} is right most often: {} of the time.").format(named(best), percent(best.row["accuracy"]))
-    given = "the sound itself" if best.hears else "pictures of the sound"
+    given = "the sound itself" if best.hears else "only pictures of the sound"
     learnt = best.row.get("training_clips")
     more = [
-        Markup("It is {} on {}{}: {}, {}. {}").format(
+        Markup("It is {}, given {}{}: {}, {}. {}").format(
             KINDS.get(best.kind, f"of kind {best.kind}"),
             given,
-            f", which learnt from {learnt} labelled clips" if learnt else "",
+            f" and {learnt} labelled clips to learn from" if learnt else "",
             asked(best.row),
             interval(best.row),
             _against_guessing(best, chance),
@@ -314,7 +314,7 @@ def _missed_by_all(runs: Sequence[Run], real: Sequence[Run], labels: list[int], 
     if people:
         heard = [c for c in missed if people.votes.get(c) == labels[c]]
         judged = [c for c in missed if c in people.votes]
-        said.append(Markup("People get {} of the {} of these that they judged.").format(len(heard), len(judged)))
+        said.append(Markup("People judged {} of these; most of them were right on {}.").format(len(judged), len(heard)))
     return said
 
 

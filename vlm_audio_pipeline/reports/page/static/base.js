@@ -54,7 +54,7 @@ function predictions(run) {
   return byRun[run];
 }
 
-const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : (100 * share).toFixed(digits) + " %");
+const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : (100 * share).toFixed(digits) + "\u00a0%");
 const plural = (n, one, many = one + "s") => `${n} ${n === 1 ? one : many}`;
 const unlabelled = { "-4": "no majority" };
 core.outcomes.forEach((outcome, i) => (unlabelled[-1 - i] = `(${outcome})`));

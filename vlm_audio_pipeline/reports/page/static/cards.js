@@ -24,7 +24,7 @@ function pictureFigure(clip, run, name) {
   const caption = `Spectrogram of ${name}, ${label}: ${said}`;
   return make("figure", { class: "picture" },
     make("button", { type: "button", class: "zoom", "aria-label": "Enlarge: " + caption, onclick: () => zoom(picture, caption) },
-      make("img", { src: picture.url, alt: caption, loading: "lazy" })),
+      make("img", { src: picture.url, alt: caption })),
     make("figcaption", {}, said));
 }
 
@@ -42,12 +42,12 @@ function verdict(given, clip) {
   return make("span", { class: "badge " + (right ? "right" : "wrong") }, `${right ? "✓" : "✗"} ${labelOf(given)}`);
 }
 
-function scoreBars(scores, clip) {
+function scoreBars(scores, clip, given) {
   const lines = [];
   for (let i = 0; i < scores.length; i += 2) {
     const own = scores[i] === core.labels[clip];
-    lines.push(make("li", { class: own ? "own" : null },
-      make("span", { class: "label" }, labelOf(scores[i]) + (own ? " (true)" : "")),
+    lines.push(make("li", { class: own ? "own" : scores[i] === given ? "given" : null },
+      make("span", { class: "label", title: labelOf(scores[i]) }, own ? "✓ " : "", labelOf(scores[i]), own ? make("span", { class: "hidden" }, " (the true class)") : null),
       make("span", { class: "bar", style: { "--share": Math.max(0, Math.min(1, scores[i + 1])) } }),
       make("span", { class: "number" }, scores[i + 1].toFixed(3))));
   }
@@ -70,7 +70,7 @@ function said(run, rows, clip, predicted) {
   if (row[6] !== undefined && row[6] !== null) block.append(make("p", { class: "quiet" }, "its answer, word for word:"), make("blockquote", {}, row[6] === "" ? "(nothing)" : row[6]));
   if (row[7]) block.append(make("p", { class: "quiet" }, "error: " + row[7]));
   if (row[5]) {
-    const bars = scoreBars(row[5], clip);
+    const bars = scoreBars(row[5], clip, row[2]);
     block.append(make("ul", { class: "scores", "aria-label": "scores of the classes" }, bars.slice(0, 3)));
     if (bars.length > 3) block.append(make("details", {}, make("summary", {}, `${bars.length - 3} more scores`), make("ul", { class: "scores" }, bars.slice(3))));
   }

@@ -33,12 +33,12 @@ function matrix(counts, choose) {
   const columns = [...core.classes.keys(), ...given.filter((g) => g < 0).sort((a, b) => b - a)];
   const most = Math.max(1, ...[...counts.values()].flatMap((line) => [...line.values()]));
   const cells = [];
-  const body = core.classes.map((label, row) => make("tr", {}, make("th", { scope: "row" }, label), columns.map((column) => {
+  const body = core.classes.map((label, row) => make("tr", {}, make("th", { scope: "row", title: label }, label), columns.map((column) => {
     const n = counts.get(row)?.get(column) || 0;
     const share = n / most;
     const cell = make("button", {
       type: "button", tabindex: cells.length ? -1 : 0, "data-label": row, "data-predicted": column, disabled: !n,
-      class: (row === column ? "diagonal" : "off") + (share > 0.45 ? " dark" : ""), style: { "--share": share },
+      class: (row === column ? "diagonal" : "off") + (share > (row === column ? 0.45 : 0.22) ? " dark" : ""), style: { "--share": share },
       "aria-label": `${n} of ${label} called ${labelOf(column)}`, onclick: () => choose({ label: row, predicted: column }),
     }, n ? String(n) : "");
     cells.push(cell);

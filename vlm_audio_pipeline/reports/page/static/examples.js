@@ -22,7 +22,7 @@ function lookAtExamples() {
     place.replaceChildren(...shown.map(([clip, label]) => {
       const picture = pictureOf(clip, run < 0 ? null : run);
       const own = core.classes[core.labels[clip]];
-      return make("figure", {}, picture && make("img", { src: picture.url, alt: `spectrogram of ${clips[clip][0]}`, loading: "lazy" }),
+      return make("figure", {}, picture && make("img", { src: picture.url, alt: `spectrogram of ${clips[clip][0]}` }),
         make("figcaption", {}, make("b", {}, label), label === own ? "" : ` (in truth ${own})`, make("br"), `${clips[clip][0]}, fold ${clips[clip][1]}`));
     }));
   }

@@ -16,8 +16,8 @@ function lookAtFlips() {
     const right = (run, clip) => core.runs[run].votes[clip] === core.labels[clip];
     const both = core.labels.map((_, clip) => clip).filter((clip) => core.runs[a].votes[clip] !== null && core.runs[b].votes[clip] !== null);
     const groups = [
-      [`only ${runName(a)} is right`, (clip) => right(a, clip) && !right(b, clip)],
-      [`only ${runName(b)} is right`, (clip) => !right(a, clip) && right(b, clip)],
+      [`right → wrong: only ${runName(a)} is right`, (clip) => right(a, clip) && !right(b, clip)],
+      [`wrong → right: only ${runName(b)} is right`, (clip) => !right(a, clip) && right(b, clip)],
       ["both are right", (clip) => right(a, clip) && right(b, clip)],
       ["neither is right", (clip) => !right(a, clip) && !right(b, clip)],
     ].map(([told, test]) => ({ told, clips: both.filter(test) }));
@@ -30,7 +30,7 @@ function lookAtFlips() {
     buttons.forEach((button, i) => button.addEventListener("click", () => show(groups[i], button)));
     place.replaceChildren(...buttons);
     $("flips-common").textContent = `${both.length} clips were given to both; where a clip has several trials or readers, what most of them said counts.`;
-    $("flips-told").textContent = "";
+    $("flips-told").textContent = "Choose a group to see and hear its clips.";
     $("flips-gallery").replaceChildren();
   }
   draw();

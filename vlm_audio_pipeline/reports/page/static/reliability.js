@@ -1,5 +1,7 @@
 // Confidence against being right, in bins: on the diagonal a model is as often right as it is sure.
 
+const variantName = { raw: "as predicted", temperature: "after temperature scaling fitted on the other folds" };
+
 function lookAtReliability() {
   const place = $("reliability-plot");
   if (!place) return;
@@ -28,7 +30,7 @@ function lookAtReliability() {
         svg.append(make("circle", { cx, cy, r: 3 + 8 * Math.sqrt(row[3] / most), class: "dot" }, make("title", {}, `${plural(row[3], "prediction")}, confidence ${percent(row[4], 0)}, right ${percent(row[5], 0)}`)));
       }
       svg.append(make("text", { x: (x0 + x1) / 2, y: y0 + 31, "text-anchor": "middle" }, "confidence, %"), make("text", { x: x0, y: 12 }, "right, %"));
-      return make("figure", {}, svg, make("figcaption", {}, make("b", {}, variant), ` · ${plural(bins.reduce((sum, row) => sum + row[3], 0), "prediction")}`));
+      return make("figure", {}, svg, make("figcaption", {}, make("b", {}, variantName[variant] || variant), ` · ${plural(bins.reduce((sum, row) => sum + row[3], 0), "prediction")}`));
     }));
   }
   draw();
