@@ -15,8 +15,8 @@ from vlm_audio_pipeline_tests.orchestration.bench import PITCH, Bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-TAKES = 8
-FOLDS = (1, 2, 3)
+TAKES = 12
+FOLDS = (1, 2)
 CLIPS = len(FOLDS) * len(PITCH) * TAKES  # 48
 BATCH = {"vector": 2, "answer": 2, "inspection": 2 * 8 * 2, "picture": CLIPS // len(FOLDS)}
 """The most of each kind of work in flight: batches of the encoder and of answers go one at a time; recordings are measured in
