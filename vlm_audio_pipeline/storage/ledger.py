@@ -62,7 +62,8 @@ class Spending:
     Attributes:
         requests: attempts that were or may have been charged.
         usd: settled and reserved, USD.
-        reserved_usd: of this, reserved and not settled: under way, or of a process that died.
+        reserved_usd: of this, reserved and not settled: under way, of a process that died, or of an attempt that failed so
+            that nobody knows whether it was charged.
     """
 
     requests: int

@@ -239,6 +239,23 @@ class TestPace:
         assert gaps[2] >= 0.5  # after the one that was turned away
         assert sum(gap >= 0.4 for gap in gaps) == 1
 
+    def test_it_ends_when_told_to_come_back_in_an_hour(self):
+        """A daily quota: 400 requests would otherwise wait for two minutes each."""
+        with serving(Scripted(play=lambda q, n: "429" if q == "clip 3" else "answer", retry_after=3600)) as server:
+            found, stopped = replies(backend(server, concurrency=1), 400)
+        assert stopped == "127.0.0.1 wants to be left alone for 3600 s; run again later"
+        assert [r and r.outcome for r in found[:5]] == ["answered"] * 3 + ["error", None]
+        assert len(server.bodies) == 4
+
+    def test_it_backs_off_from_a_server_that_does_not_answer_in_time(self):
+        with serving(
+            Scripted(play=lambda q, n: "hang" if n == 0 and q in ("clip 8", "clip 9") else "answer")
+        ) as server:
+            asking = backend(server, concurrency=8, timeout_s=0.5)
+            found, _ = replies(asking, 10)
+        assert {r.outcome for r in found} == {"answered"}
+        assert asking.pace.limit < 8
+
 
 class TestTheKey:
     """Sent to the server, and nowhere else."""

@@ -113,7 +113,9 @@ class EndpointBackend:
         ) as client:
             try:
                 for position, request in enumerate(requests):
-                    await self.pace.enter()
+                    if not await self.pace.enter():
+                        stopped = f"{self.endpoint.host} wants to be left alone for {self.pace.pause_s():.0f} s; run again later"
+                        break
                     journey = await self._paid(request)
                     _raise_failures(tasks)
                     if journey is None:

@@ -3,8 +3,8 @@
 What belongs here: the pace. What does not: retries, which are the client's.
 
 Additive increase, multiplicative decrease, as TCP does it (Jacobson 1988, https://doi.org/10.1145/52325.52356): the
-limit grows by one with every answer until the endpoint first complains, later by one a round trip; a complaint (429, 503)
-halves it, once for all requests that were under way when it was halved.
+limit grows by one with every answer until the endpoint first complains, later by one a round trip; a complaint (429, 503,
+no answer in time) halves it, once for all requests that were under way when it was halved.
 """
 
 import asyncio
@@ -37,14 +37,24 @@ class Pace:
         self._resume_at = -math.inf
         self._changed: asyncio.Event | None = None
 
-    async def enter(self) -> None:
-        """Wait until another request may start, and count it. Who waits first starts first: there is one dispatcher."""
+    async def enter(self) -> bool:
+        """Wait until another request may start, and count it. There is one dispatcher, so they start in order.
+
+        Returns:
+            False, without waiting or counting, if the endpoint wants to be left alone for longer than anybody waits.
+        """
         while True:
-            pause = self._resume_at - self._clock()
+            pause = self.pause_s()
+            if pause > LONGEST_PAUSE_S:
+                return False
             if self.running < int(self.limit) and pause <= 0:
                 self.running += 1
-                return
+                return True
             await self.change(pause if pause > 0 else None)
+
+    def pause_s(self) -> float:
+        """Give for how long the endpoint still wants to be left alone, s; 0 or less where it does not."""
+        return self._resume_at - self._clock()
 
     async def change(self, at_most_s: float | None = None) -> None:
         """Wait until a request ends or the limit changes, or for so many seconds."""
@@ -79,7 +89,7 @@ class Pace:
             self._cut_at = self._clock()
             self._untroubled = False
         if pause_s is not None and pause_s > 0:
-            self._resume_at = max(self._resume_at, self._clock() + min(pause_s, LONGEST_PAUSE_S))
+            self._resume_at = max(self._resume_at, self._clock() + pause_s)
         self._tell()
 
     def _tell(self) -> None:

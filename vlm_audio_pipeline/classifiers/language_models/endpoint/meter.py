@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vlm_audio_pipeline.storage.ledger import Ledger
 
 NOT_CHARGED = frozenset({503, *range(300, 500)})
-"""Statuses of attempts that were turned away. Any other failure may come after the work was done, and counts as charged."""
+"""Statuses of attempts that were turned away. After any other failure nobody knows whether the work was done and charged."""
 
 
 @dataclass
@@ -75,10 +75,10 @@ class Journey:
     seconds: float = 0.0
 
     def settle(self, usd: float | None) -> None:
-        """Settle the attempt under way, at the most it can cost where its price is unknown."""
-        if self.reservation is not None:
-            self.purse.settle(self.reservation, self.most_usd if usd is None else usd)
-            self.reservation = None
+        """Settle the attempt under way. Where nobody knows its price it stays reserved, at the most it can cost."""
+        if self.reservation is not None and usd is not None:
+            self.purse.settle(self.reservation, usd)
+        self.reservation = None
 
     def release(self) -> None:
         """Give back what was set aside for the attempt under way, which was certainly not charged."""
@@ -134,12 +134,15 @@ def metered(timeout_s: float, pace: Pace, proxies: bool) -> Any:
                     response = await super().send(request, **kwargs)
             except TimeoutError:
                 journey.settle(None)
+                pace.complained(journey.began)
                 raise httpx.ReadTimeout("no answer in time", request=request) from None
             except unsent:
                 journey.release()
                 raise
-            except httpx.RequestError:
+            except httpx.RequestError as error:
                 journey.settle(None)
+                if isinstance(error, httpx.TimeoutException):
+                    pace.complained(journey.began)
                 raise
             journey.seconds = time.monotonic() - journey.began
             status = response.status_code

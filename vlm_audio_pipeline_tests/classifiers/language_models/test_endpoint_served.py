@@ -1,0 +1,104 @@
+"""A server that is not ours: `transformers serve` with a Janus that has learnt what colours stand for."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import EndpointBackend
+from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
+from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Request, Sampling
+from vlm_audio_pipeline_tests.classifiers.language_models.checkpoints import (
+    COLOURS,
+    LABELS,
+    QUESTION,
+    SEES_COLOURS,
+    WRITERS,
+    coloured,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Start the server; gives its address and the model's name there."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("served")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        (folder / "janus").mkdir()
+        WRITERS[SEES_COLOURS](folder / "janus")
+    (folder / "hub").mkdir()  # without it, the list of models answers 500
+    number, model = port(), str(folder / "janus")
+    command = [Path(sys.executable).with_name("transformers"), "serve", model, "--host", "127.0.0.1"]
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(
+        [*command, "--port", str(number), "--device", "cpu", "--dtype", "float32"],
+        stdout=log,
+        stderr=log,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        until = time.monotonic() + 180
+        while not alive(f"http://127.0.0.1:{number}/health"):
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < until, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{number}/v1", model
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+
+
+def alive(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def question(picture: Picture) -> Request:
+    parts = (picture, QUESTION)
+    return Request((Message("user", parts),), LABELS, frozenset({"generation"}), Sampling(max_tokens=12))
+
+
+def test_pictures_are_seen_and_answered(served):
+    """Twelve pictures of three colours: every answer right, counted, and the same when asked again."""
+    url, model = served
+    wanted = list(COLOURS) * 4
+    requests = [question(coloured(label)) for label in wanted]
+    for _ in range(2):
+        found = {}
+        backend = EndpointBackend(model, Endpoint(url=url, concurrency=2), None, "janus")
+        assert backend.ask(requests, found.__setitem__) is None
+        replies = [found[i] for i in range(12)]
+        assert [r.error for r in replies] == [None] * 12
+        assert [r.text.strip() for r in replies] == wanted
+        assert {r.model for r in replies} == {f"{model}@main"}
+        assert backend.dialect.without == ()
+        assert all(r.usage.input_tokens > 30 and 1 <= r.usage.output_tokens <= 12 for r in replies)
+        assert {r.usage.usd for r in replies} == {None}
+
+
+def test_another_model_than_the_served_one_is_no_answer(served):
+    url, _ = served
+    found = {}
+    backend = EndpointBackend("another/model", Endpoint(url=url), None, "janus")
+    backend.ask([question(coloured("rain"))], found.__setitem__)
+    assert found[0].outcome == "error"
+    assert "pinned" in found[0].error
