@@ -34,7 +34,7 @@ _TOKEN = re.compile(r"\w+(?:'\w+)*|[,:=]")
 _NO = frozenset(
     words(
         "not no never neither nor non none nothing cannot cant dont doesnt isnt wasnt without unlike unlikely hardly barely "
-        "except excluding excludes excluded exclude lacks lacking absent absence nope wrong incorrect false inconsistent mismatch mismatched "
+        "except excluding excludes excluded exclude fail fails failed failing lacks lacking absent absence nope wrong incorrect false inconsistent mismatch mismatched "
         "dissimilar contrary opposite improbable implausible doubtful contradict contradicts "
         "nicht kein keine keinen "
         "pas ni sin ningún não nao не нет"
@@ -49,9 +49,10 @@ _DOUBT = frozenset(
 )
 _DOUBT_AFTER = frozenset(words("if unless would"))
 _FILLERS = frozenset(words("a an the any of by from and or sound sounds noise like that this it is to be in"))
-_CLAUSE = frozenset(  # after a comma, these begin something a negation before does not reach
-    words("it it's its this that that's these there here i'd so therefore thus hence suggesting indicating implying")
-)
+# after a comma, these begin something a negation before does not reach: ", so ...", ", it is ..."
+_CLAUSE = frozenset(words("it's that's i'd so therefore thus hence suggesting indicating implying"))
+_SUBJECTS = frozenset(words("it this that"))
+_VERBS = frozenset(words("is was sounds looks seems appears must could might matches resembles shows"))
 _REASONS = frozenset(
     words("because since due given")
 )  # a "no" in a reason says nothing against what it is a reason for
@@ -179,10 +180,12 @@ def _clause_end(texts: Sequence[str], start: int, stop: int) -> int:
 
 
 def _ends_a_clause(texts: Sequence[str], i: int) -> bool:
-    following = texts[i + 1] if i + 1 < len(texts) else ""
-    if texts[i] in ("but", "however", "instead"):
+    if texts[i] in ("but", "instead"):
         return True
-    return texts[i] == "," and following in _CLAUSE
+    if texts[i] not in (",", "however"):
+        return False
+    first, second, third = (*texts[i + 1 : i + 4], "", "", "")[:3]
+    return first in _CLAUSE or (first in _SUBJECTS and second in _VERBS and third != ",")  # but not ", it seems,"
 
 
 def _without_the_next_ones_no(after: list[str]) -> list[str]:
