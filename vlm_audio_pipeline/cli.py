@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Callable
 
-from vlm_audio_pipeline.commands import pictures, results, running, starting
+from vlm_audio_pipeline.commands import pictures, results, running, starting, trying
 from vlm_audio_pipeline.commands.base import app
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
-__all__ = ["app", "main", "pictures", "results", "running", "starting"]
+__all__ = ["app", "main", "pictures", "results", "running", "starting", "trying"]
 
 
 def main() -> None:

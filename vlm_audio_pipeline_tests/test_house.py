@@ -34,7 +34,7 @@ ROOMS = (
 )
 """In the order in which data flows: a room imports only rooms before it."""
 
-WITHOUT_DAGSTER = ("graph", "execution", "planner", "publishing", "display", "state")
+WITHOUT_DAGSTER = ("graph", "execution", "planner", "publishing", "display", "state", "spending", "summaries", "trying")
 """Files of `orchestration` that work without Dagster."""
 
 HEAVY = ("torch", "transformers", "librosa", "sklearn", "matplotlib", "scipy")

@@ -64,9 +64,9 @@ class LanguageModel(ClassifierSpec):
     shots: int = Field(0, ge=0, le=20)
     """Examples of each class, from other folds."""
     select: Select = "medoid"
-    """How examples are chosen: random, on the encoder's vectors (medoid, diverse, nearest to each query), or listed."""
+    """How examples are chosen: random, or on the encoder's vectors: medoid, diverse, nearest to each query."""
     examples: tuple[str, ...] = ()
-    """Ids of the clips to show, with `select: listed`; those of the query's fold are left out."""
+    """Ids of the clips to show, in place of choosing; those of the query's fold are left out."""
     encoder: str | None = refers_to("encoders", None)
     """Whose vectors examples are chosen on, and the matched baseline (k-NN on the very same examples) stands on."""
     permuted_labels: bool = False
@@ -138,11 +138,6 @@ class LanguageModel(ClassifierSpec):
                 "the very same examples) stands on them; name one, such as classical features",
             ),
             (bool(self.examples) and not self.shots, "shots must be 1 or more with `examples`, got 0; give `shots`"),
-            (
-                bool(self.examples) != (self.select == "listed"),
-                f"select must be listed with `examples` and only then, got {self.select} with {len(self.examples)} listed; "
-                "correct one of the two",
-            ),
             (
                 self.draws > 1 and (not self.shots or bool(self.examples) or self.select == "nearest"),
                 "draws must be 1 where nothing is drawn (no shots, given or nearest examples); drop it",
