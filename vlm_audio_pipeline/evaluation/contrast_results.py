@@ -89,13 +89,15 @@ def contrasts_table(contrasts: Sequence[Contrast], evidence: Evidence) -> pa.Tab
     """Make every comparison a study declares; Holm corrects over all that could be made.
 
     Args:
-        contrasts: as declared; a comparison declared twice counts once.
+        contrasts: as declared; a comparison declared twice counts once, and one with itself not at all (a name that
+            stands for several entries gives such).
         evidence: what they are made from.
 
     Returns:
         `contrasts` rows without `study`, in the order declared.
     """
-    declared = dict.fromkeys(_Declared(c.classifier, a, c.scoring, c.folds) for c in contrasts for a in c.against)
+    pairs = (_Declared(c.classifier, a, c.scoring, c.folds) for c in contrasts for a in c.against)
+    declared = dict.fromkeys(pair for pair in pairs if pair.left != pair.right)
     made = []
     for each in declared:
         first, second = evidence.find(each.left, each), evidence.find(each.right, each)

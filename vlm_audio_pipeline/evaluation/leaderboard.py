@@ -84,7 +84,7 @@ def leaderboard_table(
         VlmAudioError: for predictions with labels outside `classes`, or of more clips than there are.
     """
     of_clips = len(clips)
-    lines = [_reference(name, clips, rejected_clips, classes, tuning_folds) for name in (CHANCE, MAJORITY)]
+    lines = [_reference(name, clips, rejected_clips, classes, tuning_folds, limited) for name in (CHANCE, MAJORITY)]
     for entry in entries:
         if entry.predictions is None or not entry.predictions.num_rows:
             lines.append(_not_run(entry, of_clips, rejected_clips))
@@ -151,6 +151,8 @@ def _row(
     if whole and not even:
         verb = "judged" if scoring == "judgement" else "predicted"
         notes.append(f"not ranked: clips were {verb} {times.min()} to {times.max()} times")
+    if (answered := int(rows.answered.sum())) < predictions:
+        notes.append(f"{correct} of {answered} answered")
     outcomes = here["outcome"].to_pylist()
     notes += [f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes) - {"answered"})]
     notes += _rejected(rejected_clips)
@@ -167,7 +169,7 @@ def _row(
         "accuracy_without_tuning_folds": None if untuned is None else accuracy(untuned).value,
         "predictions": predictions,
         "correct": correct,
-        "answered": int(rows.answered.sum()),
+        "answered": answered,
         "clips": clips,
         "of_clips": of_clips,
         "rejected_clips": rejected_clips,
@@ -187,7 +189,12 @@ def _ends(interval: Interval | None) -> dict[str, Any]:
 
 
 def _reference(
-    name: str, clips: Sequence[Clip], rejected_clips: int, classes: tuple[str, ...], tuning_folds: tuple[int, ...]
+    name: str,
+    clips: Sequence[Clip],
+    rejected_clips: int,
+    classes: tuple[str, ...],
+    tuning_folds: tuple[int, ...],
+    limited: bool,
 ) -> dict[str, Any]:
     folds = np.array([clip.fold for clip in clips], int)
     share = expected(name, np.array([clip.label for clip in clips], str), folds, len(classes))
@@ -214,7 +221,7 @@ def _reference(
         "rejected_clips": rejected_clips,
         "folds": _list(np.unique(folds).tolist()),
         "rank": None,
-        "partial": False,
+        "partial": limited,
         "comparable": False,
         "note": note,
     }

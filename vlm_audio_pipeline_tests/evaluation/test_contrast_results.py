@@ -153,6 +153,13 @@ def test_nothing_declared_is_an_empty_table():
     assert made() == []
 
 
+def test_nobody_is_compared_with_himself():
+    """As the loader makes them of a name that stands for several entries."""
+    group = Contrast(classifier="janus", against=("clap",)).model_copy(update={"against": ("clap", "janus")})
+    rows = contrasts_table([group], EVIDENCE).to_pylist()
+    assert [(r["against"], r["holm_over"]) for r in rows] == [("clap", 1)]
+
+
 def test_summaries_of_many_classifiers_take_seconds():
     """22 classifiers of 400 clips of 304 recordings, in two scorings each."""
     rng = np.random.default_rng(0)

@@ -120,7 +120,7 @@ def test_numbers_of_a_row():
     assert (row["accuracy"], row["accuracy_answered"], row["macro_f1"]) == pytest.approx((2 / 4, 2 / 3, 0.4))
     assert row["accuracy_without_tuning_folds"] == 1 / 2
     assert (row["answered"], row["folds"], row["model"], row["training_clips"]) == (3, "1,2", "m", 7)
-    assert row["note"] == "2 of 4 predictions, 1 unparseable, 1 recording rejected"
+    assert row["note"] == "2 of 4 predictions, 2 of 3 answered, 1 unparseable, 1 recording rejected"
     assert row["rank"] == 1
 
 
