@@ -20,6 +20,7 @@ from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS, DatasetSpec
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.storage.ledger import Budget
+from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, Study
 
 Option = TypeVar("Option", bound=BaseModel)
@@ -160,6 +161,7 @@ class _Reader:
             self.wrong(("classifiers",), "must name at least one classifier")
         contrasts = tuple(self.contrasts(raw.get("contrasts") or [], sections["classifiers"]))
         budget = self.option(Budget, raw.get("budget"), ("budget",))
+        rerun = self.option(Rerun, raw.get("rerun"), ("rerun",))
         self.named(("budget", "first"), getattr(budget, "first", ()), sections["classifiers"])
         self.finish()
         assert isinstance(dataset, DatasetSpec)
@@ -171,6 +173,7 @@ class _Reader:
             classifiers=sections["classifiers"],
             contrasts=contrasts,
             budget=budget,
+            rerun=rerun,
             description=str(raw.get("description", "")).strip(),
             owner=owner,
             path=self.path,

@@ -16,6 +16,7 @@ from vlm_audio_pipeline.datasets.base import DATASETS
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.loading import takes_list
+from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS
 
 Schema = dict[str, Any]
@@ -32,7 +33,9 @@ def study_schema() -> Schema:
     made, shared = models_json_schema([(cls, "validation") for cls in classes.values()], schema_generator=_Untitled)
     defs: dict[str, Schema] = shared["$defs"]
     own = {key: made[(cls, "validation")]["$ref"].removeprefix("#/$defs/") for key, cls in classes.items()}
-    options = {key: _described(option, defs) for key, option in (("contrasts", Contrast), ("budget", Budget))}
+    options = {
+        key: _described(option, defs) for key, option in (("contrasts", Contrast), ("budget", Budget), ("rerun", Rerun))
+    }
     default_kinds = {room: registry.default_kind for room, registry in SECTIONS.items()}
     specs = {
         f"{room}.{kind}": _spec(defs[own[room, kind]], cls, kind, room, kind != default_kinds.get(room))
@@ -47,6 +50,7 @@ def study_schema() -> Schema:
         **{section: _section(section, registry) for section, registry in SECTIONS.items()},
         "contrasts": {"type": "array", "items": options["contrasts"]},
         "budget": options["budget"],
+        "rerun": options["rerun"],
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

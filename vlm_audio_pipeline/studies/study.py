@@ -12,6 +12,7 @@ from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.renderings.base import RENDERINGS, RenderingSpec
 from vlm_audio_pipeline.storage.ledger import Budget
+from vlm_audio_pipeline.studies.rerun import Rerun
 
 SECTIONS: dict[str, Registry] = {
     "renderings": RENDERINGS,
@@ -36,6 +37,7 @@ KEYS: dict[str, str] = {
     "classifiers": "whatever predicts a label, by name",
     "contrasts": "comparisons declared in advance: they are tested, and corrected for being several",
     "budget": "what may be spent at endpoints that charge, over the study's lifetime; without it none is called",
+    "rerun": "keep it up to date by itself: when to look for changed models and recordings",
 }
 """Every key of a study file and what it is for."""
 
@@ -52,6 +54,7 @@ class Study:
         classifiers: by name, lists and `like` expanded.
         contrasts: comparisons declared in advance.
         budget: what may be spent at endpoints that charge; None: nothing.
+        rerun: when it is kept up to date by itself; None: never.
         description: what the study asks.
         owner: who answers for it.
         path: the file it was read from.
@@ -65,6 +68,7 @@ class Study:
     classifiers: Mapping[str, ClassifierSpec] = field(default_factory=dict)
     contrasts: tuple[Contrast, ...] = ()
     budget: Budget | None = None
+    rerun: Rerun | None = None
     description: str = ""
     owner: str = ""
     path: Path | None = None
@@ -85,4 +89,5 @@ class Study:
             },
             "contrasts": [contrast.model_dump(mode="json") for contrast in self.contrasts],
             "budget": None if self.budget is None else self.budget.model_dump(mode="json"),
+            "rerun": None if self.rerun is None else self.rerun.model_dump(mode="json"),
         }
