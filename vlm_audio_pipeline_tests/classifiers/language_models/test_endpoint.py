@@ -66,6 +66,15 @@ def test_prices_of_a_server_on_this_machine_are_counted_where_they_are_declared(
     assert reply.usage.usd == pytest.approx(0.0009)
 
 
+def test_what_is_for_this_machine_does_not_go_through_a_proxy(monkeypatch):
+    with serving(Scripted()) as proxy, serving(Scripted()) as server:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        (reply,), _ = replies(backend(server), 1)
+    assert reply.outcome == "answered"
+    assert (len(server.bodies), len(proxy.bodies)) == (1, 0)
+
+
 def test_requests_leave_in_order():
     with serving(Scripted()) as server:
         replies(backend(server, concurrency=1), 30)

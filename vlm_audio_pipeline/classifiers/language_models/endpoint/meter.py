@@ -5,6 +5,7 @@ request as a whole (`backend`).
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -91,17 +92,15 @@ JOURNEY: ContextVar[Journey] = ContextVar("JOURNEY")
 """The request that the present task sends."""
 
 
+@functools.cache
 def over_budget() -> "type[openai.OpenAIError]":
     """Give the error of an attempt that cannot be paid; the client hands on its own kind of errors untouched."""
     import openai
 
-    global _OverBudget
-    if _OverBudget is None:
-        _OverBudget = type("OverBudget", (openai.OpenAIError,), {})
-    return _OverBudget
+    class OverBudget(openai.OpenAIError):
+        """The budget does not allow another attempt."""
 
-
-_OverBudget: "type[openai.OpenAIError] | None" = None
+    return OverBudget
 
 
 def metered(timeout_s: float, pace: Pace, proxies: bool) -> Any:
@@ -127,7 +126,7 @@ def metered(timeout_s: float, pace: Pace, proxies: bool) -> Any:
             if journey.reservation is None:  # another attempt
                 journey.reservation = journey.purse.reserve(journey.most_usd)
                 if journey.reservation is None:
-                    raise refused("the budget does not allow another attempt")
+                    raise refused
             journey.began = time.monotonic()
             try:
                 async with asyncio.timeout(timeout_s):
