@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from vlm_audio_pipeline.classifiers.base import softmax
+from vlm_audio_pipeline.classifiers.language_models.predicting import temperature
 from vlm_audio_pipeline.evaluation.rows import Number, Rows
 
 BINS = 10
 _EDGES = np.linspace(0, 1, BINS + 1)
-_LARGEST = 100.0
-"""Temperatures are sought from 1/100 to 100: beyond, scores are equal, or 0 and 1, to any use."""
 
 
 def probability_rows(rows: Rows) -> tuple[np.ndarray, str | None]:
@@ -87,35 +87,10 @@ def ece(rows: Rows) -> Number:
     return Number(float(np.abs(gaps).sum() / over.sum()), over)
 
 
-def best_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Find the temperature that makes probabilities p^(1/T), brought to sum 1, the likeliest for the true classes.
+def tempered(rows: Rows) -> tuple[Rows, dict[int, float]]:
+    """Scale the scores of each fold by the temperature fitted on all other folds: p^(1/T), brought to sum 1.
 
     Guo et al. (ICML 2017), section 4.2: a single number, so that no prediction changes.
-
-    Args:
-        scores: (n, classes) float, probabilities; positive for the true classes.
-        truth: (n,) int, columns of the true classes.
-
-    Returns:
-        From 1/100 to 100.
-    """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import logsumexp
-
-    with np.errstate(divide="ignore"):
-        logs = np.log(scores)
-    own = logs[np.arange(len(truth)), truth].mean()
-
-    def loss(log_temperature: float) -> float:
-        cold = np.exp(-log_temperature)
-        return float(logsumexp(cold * logs, axis=1).mean() - cold * own)
-
-    ends = np.log(_LARGEST)
-    return float(np.exp(minimize_scalar(loss, bounds=(-ends, ends), method="bounded", options={"xatol": 1e-6}).x))
-
-
-def tempered(rows: Rows) -> tuple[Rows, dict[int, float]]:
-    """Scale the scores of each fold by the temperature fitted on all other folds.
 
     Args:
         rows: predictions of every fold that exists.
@@ -128,15 +103,15 @@ def tempered(rows: Rows) -> tuple[Rows, dict[int, float]]:
     known, _ = probability_rows(rows)
     truth = rows.label_index
     own = np.where(known, rows.scores[np.arange(len(truth)), truth], 0.0)
+    with np.errstate(divide="ignore"):
+        logits = np.log(np.where(known[:, None], rows.scores, np.nan))
     scores, temperatures = np.full_like(rows.scores, np.nan), {}
     for fold in np.unique(rows.fold):
         others, here = known & (rows.fold != fold), known & (rows.fold == fold)
         if not others.any() or (own[others] == 0).any() or not here.any():
             continue
-        temperatures[int(fold)] = temperature = best_temperature(rows.scores[others], truth[others])
-        relative = rows.scores[here] / rows.scores[here].max(axis=1, keepdims=True)  # so that no power underflows
-        powers = relative ** (1 / temperature)
-        scores[here] = powers / powers.sum(axis=1, keepdims=True)
+        temperatures[int(fold)] = fitted = temperature(logits[others], truth[others])
+        scores[here] = softmax(logits[here] / fitted)
     return replace(rows, scores=scores, confidence=scores.max(axis=1)), temperatures
 
 

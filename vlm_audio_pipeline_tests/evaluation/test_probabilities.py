@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics as sk
 
-from vlm_audio_pipeline.evaluation.probabilities import best_temperature, bin_of, brier, ece, log_loss, tempered
+from vlm_audio_pipeline.evaluation.probabilities import bin_of, brier, ece, log_loss, tempered
 from vlm_audio_pipeline.evaluation.rows import Rows
 from vlm_audio_pipeline_tests.evaluation.test_metrics import CLASSES, predictions
 
@@ -94,26 +94,27 @@ def test_confidences_beyond_1_are_none():
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 3.0])
 def test_the_temperature_that_was_put_in_comes_out(power):
-    _, true, scores = random_rows(4000, 2, power)
-    assert best_temperature(scores, true) == pytest.approx(power, rel=0.08)
+    _, temperatures = tempered(random_rows(6000, 2, power, folds=2)[0])
+    assert list(temperatures.values()) == pytest.approx([power] * 2, rel=0.08)
 
 
 def test_the_temperature_is_where_the_likelihood_is_flat():
     """There the mean log score expected under the scaled probabilities equals that of the true classes."""
-    _, true, scores = random_rows(300, 3, 2.0)
-    logs = np.log(scores)
-    scaled = np.exp(logs / best_temperature(scores, true))
+    rows, *_ = random_rows(600, 3, 2.0, folds=2)
+    others = rows.fold == 2
+    logs = np.log(rows.scores[others])
+    scaled = np.exp(logs / tempered(rows)[1][1])
     scaled /= scaled.sum(axis=1, keepdims=True)
-    assert (scaled * logs).sum(axis=1).mean() == pytest.approx(logs[np.arange(300), true].mean(), abs=1e-4)
+    own = logs[np.arange(len(logs)), rows.label_index[others]]
+    assert (scaled * logs).sum(axis=1).mean() == pytest.approx(own.mean(), abs=1e-4)
 
 
 def test_each_fold_is_scaled_by_the_others():
     rows, *_ = random_rows(90, 4, 3.0, folds=3)
-    scores, true = rows.scores, rows.label_index
+    scores = rows.scores
     scaled, temperatures = tempered(rows)
     assert sorted(temperatures) == [1, 2, 3]
     here = rows.fold == 2
-    assert temperatures[2] == best_temperature(scores[~here], true[~here])
     expected = scores[here] ** (1 / temperatures[2])
     expected /= expected.sum(axis=1, keepdims=True)
     assert scaled.scores[here] == pytest.approx(expected)
