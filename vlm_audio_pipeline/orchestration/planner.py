@@ -49,7 +49,7 @@ def select(graph: Graph, only: Iterable[str] = (), fold: int | None = None) -> s
     Args:
         graph: the study.
         only: shell patterns over step names ("predictions/*", "*probe"), or the name of an encoder or classifier;
-            none: all.
+            none: all but those made on demand.
         fold: only this fold, and what is over all folds; None: all folds.
 
     Raises:
@@ -66,7 +66,11 @@ def select(graph: Graph, only: Iterable[str] = (), fold: int | None = None) -> s
     return {
         node
         for node in graph.nodes
-        if (not patterns or any(_fits(p, graph, node.step) for p in patterns))
+        if (
+            any(_fits(p, graph, node.step) for p in patterns)
+            if patterns
+            else not graph.steps[node.step].stage.on_demand
+        )
         and (fold is None or node.fold in (None, fold))
     }
 
@@ -87,13 +91,13 @@ def make_plan(
     Args:
         graph: the study as it is today.
         observed: data versions of the sources.
-        wanted: nodes asked for (what they need is added); None: all.
+        wanted: nodes asked for (what they need is added); None: all but those made on demand.
         failed: nodes not to be tried again, with the reason.
         tried: nodes that ran a moment ago; what they left unfinished is for the next time.
     """
     there = {node: recorded(graph, node) for node in graph.nodes}
     versions = dict(observed) | {node: p.data_version for node, p in there.items() if p is not None}
-    wanted = set(graph.nodes) if wanted is None else _with_upstream(graph, wanted)
+    wanted = _with_upstream(graph, select(graph) if wanted is None else wanted)
     todo: dict[Node, tuple[str, ...]] = {}
     blocked: dict[Node, str] = {}
     out_of_date: set[Node] = set()  # and staying so: what is to do will be up to date
@@ -101,7 +105,7 @@ def make_plan(
     for node in graph.nodes:
         if any(u in out_of_date for u, optional in graph.upstream(node) if not optional):
             out_of_date.add(node)
-        stale = reasons_to_run(graph, node, there[node], versions, out_of_date)
+        stale = reasons_to_run(graph, node, there[node], versions, out_of_date, todo)
         left = () if stale or node in tried else unfinished(there[node])
         reasons = stale or tuple(UNFINISHED + why for why in left)
         if not reasons:

@@ -43,6 +43,7 @@ def reasons_to_run(
     there: Provenance | None,
     versions: Mapping[Node, str],
     out_of_date: Collection[Node] = (),
+    coming: Collection[Node] = (),
 ) -> tuple[str, ...]:
     """Say why a node has to run: missing or damaged, its code or parameters changed, or an input changed, came or went.
 
@@ -53,6 +54,7 @@ def reasons_to_run(
         versions: data versions of all that is there.
         out_of_date: nodes whose parts are not what they should be and will not be made anew now; a summary takes them
             for absent, so that no number of other settings stands among those of today's.
+        coming: nodes that will be made now: where one of them is missing it is waited for, and is not gone.
     """
     if there is None:
         return ("damaged" if any(path.exists() for path in graph.parts(node).values()) else "missing",)
@@ -67,7 +69,7 @@ def reasons_to_run(
         was, now = there.inputs.get(name), versions.get(upstream)
         if optional and upstream in out_of_date:
             now = None
-        if now is None and (not optional or was is None):
+        if now is None and (not optional or was is None or upstream in coming):
             continue  # a required input that is gone is made first; then the versions are compared
         if was != now:
             reasons.append(f"{name} {'is gone' if now is None else 'is new' if was is None else 'changed'}")

@@ -269,23 +269,23 @@ def contents(layout):
 @pytest.mark.slow
 @pytest.mark.skipif(not mountable(), reason="this system lets nobody mount")
 @pytest.mark.parametrize("size", ["160k", "700k"])
-def test_a_disk_that_fills_up(bench, done, tmp_path, size):
+def test_a_disk_that_fills_up(bench, ran_once, tmp_path, size):
     """160 kB: not even the row store has room; 700 kB: some steps are done before the disk is full."""
     said, layout = run_twice_on_a_small_disk(bench, tmp_path, size, 'mount -o remount,size=100m "$1"')
     assert said("code1").strip() in ("1", "2"), said("err1")
     err = said("err1")
     assert "Traceback" not in err and ("must have room and be writable" in err or "folder is full" in err), err
     assert said("code2").strip() == "0", said("err2")
-    assert contents(layout) == contents(done.layout)
+    assert contents(layout) == contents(ran_once.layout)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not mountable(), reason="this system lets nobody mount")
-def test_a_folder_that_becomes_read_only(bench, done, tmp_path):
+def test_a_folder_that_becomes_read_only(bench, ran_once, tmp_path):
     bench.run(only=("embeddings/*",))
     before = f'cp -r "{bench.layout.root}" "$1/data"; mount -o remount,ro "$1"'
     said, layout = run_twice_on_a_small_disk(bench, tmp_path, "100m", 'mount -o remount,rw "$1"', before)
     err = said("err1")
     assert "Traceback" not in err and ("must have room and be writable" in err or "read-only" in err), err
     assert (said("code1").strip(), said("code2").strip()) in (("1", "0"), ("2", "0")), said("err2")
-    assert contents(layout) == contents(done.layout)
+    assert contents(layout) == contents(ran_once.layout)
