@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlm_audio_pipeline.commands.base import DataOption, app, layout_of, say
+from vlm_audio_pipeline.commands.base import DataOption, LimitOption, StudyArgument, app, graph_of, layout_of, say
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
 if TYPE_CHECKING:
@@ -120,3 +120,54 @@ def export(
     folder = out or Path(f"{study}_export")
     for path in export_study(layout_of(data), study, folder):
         typer.echo(path)
+
+
+@app.command(rich_help_panel=PANEL)
+def report(
+    study: StudyArgument,
+    open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    single_file: Annotated[
+        Path | None, typer.Option("--single-file", help="Write one small file to hand around, here.", metavar="FILE")
+    ] = None,
+    limit: LimitOption = None,
+    data: DataOption = None,
+) -> None:
+    """Write the page of a study that was run: what hears, how sure that is, and on which clips it fails."""
+    import webbrowser
+
+    from vlm_audio_pipeline.orchestration.planner import select
+    from vlm_audio_pipeline.orchestration.running import run_study
+    from vlm_audio_pipeline.reports.page.report import write_report
+
+    graph = graph_of(study, data, limit)
+    name = graph.study.name
+    if single_file is not None:
+        page = write_report(graph.layout, name, single_file, single_file=True)
+    else:
+        failed = run_study(graph, select(graph, ["report"])).failed
+        if failed:
+            raise VlmAudioError("; ".join(failed.values()))
+        page = graph.layout.report(name) / "index.html"
+    typer.echo(page)
+    if open_:
+        webbrowser.open(page.absolute().as_uri())
+
+
+@app.command("reading-sheet", rich_help_panel=PANEL)
+def reading_sheet(
+    study: Annotated[str, typer.Argument(help="Name of a study that was run.")],
+    fold: Annotated[int, typer.Option("--fold", help="The fold whose pictures are read.")] = 1,
+    rendering: Annotated[
+        str | None,
+        typer.Option("--rendering", help="Name of a rendering; default: the study's first.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; default: STUDY_reading.html here.", show_default=False)
+    ] = None,
+    data: DataOption = None,
+) -> None:
+    """Write a page on which a person reads pictures as the models do; its CSV fills a `human` classifier."""
+    from vlm_audio_pipeline.reports.reading_sheet import write_reading_sheet
+
+    path = write_reading_sheet(layout_of(data), study, fold, rendering, out or Path(f"{study}_reading.html"))
+    typer.echo(f"wrote {path}; open it, read, save its CSV, then add {{kind: human, path: THE.csv}} to the study")

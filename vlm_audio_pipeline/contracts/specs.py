@@ -36,7 +36,13 @@ StudyPath = Annotated[Path, AfterValidator(_beside_the_study)]
 class Spec(BaseModel):
     """Parameters of one dataset, rendering, encoder or classifier, as written in a study file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # somebody may have written a key where its variable's name belongs
+    )
 
     kind: ClassVar[str] = ""
     """What the study file's `kind:` says; set by the registry."""

@@ -120,6 +120,7 @@ class Stage:
         accelerator: whether a GPU is wanted.
         unavailable: says why the stage cannot run on this machine now (missing weights or keys), or None.
         cost: what it takes from outside for so many clips; shown by `vlm-audio plan` before anything is sent.
+        on_demand: made when asked for by name, and by unattended reruns, but not by a plain run.
         paid: whether it calls an endpoint that may charge: never without a budget, never unattended unless told so.
     """
 
@@ -135,4 +136,5 @@ class Stage:
     accelerator: bool = False
     unavailable: Callable[[], str | None] = field(default=lambda: None)
     cost: Callable[[int], Cost] = free
+    on_demand: bool = False
     paid: bool = False

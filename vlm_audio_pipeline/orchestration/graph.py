@@ -19,6 +19,7 @@ from vlm_audio_pipeline.contracts.stages import Cost, Progress, Stage, StageCont
 from vlm_audio_pipeline.datasets.base import Dataset
 from vlm_audio_pipeline.datasets.inspection import clips_stage
 from vlm_audio_pipeline.encoders.weights import Weights
+from vlm_audio_pipeline.orchestration.reporting import SHOWN_ON_PAGE, report_stage
 from vlm_audio_pipeline.orchestration.summaries import summaries
 from vlm_audio_pipeline.renderings.controls import CONTROLS, controlled_name, controlled_stage
 from vlm_audio_pipeline.renderings.recipe import Recipe
@@ -143,6 +144,7 @@ class Graph:
             study, self.folds, lambda name: self.unavailable(f"predictions/{name}"), versions
         ):
             self._add_step(owner, stage)
+        self._add_step("", report_stage(self, [name for name in self.steps if name.split("/")[0] in SHOWN_ON_PAGE]))
 
     def _add_source(self, source: Source) -> None:
         self.sources[source.name] = source

@@ -31,9 +31,10 @@ def ledger_of(graph: Graph) -> Ledger | None:
     for step in graph.steps.values():
         if not step.stage.paid or step.owner not in study.budget.first:
             continue
+        needs = graph.unavailable(step.name) is None  # who cannot ask must not hold the others back
         for fold, cost in costs(graph, step).items():
             each = cost.usd / cost.requests if cost.requests else 0.0
-            ledger.expect(step.owner, cost.requests, each, f"fold {fold}")
+            ledger.expect(step.owner, cost.requests if needs else 0, each, f"fold {fold}")
     return ledger
 
 

@@ -182,5 +182,17 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
             Column("reason", TEXT, "why numbers against the entry before are null", nullable=True),
         ),
     ),
+    TableSchema(
+        "report",
+        "Where the page of a study lies, once it was asked for.",
+        key=("file",),
+        per_fold=False,
+        stored="table",
+        columns=(
+            STUDY,
+            Column("file", TEXT, "path of the page relative to the data folder, with / between parts"),
+            Column("bytes", INT, "size of the page and all that lies beside it", content=False),
+        ),
+    ),
 )
 """Over all folds, each made anew from what is there."""

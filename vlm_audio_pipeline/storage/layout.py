@@ -18,6 +18,7 @@ class Layout:
     rows.sqlite           the row store: vectors and answers by content; expensive, back this up
     studies/<study>.json  the studies that were run here, as they were run
     datasets/             what was downloaded or synthesised, and remembered folds
+    reports/<study>/      pages, made when asked for
     dagster/              Dagster's own home: run history, logs, dagster.yaml
     scratch/              what steps under way have made so far, where that is much; gone once they are done
     locks/                lock files; empty, may be deleted when nothing runs
@@ -75,6 +76,10 @@ class Layout:
     def dagster_home(self) -> Path:
         """Dagster's home folder."""
         return self.root / "dagster"
+
+    def report(self, study: str) -> Path:
+        """Folder of the page of a study."""
+        return self.root / "reports" / study
 
     def scratch(self, name: str) -> Path:
         """Path of the unfinished results of a step."""

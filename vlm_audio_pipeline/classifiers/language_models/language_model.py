@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, NO_ENCODERS, ClassifierSpec, Control
+from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import why_not
 from vlm_audio_pipeline.classifiers.language_models.endpoint.reckoning import Content, estimate
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
 from vlm_audio_pipeline.classifiers.language_models.examples import Select
@@ -200,7 +201,7 @@ class LanguageModel(ClassifierSpec):
     def unavailable(self) -> str | None:
         """Say why it cannot be asked from this machine now (weights or key missing), or None."""
         if self.backend == "openai":
-            return self.endpoint.unavailable()
+            return why_not(self.model, self.endpoint, budget=True)  # that there is one is the graph's to say
         return self.weights.missing() if self.weights else None
 
     def asker(self) -> dict[str, Any]:
