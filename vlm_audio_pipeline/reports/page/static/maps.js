@@ -6,12 +6,13 @@ const SHAPES = [
   "M-1.5-5H1.5V-1.5H5V1.5H1.5V5H-1.5V1.5H-5V-1.5H-1.5Z",
 ];
 const MOST = 6000; // points a map draws
+const REACH = 14; // how far from a mark the pointer may be, in units of the plot
 
 function lookAtMaps() {
   const place = $("maps-plots");
   if (!place) return;
   const points = new Map(); // clip -> its marks in all maps
-  const state = { only: null, colour: "class" };
+  const state = { only: null, colour: "class", at: null };
 
   const paint = () => {
     const run = state.colour === "class" ? null : core.runs[Number(state.colour)];
@@ -28,9 +29,11 @@ function lookAtMaps() {
 
   const tip = $("tip");
   const point = (clip, event) => {
+    state.at = clip;
     document.querySelectorAll(".map .at").forEach((mark) => mark.classList.remove("at"));
     points.get(clip).forEach((mark) => { mark.classList.add("at"); mark.parentNode.append(mark); });
     load("clips").then((clips) => {
+      if (state.at !== clip) return;
       const picture = pictureOf(clip, null);
       tip.replaceChildren(...[picture && make("img", { src: picture.url, alt: "" }), make("b", {}, core.classes[core.labels[clip]]), make("span", {}, clips[clip][0])].filter(Boolean));
       tip.hidden = false;
@@ -39,7 +42,7 @@ function lookAtMaps() {
       tip.style.top = Math.max(8, y + tip.offsetHeight + 24 > window.innerHeight ? y - tip.offsetHeight - 14 : y + 14) + "px";
     });
   };
-  const leave = () => { tip.hidden = true; };
+  const leave = () => { state.at = null; tip.hidden = true; };
   const play = async (clip) => $("maps-clip").replaceChildren(await card(clip, state.colour === "class" ? realRuns.slice(0, 1) : [Number(state.colour)], { autoplay: true }));
 
   async function map(projection) {
@@ -60,10 +63,25 @@ function lookAtMaps() {
       points.get(clip).push(mark);
       svg.append(mark);
     }
-    const clipAt = (event) => event.target.dataset?.clip;
-    svg.addEventListener("pointerover", (event) => clipAt(event) !== undefined && point(Number(clipAt(event)), event));
+    // The mark nearest to the pointer is meant: marks are small, fingers are not.
+    const nearest = (event) => {
+      const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      let best = null, least = REACH ** 2;
+      for (const [clip, px, py] of rows) {
+        const distance = (x(px) - at.x) ** 2 + (y(py) - at.y) ** 2;
+        if (distance < least) [best, least] = [clip, distance];
+      }
+      return best;
+    };
+    let under = null;
+    svg.addEventListener("pointermove", (event) => {
+      const clip = nearest(event);
+      if (clip === null) leave();
+      else if (clip !== under || tip.hidden) point(clip, event);
+      under = clip;
+    });
     svg.addEventListener("pointerleave", leave);
-    svg.addEventListener("click", (event) => clipAt(event) !== undefined && play(Number(clipAt(event))));
+    svg.addEventListener("click", (event) => { const clip = nearest(event); if (clip !== null) play(clip); });
     const order = rows.map((row, i) => i).sort((a, b) => xs[a] - xs[b]);
     let at = -1;
     svg.addEventListener("keydown", (event) => {
