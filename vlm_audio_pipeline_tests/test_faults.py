@@ -1,7 +1,10 @@
 """The fault matrix: killed at every named point and at twenty moments, nothing is lost, and little is done twice."""
 
+import os
 import random
 import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 
@@ -12,6 +15,7 @@ from vlm_audio_pipeline.storage.parts import read_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests import killable
 from vlm_audio_pipeline_tests.orchestration.bench import PITCH, Bench
+from vlm_audio_pipeline_tests.orchestration.hub_server import Hub
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -168,3 +172,61 @@ def test_killed_at_twenty_moments(undisturbed, runner, tmp_path):
             kills, since = kills + 1, since + 1
     assert runner(study.arguments(), tmp_path / "said", log=study.log) == 0, (tmp_path / "said").read_text()
     assert_the_same(study, undisturbed, since)
+
+
+# ------------------------------------------------------------------------------------------------------------ downloads
+
+CHUNK = 1 << 18  # bytes written between two looks at the fault
+FETCH = "import sys; from vlm_audio_pipeline.encoders.weights import *; print(fetch_weights(Weights(sys.argv[1])))"
+
+
+def python(code, *arguments, **environment):
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
+
+
+def test_killed_while_weights_are_downloaded(tmp_path):
+    """A file of 20 MB in chunks of 256 KiB: the 30th is the last that is there when the process dies."""
+    weights = random.Random(SEED).randbytes(20_000_000)
+    with Hub().running() as hub:
+        commit = hub.publish("org/one", config_json="{}", preprocessor_config_json="{}", model_safetensors=weights)
+        settings = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_DISABLE_XET": "1"}
+        killed = python(FETCH, "org/one", **settings, VLM_AUDIO_FAULT="download:30")
+        assert killed.returncode == -9, killed.stderr
+        assert not (tmp_path / "hub" / "models--org--one" / "refs").exists()  # nothing half is on record
+        assert hub.ranges[-1] == ""
+        done = python(FETCH, "org/one", **settings)
+        assert done.stdout.strip() == commit, done.stderr
+        assert hub.ranges[-1] == "" and f"bytes={30 * CHUNK}-" in hub.ranges
+        hub.asked.clear()
+        assert python(FETCH, "org/one", **settings).stdout.strip() == commit
+        assert not any(line.startswith("GET") and "resolve" in line for line in hub.asked)
+    snapshot = tmp_path / "hub" / "models--org--one" / "snapshots" / commit
+    assert (snapshot / "model.safetensors").read_bytes() == weights
+    assert not list((tmp_path / "hub").rglob("*.part"))
+
+
+DOWNLOAD = """
+import sys
+from pathlib import Path
+from vlm_audio_pipeline.datasets.download import download
+download(sys.argv[1], Path(sys.argv[2]), None, 2_000_000)
+"""
+
+
+def test_killed_while_a_dataset_is_downloaded(tmp_path):
+    """Anywhere on the way, and just after the last byte, when nothing is missing but the name."""
+    content = random.Random(SEED).randbytes(8 * CHUNK)
+    to = tmp_path / "archive.zip"
+    with Hub().running() as hub:
+        hub.publish("org/data", archive_zip=content)
+        url = f"{hub.url}/org/data/resolve/main/archive.zip"
+        for count, there in ((3, 3), (2, 5), (3, 8)):  # chunks before the kill, and in all
+            killed = python(DOWNLOAD, url, to, VLM_AUDIO_FAULT=f"download:{count}")
+            assert killed.returncode == -9 and not to.exists(), killed.stderr
+            assert (tmp_path / "archive.zip.part").stat().st_size == there * CHUNK
+        assert python(DOWNLOAD, url, to).returncode == 0
+        assert hub.ranges == ["", f"bytes={3 * CHUNK}-", f"bytes={5 * CHUNK}-", f"bytes={8 * CHUNK}-"]
+        assert to.read_bytes() == content
+        assert python(DOWNLOAD, url, to).returncode == 0
+        assert len(hub.ranges) == 4  # what is in place is not asked for again

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -25,7 +25,15 @@ _CHUNK = 1 << 18  # bytes
 _TIMEOUT_S = 30.0  # without a byte
 
 
-def download(url: str, to: Path, sha256: str | None, size: int, progress: Progress = silent) -> Path:
+def download(
+    url: str,
+    to: Path,
+    sha256: str | None,
+    size: int,
+    progress: Progress = silent,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> Path:
     """Fetch a file whole: into `<to>.part`, continued where an earlier attempt stopped, checked, then moved into place.
 
     One that is in place already is not fetched again.
@@ -36,6 +44,7 @@ def download(url: str, to: Path, sha256: str | None, size: int, progress: Progre
         sha256: what its bytes must hash to, or None where that is not known.
         size: about how many bytes it has, for progress where the server does not say.
         progress: told bytes done and in all.
+        headers: sent to this address alone, not to one it redirects to.
 
     Returns:
         `to`.
@@ -49,7 +58,7 @@ def download(url: str, to: Path, sha256: str | None, size: int, progress: Progre
         return to
     part = to.with_name(to.name + ".part")
     try:
-        done, total = _fetch(url, part, size, progress, f"download {to.name}")
+        done, total = _fetch(url, part, size, progress, f"download {to.name}", headers or {})
     except urllib.error.HTTPError as error:
         raise NotAvailable(f"{url} must be there, got HTTP {error.code} {error.reason}; {_BY_HAND}") from error
     except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
@@ -76,17 +85,23 @@ _BY_HAND = (
 )
 
 
-def _fetch(url: str, part: Path, size: int, progress: Progress, what: str) -> tuple[int, int | None]:
+def _fetch(
+    url: str, part: Path, size: int, progress: Progress, what: str, headers: Mapping[str, str]
+) -> tuple[int, int | None]:
     """Append what is missing to a partial file; gives the bytes there are now and those there should be, if known."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    for name, value in headers.items():
+        request.add_unredirected_header(name, value)
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:  # 416: nothing lies behind what we have, so it is not the beginning of this
             raise
+        if error.headers.get("Content-Range") == f"bytes */{have}":  # it is whole: a kill came just before it was moved
+            return have, have
         part.unlink()
-        return _fetch(url, part, size, progress, what)
+        return _fetch(url, part, size, progress, what, headers)
     with response:
         resumed = have > 0 and response.status == 206
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +21,7 @@ from pydantic import AfterValidator, ValidationInfo
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Input, Progress, silent
+from vlm_audio_pipeline.encoders.large_files import fetch_large_file
 
 TENSORS = (".safetensors", ".bin", ".pt", ".pth")  # best first
 DESCRIPTIONS = (".json", ".txt", ".model", ".jinja")
@@ -226,6 +227,7 @@ def fetch_weights(weights: Weights, progress: Progress = silent) -> str:
 
     Raises:
         NotAvailable: when the hub cannot be reached, or has no such model, revision or file.
+        BadDataset: for a large file whose contents are not what the hub says.
     """
     if weights.is_folder:
         weights.snapshot()
@@ -235,7 +237,8 @@ def fetch_weights(weights: Weights, progress: Progress = silent) -> str:
     name, revision = weights.model, weights.revision or "main"
     try:
         info = HfApi().model_info(name, revision=revision, files_metadata=True)
-        sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
+        siblings = {s.rfilename: s for s in info.siblings or []}
+        sizes = {file: s.size or 0 for file, s in siblings.items()}
         files, commit = wanted_files(list(sizes), weights.tensors), str(info.sha)
         absent = sorted(set(files) - set(sizes))
         if absent:
@@ -243,6 +246,7 @@ def fetch_weights(weights: Weights, progress: Progress = silent) -> str:
         done, total = 0, sum(sizes[f] for f in files)
         for file in files:
             progress(done, total, name)
+            fetch_large_file(name, commit, siblings[file], cache_folder(), partial(_told, progress, done, total, name))
             hf_hub_download(name, file, revision=commit, cache_dir=cache_folder())
             done += sizes[file]
         progress(done, total, name)
@@ -259,6 +263,10 @@ def fetch_weights(weights: Weights, progress: Progress = silent) -> str:
         new.write_text(commit)
         os.replace(new, ref)
     return commit
+
+
+def _told(progress: Progress, before: int, total: int, name: str, done: int) -> None:
+    progress(before + done, total, name)
 
 
 def _download_errors() -> tuple[type[Exception], ...]:

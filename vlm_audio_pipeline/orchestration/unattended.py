@@ -103,7 +103,9 @@ def next_runs(graph: Graph, refresh: str, launched: Collection[str] = ()) -> Nex
     versions.update({n: p.data_version for n in graph.nodes if (p := recorded(graph, n)) is not None})
     failed, tried = held_back(graph), set[Node]()
     while True:
-        plan = make_plan(graph, observed, None, failed, tried)
+        plan = make_plan(
+            graph, observed, set(graph.nodes), failed, tried
+        )  # also what a plain run leaves alone: the report
         keys = {n: node_key(graph, n, versions) for run in plan.wave for n in run.nodes}
         again = [n for n, key in keys.items() if key in launched]
         if not again:

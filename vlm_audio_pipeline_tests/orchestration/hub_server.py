@@ -19,6 +19,7 @@ class Hub:
     def __init__(self) -> None:
         self.models: dict[str, dict[str, bytes]] = {}
         self.asked: list[str] = []
+        self.ranges: list[str] = []
         self.delay_s = 0.0
         self.status = 200
         self.url = ""
@@ -97,7 +98,13 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def file(self, content: bytes, commit: str) -> None:
             whole = {"X_Repo_Commit": commit, "ETag": f'"{hub.etag(content)}"', "Accept_Ranges": "bytes"}
+            if self.command == "GET":
+                hub.ranges.append(self.headers.get("Range", ""))
+            if lfs := _lfs(content):
+                whole |= {"X_Linked_ETag": f'"{lfs["lfs"]["sha256"]}"', "X_Linked_Size": str(len(content))}
             start = self.headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
+            if start.isdigit() and int(start) >= len(content):
+                return self.answer(416, Content_Range=f"bytes */{len(content)}")
             if start.isdigit() and self.command == "GET":
                 range_ = f"bytes {start}-{len(content) - 1}/{len(content)}"
                 return self.answer(206, content[int(start) :], Content_Range=range_, **whole)
@@ -108,8 +115,15 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def _lfs(content: bytes) -> dict:
+    """Say that a file of a MB or more is kept as a large one."""
+    if len(content) < 1_000_000:
+        return {}
+    return {"lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}}
+
+
 def _info(model: str, commit: str, files: dict[str, bytes]) -> bytes:
-    siblings = [{"rfilename": n, "size": len(c), "blobId": Hub.etag(c)} for n, c in sorted(files.items())]
+    siblings = [{"rfilename": n, "size": len(c), "blobId": Hub.etag(c), **_lfs(c)} for n, c in sorted(files.items())]
     told = {
         "_id": "0",
         "id": model,
