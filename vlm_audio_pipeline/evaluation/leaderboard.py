@@ -140,6 +140,9 @@ def _row(
     notes = [f"{correct} of {predictions} {things}"]
     if baseline:
         notes.append("baseline: k-NN over the examples shown")
+    numbers = {name: metric(rows).value for name, metric in NUMBERS.items()}
+    if scoring != "judgement" and (sd := numbers["trial_sd"]) is not None:
+        notes.append(f"standard deviation over trials {sd:.3f}")
     if clips != of_clips:
         notes.append(f"{clips} of {of_clips} clips")
     if missing:
@@ -164,7 +167,7 @@ def _row(
         "model": next((m for m in here["model"].to_pylist() if m), None),
         "scoring": scoring,
         "control": control,
-        **{name: metric(rows).value for name, metric in NUMBERS.items()},
+        **numbers,
         **_ends(interval),
         "accuracy_without_tuning_folds": None if untuned is None else accuracy(untuned).value,
         "predictions": predictions,

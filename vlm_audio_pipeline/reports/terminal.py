@@ -21,14 +21,17 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableT
         table.add_column(name, no_wrap=True)
     for name in ("accuracy", "95 % interval", "right / asked", "macro F1", "learnt from"):
         table.add_column(name, justify="right", no_wrap=True)
+    if paid := any(row.get("usd") is not None for row in rows):
+        table.add_column("USD", justify="right", no_wrap=True)
     notes = []
     for row in _baselines_below(rows):
         name = _named(row["classifier"], row["control"])
         if row["note"]:
             notes.append(f"{name}: {row['note']}")
         if row["accuracy"] is None:
-            table.add_row("", escape(name), "", "-", "-", "-", "-", "-", style="dim")
+            table.add_row("", escape(name), "", *["-"] * (6 if paid else 5), style="dim")
             continue
+        cost = "-" if row.get("usd") is None else f"{row['usd']:.2f}"
         table.add_row(
             "" if row["rank"] is None else str(row["rank"]),
             escape(name),
@@ -38,6 +41,7 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableT
             "-" if row["correct"] is None else f"{row['correct']} / {row['predictions']}",
             "-" if row["macro_f1"] is None else f"{row['macro_f1']:.3f}",
             "-" if row["training_clips"] is None else str(row["training_clips"]),
+            *([cost] if paid else []),
             style="dim" if row["partial"] else "",
         )
     return Group(table, *(Text(n, style="dim") for n in notes))

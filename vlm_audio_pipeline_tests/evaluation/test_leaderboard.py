@@ -176,5 +176,6 @@ def test_intervals_spread_and_outlay():
     # one source: n = 1 at worst, so Wilson's is nearly everything
     assert row["interval"] == "Wilson, effective n"
     assert 0.05 < row["accuracy_low"] < row["accuracy"] < row["accuracy_high"] < 0.95
+    assert row["note"] == "4 of 8 predictions, standard deviation over trials 0.354"
     assert row["trial_sd"] == pytest.approx(8**-0.5)  # of 0.75 and 0.25: sqrt((0.25^2 + 0.25^2) / 1)
     assert (row["tokens"], row["usd"], row["usd_per_correct"], row["seconds"]) == (80, 4.0, 1.0, 2.0)

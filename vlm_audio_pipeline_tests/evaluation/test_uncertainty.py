@@ -51,12 +51,12 @@ def test_drawing_equal_sources_together_is_the_same_bootstrap():
     assert ours.std() == pytest.approx(plain.std(), rel=0.03)
 
 
-def test_in_blocks_or_at_once_there_are_as_many_draws(monkeypatch):
-    sums = np.arange(3000.0)  # all different, so that 10,000 draws come in 16 blocks
-    means = resampled_means(sums, np.full(3000, 3000.0))
+def test_in_blocks_there_are_as_many_draws():
+    sums = np.arange(1000.0)  # all different, so that 10,000 draws come in 5 blocks
+    means = resampled_means(sums, np.full(1000, 1000.0))
     assert means.shape == (10_000,)
-    # mean of 0..2999 over 3000 is 0.4998; its standard error sqrt(1/12) / sqrt(3000) = 0.00527
-    assert (means.mean(), means.std()) == (pytest.approx(0.4998, abs=3e-4), pytest.approx(0.00527, rel=0.03))
+    # mean of 0..999 over 1000 is 0.4995; its standard error sqrt(1/12) / sqrt(1000) = 0.00913
+    assert (means.mean(), means.std()) == (pytest.approx(0.4995, abs=4e-4), pytest.approx(0.00913, rel=0.03))
 
 
 def test_the_same_clips_in_another_order_have_the_same_interval():
@@ -104,7 +104,7 @@ def correlated(rng, sources: int, clips: int, share: float):
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.85])
 def test_nominal_95_covers_93_to_97(share):
-    rng, worlds = np.random.default_rng(11), 1000
+    rng, worlds = np.random.default_rng(11), 700
     covered = alone = 0
     for _ in range(worlds):
         right, sources = correlated(rng, 150, 400, share)  # 2.7 clips a source

@@ -42,6 +42,13 @@ def test_a_leaderboard():
     ]
 
 
+def test_what_was_paid_has_a_column_where_anything_was():
+    paid, free = {**BEST, **NO_INTERVAL, "usd": 1.236}, {**BEST, **NO_INTERVAL, "usd": None}
+    lines = shown(leaderboard_table([paid, free, {**NOT_RUN, "usd": None}], "sound"))
+    assert [line.split()[-1] for line in lines[1:5]] == ["USD", "1.24", "-", "-"]
+    assert shown(leaderboard_table([free], "sound"))[1].split()[-1] == "from"
+
+
 def test_the_baseline_of_a_few_shot_model_stands_below_it():
     few = [
         {**BEST, **NO_INTERVAL, "classifier": name, "scoring": scoring, "note": ""}
