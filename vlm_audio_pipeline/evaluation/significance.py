@@ -28,6 +28,10 @@ def sign_flip(differences: np.ndarray, sources: np.ndarray) -> tuple[float, str]
     with counts of right answers they are; else `FLIPS` random choices give (b + 1) / (flips + 1)
     (Phipson and Smyth, Permutation P-values Should Never Be Zero, 2010).
 
+    Against a constant, as chance is, differences are not alike to both sides, and the level is kept by their number alone.
+    Simulated with chance at 0.1: of guessers, 1.1 % are found better and 4.5 % worse on 400 clips of 304 sources; 0.2 %
+    better and 7.4 % worse on 80 clips of 60.
+
     Args:
         differences: (n,) float.
         sources: (n,) str.

@@ -10,6 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from vlm_audio_pipeline.evaluation.significance import FLIPS, holm, mcnemar, sign_flip
+from vlm_audio_pipeline_tests.evaluation.test_uncertainty import correlated
 
 
 def own_sources(values):
@@ -84,6 +85,18 @@ def two_alike(rng, sources: int, clips: int, share: float):
         return np.where(rng.random(clips) < 0.8, (rng.random(sources) < share)[of], rng.random(clips) < share)
 
     return one().astype(float), one().astype(float), of.astype(str)
+
+
+def test_guessers_are_seldom_found_better_than_chance():
+    rng, worlds = np.random.default_rng(7), 500
+    better = worse = 0
+    for _ in range(worlds):
+        right, sources = correlated(rng, 60, 80, 0.1)
+        found = sign_flip(right - 0.1, sources)[0] < 0.05
+        better += found and right.mean() > 0.1
+        worse += found and right.mean() < 0.1
+    print(f"guessers found better {better / worlds:.3f}, worse {worse / worlds:.3f}")  # noqa: T201
+    assert better / worlds <= 0.02 and worse / worlds <= 0.11
 
 
 def test_false_findings_under_correlated_sources_are_as_rare_as_said():
