@@ -8,11 +8,12 @@ from typing import Any
 
 import dagster as dg
 
-from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.datasets.inspection import folds_disjoint
 from vlm_audio_pipeline.orchestration import gpu
 from vlm_audio_pipeline.orchestration.execution import Outcome, current_progress, execute, telling
 from vlm_audio_pipeline.orchestration.graph import Graph, Node, Source, Step
+from vlm_audio_pipeline.orchestration.observing import look_at_models
 from vlm_audio_pipeline.orchestration.previews import preview
 from vlm_audio_pipeline.orchestration.processes import PROCESS_TAG, this_process
 from vlm_audio_pipeline.orchestration.publishing import publish
@@ -139,11 +140,20 @@ def _beta() -> Iterator[None]:
 def source_asset(graph: Graph, source: Source) -> Any:
     """Wrap a source as an observable asset whose data version is looked up outside."""
 
-    def observed() -> dg.DataVersion | dg.DataVersionsByPartition:
+    def observed(context: dg.AssetExecutionContext) -> dg.ObserveResult | dg.DataVersionsByPartition:
         graph.look_again()
-        versions = source.versions(graph.rows)
+        told = {seen.name: seen.words for seen in look_at_models(graph, only=source.name)}
+        try:
+            versions = source.versions(graph.rows)
+        except NotAvailable as error:  # what goes away makes nothing stale
+            last = _last_version(context.instance, source, None)
+            return dg.ObserveResult(
+                data_version=dg.DataVersion(last) if last else None, metadata={**told, "not here": str(error)}
+            )
+        except VlmAudioError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
         if source.folds is None:
-            return dg.DataVersion(versions[None])
+            return dg.ObserveResult(data_version=dg.DataVersion(versions[None]), metadata=told)
         with _beta():
             return dg.DataVersionsByPartition({str(f): v for f, v in versions.items()})
 
@@ -167,16 +177,22 @@ def graph_assets(graph: Graph, run: Execute | None = None) -> list[Any]:
 def report_observations(graph: Graph, observed: dict[Node, str], instance: dg.DagsterInstance) -> None:
     """Tell Dagster the data versions the command saw, where they differ from those it has on record."""
     for source in graph.sources.values():
-        key = dg.AssetKey(source.key)
         for node in source.nodes:
-            if node not in observed:
-                continue
-            partition = None if node.fold is None else str(node.fold)
-            last = instance.fetch_observations(
-                dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None), limit=1
-            ).records
-            tags = (last[0].asset_observation.tags if last and last[0].asset_observation else None) or {}
-            if tags.get("dagster/data_version") != observed[node]:
+            if node in observed and _last_version(instance, source, node.fold) != observed[node]:
                 instance.report_runless_asset_event(
-                    dg.AssetObservation(key, partition=partition, tags={"dagster/data_version": observed[node]})
+                    dg.AssetObservation(
+                        dg.AssetKey(source.key),
+                        partition=None if node.fold is None else str(node.fold),
+                        tags={"dagster/data_version": observed[node]},
+                    )
                 )
+
+
+def _last_version(instance: dg.DagsterInstance, source: Source, fold: int | None) -> str | None:
+    """Give the data version that Dagster has on record."""
+    chosen = dg.AssetRecordsFilter(
+        asset_key=dg.AssetKey(source.key), asset_partitions=None if fold is None else [str(fold)]
+    )
+    last = instance.fetch_observations(chosen, limit=1).records
+    tags = (last[0].asset_observation.tags if last and last[0].asset_observation else None) or {}
+    return tags.get("dagster/data_version")

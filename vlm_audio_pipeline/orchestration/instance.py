@@ -20,6 +20,9 @@ run_coordinator:  # a run started in the UI is picked up within a second instead
   class: QueuedRunCoordinator
   config: {dequeue_interval_seconds: 1}
 run_monitoring: {enabled: true, free_slots_after_run_end_seconds: 30}
+retention:  # what schedules and sensors did; a sensor that has nothing to do says so every ten seconds
+  schedule: {purge_after_days: 90}
+  sensor: {purge_after_days: {skipped: 1, failure: 30, success: 90}}
 """
 
 

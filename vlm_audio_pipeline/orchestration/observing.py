@@ -82,7 +82,7 @@ def models_of(graph: Graph) -> list[Weights]:
     return list(found.values())
 
 
-def look_at_models(graph: Graph, timeout_s: float = TIMEOUT_S) -> Iterator[Observation]:
+def look_at_models(graph: Graph, timeout_s: float = TIMEOUT_S, only: str | None = None) -> Iterator[Observation]:
     """Ask the hub what the models of a study are now; folders and pinned commits are not asked for.
 
     A hub that cannot be reached is asked once, not once a model.
@@ -90,9 +90,12 @@ def look_at_models(graph: Graph, timeout_s: float = TIMEOUT_S) -> Iterator[Obser
     Args:
         graph: the study.
         timeout_s: how long to wait for an answer, s.
+        only: only the model of this name, if it is one.
     """
     unreachable = ""
     for weights in models_of(graph):
+        if only not in (None, weights.observed.key):
+            continue
         seen = Observation(weights.observed.key, weights, weights.resolve())
         if weights.is_folder or seen.recorded == weights.revision is not None:
             yield seen

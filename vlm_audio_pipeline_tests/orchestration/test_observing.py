@@ -7,8 +7,11 @@ import subprocess
 import sys
 import time
 
+import dagster as dg
 import pytest
 
+from vlm_audio_pipeline.definitions import build_definitions
+from vlm_audio_pipeline.orchestration.instance import open_instance
 from vlm_audio_pipeline_tests.orchestration.hub_server import Hub
 
 MODELS = ("org/one", "org/two")
@@ -169,3 +172,23 @@ def test_a_local_folder_is_known_by_its_files(world, tmp_path):
 
 def test_the_hub_names_contents_as_git_does():
     assert Hub.etag(b"") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # the empty blob
+
+
+def test_observing_in_the_ui_what_is_not_here_is_no_crash(bench, monkeypatch):
+    from dagster._core.definitions.observe import observe  # private: what the button does, without a server
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    study = bench.changed("encoders", absent={"kind": "audio", "model": "org/none"})
+    defs = build_definitions(studies=[str(bench.write(study))], layout=bench.layout)
+    sources = [asset for asset in defs.assets if isinstance(asset, dg.SourceAsset)]
+    done = observe(sources, instance=open_instance(bench.layout))
+    seen = {}
+    for event in done.all_events:
+        if event.event_type_value == "ASSET_OBSERVATION":
+            told = event.event_specific_data.asset_observation
+            seen["/".join(told.asset_key.path), told.partition] = (told.tags, told.metadata)
+    tags, metadata = seen["models/org/none", None]
+    assert tags == {} and "vlm-audio fetch" in metadata["not here"].value
+    assert "not on this machine; the hub could not be reached" in metadata["models/org/none"].value
+    assert len(seen) == 1 + 1 + 3  # the model, the readings, and the recordings fold by fold
+    assert all("dagster/data_version" in tags for key, (tags, _) in seen.items() if "models" not in key[0])
