@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -165,7 +166,8 @@ def test_without_fiftyone_or_its_database_it_is_not_available(made, monkeypatch)
     with pytest.raises(NotAvailable, match=r"fiftyone must be installed to open its App, got none; pip install"):
         open_fiftyone(made, "s")
     assert not (made.root / "fiftyone").exists(), "nothing is written that cannot be shown"
-    monkeypatch.setattr("vlm_audio_pipeline.reports.fiftyone.find_spec", lambda name: None if "." in name else object())
+    package = SimpleNamespace(submodule_search_locations=["/nowhere"])
+    monkeypatch.setattr("vlm_audio_pipeline.reports.fiftyone.find_spec", lambda name: package)
     with pytest.raises(NotAvailable, match="must have its database, got no mongod"):
         load_fiftyone(made.root, "s")
     port = free_port()
