@@ -26,8 +26,10 @@ JANUS = "deepseek-community/Janus-Pro-1B"
 QWEN2_VL = "Qwen/Qwen2-VL-2B-Instruct"
 LLAVA = "llava-hf/llava-1.5-7b-hf"
 QWEN2_AUDIO = "Qwen/Qwen2-Audio-7B-Instruct"
+GEMMA3 = "google/gemma-3-4b-it"
+SLIDING = "tests/Llava-that-forgets"
 SEES_COLOURS = "tests/Janus-that-sees-colours"
-PICTURES, SOUNDS = (JANUS, QWEN2_VL, LLAVA), (QWEN2_AUDIO,)
+SOUNDS = (QWEN2_AUDIO,)
 
 LABELS = ("dog", "rain", "sea waves", "sea lion", "dog barking")
 """Some begin alike, and one is the beginning of another."""
@@ -70,11 +72,26 @@ LLAVA_CHAT = (
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 
+GEMMA_CHAT = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
+    "{{ '<start_of_turn>' + role + '\n' }}"
+    "{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}{{ '<start_of_image>' }}"
+    "{% elif content['type'] == 'text' %}{{ content['text'] | trim }}{% endif %}"
+    "{% endfor %}{{ '<end_of_turn>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+
 JANUS_TOKENS = ["<|pad|>", "<|begin▁of▁sentence|>", "<|end▁of▁sentence|>", "<image_placeholder>", "<begin_of_image>"]
 JANUS_TOKENS += ["<end_of_image>", "<|User|>", "<|Assistant|>"]
 QWEN_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VISION_TOKENS = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 AUDIO_TOKENS = ["<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"]
+GEMMA_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+GEMMA_TOKENS += ["<start_of_image>", "<end_of_image>", "<image_soft_token>"]
 LLAVA_TOKENS = ["<pad>", "<s>", "</s>", "<image>"]
 
 
@@ -126,7 +143,7 @@ def _save(model: Any, processor: Any, folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-def janus(folder: Path, seed: int = 0) -> None:
+def janus(folder: Path) -> None:
     """4 tokens a picture of 32 pixels."""
     model, processor = _janus()
     _save(model, processor, folder)
@@ -194,20 +211,24 @@ def janus_that_sees_colours(folder: Path) -> None:
     model, processor = _janus()
     tok = processor.tokenizer
     text = processor.apply_chat_template(
-        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}],
+        [{"role": "user", "content": [{"type": "text", "text": QUESTION}, {"type": "image"}]}],
         add_generation_prompt=True,
     )
     from PIL import Image
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(40):
+    loss = 1.0
+    while loss > 0.05:
+        loss = 0.0
         for label, colour in COLOURS.items():
             made = processor(text=text, images=Image.new("RGB", (32, 32), colour), return_tensors="pt")
             answer = tok(f" {label}{tok.eos_token}", add_special_tokens=False, return_tensors="pt").input_ids
             ids = torch.cat([made["input_ids"], answer], 1)
             wanted = ids.clone()
             wanted[:, : made["input_ids"].shape[1]] = -100
-            model(input_ids=ids, pixel_values=made["pixel_values"], labels=wanted).loss.backward()
+            out = model(input_ids=ids, pixel_values=made["pixel_values"], labels=wanted)
+            out.loss.backward()
+            loss = max(loss, out.loss.item())
         optimizer.step()
         optimizer.zero_grad()
     _save(model, processor, folder)
@@ -253,7 +274,7 @@ def qwen2_vl(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"processor_class": "Qwen2VLProcessor"}))
 
 
-def llava(folder: Path) -> None:
+def llava(folder: Path, sliding_window: int | None = None) -> None:
     """A template that writes no end token; 4 tokens a picture."""
     from transformers import (
         CLIPVisionConfig,
@@ -261,6 +282,7 @@ def llava(folder: Path) -> None:
         LlavaConfig,
         LlavaForConditionalGeneration,
         LlavaProcessor,
+        MistralConfig,
     )
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -284,12 +306,50 @@ def llava(folder: Path) -> None:
         patch_size=16,
         initializer_range=0.2,
     )
+    text = LlamaConfig(**_text(tok))
+    if sliding_window:
+        text = MistralConfig(**_text(tok), sliding_window=sliding_window)
     config = LlavaConfig(
         vision_config=vision,
-        text_config=LlamaConfig(**_text(tok)),
+        text_config=text,
         image_token_index=tok.convert_tokens_to_ids("<image>"),
     )
     _save(LlavaForConditionalGeneration(config), processor, folder)
+
+
+def gemma3(folder: Path) -> None:
+    """Pictures that see themselves as a whole, a sliding window, and other names for the placeholder; 4 tokens a picture."""
+    import torch
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Processor
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    tok = tokenizer(
+        GEMMA_TOKENS,
+        bos="<bos>",
+        eos="<eos>",
+        pad="<pad>",
+        boi_token="<start_of_image>",
+        eoi_token="<end_of_image>",
+        image_token="<image_soft_token>",
+    )
+    number = tok.convert_tokens_to_ids
+    images = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
+    processor = Gemma3Processor(images, tok, chat_template=GEMMA_CHAT, image_seq_length=4)
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Gemma3Config(
+        text_config=_text(tok, head_dim=8, sliding_window=16, query_pre_attn_scalar=8),
+        vision_config=vision | {"image_size": 32, "patch_size": 8},
+        mm_tokens_per_image=4,
+        boi_token_index=number("<start_of_image>"),
+        eoi_token_index=number("<end_of_image>"),
+        image_token_index=number("<image_soft_token>"),
+    )
+    model = Gemma3ForConditionalGeneration(config)
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # would begin as zeros
+    _save(model, processor, folder)
+    path = folder / "generation_config.json"  # as in the real repository: a turn ends as an answer does
+    ends = [number("<eos>"), number("<end_of_turn>")]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": ends}))
 
 
 def qwen2_audio(folder: Path) -> None:
@@ -331,6 +391,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     SEES_COLOURS: janus_that_sees_colours,
     QWEN2_VL: qwen2_vl,
     LLAVA: llava,
+    SLIDING: lambda folder: llava(folder, sliding_window=24),
+    GEMMA3: gemma3,
     QWEN2_AUDIO: qwen2_audio,
 }
 
@@ -378,12 +440,13 @@ def _png(pixels: np.ndarray) -> Picture:
 
 
 def sound(seed: int, seconds: float = 0.5) -> Sound:
-    """Noise at whatever rate is asked for."""
-    return Sound(
-        lambda rate: np.random.default_rng(seed).standard_normal(round(seconds * rate)).astype(np.float32) * 0.1,
-        fingerprint([seed, seconds]),
-        seconds,
-    )
+    """A tone at whatever rate is asked for."""
+
+    def load(rate: int) -> np.ndarray:
+        hz = np.random.default_rng(seed).uniform(200, 7000)
+        return np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate).astype(np.float32) * 0.3
+
+    return Sound(load, fingerprint([seed, seconds]), seconds)
 
 
 def request(query: Picture | Sound, examples: tuple[tuple[Picture | Sound, str], ...] = (), **sampling: Any) -> Request:

@@ -11,7 +11,6 @@ from vlm_audio_pipeline.classifiers.language_models.local.conversation import Co
 from vlm_audio_pipeline.classifiers.language_models.local.forward import Forward, followed_by
 from vlm_audio_pipeline.classifiers.language_models.local.sampling import chooser
 from vlm_audio_pipeline.classifiers.language_models.messages import Sampling
-from vlm_audio_pipeline.encoders.pretrained import quiet_loading
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +51,7 @@ class Alone:
 
     def _generate(self, inputs: dict[str, "torch.Tensor"], sampling: Sampling) -> tuple[int, ...]:
         import torch
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
 
         ends = sorted(self.conversation.ends)
         config = GenerationConfig(  # all of it, or the model's own settings would fill the gaps
@@ -73,13 +72,13 @@ class Alone:
             kept[0, choose(scores[0].float())] = 0
             return kept
 
-        with quiet_loading():  # Janus warns of what its own `generate` sets
-            made = self.forward.model.generate(
-                **moved,
-                attention_mask=torch.ones_like(moved["input_ids"]),
-                generation_config=config,
-                logits_processor=LogitsProcessorList([only]),
-            )
+        made = GenerationMixin.generate(  # a family's own, as that of Janus, may drop the processors
+            self.forward.model,
+            **moved,
+            attention_mask=torch.ones_like(moved["input_ids"]),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([only]),
+        )
         said = tuple(made[0, length:].tolist())
         self.forward.computed += length + len(said)
         return said
