@@ -25,9 +25,7 @@ class Reader(Page):
 
     def to(self, selector: str) -> None:
         """Scroll to what a selector finds."""
-        self.ask(
-            f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}})"
-        )
+        self.ask(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}})")
 
     def point(self, selector: str) -> None:
         """Move the mouse onto what a selector finds."""
