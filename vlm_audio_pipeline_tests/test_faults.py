@@ -150,8 +150,9 @@ def test_killed_at_a_point(undisturbed, runner, tmp_path, point):
     assert study.tables().keys() < undisturbed.tables().keys() or point == "catalogue:1"
     assert runner(study.arguments(), tmp_path / "said", log=study.log) == 0, (tmp_path / "said").read_text()
     assert_the_same(study, undisturbed, kills=1)
-    assert runner(study.arguments(), tmp_path / "said", log=study.log) == 0
-    assert "\n0 steps, 0 runs" in (tmp_path / "said").read_text()
+    if point == POINTS[-1]:
+        assert runner(study.arguments(), tmp_path / "said", log=study.log) == 0
+        assert "\n0 steps, 0 runs" in (tmp_path / "said").read_text()
 
 
 def test_killed_at_twenty_moments(undisturbed, runner, tmp_path):
