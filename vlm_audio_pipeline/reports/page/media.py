@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 DRAWN = "(drawn)"
 """Name of the set of pictures that no model was shown: drawn for the page where a study has none."""
-LIMIT = 14_500_000
-"""Bytes that a single file may carry as data and media; its page, scripts and styles take some 0.1 MB more."""
+LIMIT = 14_000_000
+"""Bytes that a single file may carry as data and media; its page takes what is left of 15 MB."""
 PLAYED = {".ogg": "audio/ogg", ".mp3": "audio/mpeg", ".flac": "audio/flac"}
 """Files of recordings that a folder takes as they are, for browsers play them (https://caniuse.com/ogg-vorbis)."""
 _RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz, those MP3 knows

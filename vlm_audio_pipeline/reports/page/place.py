@@ -70,19 +70,20 @@ class Place(ABC):
         self._close()
         self._clear()
 
-    def chunk(self, key: str, head: dict[str, Any], rows: Iterable[Any] = ()) -> None:
-        """Write data that the page loads when it wants them, row by row: `{...head, "rows": [...]}`.
+    def chunk(self, key: str, rows: Iterable[Any]) -> None:
+        """Write rows that the page loads when it wants them.
 
         Args:
             key: letters, digits and `-`, unique within the report.
-            head: plain values.
             rows: plain values, of any number: never in memory all at once.
         """
         with self._data(key) as file:
-            self.carried += file.write(as_script(head)[:-1] + (',"rows":[' if head else '"rows":['))
+            file.write("[")
             for i, row in enumerate(rows):
-                self.carried += file.write((",\n" if i else "") + as_script(row))
-            self.carried += file.write("]}")
+                text = (",\n" if i else "") + as_script(row)
+                file.write(text)
+                self.carried += len(text.encode())
+            file.write("]")
 
     def media(self, stem: str, media_type: str, content: bytes) -> str:
         """Keep a picture or sound; what was kept under this name before is not kept again.

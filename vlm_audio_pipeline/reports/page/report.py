@@ -18,7 +18,7 @@ from vlm_audio_pipeline.reports.page import sections
 from vlm_audio_pipeline.reports.page.known import Known, known
 from vlm_audio_pipeline.reports.page.media import DRAWN, Media, write_media
 from vlm_audio_pipeline.reports.page.place import EMBEDDED, MARK, Folder, Place, SingleFile, as_script
-from vlm_audio_pipeline.reports.page.runs import OUTCOMES, Run, runs_of, write_predictions
+from vlm_audio_pipeline.reports.page.runs import OUTCOMES, SCORES, Run, runs_of, scores_kept, write_predictions
 from vlm_audio_pipeline.reports.page.sentences import KINDS, answers, asked, percent
 from vlm_audio_pipeline.storage.layout import Layout
 
@@ -59,11 +59,15 @@ def _written(about: Known, where: Place, progress: Progress) -> str:
     )
     tables = {name: about.rows(name) for name in _TABLES}
     runs = runs_of(about, board)
-    where.chunk("clips", {}, ([clip[key] for key in ("clip", "fold", "source", "duration_s")] for clip in about.clips))
+    where.chunk("clips", ([clip[key] for key in ("clip", "fold", "source", "duration_s")] for clip in about.clips))
     write_predictions(about, runs, where, progress)
     projections = sections.write_projections(about, where)
     examples = sections.write_examples(about, runs, where)
     media = write_media(about, list(dict.fromkeys(run.pictures for run in runs if run.pictures)), where, progress)
+    if (kept := scores_kept(runs, where)) < SCORES:
+        media.notes.append(
+            f"Of each prediction only the {kept} highest scores are in this file; the folder form has more."
+        )
     found: dict[str, Any] = {
         **tables,
         "history": sections.changed(tables["history"]),

@@ -17,8 +17,10 @@ OUTCOMES = ("unparseable", "refused", "error")
 """What may come instead of a label; on the page -1, -2 and -3."""
 UNDECIDED = -4
 """On the page: the trials or readers of a clip do not agree on one label more than on any other."""
-MOST_SCORES = 12
+SCORES = 12
 """Scores kept of a prediction: the highest, and that of the true class."""
+FEWER_SCORES = ((40_000, 3), (120_000, 0))
+"""More predictions than the first in a single file: only so many scores are kept, as the second says."""
 BATCH = 512
 _COLUMNS = ("scoring", "control", "trial", "clip", "label", "predicted", "outcome", "scores", "confidence", "text")
 
@@ -95,6 +97,13 @@ def runs_of(known: Known, board: list[dict[str, Any]]) -> list[Run]:
     return sorted(runs, key=lambda run: run.control != "none")
 
 
+def scores_kept(runs: list[Run], where: Place) -> int:
+    """Give how many scores of each prediction the report has room for."""
+    predictions = sum(run.row["predictions"] for run in runs)
+    fewer = [kept for most, kept in FEWER_SCORES if where.kind == "single file" and predictions > most]
+    return fewer[-1] if fewer else SCORES
+
+
 def write_predictions(known: Known, runs: list[Run], where: Place, progress: Progress = silent) -> None:
     """Write every prediction, `predictions-<n>` for the n-th classifier, and fill in the runs' votes.
 
@@ -102,13 +111,16 @@ def write_predictions(known: Known, runs: list[Run], where: Place, progress: Pro
     without a label by `OUTCOMES`, scores as [class, score, class, score, ...] from the highest.
     """
     classifiers = list(dict.fromkeys(run.classifier for run in runs))
+    most = scores_kept(runs, where)
     for n, classifier in enumerate(classifiers):
         own = {(run.scoring, run.control): i for i, run in enumerate(runs) if run.classifier == classifier}
-        where.chunk(f"predictions-{n}", {}, _rows(known, classifier, own, runs))
+        where.chunk(f"predictions-{n}", _rows(known, classifier, own, runs, most))
         progress(n + 1, len(classifiers), "predictions")
 
 
-def _rows(known: Known, classifier: str, own: dict[tuple[str, str], int], runs: list[Run]) -> Iterator[list[Any]]:
+def _rows(
+    known: Known, classifier: str, own: dict[tuple[str, str], int], runs: list[Run], most: int
+) -> Iterator[list[Any]]:
     for fold in sorted({fold for i in own.values() for fold in runs[i].folds}):
         errors = _errors(known, classifier, fold)
         votes: dict[tuple[int, int], Counter[int]] = {}
@@ -131,7 +143,7 @@ def _rows(known: Known, classifier: str, own: dict[tuple[str, str], int], runs: 
                     given,
                     row["trial"],
                     _short(row["confidence"]),
-                    _scores(known, row),
+                    _scores(known, row, most),
                     row["text"],
                     error,
                 ]
@@ -154,11 +166,11 @@ def _errors(known: Known, classifier: str, fold: int) -> dict[tuple[str, str, in
     }
 
 
-def _scores(known: Known, row: dict[str, Any]) -> list[float | None] | None:
-    if not row["scores"]:
+def _scores(known: Known, row: dict[str, Any], most: int) -> list[float | None] | None:
+    if not row["scores"] or not most:
         return None
     best = sorted(row["scores"], key=lambda pair: -pair[1])
-    kept = best[:MOST_SCORES] + [pair for pair in best[MOST_SCORES:] if pair[0] == row["label"]]
+    kept = best[:most] + [pair for pair in best[most:] if pair[0] == row["label"]]
     return [value for label, score in kept for value in (known.class_number.get(label, -1), _short(score))]
 
 

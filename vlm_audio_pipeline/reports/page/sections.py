@@ -146,7 +146,7 @@ def write_projections(known: Known, where: Place) -> list[dict[str, Any]]:
     told = []
     for i, row in enumerate(known.rows_of_projections()):
         points = known.points(row["encoder"], row["method"])
-        where.chunk(f"projection-{i}", {}, ([known.number[c], x, y] for c, x, y in points if c in known.number))
+        where.chunk(f"projection-{i}", ([known.number[c], x, y] for c, x, y in points if c in known.number))
         told.append({**row, "data": f"projection-{i}"})
     return told
 
@@ -157,6 +157,6 @@ def write_examples(known: Known, runs: Sequence[Run], where: Place) -> list[dict
     names = known.ask("SELECT DISTINCT classifier FROM examples WHERE study = $1 ORDER BY classifier")
     for i, name in enumerate(row["classifier"] for row in names):
         pictures = next((r.pictures for r in runs if r.classifier == name and r.control == "none"), None)
-        where.chunk(f"examples-{i}", {}, known.examples(name))
+        where.chunk(f"examples-{i}", known.examples(name))
         told.append({"classifier": name, "pictures": pictures, "data": f"examples-{i}"})
     return told

@@ -49,7 +49,7 @@ def seen(folder):
 
 def chunk(folder, key):
     text = (folder.parent / "data" / f"{key}.js").read_text()
-    return json.loads(re.fullmatch(r'vlmAudio\.take\("[\w-]+",(.*)\);\n', text, re.DOTALL)[1])["rows"]
+    return json.loads(re.fullmatch(r'vlmAudio\.take\("[\w-]+",(.*)\);\n', text, re.DOTALL)[1])
 
 
 def core(page):

@@ -32,7 +32,7 @@ function load(key) {
       document.head.append(make("script", { src: `data/${key}.js`, onerror: () => failed(new Error(`data/${key}.js is missing`)) }));
     });
   }
-  return pieces[key].value.then((data) => data.rows);
+  return pieces[key].value;
 }
 
 function mediaUrl(name) {
