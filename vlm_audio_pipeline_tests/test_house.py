@@ -34,7 +34,20 @@ ROOMS = (
 )
 """In the order in which data flows: a room imports only rooms before it."""
 
-WITHOUT_DAGSTER = ("graph", "execution", "planner", "publishing", "display", "state", "spending", "summaries", "trying")
+WITHOUT_DAGSTER = (
+    "graph",
+    "execution",
+    "planner",
+    "publishing",
+    "display",
+    "state",
+    "spending",
+    "summaries",
+    "trying",
+    "reporting",
+    "locks",
+    "disk",
+)
 """Files of `orchestration` that work without Dagster."""
 
 HEAVY = ("torch", "transformers", "librosa", "sklearn", "matplotlib", "scipy")

@@ -37,9 +37,8 @@ def accuracy_chart(leaderboard: pa.Table) -> bytes:
             axes.text(0.01, y, row["note"][:90], **write)
             continue
         axes.barh(y, row["accuracy"], color=PALE if row["partial"] else BAR, height=0.7)
-        axes.text(
-            row["accuracy"] + 0.01, y, f"{row['accuracy']:.3f}  ({row['correct']} of {row['predictions']})", **write
-        )
+        counted = "" if row["correct"] is None else f"  ({row['correct']} of {row['predictions']})"
+        axes.text(row["accuracy"] + 0.01, y, f"{row['accuracy']:.3f}{counted}", **write)
     names = [r["classifier"] + (f" @ {r['control']}" if r["control"] not in ("", "none") else "") for r in rows]
     axes.set(xlim=(0, 1.3), ylim=(-0.6, max(len(rows), 1) - 0.4), xlabel="accuracy (share of 1)")
     axes.set_yticks(range(len(rows)), names, fontsize=8, parse_math=False)

@@ -18,7 +18,11 @@ FOLD = Column("fold", INT, "the dataset's official fold")
 CLIP = Column("clip", TEXT, "clip id, unique within the dataset")
 LABEL = Column("label", TEXT, "true class, canonical name")
 SOURCE = Column("source", TEXT, "id of the recording the clip was cut from; clips of one source share a fold")
-SCORING = Column("scoring", TEXT, "how a label was chosen: score (highest score), likelihood, generation, judgement")
+SCORING = Column(
+    "scoring",
+    TEXT,
+    "how a label was chosen: score (highest score), likelihood, generation, judgement, or examples_knn: k-NN on the very examples a few-shot model was shown",
+)
 CONTROL = Column(
     "control", TEXT, "what was done to the query picture: none, blank, time_shuffled, other_clip, no_image"
 )

@@ -19,6 +19,7 @@ from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS, DatasetSpec
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
+from vlm_audio_pipeline.evaluation.references import REFERENCES
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, Study
@@ -161,6 +162,11 @@ class _Reader:
             self.wrong(("classifiers",), "must name at least one classifier")
         contrasts = tuple(self.contrasts(raw.get("contrasts") or [], sections["classifiers"]))
         budget = self.option(Budget, raw.get("budget"), ("budget",))
+        if dataset is not None and not getattr(dataset, "tuning_folds", ()):
+            for i, contrast in enumerate(contrasts):
+                if contrast.folds == "without_tuning":
+                    at = ("contrasts", str(i), "folds")
+                    self.wrong(at, "must be all where the dataset names no tuning_folds, got without_tuning; name them")
         rerun = self.option(Rerun, raw.get("rerun"), ("rerun",))
         self.named(("budget", "first"), getattr(budget, "first", ()), sections["classifiers"])
         self.finish()
@@ -189,6 +195,11 @@ class _Reader:
         taken: set[str] = set()
         for name, given in entries.items():
             at = (section, str(name))
+            if section == "classifiers" and name in REFERENCES:
+                self.wrong(
+                    at, f"names must not be {' or '.join(REFERENCES)}, which contrasts know already, got '{name}'"
+                )
+                continue
             if not isinstance(name, str) or not re.fullmatch(NAME, name):
                 self.wrong(
                     at, f"names must be lower-case letters, digits and single _, starting with a letter, got {name!r}"
@@ -295,14 +306,21 @@ class _Reader:
             if contrast is None:
                 continue
             self.named(at, contrast.mentioned(), {**classifiers, **self.groups.get("classifiers", {})})
-            against = tuple(other for text in contrast.against for other in self.each(text))
-            for text in self.each(contrast.classifier):
-                yield contrast.model_copy(update={"classifier": text, "against": against})
+            for mine in self.each(contrast.classifier):
+                against = tuple(
+                    other for text in contrast.against for other in self.each(text, contrast.classifier, mine)
+                )
+                yield contrast.model_copy(update={"classifier": mine, "against": against})
 
-    def each(self, operand: str) -> list[str]:
-        """Give a side of a contrast for each of the entries its name stands for."""
-        name = re.split("[:@]", operand)[0]
-        return [entry + operand[len(name) :] for entry in self.groups.get("classifiers", {}).get(name, [name])]
+    def each(self, operand: str, beside: str = "", entry: str = "") -> list[str]:
+        """Give a side of a contrast for each of the entries its name stands for.
+
+        Of the name that stands `beside`, the one `entry` is meant: `{classifier: a, against: [a@blank]}` sets every entry
+        against its own control.
+        """
+        name = _name(operand)
+        mine = [_name(entry)] if name == _name(beside) else self.groups.get("classifiers", {}).get(name, [name])
+        return [one + operand[len(name) :] for one in mine]
 
     def named(self, at: tuple[str, ...], names: Iterable[str], there: Iterable[str]) -> None:
         for name in names:
@@ -322,6 +340,11 @@ class _Reader:
                             (section, name, key),
                             f"must name one of the {target}, got '{value}'; {suggestion(value, there)}",
                         )
+
+
+def _name(operand: str) -> str:
+    """Give the name in a side of a contrast: `janus` of `janus:likelihood@blank`."""
+    return re.split("[:@]", operand)[0]
 
 
 def refers_to_section(field: FieldInfo) -> str | None:

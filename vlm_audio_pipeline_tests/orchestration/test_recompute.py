@@ -9,7 +9,8 @@ from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.layout import Layout
 
 FOLDS = (1, 2, 3)
-SUMMARIES = ["leaderboard", "metrics/knn", "metrics/people", "metrics/probe"]
+SUMMARIES = ["history", "leaderboard", "metrics/knn", "metrics/people", "metrics/probe"]
+OF_VECTORS = ["embedding_quality/bands", "leakage", "projections/bands"]
 
 
 def each(step, folds=FOLDS):
@@ -18,10 +19,10 @@ def each(step, folds=FOLDS):
 
 def test_from_nothing_every_step_runs_once(bench):
     ran = bench.run()
-    # 3 folds x (clips, embeddings, probes, 3 x predictions) + 3 x metrics + leaderboard
-    assert len(ran.steps) == len(set(ran.steps)) == 3 * 6 + 3 + 1
+    # 3 folds x (clips, embeddings, probes, 3 x predictions) + 3 x metrics, leaderboard, history + 3 on the vectors
+    assert len(ran.steps) == len(set(ran.steps)) == 3 * 6 + 5 + 3
     assert ran.vectors == 12
-    assert ran.report.steps == 22
+    assert ran.report.steps == 26
     assert not ran.report.failed
 
 
@@ -43,6 +44,8 @@ def test_one_recording_replaced(done):
         "predictions/people|1",  # reads the fold's clips
         "metrics/probe",
         "leaderboard",
+        "history",
+        *OF_VECTORS,
     }
     assert set(ran.steps) >= wanted
     # whether the others follow depends on whether their inputs' content changed, never on their having run
@@ -169,7 +172,9 @@ def test_one_fold_only(bench):
         "predictions/people|1",
         *SUMMARIES,
     }
-    rows = query(bench.layout, "SELECT classifier, clips, folds, partial, rank FROM leaderboard").to_pylist()
+    rows = query(
+        bench.layout, "SELECT classifier, clips, folds, partial, rank FROM leaderboard WHERE kind <> 'reference'"
+    ).to_pylist()
     assert {(r["clips"], r["folds"], r["partial"], r["rank"]) for r in rows} == {(4, "1", True, None)}
 
 
@@ -281,7 +286,10 @@ def test_a_limited_run_keeps_apart_and_is_never_ranked(done):
     report = run_study(small)
     assert not report.failed
     assert graph.rows.count("vector") == before  # the rows of the full study serve
-    rows = query(done.layout, "SELECT study, rank, clips, partial FROM leaderboard ORDER BY study, clips").to_pylist()
+    rows = query(
+        done.layout,
+        "SELECT study, rank, clips, partial FROM leaderboard WHERE kind <> 'reference' ORDER BY study, clips",
+    ).to_pylist()
     small_rows = [r for r in rows if r["study"] == "bench_limit2"]
     assert {(r["rank"], r["partial"]) for r in small_rows} == {(None, True)}
     assert max(r["clips"] for r in small_rows) == 6  # 2 clips of each of 3 folds

@@ -57,7 +57,7 @@ def test_the_name_is_that_of_the_file_where_none_is_given():
             "kind: probe",
             "kind: prob",
             8,
-            "classifiers.probe.kind: unknown classifier kind 'prob'; did you mean 'probe'? options: human, knn, probe",
+            "classifiers.probe.kind: unknown classifier kind 'prob'; did you mean 'probe'? options: human, knn, language_model, probe",
         ),
         (
             "clips: 20",

@@ -49,7 +49,8 @@ def test_the_study_runs_end_to_end(tmp_path):
     assert study.dataset.keep == ("microphone",)
     layout = Layout(tmp_path / "data")
     assert show_run(Graph(study, layout)) == 0
-    rows = query(layout, "SELECT classifier, correct, predictions, of_clips FROM leaderboard ORDER BY 1").to_pylist()
+    sql = "SELECT classifier, correct, predictions, of_clips FROM leaderboard WHERE kind != 'reference' ORDER BY 1"
+    rows = query(layout, sql).to_pylist()
     # a hum at 100 Hz and white noise cannot be confused
     assert rows == [{"classifier": c, "correct": 24, "predictions": 24, "of_clips": 24} for c in ("knn", "probe")]
     counts = query(layout, "SELECT microphone, count(*) n FROM predictions GROUP BY 1 ORDER BY 1").to_pylist()

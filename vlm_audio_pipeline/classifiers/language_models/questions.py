@@ -134,20 +134,24 @@ class Form:
             queries: ids of the clips asked about.
             examples: `examples` rows, sorted by trial, query and position; none for zero-shot.
             look: gives what is shown.
+
+        Raises:
+            VlmAudioError: for a query without examples, where others have some.
         """
         shown: dict[tuple[int, str], list[tuple[Part, str]]] = {}
         for row in examples:
             part = look("none", row["clip"])
             assert part is not None, "only a control shows nothing"
             shown.setdefault((row["trial"], row["query"]), []).append((part, self.names[row["shown_label"]]))
-        return [
-            self._question(
-                trial, control, clip, shown.get((trial.trial, "")) or shown.get((trial.trial, clip), []), look
-            )
-            for trial in self.trials
-            for control in ("none", *self.controls)
-            for clip in queries
-        ]
+        made = []
+        for trial in self.trials:
+            for control in ("none", *self.controls):
+                for clip in queries:
+                    which = (trial.trial, "") if (trial.trial, "") in shown else (trial.trial, clip)
+                    if shown and which not in shown:
+                        raise VlmAudioError(f"clip {clip} must have examples in trial {trial.trial}; choose them again")
+                    made.append(self._question(trial, control, clip, shown.get(which, []), look))
+        return made
 
     def _question(
         self, trial: Trial, control: str, clip: str, examples: Sequence[tuple[Part, str]], look: Lookup
