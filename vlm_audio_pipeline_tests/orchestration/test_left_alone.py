@@ -20,7 +20,7 @@ from vlm_audio_pipeline_tests.orchestration.test_ui import Ui
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PLUGIN = "from vlm_audio_pipeline_tests.killable import register\n\nregister()\n"
-PREDICTIONS = "SELECT clip, scores FROM predictions WHERE classifier = 'near' ORDER BY clip"
+PREDICTIONS = "SELECT clip, scores FROM predictions WHERE classifier = 'line' ORDER BY clip"
 
 
 def installed(folder: Path) -> Path:
@@ -53,7 +53,7 @@ class LeftAlone(Bench):
         self.study["renderings"] = {"small": {"size": 24, "n_fft": 256, "hop_length": 128, "rate": 8000}}
         self.study["encoders"] = {"heard": {"kind": "audio", "model": "./model", "device": "cpu"}}
         self.study["classifiers"] = {
-            "near": {"kind": "knn", "encoder": "heard", "k": 1},
+            "line": {"kind": "probe", "encoder": "heard", "c": 1.0},
             "asked": {"kind": "asks", "rendering": "small"},
         }
         self.study["rerun"] = {"schedule": "* * * * *"}
@@ -125,7 +125,7 @@ def states(ui) -> dict[str, str]:
 def test_a_model_changes_and_with_no_hand_on_it_results_are_new(left_alone):
     ui, bench = left_alone, left_alone.bench
     assert states(ui) == {"bench_schedule": "RUNNING", "bench_sensor": "RUNNING"}
-    old = {step: bench.inputs_of(step) for step in ("metrics/near", "leaderboard")}
+    old = {step: bench.inputs_of(step) for step in ("metrics/line", "leaderboard")}
     predictions = query(bench.layout, PREDICTIONS)
     began = time.monotonic()
     write_model(bench.folder / "model", seed=2)
@@ -136,7 +136,7 @@ def test_a_model_changes_and_with_no_hand_on_it_results_are_new(left_alone):
     for fold in (1, 2):
         (model,) = {v for k, v in bench.inputs_of("embeddings/heard", fold).items() if k.startswith("models/")}
         assert model == bench.graph().study.encoders["heard"].weights_revision
-    assert bench.inputs_of("metrics/near") != old["metrics/near"]
+    assert bench.inputs_of("metrics/line") != old["metrics/line"]
     assert all(run["status"] == "SUCCESS" for run in launched(ui)), launched(ui)
 
 
