@@ -3,8 +3,9 @@
 What belongs here: remembering results and comparing consecutive ones. What does not: comparing classifiers (`contrasts`).
 
 Parts of tables are replaced whole, so a result is written into the row store when it is first counted, under a hash of
-its content and settings, and stays there: append-only, like all rows. A result that another one of the same settings
-holds entirely (fold 1 alone, before the others were run) is not listed beside it.
+its content, and stays there with the settings of that time: append-only, like all rows. Settings that change and give
+the very same predictions are no new result. A result that another one of the same settings holds entirely (fold 1 alone,
+before the others were run) is not listed beside it.
 """
 
 import json
@@ -70,7 +71,7 @@ class Result:
 
     def key(self, study: str) -> str:
         """Give its key in the row store."""
-        of = (study, self.classifier, self.scoring, self.control, self.data_version, self.step_version, self.settings)
+        of = (study, self.classifier, self.scoring, self.control, self.data_version)
         return fingerprint("history", *of, length=64)
 
     def payload(self) -> bytes:
@@ -158,7 +159,7 @@ def history_table(
         now = next((r for r in today if (r.classifier, r.scoring, r.control) == name), None)
         before: Result | None = None
         for entry, (seen, result) in enumerate(_whole(seen_results), 1):
-            current = now is not None and now.within(result)
+            current = now is not None and (now.data_version == result.data_version or now.within(result))
             lines.append({"entry": entry, "first_seen": seen, "current": current, **_line(result, before)})
             before = result
     return rows_of("history", lines)

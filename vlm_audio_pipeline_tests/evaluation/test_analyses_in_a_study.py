@@ -36,17 +36,17 @@ def test_a_change_leaves_the_old_result_beside_the_new_one(tmp_path):
         "knn": (1, True, 12),
         "people": (1, True, 16),  # two readers of eight clips
     }
-    changed = bench.changed("classifiers", "knn", k=1)
+    changed = bench.changed("classifiers", "probe", c=0.01)
     assert "history" in brought_up_to_date(bench, changed)
-    was, now = [r for r in history() if r["classifier"] == "knn"]
-    assert was == {**first["knn"], "current": False}
+    was, now = [r for r in history() if r["classifier"] == "probe"]
+    assert was == {**first["probe"], "current": False}
     assert (now["entry"], now["current"], now["common_clips"]) == (2, True, 12)
-    assert "k: 3 -> 1" in now["changed"]
+    assert "c: 1.0 -> 0.01" in now["changed"]
     assert brought_up_to_date(bench, changed) == [], "nothing is left to do"
-    for part in bench.layout.tables.glob("predictions/study=bench/classifier=knn/*/*.parquet"):
+    for part in bench.layout.tables.glob("predictions/study=bench/classifier=probe/*/*.parquet"):
         part.unlink()
     brought_up_to_date(bench, changed)
-    assert [r for r in history() if r["classifier"] == "knn"] == [was, now]
+    assert [r for r in history() if r["classifier"] == "probe"] == [was, now]
 
 
 def test_what_the_other_analyses_say_of_it(tmp_path):

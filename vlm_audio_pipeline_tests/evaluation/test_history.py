@@ -78,6 +78,11 @@ def test_counting_the_same_result_again_changes_nothing(seen):
     assert seen.rows.count("history/s") == 1
 
 
+def test_other_settings_that_give_the_same_predictions_are_no_new_result(seen):
+    first = seen(predictions(*OLD))
+    assert seen(predictions(*OLD), Made("2:bbbb", {"prompt": "short"})) == first
+
+
 def test_going_back_makes_the_old_result_current_again(seen):
     seen(predictions(*OLD))
     seen(predictions(*NEW), Made("1:bbbb", {"prompt": "short"}))
