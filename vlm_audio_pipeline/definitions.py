@@ -61,7 +61,7 @@ def build_definitions(
             continue
         for asset in made:
             assets.setdefault(tuple(asset.key.path), asset)  # studies of one dataset share its asset
-        if (rerun := getattr(graph.study, "rerun", None)) is not None:
+        if (rerun := graph.study.rerun) is not None:
             automations.append(automation(graph, rerun))
     jobs, schedules, sensors = zip(*automations, strict=True) if automations else ((), (), ())
     return dg.Definitions(

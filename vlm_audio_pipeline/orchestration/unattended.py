@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.orchestration.planner import UNFINISHED, Run, make_plan
+from vlm_audio_pipeline.orchestration.spending import ledger_of
 from vlm_audio_pipeline.orchestration.state import observe, recorded
-from vlm_audio_pipeline.storage.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -70,19 +70,17 @@ def held_back(graph: Graph) -> dict[Node, str]:
     paid = [step for step in graph.steps.values() if step.stage.paid]
     if not paid:
         return {}
-    rerun, budget = getattr(graph.study, "rerun", None), graph.study.budget
+    rerun = graph.study.rerun
     if rerun is None or not rerun.paid:
         why = "it may cost money, and `rerun: {paid: true}` is not in the study"
-    elif budget is None:
+    elif (ledger := ledger_of(graph)) is None:
         why = "it may cost money, and the study has no `budget`"
     else:
-        ledger = Ledger(graph.rows, graph.study.name, budget)
-        try:
-            if ledger.left() > 0:
-                return {}
-        finally:
-            ledger.close()
-        why = f"the budget of {budget.usd:g} USD is used up"
+        left = ledger.left()
+        ledger.close()
+        if left > 0:
+            return {}
+        why = f"the budget of {ledger.budget.usd:g} USD is used up"
     return {node: f"not run unattended: {why}" for step in paid for node in step.nodes}
 
 
