@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_audio_pipeline.demo_models.vocabularies import CHAT_TEMPLATE, IMAGE, clap_tokenizer, janus_tokenizer
+from vlm_audio_pipeline.encoders.pretrained import quiet_loading
 
 SIDE = 96
 """Width and height of a picture, pixels."""
@@ -188,8 +189,8 @@ def save(model: Any, folder: Path, *processors: Any) -> None:
         processors: whatever has `save_pretrained`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model.eval().half().save_pretrained(folder)
-    for processor in processors:
-        processor.save_pretrained(folder)
+    with quiet_loading():
+        for whole in (model.eval().half(), *processors):
+            whole.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)

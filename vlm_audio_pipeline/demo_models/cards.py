@@ -3,6 +3,7 @@
 What belongs here: the texts. What does not: the numbers, which the training measures.
 """
 
+import textwrap
 from collections.abc import Mapping
 
 _ABOUT = {
@@ -48,11 +49,12 @@ def card(name: str, measured: Mapping[str, float], seed: int, clips: int) -> str
     """
     architecture, paper, task, does, how, beware = _ABOUT[name]
     rows = "\n".join(f"| {what} | {share:.3f} |" for what, share in measured.items())
-    return f"""---
+    text = f"""---
 license: apache-2.0
 pipeline_tag: {task}
 tags: [synthetic, demo]
 ---
+
 # demo-{name}
 
 A tiny model in the architecture of {architecture}, {paper}, with weights of its own: nothing was taken from the
@@ -65,12 +67,13 @@ recordings.**
 ## Training
 
 {10 * clips} clips of 5 s, {clips} of each class of ESC-10, made by `vlm_audio_pipeline.datasets.synthesis` (seed
-{1_000_000 + seed}), drawn by the pipeline's own renderer in the renderings `demo` and `demo_gray`. No recording of anything was used. Pictures drawn in another way are strange to it.
+{1_000_000 + seed}), drawn by the pipeline's own renderer in the renderings `demo` and `demo_gray`. No recording of
+anything was used. Pictures drawn in another way are strange to it.
 
 `python -m vlm_audio_pipeline.demo_models.train --seed {seed}` trains it again.
 
-Overlaps: none with ESC-10, ESC-50, FreeSound or AudioSet. The `synthetic` dataset of a study holds other clips of the same
-ten sounds, unless its seed is {1_000_000 + seed}.
+Overlaps: none with ESC-10, ESC-50, FreeSound or AudioSet. The `synthetic` dataset of a study holds other clips of the
+same ten sounds, unless its seed is {1_000_000 + seed}.
 
 ## Measured
 
@@ -86,3 +89,5 @@ ten sounds, unless its seed is {1_000_000 + seed}.
 
 Apache-2.0, weights and code.
 """
+    head, *parts = text.split("\n\n")
+    return "\n\n".join([head, *(p if p.startswith("|") else textwrap.fill(p, 120) for p in parts)]).rstrip() + "\n"

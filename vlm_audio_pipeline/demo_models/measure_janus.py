@@ -16,6 +16,7 @@ from vlm_audio_pipeline.demo_models.conversations import written
 from vlm_audio_pipeline.demo_models.material import RATE_HZ, RENDERINGS, Material, draw, names
 from vlm_audio_pipeline.demo_models.train_aimv2 import pixels
 from vlm_audio_pipeline.demo_models.train_janus import encoded
+from vlm_audio_pipeline.encoders.pretrained import quiet_loading
 from vlm_audio_pipeline.renderings.recipe import Recipe
 
 
@@ -68,7 +69,7 @@ def answers(
     said: list[str] = []
     for some in np.array_split(pictures, max(1, len(pictures) // 20)):
         shown = torch.from_numpy(np.stack([p for query in some for p in (*examples, query)]))
-        with torch.no_grad():
+        with torch.no_grad(), quiet_loading():
             out = model.generate(
                 input_ids=ids.expand(len(some), -1),
                 attention_mask=torch.ones(len(some), ids.shape[1], dtype=torch.long),

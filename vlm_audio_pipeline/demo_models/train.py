@@ -7,6 +7,7 @@ another one they differ in the last digits, and so does the revision.
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Schedule:
     held_out: int = 20
     clap: int = 600
     aimv2: int = 800
-    janus: int = 900
+    janus: int = 650
 
 
 def train(
@@ -64,10 +65,11 @@ def train(
     measured = {}
     for name in only:
         say(f"demo-{name}")
-        found, model, processor = _TRAINED[name](material, unseen, seed, schedule, say)
-        measured[name] = found
         folder = out / f"demo-{name}"
+        model, processor, measure = _TRAINED[name](material, schedule, seed, say)
         save(model, folder, processor)
+        model.float()  # what is measured is what was saved: weights rounded to half precision
+        measured[name] = found = measure(unseen)
         (folder / "README.md").write_text(cards.card(name, found, seed, schedule.clips), encoding="utf-8")
         say(", ".join(f"{what}: {share:.3f}" for what, share in found.items()))
     say(f"done in {time.perf_counter() - began:.0f} s")
@@ -81,29 +83,39 @@ def with_threads() -> None:
     torch.set_num_threads(cores())
 
 
-def _clap(material: Material, unseen: Material, seed: int, schedule: Schedule, say: Say) -> tuple[dict, Any, Any]:
+Trained = tuple[Any, Any, Callable[[Material], dict[str, float]]]
+"""A model, its processor, and what measures it on clips it never met."""
+
+
+def _clap(material: Material, schedule: Schedule, seed: int, say: Say) -> Trained:
     from vlm_audio_pipeline.demo_models.train_clap import clap_accuracy, train_clap
 
     model, processor = train_clap(material, schedule.clap, seed, say)
     forms = ("raw labels", "human labels", "descriptions")
-    return {form: clap_accuracy(model, processor, unseen, i) for i, form in enumerate(forms)}, model, processor
+    return model, processor, lambda unseen: {f: clap_accuracy(model, processor, unseen, i) for i, f in enumerate(forms)}
 
 
-def _aimv2(material: Material, unseen: Material, seed: int, schedule: Schedule, say: Say) -> tuple[dict, Any, Any]:
+def _aimv2(material: Material, schedule: Schedule, seed: int, say: Say) -> Trained:
     from vlm_audio_pipeline.demo_models.train_aimv2 import aimv2_accuracy, train_aimv2
 
     model, processor, head = train_aimv2(material, schedule.aimv2, seed, say)
-    found = {f"rendering {s}": aimv2_accuracy(model, processor, head, unseen, i) for i, s in enumerate(RENDERINGS)}
-    return found, model, processor
+
+    def measure(unseen: Material) -> dict[str, float]:
+        return {f"rendering {r}": aimv2_accuracy(model, processor, head, unseen, i) for i, r in enumerate(RENDERINGS)}
+
+    return model, processor, measure
 
 
-def _janus(material: Material, unseen: Material, seed: int, schedule: Schedule, say: Say) -> tuple[dict, Any, Any]:
+def _janus(material: Material, schedule: Schedule, seed: int, say: Say) -> Trained:
     from vlm_audio_pipeline.demo_models.measure_janus import janus_accuracies
     from vlm_audio_pipeline.demo_models.train_janus import train_janus
 
     model, processor = train_janus(material, schedule.janus, seed, say)
-    shuffled = make(HELD_OUT + seed, schedule.held_out, shuffled=True)
-    return janus_accuracies(model, processor, unseen, shuffled), model, processor
+
+    def measure(unseen: Material) -> dict[str, float]:
+        return janus_accuracies(model, processor, unseen, make(HELD_OUT + seed, schedule.held_out, shuffled=True))
+
+    return model, processor, measure
 
 
 _TRAINED = {"clap": _clap, "aimv2": _aimv2, "janus": _janus}

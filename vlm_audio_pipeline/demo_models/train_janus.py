@@ -3,7 +3,7 @@
 What belongs here: conversations, batches and the loss. What does not: the wording of questions and the layout of examples
 (`classifiers.language_models.prompts`), which are those of a study, to the letter.
 
-Half of the batches are single questions, half are conversations in which earlier pictures were answered rightly. The loss
+A third of the batches are single questions, the others conversations in which earlier pictures were answered rightly. The loss
 is on answers alone, the end token included. Classes are listed in random orders. Examples are always labelled
 truly, and the model could answer without them: that it heeds them is neither trained nor claimed.
 """
@@ -47,7 +47,7 @@ def train_janus(material: Material, steps: int, seed: int, say: Say) -> tuple[An
     of_class = [np.flatnonzero(material.classes == at).tolist() for at in range(len(ESC10))]
 
     def loss(step: int) -> torch.Tensor:
-        alone = step % 2 == 0
+        alone = step % 3 == 0
         prompt, examples = (
             practised(r),
             0 if alone else r.choice((3, 6, 10, 10, 12)),
@@ -99,6 +99,6 @@ def encoded(texts: list[str], processor: Any) -> tuple[Any, Any]:
         at = -1
         while speaks in row[at + 1 :]:
             begins = row.index(speaks, at + 1) + 2  # behind the name and its colon
-            at = row.index(ends, begins)
+            at = row.index(ends, begins) if ends in row[begins:] else len(row)
             answer[begins : at + 1] = True
     return ids, answers

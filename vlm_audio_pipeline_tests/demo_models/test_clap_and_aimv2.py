@@ -85,4 +85,4 @@ def test_aimv2_needs_the_order_in_time_and_pictures_the_right_way_up(seen, unsee
     turned = np.stack(look([rgb(flipped(p)) for p in unseen.pictures]))
     whole = probe(seen, unseen.labels, seen)
     assert probe(seen, unseen.labels, shuffled) < whole - 0.25
-    assert probe(seen, unseen.labels, turned) < whole - 0.4
+    assert probe(seen, unseen.labels, turned) < whole - 0.1
