@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError, suggestion
+from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.datasets.base import DATASETS
 from vlm_audio_pipeline.reports.pictures import SUFFIX
+from vlm_audio_pipeline.reports.shown import shown_rendering
 from vlm_audio_pipeline.storage.catalogue import manifests, query
 from vlm_audio_pipeline.storage.layout import Layout
 
@@ -51,21 +52,17 @@ def export_fiftyone(layout: Layout, study: str, out: Path, rendering: str | None
     Raises:
         VlmAudioError: for a study or rendering that is not there, or a folder that holds something else.
     """
-    known = manifests(layout)
-    if study not in known:
-        raise VlmAudioError(
-            f"a study to show must have been run in {layout.root}, got '{study}'; {suggestion(study, known)}"
-        )
+    rendering = shown_rendering(layout, study, rendering)
     if out.exists() and not (out.is_dir() and ((out / "samples.json").exists() or not any(out.iterdir()))):
         raise VlmAudioError(f"--export must name a new or empty folder, got {out}; choose another")
     shown = query(
         layout,
         "SELECT clip, picture, media_type FROM spectrograms WHERE study = $1 AND rendering = $2 ORDER BY clip",
-        [study, _rendering(layout, study, known[study], rendering)],
+        [study, rendering],
     ).to_pylist()
     shutil.rmtree(out / "data", ignore_errors=True)
     (out / "data").mkdir(parents=True)
-    about = _clips(layout, study, known[study]["study"]["dataset"])
+    about = _clips(layout, study, manifests(layout)[study]["study"]["dataset"])
     labels, points = _labels(layout, study), _points(layout, study)
     samples = []
     for i, row in enumerate(shown):
@@ -78,20 +75,6 @@ def export_fiftyone(layout: Layout, study: str, out: Path, rendering: str | None
     (out / "metadata.json").write_text("{}")
     (out / "samples.json").write_text(json.dumps({"samples": samples}))
     return out
-
-
-def _rendering(layout: Layout, study: str, manifest: Field, rendering: str | None) -> str:
-    made = query(layout, "SELECT DISTINCT rendering FROM spectrograms WHERE study = $1", [study])[
-        "rendering"
-    ].to_pylist()
-    names = [name for name in manifest["study"]["renderings"] if name in made]
-    if not names:
-        raise VlmAudioError(f"study '{study}' must have pictures to show, got none; give it `renderings` and run it")
-    if rendering is not None and rendering not in names:
-        raise VlmAudioError(
-            f"--rendering must name one whose pictures were made, got '{rendering}'; {suggestion(rendering, names)}"
-        )
-    return rendering or names[0]
 
 
 def _clips(layout: Layout, study: str, dataset: Field) -> dict[str, Field]:

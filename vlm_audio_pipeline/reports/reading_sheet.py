@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from vlm_audio_pipeline.classifiers.human import anonymous
-from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
+from vlm_audio_pipeline.reports.shown import shown_rendering
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.layout import Layout
 
@@ -29,7 +30,7 @@ def write_reading_sheet(layout: Layout, study: str, fold: int, rendering: str | 
         layout: the data folder.
         study: name of a study that was run there.
         fold: whose pictures.
-        rendering: its name in the study; None where there is only one.
+        rendering: its name in the study; None: the first whose pictures were made.
         out: the HTML file to write; its folder is made.
         seed: another one gives another order.
 
@@ -39,9 +40,9 @@ def write_reading_sheet(layout: Layout, study: str, fold: int, rendering: str | 
     Raises:
         VlmAudioError: when there are no such pictures; names what there is.
     """
-    there = query(layout, "SELECT rendering, fold FROM spectrograms WHERE study = $1 GROUP BY ALL", [study]).to_pylist()
-    rendering = _chosen(study, sorted({r["rendering"] for r in there if "__" not in r["rendering"]}), rendering)
-    folds = sorted({r["fold"] for r in there if r["rendering"] == rendering})
+    rendering = shown_rendering(layout, study, rendering)
+    made = "SELECT DISTINCT fold FROM spectrograms WHERE study = $1 AND rendering = $2 ORDER BY fold"
+    folds = query(layout, made, [study, rendering])["fold"].to_pylist()
     if fold not in folds:
         raise VlmAudioError(f"--fold must be one whose pictures were made, got {fold}; options: {folds}")
     shown = query(
@@ -54,21 +55,6 @@ def write_reading_sheet(layout: Layout, study: str, fold: int, rendering: str | 
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
     return out
-
-
-def _chosen(study: str, made: list[str], rendering: str | None) -> str:
-    if rendering in made:
-        return str(rendering)
-    if rendering is None and len(made) == 1:
-        return made[0]
-    if not made:
-        raise VlmAudioError(
-            f"study '{study}' must have pictures to read, got none; give it `renderings` and run it in this data folder"
-        )
-    got = "none" if rendering is None else f"'{rendering}'"
-    raise VlmAudioError(
-        f"--rendering must name one whose pictures were made, got {got}; {suggestion(rendering or '', made)}"
-    )
 
 
 def sheet_page(study: str, fold: int, rendering: str, classes: list[str], shown: pa.Table, seed: int = 0) -> str:

@@ -135,7 +135,7 @@ def test_what_was_not_answered_says_so():
     assert result.answers == {"0|a1": ("a", 1, "(refused)", False), "0|a2": ("a", 1, "dog", True)}
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(st.text(min_size=1), st.tuples(st.text(), st.integers(1, 9), st.text(), st.booleans())))
 def test_results_survive_packing(answers):
     result = Result("c", "score", "none", "d", "1:a", "{}", "0.1", None, "r", {f"0|{k}": v for k, v in answers.items()})

@@ -79,7 +79,11 @@ def made(layout):
             parts["spectrograms"].append(write(layout, "spectrograms", table, name, fold))
         parts["clips"].append(write(layout, "clips", listed, None, fold))
     there = {t: [p.relative_to(layout.root).as_posix() for p in paths] for t, paths in parts.items()}
-    write_manifest(layout, "s", {"parts": there, "kept": [], "file": None, "limit": None})
+    write_manifest(
+        layout,
+        "s",
+        {"parts": there, "kept": [], "file": None, "limit": None, "study": {"renderings": {"linear": {}, "paper": {}}}},
+    )
     return layout
 
 
@@ -101,7 +105,7 @@ def test_what_is_not_there_is_refused_with_what_is(made, tmp_path):
         write_reading_sheet(made, "s", 7, None, out)
     with pytest.raises(VlmAudioError, match=r"--rendering must name .* got 'papier'; did you mean 'paper'"):
         write_reading_sheet(made, "s", 1, "papier", out)
-    with pytest.raises(VlmAudioError, match="study 'none' must have pictures to read, got none"):
+    with pytest.raises(VlmAudioError, match=r"a study to show must have been run .* got 'none'; options: s"):
         write_reading_sheet(made, "none", 1, None, out)
     assert not out.exists()
 
