@@ -19,15 +19,6 @@ from vlm_audio_pipeline_tests.classifiers.language_models.checkpoints import CON
 from vlm_audio_pipeline_tests.encoders.checkpoints import AST, checkpoint, publish
 
 
-@pytest.fixture
-def janus(monkeypatch):
-    def load(**kwargs) -> LocalBackend:
-        weights = checkpoints.weights(monkeypatch, JANUS)
-        return LocalBackend(weights, input="picture", device="cpu", dtype="float32", **kwargs)
-
-    return load
-
-
 def asked(backend: LocalBackend, requests: list[Request]) -> list[Reply]:
     replies: dict[int, Reply] = {}
     backend.ask(requests, replies.__setitem__)
@@ -39,120 +30,119 @@ def few(n: int, shots: int = 3, **sampling) -> list[Request]:
     return [checkpoints.request(checkpoints.picture(i), examples, **sampling) for i in range(n)]
 
 
-def test_a_prompt_that_overflows_is_refused_before_anything_runs_with_the_sum(janus):
-    local = janus()
-    fits, too_long = few(1, 2)[0], few(1, 60)[0]
-    total = local.prompt_tokens(too_long) + 32
+def test_a_prompt_that_overflows_is_refused_before_anything_runs_with_the_sum(local):
+    loaded = local()
+    fits, too_long = few(1, 2)[0], few(1, 80)[0]
+    total = loaded.prompt_tokens(too_long) + 32
     told = []
     with pytest.raises(VlmAudioError, match="must fit") as error:
-        local.ask([fits, too_long], lambda i, _: told.append(i))
-    text = total - 61 * 4 - 32
+        loaded.ask([fits, too_long], lambda i, _: told.append(i))
+    text = total - 81 * 4 - 32
     assert (
-        f"{CONTEXT} tokens, got 61 pictures x 4 + {text} of text + 32 to answer = {total}; show fewer examples"
+        f"{CONTEXT} tokens, got 81 pictures x 4 + {text} of text + 32 to answer = {total}; show fewer examples"
         in str(error.value)
     )
-    assert local.tokens.computed == 0
+    assert loaded.tokens.computed == 0
     assert told == []
 
 
-def test_what_just_fits_is_answered(janus):
-    local = janus()
-    request = few(1, 3)[0]
-    room = CONTEXT - local.prompt_tokens(request)
+def test_what_just_fits_is_answered(local):
+    loaded = local()
+    request = few(1, 60)[0]
+    room = CONTEXT - loaded.prompt_tokens(request)
     assert (
-        asked(local, [replace(request, sampling=replace(request.sampling, max_tokens=room))])[0].outcome == "answered"
+        asked(loaded, [replace(request, sampling=replace(request.sampling, max_tokens=room))])[0].outcome == "answered"
     )
     with pytest.raises(VlmAudioError, match=f"= {CONTEXT + 1}; "):
-        asked(local, [replace(request, sampling=replace(request.sampling, max_tokens=room + 1))])
+        asked(loaded, [replace(request, sampling=replace(request.sampling, max_tokens=room + 1))])
 
 
-def test_one_bad_request_is_an_error_and_the_others_are_answered(janus):
+def test_one_bad_request_is_an_error_and_the_others_are_answered(local):
     good = few(4)
     bad = replace(good[1], messages=(Message("user", ("What?", Picture(b"no picture", "image/png", "0"))),))
     truncated = checkpoints.picture(7)
     truncated = replace(truncated, data=truncated.data[:200], sha256="1")  # a header, and nothing after it
     late = checkpoints.request(truncated, tuple((checkpoints.picture(100 + i), LABELS[i]) for i in range(3)))
-    local = janus(batch_size=4)
-    replies = asked(local, [good[0], bad, late, good[2], good[3]])
+    loaded = local(batch_size=4)
+    replies = asked(loaded, [good[0], bad, late, good[2], good[3]])
     assert [r.outcome for r in replies] == ["answered", "error", "error", "answered", "answered"]
     assert "UnidentifiedImageError" in replies[1].error
     assert "OSError" in replies[2].error
     assert replies[1].text is None
     assert replies[1].log_probabilities is None
-    expected = asked(janus(), [good[0], good[2], good[3]])
+    expected = asked(local(), [good[0], good[2], good[3]])
     np.testing.assert_allclose(
         [replies[i].log_probabilities for i in (0, 3, 4)], [r.log_probabilities for r in expected], atol=1e-4
     )
-    assert local.why_alone is None
+    assert loaded.why_alone is None
 
 
-def test_a_bad_first_request_says_nothing_about_sharing(janus):
+def test_a_bad_first_request_says_nothing_about_sharing(local):
     truncated = replace(checkpoints.picture(7), data=checkpoints.picture(7).data[:200], sha256="1")
-    local = janus()
-    replies = asked(local, [checkpoints.request(truncated), *few(1)])
+    loaded = local()
+    replies = asked(loaded, [checkpoints.request(truncated), *few(1)])
     assert [r.outcome for r in replies] == ["error", "answered"]
-    assert local.why_alone is None
+    assert loaded.why_alone is None
 
 
-def test_a_recording_that_is_gone_is_an_error_of_its_own(monkeypatch):
+def test_a_recording_that_is_gone_is_an_error_of_its_own(local):
     def gone(rate: int) -> np.ndarray:
         raise VlmAudioError("clip must be there, got no file; restore it")
 
-    weights = checkpoints.weights(monkeypatch, QWEN2_AUDIO)
-    local = LocalBackend(weights, input="audio", device="cpu", dtype="float32")
+    loaded = local(QWEN2_AUDIO)
     requests = [checkpoints.request(checkpoints.sound(1)), checkpoints.request(Sound(gone, "gone", 0.5))]
-    replies = asked(local, requests)
+    replies = asked(loaded, requests)
     assert [r.outcome for r in replies] == ["answered", "error"]
     assert "restore it" in replies[1].error
 
 
-def test_numbers_that_are_none_are_an_error(janus):
-    local = janus()
-    asked(local, few(1))
+def test_numbers_that_are_none_are_an_error(local):
+    loaded = local()
+    asked(loaded, few(1))
     with torch.no_grad():
-        local.model.lm_head.weight[0] = float("nan")
-    (reply,) = asked(local, few(1))
+        loaded.model.lm_head.weight[0] = float("nan")
+    (reply,) = asked(loaded, few(1))
     assert reply.outcome == "error"
     assert "the log-probability of 'dog' must be finite, got nan" in reply.error
 
 
-def test_the_batch_halves_when_memory_runs_out(janus, monkeypatch):
-    local = janus(batch_size=8)
-    expected = asked(janus(), few(8))
-    most = local.prompt_tokens(few(1)[0]) + 70  # tokens in one call
-    logits = local._forward.logits
+def test_the_batch_halves_when_memory_runs_out(local, monkeypatch):
+    loaded = local(batch_size=8)
+    expected = asked(local(), few(8))
+    most = 100  # tokens in one call: a whole prompt with a label, or some six queries
+    logits = loaded._forward.logits
 
     def short_of_memory(inputs, rows, **kwargs):
         if inputs["input_ids"].shape[1] > most:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return logits(inputs, rows, **kwargs)
 
-    monkeypatch.setattr(local._forward, "logits", short_of_memory)
-    replies = asked(local, few(8))
-    assert 1 <= local._halving.size < 8
+    monkeypatch.setattr(loaded._forward, "logits", short_of_memory)
+    replies = asked(loaded, few(8))
+    assert 1 <= loaded._halving.size < 8
     np.testing.assert_allclose(
         [r.log_probabilities for r in replies], [r.log_probabilities for r in expected], atol=1e-4
     )
     assert [r.text for r in replies] == [r.text for r in expected]
 
 
-def test_what_does_not_fit_even_alone_is_said(janus, monkeypatch):
-    local = janus(batch_size=4)
+def test_what_does_not_fit_even_alone_is_said(local, monkeypatch):
+    loaded = local(batch_size=4)
 
     def no_memory(*args, **kwargs):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(local._forward, "logits", no_memory)
+    monkeypatch.setattr(loaded._forward, "logits", no_memory)
     with pytest.raises(VlmAudioError, match="must fit into memory, got out of memory with a batch of 1"):
-        asked(local, few(2))
+        asked(loaded, few(2))
 
 
 @pytest.mark.parametrize("wrong", ["positions", "mask", "tokens", "crash"])
-def test_where_sharing_would_be_wrong_each_request_is_computed_by_itself(janus, monkeypatch, caplog, wrong):
+def test_where_sharing_would_be_wrong_each_request_is_computed_by_itself(local, monkeypatch, caplog, wrong):
     """As a family of tomorrow might make it: other positions, masks of its own, tokens that merge, arguments it lacks."""
-    expected = asked(janus(share=False), few(3))
-    local = janus(batch_size=2)
-    shared = local._shared
+    expected = asked(local(share=False), few(3))
+    loaded = local(batch_size=2)
+    shared = loaded._shared
     if wrong == "positions":
         positions = SharedPrefix._positions
         monkeypatch.setattr(shared, "_positions", lambda s, begin: positions(shared, s, begin + (3 if begin else 0)))
@@ -164,18 +154,18 @@ def test_where_sharing_would_be_wrong_each_request_is_computed_by_itself(janus, 
         def together(segments):
             raise ValueError("tokens merge")
 
-        monkeypatch.setattr(local.conversation, "together", together)
+        monkeypatch.setattr(loaded.conversation, "together", together)
     else:
 
         def crash(*args, **kwargs):
             raise TypeError("forward() got an unexpected keyword argument 'past_key_values'")
 
-        monkeypatch.setattr(local._forward, "states", crash)
+        monkeypatch.setattr(loaded._forward, "states", crash)
     with caplog.at_level(logging.WARNING):
-        replies = asked(local, few(3))
+        replies = asked(loaded, few(3))
     assert [r.log_probabilities for r in replies] == [r.log_probabilities for r in expected]
     assert [r.text for r in replies] == [r.text for r in expected]
-    assert local.why_alone
+    assert loaded.why_alone
     assert len(caplog.records) == 1
     assert "computed each by itself" in caplog.text
 
@@ -188,47 +178,47 @@ def test_memories_that_forget_are_known():
     assert not shareable(MistralConfig(sliding_window=4096))
 
 
-def test_usage_says_what_a_reply_took(janus):
-    local = janus()
-    replies = asked(local, few(2, max_tokens=5))
+def test_usage_says_what_a_reply_took(local):
+    loaded = local()
+    replies = asked(loaded, few(2, max_tokens=5))
     assert all(r.usage.seconds > 0 for r in replies)
     assert replies[0].usage.output_tokens == 5
     assert replies[1].usage.cached_tokens > replies[0].usage.cached_tokens == 0
     assert replies[0].usage.usd is None
-    (scored,) = asked(local, [few(1)[0].wanting("likelihood")])
+    (scored,) = asked(loaded, [few(1)[0].wanting("likelihood")])
     assert scored.text is None
     assert scored.usage.output_tokens is None
-    (said,) = asked(local, [few(1)[0].wanting("generation")])
+    (said,) = asked(loaded, [few(1)[0].wanting("generation")])
     assert said.log_probabilities is None
     assert said.label_tokens is None
 
 
-def test_replies_are_told_as_soon_as_they_are_there(janus):
-    local = janus(batch_size=2)
+def test_replies_are_told_as_soon_as_they_are_there(local):
+    loaded = local(batch_size=2)
     computed = []
-    local.ask(few(6), lambda i, _: computed.append((i, local.tokens.computed)))
+    loaded.ask(few(6), lambda i, _: computed.append((i, loaded.tokens.computed)))
     assert [i for i, _ in computed] == [0, 1, 2, 3, 4, 5]
     assert computed[1][1] < computed[2][1] < computed[4][1]
 
 
-def test_a_batch_is_as_large_as_its_tokens_allow(janus, monkeypatch):
-    local = janus(batch_size=8)
+def test_a_batch_is_as_large_as_its_tokens_allow(local, monkeypatch):
+    loaded = local(batch_size=8)
     requests = few(8)
-    prompt = local.conversation.prompt(requests[0])
-    rest = sum(local.conversation.count(prompt.segments[-1]))
+    prompt = loaded.conversation.prompt(requests[0])
+    rest = sum(loaded.conversation.count(prompt.segments[-1]))
     monkeypatch.setattr(module, "PACKED", 3 * rest + 1)
     rows = []
-    answer = local._shared.answer
-    monkeypatch.setattr(local._shared, "answer", lambda p, s: rows.append(len(p)) or answer(p, s))
-    asked(local, requests)
+    answer = loaded._shared.answer
+    monkeypatch.setattr(loaded._shared, "answer", lambda p, s: rows.append(len(p)) or answer(p, s))
+    asked(loaded, requests)
     assert rows == [3, 3, 2]
 
 
-def test_closing_gives_memory_back(janus):
-    local = janus()
-    asked(local, few(1))
-    local.close()
-    assert not hasattr(local, "model")
+def test_closing_gives_memory_back(local):
+    loaded = local()
+    asked(loaded, few(1))
+    loaded.close()
+    assert not hasattr(loaded, "model")
 
 
 def test_what_is_missing_is_named(monkeypatch, tmp_path):

@@ -1,9 +1,11 @@
 """Prompts as the families' templates write them, and what an answer is made of."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from vlm_audio_pipeline.classifiers.language_models.local.backend import LocalBackend
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Request
+from vlm_audio_pipeline.classifiers.language_models.messages import Message, Reply, Request
 from vlm_audio_pipeline_tests.classifiers.language_models import checkpoints
 from vlm_audio_pipeline_tests.classifiers.language_models.checkpoints import (
     GEMMA3,
@@ -14,16 +16,6 @@ from vlm_audio_pipeline_tests.classifiers.language_models.checkpoints import (
     QWEN2_VL,
     SOUNDS,
 )
-
-
-@pytest.fixture
-def backend(monkeypatch):
-    def load(model: str) -> LocalBackend:
-        weights = checkpoints.weights(monkeypatch, model)
-        return LocalBackend(weights, input="audio" if model in SOUNDS else "picture", device="cpu", dtype="float32")
-
-    return load
-
 
 AS_SENT = {
     JANUS: f"<|User|>: {QUESTION}\n<image_placeholder>\n\n<|Assistant|>: dog<|end▁of▁sentence|>"
@@ -50,62 +42,95 @@ ENDS = {
 
 
 @pytest.mark.parametrize("model", AS_SENT)
-def test_messages_as_sent_and_as_answered(backend, model):
-    local = backend(model)
+def test_messages_as_sent_and_as_answered(local, model):
+    loaded = local(model)
     make = checkpoints.sound if model in SOUNDS else checkpoints.picture
     request = checkpoints.request(make(1), ((make(2), "dog"),))
-    assert local.messages_as_sent(request) == AS_SENT[model]
-    prompt = local.conversation.prompt(request)
+    assert loaded.messages_as_sent(request) == AS_SENT[model]
+    prompt = loaded.conversation.prompt(request)
     assert "".join(s.text for s in prompt.segments) == AS_SENT[model]
     assert [s.media for s in prompt.segments] == [None, make(2), make(1)] or model in SOUNDS
-    tokenizer = local.conversation.tokenizer
+    tokenizer = loaded.conversation.tokenizer
     assert tokenizer.decode(prompt.answers[4]) == ENDS[model]
-    assert prompt.answers[4][-1] in local.conversation.ends
+    assert prompt.answers[4][-1] in loaded.conversation.ends
 
 
-def test_the_beginning_of_a_sequence_is_marked_once(backend):
+def test_the_beginning_of_a_sequence_is_marked_once(local):
     for model, marks in ((JANUS, 1), (GEMMA3, 1), (QWEN2_VL, 0)):
-        local = backend(model)
+        loaded = local(model)
         request = checkpoints.request(checkpoints.picture(1), ((checkpoints.picture(2), "dog"),))
-        segments = local.conversation.prompt(request).segments
-        ids = [token for s in segments for token in local.conversation.tokens(s).ids]
-        bos = local.conversation.tokenizer.bos_token_id
+        segments = loaded.conversation.prompt(request).segments
+        ids = [token for s in segments for token in loaded.conversation.tokens(s).ids]
+        bos = loaded.conversation.tokenizer.bos_token_id
         assert ids.count(bos) == marks
         assert not marks or ids[0] == bos
-        assert local.conversation.together(segments)["input_ids"][0].tolist() == ids
+        assert loaded.conversation.together(segments)["input_ids"][0].tolist() == ids
 
 
-def test_no_preamble_of_the_model_is_put_before_the_prompt(backend):
+def test_no_preamble_of_the_model_is_put_before_the_prompt(local):
     """Janus' processor may add an English one, which the template does not show."""
-    local = backend(JANUS)
-    local.conversation.processor.use_default_system_prompt = True
+    loaded = local(JANUS)
+    loaded.conversation.processor.use_default_system_prompt = True
     request = checkpoints.request(checkpoints.picture(1))
-    assert local.prompt_tokens(request) > 50
-    assert backend(JANUS).conversation.processor.use_default_system_prompt is False
+    assert loaded.prompt_tokens(request) > 50
+    assert local(JANUS).conversation.processor.use_default_system_prompt is False
 
 
-def test_what_only_the_picture_changes_is_prepared_once(backend, monkeypatch):
-    local = backend(JANUS)
+def test_what_only_the_picture_changes_is_prepared_once(local, monkeypatch):
+    loaded = local(JANUS)
     calls = []
-    process = local.conversation._process
-    monkeypatch.setattr(local.conversation, "_process", lambda *args: calls.append(args) or process(*args))
-    counts = {local.prompt_tokens(checkpoints.request(checkpoints.picture(i))) for i in range(20)}
+    process = loaded.conversation._process
+    monkeypatch.setattr(loaded.conversation, "_process", lambda *args: calls.append(args) or process(*args))
+    counts = {loaded.prompt_tokens(checkpoints.request(checkpoints.picture(i))) for i in range(20)}
     assert len(counts) == 1
     assert len(calls) == 2  # the text before the picture, the picture with the text after it
 
 
-def test_a_template_that_loses_a_picture_is_refused(backend):
-    local = backend(JANUS)
-    local.conversation.processor.chat_template = "{{ messages[0]['content'][0]['text'] }}"
+def test_a_template_that_loses_a_picture_is_refused(local):
+    loaded = local(JANUS)
+    loaded.conversation.processor.chat_template = "{{ messages[0]['content'][0]['text'] }}"
     with pytest.raises(ValueError, match="must mark 1 pictures, got 0"):
-        local.conversation.prompt(checkpoints.request(checkpoints.picture(1)))
+        loaded.conversation.prompt(checkpoints.request(checkpoints.picture(1)))
 
 
-def test_a_question_without_pictures(backend):
-    local = backend(QWEN2_VL)
-    request = Request((Message("user", (QUESTION,)),), ("dog", "rain"), frozenset({"likelihood"}))
-    told = {}
-    local.ask([request, request], told.__setitem__)
-    assert told[0].outcome == "answered"
-    assert told[0].log_probabilities == pytest.approx(told[1].log_probabilities, abs=1e-4)
-    assert local.why_alone is None
+@pytest.mark.parametrize("model", [JANUS, QWEN2_VL, LLAVA, GEMMA3])
+def test_a_question_without_pictures(local, model):
+    """As under the control that shows nothing; Janus puts a mark before a prompt, which is not to be there once a row."""
+    loaded = local(model, batch_size=4)
+    pictured = checkpoints.request(checkpoints.picture(1), max_tokens=3)
+    requests = [replace(pictured, messages=(Message("user", (text,)),)) for text in (QUESTION, "Guess.", QUESTION)]
+    told: dict[int, Reply] = {}
+    loaded.ask([*requests, pictured], told.__setitem__)
+    alone: dict[int, Reply] = {}
+    local(model, share=False).ask([*requests, pictured], alone.__setitem__)
+    assert {r.outcome for r in told.values()} == {"answered"}
+    for i in range(4):
+        np.testing.assert_allclose(told[i].log_probabilities, alone[i].log_probabilities, atol=1e-4)
+        assert told[i].text == alone[i].text
+    assert (loaded.why_alone is None) == (model != GEMMA3)
+
+
+def test_a_prompt_that_begins_with_its_picture(local):
+    loaded = local(QWEN2_VL, batch_size=2)
+    loaded.conversation.processor.chat_template = (
+        "{% for m in messages %}{% for c in m['content'] %}{{ '<|image_pad|>' if c['type'] == 'image' else c['text'] }}"
+        "{% endfor %}{% if m['role'] == 'assistant' %}<|im_end|>{% endif %}{% endfor %}"
+    )
+    requests = [
+        Request((Message("user", (checkpoints.picture(i), QUESTION)),), ("dog", "rain"), frozenset({"likelihood"}))
+        for i in range(3)
+    ]
+    told: dict[int, Reply] = {}
+    loaded.ask(requests, told.__setitem__)
+    assert [told[i].outcome for i in range(3)] == ["answered"] * 3
+    assert loaded.why_alone is None
+    assert len({r.log_probabilities for r in told.values()}) == 3
+
+
+def test_what_a_template_refuses_is_an_error_of_the_request(local):
+    loaded = local(GEMMA3)
+    loaded.conversation.processor.chat_template = "{{ raise_exception('Conversation roles must alternate') }}"
+    told: dict[int, Reply] = {}
+    loaded.ask([checkpoints.request(checkpoints.picture(1))], told.__setitem__)
+    assert told[0].outcome == "error"
+    assert "Conversation roles must alternate" in told[0].error

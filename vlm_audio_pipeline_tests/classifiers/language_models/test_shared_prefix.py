@@ -40,25 +40,6 @@ SHARING = (JANUS, QWEN2_VL, LLAVA, QWEN2_AUDIO)
 EVERY = (*SHARING, SLIDING, GEMMA3)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def backend(monkeypatch):
-    def load(model: str, **kwargs) -> LocalBackend:
-        weights = checkpoints.weights(monkeypatch, model)
-        return LocalBackend(
-            weights, input="audio" if model in SOUNDS else "picture", device="cpu", dtype="float32", **kwargs
-        )
-
-    return load
-
-
 def asked(backend: LocalBackend, requests: Sequence[Request]) -> list[Reply]:
     replies: dict[int, Reply] = {}
 
@@ -127,43 +108,43 @@ def plain_answer(backend: LocalBackend, request: Request) -> str:
 
 @pytest.mark.parametrize("few", [False, True], ids=["zero-shot", "few-shot"])
 @pytest.mark.parametrize("model", EVERY)
-def test_both_scorings_are_those_of_plain_loops(backend, model, few):
-    local = backend(model)
+def test_both_scorings_are_those_of_plain_loops(local, model, few):
+    loaded = local(model)
     requests = [checkpoints.request(shown(model, i), examples(model) if few else (), max_tokens=6) for i in range(3)]
-    replies = asked(local, requests)
-    assert (local.why_alone is None) == (model in SHARING)
-    expected = [plain_scores(local, r, ANSWERS[model]) for r in requests]
+    replies = asked(loaded, requests)
+    assert (loaded.why_alone is None) == (model in SHARING)
+    expected = [plain_scores(loaded, r, ANSWERS[model]) for r in requests]
     assert np.abs(np.diff(expected, axis=0)).max(1).min() > 0.01  # it does matter what is shown
     np.testing.assert_allclose(scores(replies), expected, atol=1e-4)
-    assert [r.text for r in replies] == [plain_answer(local, r) for r in requests]
-    tokenizer = local.conversation.tokenizer
+    assert [r.text for r in replies] == [plain_answer(loaded, r) for r in requests]
+    tokenizer = loaded.conversation.tokenizer
     lengths = tuple(len(tokenizer(ANSWERS[model].format(x), add_special_tokens=False).input_ids) for x in LABELS)
     assert replies[0].label_tokens == lengths
-    assert replies[0].usage.input_tokens == inputs(local, requests[0])["input_ids"].shape[1]
-    assert local.prompt_tokens(requests[0]) == replies[0].usage.input_tokens
+    assert replies[0].usage.input_tokens == inputs(loaded, requests[0])["input_ids"].shape[1]
+    assert loaded.prompt_tokens(requests[0]) == replies[0].usage.input_tokens
 
 
 @pytest.mark.parametrize("model", SHARING)
-def test_shared_is_alone_also_under_eager_attention(backend, model):
-    local = backend(model, batch_size=3)
+def test_shared_is_alone_also_under_eager_attention(local, model):
+    loaded = local(model, batch_size=3)
     requests = [checkpoints.request(shown(model, i), examples(model), max_tokens=6) for i in range(4)]
-    usual = asked(local, requests)
-    local.model.set_attn_implementation("eager")
-    eager = asked(local, requests)
-    assert local.why_alone is None
-    expected = asked(backend(model, share=False), requests)
+    usual = asked(loaded, requests)
+    loaded.model.set_attn_implementation("eager")
+    eager = asked(loaded, requests)
+    assert loaded.why_alone is None
+    expected = asked(local(model, share=False), requests)
     for found in (usual, eager):
         np.testing.assert_allclose(scores(found), scores(expected), atol=1e-4)
         assert [r.text for r in found] == [r.text for r in expected]
 
 
 @pytest.mark.parametrize("model", SHARING)
-def test_neither_batches_nor_the_order_of_clips_matter(backend, model):
+def test_neither_batches_nor_the_order_of_clips_matter(local, model):
     requests = [checkpoints.request(shown(model, i), examples(model), max_tokens=6) for i in range(8)]
-    one = asked(backend(model, batch_size=1), requests)
-    eight = asked(backend(model, batch_size=8), requests)
+    one = asked(local(model, batch_size=1), requests)
+    eight = asked(local(model, batch_size=8), requests)
     order = np.random.default_rng(0).permutation(8)
-    shuffled = asked(backend(model, batch_size=3), [requests[i] for i in order])
+    shuffled = asked(local(model, batch_size=3), [requests[i] for i in order])
     np.testing.assert_allclose(scores(eight), scores(one), atol=1e-4)
     np.testing.assert_allclose(scores(shuffled), scores(one)[order], atol=1e-4)
     assert [r.text for r in eight] == [r.text for r in one]
@@ -171,9 +152,9 @@ def test_neither_batches_nor_the_order_of_clips_matter(backend, model):
 
 
 @pytest.mark.parametrize("model", SHARING)
-def test_whatever_requests_share_or_do_not(backend, model):
+def test_whatever_requests_share_or_do_not(local, model):
     """Folds that change, examples chosen for each query, pictures of other sizes, repeats, zero-shot in between."""
-    local = backend(model, batch_size=3)
+    loaded = local(model, batch_size=3)
     own = [shown(model, i) for i in range(6)]
     wide = checkpoints.sound(50, seconds=0.8) if model in SOUNDS else checkpoints.picture(50, width=64, height=24)
     requests = [
@@ -186,18 +167,18 @@ def test_whatever_requests_share_or_do_not(backend, model):
         checkpoints.request(own[3], ((wide, "dog"), *examples(model)[:2])),
         checkpoints.request(wide, ((wide, "dog"), *examples(model)[:2])),
     ]
-    found = asked(local, requests)
-    assert local.why_alone is None
-    expected = asked(backend(model, share=False), requests)
+    found = asked(loaded, requests)
+    assert loaded.why_alone is None
+    expected = asked(local(model, share=False), requests)
     np.testing.assert_allclose(scores(found), scores(expected), atol=1e-4)
     assert [r.text for r in found] == [r.text for r in expected]
 
 
-def test_a_model_that_knows_is_right_and_says_so(backend):
+def test_a_model_that_knows_is_right_and_says_so(local):
     """Were a sign wrong, or the likelihood a loss, the right answer would come last."""
-    local = backend(SEES_COLOURS)
+    loaded = local(SEES_COLOURS)
     colours = list(checkpoints.COLOURS)
-    replies = asked(local, [checkpoints.request(checkpoints.coloured(label)) for label in colours])
+    replies = asked(loaded, [checkpoints.request(checkpoints.coloured(label)) for label in colours])
     assert [LABELS[int(np.argmax(r.log_probabilities))] for r in replies] == colours
     assert np.exp(scores(replies)).max(1).min() > 0.5  # and sure of it: all answers together have at most 1
     assert np.exp(scores(replies)).sum(1).max() <= 1 + 1e-6
@@ -205,30 +186,30 @@ def test_a_model_that_knows_is_right_and_says_so(backend):
     assert [r.usage.output_tokens for r in replies] == [2, 2, 3]  # the end token included
 
 
-def test_saying_a_label_costs_nothing_more_than_scoring_it(backend):
-    local = backend(SEES_COLOURS)
+def test_saying_a_label_costs_nothing_more_than_scoring_it(local):
+    loaded = local(SEES_COLOURS)
     requests = [checkpoints.request(checkpoints.coloured(label)) for label in checkpoints.COLOURS]
-    asked(local, requests[:2])  # with the check of a load
-    computed = [local.tokens.computed]
+    asked(loaded, requests[:2])  # with the check of a load
+    computed = [loaded.tokens.computed]
     for scorings in (("likelihood",), ("generation",), ("likelihood", "generation")):
-        asked(local, [r.wanting(*scorings) for r in requests])
-        computed.append(local.tokens.computed)
+        asked(loaded, [r.wanting(*scorings) for r in requests])
+        computed.append(loaded.tokens.computed)
     assert len(set(np.diff(computed))) == 1
 
 
-def test_where_an_answer_leaves_the_labels_it_goes_on_as_generate_does(backend):
+def test_where_an_answer_leaves_the_labels_it_goes_on_as_generate_does(local):
     """Half-way through a label, too: the labels here are the beginnings of what the model says."""
-    local = backend(JANUS, batch_size=4)
+    loaded = local(JANUS, batch_size=4)
     requests = [checkpoints.request(shown(JANUS, i), examples(JANUS), max_tokens=12) for i in range(4)]
-    said = [plain_answer(local, r) for r in requests]
-    tokenizer = local.conversation.tokenizer
+    said = [plain_answer(loaded, r) for r in requests]
+    tokenizer = loaded.conversation.tokenizer
     beginnings = []
     for request in requests:
-        made = inputs(local, request)
-        tokens = local.model.generate(**made, do_sample=False, max_new_tokens=12)[0, made["input_ids"].shape[1] :]
+        made = inputs(loaded, request)
+        tokens = loaded.model.generate(**made, do_sample=False, max_new_tokens=12)[0, made["input_ids"].shape[1] :]
         beginnings.append(tuple(int(t) for t in tokens))
     assert all(len(b) == 12 for b in beginnings)
-    prompts = [local.conversation.prompt(r) for r in requests]
+    prompts = [loaded.conversation.prompt(r) for r in requests]
     from dataclasses import replace
 
     own = [
@@ -236,79 +217,78 @@ def test_where_an_answer_leaves_the_labels_it_goes_on_as_generate_does(backend):
         for p, b, n in zip(prompts, beginnings, (0, 1, 3, 12), strict=True)
     ]
     with torch.inference_mode():
-        answers = local._shared.answer(own, 5)
+        answers = loaded._shared.answer(own, 5)
     assert [a.tokens for a in answers] == beginnings
-    assert [local.conversation.decode(a.tokens) for a in answers] == said
+    assert [loaded.conversation.decode(a.tokens) for a in answers] == said
 
 
-def test_a_seed_gives_the_same_answer_in_any_company(backend):
-    def texts(local: LocalBackend, requests: Sequence[Request]) -> list[str | None]:
-        return [r.text for r in asked(local, requests)]
+def test_a_seed_gives_the_same_answer_in_any_company(local):
+    def texts(loaded: LocalBackend, requests: Sequence[Request]) -> list[str | None]:
+        return [r.text for r in asked(loaded, requests)]
 
     requests = [
         checkpoints.request(shown(JANUS, i), examples(JANUS), temperature=1.0, top_p=0.9, seed=7 + i, max_tokens=6)
         for i in range(4)
     ]
-    one = texts(backend(JANUS, batch_size=1), requests)
-    assert texts(backend(JANUS, batch_size=4), requests) == one
-    assert texts(backend(JANUS, share=False), requests[::-1]) == one[::-1]
+    one = texts(local(JANUS, batch_size=1), requests)
+    assert texts(local(JANUS, batch_size=4), requests) == one
+    assert texts(local(JANUS, share=False), requests[::-1]) == one[::-1]
     again = [
         checkpoints.request(shown(JANUS, 0), examples(JANUS), temperature=1.0, seed=seed, max_tokens=6)
         for seed in range(4)
     ]
-    assert len(set(texts(backend(JANUS), again))) > 1
+    assert len(set(texts(local(JANUS), again))) > 1
 
 
-def test_the_examples_are_computed_once(backend):
+def test_the_examples_are_computed_once(local):
     """Tokens counted by hand: a picture of Janus is 4 tokens between 2 others."""
-    local = backend(JANUS, batch_size=2)
+    loaded = local(JANUS, batch_size=2)
     requests = [checkpoints.request(shown(JANUS, i), examples(JANUS)) for i in range(6)]
-    whole = inputs(local, requests[0])["input_ids"].shape[1]
-    tokenizer = local.conversation.tokenizer
+    whole = inputs(loaded, requests[0])["input_ids"].shape[1]
+    tokenizer = loaded.conversation.tokenizer
     tail = 4 + 2 + len(tokenizer("\n\n<|Assistant|>:", add_special_tokens=False).input_ids)
     labels = [tokenizer(ANSWERS[JANUS].format(x), add_special_tokens=False).input_ids for x in LABELS]
     inner = len({tuple(a[:i]) for a in labels for i in range(1, len(a))})
     requests = [r.wanting("likelihood") for r in requests]
-    replies = asked(local, requests)
+    replies = asked(loaded, requests)
     check = whole + max(map(len, labels))
-    assert local.tokens.computed == (whole - tail) + 6 * (tail + inner) + check
-    assert local.tokens.naive == 6 * (whole + sum(map(len, labels)))
+    assert loaded.tokens.computed == (whole - tail) + 6 * (tail + inner) + check
+    assert loaded.tokens.naive == 6 * (whole + sum(map(len, labels)))
     assert [r.usage.cached_tokens for r in replies] == [0] + [whole - tail] * 5
-    before = local.tokens.computed
-    asked(local, requests)  # the examples are still there
-    assert local.tokens.computed == before + 6 * (tail + inner)
+    before = loaded.tokens.computed
+    asked(loaded, requests)  # the examples are still there
+    assert loaded.tokens.computed == before + 6 * (tail + inner)
 
 
-def test_nothing_of_one_query_is_left_for_the_next(backend):
-    local = backend(JANUS)
+def test_nothing_of_one_query_is_left_for_the_next(local):
+    loaded = local(JANUS)
     requests = [checkpoints.request(shown(JANUS, i), examples(JANUS), max_tokens=4) for i in range(3)]
-    first = asked(local, requests)
-    layer = local._shared._cache.layers[0]
+    first = asked(loaded, requests)
+    layer = loaded._shared._cache.layers[0]
     length, keys = layer.get_seq_length(), layer.keys[:, :, : layer.get_seq_length()].clone()
-    second = asked(local, requests)
+    second = asked(loaded, requests)
     assert layer.get_seq_length() == length
     assert torch.equal(layer.keys[:, :, :length], keys)
     assert scores(first).tolist() == scores(second).tolist()
 
 
-def test_bfloat16_is_near_float32(monkeypatch):
-    weights = checkpoints.weights(monkeypatch, SEES_COLOURS)
+def test_bfloat16_is_near_float32(local):
     requests = [checkpoints.request(checkpoints.coloured(label)) for label in checkpoints.COLOURS]
     found = {}
     for dtype in ("float32", "bfloat16"):
-        local = LocalBackend(weights, input="picture", device="cpu", dtype=dtype)
-        found[dtype] = scores(asked(local, requests))
-        assert local.why_alone is None
+        loaded = local(SEES_COLOURS, dtype)
+        found[dtype] = scores(asked(loaded, requests))
+        assert loaded.why_alone is None
     assert (found["bfloat16"].argmax(1) == found["float32"].argmax(1)).all()
     # 8 bits of mantissa: a relative step of 2**-8 in each of some tens of operations
     np.testing.assert_allclose(found["bfloat16"], found["float32"], rtol=0.1, atol=0.3)
 
 
-def test_a_conversation_with_a_system_turn(backend):
-    local = backend(QWEN2_VL)
+def test_a_conversation_with_a_system_turn(local):
+    loaded = local(QWEN2_VL)
     request = checkpoints.request(shown(QWEN2_VL, 1), max_tokens=4)
     request = Request((Message("system", ("You listen.",)), *request.messages), LABELS, request.wants, request.sampling)
-    assert local.messages_as_sent(request).startswith("<|im_start|>system\nYou listen.<|im_end|>\n<|im_start|>user\n")
+    assert loaded.messages_as_sent(request).startswith("<|im_start|>system\nYou listen.<|im_end|>\n<|im_start|>user\n")
     np.testing.assert_allclose(
-        scores(asked(local, [request]))[0], plain_scores(local, request, ANSWERS[QWEN2_VL]), atol=1e-4
+        scores(asked(loaded, [request]))[0], plain_scores(loaded, request, ANSWERS[QWEN2_VL]), atol=1e-4
     )

@@ -72,7 +72,8 @@ class Alone:
             kept[0, choose(scores[0].float())] = 0
             return kept
 
-        made = GenerationMixin.generate(  # a family's own, as that of Janus, may drop the processors
+        generate: Any = GenerationMixin.generate  # a family's own, as that of Janus, may drop the processors
+        made = generate(
             self.forward.model,
             **moved,
             attention_mask=torch.ones_like(moved["input_ids"]),

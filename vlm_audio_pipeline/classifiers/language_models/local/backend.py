@@ -6,6 +6,7 @@ how either is computed (`shared_prefix`, `alone`).
 
 import logging
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -96,6 +97,7 @@ class LocalBackend:
         self._shared = SharedPrefix(self._forward, self.conversation)
         self._checked: set[int] = set()
         self._naive = 0
+        self._one_at_a_time = threading.Lock()  # the cache is one
         size = batch_size or (8 if self.device == "cuda" else 1)
         self._halving: Halving[_Asked, Reply] = Halving(self._answer, size, f"a prompt of {weights.model}")
 
@@ -124,6 +126,10 @@ class LocalBackend:
             VlmAudioError: before anything is computed, when a prompt does not fit into the context; when one does not fit
                 into memory.
         """
+        with self._one_at_a_time:
+            self._ask(requests, answered)
+
+    def _ask(self, requests: Sequence[Request], answered: Answered) -> None:
         asked = []
         for i, request in enumerate(requests):
             try:
@@ -153,7 +159,8 @@ class LocalBackend:
 
     def _refuse_what_overflows(self, prompt: Prompt, parts: Sequence[tuple[int, int]]) -> None:
         text, shown = sum(t for t, _ in parts), Counter(n for _, n in parts if n)
-        said = max([prompt.request.sampling.max_tokens, *map(len, prompt.answers)])
+        generated = prompt.request.sampling.max_tokens * ("generation" in prompt.request.wants)
+        said = max([generated, *map(len, prompt.answers)])
         total = text + sum(n * times for n, times in shown.items()) + said
         if self.context_length is None or total <= self.context_length:
             return
@@ -183,7 +190,7 @@ class LocalBackend:
         for other in others:
             room -= other.rest(shared)
             enough = len(other.segments) > shared and common(first.segments, other.segments) >= shared
-            if room < 0 or not enough:
+            if room < 0 or not enough or not shared:  # what begins a prompt is tokenised as such, and only once a row
                 break
             together.append(replace(other, shared=shared))
         return together

@@ -4,8 +4,9 @@ What belongs here: rendering, cutting a prompt into segments, what an assistant'
 running the model.
 
 A prompt is cut at its pictures and sounds: a segment is a picture with the text after it. Segments are what requests
-share: cut there, on a token of its own, the tokens of the parts are those of the whole (`together` makes sure). How many tokens a picture takes depends on its size, a sound on its length: so a segment that differs from one seen
-before in nothing but what the picture shows is counted without preparing the picture.
+share: cut there, on a token of its own, the tokens of the parts are those of the whole (`together` makes sure). How many
+tokens a picture takes depends on its size, those of a sound on its length: so a segment that differs from an earlier one in
+nothing but what the picture shows is counted without preparing the picture.
 """
 
 import inspect
@@ -101,6 +102,7 @@ class Conversation:
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._rope = getattr(model.base_model, "get_rope_index", None)
         self._tokens = lru_cache(maxsize=4096)(self._tokens_of)
+        self._heard = lru_cache(maxsize=32)(self._load)  # asked for its length, then for the model
         self._answer = lru_cache(maxsize=4096)(self._answer_of)
 
     def prompt(self, request: Request) -> Prompt:
@@ -116,22 +118,30 @@ class Conversation:
             raise ValueError(f"the chat template must mark {len(media)} {self.input}s, got {len(pieces) - 1}")
         whole = [(pieces[0], None), *((self.placeholder + p, m) for p, m in zip(pieces[1:], media, strict=True))]
         segments = tuple(Segment(t, m, i == 0) for i, (t, m) in enumerate(whole))
-        last = request.messages[-1]
-        plain = Message(last.role, tuple(p for p in last.parts if isinstance(p, str)))
-        answers = tuple(self._answer(plain, pieces[-1], label) for label in request.labels)
+        answers = tuple(self._answer(pieces[-1], label) for label in request.labels)
         return Prompt(request, text, segments, answers)
 
     def render(self, messages: Sequence[Message], *, asks: bool = True) -> str:
-        """Write messages as the template has them; with `asks`, up to where the assistant's answer begins."""
-        turns = [{"role": m.role, "content": [_content(part) for part in m.parts]} for m in messages]
-        return self.processor.apply_chat_template(turns, add_generation_prompt=asks, tokenize=False)
+        """Write messages as the template has them; with `asks`, up to where the assistant's answer begins.
 
-    def _answer_of(self, question: Message, tail: str, label: str) -> tuple[int, ...]:
-        """Give the tokens of an answer: what the template writes in an assistant's turn, up to its end token.
+        Raises:
+            ValueError: when the template cannot write them: a role it does not know, turns in another order.
+        """
+        from jinja2 import TemplateError
+
+        turns = [{"role": m.role, "content": [_content(part) for part in m.parts]} for m in messages]
+        try:
+            return self.processor.apply_chat_template(turns, add_generation_prompt=asks, tokenize=False)
+        except TemplateError as error:
+            raise ValueError(f"the chat template must be able to write the messages, but says: {error}") from error
+
+    def _answer_of(self, tail: str, label: str) -> tuple[int, ...]:
+        """Give the tokens of an answer after a prompt's last text: what an assistant's turn is, up to its end token.
 
         Where the template writes none, the model's is added; where it writes turns differently once they are answered,
         the label itself is the answer.
         """
+        question = Message("user", ("?",))
         asked = self.render([question])
         answered = self.render([question, Message("assistant", (label,))], asks=False)
         answer = answered[len(asked) :] if answered.startswith(asked) else label
@@ -156,8 +166,8 @@ class Conversation:
         if media is None:
             return None
         if media.sha256 not in self._sizes:
-            decoded = media.load(self._rate()) if isinstance(media, Sound) else _opened(media)
-            self._sizes[media.sha256] = (len(decoded),) if isinstance(decoded, np.ndarray) else decoded.size
+            size = (len(self._heard(media)),) if isinstance(media, Sound) else _opened(media).size
+            self._sizes[media.sha256] = size
         return self._sizes[media.sha256]
 
     def count(self, segment: Segment) -> tuple[int, int]:
@@ -215,8 +225,11 @@ class Conversation:
 
     def _decoded(self, media: Picture | Sound) -> Any:
         if isinstance(media, Sound):
-            return media.load(self._rate())
+            return self._heard(media)
         return _opened(media).convert("RGB")
+
+    def _load(self, sound: Sound) -> np.ndarray:
+        return sound.load(self._rate())
 
     def _rate(self) -> int:
         if self.rate_hz is None:

@@ -71,11 +71,12 @@ class SharedPrefix:
         cached = self._length(segments[:kept])
         self._cut(cached)
         self.known = segments[:kept]
-        if fresh := segments[kept:]:
+        fresh = segments[kept:]
+        if self._length(fresh):
             inputs = self.conversation.together(fresh)
             positions = self._positions(fresh, self._next(segments[:kept]))
             self.forward.states(inputs, position_ids=positions, past_key_values=self._cache, use_cache=True)
-            self.known = segments
+        self.known = segments
         return cached
 
     def _finish(self, prompts: Sequence[Prompt], shared: int, cached: int) -> list[Answer]:
@@ -218,6 +219,8 @@ def _scores(tree: LabelTree, logits: "torch.Tensor") -> tuple[float, ...]:
     import torch
 
     steps, lengths = tree.steps()
+    if not steps:
+        return ()
     nodes, tokens = zip(*(step for answer in steps for step in answer), strict=True)
     found = torch.log_softmax(logits, -1)[list(nodes), list(tokens)].double().cpu()
     return tuple(float(part.sum()) for part in found.split(lengths))
