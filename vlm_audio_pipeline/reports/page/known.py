@@ -75,14 +75,13 @@ class Known:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Every label, in the dataset's order where it is here."""
-        if self.dataset:
-            return self.dataset.classes
+        """Every label, in the dataset's order where it is here; those of earlier classes behind."""
+        first = self.dataset.classes if self.dataset else ()
         said = self.ask(
             "SELECT DISTINCT label FROM clips WHERE study = $1 UNION "
             "SELECT DISTINCT predicted FROM predictions WHERE study = $1 AND predicted IS NOT NULL"
         )
-        return tuple(sorted(row["label"] for row in said))
+        return first + tuple(sorted({row["label"] for row in said} - set(first)))
 
     @cached_property
     def class_number(self) -> dict[str, int]:

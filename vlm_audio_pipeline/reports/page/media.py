@@ -98,7 +98,7 @@ def write_media(known: Known, sets: list[str], where: Place, progress: Progress 
         clips = _in_turn(known)[:most]
         media.notes.append(
             f"In this single file pictures are at most {detail.side} pixels wide and sounds hold frequencies up to "
-            f"{detail.rate_hz / 2000:g} kHz; the folder form of this report has every picture as it was sent."
+            f"{detail.rate_hz / 2000:.1f} kHz; the folder form of this report has every picture as it was sent."
         )
         if most < len(known.clips):
             media.notes.append(

@@ -91,6 +91,7 @@ async function card(clip, runs, { predicted = null, autoplay = false } = {}) {
   return make("article", { class: "card", "data-clip": clip },
     pictureFigure(clip, runs.length ? runs[0] : null, name),
     make("div", { class: "about" },
+      make("p", { class: "quiet" }, "true class"),
       make("h4", {}, core.classes[core.labels[clip]]),
       make("p", { class: "quiet" }, `clip ${name} · fold ${fold} · recording ${source} · ${seconds.toFixed(2)} s${control}`),
       player(clip, autoplay),

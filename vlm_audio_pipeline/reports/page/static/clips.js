@@ -94,6 +94,7 @@ function chosenClips(run, clips, picked) {
 function lookAtClips() {
   if (!core.runs.length) return;
   const select = $("clips-run");
+  document.querySelector("#clips .two").classList.toggle("many", core.classes.length > 20);
   let run = realRuns[0] ?? 0;
 
   async function draw(picked) {
