@@ -118,7 +118,8 @@ def test_old_runs_go_but_those_the_ui_still_shows(done):
     instance = open_instance(done.layout)
     all_runs = {run.run_id for run in instance.get_runs()}
     aged(done.layout)
-    (waste,) = find_waste(done.layout)
+    vector, waste = find_waste(done.layout)
+    assert (vector.what, vector.count) == ("rows (vector) that no part refers to", 1)  # of the recording before
     assert waste.what == "logs of runs older than 30 days" and 0 < waste.count < len(all_runs)
     assert waste.size > 0
     prune(done.layout, [waste])
