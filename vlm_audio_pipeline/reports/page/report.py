@@ -71,7 +71,8 @@ def _written(about: Known, where: Place, progress: Progress) -> str:
     found: dict[str, Any] = {
         **tables,
         "history": sections.changed(tables["history"]),
-        "controls": sections.control_pairs(runs, tables["contrasts"]),
+        "leakage": sections.findings(tables["leakage"]),
+        "controls": sections.control_groups(runs, tables["contrasts"]),
         "costs": sections.costs(about),
         "projections": projections,
         "examples": examples,
@@ -81,7 +82,7 @@ def _written(about: Known, where: Place, progress: Progress) -> str:
     return _page(
         study=about.study,
         about=about,
-        answers=answers(about, runs, tables["contrasts"], len(view["not_run"])),
+        answers=answers(about, runs, tables["contrasts"], found["leakage"], len(view["not_run"])),
         board=view,
         chance=1 / len(about.classes) if about.classes else None,
         found=found,

@@ -151,8 +151,8 @@ def _rows(
                     line.pop()
                 yield line
         for (run, clip), counted in votes.items():
-            (first, most), *others = counted.most_common(2)
-            runs[run].votes[clip] = UNDECIDED if others and others[0][1] == most else first
+            (first, times), *others = counted.most_common(2)
+            runs[run].votes[clip] = UNDECIDED if others and others[0][1] == times else first
 
 
 def _errors(known: Known, classifier: str, fold: int) -> dict[tuple[str, str, int, str], str]:

@@ -47,26 +47,55 @@ def board_view(board: Sequence[dict[str, Any]], runs: Sequence[Run]) -> dict[str
     }
 
 
-def control_pairs(runs: Sequence[Run], contrasts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give each control beside the real thing: both runs' rows, and the declared contrast where there is one."""
-    pairs = []
+def control_groups(runs: Sequence[Run], contrasts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give the controls of each classifier and scoring beside the real thing, with their declared contrasts.
+
+    Returns:
+        For each: `classifier`, `scoring`, `real` (its row of the leaderboard, or None) and `controls`, each with `run`
+        (its number on the page), `row` and `statement` (None where no test was declared).
+    """
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
     for i, run in enumerate(runs):
         if run.control == "none":
             continue
         key = (run.classifier, run.scoring)
-        real = next((r for r in runs if r.control == "none" and (r.classifier, r.scoring) == key), None)
-        statement = next(
-            (
-                row["statement"]
-                for row in contrasts
-                if {row["classifier"], row["against"]} == {run.classifier}
-                and {row["control"], row["against_control"]} == {"none", run.control}
-                and row["scoring"] == run.scoring
-            ),
-            None,
+        real = next((r.row for r in runs if r.control == "none" and (r.classifier, r.scoring) == key), None)
+        group = groups.setdefault(
+            key, {"classifier": run.classifier, "scoring": run.scoring, "real": real, "controls": []}
         )
-        pairs.append({"run": i, "control": run.row, "real": real and real.row, "statement": statement})
-    return sorted(pairs, key=lambda pair: (pair["control"]["classifier"], pair["control"]["scoring"]))
+        group["controls"].append({"run": i, "row": run.row, "statement": _of_control(run, contrasts)})
+    return [groups[key] for key in sorted(groups)]
+
+
+def _of_control(run: Run, contrasts: Sequence[dict[str, Any]]) -> str | None:
+    """Find the statement that sets a control against the real thing."""
+    for row in contrasts:
+        same = {row["classifier"], row["against"]} == {run.classifier} and row["scoring"] == run.scoring
+        if same and {row["control"], row["against_control"]} == {"none", run.control}:
+            return row["statement"]
+    return None
+
+
+def findings(leakage: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort findings by how much they matter, and put those of single clips behind the one that sums them up.
+
+    Returns:
+        Summaries, worst first, each with `single`: what was found of single clips of the same kind.
+    """
+    order = ("leak", "suspect", "unknown", "clean")
+    single: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in leakage:
+        if row["clip_ids"] is not None:
+            single.setdefault((row["kind"], row["subject"].partition(":")[0]), []).append(row)
+    told = []
+    for row in leakage:
+        if row["clip_ids"] is None:
+            own = single.pop((row["kind"], row["subject"]), [])
+            if not row["subject"]:  # a summary of all clips: its single findings are named by clips or sources
+                own += [r for key in [k for k in single if k[0] == row["kind"]] for r in single.pop(key)]
+            told.append({**row, "single": own})
+    told += [{**row, "single": []} for rest in single.values() for row in rest]
+    return sorted(told, key=lambda row: order.index(row["severity"]) if row["severity"] in order else -1)
 
 
 def quality_view(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

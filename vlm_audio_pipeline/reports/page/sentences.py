@@ -76,7 +76,11 @@ def named(run: Run) -> Markup:
 
 
 def answers(
-    known: Known, runs: Sequence[Run], contrasts: Sequence[dict[str, Any]], not_run: int = 0
+    known: Known,
+    runs: Sequence[Run],
+    contrasts: Sequence[dict[str, Any]] = (),
+    leakage: Sequence[dict[str, Any]] = (),
+    not_run: int = 0,
 ) -> tuple[Answer, ...]:
     """Answer the three questions.
 
@@ -84,6 +88,7 @@ def answers(
         known: the study.
         runs: in the order of the leaderboard, votes filled in.
         contrasts: rows of `contrasts`.
+        leakage: summaries, as `sections.findings` gives them.
         not_run: classifiers that were not run.
     """
     real = [run for run in runs if run.control == "none"]
@@ -95,7 +100,7 @@ def answers(
     best = models[0] if models else real[0]
     return (
         _which(known, real, ranked, best, runs, not_run),
-        _how_sure(models, best, contrasts),
+        _how_sure(models, best, contrasts, leakage),
         _where_it_fails(known, runs, real, best),
     )
 
@@ -174,17 +179,20 @@ def _those_that_look(real: Sequence[Run], runs: Sequence[Run], best: Run, chance
                 named(first), percent(first.row["accuracy"]), interval(first.row), _against_guessing(first, chance)
             )
         )
-    for run in runs:
-        if run.control != "none" and (run.classifier, run.scoring) == (first.classifier, first.scoring):
-            said.append(
-                Markup("With the picture replaced ({}) it is right {} of the time, with the real one {}.").format(
-                    run.control.replace("_", " "), percent(run.row["accuracy"]), percent(first.row["accuracy"])
-                )
+    controls = [run for run in runs if (run.classifier, run.scoring) == (first.classifier, first.scoring)]
+    replaced = [f"{r.control.replace('_', ' ')} {percent(r.row['accuracy'])}" for r in controls if r.control != "none"]
+    if replaced:
+        said.append(
+            Markup("How often {} is right when its picture is replaced: {}; with the real one {}.").format(
+                named(first), ", ".join(replaced), percent(first.row["accuracy"])
             )
+        )
     return said
 
 
-def _how_sure(models: Sequence[Run], best: Run, contrasts: Sequence[dict[str, Any]]) -> Answer:
+def _how_sure(
+    models: Sequence[Run], best: Run, contrasts: Sequence[dict[str, Any]], leakage: Sequence[dict[str, Any]]
+) -> Answer:
     more = []
     others = [run for run in models if run is not best]
     if not others:
@@ -223,6 +231,13 @@ def _how_sure(models: Sequence[Run], best: Run, contrasts: Sequence[dict[str, An
             Markup(
                 "Intervals ({}) take clips cut from one recording as one: they tell less than as many separate ones."
             ).format(method)
+        )
+    doubts = [row for row in leakage if row["severity"] in ("leak", "suspect")]
+    if doubts:
+        more.append(
+            Markup('Numbers may be too high: {}{}. <a href="#leakage">All that was looked for</a>').format(
+                doubts[0]["finding"], f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else ""
+            )
         )
     if best.row.get("partial"):
         more.append(Markup("The run is partial: {}.").format(best.row["note"]))

@@ -62,13 +62,13 @@ def contrast(a, b, verdict, **more):
     } | more
 
 
-def said(study, *runs, contrasts=(), not_run=0):
+def said(study, *runs, contrasts=(), leakage=(), not_run=0):
     """The three answers as plain text: the line, then what it rests on."""
 
     def plain(markup):
         return html.unescape(re.sub(r"<[^>]+>", "", str(markup))).replace("\xa0", " ")
 
-    return [" | ".join(map(plain, (a.short, *a.more))) for a in answers(study, runs, contrasts, not_run)]
+    return [" | ".join(map(plain, (a.short, *a.more))) for a in answers(study, runs, contrasts, leakage, not_run)]
 
 
 def test_numbers_are_written_so_that_no_line_break_parts_them():
@@ -144,7 +144,7 @@ def test_models_that_look_are_set_beside_guessing_and_their_control(study):
     which, _, _ = said(study, ear, eye, blank)
     assert "Of those shown only pictures, eye does best: 50.0 %" in which
     assert "That cannot be told apart from guessing" in which
-    assert "With the picture replaced (blank) it is right 25.0 % of the time, with the real one 50.0 %." in which
+    assert "How often eye is right when its picture is replaced: blank 25.0 %; with the real one 50.0 %." in which
     assert "No model that is shown only pictures was run" in said(study, ear)[0]
 
 
@@ -181,3 +181,11 @@ def test_a_model_that_says_one_thing_is_found_out(study):
     assert "parrot says “dog” of 3 of 4 clips, whatever they are." in fails
     assert "mute gives no usable answer on 3 of 4 clips." in fails
     assert "one says" not in fails  # 2 of 4 is not more than half
+
+
+def test_what_may_have_leaked_is_said_where_it_is_asked_how_sure_that_is(study):
+    clean = {"severity": "clean", "finding": "0 pairs"}
+    assert "too high" not in said(study, run("one", [0, 1, 2, 0]), leakage=[clean])[1]
+    bad = {"severity": "suspect", "finding": "4 pairs of clips"}
+    _, sure, _ = said(study, run("one", [0, 1, 2, 0]), leakage=[bad, bad, clean])
+    assert "Numbers may be too high: 4 pairs of clips (and 1 more)." in sure
