@@ -171,22 +171,27 @@ def _those_that_look(real: Sequence[Run], runs: Sequence[Run], best: Run, chance
                 "No model that is shown only pictures was run in this study: these are marks to read such models against."
             )
         ]
+    told = looking[:1]
+    told += [run for run in looking if run.kind == "language_model" and run is not looking[0]][:1]
     said = []
-    first = looking[0]
-    if first is not best:
-        said.append(
-            Markup("Of those shown only pictures, {} does best: {}, {}. {}").format(
-                named(first), percent(first.row["accuracy"]), interval(first.row), _against_guessing(first, chance)
+    for run in told:
+        if run is not best:
+            which = (
+                "Of those shown only pictures" if run is looking[0] else "Of the language models shown only pictures"
             )
-        )
-    controls = [run for run in runs if (run.classifier, run.scoring) == (first.classifier, first.scoring)]
-    replaced = [f"{r.control.replace('_', ' ')} {percent(r.row['accuracy'])}" for r in controls if r.control != "none"]
-    if replaced:
-        said.append(
-            Markup("How often {} is right when its picture is replaced: {}; with the real one {}.").format(
-                named(first), ", ".join(replaced), percent(first.row["accuracy"])
+            said.append(
+                Markup("{}, {} does best: {}, {}. {}").format(
+                    which, named(run), percent(run.row["accuracy"]), interval(run.row), _against_guessing(run, chance)
+                )
             )
-        )
+        same = [r for r in runs if r.control != "none" and (r.classifier, r.scoring) == (run.classifier, run.scoring)]
+        if same:
+            replaced = ", ".join(f"{r.control.replace('_', ' ')} {percent(r.row['accuracy'])}" for r in same)
+            said.append(
+                Markup("How often {} is right when its picture is replaced: {}; with the real one {}.").format(
+                    named(run), replaced, percent(run.row["accuracy"])
+                )
+            )
     return said
 
 

@@ -148,6 +148,14 @@ def test_models_that_look_are_set_beside_guessing_and_their_control(study):
     assert "No model that is shown only pictures was run" in said(study, ear)[0]
 
 
+def test_the_best_language_model_is_named_where_another_kind_looks_better(study):
+    probe = run("probe", [0, 1, 2, 3], 0.8, 1.0, hears=False)
+    janus = run("janus", [0, 1, 0, 0], 0.2, 0.8, kind="language_model", hears=False, rank=2)
+    which, _, _ = said(study, probe, janus)
+    assert which.startswith("probe is right most often") and "given only pictures of the sound" in which
+    assert "Of the language models shown only pictures, janus does best: 50.0 %" in which
+
+
 def test_people_do_not_lead_and_are_named(study):
     people = run("listeners", [0, 1, 2, 3], kind="human", scoring="judgement", rank=None)
     which, sure, _ = said(study, run("ear", [0, 1, 2, 0]), people, not_run=2)
