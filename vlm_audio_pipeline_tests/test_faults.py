@@ -10,6 +10,7 @@ from collections import Counter
 
 import pytest
 
+from vlm_audio_pipeline.orchestration.graph import Node
 from vlm_audio_pipeline.orchestration.state import recorded
 from vlm_audio_pipeline.storage.parts import read_part
 from vlm_audio_pipeline.storage.schemas import TABLES
@@ -153,6 +154,21 @@ def test_killed_at_a_point(undisturbed, runner, tmp_path, point):
     if point == POINTS[-1]:
         assert runner(study.arguments(), tmp_path / "said", log=study.log) == 0
         assert "\n0 steps, 0 runs" in (tmp_path / "said").read_text()
+
+
+def test_killed_at_the_report(undisturbed, runner, tmp_path):
+    """The page is written and its part is not: results stand, and the page is made again, whole."""
+    study = undisturbed.copied_to(tmp_path / "bench")
+    arguments = [*study.arguments()[:4], "--only", "report"]
+    assert runner(arguments, tmp_path / "said", fault="stage:report", log=study.log) == -9
+    assert_the_same(study, undisturbed, kills=0)
+    assert runner(arguments, tmp_path / "said", log=study.log) == 0, (tmp_path / "said").read_text()
+    graph = study.graph()
+    page = study.layout.root / read_part(graph.parts(Node("report"))["report"], TABLES["report"])[0]["file"][0].as_py()
+    assert page.read_text().rstrip().endswith("</html>")
+    assert study.work() == undisturbed.work()
+    assert runner(arguments, tmp_path / "said", log=study.log) == 0
+    assert "\n0 steps, 0 runs" in (tmp_path / "said").read_text()
 
 
 def test_killed_at_twenty_moments(undisturbed, runner, tmp_path):

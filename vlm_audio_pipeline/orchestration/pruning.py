@@ -30,7 +30,7 @@ ROWS = ("vector",)
 """Kinds of rows that can be computed again; every table that uses them names them in a column `row_key`."""
 PAID_ROWS = ("answer",)
 """Kinds of rows that may have cost money."""
-_LEFT_BEHIND = ("tables/**/.*.tmp", "studies/.*.tmp", ".results.*.duckdb*", "datasets/.*", "scratch/*")
+_LEFT_BEHIND = ("tables/**/.*.tmp", "studies/.*.tmp", ".results.*.duckdb*", "datasets/.*", "reports/.*", "scratch/*")
 """What processes that were killed leave behind, under names that nobody reads."""
 _ABANDONED_H = 24.0
 """So old no file that is still being written is, hours."""
