@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.storage.layout import Layout
@@ -17,6 +18,9 @@ PACKAGE = "vlm_audio_pipeline"
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in `cmd &`: processes started by tests would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("ours", deadline=None)  # a busy machine is no defect
+settings.load_profile("ours")
 
 
 def _loopback(host) -> bool:

@@ -24,8 +24,8 @@ from vlm_audio_pipeline_tests.orchestration.bench import Bench
 
 PROGRAM = Path(sys.executable).with_name("vlm-audio")
 # of the bench: 3 folds x (clips, embeddings, probes, 3 x predictions), 3 x metrics, quality and projections of the
-# embeddings, leaderboard, leakage, history
-STEPS = 3 * 6 + 3 + 2 + 3
+# embeddings, leaderboard, leakage, published, history
+STEPS = 3 * 6 + 3 + 2 + 4
 
 
 @dataclass
@@ -136,6 +136,7 @@ SURFACE = {
     "schema": [],
     "try": ["recording", "--study", "--classifier", "--messages", "--data"],
     "report": ["study", "--open", "--single-file", "--limit", "--data"],
+    "fiftyone": ["study", "--rendering", "--export", "--port", "--data"],
     "reading-sheet": ["study", "--fold", "--rendering", "--out", "--data"],
     "doctor": ["--data"],
 }

@@ -26,7 +26,7 @@ def leaderboard(
     data: DataOption = None,
 ) -> None:
     """Show the leaderboard of one study or of all, with denominators and what was not run."""
-    from vlm_audio_pipeline.reports.terminal import leaderboard_table
+    from vlm_audio_pipeline.reports.terminal import contrasts_table, leaderboard_table
     from vlm_audio_pipeline.storage.catalogue import query
 
     rows = query(layout_of(data), _LEADERBOARD, [study]).to_pylist()
@@ -36,6 +36,9 @@ def leaderboard(
         )
     for name in dict.fromkeys(r["study"] for r in rows):
         say(leaderboard_table([r for r in rows if r["study"] == name], name))
+        contrasts = query(layout_of(data), "SELECT * FROM contrasts WHERE study = $1 ORDER BY position", [name])
+        if contrasts.num_rows:
+            say(contrasts_table(contrasts.to_pylist(), "contrasts"))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -170,4 +173,27 @@ def reading_sheet(
     from vlm_audio_pipeline.reports.reading_sheet import write_reading_sheet
 
     path = write_reading_sheet(layout_of(data), study, fold, rendering, out or Path(f"{study}_reading.html"))
-    typer.echo(f"wrote {path}; open it, read, save its CSV, then add {{kind: human, path: THE.csv}} to the study")
+    typer.echo(f"wrote {path}; open it, read, save its CSV, then add to the study's classifiers:")
+    typer.echo(f"  readers: {{kind: human, path: THE.csv, folds: [{fold}], reproduces: dixit2024/human experts}}")
+
+
+@app.command(rich_help_panel=PANEL)
+def fiftyone(
+    study: Annotated[str, typer.Argument(help="Name of a study that was run.")],
+    rendering: Annotated[
+        str | None,
+        typer.Option("--rendering", help="Pictures to show; default: the study's first.", show_default=False),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Only write the dataset to this folder; needs no FiftyOne.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of the App on this machine.")] = 5151,
+    data: DataOption = None,
+) -> None:
+    """Open a study in FiftyOne's App: pictures, labels, every classifier and projection (needs the extra `fiftyone`)."""
+    from vlm_audio_pipeline.reports.fiftyone import export_fiftyone, open_fiftyone
+
+    if export is not None:
+        typer.echo(f"wrote {export_fiftyone(layout_of(data), study, export, rendering)}")
+        return
+    open_fiftyone(layout_of(data), study, rendering=rendering, port=port)

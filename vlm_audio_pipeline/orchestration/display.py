@@ -13,13 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError, suggestion
+from vlm_audio_pipeline.encoders.weights import fetch_weights
 from vlm_audio_pipeline.orchestration.disk import disk_words
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.orchestration.planner import UNFINISHED, Plan, make_plan, select
+from vlm_audio_pipeline.orchestration.spending import cost_views
 from vlm_audio_pipeline.orchestration.state import observe, recorded
 from vlm_audio_pipeline.renderings.recipe import Recipe, recipes
 from vlm_audio_pipeline.reports.pictures import chosen_clips, write_pictures
-from vlm_audio_pipeline.reports.terminal import console, leaderboard_table
+from vlm_audio_pipeline.reports.terminal import console, contrasts_table, leaderboard_table
 from vlm_audio_pipeline.storage.catalogue import manifests, query
 
 
@@ -220,6 +222,8 @@ def show_plan(graph: Graph, plan: Plan, out: Console, planned_in: float | None =
     if planned_in is not None:
         summary.append(f"planned in {planned_in:.2f} s")
     tell(out, Text(", ".join(summary), style="dim"))
+    for view in cost_views(graph, plan):
+        tell(out, view)
     if plan.todo:
         tell(out, Text(_costs(graph, plan), style="dim"))
     if words := disk_words(graph.layout):
@@ -243,16 +247,7 @@ def _costs(graph: Graph, plan: Plan) -> str:
     time_words = f"up to {seconds:.0f} s going by last time" if seconds >= 1 or not new else ""
     if new:
         time_words = " and ".join(w for w in (time_words, f"{new} steps never timed here") if w)
-    costs = [graph.steps[n.step].stage.cost(_clips(graph, n)) for n in plan.todo]
-    requests, usd = sum(c.requests for c in costs), sum(c.usd for c in costs)
-    return f"takes: download {download / 1e9:.2f} GB, {requests} requests, {usd:.2f} USD, {time_words}"
-
-
-def _clips(graph: Graph, node: Node) -> int:
-    """Count the clips of a node's fold; 0 where the dataset is not here yet."""
-    if not graph.study.dataset.is_here(graph.layout):
-        return 0
-    return sum(node.fold in (None, clip.fold) for clip in graph.dataset().clips)
+    return f"takes: download {download / 1e9:.2f} GB, {time_words}"
 
 
 def _show_leaderboard(graph: Graph, out: Console) -> None:
@@ -264,10 +259,13 @@ def _show_leaderboard(graph: Graph, out: Console) -> None:
     if rows:
         title = f"{graph.study.name}: {graph.study.description}" if graph.study.description else graph.study.name
         tell(out, leaderboard_table(rows, title))
+    declared = query(graph.layout, "SELECT * FROM contrasts WHERE study = ? ORDER BY position", [graph.study.name])
+    if declared.num_rows:
+        tell(out, contrasts_table(declared.to_pylist(), "contrasts"))
 
 
 def show_fetch(graph: Graph) -> int:
-    """Get the dataset and the weights of every encoder, with progress; what cannot be had does not stop the rest.
+    """Get the dataset and the weights of every model, with progress; what cannot be had does not stop the rest.
 
     Returns:
         Exit code: 1 where something could not be had.
@@ -286,6 +284,16 @@ def show_fetch(graph: Graph) -> int:
                 display.name = name
                 encoder.fetch(graph.layout, display.progress)
             tell(console(), Text(f"{name}: {encoder.model_id}, revision {encoder.weights_revision}"))
+        except NotAvailable as error:
+            refused[str(error)] = None
+    for name, classifier in graph.study.classifiers.items():
+        if classifier.weights is None:
+            continue
+        try:
+            with _displayed() as display:
+                display.name = name
+                revision = fetch_weights(classifier.weights, display.progress)
+            tell(console(), Text(f"{name}: {classifier.weights.model}, revision {revision}"))
         except NotAvailable as error:
             refused[str(error)] = None
     for reason in refused:

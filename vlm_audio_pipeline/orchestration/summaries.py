@@ -4,7 +4,9 @@ What belongs here: which stage of `evaluation` is made for which part of a study
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+from vlm_audio_pipeline.classifiers.base import ClassifierSpec
 from vlm_audio_pipeline.contracts.stages import Stage
 from vlm_audio_pipeline.evaluation.analysis_stages import (
     embedding_quality_stage,
@@ -46,12 +48,20 @@ def summaries(
     if study.contrasts:
         yield "", contrasts_stage(study.contrasts, asked, folds, tuning)
     few_shot = [name for name, spec in study.classifiers.items() if getattr(spec, "shots", 0)]
-    cards = {name: spec.card for name, spec in study.encoders.items()}
+    specs = (*study.encoders.items(), *study.classifiers.items())
+    cards = {name: card for name, spec in specs if (card := getattr(spec, "card", None)) is not None}
     yield "", leakage_stage(list(study.encoders), few_shot, cards, study.dataset.kind)
     repeated = {
         name: (spec.reproduces, spec.kind) for name, spec in study.classifiers.items() if spec.reproduces is not None
     }
-    if repeated:
-        yield "", published_stage(repeated, study.dataset.kind)
-    made = {name: Made(versions[name], spec.identity()) for name, spec in study.classifiers.items()}
+    yield "", published_stage(repeated, study.dataset.kind)
+    made = {name: Made(versions[name], _settings(study, spec)) for name, spec in study.classifiers.items()}
     yield "", history_stage(made)
+
+
+def _settings(study: Study, spec: ClassifierSpec) -> dict[str, Any]:
+    """Give a classifier and what it stands on, so that history can name what changed."""
+    encoder = study.encoders.get(getattr(spec, "encoder", None) or "")
+    rendering = study.renderings.get(getattr(encoder or spec, "rendering", None) or "")
+    parts = {"classifier": spec, "encoder": encoder, "rendering": rendering}
+    return {name: part.identity() for name, part in parts.items() if part is not None}

@@ -19,6 +19,7 @@ class Layout:
     studies/<study>.json  the studies that were run here, as they were run
     datasets/             what was downloaded or synthesised, and remembered folds
     reports/<study>/      pages, made when asked for
+    fiftyone/<study>      exports opened in FiftyOne's App; may be deleted
     dagster/              Dagster's own home: run history, logs, dagster.yaml
     scratch/              what steps under way have made so far, where that is much; gone once they are done
     locks/                lock files; empty, may be deleted when nothing runs

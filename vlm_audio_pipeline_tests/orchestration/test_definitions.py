@@ -157,7 +157,7 @@ def test_partitions_are_folds(bench):
     assert folds.pop("bench/predictions/early") == ("1",)
     assert set(folds.values()) == {("1", "2", "3")}
     assert set(found) - set(folds) - {"bench/probes/early", "bench/predictions/early"} == {
-        *(f"bench/{name}" for name in ("leaderboard", "leakage", "history", "report")),
+        *(f"bench/{name}" for name in ("leaderboard", "leakage", "published", "history", "report")),
         *(f"bench/{name}/bands" for name in ("embedding_quality", "projections")),
         "bench/readings/people",
         *(f"bench/metrics/{c}" for c in ("probe", "knn", "people", "early")),
