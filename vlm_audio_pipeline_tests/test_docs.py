@@ -28,7 +28,7 @@ from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.storage.row_store import RowStore
 from vlm_audio_pipeline.storage.schemas import TABLES
-from vlm_audio_pipeline.studies.loading import parse_study
+from vlm_audio_pipeline.studies.loading import load_study, parse_study
 from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import KEYS
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, serving
@@ -243,6 +243,18 @@ def test_answers_are_read_as_the_page_says(answer, outcome, why):
 def test_the_page_shows_answers_of_every_outcome():
     assert len(ANSWERS) >= 20
     assert {"unparseable", "refused", "rain"} <= {outcome for _, outcome, _ in ANSWERS}
+
+
+def test_the_plan_shown_is_that_of_the_study(tmp_path):
+    graph = Graph(load_study("paper"), Layout(tmp_path))
+    (plan,) = [b for b in blocks(LANGUAGE_MODELS, "text") if "USD at most" in b]
+    rows = [r.split() for r in plan.splitlines() if r.split()[0] in graph.study.classifiers]
+    assert len(rows) >= 3
+    for name, requests, tokens, usd in rows:
+        step = graph.steps[f"answers/{name}"]
+        folds, cost = len(step.nodes), step.stage.cost(80)  # ESC-10 has 80 clips in each fold
+        assert (requests, tokens) == (f"{folds * cost.requests:,}", f"{folds * cost.tokens:,}")
+        assert usd == f"{folds * cost.usd:.2f}"
 
 
 def test_scripted_examples_run_and_can_be_tried(results, tmp_path):
