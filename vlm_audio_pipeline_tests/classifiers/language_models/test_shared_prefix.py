@@ -260,6 +260,32 @@ def test_the_examples_are_computed_once(local):
     assert loaded.tokens.computed == before + 6 * (tail + inner)
 
 
+@pytest.mark.parametrize("model", [JANUS, QWEN2_VL, LLAVA])
+def test_each_picture_is_looked_at_once(local, monkeypatch, model):
+    """Also where every query has examples of its own, drawn from the same few pictures: 5 examples and 6 queries here."""
+    loaded = local(model, batch_size=2)
+    features, looks = loaded._shared.features, []
+    encode = features._encode
+
+    def counted(pixel_values, image_grid_thw=None, **kwargs):
+        looks.append(1)
+        own = {} if image_grid_thw is None else {"image_grid_thw": image_grid_thw}
+        return encode(pixel_values, **own, **kwargs)
+
+    monkeypatch.setattr(features, "_encode", counted)
+    some = examples(model)
+    requests = [
+        checkpoints.request(shown(model, i), (some[i % 5], some[(i + 2) % 5], some[(i + 1) % 5]), max_tokens=2)
+        for i in range(6)
+    ]
+    found = asked(loaded, requests)
+    assert loaded.why_alone is None
+    assert len(looks) == 5 + 6
+    np.testing.assert_allclose(scores(found), scores(asked(local(model, share=False), requests)), atol=1e-4)
+    asked(loaded, requests[::-1])
+    assert len(looks) == 5 + 6
+
+
 def test_nothing_of_one_query_is_left_for_the_next(local):
     loaded = local(JANUS)
     requests = [checkpoints.request(shown(JANUS, i), examples(JANUS), max_tokens=4) for i in range(3)]

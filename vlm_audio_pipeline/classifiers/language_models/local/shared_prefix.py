@@ -9,11 +9,13 @@ else: no copy of the cache for each request, no padding, and one pass for everyt
 https://arxiv.org/abs/2312.07104, shares beginnings; SpecInfer, https://arxiv.org/abs/2305.09781, masks trees.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vlm_audio_pipeline.classifiers.language_models.local.answer import Answer
 from vlm_audio_pipeline.classifiers.language_models.local.conversation import Conversation, Prompt, Segment
+from vlm_audio_pipeline.classifiers.language_models.local.features import Features
 from vlm_audio_pipeline.classifiers.language_models.local.forward import Forward, followed_by
 from vlm_audio_pipeline.classifiers.language_models.local.label_tree import LabelTree
 from vlm_audio_pipeline.classifiers.language_models.local.sampling import chooser
@@ -50,10 +52,12 @@ class SharedPrefix:
     def __init__(self, forward: Forward, conversation: Conversation):
         self.forward = forward
         self.conversation = conversation
+        self.features = Features(forward, conversation)
         self.forget()
 
     def forget(self) -> None:
-        """Empty the cache."""
+        """Empty the cache, and what is held of pictures."""
+        self.features.forget()
         self._cache = _buffers()
         self.known: tuple[Segment, ...] = ()
 
@@ -73,9 +77,9 @@ class SharedPrefix:
         self.known = segments[:kept]
         fresh = segments[kept:]
         if self._length(fresh):
-            inputs = self.conversation.together(fresh)
+            inputs, seen = self.features.row(fresh)
             positions = self._positions(fresh, self._next(segments[:kept]))
-            self.forward.states(inputs, position_ids=positions, past_key_values=self._cache, use_cache=True)
+            self.forward.states(inputs, **seen, position_ids=positions, past_key_values=self._cache, use_cache=True)
         self.known = segments
         return cached
 
@@ -91,7 +95,7 @@ class SharedPrefix:
         tops = [starts[-1] + sum(len(t.tokens) for t in trees[:i]) for i in range(len(prompts) + 1)]
 
         everything = [s for rest in rests for s in rest]
-        inputs = self.conversation.together(everything)
+        inputs, seen = self.features.row(everything)
         inputs = followed_by(inputs, [token for tree in trees for token in tree.tokens])
         afters = [self._next(rest, begins) for rest in rests]
         own = [self._positions(rest, begins) for rest in rests]
@@ -109,9 +113,8 @@ class SharedPrefix:
             sees[top : tops[i + 1], top : tops[i + 1]] = torch.from_numpy(tree.visible())
         slots = [[starts[i + 1] - 1, *range(tops[i], tops[i + 1])] for i in range(len(prompts))]
 
-        logits = self._run(
-            inputs, torch.cat([p.to("cpu") for p in positions], -1), sees, [s for row in slots for s in row]
-        )
+        places = torch.cat([p.to("cpu") for p in positions], -1)
+        logits = self._run(inputs, places, sees, [s for row in slots for s in row], **seen)
         parts = logits.split([len(row) for row in slots])
         scores = [_scores(tree, part) for tree, part in zip(trees, parts, strict=True)]
         said = self._generate(prompts, trees, parts, slots, sees, afters)
@@ -130,39 +133,42 @@ class SharedPrefix:
         """Let each prompt's answer walk along its labels; where one leaves them, go on token by token, all together."""
         import torch
 
-        said: list[list[int] | None] = [None] * len(prompts)
-        going: list[tuple[int, torch.Tensor]] = []  # prompt, what its last token but one sees
-        choices = [chooser(p.request.sampling) for p in prompts]
         ends = self.conversation.ends
+        said: dict[int, list[int]] = {}
+        choose = [chooser(p.request.sampling) for p in prompts]
+        going: list[tuple[int, torch.Tensor]] = []  # a prompt, and what the last token sees that the cache holds of it
         for i, prompt in enumerate(prompts):
-            if "generation" not in prompt.request.wants:
-                continue
-            choose, own = choices[i], logits[i]
-            most = prompt.request.sampling.max_tokens
-            said[i], left = trees[i].walk(lambda node, choose=choose, own=own: choose(own[node]), ends, most)  # type: ignore[misc]
-            if left is not None:
-                going.append((i, sees[slots[i][left]]))
+            if "generation" in prompt.request.wants:
+                pick = partial(_pick, choose[i], logits[i])
+                said[i], left = trees[i].walk(pick, ends, prompt.request.sampling.max_tokens)
+                if left is not None:
+                    going.append((i, sees[slots[i][left]]))
         total = sees.shape[0]
         while going:
-            count = len(going)
-            rows = torch.zeros(count, total + count, dtype=torch.bool)
-            for k, (_, seen) in enumerate(going):
-                rows[k, : len(seen)] = seen
-                rows[k, total + k] = True
-            last = torch.tensor([[said[i][-1] for i, _ in going]])  # type: ignore[index]
-            places = torch.tensor([[afters[i] + len(said[i]) - 1 for i, _ in going]])  # type: ignore[arg-type]
-            new = self._run({"input_ids": last}, places, rows, range(count))
-            total += count
-            still = []
-            for k, (i, _) in enumerate(going):
-                said[i].append(choices[i](new[k]))  # type: ignore[union-attr]
-                if said[i][-1] not in ends and len(said[i]) < prompts[i].request.sampling.max_tokens:  # type: ignore[index, arg-type]
-                    still.append((i, rows[k]))
-            going = still
-        return [None if s is None else tuple(s) for s in said]
+            rows = torch.zeros(len(going), total + len(going), dtype=torch.bool)
+            for row, (_, seen) in enumerate(going):
+                rows[row, : len(seen)] = seen
+                rows[row, total + row] = True
+            last = torch.tensor([[said[i][-1] for i, _ in going]])
+            places = torch.tensor([[afters[i] + len(said[i]) - 1 for i, _ in going]])
+            after = self._run({"input_ids": last}, places, rows, range(len(going)))
+            total += len(going)
+            for row, (i, _) in enumerate(going):
+                said[i].append(choose[i](after[row]))
+            going = [
+                (i, rows[row])
+                for row, (i, _) in enumerate(going)
+                if said[i][-1] not in ends and len(said[i]) < prompts[i].request.sampling.max_tokens
+            ]
+        return [tuple(said[i]) if i in said else None for i in range(len(prompts))]
 
     def _run(
-        self, inputs: dict[str, "torch.Tensor"], positions: "torch.Tensor", sees: "torch.Tensor", rows: Sequence[int]
+        self,
+        inputs: dict[str, "torch.Tensor"],
+        positions: "torch.Tensor",
+        sees: "torch.Tensor",
+        rows: Sequence[int],
+        **seen: Any,
     ) -> "torch.Tensor":
         """Compute tokens after the cached beginning.
 
@@ -171,6 +177,7 @@ class SharedPrefix:
             positions: (1, n) or (3, 1, n).
             sees: (n, m) bool: which of the m tokens after the beginning each of the n new ones sees; all see the beginning.
             rows: whose logits are wanted.
+            **seen: pictures' features.
         """
         import torch
 
@@ -182,6 +189,7 @@ class SharedPrefix:
         return self.forward.logits(
             inputs,
             rows,
+            **seen,
             position_ids=positions.to(device),
             attention_mask=mask,
             past_key_values=self._cache,
@@ -212,6 +220,10 @@ class SharedPrefix:
             self._cache.crop(-extra)
         if self._cache.get_seq_length() != length:
             raise RuntimeError(f"the cache must hold {length} tokens, got {self._cache.get_seq_length()}")
+
+
+def _pick(choose: Callable[["torch.Tensor"], int], logits: "torch.Tensor", node: int) -> int:
+    return choose(logits[node])
 
 
 def _scores(tree: LabelTree, logits: "torch.Tensor") -> tuple[float, ...]:

@@ -1,0 +1,79 @@
+"""What the model's eye makes of each picture, computed once however often the picture is shown.
+
+What belongs here: pictures' features and the rows of tokens they go into. What does not: sounds, and the families that take
+no features: their processor prepares each row as a whole.
+
+Where examples are chosen for each query, the same few pictures come again after other beginnings: the language model has
+to read them anew, the eye has not, and nothing is decoded and resized again.
+"""
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from vlm_audio_pipeline.classifiers.language_models.local.conversation import Conversation, Segment
+from vlm_audio_pipeline.classifiers.language_models.local.forward import Forward
+
+if TYPE_CHECKING:
+    import torch
+
+MOST = 256
+"""Pictures whose features are held: of Janus-Pro-1B in bfloat16, 2.4 MB each."""
+
+
+class Features:
+    """Prepares consecutive segments for the model.
+
+    Args:
+        forward: the model.
+        conversation: its tokens.
+    """
+
+    def __init__(self, forward: Forward, conversation: Conversation):
+        self.forward = forward
+        self.conversation = conversation
+        encode = getattr(forward.model.base_model, "get_image_features", None)
+        takes = "mm_encoder_outputs" in inspect.signature(forward.model.forward).parameters
+        self._encode = encode if takes and conversation.input == "picture" else None
+        self.forget()
+
+    def forget(self) -> None:
+        """Give back memory."""
+        self._held: OrderedDict[str, Any] = OrderedDict()
+
+    def row(self, segments: Sequence[Segment]) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
+        """Give the tokens of consecutive segments as one row, and what goes with them into the forward call."""
+        import torch
+
+        pictures = [s for s in segments if s.media is not None]
+        found = [self._of(s) for s in pictures] if self._encode else []
+        if self._encode is None:  # also where a picture turned out to have more than one kind of features
+            return self.conversation.together(segments), {}
+        ids = [token for s in segments for token in self.conversation.tokens(s).ids]
+        inputs = {"input_ids": torch.tensor([ids], dtype=torch.long)}
+        if not found:
+            return inputs, {}
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        tensors = isinstance(found[0], torch.Tensor)
+        pooled: Any = torch.cat(found) if tensors else [part for parts in found for part in parts]
+        return inputs, {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
+
+    def _of(self, segment: Segment) -> Any:
+        """Give a picture's features, a tensor or a sequence of them, as the family has it."""
+        if segment.media is None or self._encode is None:
+            return None
+        key = segment.media.sha256
+        if key not in self._held:
+            wanted = inspect.signature(self._encode).parameters
+            inputs = self.forward.moved(self.conversation.inputs([segment]))
+            out = self._encode(**{k: v for k, v in inputs.items() if k in wanted}, return_dict=True)
+            if getattr(out, "deepstack_features", None) is not None:
+                self._encode = None
+                return None
+            self._held[key] = out.pooler_output
+            if len(self._held) > MOST:
+                self._held.popitem(last=False)
+        self._held.move_to_end(key)
+        return self._held[key]
