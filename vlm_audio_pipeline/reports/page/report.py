@@ -86,6 +86,7 @@ def _written(about: Known, where: Place, progress: Progress) -> str:
         board=view,
         chance=1 / len(about.classes) if about.classes else None,
         found=found,
+        measures=sections.measures(about, runs),
         quality=sections.quality_view(tables["embedding_quality"]),
         absent=[line for key, line in sections.ABSENT.items() if not found[key]],
         media=media,

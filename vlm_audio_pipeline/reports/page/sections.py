@@ -123,6 +123,28 @@ def quality_view(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"measures": measures, "lines": list(lines.values()), "methods": methods}
 
 
+def measures(known: Known, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Give every further number of each run over all clips: one line a measure, one cell a run, None where undefined.
+
+    Those the leaderboard and the costs show already are left out, and those that no run has.
+    """
+    shown = ("accuracy", "accuracy_low", "accuracy_high", "median_seconds", "tokens", "usd", "usd_per_correct")
+    rows = known.ask(
+        "SELECT classifier, scoring, control, metric, value, reason FROM metrics "
+        "WHERE study = $1 AND subset = 'all' AND label = '' ORDER BY metric"
+    )
+    lines: dict[str, dict[tuple[str, str, str], dict[str, Any]]] = {}
+    for row in rows:
+        if row["metric"] not in shown:
+            lines.setdefault(row["metric"], {})[row["classifier"], row["scoring"], row["control"]] = row
+    keys = [(run.classifier, run.scoring, run.control) for run in runs]
+    return [
+        {"name": name.replace("_", " "), "cells": [cells.get(key) for key in keys]}
+        for name, cells in lines.items()
+        if any(cells[key]["value"] is not None for key in keys if key in cells)
+    ]
+
+
 def changed(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Keep the history of what ever changed: a first result by itself tells nothing."""
     entries: dict[tuple[str, ...], int] = {}

@@ -1,5 +1,6 @@
 from vlm_audio_pipeline.reports.page.known import known
-from vlm_audio_pipeline.reports.page.sections import changed, costs, findings, provenance, quality_view
+from vlm_audio_pipeline.reports.page.runs import runs_of
+from vlm_audio_pipeline.reports.page.sections import changed, costs, findings, measures, provenance, quality_view
 
 
 def leak(kind, subject, severity, clips=None):
@@ -71,3 +72,11 @@ def test_provenance_names_every_step_once_with_its_version(made):
     steps = {step["step"]: step for step in told["steps"]}
     assert steps["predictions/seer"]["parts"] == 3 and steps["predictions/seer"]["versions"] == {"1:0"}
     assert {row["classifier"]: row["revision"] for row in told["models"]}["seer"] == "abc123"
+
+
+def test_measures_that_no_run_has_and_those_shown_elsewhere_are_left_out(made):
+    about = known(made.layout, made.study)
+    runs = runs_of(about, about.ask("SELECT * FROM leaderboard WHERE study = $1"))
+    (line,) = measures(about, runs)  # accuracy is in the leaderboard, trial_sd undefined for all
+    told = {run.classifier: cell and cell["value"] for run, cell in zip(runs, line["cells"], strict=True)}
+    assert line["name"] == "top3" and told == {"hearer": 0.9, "seer": None, "listeners": None}
