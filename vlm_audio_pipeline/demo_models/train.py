@@ -40,7 +40,7 @@ class Schedule:
     held_out: int = 20
     clap: int = 600
     aimv2: int = 800
-    janus: int = 650
+    janus: int = 1100
 
 
 def train(
