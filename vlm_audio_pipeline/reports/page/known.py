@@ -134,8 +134,8 @@ class Known:
         return found[0][1].read_text("utf-8", "replace")[:200_000] if found else ""
 
     def provenances(self) -> list[tuple[str, Provenance]]:
-        """Give the provenance of every part there is, with the table it is of."""
-        files = [(table, file) for table, files in self.manifest["parts"].items() for file in files]
+        """Give the provenance of every part there is, with the table it is of; not of the report, which is being made."""
+        files = [(t, file) for t, files in self.manifest["parts"].items() for file in files if t != "report"]
         found = ((table, read_provenance(self.layout.root / file)) for table, file in files)
         return [(table, provenance) for table, provenance in found if provenance is not None]
 

@@ -7,9 +7,11 @@ Both are written beside their place under a hidden name and moved there whole.
 """
 
 import base64
+import glob
 import json
 import os
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +24,8 @@ MARK = "vlm-audio-report"
 """Name of the `meta` element by which a report is known as one of ours."""
 EMBEDDED = "<!-- embedded data -->"
 """Where in the page a single file carries its data. Text on the page is escaped, so none can look like it."""
+ABANDONED_S = 86400
+"""Age after which what a killed process left half written beside a report is taken away."""
 
 SUFFIX = {
     "image/png": "png",
@@ -44,6 +48,13 @@ def as_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 class Place(ABC):
     """A report being written. Use as a context: what is left unfinished is taken away.
 
@@ -63,6 +74,9 @@ class Place(ABC):
     def __enter__(self) -> "Place":
         self._clear()
         self.out.parent.mkdir(parents=True, exist_ok=True)
+        for left in self.out.parent.glob(f".{glob.escape(self.out.name)}.*.tmp"):  # by processes that were killed
+            if time.time() - left.stat().st_mtime > ABANDONED_S:
+                _remove(left)
         self._open()
         return self
 
@@ -146,7 +160,7 @@ class Folder(Place):
         pass
 
     def _clear(self) -> None:
-        shutil.rmtree(self._hidden, ignore_errors=True)
+        _remove(self._hidden)
 
     @contextmanager
     def _data(self, key: str) -> Iterator[TextIO]:
@@ -162,9 +176,11 @@ class Folder(Place):
     def finish(self, page: str) -> Path:
         """Write `index.html` and swap the folder in."""
         (self._hidden / "index.html").write_text(page.replace(EMBEDDED, ""), encoding="utf-8")
+        earlier = self._hidden.with_suffix(".earlier.tmp")
         if self.out.exists():
-            shutil.rmtree(self.out)
+            os.replace(self.out, earlier)
         os.replace(self._hidden, self.out)
+        _remove(earlier)
         return self.out / "index.html"
 
 
@@ -183,11 +199,11 @@ class SingleFile(Place):
 
     def _clear(self) -> None:
         for path in (self._hidden, self._whole):
-            path.unlink(missing_ok=True)
+            _remove(path)
 
     @property
     def _whole(self) -> Path:
-        return self._hidden.with_suffix(".whole")
+        return self._hidden.with_suffix(".whole.tmp")
 
     @contextmanager
     def _data(self, key: str) -> Iterator[TextIO]:

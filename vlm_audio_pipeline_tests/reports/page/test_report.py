@@ -1,5 +1,6 @@
 import html.parser
 import json
+import os
 import re
 import shutil
 
@@ -163,6 +164,16 @@ def test_a_report_is_written_over_an_earlier_one_and_over_nothing_else(made, tmp
         write_report(made.layout, made.study, foreign, single_file=True)
     assert (foreign / "index.html").read_text() == "<p>mine</p>"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["papers", "report"]
+
+
+def test_what_a_killed_process_left_is_taken_away_once_it_is_old(made, tmp_path):
+    old, young, other = (tmp_path / name for name in (".report.1.tmp", ".report.2.tmp", ".letter.1.tmp"))
+    for folder in (old, young, other):
+        (folder / "media").mkdir(parents=True)
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    write_report(made.layout, made.study, tmp_path / "report")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".letter.1.tmp", ".report.2.tmp", "report"]
 
 
 def test_an_unknown_study_is_refused_with_what_was_meant(made, tmp_path):
