@@ -1,6 +1,9 @@
 """What a local backend does when something is wrong, and what it says of what it did."""
 
+import importlib.util
+import json
 import logging
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +18,13 @@ from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.encoders.pretrained import WrongWeights
 from vlm_audio_pipeline.encoders.weights import Weights
 from vlm_audio_pipeline_tests.classifiers.language_models import checkpoints
-from vlm_audio_pipeline_tests.classifiers.language_models.checkpoints import CONTEXT, JANUS, LABELS, QWEN2_AUDIO
+from vlm_audio_pipeline_tests.classifiers.language_models.checkpoints import (
+    CONTEXT,
+    JANUS,
+    LABELS,
+    QWEN2_AUDIO,
+    QWEN2_VL,
+)
 from vlm_audio_pipeline_tests.encoders.checkpoints import AST, checkpoint, publish
 
 
@@ -217,8 +226,9 @@ def test_a_batch_is_as_large_as_its_tokens_allow(local, monkeypatch):
 def test_closing_gives_memory_back(local):
     loaded = local()
     asked(loaded, few(1))
+    weights = weakref.ref(loaded.model)
     loaded.close()
-    assert not hasattr(loaded, "model")
+    assert weights() is None
 
 
 def test_what_is_missing_is_named(monkeypatch, tmp_path):
@@ -249,6 +259,17 @@ def test_gaps_are_refused(monkeypatch, tmp_path, name, text, expected):
             (folder / file.name).write_bytes(file.read_bytes())
     with pytest.raises(WrongWeights, match=expected):
         LocalBackend(Weights(str(folder)), input="picture", device="cpu")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is here")
+def test_packages_that_a_processor_needs_are_named(monkeypatch, tmp_path):
+    """Of SmolVLM, whose processor cannot do without its part for films."""
+    for file in checkpoints.weights(monkeypatch, QWEN2_VL).snapshot().iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"processor_class": "SmolVLMProcessor"}))
+    with pytest.raises(NotAvailable, match="orchvision"):
+        LocalBackend(Weights(str(tmp_path)), input="picture", device="cpu")
 
 
 def test_four_bits_need_a_gpu(monkeypatch):

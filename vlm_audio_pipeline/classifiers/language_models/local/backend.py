@@ -151,8 +151,8 @@ class LocalBackend:
 
         import torch
 
-        del self.model, self._forward.model
-        self._shared.forget()
+        for name in ("model", "conversation", "_forward", "_alone", "_shared"):  # each holds on to the weights
+            delattr(self, name)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

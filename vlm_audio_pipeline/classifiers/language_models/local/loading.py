@@ -5,6 +5,7 @@ need. What does not: using the model.
 """
 
 import importlib.util
+import inspect
 from typing import Any, Literal
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
@@ -103,7 +104,7 @@ def _load(weights: Weights) -> Any:
 
 
 def _without_films(weights: Weights) -> Any:
-    """Give the processor's class without its part for films, which needs torchvision; None where it has no such part."""
+    """Give the processor's class without its part for films, which needs torchvision; None where that cannot be left out."""
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
 
     named = weights.config("processor_config.json").get("processor_class") or weights.config(
@@ -111,6 +112,8 @@ def _without_films(weights: Weights) -> Any:
     ).get("processor_class")
     cls = processor_class_from_name(named or PROCESSOR_MAPPING_NAMES.get(weights.config().get("model_type", ""), ""))
     if cls is None or "video_processor" not in cls.get_attributes():
+        return None
+    if inspect.signature(cls).parameters["video_processor"].default is inspect.Parameter.empty:
         return None
     rest = [a for a in cls.get_attributes() if a != "video_processor"]
     return type(cls.__name__, (cls,), {"get_attributes": classmethod(lambda _: rest)})
