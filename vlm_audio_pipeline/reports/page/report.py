@@ -18,8 +18,17 @@ from vlm_audio_pipeline.reports.page import sections
 from vlm_audio_pipeline.reports.page.known import Known, known
 from vlm_audio_pipeline.reports.page.media import DRAWN, Media, write_media
 from vlm_audio_pipeline.reports.page.place import EMBEDDED, MARK, Folder, Place, SingleFile, as_script
-from vlm_audio_pipeline.reports.page.runs import OUTCOMES, SCORES, Run, runs_of, scores_kept, write_predictions
-from vlm_audio_pipeline.reports.page.sentences import KINDS, answers, asked, percent
+from vlm_audio_pipeline.reports.page.runs import (
+    BASELINE,
+    OUTCOMES,
+    SCORES,
+    Run,
+    runs_of,
+    scores_kept,
+    write_predictions,
+)
+from vlm_audio_pipeline.reports.page.sentences import answers
+from vlm_audio_pipeline.reports.page.wording import KINDS, asked, percent
 from vlm_audio_pipeline.storage.layout import Layout
 
 SCRIPTS = ("base", "cards", "clips", "flips", "maps", "reliability", "examples", "start")
@@ -153,6 +162,7 @@ def _page(**values: Any) -> str:
         embedded=Markup(EMBEDDED),
         mark=MARK,
         kinds=KINDS,
+        baseline=BASELINE,
         version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

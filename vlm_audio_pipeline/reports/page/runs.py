@@ -17,6 +17,8 @@ OUTCOMES = ("unparseable", "refused", "error")
 """What may come instead of a label; on the page -1, -2 and -3."""
 UNDECIDED = -4
 """On the page: the trials or readers of a clip do not agree on one label more than on any other."""
+BASELINE = "examples_knn"
+"""Scoring of rows that are no model's: a vote of the examples it was shown."""
 SCORES = 12
 """Scores kept of a prediction: the highest, and that of the true class."""
 FEWER_SCORES = ((40_000, 3), (120_000, 0))
@@ -31,7 +33,7 @@ class Run:
 
     Attributes:
         classifier: its name in the study.
-        kind: its kind.
+        kind: its kind; "baseline" for the k-NN over the examples that a few-shot model was shown.
         scoring: how a label was chosen.
         control: what was done to the query's picture.
         folds: folds covered.
@@ -82,14 +84,15 @@ def runs_of(known: Known, board: list[dict[str, Any]]) -> list[Run]:
             )
             rendering = said[0]["r"]
         shown = rendering and (rendering if row["control"] == "none" else f"{rendering}__{row['control']}")
+        baseline = row["scoring"] == BASELINE
         runs.append(
             Run(
                 row["classifier"],
-                row["kind"],
+                "baseline" if baseline else row["kind"],
                 row["scoring"],
                 row["control"],
                 tuple(int(f) for f in row["folds"].split(",") if f),
-                shown if shown in drawn else None,
+                shown if shown in drawn and not baseline else None,
                 rendering is None,
                 row,
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 from vlm_audio_pipeline.reports.page.known import Known
 from vlm_audio_pipeline.reports.page.place import Place
-from vlm_audio_pipeline.reports.page.runs import Run
+from vlm_audio_pipeline.reports.page.runs import BASELINE, Run
 
 ABSENT = {
     "contrasts": ("Comparisons", "this study declares no contrasts"),
@@ -34,8 +34,10 @@ def board_view(board: Sequence[dict[str, Any]], runs: Sequence[Run]) -> dict[str
     hears = {run.classifier: run.hears for run in runs}
 
     def given(row: dict[str, Any]) -> str:
-        if row["kind"] in ("reference", "human"):
-            return "people" if row["kind"] == "human" else "reference"
+        if row["kind"] == "human":
+            return "people"
+        if row["kind"] == "reference" or row["scoring"] == BASELINE:
+            return "reference"
         return "sound" if hears[row["classifier"]] else "picture"
 
     real = [row for row in board if row["control"] == "none" and row["accuracy"] is not None]

@@ -6,73 +6,14 @@ their own: what was not tested is said not to be.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import Markup
 
+from vlm_audio_pipeline.reports.page.failures import where_it_fails
 from vlm_audio_pipeline.reports.page.known import Known
-from vlm_audio_pipeline.reports.page.runs import UNDECIDED, Run
-
-KINDS = {
-    "probe": "a linear probe",
-    "knn": "a vote of nearest neighbours",
-    "zero_shot": "zero-shot matching with class names",
-    "language_model": "a language model",
-    "human": "people",
-}
-SAME_ANSWER = 0.5
-"""A run that gives one label to more than this share of clips is said to."""
-
-
-@dataclass
-class Answer:
-    """A question a reader has, with its answer.
-
-    Attributes:
-        question: as a heading.
-        short: the answer, in a line.
-        more: what it rests on, a sentence or two each.
-    """
-
-    question: str
-    short: Markup
-    more: list[Markup] = field(default_factory=list)
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    r"""Write a share of 1 as a percentage, which no line break parts.
-
-    >>> percent(0.8525)
-    '85.2\xa0%'
-    """
-    return "undefined" if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def interval(row: dict[str, Any]) -> str:
-    """Write the interval of a row of the leaderboard, or say that there is none."""
-    low, high = row.get("accuracy_low"), row.get("accuracy_high")
-    if low is None or high is None:
-        return "no interval computed"
-    return f"95\N{NO-BREAK SPACE}% interval {100 * low:.1f} to {percent(high)}"
-
-
-def asked(row: dict[str, Any]) -> str:
-    """Write what an accuracy is over."""
-    things = "judgements" if row["scoring"] == "judgement" else "predictions"
-    return f"{row['correct']} of {row['predictions']} {things}"
-
-
-def show(text: str, run: int, **picked: Any) -> Markup:
-    """Write a link that shows clips in the part of the page where they are looked at."""
-    data = Markup("").join(Markup(' data-{}="{}"').format(key, value) for key, value in picked.items())
-    return Markup('<a href="#clips" class="show" data-run="{}"{}>{}</a>').format(run, data, text)
-
-
-def named(run: Run) -> Markup:
-    """Write a run's name, its scoring too where that is not the plain one."""
-    scoring = "" if run.scoring in ("score", "judgement") else f" ({run.scoring})"
-    return Markup("<b>{}</b>{}").format(run.name, scoring)
+from vlm_audio_pipeline.reports.page.runs import Run
+from vlm_audio_pipeline.reports.page.wording import KINDS, NO_MODEL, Answer, asked, interval, named, percent
 
 
 def answers(
@@ -96,12 +37,12 @@ def answers(
     if not real:
         nothing = Markup("Nothing was run yet, so nothing can be said.")
         return (Answer("Which model hears?", nothing),)
-    models = [run for run in ranked or real if run.kind != "human"]
+    models = [run for run in ranked or real if run.kind not in NO_MODEL]
     best = models[0] if models else real[0]
     return (
         _which(known, real, ranked, best, runs, not_run),
         _how_sure(models, best, contrasts, leakage),
-        _where_it_fails(known, runs, real, best),
+        where_it_fails(known, runs, real, best),
     )
 
 
@@ -164,7 +105,7 @@ def _against_guessing(run: Run, chance: float) -> str:
 
 def _those_that_look(real: Sequence[Run], runs: Sequence[Run], best: Run, chance: float) -> list[Markup]:
     """Say what the models come to that are shown pictures alone, and whether the picture matters to them."""
-    looking = [run for run in real if not run.hears and run.kind != "human"]
+    looking = [run for run in real if not run.hears and run.kind not in NO_MODEL]
     if not looking:
         return [
             Markup(
@@ -199,7 +140,7 @@ def _how_sure(
     models: Sequence[Run], best: Run, contrasts: Sequence[dict[str, Any]], leakage: Sequence[dict[str, Any]]
 ) -> Answer:
     more = []
-    others = [run for run in models if run is not best]
+    others = [run for run in models if run.classifier != best.classifier]
     if not others:
         short = Markup("There is no other model to tell it apart from.")
     else:
@@ -283,77 +224,3 @@ def _untested(best: Run, second: Run) -> tuple[Markup, Markup]:
         Markup("Not sure: the intervals of {} and {} overlap.").format(*pair),
         Markup("{}, and no test of the two was declared: their order may be luck.").format(lead),
     )
-
-
-def _where_it_fails(known: Known, runs: Sequence[Run], real: Sequence[Run], best: Run) -> Answer:
-    number = runs.index(best)
-    labels = [known.class_number[row["label"]] for row in known.clips]
-    wrong = [clip for clip, given in best.votes.items() if given != labels[clip]]
-    asked_of = Counter(labels[clip] for clip in best.votes)
-    failed = Counter(labels[clip] for clip in wrong)
-    if not wrong:
-        short = Markup("On none: {} is right on every one of its {} clips.").format(named(best), len(best.votes))
-        return Answer("On which clips does it fail?", short)
-    worst = sorted(failed, key=lambda c: (-failed[c] / asked_of[c], c))[:3]
-    link = show(f"{len(wrong)} of {len(best.votes)} clips", number, only="wrong")
-    name = known.classes[worst[0]]
-    short = Markup("{} is wrong on {}, most often on {}.").format(named(best), link, Markup("<b>{}</b>").format(name))
-    more = [
-        Markup("Hardest for it: {}.").format(
-            Markup(", ").join(
-                Markup("{} ({} of {} right)").format(
-                    show(known.classes[c], number, label=c), asked_of[c] - failed[c], asked_of[c]
-                )
-                for c in worst
-            )
-        )
-    ]
-    taken = Counter((labels[clip], best.votes[clip]) for clip in wrong if best.votes[clip] >= 0)
-    if taken:
-        (true, given), times = taken.most_common(1)[0]
-        link = show(f"{known.classes[true]} taken for {known.classes[given]}", number, label=true, predicted=given)
-        more.append(Markup("Its commonest mistake: {}, {}.").format(link, _times(times)))
-    more += _missed_by_all(runs, real, labels, number)
-    more += _one_answer(known, runs, real)
-    return Answer("On which clips does it fail?", short, more)
-
-
-def _missed_by_all(runs: Sequence[Run], real: Sequence[Run], labels: list[int], number: int) -> list[Markup]:
-    models = [run for run in real if run.kind != "human"]
-    if len(models) < 2:
-        return []
-    shared = set.intersection(*(set(run.votes) for run in models))
-    missed = [clip for clip in shared if all(run.votes[clip] != labels[clip] for run in models)]
-    if not missed:
-        return [Markup("No clip is missed by all {} models.").format(len(models))]
-    clip = "1 clip is" if len(missed) == 1 else f"{len(missed)} clips are"
-    said = [
-        Markup("{} by every one of the {} models.").format(show(f"{clip} missed", number, only="hard"), len(models))
-    ]
-    people = next((run for run in real if run.kind == "human"), None)
-    if people:
-        heard = [c for c in missed if people.votes.get(c) == labels[c]]
-        judged = [c for c in missed if c in people.votes]
-        said.append(Markup("People judged {} of these; most of them were right on {}.").format(len(judged), len(heard)))
-    return said
-
-
-def _one_answer(known: Known, runs: Sequence[Run], real: Sequence[Run]) -> list[Markup]:
-    """Name models that say the same whatever they are given."""
-    said = []
-    for run in real:
-        counts = Counter(run.votes.values())
-        if not counts or len(known.classes) < 3:
-            continue
-        given, times = counts.most_common(1)[0]
-        if given >= 0 and times > SAME_ANSWER * len(run.votes):
-            link = show(f"{times} of {len(run.votes)} clips", runs.index(run), predicted=given)
-            said.append(Markup("{} says “{}” of {}, whatever they are.").format(named(run), known.classes[given], link))
-        elif given < 0 and given != UNDECIDED and times > SAME_ANSWER * len(run.votes):
-            link = show(f"{times} of {len(run.votes)} clips", runs.index(run), predicted=given)
-            said.append(Markup("{} gives no usable answer on {}.").format(named(run), link))
-    return said
-
-
-def _times(n: int) -> str:
-    return {1: "once", 2: "twice"}.get(n, f"{n} times")

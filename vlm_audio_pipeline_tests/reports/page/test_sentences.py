@@ -5,7 +5,8 @@ import pytest
 
 from vlm_audio_pipeline.reports.page.known import Known
 from vlm_audio_pipeline.reports.page.runs import Run
-from vlm_audio_pipeline.reports.page.sentences import answers, interval, percent
+from vlm_audio_pipeline.reports.page.sentences import answers
+from vlm_audio_pipeline.reports.page.wording import interval, percent
 from vlm_audio_pipeline.storage.layout import Layout
 
 CLASSES = ("dog", "rain", "sea", "saw")
@@ -189,6 +190,17 @@ def test_a_model_that_says_one_thing_is_found_out(study):
     assert "parrot says “dog” of 3 of 4 clips, whatever they are." in fails
     assert "mute gives no usable answer on 3 of 4 clips." in fails
     assert "one says" not in fails  # 2 of 4 is not more than half
+
+
+def test_a_vote_of_the_examples_shown_is_no_model(study):
+    janus = run("janus", [0, 1, 0, 0], kind="language_model", hears=False)
+    same = run("janus", [0, 1, 3, 0], kind="language_model", hears=False, scoring="generation", rank=2)
+    vote = run("janus", [0, 1, 2, 3], kind="baseline", scoring="examples_knn", hears=False, rank=None)
+    probe = run("probe", [0, 0, 0, 0], rank=3)
+    which, sure, fails = said(study, janus, same, probe, vote)
+    assert which.startswith("janus is right most often") and "vote" not in which + sure
+    assert sure.startswith("Not known: janus and probe were not compared")  # and not janus with itself
+    assert "2 clips are missed by every one of the 2 models." in fails  # two classifiers, one of them asked in two ways
 
 
 def test_what_may_have_leaked_is_said_where_it_is_asked_how_sure_that_is(study):

@@ -73,7 +73,7 @@ function commonestMistake(counts) {
 
 // Which clips of a run are meant, and how that is called: by true class, by what was said, all wrong, missed by every model.
 function chosenClips(run, clips, picked) {
-  const models = realRuns.filter((i) => core.runs[i].kind !== "human");
+  const models = realRuns.filter((i) => !["human", "baseline"].includes(core.runs[i].kind));
   const wanted = [...clips].filter(([clip, rows]) =>
     (picked.label === undefined || core.labels[clip] === picked.label) &&
     (picked.predicted === undefined || rows.some((row) => row[2] === picked.predicted)) &&
