@@ -51,7 +51,7 @@ class SegmentTokens:
 
     Attributes:
         ids: tokens.
-        positions: (1, n) or, where pictures have rows and columns, (3, n) positions, from 0.
+        positions: from 0; (1, n), or (3, n) for models in which pictures have time, rows and columns.
         next: position of the token after it.
     """
 
@@ -184,7 +184,9 @@ class Conversation:
         made = self._process(text, [] if size is None else [_blank(self.input, size)], first)
         ids = made["input_ids"]
         positions, after = torch.arange(ids.shape[1])[None], ids.shape[1]
-        if self._rope is not None and size is not None:
+        if self._rope is not None and size is None:
+            positions = positions.expand(3, -1)  # text is where it is in time, row and column
+        elif self._rope is not None:
             wanted = inspect.signature(self._rope).parameters
             found, delta = self._rope(**{k: v for k, v in made.items() if k in wanted})
             positions, after = found[:, 0], ids.shape[1] + int(delta)

@@ -18,6 +18,7 @@ from vlm_audio_pipeline.classifiers.language_models.local.conversation import Co
 from vlm_audio_pipeline.classifiers.language_models.local.features import Features
 from vlm_audio_pipeline.classifiers.language_models.local.forward import Forward, followed_by
 from vlm_audio_pipeline.classifiers.language_models.local.label_tree import LabelTree
+from vlm_audio_pipeline.classifiers.language_models.local.packing import Packing, packed
 from vlm_audio_pipeline.classifiers.language_models.local.sampling import chooser
 
 if TYPE_CHECKING:
@@ -79,7 +80,13 @@ class SharedPrefix:
         if self._length(fresh):
             inputs, seen = self.features.row(fresh)
             positions = self._positions(fresh, self._next(segments[:kept]))
-            self.forward.states(inputs, **seen, position_ids=positions, past_key_values=self._cache, use_cache=True)
+            self.forward.states(
+                inputs,
+                **seen,
+                position_ids=_as_the_model_has_them(positions).to(self.forward.device),
+                past_key_values=self._cache,
+                use_cache=True,
+            )
         self.known = segments
         return cached
 
@@ -87,37 +94,24 @@ class SharedPrefix:
         """Compute the rest of each prompt and its labels in one row; generate from there."""
         import torch
 
-        prefix, begins = self._length(self.known), self._next(self.known)
+        prefix, begin = self._length(self.known), self._next(self.known)
         rests = [p.segments[shared:] for p in prompts]
         trees = [LabelTree(p.answers) for p in prompts]
         lengths = [self._length(rest) for rest in rests]
-        starts = [sum(lengths[:i]) for i in range(len(prompts) + 1)]
-        tops = [starts[-1] + sum(len(t.tokens) for t in trees[:i]) for i in range(len(prompts) + 1)]
+        row = packed(lengths, trees)
+        sees = torch.from_numpy(row.sees)
 
-        everything = [s for rest in rests for s in rest]
-        inputs, seen = self.features.row(everything)
+        inputs, seen = self.features.row([segment for rest in rests for segment in rest])
         inputs = followed_by(inputs, [token for tree in trees for token in tree.tokens])
-        afters = [self._next(rest, begins) for rest in rests]
-        own = [self._positions(rest, begins) for rest in rests]
-        width = max(p.shape[0] if p.ndim == 3 else 1 for p in own)
-        positions = [p if p.ndim == 3 or width == 1 else p.expand(width, 1, -1) for p in own]
+        afters = [self._next(rest, begin) for rest in rests]
+        places = [self._positions(rest, begin) for rest in rests]
         for tree, after in zip(trees, afters, strict=True):
-            depths = torch.tensor(tree.depths, dtype=torch.long)[None] + after
-            positions.append(depths if width == 1 else depths.expand(width, 1, -1))
+            places.append((torch.tensor(tree.depths, dtype=torch.long) + after).expand(len(places[0]), -1))
 
-        sees = torch.zeros(tops[-1], tops[-1], dtype=torch.bool)
-        for i, tree in enumerate(trees):
-            begin, end, top = starts[i], starts[i + 1], tops[i]
-            sees[begin:end, begin:end] = torch.ones(lengths[i], lengths[i], dtype=torch.bool).tril()
-            sees[top : tops[i + 1], begin:end] = True
-            sees[top : tops[i + 1], top : tops[i + 1]] = torch.from_numpy(tree.visible())
-        slots = [[starts[i + 1] - 1, *range(tops[i], tops[i + 1])] for i in range(len(prompts))]
-
-        places = torch.cat([p.to("cpu") for p in positions], -1)
-        logits = self._run(inputs, places, sees, [s for row in slots for s in row], **seen)
-        parts = logits.split([len(row) for row in slots])
+        logits = self._run(inputs, torch.cat(places, 1), sees, [n for nodes in row.nodes for n in nodes], **seen)
+        parts = logits.split([len(nodes) for nodes in row.nodes])
         scores = [_scores(tree, part) for tree, part in zip(trees, parts, strict=True)]
-        said = self._generate(prompts, trees, parts, slots, sees, afters)
+        said = self._generate(prompts, trees, parts, row, afters)
         self._cut(prefix)
         return [Answer(scores[i], said[i], prefix + lengths[i], prefix if i else cached) for i in range(len(prompts))]
 
@@ -126,8 +120,7 @@ class SharedPrefix:
         prompts: Sequence[Prompt],
         trees: Sequence[LabelTree],
         logits: Sequence["torch.Tensor"],
-        slots: Sequence[list[int]],
-        sees: "torch.Tensor",
+        row: Packing,
         afters: Sequence[int],
     ) -> list[tuple[int, ...] | None]:
         """Let each prompt's answer walk along its labels; where one leaves them, go on token by token, all together."""
@@ -142,22 +135,22 @@ class SharedPrefix:
                 pick = partial(_pick, choose[i], logits[i])
                 said[i], left = trees[i].walk(pick, ends, prompt.request.sampling.max_tokens)
                 if left is not None:
-                    going.append((i, sees[slots[i][left]]))
-        total = sees.shape[0]
+                    going.append((i, torch.from_numpy(row.sees[row.nodes[i][left]])))
+        total = len(row.sees)
         while going:
-            rows = torch.zeros(len(going), total + len(going), dtype=torch.bool)
-            for row, (_, seen) in enumerate(going):
-                rows[row, : len(seen)] = seen
-                rows[row, total + row] = True
+            sees = torch.zeros(len(going), total + len(going), dtype=torch.bool)
+            for k, (_, before) in enumerate(going):
+                sees[k, : len(before)] = before
+                sees[k, total + k] = True
             last = torch.tensor([[said[i][-1] for i, _ in going]])
             places = torch.tensor([[afters[i] + len(said[i]) - 1 for i, _ in going]])
-            after = self._run({"input_ids": last}, places, rows, range(len(going)))
+            after = self._run({"input_ids": last}, places, sees, range(len(going)))
             total += len(going)
-            for row, (i, _) in enumerate(going):
-                said[i].append(choose[i](after[row]))
+            for k, (i, _) in enumerate(going):
+                said[i].append(choose[i](after[k]))
             going = [
-                (i, rows[row])
-                for row, (i, _) in enumerate(going)
+                (i, sees[k])
+                for k, (i, _) in enumerate(going)
                 if said[i][-1] not in ends and len(said[i]) < prompts[i].request.sampling.max_tokens
             ]
         return [tuple(said[i]) if i in said else None for i in range(len(prompts))]
@@ -174,7 +167,7 @@ class SharedPrefix:
 
         Args:
             inputs: the row.
-            positions: (1, n) or (3, 1, n).
+            positions: (1, n) or (3, n).
             sees: (n, m) bool: which of the m tokens after the beginning each of the n new ones sees; all see the beginning.
             rows: whose logits are wanted.
             **seen: pictures' features.
@@ -190,7 +183,7 @@ class SharedPrefix:
             inputs,
             rows,
             **seen,
-            position_ids=positions.to(device),
+            position_ids=_as_the_model_has_them(positions).to(device),
             attention_mask=mask,
             past_key_values=self._cache,
             use_cache=True,
@@ -203,7 +196,7 @@ class SharedPrefix:
         return begin + sum(self.conversation.tokens(s).next for s in segments)
 
     def _positions(self, segments: Sequence[Segment], begin: int) -> "torch.Tensor":
-        """Give positions of consecutive segments, (1, n), or (3, 1, n) where pictures have rows and columns."""
+        """Give positions of consecutive segments, (1, n), or (3, n) where pictures have rows and columns."""
         import torch
 
         parts = []
@@ -211,15 +204,18 @@ class SharedPrefix:
             known = self.conversation.tokens(segment)
             parts.append(known.positions + begin)
             begin += known.next
-        width = max(p.shape[0] for p in parts)
-        flat = torch.cat([p.expand(width, -1) for p in parts], 1)
-        return flat if width == 1 else flat[:, None]
+        return torch.cat(parts, 1)
 
     def _cut(self, length: int) -> None:
         if extra := self._cache.get_seq_length() - length:
             self._cache.crop(-extra)
         if self._cache.get_seq_length() != length:
             raise RuntimeError(f"the cache must hold {length} tokens, got {self._cache.get_seq_length()}")
+
+
+def _as_the_model_has_them(positions: "torch.Tensor") -> "torch.Tensor":
+    """Give positions of one row: (1, n) as they are, (3, n) as (3, 1, n)."""
+    return positions if len(positions) == 1 else positions[:, None]
 
 
 def _pick(choose: Callable[["torch.Tensor"], int], logits: "torch.Tensor", node: int) -> int:
