@@ -88,6 +88,7 @@ class StageContext:
         unfinished: the stage appends why it stopped early or left rows out that a later run can have (a budget reached,
             an endpoint that failed): its part is written and used, and the next run tries again.
         scratch: for results too large to keep and too slow to make twice: kept until the part is written. None: keep none.
+        counts: the stage may say how much it did ("tokens_computed"); kept with its part and summed up for people.
     """
 
     study: str
@@ -100,6 +101,7 @@ class StageContext:
     progress: Progress = silent
     ledger: "Ledger | None" = None
     unfinished: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
     scratch: "Scratch | None" = None
 
 

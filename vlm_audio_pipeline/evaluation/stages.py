@@ -4,7 +4,7 @@ What belongs here: what summaries read and when they change. What does not: any 
 Summaries take the folds that exist and say what is missing; nothing of one classifier stops another.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -57,6 +57,7 @@ def leaderboard_stage(
     classifiers: Asked,
     tuning_folds: tuple[int, ...],
     limited: bool,
+    every_clip: Collection[str] = (),
 ) -> Stage:
     """Give the stage that sums up all classifiers.
 
@@ -67,12 +68,13 @@ def leaderboard_stage(
         classifiers: those of the study.
         tuning_folds: folds that choices were tuned on; those the dataset does not have are left out.
         limited: whether the run takes only some clips.
+        every_clip: names of those that are asked about every clip of their folds.
     """
 
     def run(context: StageContext) -> dict[str, pa.Table]:
         clips, rejected = _usable(context)
         entries = [
-            Entry(name, kind, context.inputs.get(f"predictions/{name}"), wanted, unavailable())
+            Entry(name, kind, context.inputs.get(f"predictions/{name}"), wanted, unavailable(), name in every_clip)
             for name, (kind, wanted, unavailable) in classifiers.items()
         ]
         table = leaderboard_table(
@@ -93,6 +95,7 @@ def leaderboard_stage(
             "classifiers": {name: [kind, list(wanted)] for name, (kind, wanted, _) in classifiers.items()},
             "tuning_folds": sorted(tuning_folds),
             "limited": limited,
+            "every_clip": sorted(every_clip),
         },
         inputs=(
             Input("clips", folds="all", optional=True),

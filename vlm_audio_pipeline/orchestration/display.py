@@ -122,8 +122,8 @@ def show_run(graph: Graph, only: Iterable[str] = (), fold: int | None = None, *,
     show_plan(graph, plan, out, planned_in=time.perf_counter() - planned)
     if dry_run:
         return 0
-    steps = runs = 0
-    code = 0
+    steps = runs = code = 0
+    counted: Mapping[str, Mapping[str, int]] = {}
     if plan.wave:
         from vlm_audio_pipeline.orchestration.running import run_study  # Dagster is loaded only when something runs
 
@@ -137,11 +137,16 @@ def show_run(graph: Graph, only: Iterable[str] = (), fold: int | None = None, *,
                 progress=display.progress,
             )
         steps, runs, code = report.steps, report.runs, 1 if report.failed or report.doubts else 0
+        counted = report.counts
         _show_failures(graph, report.failed)
         for doubt in report.doubts:
             tell(console(stderr=True), Text(f"check failed: {doubt}"))
     _show_leaderboard(graph, out)
     _show_what_is_left(graph)
+    for step, counts in counted.items():
+        if computed := counts.get("tokens_computed"):
+            words = f"{step}: {computed:,} tokens computed, of {counts['tokens_naive']:,} without sharing"
+            tell(out, Text(f"{words} ({counts['tokens_naive'] / computed:.1f}x)", style="dim"))
     out.print(f"{steps} steps, {runs} runs, {time.perf_counter() - started:.1f} s")
     return code
 

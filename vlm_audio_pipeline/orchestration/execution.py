@@ -148,6 +148,7 @@ def _execute(graph: Graph, node: Node, unless_made: bool) -> Outcome:
                 "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.perf_counter() - started, 3),
                 **({"unfinished": list(dict.fromkeys(context.unfinished))} if context.unfinished else {}),
+                **({"counts": context.counts} if context.counts else {}),
                 **_made_with(),
             },
         )

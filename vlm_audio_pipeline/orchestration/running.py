@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ MOST_TRIES = 5  # of one node in one call; more would mean that something outsid
 
 @dataclass
 class Report:
-    """What a call did: how many steps and runs, what failed and why, what could not be run, and checks that failed."""
+    """What a call did: steps and runs, what failed or could not be run and why, checks that failed, and what steps counted."""
 
     steps: int = 0
     runs: int = 0
@@ -34,6 +35,7 @@ class Report:
     failed: dict[Node, str] = field(default_factory=dict)
     blocked: dict[Node, str] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
 
 
 def run_study(
@@ -91,6 +93,8 @@ def _waves(
             raise
         report.reused += outcome.reused
         report.steps += not outcome.reused
+        if counted := outcome.provenance.details.get("counts"):
+            report.counts.setdefault(node.step, Counter()).update({} if outcome.reused else counted)
         on_step(node, False)
         return outcome
 

@@ -15,6 +15,7 @@ from vlm_audio_pipeline.classifiers.language_models.asking import ANSWER_VERSION
 from vlm_audio_pipeline.classifiers.language_models.backends import backend_of
 from vlm_audio_pipeline.classifiers.language_models.examples import Selection, examples
 from vlm_audio_pipeline.classifiers.language_models.matched import matched_predictions
+from vlm_audio_pipeline.classifiers.language_models.messages import Backend
 from vlm_audio_pipeline.classifiers.language_models.predicting import predictions_of
 from vlm_audio_pipeline.classifiers.language_models.questions import NO_IMAGE, Lookup, pictures, sounds
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
@@ -84,16 +85,28 @@ def answers_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
         rows = context.inputs[f"examples/{name}"].to_pylist() if spec.shots else []
         look = _lookup(spec, context, {*queries, *(row["clip"] for row in rows)}, set(queries))
         revision = spec.weights.resolve() if spec.weights else None
+        used: list[Backend] = []
+
+        def backend() -> Backend:
+            used.append(backend_of(spec, context))
+            before.append(_tokens(used[0]))
+            return used[0]
+
+        before: list[tuple[int, int]] = []
         made = ask_all(
             spec.form(context.classes).questions(queries, rows, look),
             spec.asker(),
             context.rows,
-            lambda: backend_of(spec, context),
+            backend,
             model=spec.model,
             revision=revision,
             progress=context.progress,
         )
         context.unfinished += made.unfinished
+        if used:
+            names = ("tokens_computed", "tokens_naive")
+            spent = [after - start for after, start in zip(_tokens(used[0]), before[0], strict=True)]
+            context.counts.update({name: count for name, count in zip(names, spent, strict=True) if count})
         return {"answers": made.table}
 
     return Stage(
@@ -187,6 +200,12 @@ def predictions_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
         + (" Beside them k-NN on the very same examples." if spec.shots else ""),
         folds=spec.folds,
     )
+
+
+def _tokens(backend: Backend) -> tuple[int, int]:
+    """Give what a backend has computed so far, and what a loop without sharing would have; zeros where it does not count."""
+    counted = getattr(backend, "tokens", None)
+    return (counted.computed, counted.naive) if counted is not None else (0, 0)
 
 
 def _said(spec: "LanguageModel", *fields: str) -> dict[str, Any]:
