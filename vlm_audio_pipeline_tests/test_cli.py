@@ -139,6 +139,7 @@ SURFACE = {
     "fiftyone": ["study", "--rendering", "--export", "--port", "--data"],
     "reading-sheet": ["study", "--fold", "--rendering", "--out", "--data"],
     "doctor": ["--data"],
+    "prune": ["--days", "--answers", "--yes", "--data"],
 }
 
 

@@ -55,3 +55,25 @@ def doctor(data: DataOption = None) -> None:
     for finding in findings:
         say(f"{signs[finding.state]} {finding.what}")
     raise typer.Exit(1 if any(f.state == "bad" for f in findings) else 0)
+
+
+@app.command(rich_help_panel=PANEL)
+def prune(
+    days: Annotated[float, typer.Option("--days", min=0, help="What is younger stays.")] = 30.0,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Also answers that no study refers to, which may have been paid for.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Drop what no study needs: old run logs, orphaned parts and rows, leftovers of kills. Shows sizes, and asks."""
+    from vlm_audio_pipeline.orchestration.pruning import find_waste, prune
+
+    layout = layout_of(data)
+    wastes = find_waste(layout, days, answers)
+    for waste in wastes:
+        typer.echo(f"{waste.count:6} {waste.what}: {waste.size / 1e6:.1f} MB")
+    if not wastes:
+        typer.echo(f"nothing older than {days:g} days may go from {layout.root}")
+    elif yes or typer.confirm("Delete these?"):
+        typer.echo(f"{layout.root} is {prune(layout, wastes) / 1e6:.1f} MB smaller")
