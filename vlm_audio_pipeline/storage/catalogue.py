@@ -89,7 +89,8 @@ def refresh(layout: Layout, *, wait: bool = True) -> bool:
 
 def _signature(layout: Layout, parts: dict[str, list[Path]], kept: list[str]) -> str:
     stamps = [(str(p), p.stat().st_mtime_ns, p.stat().st_size) for paths in parts.values() for p in paths]
-    return fingerprint(VERSION, str(layout.root.absolute()), [list(s) for s in stamps], kept)
+    tables = [[schema.name, *schema.arrow.names] for schema in TABLES.values()]  # of this version of the program
+    return fingerprint(VERSION, str(layout.root.absolute()), tables, [list(s) for s in stamps], kept)
 
 
 def _built_signature(path: Path) -> str | None:

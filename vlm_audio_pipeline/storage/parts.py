@@ -21,6 +21,10 @@ from vlm_audio_pipeline.storage.schemas import TableSchema
 FOOTER_KEY = b"vlm_audio_pipeline"
 
 
+PICTURES_A_GROUP = 64
+"""Rows of a row group where rows hold files: who reads some of them holds no more than so many."""
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What a part was made from.
@@ -91,7 +95,8 @@ def write_part(path: Path, table: pa.Table, provenance: Provenance) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+            group = PICTURES_A_GROUP if any(pa.types.is_binary(f.type) for f in table.schema) else None
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True, row_group_size=group)
             file.flush()
             os.fsync(file.fileno())
         faults.point("part")
