@@ -23,9 +23,9 @@ from vlm_audio_pipeline.orchestration.graph import Node
 from vlm_audio_pipeline_tests.orchestration.bench import Bench
 
 PROGRAM = Path(sys.executable).with_name("vlm-audio")
-# of the bench: 3 folds x (clips, embeddings, probes, 3 x predictions), 3 x metrics, quality and projections of the
-# embeddings, leaderboard, leakage, published, history
-STEPS = 3 * 6 + 3 + 2 + 4
+# of the bench: 3 folds x (clips, embeddings, probes, 3 x predictions), 3 x metrics, quality of the embeddings,
+# leaderboard, leakage, published, history
+STEPS = 3 * 6 + 3 + 1 + 4
 
 
 @dataclass

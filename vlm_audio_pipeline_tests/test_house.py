@@ -47,6 +47,10 @@ WITHOUT_DAGSTER = (
     "reporting",
     "locks",
     "disk",
+    "troubles",
+    "observing",
+    "unattended",
+    "processes",
 )
 """Files of `orchestration` that work without Dagster."""
 

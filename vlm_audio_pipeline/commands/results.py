@@ -147,7 +147,8 @@ def report(
     if single_file is not None:
         page = write_report(graph.layout, name, single_file, single_file=True)
     else:
-        failed = run_study(graph, select(graph, ["report"])).failed
+        shown = [name for name, step in graph.steps.items() if step.stage.on_demand]
+        failed = run_study(graph, select(graph, shown)).failed
         if failed:
             raise VlmAudioError("; ".join(failed.values()))
         page = graph.layout.report(name) / "index.html"

@@ -58,14 +58,17 @@ def plan(
 
 @app.command(rich_help_panel=PANEL)
 def refresh(study: StudyArgument, data: DataOption = None) -> None:
-    """Look at the outside anew (files of the dataset, readings), tell Dagster, and rebuild the catalogue."""
+    """Look at the outside anew (recordings, readings, models on the hub), tell Dagster, and rebuild the catalogue."""
     from vlm_audio_pipeline.orchestration.assets import report_observations
     from vlm_audio_pipeline.orchestration.instance import open_instance
+    from vlm_audio_pipeline.orchestration.observing import look_at_models
     from vlm_audio_pipeline.orchestration.planner import make_plan
     from vlm_audio_pipeline.orchestration.publishing import publish
     from vlm_audio_pipeline.orchestration.state import observe
 
     graph = graph_of(study, data)
+    for model in look_at_models(graph):
+        say(model.words)
     seen = observe(graph)
     report_observations(graph, seen, open_instance(graph.layout))
     publish(graph)

@@ -41,7 +41,14 @@ class Clap(Pretrained):
 
     @property
     def card(self) -> ModelCard:
-        """What is known of LAION's CLAP models."""
+        """What is known of LAION's CLAP models, and of the demo's."""
+        if self.weights.is_packaged:
+            return ModelCard(
+                "demo-clap: CLAP's architecture, trained for the demo",
+                "Apache-2.0",
+                dimensions=64,
+                training_data="synthetic sounds made by this project; no claim about any real model",
+            )
         return ModelCard(
             title="CLAP, contrastive language-audio pretraining (LAION)",
             licence="Apache-2.0 as marked on the hub; the code is CC0-1.0",

@@ -110,7 +110,7 @@ class Halving(Generic[Item, Result]):
                     results += self.forward(batch)
                     continue
                 except (RuntimeError, MemoryError) as error:  # torch.cuda.OutOfMemoryError is a RuntimeError
-                    if not _out_of_memory(error):
+                    if not out_of_memory(error):
                         raise
                     if len(batch) == 1:
                         raise VlmAudioError(
@@ -123,7 +123,8 @@ class Halving(Generic[Item, Result]):
         return results
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out, of a GPU or of the machine."""
     import torch
 
     said = str(error).lower()

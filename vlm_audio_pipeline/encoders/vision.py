@@ -42,6 +42,11 @@ BEFORE_PATCHES = {
 
 _WEB = "pictures and captions of the web"
 CARDS = {
+    "demo-aimv2": ModelCard(
+        "demo-aimv2: AIMv2's architecture, trained for the demo",
+        "Apache-2.0",
+        training_data="synthetic sounds made by this project; no claim about any real model",
+    ),
     "apple/aimv2": ModelCard(
         "AIMv2, autoregressive image models", "apple-amlr", "https://arxiv.org/abs/2411.14402", training_data=_WEB
     ),

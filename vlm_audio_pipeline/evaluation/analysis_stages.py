@@ -74,6 +74,7 @@ def projections_stage(encoder_name: str) -> Stage:
         description=f"Clips in the plane by the vectors of '{encoder_name}': PCA with the variance each axis explains, "
         "and UMAP, whose axes have no unit.",
         per_fold=False,
+        on_demand=True,  # UMAP compiles itself for ten seconds, and only pages and apps show it
     )
 
 

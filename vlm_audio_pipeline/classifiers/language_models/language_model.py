@@ -103,8 +103,8 @@ class LanguageModel(ClassifierSpec):
     """Number format; auto is bfloat16 on a GPU, else float32. Recorded as it was."""
     quantization: Literal["4bit"] | None = None
     """Weights in 4 bits, on a GPU (needs bitsandbytes)."""
-    batch_size: int = not_identity(8, ge=1)
-    """Questions at a time, halved when memory runs out."""
+    batch_size: int | None = not_identity(None, ge=1)
+    """Questions at a time, halved when memory runs out; by default 8 on a GPU and 1 elsewhere."""
     endpoint: Endpoint = Endpoint()
     """Where and how an endpoint is asked."""
     script: Script = Script()

@@ -26,7 +26,7 @@ from vlm_audio_pipeline.classifiers.language_models.local.loading import (
 from vlm_audio_pipeline.classifiers.language_models.local.shared_prefix import SharedPrefix, common, shareable
 from vlm_audio_pipeline.classifiers.language_models.messages import Answered, Reply, Request, Usage
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.encoders.torch_batches import Device, Dtype, Halving, _out_of_memory, device_of, dtype_of
+from vlm_audio_pipeline.encoders.torch_batches import Device, Dtype, Halving, device_of, dtype_of, out_of_memory
 from vlm_audio_pipeline.encoders.weights import Weights
 
 PACKED = 4096
@@ -202,7 +202,7 @@ class LocalBackend:
             answers = self._computed(asked)
         except (RuntimeError, MemoryError, *_REQUESTS_OWN) as error:
             self._shared.forget()
-            if _out_of_memory(error):
+            if out_of_memory(error):
                 raise
             if len(asked) > 1:
                 return [self._answer([one])[0] for one in asked]
@@ -223,7 +223,7 @@ class LocalBackend:
             answers = self._shared.answer(prompts, asked[0].shared)
             why = None if known else self._disagreement(prompts[-1], answers[-1])
         except (RuntimeError, *_REQUESTS_OWN) as error:
-            if known or _out_of_memory(error):
+            if known or out_of_memory(error):
                 raise
             why = _said(error)
         self._checked.add(len(prompts[-1].segments))
