@@ -17,7 +17,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## set up, run the demo study offline, print its leaderboard
 	$(BIN)/vlm-audio run demo
 	@echo
-	@echo "Next:  $(BIN)/vlm-audio ui                  the assets, their previews and plots, at http://127.0.0.1:3000"
+	@echo "Next:  $(BIN)/vlm-audio report demo --open   the page: what hears, how sure that is, on which clips it fails"
+	@echo "       $(BIN)/vlm-audio ui                  the assets, their previews and plots, at http://127.0.0.1:3000"
 	@echo "       $(BIN)/vlm-audio sql \"SELECT label, avg(correct::INT) FROM predictions WHERE study = 'demo' GROUP BY label\""
 	@echo "       $(BIN)/vlm-audio run baselines       the same on real ESC-10 (downloads 40 MB)"
 
@@ -43,6 +44,7 @@ benchmark: $(READY)  ## measure; figures go with the machine they were taken on
 	$(BIN)/python benchmarks/recompute.py
 	$(BIN)/python benchmarks/rendering.py
 	$(BIN)/python benchmarks/encoders.py
+	$(BIN)/python benchmarks/language_models.py
 
 clean:  ## remove the environment and caches; results in data/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,5 +1,7 @@
 """The `vlm-audio` command: its entry point, and how errors meant for a person are shown."""
 
+import atexit
+import os
 import sys
 from collections.abc import Callable
 
@@ -13,6 +15,19 @@ __all__ = ["app", "main", "pictures", "results", "running", "starting", "trying"
 def main() -> None:
     """Run the command: errors meant for a person are printed without a traceback."""
     sys.exit(_run(app))
+
+
+def program() -> None:
+    """Run the command as a process of its own, and end it without taking the interpreter apart.
+
+    With torch loaded that takes a second, and DuckDB's binding reports types that others still hold as leaks. What is to
+    be done at exit (handlers, temporary files) is done.
+    """
+    code = _run(app)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _run(command: Callable[[], None]) -> int | str | None:

@@ -1,5 +1,6 @@
 """Results as tables that fit a terminal."""
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -26,7 +27,7 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableT
     notes = []
     for row in _baselines_below(rows):
         name = _named(row["classifier"], row["control"])
-        if row["note"]:
+        if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|judgements)|expected of .*", row["note"]):
             notes.append(f"{name}: {row['note']}")
         if row["accuracy"] is None:
             table.add_row("", escape(name), "", *["-"] * (6 if paid else 5), style="dim")
