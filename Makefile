@@ -31,7 +31,8 @@ test: check  ## check, then the unit tests: under 10 minutes on two cores
 	$(BIN)/pytest --numprocesses auto --dist loadfile -m 'not slow and not network and not gpu'
 
 test-slow: $(READY)  ## tests that start servers, browsers and daemons, or kill processes
-	$(BIN)/pytest -m 'slow and not network and not gpu'
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m 'slow and not network and not gpu' --ignore vlm_audio_pipeline_tests/demo_models
+	$(BIN)/pytest -m 'slow and not network and not gpu' vlm_audio_pipeline_tests/demo_models
 
 test-network: $(READY)  ## tests that install an isolated environment from the package index
 	$(BIN)/pytest -m 'network and not gpu'

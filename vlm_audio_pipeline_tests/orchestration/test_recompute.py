@@ -78,7 +78,8 @@ def test_same_samples_in_another_file_stop_at_the_clips(done):
 def test_a_probe_parameter_changes_no_embedding(done):
     ran = done.run(done.changed("classifiers", "probe", c=0.1))
     assert ran.vectors == 0
-    assert set(ran.steps) == {*each("probes/probe"), *each("predictions/probe"), "metrics/probe", "leaderboard"}
+    own = {*each("probes/probe"), *each("predictions/probe"), "metrics/probe"}
+    assert set(ran.steps) == {*own, "leaderboard", "history"}
 
 
 def test_back_to_the_old_parameter_takes_the_old_rows(done):
@@ -93,14 +94,15 @@ def test_an_encoder_added_runs_its_own_chain_and_the_summaries(done):
     study = done.changed("encoders", more={"kind": "scripted", "dimensions": 6})
     study["classifiers"]["near"] = {"kind": "knn", "encoder": "more", "k": 3}
     ran = done.run(study)
-    assert set(ran.steps) == {*each("embeddings/more"), *each("predictions/near"), "metrics/near", "leaderboard"}
+    own = {*each("embeddings/more"), "embedding_quality/more", *each("predictions/near"), "metrics/near"}
+    assert set(ran.steps) == {*own, "leaderboard", "leakage", "history"}
     assert ran.vectors == 12
 
 
-def test_a_classifier_removed_changes_the_leaderboard_alone(done):
+def test_a_classifier_removed_changes_the_summaries_of_all_alone(done):
     study = done.changed()
     del study["classifiers"]["knn"]
-    assert done.run(study).steps == ["leaderboard"]
+    assert done.run(study).steps == ["history", "leaderboard"]
     names = query(done.layout, "SELECT DISTINCT classifier FROM predictions ORDER BY 1").column(0).to_pylist()
     assert names == ["people", "probe"]
 
@@ -157,7 +159,7 @@ def test_a_reading_added_redoes_the_readers_alone(done):
     with (done.folder / "readings.csv").open("a") as file:
         file.write("3-high-1,ann,low\n")
     ran = done.run()
-    assert set(ran.steps) == {*each("predictions/people"), "metrics/people", "leaderboard"}
+    assert set(ran.steps) == {*each("predictions/people"), "metrics/people", "leaderboard", "history"}
 
 
 def test_one_fold_only(bench):
@@ -171,6 +173,8 @@ def test_one_fold_only(bench):
         "predictions/knn|1",
         "predictions/people|1",
         *SUMMARIES,
+        *OF_VECTORS,
+        "published",
     }
     rows = query(
         bench.layout, "SELECT classifier, clips, folds, partial, rank FROM leaderboard WHERE kind <> 'reference'"
