@@ -175,7 +175,8 @@ def reading_sheet(
 
     path = write_reading_sheet(layout_of(data), study, fold, rendering, out or Path(f"{study}_reading.html"))
     typer.echo(f"wrote {path}; open it, read, save its CSV, then add to the study's classifiers:")
-    typer.echo(f"  readers: {{kind: human, path: THE.csv, folds: [{fold}], reproduces: dixit2024/human experts}}")
+    typer.echo(f"  readers: {{kind: human, path: THE.csv, folds: [{fold}]}}")
+    typer.echo("  (on fold 1 of ESC-10, `reproduces: dixit2024/human experts` sets the published reading beside it)")
 
 
 @app.command(rich_help_panel=PANEL)

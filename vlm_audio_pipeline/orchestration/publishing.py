@@ -1,8 +1,10 @@
 """After a step: let the catalogue know which parts belong to the study, and bring it up to date."""
 
+from dataclasses import asdict
 from typing import Any
 
 from vlm_audio_pipeline.orchestration.graph import Graph
+from vlm_audio_pipeline.orchestration.summaries import cards
 from vlm_audio_pipeline.storage.catalogue import refresh, write_manifest
 
 
@@ -18,6 +20,7 @@ def manifest(graph: Graph) -> dict[str, Any]:
         "file": str(graph.study.path) if graph.study.path else None,
         "limit": graph.study.limit,
         "study": graph.study.resolved(),
+        "cards": {name: asdict(card) for name, card in cards(graph.study).items()},
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from vlm_audio_pipeline.classifiers.base import ClassifierSpec
 from vlm_audio_pipeline.contracts.stages import Stage
+from vlm_audio_pipeline.encoders.base import ModelCard
 from vlm_audio_pipeline.evaluation.analysis_stages import (
     embedding_quality_stage,
     history_stage,
@@ -49,15 +50,19 @@ def summaries(
     if study.contrasts:
         yield "", contrasts_stage(study.contrasts, asked, folds, tuning)
     few_shot = [name for name, spec in study.classifiers.items() if getattr(spec, "shots", 0)]
-    specs = (*study.encoders.items(), *study.classifiers.items())
-    cards = {name: card for name, spec in specs if (card := getattr(spec, "card", None)) is not None}
-    yield "", leakage_stage(list(study.encoders), few_shot, cards, study.dataset.kind)
+    yield "", leakage_stage(list(study.encoders), few_shot, cards(study), study.dataset.kind)
     repeated = {
         name: (spec.reproduces, spec.kind) for name, spec in study.classifiers.items() if spec.reproduces is not None
     }
     yield "", published_stage(repeated, study.dataset.kind)
     made = {name: Made(versions[name], _settings(study, spec)) for name, spec in study.classifiers.items()}
     yield "", history_stage(made)
+
+
+def cards(study: Study) -> dict[str, ModelCard]:
+    """Give what is known of the models of a study, by encoder or classifier."""
+    specs = (*study.encoders.items(), *study.classifiers.items())
+    return {name: card for name, spec in specs if (card := getattr(spec, "card", None)) is not None}
 
 
 def _settings(study: Study, spec: ClassifierSpec) -> dict[str, Any]:

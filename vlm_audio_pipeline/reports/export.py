@@ -8,6 +8,7 @@ LaTeX tables follow booktabs: https://ctan.org/pkg/booktabs
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -230,7 +231,7 @@ def leaderboard_tex(leaderboard: pa.Table, study: str, description: str = "") ->
     lines, notes = [], []
     for row in leaderboard.to_pylist():
         name = escape_tex(row["classifier"] + ("" if row["control"] in ("", "none") else f" @ {row['control']}"))
-        if row["note"]:
+        if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|judgements)", row["note"]):
             notes.append(f"{name}: {escape_tex(row['note'])}")
         none = "--"
         cells = (
@@ -238,6 +239,7 @@ def leaderboard_tex(leaderboard: pa.Table, study: str, description: str = "") ->
             name,
             escape_tex(row["scoring"]) or none,
             none if row["accuracy"] is None else f"{row['accuracy']:.3f}",
+            none if row["accuracy_low"] is None else f"{row['accuracy_low']:.3f}--{row['accuracy_high']:.3f}",
             none if row["accuracy"] is None else str(row["predictions"]),
             none if row["macro_f1"] is None else f"{row['macro_f1']:.3f}",
             none if row["training_clips"] is None else str(row["training_clips"]),
@@ -249,11 +251,12 @@ def leaderboard_tex(leaderboard: pa.Table, study: str, description: str = "") ->
         [
             r"\begin{table}",
             r"  \centering",
-            f"  \\caption{{{about}{stop} Accuracy is a share of 1, over $n$ predictions.}}",
+            f"  \\caption{{{about}{stop} Accuracy is a share of 1, over $n$ predictions; intervals are clustered by "
+            "source recording.}}",
             f"  \\label{{tab:{study}}}",
-            r"  \begin{tabular}{rllrrrr}",
+            r"  \begin{tabular}{rllrrrrr}",
             r"    \toprule",
-            r"    Rank & Classifier & Scoring & Accuracy & $n$ & Macro $F_1$ & Training clips \\",
+            r"    Rank & Classifier & Scoring & Accuracy & 95\,\% interval & $n$ & Macro $F_1$ & Training clips \\",
             r"    \midrule",
             *(f"    {line}" for line in lines),
             r"    \bottomrule",

@@ -7,20 +7,20 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from vlm_audio_pipeline.classifiers.base import ClassifierSpec
 from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS, DatasetSpec
-from vlm_audio_pipeline.evaluation.contrasts import Contrast
+from vlm_audio_pipeline.evaluation.contrasts import Contrast, Operand
 from vlm_audio_pipeline.evaluation.references import REFERENCES
 from vlm_audio_pipeline.storage.ledger import Budget
+from vlm_audio_pipeline.studies.fields import refers_to_section, takes_list
 from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, Study
 
@@ -168,6 +168,8 @@ class _Reader:
                     at = ("contrasts", str(i), "folds")
                     self.wrong(at, "must be all where the dataset names no tuning_folds, got without_tuning; name them")
         rerun = self.option(Rerun, raw.get("rerun"), ("rerun",))
+        if rerun is not None and rerun.paid and budget is None:
+            self.wrong(("rerun", "paid"), "must go with a budget, got none; add `budget: {usd: ...}`")
         self.named(("budget", "first"), getattr(budget, "first", ()), sections["classifiers"])
         self.finish()
         assert isinstance(dataset, DatasetSpec)
@@ -305,12 +307,23 @@ class _Reader:
             contrast = self.option(Contrast, values, at)
             if contrast is None:
                 continue
-            self.named(at, contrast.mentioned(), {**classifiers, **self.groups.get("classifiers", {})})
+            known = {**classifiers, **self.groups.get("classifiers", {}), **dict.fromkeys(REFERENCES)}
+            self.named((*at, "against"), contrast.mentioned(), known)
             for mine in self.each(contrast.classifier):
                 against = tuple(
                     other for text in contrast.against for other in self.each(text, contrast.classifier, mine)
                 )
+                self.possible(at, (mine, *against), classifiers)
                 yield contrast.model_copy(update={"classifier": mine, "against": against})
+
+    def possible(self, at: tuple[str, ...], sides: Iterable[str], classifiers: Mapping[str, ClassifierSpec]) -> None:
+        for text in sides:
+            side = Operand.parse(text)
+            there = ("none", *getattr(classifiers.get(side.name), "controls", ()))
+            if side.name in classifiers and side.control not in there:
+                self.wrong(
+                    at, f"'{text}' must be of a control that is asked for; add it to `{side.name}: {{controls: ...}}`"
+                )
 
     def each(self, operand: str, beside: str = "", entry: str = "") -> list[str]:
         """Give a side of a contrast for each of the entries its name stands for.
@@ -347,20 +360,6 @@ def _name(operand: str) -> str:
     return re.split("[:@]", operand)[0]
 
 
-def refers_to_section(field: FieldInfo) -> str | None:
-    """Give the section whose entries a field names, or None."""
-    extra = field.json_schema_extra
-    target = extra.get("refers_to") if isinstance(extra, dict) else None
-    return target if isinstance(target, str) else None
-
-
-def takes_list(annotation: Any) -> bool:
-    """Say whether a field may hold a list, so that a list in the study is its value and not several values."""
-    if get_origin(annotation) in (list, tuple, set, frozenset) or annotation in (list, tuple, set):
-        return True
-    return any(takes_list(a) for a in get_args(annotation) if get_origin(annotation) not in (dict, Mapping))
-
-
 def _slug(value: Any) -> str:
     if isinstance(value, Mapping):
         value = "_".join(str(v) for v in value.values())
@@ -381,4 +380,8 @@ def _in_words(mistake: dict[str, Any], cls: type[BaseModel]) -> str:
             return f"must be one of them, got {got!r}; {suggestion(str(got), expected)}"
         case "value_error":
             return str(mistake["ctx"]["error"])
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"must be keys and values, such as {{key: value}}, got {got!r}"
+        case "too_short":
+            return f"must name at least one, got {got!r}"
     return f"{re.sub('^[A-Z][a-z]+ should ', 'must ', mistake['msg'])}, got {got!r}"

@@ -15,7 +15,7 @@ from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.storage.ledger import Budget
-from vlm_audio_pipeline.studies.loading import takes_list
+from vlm_audio_pipeline.studies.fields import takes_list
 from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS
 

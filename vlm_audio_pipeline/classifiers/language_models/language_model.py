@@ -25,7 +25,7 @@ from vlm_audio_pipeline.contracts.errors import BadStudy, suggestion
 from vlm_audio_pipeline.contracts.specs import not_identity, refers_to
 from vlm_audio_pipeline.contracts.stages import Cost, Stage
 from vlm_audio_pipeline.datasets.esc_classes import class_name
-from vlm_audio_pipeline.encoders.base import EncoderSpec
+from vlm_audio_pipeline.encoders.base import EncoderSpec, ModelCard
 from vlm_audio_pipeline.encoders.torch_batches import Device, Dtype, device_of, dtype_of
 from vlm_audio_pipeline.encoders.weights import ModelName, Weights
 
@@ -182,6 +182,16 @@ class LanguageModel(ClassifierSpec):
     def weights(self) -> Weights | None:
         """The files it is loaded from; None for an endpoint."""
         return Weights(self.model, self.revision) if self.backend == "transformers" else None
+
+    @property
+    def card(self) -> ModelCard:
+        """What is known of the model."""
+        if self.weights is not None and self.weights.is_packaged:
+            about = "synthetic sounds made by this project; no claim about any real model"
+            return ModelCard(
+                f"{self.model}: Janus' architecture, trained for the demo", "Apache-2.0", training_data=about
+            )
+        return ModelCard(title=self.model, training_data="not known to this project")
 
     @property
     def number_format(self) -> str:

@@ -38,6 +38,8 @@ def answers(
         nothing = Markup("Nothing was run yet, so nothing can be said.")
         return (Answer("Which model hears?", nothing),)
     models = [run for run in ranked or real if run.kind not in NO_MODEL]
+    # of equally good scorings likelihood speaks for a model, as in contrasts
+    models.sort(key=lambda run: (run.row["rank"] or 10**9, run.scoring != "likelihood"))
     best = models[0] if models else real[0]
     return (
         _which(known, real, ranked, best, runs, not_run),
@@ -113,7 +115,8 @@ def _those_that_look(real: Sequence[Run], runs: Sequence[Run], best: Run, chance
             )
         ]
     told = looking[:1]
-    told += [run for run in looking if run.kind == "language_model" and run is not looking[0]][:1]
+    if looking[0].kind != "language_model":
+        told += [run for run in looking if run.kind == "language_model"][:1]
     said = []
     for run in told:
         if run is not best:
