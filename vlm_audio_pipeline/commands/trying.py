@@ -24,4 +24,6 @@ def try_(
     """
     from vlm_audio_pipeline.orchestration.trying import tried_view, try_recording
 
-    say(tried_view(try_recording(graph_of(study, data), classifier, recording), messages=messages))
+    tried = try_recording(graph_of(study, data), classifier, recording)
+    say(tried_view(tried, messages=messages))
+    raise typer.Exit(1 if tried.error else 0)

@@ -45,8 +45,8 @@ class Entry:
         predictions: `predictions` rows of the folds that exist; None for none.
         folds_wanted: the folds it is to be asked about.
         not_run: why it could not be run, or None.
-        every_clip: whether it is asked about every clip of its folds, so that one without an answer was not got to; else
-            fewer are no surprise (a sample, the clips that people judged).
+        asked: predictions it is to have for each scoring and control, so that one without an answer was not got to; None
+            where fewer are no surprise (the clips that people judged).
     """
 
     classifier: str
@@ -54,7 +54,7 @@ class Entry:
     predictions: pa.Table | None
     folds_wanted: tuple[int, ...]
     not_run: str | None = None
-    every_clip: bool = False
+    asked: int | None = None
 
 
 def leaderboard_table(
@@ -92,9 +92,8 @@ def leaderboard_table(
         if entry.predictions is None or not entry.predictions.num_rows:
             lines.append(_not_run(entry, of_clips, rejected_clips))
             continue
-        asked = sum(clip.fold in entry.folds_wanted for clip in clips) if entry.every_clip else 0
         lines += [
-            _row(entry, scoring, control, here, asked, of_clips, rejected_clips, classes, tuning_folds, limited)
+            _row(entry, scoring, control, here, of_clips, rejected_clips, classes, tuning_folds, limited)
             for scoring, control, here in groups(entry.predictions)
         ]
     comparable = [line for line in lines if line.pop("comparable")]
@@ -119,7 +118,6 @@ def _row(
     scoring: str,
     control: str,
     here: pa.Table,
-    asked: int,
     of_clips: int,
     rejected_clips: int,
     classes: tuple[str, ...],
@@ -136,7 +134,8 @@ def _row(
             f"predictions of '{entry.classifier}' must be of the {of_clips} clips of the dataset, got {clips} clips; "
             "run the study again"
         )
-    partial = bool(missing) or limited or clips < asked
+    left = max(0, (entry.asked or 0) - predictions)
+    partial = bool(missing) or limited or left > 0
     baseline = scoring == "examples_knn"
     whole = control == "none" and not partial and clips == of_clips and not baseline
     even = times.min() == times.max()  # else clips that were asked about more often would weigh more
@@ -150,8 +149,8 @@ def _row(
         notes.append(f"standard deviation over trials {sd:.3f}")
     if clips != of_clips:
         notes.append(f"{clips} of {of_clips} clips")
-    if clips < asked:
-        notes.append(f"{asked - clips} not got to")
+    if left:
+        notes.append(f"{left} of {entry.asked} not got to")
     if missing:
         notes.append(f"folds {_list(folds)} of {_list(entry.folds_wanted)}")
         if entry.not_run:

@@ -4,7 +4,7 @@ What belongs here: what summaries read and when they change. What does not: any 
 Summaries take the folds that exist and say what is missing; nothing of one classifier stops another.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -57,7 +57,7 @@ def leaderboard_stage(
     classifiers: Asked,
     tuning_folds: tuple[int, ...],
     limited: bool,
-    every_clip: Collection[str] = (),
+    passes: Mapping[str, tuple[int, int | None]] | None = None,
 ) -> Stage:
     """Give the stage that sums up all classifiers.
 
@@ -68,13 +68,27 @@ def leaderboard_stage(
         classifiers: those of the study.
         tuning_folds: folds that choices were tuned on; those the dataset does not have are left out.
         limited: whether the run takes only some clips.
-        every_clip: names of those that are asked about every clip of their folds.
+        passes: of those asked clip by clip: trials, and the clips of the sample asked about (None: every clip of the folds).
     """
+
+    def _asked(name: str, wanted: tuple[int, ...], clips: Sequence[Clip]) -> int | None:
+        if name not in (passes or {}):
+            return None
+        trials, sample = (passes or {})[name]
+        there = sum(clip.fold in wanted for clip in clips)
+        return trials * (there if sample is None else min(there, sample))
 
     def run(context: StageContext) -> dict[str, pa.Table]:
         clips, rejected = _usable(context)
         entries = [
-            Entry(name, kind, context.inputs.get(f"predictions/{name}"), wanted, unavailable(), name in every_clip)
+            Entry(
+                name,
+                kind,
+                context.inputs.get(f"predictions/{name}"),
+                wanted,
+                unavailable(),
+                _asked(name, wanted, clips),
+            )
             for name, (kind, wanted, unavailable) in classifiers.items()
         ]
         table = leaderboard_table(
@@ -90,12 +104,12 @@ def leaderboard_stage(
     return Stage(
         asset="leaderboard",
         tables=("leaderboard",),
-        version=3,
+        version=4,
         parameters={
             "classifiers": {name: [kind, list(wanted)] for name, (kind, wanted, _) in classifiers.items()},
             "tuning_folds": sorted(tuning_folds),
             "limited": limited,
-            "every_clip": sorted(every_clip),
+            "passes": {name: list(how) for name, how in sorted((passes or {}).items())},
         },
         inputs=(
             Input("clips", folds="all", optional=True),

@@ -170,7 +170,7 @@ def _wave(
     """
     unsettled: set[Node] = set()
     running: set[Node] = set()
-    runs: dict[int | None, list[Node]] = {}
+    runs: dict[tuple[int | None, tuple[int, ...] | None], list[Node]] = {}
     for node in graph.nodes:
         upstream = [n for n, _ in graph.upstream(node)]
         waits_for = [n for n in upstream if n in todo or n in unsettled]
@@ -178,8 +178,11 @@ def _wave(
             unsettled.add(node)
         if node not in todo:
             continue
-        rides = there[node] is None and all(n in running and n.fold == node.fold for n in waits_for)
+        folds = graph.steps[node.step].folds  # Dagster runs together only what has the same partitions
+        rides = there[node] is None and all(
+            n in running and n.fold == node.fold and graph.steps[n.step].folds == folds for n in waits_for
+        )
         if not waits_for or rides:
             running.add(node)
-            runs.setdefault(node.fold, []).append(node)
-    return tuple(Run(fold, tuple(nodes)) for fold, nodes in runs.items())
+            runs.setdefault((node.fold, folds), []).append(node)
+    return tuple(Run(fold, tuple(nodes)) for (fold, _), nodes in runs.items())

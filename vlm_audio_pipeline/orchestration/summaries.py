@@ -45,8 +45,12 @@ def summaries(
         name: (spec.kind, spec.folds or folds, lambda name=name: why_not(name))  # type: ignore[misc]
         for name, spec in study.classifiers.items()
     }
-    models = [name for name, spec in study.classifiers.items() if spec.sees and spec.sample is None]
-    yield "", leaderboard_stage(asked, tuning_folds=tuning, limited=study.limit is not None, every_clip=models)
+    passes = {
+        name: (len(getattr(spec, "trials", ())) or 1, None if spec.sample is None else spec.sample.clips)
+        for name, spec in study.classifiers.items()
+        if spec.sees
+    }
+    yield "", leaderboard_stage(asked, tuning_folds=tuning, limited=study.limit is not None, passes=passes)
     if study.contrasts:
         yield "", contrasts_stage(study.contrasts, asked, folds, tuning)
     few_shot = [name for name, spec in study.classifiers.items() if getattr(spec, "shots", 0)]

@@ -36,6 +36,7 @@ class Tried:
     Attributes:
         messages: what was said, pictures and sounds in brackets.
         as_sent: the text as the model's own template has it; None for an endpoint.
+        outcome: answered, refused or error.
         text: the generated answer; None where none was asked for.
         read: what the answer is read as; None where there is none.
         log_probabilities: of each class's answer; None where not asked for.
@@ -44,6 +45,7 @@ class Tried:
 
     messages: tuple[Message, ...]
     as_sent: str | None
+    outcome: str
     text: str | None
     read: Parsed | None
     log_probabilities: dict[str, float] | None
@@ -74,8 +76,16 @@ def try_recording(graph: Graph, classifier: str, file: Path, progress: Progress 
     if reason := graph.unavailable(f"answers/{classifier}"):
         raise NotAvailable(f"{classifier} cannot be asked: {reason}")
     spec = spec.model_copy(update={"draws": 1, "orders": 1, "paraphrases": 1, "repeats": 1, "controls": ()})
-    fold = (spec.folds or graph.folds)[0]
+    dataset = graph.dataset(progress)
+    home = {(dataset.root / clip.file).resolve(): clip.fold for clip in dataset.clips}.get(file.resolve())
+    asked = spec.folds or graph.folds
+    fold = home if home in asked else asked[0]  # a clip of the dataset is asked about with examples of other folds
     rows = _examples(graph, classifier, fold) if spec.shots else []
+    if home is not None and home != fold and rows:
+        raise VlmAudioError(
+            f"{file.name} must be no clip of the folds examples come from, got one of fold {home}; {classifier} is asked "
+            f"about folds {list(asked)} only"
+        )
     query = _shown(graph, spec, file)
     others = _known(graph, spec, rows)
 
@@ -108,6 +118,7 @@ def try_recording(graph: Graph, classifier: str, file: Path, progress: Progress 
     return Tried(
         messages=question.request.messages,
         as_sent=as_sent(question.request) if as_sent else None,
+        outcome=next((row["outcome"] for row in answers.values()), "error"),
         text=text,
         read=parse(text, graph.dataset().classes, spec.synonyms) if text is not None else None,
         log_probabilities=dict(scored) if scored else None,
@@ -175,6 +186,8 @@ def tried_view(tried: Tried, *, messages: bool) -> RenderableType:
         lines.append(Text())
     if tried.error:
         lines.append(Text(f"error: {tried.error}", style="red"))
+    if tried.outcome == "refused" and tried.text is None:
+        lines.append(Text("the endpoint refused to answer", style="yellow"))
     if tried.text is not None and tried.read is not None:
         outcome = tried.read.label or tried.read.outcome
         lines.append(Text.assemble("it says ", (repr(tried.text), "bold"), f", read as {outcome}"))

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from vlm_audio_pipeline.classifiers.base import ClassifierSpec
 from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggestion
+from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS, DatasetSpec
@@ -162,6 +163,9 @@ class _Reader:
             self.wrong(("classifiers",), "must name at least one classifier")
         contrasts = tuple(self.contrasts(raw.get("contrasts") or [], sections["classifiers"]))
         budget = self.option(Budget, raw.get("budget"), ("budget",))
+        if budget is not None:
+            first = (entry for name in budget.first for entry in self.each(name))
+            budget = budget.model_copy(update={"first": tuple(first)})
         if dataset is not None and not getattr(dataset, "tuning_folds", ()):
             for i, contrast in enumerate(contrasts):
                 if contrast.folds == "without_tuning":
@@ -363,7 +367,8 @@ def _name(operand: str) -> str:
 def _slug(value: Any) -> str:
     if isinstance(value, Mapping):
         value = "_".join(str(v) for v in value.values())
-    return re.sub(r"[^a-z0-9]+", "_", str(value).lower()).strip("_")
+    slug = re.sub(r"[^a-z0-9]+", "_", str(value).lower()).strip("_")
+    return slug if 0 < len(slug) <= 40 else f"{slug[:31].rstrip('_')}_{fingerprint(str(value), length=8)}".lstrip("_")
 
 
 def _in_words(mistake: dict[str, Any], cls: type[BaseModel]) -> str:
@@ -380,6 +385,8 @@ def _in_words(mistake: dict[str, Any], cls: type[BaseModel]) -> str:
             return f"must be one of them, got {got!r}; {suggestion(str(got), expected)}"
         case "value_error":
             return str(mistake["ctx"]["error"])
+        case "tuple_type":
+            return f"must be a list, got {got!r}; write [{got}]"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"must be keys and values, such as {{key: value}}, got {got!r}"
         case "too_short":

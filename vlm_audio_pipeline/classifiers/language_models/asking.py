@@ -107,12 +107,13 @@ def ask_all(
     keys = [{scoring: answer_key(q.request, scoring, asker) for scoring in sorted(q.request.wants)} for q in questions]
     payloads: dict[str, bytes] = dict(rows.get(list(dict.fromkeys(k for some in keys for k in some.values()))))
     failed: dict[str, Reply] = {}
-    open_requests: dict[tuple[str, ...], tuple[Request, dict[Scoring, str]]] = {}
+    todo: list[tuple[Request, dict[Scoring, str]]] = []
+    taken: set[str] = set()
     for question, some in zip(questions, keys, strict=True):
-        left: dict[Scoring, str] = {scoring: key for scoring, key in some.items() if key not in payloads}
+        left: dict[Scoring, str] = {s: key for s, key in some.items() if key not in payloads and key not in taken}
         if left:
-            open_requests.setdefault(tuple(left.values()), (question.request.wanting(*left), left))
-    todo = list(open_requests.values())
+            taken.update(left.values())
+            todo.append((question.request.wanting(*left), left))
     total, done = len({k for some in keys for k in some.values()}), len(payloads)
     progress(done, total, "answer")
 

@@ -259,6 +259,11 @@ class LanguageModel(ClassifierSpec):
                 f"classifiers.{name}.shots: must be 0 for a dataset of one fold, got {self.shots}: examples come from "
                 "other folds; give the dataset two or more"
             )
+        if "temperature" in self.calibrate and len(self.folds or folds) < 2:
+            raise BadStudy(
+                f"classifiers.{name}.calibrate: temperature is fitted on other folds and must have two or more, got "
+                f"{list(self.folds or folds)}; drop it or name more folds"
+            )
         chosen = [examples_stage(self, folds)] if self.shots else []
         return [*chosen, answers_stage(self, name, folds), predictions_stage(self, name, folds)]
 
@@ -270,14 +275,17 @@ class LanguageModel(ClassifierSpec):
             size: width and height of a picture, pixels.
             classes: how many, for the examples of each.
         """
-        asked = clips if self.sample is None else min(clips, self.sample.clips)
-        requests = asked * len(self.trials) * (1 + len(self.controls))
+        requests = clips * len(self.trials) * (1 + len(self.controls))
         if not self.paid:
             return Cost(requests)
         shown = 1 + classes * self.shots
+        said = [
+            "".join((w.system or "", w.instructions, w.examples, w.lead * shown)).encode()
+            for w in prompt_of(self.prompt).wordings(self.shown)
+        ]
         content = Content(
             messages=2 * shown,
-            text_bytes=2000 + 30 * classes * (1 + self.shots),
+            text_bytes=max(map(len, said)) + 60 * classes * (1 + self.shots),
             pictures=[size] * shown if self.input == "picture" else [],
             sounds_s=[] if self.input == "picture" else [10.0] * shown,
             max_tokens=self.max_tokens,

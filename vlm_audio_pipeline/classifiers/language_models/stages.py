@@ -18,6 +18,7 @@ from vlm_audio_pipeline.classifiers.language_models.matched import matched_predi
 from vlm_audio_pipeline.classifiers.language_models.messages import Backend
 from vlm_audio_pipeline.classifiers.language_models.predicting import predictions_of
 from vlm_audio_pipeline.classifiers.language_models.questions import NO_IMAGE, Lookup, pictures, sounds
+from vlm_audio_pipeline.classifiers.language_models.vocabulary import vocabulary
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def answers_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
 
     def run(context: StageContext) -> dict[str, pa.Table]:
         clips, fold = context.inputs["clips"], int(context.fold or 0)
+        vocabulary(context.classes, spec.synonyms)  # refuses what could not be read before anything is asked
         queries = spec.queries(clips, fold, folds)["clip"].to_pylist()
         rows = context.inputs[f"examples/{name}"].to_pylist() if spec.shots else []
         look = _lookup(spec, context, {*queries, *(row["clip"] for row in rows)}, set(queries))
@@ -115,6 +117,7 @@ def answers_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
         version=ANSWER_VERSION,
         parameters={
             "asker": asker,
+            "model": spec.model if spec.weights is None else None,
             "prompt": spec.form(()).prompt.identity(spec.shown),
             "wants": sorted(spec.wants),
             **_said(spec, "input", "label_form", "controls", "draws", "orders", "paraphrases", "repeats"),
@@ -168,7 +171,7 @@ def predictions_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
                 **constants,
             )
         ]
-        if spec.shots:
+        if spec.shots and queries.num_rows:
             embeddings = context.inputs[f"embeddings/{spec.encoder}"]
             vectors = aligned(clips, embeddings, str(spec.encoder))
             shown = context.inputs[f"examples/{name}"]

@@ -89,7 +89,7 @@ class EndpointBackend:
         if any("likelihood" in request.wants for request in requests):
             raise VlmAudioError(
                 f"the scoring of {self.model} must be generation, got likelihood: endpoints do not score given answers; "
-                "set `scoring: generation`"
+                "set `scoring: [generation]`"
             )
         self._pointless = None
         stopped = asyncio.run(self._all(requests, answered))
