@@ -27,8 +27,8 @@ from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.storage.parts import read_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 
-LEFT_OUT = ("spectrograms",)
-"""Tables that are not exported: pictures, which are cheap to make and large to copy."""
+LEFT_OUT = ("spectrograms", "report")
+"""Tables that are not exported: pictures, which are cheap to make and large to copy, and where a page lies."""
 PARQUET_ONLY = ("embeddings", "probes")
 """Tables too wide or long to be of use as CSV."""
 
@@ -122,7 +122,8 @@ def export_study(layout: Layout, study: str, folder: Path) -> list[Path]:
     if "leaderboard" in tables:
         tex = leaderboard_tex(tables["leaderboard"], study, manifest["study"].get("description", ""))
         write("leaderboard.tex", lambda file: file.write(tex.encode()))
-    write("references.bib", lambda file: file.write(_references(card, no_card).encode()))
+    cards = manifest.get("cards", {})
+    write("references.bib", lambda file: file.write(_references(card, no_card, cards).encode()))
     provenance = {
         "study": study,
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -133,6 +134,7 @@ def export_study(layout: Layout, study: str, folder: Path) -> list[Path]:
             "note": no_card,
         },
         "models": _models(tables),
+        "cards": cards,
         "limit": manifest.get("limit"),
         "rows": {name: rows.num_rows for name, rows in tables.items()},
         "parts": parts,
@@ -159,8 +161,6 @@ def _read(
     missing: list[str] = []
     damaged: list[str] = []
     for name, schema in TABLES.items():
-        if name == "report":
-            continue  # where a page lies on this machine
         if name not in files or name in LEFT_OUT:
             continue
         pieces = [schema.empty()]
@@ -252,7 +252,7 @@ def leaderboard_tex(leaderboard: pa.Table, study: str, description: str = "") ->
             r"\begin{table}",
             r"  \centering",
             f"  \\caption{{{about}{stop} Accuracy is a share of 1, over $n$ predictions; intervals are clustered by "
-            "source recording.}}",
+            "source recording.}",
             f"  \\label{{tab:{study}}}",
             r"  \begin{tabular}{rllrrrrr}",
             r"    \toprule",
@@ -281,13 +281,17 @@ def _card(layout: Layout, dataset: Mapping[str, Any]) -> tuple[Card | None, str 
     return None, f"no citation of dataset {dataset['kind']}: {reason}"
 
 
-def _references(card: Card | None, no_card: str | None) -> str:
+def _references(card: Card | None, no_card: str | None, models: Mapping[str, Mapping[str, Any]]) -> str:
     if card is None:
         about = f"% {' '.join(str(no_card).split())}"
     else:
         facts = (card.title, card.licence and f"licence: {card.licence}", card.url)
         about = "\n".join(f"% {' '.join(fact.split())}" for fact in facts if fact)
         about += f"\n{card.citation.strip()}" if card.citation else "\n% it comes without a citation"
+    for name, model in models.items():
+        facts = (f"{name}: {model['title']}", f"licence: {model['licence'] or 'not known'}", model["url"])
+        about += "\n\n" + "\n".join(f"% {fact}" for fact in facts if fact)
+        about += f"\n{model['citation'].strip()}" if model["citation"] else ""
     return f"{about}\n\n{_PROGRAM}"
 
 

@@ -67,7 +67,17 @@ def read(path: Path) -> list[dict[str, str]]:
 def test_what_is_written(exported):
     written, folder = exported
     of_clips = ("clips", "rejected_clips", "predictions")
-    counted = ("metrics", "confusion", "reliability", "leaderboard", "embedding_quality", "projections", "leakage", "published", "history")
+    counted = (
+        "metrics",
+        "confusion",
+        "reliability",
+        "leaderboard",
+        "embedding_quality",
+        "projections",
+        "leakage",
+        "published",
+        "history",
+    )
     assert {p.name for p in written} == {
         *(f"{t}.{suffix}" for t in (*of_clips, *counted) for suffix in ("csv", "parquet")),
         "embeddings.parquet",
@@ -115,7 +125,8 @@ def test_the_leaderboard_comes_best_first(exported):
     assert [int(r["rank"]) for r in rows] == sorted(int(r["rank"]) for r in rows)
     tex = (folder / "leaderboard.tex").read_text()
     for row in rows:
-        assert f"{row['rank']} & {row['classifier']} & score & {float(row['accuracy']):.3f} & 16 & " in tex
+        interval = f"{float(row['accuracy_low']):.3f}--{float(row['accuracy_high']):.3f}"
+        assert f"{row['rank']} & {row['classifier']} & score & {float(row['accuracy']):.3f} & {interval} & 16 & " in tex
 
 
 def test_provenance(exported, layout):
@@ -143,8 +154,10 @@ def test_provenance(exported, layout):
     bands = parts["tables/embeddings/study=sound/encoder=bands/fold=1/part-0.parquet"]
     assert near["inputs"]["embeddings/bands|1"] == bands["data_version"]
     assert set(near["details"]) >= {"made_at", "seconds", "package_version"}
-    # every part on disk but pictures, of which there are none
-    assert set(parts) == {p.relative_to(layout.root).as_posix() for p in layout.tables.rglob("*.parquet")}
+    # every part on disk but pictures, of which there are none, and where the page lies
+    there = {p.relative_to(layout.root).as_posix() for p in layout.tables.rglob("*.parquet")}
+    assert set(parts) == {name for name in there if not name.startswith("tables/report/")}
+    assert told["cards"]["bands"]["training_data"] == "none"
 
 
 def test_references_of_a_dataset_without_citation(exported):
@@ -303,11 +316,12 @@ def test_escaping(text, escaped):
 def test_a_latex_table():
     tex = leaderboard_tex(leaderboard(BEST, PART, NOT_RUN), "my_study", "50% of what? ")
     lines = [line.strip() for line in tex.splitlines()]
-    assert r"1 & best\_probe & score & 0.750 & 40 & 0.732 & 20 \\" in lines
-    assert r"-- & part @ blank & score & 0.100 & 20 & -- & -- \\" in lines
-    assert r"-- & absent & -- & -- & -- & -- & -- \\" in lines
+    assert r"1 & best\_probe & score & 0.750 & -- & 40 & 0.732 & 20 \\" in lines
+    assert r"-- & part @ blank & score & 0.100 & -- & 20 & -- & -- \\" in lines
+    assert r"-- & absent & -- & -- & -- & -- & -- & -- \\" in lines
     assert r"\par\smallskip{\footnotesize absent: not run: weights of [x] missing, 100\% \& \$HOME\_DIR}" in lines
-    assert r"\caption{my\_study: 50\% of what? Accuracy is a share of 1, over $n$ predictions.}" in lines
+    clustered = "intervals are clustered by source recording."
+    assert rf"\caption{{my\_study: 50\% of what? Accuracy is a share of 1, over $n$ predictions; {clustered}}}" in lines
     assert [r"\toprule" in lines, r"\midrule" in lines, r"\bottomrule" in lines] == [True] * 3
     assert r"\caption{bare. Accuracy is" in leaderboard_tex(leaderboard(), "bare")
 

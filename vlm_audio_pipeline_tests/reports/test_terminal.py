@@ -36,7 +36,6 @@ def test_a_leaderboard():
         "   part @ blank  score       0.100              -         2 / 20         -            -",
         "   chance                    0.100              -              -         -            -",
         "   absent                        -              -              -         -            -",
-        "best_probe: 30 of 40 predictions",
         "part @ blank: 2 of 20 predictions, 20 of 40 clips",
         "absent: not run: weights of [x] missing, 100% & $HOME_DIR",
     ]

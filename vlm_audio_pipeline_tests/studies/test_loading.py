@@ -143,7 +143,7 @@ def test_the_name_is_that_of_the_file_where_none_is_given():
             4,
             "encoders.classical: n_mfcc must be at most n_mels = 64, got 99; lower it",
         ),
-        ("kind: probe", "kind: probe\n    folds: []", 9, "classifiers.probe.folds: must have at least 1 item "),
+        ("kind: probe", "kind: probe\n    folds: []", 9, "classifiers.probe.folds: must name at least one, got []"),
         ("kind: probe", "kind: probe\n    sample: {clip: 3}", 9, "classifiers.probe.sample.clip: unknown key; "),
         ("kind: probe", "kind: probe\n    sample: {seed: 3}", 9, "classifiers.probe.sample.clips: must be given"),
     ],

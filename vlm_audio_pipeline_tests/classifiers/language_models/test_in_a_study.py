@@ -6,6 +6,7 @@ import pytest
 
 from vlm_audio_pipeline.classifiers.language_models.scripted import ScriptedBackend
 from vlm_audio_pipeline.contracts.errors import BadStudy
+from vlm_audio_pipeline.orchestration.trying import try_recording
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline_tests.orchestration.bench import Bench
 
@@ -193,6 +194,8 @@ def test_sounds_are_asked_about_without_any_picture(bench):
         ({"shots": 1}, "encoder must be given with shots"),
         ({"repeats": 3}, "repeats must be 1 for greedy answers of a local model"),
         ({"draws": 2}, "draws must be 1 where nothing is drawn"),
+        ({"calibrate": ["temperature"], "folds": [1]}, "fitted on other folds and must have two or more"),
+        ({"scoring": "likelihood"}, r"must be a list, got 'likelihood'; write \[likelihood\]"),
         ({"permuted_labels": True}, "permuted_labels must go with shots"),
         ({"prompt": "papre"}, "did you mean 'paper'"),
         ({"prompt": {"text": "What is it?"}}, "must say where the classes are listed"),
@@ -206,3 +209,34 @@ def test_sounds_are_asked_about_without_any_picture(bench):
 def test_what_does_not_fit_together_is_refused_before_anything_runs(bench, words, message):
     with pytest.raises(BadStudy, match=message):
         bench.graph(changed(bench, "zero", **words))
+
+
+def test_classifiers_of_some_folds_and_of_all_run_in_one_study(bench):
+    study = changed(bench, "zero", folds=[1], prompt="notebook")
+    ran = bench.run(study)
+    assert not ran.report.failed
+    assert {n for n in ran if n.startswith("predictions/zero")} == {"predictions/zero|1"}
+    counted = "SELECT classifier, count(DISTINCT fold) FROM predictions GROUP BY 1 ORDER BY 1"
+    assert rows(bench, counted) == [("few", 3), ("zero", 1)]
+
+
+def test_a_sampled_likelihood_is_asked_once_however_often_answers_are_drawn(bench, calls):
+    bench.run(changed(bench, "zero", temperature=0.7, repeats=3, controls=[], scoring=[]), only=("answers/zero",))
+    # the likelihoods are known from before, the three answers of each clip are not
+    assert len(calls) == 12 * 3 and all(r.wants == {"generation"} for r in calls)
+
+
+def test_synonyms_nobody_can_read_are_refused_before_anything_is_asked(bench, calls):
+    ran = bench.run(changed(bench, "zero", synonyms={"lwo": ["deep"]}, prompt="paper"), only=("answers/zero",))
+    assert calls == [] and "lwo" in str(ran.report.failed)
+
+
+def test_a_clip_is_tried_with_examples_of_other_folds(bench):
+    graph = bench.graph()
+    clip = sorted(bench.audio.glob("3-low-*.wav"))[0]
+    tried = try_recording(graph, "few", clip)
+    shown = [p.sha256 for m in tried.messages for p in m.parts if not isinstance(p, str)]
+    assert len(set(shown)) == len(shown) == 3, "two examples, and the query is neither"
+    own = dict(rows(bench, "SELECT picture_sha256, fold FROM spectrograms"))
+    assert own[shown[-1]] == 3 and {own[sha] for sha in shown[:-1]} <= {1, 2}
+    assert tried.text in ("low", "high") and tried.read.label == tried.text and len(tried.log_probabilities) == 2
