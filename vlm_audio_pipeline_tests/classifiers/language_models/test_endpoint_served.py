@@ -73,7 +73,7 @@ def alive(url: str) -> bool:
 
 
 def question(picture: Picture) -> Request:
-    parts = (picture, QUESTION)
+    parts = (QUESTION, picture)  # as it was taught
     return Request((Message("user", parts),), LABELS, frozenset({"generation"}), Sampling(max_tokens=12))
 
 
