@@ -121,7 +121,6 @@ def asking(bench):
     "rerun, budget, spent, why",
     [
         ({}, {"usd": 5}, 0, "`rerun: {paid: true}` is not in the study"),
-        ({"paid": True}, None, 0, "the study has no `budget`"),
         ({"paid": True}, {"usd": 5}, 5, "the budget of 5 USD is used up"),
         ({"paid": True}, {"usd": 5}, 4.9, None),
     ],
