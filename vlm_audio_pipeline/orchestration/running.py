@@ -22,7 +22,9 @@ from vlm_audio_pipeline.orchestration.state import observe
 from vlm_audio_pipeline.orchestration.troubles import disk_troubles
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-MOST_TRIES = 25  # of one node in one call: other processes may add a fold at a time; more would mean a change without end
+MOST_TRIES = (
+    25  # of one node in one call: other processes may add a fold at a time; more would mean a change without end
+)
 
 
 @dataclass
