@@ -42,5 +42,6 @@ def renderings(
     for name, members in GROUPS.items():
         typer.echo(f"{name:24} stands for {', '.join(members)}")
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(presets_drawn())
         typer.echo(f"wrote {out}")

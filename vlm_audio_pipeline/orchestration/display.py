@@ -323,4 +323,4 @@ def show_render(graph: Graph, rendering: str, folder: Path, most: int | None) ->
         display.name = rendering
         dataset = graph.dataset(display.progress)
         files = write_pictures(dataset, chosen_clips(dataset, most), recipe, folder, display.progress)
-    tell(console(), Text(f"{len(files) - 1} pictures in {folder}, all on {files[0]}"))
+    tell(console(), Text(f"{len(files) - 1} pictures in {folder}; classes by rows on {files[0]}"))

@@ -3,8 +3,8 @@
 What belongs here: pictures that tell less, or something else, than the clip's own. What does not: `no_image`, which
 needs no picture, and the classifiers that are asked.
 
-- blank: the frame and the lowest colour: what silence of the clip's length looks like. Nothing of the clip but its
-  length is left, so the pictures of clips of one length are one picture.
+- blank: the frame and the lowest colour. Nothing of the clip but its length is left, so the pictures of clips of one length
+  are one picture; where each clip has a colorbar of its own, its numbers stay, for the frame is to be the same.
 - time_shuffled: the columns of the transform in another order, seeded by the clip's id: the spectrum is left, the order
   in time is gone.
 - other_clip: the picture of a clip of another class and another source recording of the same fold, chosen by the ids of
@@ -20,14 +20,14 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.datasets.base import Dataset
-from vlm_audio_pipeline.renderings.drawing import drawn, spectrograms
+from vlm_audio_pipeline.renderings.drawing import drawn, loaded, spectrograms
 from vlm_audio_pipeline.renderings.picture import Picture, render
 from vlm_audio_pipeline.renderings.recipe import STEP_VERSION, Recipe
 
 CONTROLS = ("blank", "time_shuffled", "other_clip")
 """Controls that are pictures; `no_image`, for language models, is none."""
 
-CONTROL_VERSION = 2
+CONTROL_VERSION = 3
 """Raised whenever a control would give other pictures for the same ones."""
 
 
@@ -85,16 +85,19 @@ _ABOUT = {
 
 
 def blank(dataset: Dataset, clip: dict[str, Any], recipe: Recipe) -> Picture:
-    """Draw silence as long as a clip; nothing is decoded.
+    """Draw a clip's frame without its data; nothing is decoded, unless the frame shows limits that the clip sets.
 
     Args:
-        dataset: not asked.
-        clip: a row of `clips`: duration_s and rate_hz.
+        dataset: gives the samples.
+        clip: a row of `clips`.
         recipe: how to draw.
     """
     rate = recipe.rate or clip["rate_hz"]
     length = round(round(clip["duration_s"] * clip["rate_hz"]) * rate / clip["rate_hz"])
-    return render(np.zeros(max(1, length), np.float32), rate, recipe)
+    own_limits = recipe.range_db is None or recipe.transform == "mfcc"
+    if recipe.frame != "none" and recipe.frame.colorbar and own_limits:
+        return render(loaded(dataset, clip, rate), rate, recipe, empty=True)
+    return render(np.zeros(max(1, length), np.float32), rate, recipe, empty=True)
 
 
 def time_shuffled(dataset: Dataset, clip: dict[str, Any], recipe: Recipe) -> Picture:
@@ -106,8 +109,7 @@ def time_shuffled(dataset: Dataset, clip: dict[str, Any], recipe: Recipe) -> Pic
         recipe: how to draw.
     """
     rate = recipe.rate or clip["rate_hz"]
-    samples = dataset.load(clip["file"], rate, clip["start_s"], clip["end_s"])
-    return render(samples, rate, recipe, order=int(fingerprint("time_shuffled", clip["clip"]), 16))
+    return render(loaded(dataset, clip, rate), rate, recipe, order=int(fingerprint("time_shuffled", clip["clip"]), 16))
 
 
 def other_clip(clip: dict[str, Any], clips: list[dict[str, Any]]) -> dict[str, Any] | None:

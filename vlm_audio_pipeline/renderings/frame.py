@@ -235,7 +235,10 @@ def _frequency_axis(axes: "Axes", rows: Scale) -> None:
     if rows.whole:
         axes.yaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
     elif rows.name != "linear":
-        locator = LogLocator(base=2) if rows.name == "log" else SymmetricalLogLocator(axes.yaxis.get_transform())
-        axes.yaxis.set_major_locator(locator)
+        octaves = LogLocator(base=2) if rows.name == "log" else SymmetricalLogLocator(axes.yaxis.get_transform())
+        axes.yaxis.set_major_locator(octaves)
+        inside = [tick for tick in octaves() if rows.low <= tick <= rows.high]
+        if len(inside) < 2 or rows.high <= rows.threshold:  # f_min and f_max leave too little for powers of two
+            axes.yaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.minorticks_off()

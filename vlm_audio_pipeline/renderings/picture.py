@@ -45,7 +45,13 @@ class Picture:
 
 
 def render(
-    samples: np.ndarray, rate_hz: int, recipe: "Recipe", *, title: str = "", order: int | None = None
+    samples: np.ndarray,
+    rate_hz: int,
+    recipe: "Recipe",
+    *,
+    title: str = "",
+    order: int | None = None,
+    empty: bool = False,
 ) -> Picture:
     """Draw a clip.
 
@@ -58,6 +64,7 @@ def render(
         recipe: how to draw.
         title: drawn where the recipe has a title; by default "Spectrogram".
         order: None, or a seed by which the columns of the transform are put into another order.
+        empty: draw the frame that the clip has, and no data: all in the lowest colour.
 
     Raises:
         VlmAudioError: for no samples, another rate than the recipe's, or frequencies above half the rate.
@@ -69,8 +76,12 @@ def render(
     heard = spectrum(prepared(samples, rate_hz, recipe), rate_hz, recipe)
     if order is not None:
         columns = np.random.default_rng(order).permutation(heard.cells.shape[1])
+        if (np.diff(columns) == 1).all():  # by chance the very order: of few columns it is not rare
+            columns = np.roll(columns, 1)
         heard = replace(heard, cells=heard.cells[:, columns])
     shown = colours(heard, recipe)
+    if empty:
+        shown = replace(shown, silent=True)
     return encoded(pixels(heard, shown, recipe, title), recipe)
 
 

@@ -14,14 +14,14 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.specs import not_identity
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.renderings.base import RENDERINGS, RenderingSpec
-from vlm_audio_pipeline.renderings.drawing import drawn, spectrograms
+from vlm_audio_pipeline.renderings.drawing import drawn, loaded, spectrograms
 from vlm_audio_pipeline.renderings.picture import Picture, render
 from vlm_audio_pipeline.renderings.presets import GROUPS, PRESETS, preset
 
 if TYPE_CHECKING:
     from vlm_audio_pipeline.datasets.base import Dataset
 
-STEP_VERSION = 1
+STEP_VERSION = 2
 """Raised whenever the same clip and recipe would give other pixels; guarded by golden pictures."""
 
 _USUAL_COLORMAPS = frozenset(
@@ -135,13 +135,33 @@ class Recipe(RenderingSpec):
         """Give the entries one entry of a study stands for: `preset: paper_ablation` stands for nine.
 
         The member that has the group's stem for a name ("paper") adds nothing to the entry's name, "paper_magma" adds
-        "magma".
+        "magma". What a member exists to change is left to it, whatever the entry says of it.
         """
         name = values.get("preset")
         if name not in GROUPS:
             return {"": values}
         stem = GROUPS[name][0]
-        return {member[len(stem) :].strip("_"): {**values, "preset": member} for member in GROUPS[name]}
+        return {m[len(stem) :].strip("_"): {**cls._left(values, stem, m), "preset": m} for m in GROUPS[name]}
+
+    @classmethod
+    def _left(cls, values: dict[str, Any], stem: str, member: str) -> dict[str, Any]:
+        """Give the entry's own keys for a member of a group, without those the member exists to change.
+
+        A size is kept in proportion: the quarter of 640 x 480 that `paper_low_resolution` has is a quarter of any other.
+        """
+        base = PRESETS[stem].values
+        changed = {k: v for k, v in PRESETS[member].values.items() if base.get(k) != v}
+        own = dict(values)
+        if "width" in changed and own.get("size") is not None:
+            own |= dict.fromkeys(("width", "height"), own.pop("size"))
+        for key in changed.keys() & own.keys():
+            if key in ("width", "height", "dpi"):
+                own[key] = max(1, round(own[key] * changed[key] / cls.model_fields[key].default))
+            elif key == "frame" and isinstance(own[key], Mapping):
+                own[key] = {**own[key], **{k: v for k, v in changed[key].items() if base[key][k] != v}}
+            else:
+                del own[key]
+        return own
 
     @model_validator(mode="before")
     @classmethod
@@ -238,7 +258,7 @@ class Recipe(RenderingSpec):
             clip: a row of `clips`: file, start_s, end_s, rate_hz.
         """
         rate = self.rate or clip["rate_hz"]
-        return render(dataset.load(clip["file"], rate, clip["start_s"], clip["end_s"]), rate, self)
+        return render(loaded(dataset, clip, rate), rate, self)
 
     def stages(self, name: str) -> list[Stage]:
         """Give the one stage of this rendering: the pictures of a fold."""

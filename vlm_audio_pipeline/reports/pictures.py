@@ -1,5 +1,6 @@
 """Pictures of clips as files to look at: each by itself, and all on a contact sheet."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,11 +49,13 @@ def write_pictures(
     """
     if not clips:
         raise VlmAudioError("there must be at least one clip to draw, got none; raise --clips")
+    if folder.exists() and not folder.is_dir():
+        raise VlmAudioError(f"--out must be a folder, got the file {folder}; name another")
     files: list[Path] = []
     shown: list[tuple[str, bytes]] = []
     for done, clip in enumerate(sorted(clips, key=lambda c: (dataset.classes.index(c.label), c.id)), 1):
         picture = _drawn(dataset, clip, recipe)
-        path = folder / clip.label / f"{clip.id}{SUFFIX[picture.media_type]}"
+        path = folder / _file_name(clip.label) / f"{_file_name(clip.id)}{SUFFIX[picture.media_type]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture.bytes)
         files.append(path)
@@ -61,6 +64,11 @@ def write_pictures(
     sheet = folder / "contact_sheet.png"
     sheet.write_bytes(contact_sheet(shown))
     return [sheet, *files]
+
+
+def _file_name(name: str) -> str:
+    """Give a name that stays in its folder, whatever a label or an id is made of."""
+    return re.sub(r"[^\w .,()+=@-]", "_", name).lstrip(". ") or "_"
 
 
 def _drawn(dataset: Dataset, clip: Clip, recipe: Recipe) -> Picture:

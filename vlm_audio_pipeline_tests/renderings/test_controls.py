@@ -3,11 +3,21 @@ import pyarrow as pa
 import pytest
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import StageContext
 from vlm_audio_pipeline.datasets.audio import decode
 from vlm_audio_pipeline.datasets.synthetic import SyntheticDataset
 from vlm_audio_pipeline.renderings import frame as frames
-from vlm_audio_pipeline.renderings.controls import CONTROLS, controlled_name, controlled_stage, other_clip
+from vlm_audio_pipeline.renderings.controls import (
+    CONTROL_VERSION,
+    CONTROLS,
+    blank,
+    controlled_name,
+    controlled_stage,
+    other_clip,
+)
+from vlm_audio_pipeline.renderings.picture import levels, render
+from vlm_audio_pipeline.renderings.presets import PRESETS
 from vlm_audio_pipeline.renderings.recipe import STEP_VERSION, Recipe
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.storage.row_store import RowStore
@@ -171,3 +181,34 @@ def test_names_and_fingerprints():
     assert dict(controlled_stage("paper", Recipe(), "blank").parameters) != parameters[0]
     with pytest.raises(VlmAudioError, match="did you mean 'blank'"):
         controlled_stage("paper", PAPER, "blanc")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_blank_is_the_clips_frame_and_the_lowest_colour(name, dataset, clips):
+    recipe = Recipe(preset=name)
+    box = frames.layout(recipe).data
+    empty = numbers(blank(dataset, clips[0], recipe).bytes)
+    real = numbers(recipe.draw(dataset, clips[0]).bytes)
+    around = np.ones(real.shape, bool)
+    around[box.window] = False
+    assert np.array_equal(empty[around], real[around]), "the same frame, a colorbar's numbers included"
+    greys = levels(recipe)  # an axis's line may lie on the data's edge
+    assert {*np.unique(empty[box.window])} - {*range(greys, 256)} == {0}
+    assert len(np.unique(real[box.window])) > 20
+
+
+@pytest.mark.parametrize("frames_", [2, 3])
+def test_time_shuffled_is_never_the_very_order_where_there_is_another(frames_):
+    recipe = Recipe(preset="plain")
+    samples = np.sin(np.arange((frames_ - 1) * recipe.hop_length) ** 2 / 9000).astype(np.float32)
+    real = render(samples, recipe.rate, recipe).bytes
+    assert all(render(samples, recipe.rate, recipe, order=seed).bytes != real for seed in range(20))
+
+
+def test_orders_and_other_clips_are_on_record():
+    """Golden: if these change, raise CONTROL_VERSION, for pictures on record are then others."""
+    assert CONTROL_VERSION == 3
+    rows = [{"clip": f"c{i}", "label": f"l{i % 3}", "source": f"s{i}"} for i in range(9)]
+    assert [other_clip(row, rows)["clip"] for row in rows] == ["c1", "c6", "c6", "c4", "c0", "c4", "c8", "c0", "c4"]
+    seed = int(fingerprint("time_shuffled", "1-17367-A"), 16)
+    assert np.random.default_rng(seed).permutation(8).tolist() == [5, 0, 2, 7, 4, 1, 3, 6]

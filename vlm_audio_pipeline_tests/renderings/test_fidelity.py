@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vlm_audio_pipeline.renderings import frame as frames
+from vlm_audio_pipeline.renderings.axes import frequency_scale
 from vlm_audio_pipeline.renderings.picture import encoded, levels, palette, pixels, render, scales
 from vlm_audio_pipeline.renderings.recipe import FrameParts, Recipe
 from vlm_audio_pipeline.renderings.spectra import colours, prepared, spectrum, values
@@ -295,3 +296,12 @@ def test_png_of_any_pixels_is_read_back(tmp_path):
             assert (numbers(encoded(picture, recipe).bytes) == picture).all()
             as_rgb = encoded(picture, Recipe(format="rgb"))
             assert (rgb(as_rgb.bytes) == palette("viridis", 256)[picture]).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(5000, 8000), (1100, 2000), (300, 450), (0, 60)])
+def test_a_narrow_frequency_axis_has_numbers(low, high):
+    """Where no two powers of two lie between f_min and f_max."""
+    axes = Figure().add_subplot()
+    frames._frequency_axis(axes, frequency_scale("log", low, high))
+    assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
+    assert min(axes.get_yticks()) >= 0

@@ -164,7 +164,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_golden_pictures_guard_the_step_version(name):
-    assert STEP_VERSION == 1
+    assert STEP_VERSION == 2
     recipe = Recipe(preset=name)
     rate = recipe.rate or 44100
     assert summary(numbers(render(sweep(rate=rate), rate, recipe).bytes), recipe) == pytest.approx(

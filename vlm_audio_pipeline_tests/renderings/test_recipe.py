@@ -20,7 +20,16 @@ def test_the_ablation_is_nine_pictures_of_nine_kinds():
     assert len({recipes()[n].fingerprint() for n in PRESETS}) == len(PRESETS) == 11
     made = Recipe.variants({"preset": "paper_ablation", "size": 384})
     assert list(made)[:3] == ["", "linear_frequency", "linear_amplitude"]
+    low = Recipe(**made.pop("low_resolution"))
+    assert (low.width, low.height, low.dpi) == (96, 96, 25), "a quarter of 384, as 160 x 120 is of 640 x 480"
     assert all(Recipe(**values).width == 384 for values in made.values())
+    for own in ({"colormap": "magma"}, {"frame": {"ticks": True}}, {"amplitude": "linear"}, {"dpi": 80}):
+        made = Recipe.variants({"preset": "paper_ablation", **own})
+        for name, values in made.items():
+            of = Recipe(preset=f"paper_{name}" if name else "paper")
+            differs = {k for k in Recipe.model_fields if getattr(of, k) != getattr(recipes()["paper"], k)} - {"preset"}
+            kept = {k for k in differs if getattr(Recipe(**values), k) == getattr(of, k)}
+            assert kept | {"dpi"} >= differs, "what a member exists to change is left to it"
     assert Recipe.variants({"preset": "paper"}) == {"": {"preset": "paper"}}
 
 

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,3 +54,17 @@ def test_the_gallery_has_every_preset():
     with Image.open(io.BytesIO(presets_drawn())) as image:
         rows = -(-len(PRESETS) // 4)
         assert image.width >= 4 * 240 and image.height > rows * 100
+
+
+def test_labels_and_ids_cannot_leave_the_folder(dataset, tmp_path):
+    wild = [replace(c, id=f"../../{c.id}") for c in chosen_clips(dataset, 2)]
+    _, *files = write_pictures(dataset, wild, Recipe(rate=8000, n_fft=256, size=48), tmp_path / "a" / "out")
+    assert all(f.resolve().is_relative_to(tmp_path / "a" / "out") for f in files)
+    assert len({*files}) == 2 and all(f.exists() for f in files)
+
+
+def test_a_file_is_no_folder(dataset, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(VlmAudioError, match="must be a folder"):
+        write_pictures(dataset, chosen_clips(dataset, 2), Recipe(), tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "mine"

@@ -6,7 +6,7 @@ never an answer. What does not: where in an answer to look (`parsing`).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,7 +35,8 @@ _NO = frozenset(
     words(
         "not no never neither nor non none nothing cannot cant dont doesnt isnt wasnt without unlike unlikely hardly barely "
         "except excluding excludes excluded exclude fail fails failed failing lacks lacking absent absence nope wrong incorrect false inconsistent mismatch mismatched "
-        "dissimilar contrary opposite improbable implausible doubtful contradict contradicts "
+        "dissimilar contrary opposite improbable implausible doubtful doubt contradict contradicts "
+        "least reject rejects rejected eliminate eliminates eliminated "
         "nicht kein keine keinen "
         "pas ni sin ningún não nao не нет"
     )
@@ -44,13 +45,14 @@ _CJK_NO = re.compile(r"[不没沒非无無未]|ない|ません|아니|않")
 _DOUBT = frozenset(
     words(
         "if whether unless example than compared versus vs different differs differ distinguish between only just merely "
-        "clear sure certain possible similar"
+        "clear sure certain possible similar runner"
     )
 )
 _DOUBT_AFTER = frozenset(words("if unless would"))
 _FILLERS = frozenset(words("a an the any of by from and or sound sounds noise like that this it is to be in"))
 # after a comma, these begin something a negation before does not reach: ", so ...", ", it is ..."
 _CLAUSE = frozenset(words("it's that's i'd so therefore thus hence suggesting indicating implying"))
+_ARTICLES = frozenset(words("a an the of"))
 _SUBJECTS = frozenset(words("it this that"))
 _VERBS = frozenset(words("is was sounds looks seems appears must could might matches resembles shows"))
 _REASONS = frozenset(
@@ -143,7 +145,22 @@ def said(sentence: Sentence, vocabulary: Vocabulary) -> Iterator[tuple[str, Says
         after = list(texts[mention.end : _clause_end(texts, mention.end, following)])
         if following < len(texts):
             after = _without_the_next_ones_no(after)
-        yield mention.label, _judge(before, after, sentence.asks)
+        named = {i: other.label for other in found for i in range(other.start, other.end)}
+        open_choice = _one_of_two(texts, mention, named)
+        yield mention.label, "open" if open_choice else _judge(before, after, sentence.asks)
+
+
+def _one_of_two(texts: Sequence[str], mention: Mention, named: Mapping[int, str]) -> bool:
+    """Say whether a mention stands beside "or" and something that is no class: "wind or rain" chooses nothing."""
+    before, after = mention.start - 1, mention.end
+    while before > 0 and texts[before] in _ARTICLES:
+        before -= 1
+    if before > 0 and texts[before] == "or" and before - 1 - (texts[before - 1] == ",") not in named:
+        return True
+    beyond = after + 1
+    while beyond < len(texts) and texts[beyond] in _ARTICLES:
+        beyond += 1
+    return after < len(texts) and texts[after] == "or" and beyond < len(texts) and beyond not in named
 
 
 def negated(before: Sequence[str]) -> bool:

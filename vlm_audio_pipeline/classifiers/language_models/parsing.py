@@ -40,7 +40,9 @@ _KEYWORDS = frozenset(
 _MARKERS = frozenset(
     words("answer class label category prediction classification response assistant guess conclusion choice verdict")
 )
-_NOT_ANSWERS = frozenset(words("example possible other another alternative second third next first previous user"))
+_NOT_ANSWERS = frozenset(
+    words("example possible other another alternative second third next first previous user least wrong runner")
+)
 _CORRECTIONS = frozenset(words("wait actually correction hmm scratch reconsider reconsidering"))
 
 
@@ -127,10 +129,18 @@ def _of_value(value: Any, known: Vocabulary) -> set[str | None]:
         )
     if isinstance(value, dict):
         answers = [v for k, v in value.items() if _KEYWORDS.issuperset(words(plain(str(k))))]
-        if not answers and len(value) == 1:
-            answers = [v for v in value.values() if isinstance(v, str | dict | list)]
+        if not answers and len(value) == 1:  # {"animal": "dog"} answers, {"excluded": "dog"} does not
+            answers = [
+                v
+                for k, v in value.items()
+                if isinstance(v, str | dict | list) and not _says_no(words(rewritten(plain(str(k)))))
+            ]
         return {found for v in answers for found in _of_value(v, known)}
     return {None}
+
+
+def _says_no(key: Sequence[str]) -> bool:
+    return negated(key) or not _NOT_ANSWERS.isdisjoint(key)
 
 
 def _prose(text: str, known: Vocabulary) -> Parsed:

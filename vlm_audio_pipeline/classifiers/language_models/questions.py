@@ -165,6 +165,8 @@ class Form:
             shown=self.shown,
         )
         seed = self.sampling.seed + trial.repeat if self.repeats_differ else 0
+        if self.sampling.temperature > 0:  # each question its own draws: with one seed all would be lucky together
+            seed = int(fingerprint("answer seed", seed, [m.content() for m in said], length=8), 16) >> 1  # 31 bits
         place = {"clip": clip, "control": control, **vars(trial)}
         request = Request(said, tuple(self.names.values()), self.wants, replace(self.sampling, seed=seed))
         return Question(place, request, tuple(self.names))

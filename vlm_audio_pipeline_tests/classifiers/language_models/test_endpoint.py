@@ -117,6 +117,12 @@ class TestWhatIsPointless:
             (401, error("Incorrect API key provided"), r"m at 127\.0\.0\.1 must accept the key, got HTTP 401 \(Incorr"),
             (403, error("no access to model m"), "must exist and be open to the key"),
             (404, error("The model `m` does not exist", code="model_not_found"), "model_not_found: The model `m`"),
+            (
+                400,
+                [{"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT"}}],
+                "API key not",
+            ),
+            (400, error("nonsense/nothing is not a valid model ID"), "check `model`, `url` and the key"),
             (402, error("Insufficient Balance"), "must have credit left"),
             (429, error("You exceeded your current quota", code="insufficient_quota"), "top up the account"),
         ],

@@ -13,6 +13,7 @@ import pytest
 from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import EndpointBackend
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
 from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Request, Sampling
+from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline_tests.classifiers.language_models.checkpoints import (
     COLOURS,
     LABELS,
@@ -99,6 +100,6 @@ def test_another_model_than_the_served_one_is_no_answer(served):
     url, _ = served
     found = {}
     backend = EndpointBackend("another/model", Endpoint(url=url), None, "janus")
-    backend.ask([question(coloured("rain"))], found.__setitem__)
-    assert found[0].outcome == "error"
-    assert "pinned" in found[0].error
+    with pytest.raises(NotAvailable, match="pinned"):
+        backend.ask([question(coloured("rain"))], found.__setitem__)
+    assert not found

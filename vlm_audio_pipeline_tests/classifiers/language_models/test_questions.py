@@ -103,7 +103,12 @@ def test_repetitions_differ_in_their_seed_only_where_anything_is_drawn():
     greedy = form(controls=(), trials=trials(1, 1, 1, 3)).questions(["a"], [], look())
     drawn = form(controls=(), trials=trials(1, 1, 1, 3), sampling=Sampling(0.7, seed=5), repeats_differ=True)
     assert {q.request.sampling.seed for q in greedy} == {0}
-    assert [q.request.sampling.seed for q in drawn.questions(["a"], [], look())] == [5, 6, 7]
+    seeds = [q.request.sampling.seed for q in drawn.questions(["a", "b"], [], look())]
+    assert len(set(seeds)) == 6, "else the clips of a repetition would all be lucky together"
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert seeds == [q.request.sampling.seed for q in drawn.questions(["a", "b"], [], look())]
+    again = form(controls=(), trials=trials(1, 1, 1, 3), sampling=Sampling(0.0, seed=5), repeats_differ=True)
+    assert [q.request.sampling.seed for q in again.questions(["a"], [], look())] == [5, 6, 7], "an endpoint, greedily"
 
 
 def test_a_missing_picture_is_an_error():

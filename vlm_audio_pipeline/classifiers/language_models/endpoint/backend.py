@@ -7,6 +7,7 @@ What belongs here: what becomes of a request. What does not: its form (`wire`), 
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from vlm_audio_pipeline.storage.ledger import Ledger
 
 _FILTERED = ("content_filter", "content_policy_violation")
+_POINTLESS = re.compile(
+    r"(?:api|access)[ _-]?key|authenticat"
+    r"|\b(?:invalid|unknown) model\b|\bnot a valid model\b|\bmodel\b.{0,80}\b(?:not found|does not exist|unknown|pinned)\b",
+    re.IGNORECASE,
+)
+"""What 400 says where 401 or 404 is meant: Gemini of a wrong key, OpenRouter and `transformers serve` of another model."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -197,6 +204,8 @@ class EndpointBackend:
             )
         elif code in _FILTERED:
             return Reply("refused")
+        elif status in (400, 422) and not self._answered and _POINTLESS.search(reason):
+            self._pointless = f"{where} must accept key and model, got {reason}; check `model`, `url` and the key"
         return Reply("error", error=reason)
 
     def _read(self, response: Any, request: Request, journey: Journey, note: str) -> Reply:
