@@ -87,6 +87,10 @@ def try_recording(graph: Graph, classifier: str, file: Path, progress: Progress 
             f"about folds {list(asked)} only"
         )
     query = _shown(graph, spec, file)
+    if itself := [row["clip"] for row in rows if row["content_sha256"] == query.sha256]:
+        raise VlmAudioError(
+            f"{file.name} must be none of the examples, got a copy of {itself[0]}; try another recording"
+        )
     others = _known(graph, spec, rows)
 
     def look(control: str, clip: str) -> Part | None:

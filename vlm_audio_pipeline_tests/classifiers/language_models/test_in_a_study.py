@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from vlm_audio_pipeline.classifiers.language_models.scripted import ScriptedBackend
-from vlm_audio_pipeline.contracts.errors import BadStudy
+from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError
 from vlm_audio_pipeline.orchestration.trying import try_recording
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline_tests.orchestration.bench import Bench
@@ -240,3 +240,18 @@ def test_a_clip_is_tried_with_examples_of_other_folds(bench):
     own = dict(rows(bench, "SELECT picture_sha256, fold FROM spectrograms"))
     assert own[shown[-1]] == 3 and {own[sha] for sha in shown[:-1]} <= {1, 2}
     assert tried.text in ("low", "high") and tried.read.label == tried.text and len(tried.log_probabilities) == 2
+
+
+def test_a_copy_of_an_example_cannot_be_tried_with_itself_as_an_example(bench, tmp_path):
+    shown = rows(bench, "SELECT file FROM examples JOIN clips USING (study, clip) WHERE examples.classifier = 'few'")
+    graph = bench.graph()
+    refused = 0
+    for (file,) in {*shown}:
+        copy_ = tmp_path / "copy.wav"
+        copy_.write_bytes((graph.dataset().root / file).read_bytes())
+        try:
+            try_recording(graph, "few", copy_)
+        except VlmAudioError as error:
+            assert "must be none of the examples" in str(error)
+            refused += 1
+    assert refused, "one of them at least is an example of the fold that is asked about"
