@@ -122,11 +122,11 @@ def by_matplotlib(samples, rate, recipe):
 
 
 def level_of(colours_rgb, table, count):
-    """Give the numbers of colours in a lookup table; -1 where a colour is none of it."""
+    """Give the numbers of colours in a lookup table; far from any where a colour is none of it."""
     listed = (np.asarray(table(np.arange(count)))[:, :3] * 255).round().astype(int)
     found = {tuple(c): k for k, c in enumerate(listed.tolist())}
     flat = colours_rgb.reshape(-1, 3).tolist()
-    return np.array([found.get(tuple(c), -1) for c in flat]).reshape(colours_rgb.shape[:2])
+    return np.array([found.get(tuple(c), -1000) for c in flat]).reshape(colours_rgb.shape[:2])
 
 
 RECIPES = {
@@ -305,3 +305,40 @@ def test_a_narrow_frequency_axis_has_numbers(low, high):
     frames._frequency_axis(axes, frequency_scale("log", low, high))
     assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
     assert min(axes.get_yticks()) >= 0
+
+
+def test_a_frame_says_what_librosas_own_display_says():
+    """Names of the axes, and numbers along them, of `specshow` on axes of the same place and size."""
+    recipe = Recipe(preset="paper_colorbar")
+    found, shown = heard(clips()["sweep"][0], RATE, recipe)
+    time, rows = scales(found, recipe)
+    box = frames.layout(recipe).data
+    place = (
+        box.left / recipe.width,
+        1 - box.bottom / recipe.height,
+        box.width / recipe.width,
+        box.height / recipe.height,
+    )
+    with matplotlib.rc_context(frames.style(recipe.dpi)):
+        ours = frames.figure(recipe, time, rows, (shown.low, shown.high), "")
+        usual = Figure(figsize=(recipe.width / recipe.dpi, recipe.height / recipe.dpi), dpi=recipe.dpi)
+        librosa.display.specshow(
+            values(found.cells, found.floor, shown, "db"),
+            sr=RATE,
+            hop_length=recipe.hop_length,
+            x_axis="time",
+            y_axis="log",
+            ax=usual.add_axes(place),
+        )
+        for drawing in (ours, usual):
+            FigureCanvasAgg(drawing).draw()
+        frame, theirs = ours.axes[0], usual.axes[0]
+        assert (frame.get_xlabel(), frame.get_ylabel()) == ("Time (s)", "Frequency (Hz)")
+        assert ours.axes[1].get_ylabel() == "Level (dB)"
+        low, high = time.low, time.high
+        numbers_of = lambda axis, low, high: [t for t in axis.get_majorticklocs() if low <= t <= high]  # noqa: E731
+        assert numbers_of(frame.yaxis, rows.low, rows.high) == numbers_of(theirs.yaxis, rows.low, rows.high)
+        assert {*numbers_of(frame.xaxis, low, high)} and frame.get_xlim() == pytest.approx(theirs.get_xlim(), abs=1e-6)
+        assert [
+            float(t.get_text().replace("\N{MINUS SIGN}", "-")) for t in frame.get_xticklabels()
+        ] == frame.get_xticks().tolist()

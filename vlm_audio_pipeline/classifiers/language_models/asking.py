@@ -150,6 +150,11 @@ def ask_all(
     ]
     for row in table:
         row["revision"] = revision if revision is not None else row.get("revision")
+    paid: set[str] = set()
+    for row in table:  # an answer that serves several rows was paid for once
+        if row.get("usd") is not None and row["row_key"] in paid:
+            row["usd"] = 0.0
+        paid.add(row["row_key"])
     errors: dict[str, int] = {}
     for reply in failed.values():
         errors[str(reply.error)] = errors.get(str(reply.error), 0) + 1

@@ -175,3 +175,19 @@ def test_the_asker_changes_the_key_and_the_bytes_of_a_picture_count_only_by_thei
     same = replace(BASE, messages=(Message("user", ("Which?", Picture(b"other bytes", "image/png", "a"))),))
     assert answer_key(BASE, "generation", ASKER) == answer_key(same, "generation", ASKER)
     assert answer_key(BASE, "generation", ASKER) != answer_key(BASE, "likelihood", ASKER)
+
+
+def test_what_was_paid_once_is_in_the_table_once(rows):
+    class Priced(Recorder):
+        def ask(self, requests, answered):
+            for i, one in enumerate(requests):
+                self.asked.append(one)
+                answered(i, Reply("answered", text="dog", usage=Usage(usd=0.25)))
+
+    blank = request("blank", wants=frozenset({"generation"}))
+    other = request("other", wants=frozenset({"generation"}))
+    questions = [question("a", blank), question("b", blank), question("c", other), question("d", blank)]
+    for backend in (Priced(), Priced()):  # the second finds all stored
+        table = asked(questions, rows, backend).table
+        assert table["usd"].to_pylist() == [0.25, 0.0, 0.25, 0.0]
+    assert len(backend.asked) == 0
