@@ -28,6 +28,7 @@ def leaderboard(
     """Show the leaderboard of one study or of all, with denominators and what was not run."""
     from vlm_audio_pipeline.reports.terminal import contrasts_table, leaderboard_table
     from vlm_audio_pipeline.storage.catalogue import query
+    from vlm_audio_pipeline.studies.loading import built_in_studies, load_study
 
     rows = query(layout_of(data), _LEADERBOARD, [study]).to_pylist()
     if not rows:
@@ -35,7 +36,8 @@ def leaderboard(
             f"no leaderboard{f' of {study}' if study else ''} yet; run `vlm-audio run {study or 'demo'}`"
         )
     for name in dict.fromkeys(r["study"] for r in rows):
-        say(leaderboard_table([r for r in rows if r["study"] == name], name))
+        about = f": {load_study(name).description}" if name in built_in_studies() else ""
+        say(leaderboard_table([r for r in rows if r["study"] == name], f"{name}{about}"))
         contrasts = query(layout_of(data), "SELECT * FROM contrasts WHERE study = $1 ORDER BY position", [name])
         if contrasts.num_rows:
             say(contrasts_table(contrasts.to_pylist(), "contrasts"))
