@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import math
 import threading
 
 import pytest
@@ -234,7 +235,8 @@ class TestPace:
             found, _ = replies(asking, 300)
             assert {r.outcome for r in found} == {"answered"}
             assert server.turned_away == 0
-            assert asking.pace.limit > max(12, 2 * small)
+            # 1 / limit more with each of 300 answers: the limit's square grows by 2 x 300
+            assert asking.pace.limit == pytest.approx(math.sqrt(small**2 + 600), rel=0.05)
 
     def test_it_starts_small_and_grows_to_the_most(self):
         with serving(Scripted(seconds=0.3)) as server:
