@@ -130,7 +130,7 @@ def try_recording(graph: Graph, classifier: str, file: Path, progress: Progress 
     )
 
 
-def _shown(graph: Graph, spec: LanguageModel, file: Path) -> Part:
+def _shown(graph: Graph, spec: LanguageModel, file: Path) -> Picture | Sound:
     """Give the recording as the model is shown it: drawn by its rendering, or as it sounds."""
     samples, rate, _ = decode(file)
     recipe = graph.study.renderings.get(spec.rendering or "")
