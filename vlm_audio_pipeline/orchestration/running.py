@@ -1,12 +1,15 @@
 """The loop behind `vlm-audio run`: observe, plan, run one wave through Dagster, plan again until nothing is left."""
 
+import logging
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 
@@ -159,7 +162,8 @@ def _interruptible() -> Iterator[None]:
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
-        yield
+        with _silence_about(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+            yield
     finally:
         signal.set_wakeup_fd(before)
         os.close(writing)
@@ -167,6 +171,30 @@ def _interruptible() -> Iterator[None]:
             pressed = {signal.SIGINT, signal.SIGTERM} & set(file.read() or b"")
     if pressed:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _silence_about(*interrupts: type[BaseException]) -> Iterator[None]:
+    """Print no traceback of an interrupt that comes where it cannot be raised: in a finaliser, in closing a connection."""
+    hook = sys.unraisablehook
+
+    def unheard(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, interrupts):
+            hook(unraisable)
+
+    def of_something_else(record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        return kind is None or not issubclass(kind, interrupts)
+
+    sys.unraisablehook = unheard
+    if logging.lastResort:
+        logging.lastResort.addFilter(of_something_else)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        if logging.lastResort:
+            logging.lastResort.removeFilter(of_something_else)
 
 
 def _note_failures(
