@@ -84,7 +84,6 @@ def map_rows(
     done, total = len(set(keys)) - len(todo), len(set(keys))
     progress(done, total, kind)
     waiting = list(_batches(todo, batch_size, dict(zip(keys, sizes or [0.0] * len(keys), strict=True)), largest))
-    workers = max(1, min(workers or cores(), len(waiting)))
 
     def keep(batch: list[str], payloads: Sequence[bytes | Failure]) -> None:
         if len(payloads) != len(batch):
@@ -103,7 +102,7 @@ def map_rows(
     def whole(batch: list[Item]) -> Sequence[bytes | Failure]:
         return compute([prepare(item) for item in batch] if prepare else batch)
 
-    if workers == 1:
+    if workers == 1:  # by wish: work that takes all cores by itself
         with closing(_one_ahead(waiting, todo, prepare)) as batches:
             for batch, ready in batches:
                 finish(batch, compute(ready))
@@ -112,6 +111,8 @@ def map_rows(
     elif waiting:
         queue = iter(waiting)
         running: dict[Future[Sequence[bytes | Failure]], list[str]] = {}
+        workers = min(workers or cores(), len(waiting))
+        # one BLAS thread also where a single batch is left: sums in another order would give other last digits
         with threadpool_limits(limits=1), ThreadPoolExecutor(workers) as pool:
             try:
                 while True:

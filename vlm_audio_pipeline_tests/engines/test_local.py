@@ -303,3 +303,21 @@ def test_cores_are_those_we_may_use():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert one.stdout == "1\n"
+
+
+def test_the_last_digits_do_not_hang_on_how_much_is_left_to_do(tmp_path):
+    """After a kill a single batch may be left: BLAS has one thread there, too, and sums in the same order."""
+    from threadpoolctl import threadpool_info
+
+    np.ones((8, 8)) @ np.ones((8, 8))  # BLAS is loaded
+    seen = []
+
+    def compute(items):
+        seen.append({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
+        return [b"x"] * len(items)
+
+    store = RowStore(tmp_path / "rows.sqlite")
+    for n in (1, 3):
+        map_rows([f"{n} {i}" for i in range(n)], range(n), compute, store, kind="test")
+    store.close()
+    assert len(seen) == 4 and all(threads == {1} for threads in seen)
