@@ -16,9 +16,26 @@ from vlm_audio_pipeline.studies.loading import load_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-CORES = 2
 LONGEST_S, AGAIN_S, MOST_BYTES = 75, 5, 2.5e9
 """What the demo may take on two cores: wall seconds the first time and the second, and memory."""
+REFERENCE_S = 6.0
+"""What `reference` takes where the demo took 60 s: the same commit took 141 s where `reference` took 14 s."""
+REFERENCE = """
+import numpy, scipy.fft, torch, dagster, sklearn.linear_model, transformers.models.clap.modeling_clap
+x = numpy.random.default_rng(0).normal(size=(2000, 2048))
+for _ in range(20): scipy.fft.rfft(x)
+a = torch.rand(512, 512)
+for _ in range(200): a = (a @ a).clamp(0, 1)
+"""
+
+
+def reference() -> float:
+    """Time work of the demo's kinds that is none of ours, s: a shared machine is at times half as fast as at others."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", REFERENCE], check=True)
+    return time.perf_counter() - began
+
+
 ROOT = Path(vlm_audio_pipeline.__file__).parents[1]
 HERE = (
     sys.executable,
@@ -40,7 +57,7 @@ socket.socket.connect = guarded
 
 
 class Run:
-    """One run of the program in an empty folder: what it printed, the seconds of processor it took, its memory."""
+    """One run of the program in an empty folder: what it printed, the seconds it took, its memory."""
 
     def __init__(self, folder: Path, *program: str | Path):
         (folder / "guard").mkdir(exist_ok=True)
@@ -52,6 +69,7 @@ class Run:
             "HF_HOME": str(folder / "no_models"),
             "HOME": str(folder),
         }
+        took = [reference()]
         began = time.monotonic()
         process = subprocess.Popen(
             [*program, "run", "demo"],
@@ -64,9 +82,10 @@ class Run:
         self.said = process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)  # usage of this process and those it waited for, and of no other
         self.wall_s = time.monotonic() - began
+        took.append(reference())
+        self.slowness = max(1.0, sum(took) / len(took) / REFERENCE_S)  # never in favour of a fast machine
         self.code = os.waitstatus_to_exitcode(status)
         process.returncode = self.code
-        self.cpu_s = used.ru_utime + used.ru_stime
         self.bytes = used.ru_maxrss * 1024
 
 
@@ -87,10 +106,10 @@ def leaderboard(first, place) -> dict:
 
 
 def test_it_runs_offline_in_a_minute(first):
-    """On two quiet cores the wall time is below 75 s; on busy ones the processor time says whether it would be."""
+    """In 75 s of wall time; on a slower machine in as much more as it is slower at other work, before and after."""
     assert first.code == 0, first.said
     assert not first.reached_out.exists(), first.reached_out.read_text()
-    assert min(first.wall_s, first.cpu_s / CORES * 1.3) < LONGEST_S, first.said
+    assert first.wall_s / first.slowness < LONGEST_S, first.said
     assert first.bytes < MOST_BYTES
 
 
@@ -124,7 +143,7 @@ def test_a_second_run_has_nothing_to_do(first, place):
     again = Run(place, *HERE)
     assert again.code == 0, again.said
     assert "0 steps" in again.said
-    assert min(again.wall_s, again.cpu_s) < AGAIN_S
+    assert again.wall_s / again.slowness < AGAIN_S
 
 
 def test_the_study_is_what_was_promised():
