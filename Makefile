@@ -19,7 +19,7 @@ demo: $(READY)  ## set up, run the demo study offline, print its leaderboard
 	@echo
 	@echo "Next:  $(BIN)/vlm-audio report demo --open   the page: what hears, how sure that is, on which clips it fails"
 	@echo "       $(BIN)/vlm-audio ui                  the assets, their previews and plots, at http://127.0.0.1:3000"
-	@echo "       $(BIN)/vlm-audio sql \"SELECT label, avg(correct::INT) FROM predictions WHERE classifier = 'janus' AND control = 'none' GROUP BY label\""
+	@echo "       $(BIN)/vlm-audio sql \"SELECT label, avg(correct::INT) FROM predictions WHERE study = 'demo' AND classifier = 'janus' AND scoring = 'likelihood' AND control = 'none' GROUP BY label\""
 	@echo "       $(BIN)/vlm-audio run baselines       the same on real ESC-10 (downloads 40 MB)"
 
 check: $(READY)  ## format, lint, types

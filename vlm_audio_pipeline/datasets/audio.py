@@ -97,7 +97,7 @@ def samples_digest(samples: "np.ndarray", rate_hz: int) -> str:
         samples: (n,) mono, as decoded at their own rate; hashed as little-endian float32.
         rate_hz: that rate, Hz; hashed behind the samples as a little-endian uint32.
     """
-    return digest(samples.astype("<f4", copy=False).tobytes(), rate_hz.to_bytes(4, "little"))
+    return digest(samples.astype("<f4", copy=False).data, rate_hz.to_bytes(4, "little"))
 
 
 def resample(samples: "np.ndarray", from_hz: int, to_hz: int) -> "np.ndarray":
@@ -167,9 +167,11 @@ def _chunks_truncation(file: BinaryIO, size: int, name: bytes, order: Literal["l
 
 def _ogg_truncation(file: BinaryIO, size: int) -> str | None:
     """Look whether the last page is whole and marked as the end of the stream."""
-    at = max(0, size - 65307)  # the largest page, bytes
-    file.seek(at)
-    tail = file.read()
+    for reach in (8192, 65307):  # bytes: pages are seldom as large as they may be
+        at = max(0, size - reach)
+        file.seek(at)
+        if b"OggS" in (tail := file.read()):
+            break
     page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
     segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
     if len(page) < 27 or len(segments) < page[26] or len(page) < 27 + len(segments) + sum(segments):

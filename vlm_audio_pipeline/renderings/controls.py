@@ -23,6 +23,7 @@ from vlm_audio_pipeline.datasets.base import Dataset
 from vlm_audio_pipeline.renderings.drawing import drawn, loaded, spectrograms
 from vlm_audio_pipeline.renderings.picture import Picture, render
 from vlm_audio_pipeline.renderings.recipe import STEP_VERSION, Recipe
+from vlm_audio_pipeline.renderings.spectra import of_the_clip
 
 CONTROLS = ("blank", "time_shuffled", "other_clip")
 """Controls that are pictures; `no_image`, for language models, is none."""
@@ -94,8 +95,7 @@ def blank(dataset: Dataset, clip: dict[str, Any], recipe: Recipe) -> Picture:
     """
     rate = recipe.rate or clip["rate_hz"]
     length = round(round(clip["duration_s"] * clip["rate_hz"]) * rate / clip["rate_hz"])
-    own_limits = recipe.range_db is None or recipe.transform == "mfcc"
-    if recipe.frame != "none" and recipe.frame.colorbar and own_limits:
+    if recipe.frame != "none" and recipe.frame.colorbar and of_the_clip(recipe):
         return render(loaded(dataset, clip, rate), rate, recipe, empty=True)
     return render(np.zeros(max(1, length), np.float32), rate, recipe, empty=True)
 

@@ -2,8 +2,8 @@
 
 What belongs here: the few chunks of the format that pictures need. What does not: colours.
 Pictures of cells larger than a pixel are made of runs, along rows and from row to row. The run-length strategy of deflate
-finds them faster than the usual search at level 1, and the files are smaller; zlib-ng writes the very bytes that zlib would,
-on every processor, in half the time. Measured against Pillow in `benchmarks/rendering.py`. The format:
+finds them faster than the usual search at level 1, and the files are smaller; zlib-ng writes the very bytes that zlib would
+(tested) in half the time. Measured against Pillow in `benchmarks/rendering.py`. The format:
 https://www.w3.org/TR/png-3/.
 """
 

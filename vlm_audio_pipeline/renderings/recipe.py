@@ -141,10 +141,10 @@ class Recipe(RenderingSpec):
         if name not in GROUPS:
             return {"": values}
         stem = GROUPS[name][0]
-        return {m[len(stem) :].strip("_"): {**cls._left(values, stem, m), "preset": m} for m in GROUPS[name]}
+        return {m[len(stem) :].strip("_"): {**cls._own_keys(values, stem, m), "preset": m} for m in GROUPS[name]}
 
     @classmethod
-    def _left(cls, values: dict[str, Any], stem: str, member: str) -> dict[str, Any]:
+    def _own_keys(cls, values: dict[str, Any], stem: str, member: str) -> dict[str, Any]:
         """Give the entry's own keys for a member of a group, without those the member exists to change.
 
         A size is kept in proportion: the quarter of 640 x 480 that `paper_low_resolution` has is a quarter of any other.

@@ -162,6 +162,11 @@ def colours(heard: Spectrum, recipe: "Recipe") -> Colours:
     return Colours(*_tens(*found.tolist()), reference, silent)
 
 
+def of_the_clip(recipe: "Recipe") -> bool:
+    """Say whether `colours` takes the limits from the clip, so that a colorbar has numbers of its own for each."""
+    return recipe.transform == "mfcc" or (recipe.amplitude == "db" and recipe.range_db is None)
+
+
 def values(cells: np.ndarray, floor: float | None, shown: Colours, amplitude: str) -> np.ndarray:
     """Turn cells into what colours follow: dB below the reference, a share of it, its square root, or as they are.
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.classifiers.base import Sample
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Progress, silent
 from vlm_audio_pipeline.datasets.audio import decode, resample
 from vlm_audio_pipeline.datasets.base import Clip, Dataset
@@ -67,8 +68,9 @@ def write_pictures(
 
 
 def _file_name(name: str) -> str:
-    """Give a name that stays in its folder, whatever a label or an id is made of."""
-    return re.sub(r"[^\w .,()+=@-]", "_", name).lstrip(". ") or "_"
+    """Give a name that stays in its folder, whatever a label or an id is made of; no two of them the same."""
+    plain = re.sub(r"[^\w .,()+=@-]", "_", name).lstrip(". ")
+    return plain if plain == name else f"{plain}_{fingerprint(name)}"
 
 
 def _drawn(dataset: Dataset, clip: Clip, recipe: Recipe) -> Picture:

@@ -22,6 +22,14 @@ from vlm_audio_pipeline.storage.columns import (
 )
 from vlm_audio_pipeline.storage.table_schema import Column, TableSchema
 
+_USD = Column(
+    "usd",
+    FLOAT,
+    "cost, USD; 0 where another row of the fold bears the cost of the same answer",
+    nullable=True,
+    content=False,
+)
+
 CLIP_TABLES: tuple[TableSchema, ...] = (
     TableSchema(
         "clips",
@@ -175,13 +183,7 @@ CLIP_TABLES: tuple[TableSchema, ...] = (
             Column("cached_tokens", INT, "of these, served from a cache", nullable=True, content=False),
             Column("output_tokens", INT, "tokens generated", nullable=True, content=False),
             Column("seconds", FLOAT, "time to answer, s", nullable=True, content=False),
-            Column(
-                "usd",
-                FLOAT,
-                "cost, USD; 0 where another row of the fold bears the cost of the same answer",
-                nullable=True,
-                content=False,
-            ),
+            _USD,
             Column("answered_at", TIME, "when the model answered", nullable=True, content=False),
         ),
     ),
@@ -222,13 +224,7 @@ CLIP_TABLES: tuple[TableSchema, ...] = (
             Column("training_clips", INT, "labelled clips the classifier learnt from", nullable=True),
             Column("tokens", INT, "tokens read and written", nullable=True, content=False),
             Column("seconds", FLOAT, "time to predict, s", nullable=True, content=False),
-            Column(
-                "usd",
-                FLOAT,
-                "cost, USD; 0 where another row of the fold bears the cost of the same answer",
-                nullable=True,
-                content=False,
-            ),
+            _USD,
             Column(
                 "answered_at",
                 TIME,

@@ -16,6 +16,14 @@ from vlm_audio_pipeline.studies.loading import load_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
+ROOT = Path(vlm_audio_pipeline.__file__).parents[1]
+HERE = (
+    sys.executable,
+    "-c",
+    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from vlm_audio_pipeline.cli import main; main()",
+)
+"""`vlm-audio` of this checkout."""
+
 LONGEST_S, AGAIN_S, MOST_BYTES = 75, 5, 2.5e9
 """What the demo may take on two cores: wall seconds the first time and the second, and memory."""
 REFERENCE_S = 6.0
@@ -28,22 +36,6 @@ a = torch.rand(512, 512)
 for _ in range(200): a = (a @ a).clamp(0, 1)
 """
 
-
-def reference() -> float:
-    """Time work of the demo's kinds that is none of ours, s: a shared machine is at times half as fast as at others."""
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", REFERENCE], check=True)
-    return time.perf_counter() - began
-
-
-ROOT = Path(vlm_audio_pipeline.__file__).parents[1]
-HERE = (
-    sys.executable,
-    "-c",
-    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from vlm_audio_pipeline.cli import main; main()",
-)
-"""`vlm-audio` of this checkout."""
-
 NO_NETWORK = """
 import socket
 connect = socket.socket.connect
@@ -54,6 +46,13 @@ def guarded(self, address):
     return connect(self, address)
 socket.socket.connect = guarded
 """
+
+
+def reference() -> float:
+    """Time work of the demo's kinds that is none of ours, s: a shared machine is at times half as fast as at others."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", REFERENCE], check=True)
+    return time.perf_counter() - began
 
 
 class Run:

@@ -148,11 +148,12 @@ def ask_all(
         for scoring, key in some.items()
         if key in payloads or key in failed
     ]
+    paid: set[str] = set()
     for row in table:
         row["revision"] = revision if revision is not None else row.get("revision")
-    paid: set[str] = set()
-    for row in table:  # an answer that serves several rows was paid for once
-        if row.get("usd") is not None and row["row_key"] in paid:
+        if (
+            row.get("usd") is not None and row["row_key"] in paid
+        ):  # an answer that serves several rows was paid for once
             row["usd"] = 0.0
         paid.add(row["row_key"])
     errors: dict[str, int] = {}

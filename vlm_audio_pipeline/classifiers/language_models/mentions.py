@@ -6,7 +6,7 @@ never an answer. What does not: where in an answer to look (`parsing`).
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -145,22 +145,21 @@ def said(sentence: Sentence, vocabulary: Vocabulary) -> Iterator[tuple[str, Says
         after = list(texts[mention.end : _clause_end(texts, mention.end, following)])
         if following < len(texts):
             after = _without_the_next_ones_no(after)
-        named = {i: other.label for other in found for i in range(other.start, other.end)}
-        open_choice = _one_of_two(texts, mention, named)
-        yield mention.label, "open" if open_choice else _judge(before, after, sentence.asks)
+        chosen = not _one_of_two(texts, mention, taken)
+        yield mention.label, _judge(before, after, sentence.asks) if chosen else "open"
 
 
-def _one_of_two(texts: Sequence[str], mention: Mention, named: Mapping[int, str]) -> bool:
+def _one_of_two(texts: Sequence[str], mention: Mention, taken: Set[int]) -> bool:
     """Say whether a mention stands beside "or" and something that is no class: "wind or rain" chooses nothing."""
     before, after = mention.start - 1, mention.end
     while before > 0 and texts[before] in _ARTICLES:
         before -= 1
-    if before > 0 and texts[before] == "or" and before - 1 - (texts[before - 1] == ",") not in named:
+    if before > 0 and texts[before] == "or" and before - 1 - (texts[before - 1] == ",") not in taken:
         return True
     beyond = after + 1
     while beyond < len(texts) and texts[beyond] in _ARTICLES:
         beyond += 1
-    return after < len(texts) and texts[after] == "or" and beyond < len(texts) and beyond not in named
+    return after < len(texts) and texts[after] == "or" and beyond < len(texts) and beyond not in taken
 
 
 def negated(before: Sequence[str]) -> bool:

@@ -40,9 +40,7 @@ _KEYWORDS = frozenset(
 _MARKERS = frozenset(
     words("answer class label category prediction classification response assistant guess conclusion choice verdict")
 )
-_NOT_ANSWERS = frozenset(
-    words("example possible other another alternative second third next first previous user least wrong runner")
-)
+_NOT_ANSWERS = frozenset(words("example possible other another alternative second third next first previous user"))
 _CORRECTIONS = frozenset(words("wait actually correction hmm scratch reconsider reconsidering"))
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _FILTERED = ("content_filter", "content_policy_violation")
 _POINTLESS = re.compile(
     r"(?:api|access)[ _-]?key|authenticat"
-    r"|\b(?:invalid|unknown) model\b|\bnot a valid model\b|\bmodel\b.{0,80}\b(?:not found|does not exist|unknown)\b|\bpinned to\b",
+    r"|\b(?:invalid|unknown) model\b|\bnot a valid model\b|\bmodel\b.{0,80}\b(?:not found|does not exist)\b|\bpinned to\b",
     re.IGNORECASE,
 )
 """What 400 says where 401 or 404 is meant: Gemini of a wrong key, OpenRouter and `transformers serve` of another model."""
