@@ -38,9 +38,9 @@ class Schedule:
 
     clips: int = 240
     held_out: int = 20
-    clap: int = 600
-    aimv2: int = 800
-    janus: int = 1100
+    clap: int = 500
+    aimv2: int = 650
+    janus: int = 850
 
 
 def train(

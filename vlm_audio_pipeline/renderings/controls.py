@@ -20,7 +20,7 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.datasets.base import Dataset
-from vlm_audio_pipeline.renderings.drawing import drawn, loaded, spectrograms
+from vlm_audio_pipeline.renderings.drawing import drawn, spectrograms
 from vlm_audio_pipeline.renderings.picture import Picture, render
 from vlm_audio_pipeline.renderings.recipe import STEP_VERSION, Recipe
 from vlm_audio_pipeline.renderings.spectra import of_the_clip
@@ -96,7 +96,8 @@ def blank(dataset: Dataset, clip: dict[str, Any], recipe: Recipe) -> Picture:
     rate = recipe.rate or clip["rate_hz"]
     length = round(round(clip["duration_s"] * clip["rate_hz"]) * rate / clip["rate_hz"])
     if recipe.frame != "none" and recipe.frame.colorbar and of_the_clip(recipe):
-        return render(loaded(dataset, clip, rate), rate, recipe, empty=True)
+        samples = dataset.load(clip["file"], rate, clip["start_s"], clip["end_s"])
+        return render(samples, rate, recipe, empty=True)
     return render(np.zeros(max(1, length), np.float32), rate, recipe, empty=True)
 
 
@@ -109,7 +110,8 @@ def time_shuffled(dataset: Dataset, clip: dict[str, Any], recipe: Recipe) -> Pic
         recipe: how to draw.
     """
     rate = recipe.rate or clip["rate_hz"]
-    return render(loaded(dataset, clip, rate), rate, recipe, order=int(fingerprint("time_shuffled", clip["clip"]), 16))
+    samples = dataset.load(clip["file"], rate, clip["start_s"], clip["end_s"])
+    return render(samples, rate, recipe, order=int(fingerprint("time_shuffled", clip["clip"]), 16))
 
 
 def other_clip(clip: dict[str, Any], clips: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -5,9 +5,9 @@ looks like (`recipe`, `picture`).
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
@@ -17,11 +17,6 @@ from vlm_audio_pipeline.contracts.hashing import digest, fingerprint
 from vlm_audio_pipeline.contracts.stages import Progress, StageContext
 from vlm_audio_pipeline.engines import cores
 from vlm_audio_pipeline.renderings.picture import Picture
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from vlm_audio_pipeline.datasets.base import Dataset
 
 KEEP_EVERY_S = 10.0
 """How often what is drawn of a fold is kept until the fold is done, s: the most of it that a kill loses."""
@@ -75,11 +70,6 @@ def _unpacked(payload: bytes) -> Picture:
     told, _, data = payload.partition(b"\n")
     media_type, width, height = told.decode().split()
     return Picture(data, media_type, int(width), int(height))
-
-
-def loaded(dataset: "Dataset", clip: Mapping[str, Any], rate_hz: int) -> "np.ndarray":
-    """Read the samples of a row of `clips`, (samples,) float32 mono; refused where they are not those of its hash any more."""
-    return dataset.load(clip["file"], rate_hz, clip["start_s"], clip["end_s"], clip.get("samples_sha256"))
 
 
 def in_parallel(

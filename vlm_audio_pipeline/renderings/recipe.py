@@ -14,7 +14,7 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.specs import not_identity
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.renderings.base import RENDERINGS, RenderingSpec
-from vlm_audio_pipeline.renderings.drawing import drawn, loaded, spectrograms
+from vlm_audio_pipeline.renderings.drawing import drawn, spectrograms
 from vlm_audio_pipeline.renderings.picture import Picture, render
 from vlm_audio_pipeline.renderings.presets import GROUPS, PRESETS, preset
 
@@ -258,7 +258,7 @@ class Recipe(RenderingSpec):
             clip: a row of `clips`: file, start_s, end_s, rate_hz.
         """
         rate = self.rate or clip["rate_hz"]
-        return render(loaded(dataset, clip, rate), rate, self)
+        return render(dataset.load(clip["file"], rate, clip["start_s"], clip["end_s"]), rate, self)
 
     def stages(self, name: str) -> list[Stage]:
         """Give the one stage of this rendering: the pictures of a fold."""
