@@ -18,6 +18,7 @@ from vlm_audio_pipeline.datasets import synthesis
 from vlm_audio_pipeline.datasets.audio import resample
 from vlm_audio_pipeline.datasets.esc_classes import ESC10, class_name
 from vlm_audio_pipeline.encoders.base import picture
+from vlm_audio_pipeline.encoders.clap_features import quickened
 from vlm_audio_pipeline.engines import cores
 from vlm_audio_pipeline.renderings.picture import render
 from vlm_audio_pipeline.renderings.recipe import Recipe
@@ -105,7 +106,7 @@ def draw(samples: np.ndarray, recipe: Recipe, order: int | None = None) -> np.nd
 def _hearing() -> Any:
     from vlm_audio_pipeline.demo_models.architectures import clap_features
 
-    extractor = clap_features()
+    extractor = quickened(clap_features())
     return lambda samples: extractor(samples, sampling_rate=CLAP_HZ, return_tensors="np")["input_features"][0]
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, ModelCard, TextSide
+from vlm_audio_pipeline.encoders.clap_features import quickened
 from vlm_audio_pipeline.encoders.pretrained import Pretrained, load_tokenizer
 from vlm_audio_pipeline.encoders.torch_batches import Halving, to_numpy, unit
 from vlm_audio_pipeline.encoders.weights import ModelName
@@ -29,6 +30,7 @@ HARMLESS = (r"relative_position_index$", r"position_ids$", r"token_type_ids$")
 class Clap(Pretrained):
     """CLAP of transformers: the projected audio vector, of length 1, and the projected texts beside it."""
 
+    step_version: ClassVar[int] = 2
     bf16_safe: ClassVar[bool] = True
 
     model: ModelName = "laion/clap-htsat-unfused"
@@ -72,7 +74,7 @@ class Clap(Pretrained):
         from transformers import ClapFeatureExtractor, ClapModel
 
         model: Any = self.load_model(ClapModel, harmless=HARMLESS)
-        extractor = ClapFeatureExtractor.from_pretrained(self.weights.snapshot(), local_files_only=True)
+        extractor = quickened(ClapFeatureExtractor.from_pretrained(self.weights.snapshot(), local_files_only=True))
         length = int(extractor.nb_max_samples)
 
         def forward(batch: list[np.ndarray]) -> list[np.ndarray]:

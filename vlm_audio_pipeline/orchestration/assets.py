@@ -1,5 +1,6 @@
 """Steps as Dagster assets: each body is one call of `execute`, each value shown is what `execute` recorded."""
 
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ STUDY_TAG = "vlm_audio_pipeline/study"
 """Tag of runs that nobody started by hand: the study they are of."""
 UNATTENDED_TAG = "vlm_audio_pipeline/refresh"
 """Tag of runs that a sensor launched: the look outside that they follow."""
+LOG_EVERY_S = 1.0
+"""How often a step tells the log of its run how far it is, at most, s: what takes less says nothing."""
 
 
 def partitions(folds: tuple[int, ...] | None) -> dg.StaticPartitionsDefinition | None:
@@ -90,7 +93,8 @@ def step_asset(graph: Graph, step: Step, run: Execute | None = None) -> dg.Asset
         try:
             with telling(_log_progress(context)):
                 outcome = make(graph, node)
-                publish(graph, rebuild=not step.folds)
+                if run is None:  # the command publishes once a wave
+                    publish(graph, rebuild=not step.folds)
         except VlmAudioError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
         return dg.MaterializeResult(
@@ -103,14 +107,15 @@ def step_asset(graph: Graph, step: Step, run: Execute | None = None) -> dg.Asset
 
 
 def _log_progress(context: dg.AssetExecutionContext) -> Callable[[int, int, str], None]:
-    """Tell the command's display and, every tenth of the way, the log of the run."""
-    outer, told = current_progress(), [-1]
+    """Tell the command's display and, every tenth of the way and not more often than people read, the log of the run."""
+    outer, tenths, last = current_progress(), 0, time.monotonic()
 
     def progress(done: int, total: int, what: str) -> None:
+        nonlocal tenths, last
         outer(done, total, what)
-        tenth = 10 * done // max(total, 1)
-        if tenth != told[0]:
-            told[0] = tenth
+        tenth, now = 10 * done // max(total, 1), time.monotonic()
+        if tenth != tenths and now - last >= LOG_EVERY_S:
+            tenths, last = tenth, now
             context.log.info(f"{what}: {done} of {total}")
 
     return progress

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.orchestration.execution import Outcome
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
-from vlm_audio_pipeline.renderings.sheet import contact_sheet
+from vlm_audio_pipeline.renderings.sheet import clip_gallery, contact_sheet
 from vlm_audio_pipeline.reports import figures
 
 ROWS = 10
@@ -42,7 +42,7 @@ def preview(graph: Graph, node: Node, outcome: Outcome) -> dict[str, Any]:
             shown["accuracy (share of 1)"] = value
         shown["confusion"] = _picture(figures.confusion_chart(tables["confusion"], graph.dataset().classes))
     if "clips" in tables and first.num_rows:
-        shown["pictures"] = _picture(figures.clip_sheet(graph.dataset(), first))
+        shown["pictures"] = _picture(clip_gallery(graph.dataset(), first.to_pylist()))
     if "spectrograms" in tables and first.num_rows:
         shown["pictures"] = _picture(_sheet(graph, first))
     return shown | {

@@ -114,6 +114,7 @@ def _waves(
             instance = open_instance(graph.layout)
             report_observations(graph, observe(graph), instance)
             assets = graph_assets(graph, executing)
+            publish(graph, rebuild=False)  # who reads meanwhile, or after a kill, finds what is finished
         for run in plan.wave:
             report.runs += 1
             before = set(report.failed)

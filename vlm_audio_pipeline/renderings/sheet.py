@@ -4,18 +4,20 @@ What belongs here: putting finished pictures side by side. What does not: how th
 """
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.audio import resample
 from vlm_audio_pipeline.renderings.picture import render
-from vlm_audio_pipeline.renderings.recipe import recipes
+from vlm_audio_pipeline.renderings.recipe import Recipe, recipes
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont, ImageFont
+
+    from vlm_audio_pipeline.datasets.base import Dataset
 
 _GAP, _TEXT = 6, 13  # pixels between pictures; size of names, pixels
 
@@ -97,6 +99,32 @@ def preset_gallery(samples: "np.ndarray", rate_hz: int, *, thumbnail: int = 240,
         rate = recipe.rate or rate_hz
         drawn.append((name, render(resample(samples, rate_hz, rate), rate, recipe).bytes))
     return gallery(drawn, thumbnail=thumbnail, columns=columns)
+
+
+def clip_gallery(dataset: "Dataset", clips: Iterable[dict[str, Any]], *, most: int = 10) -> bytes:
+    """Draw the first clip of each class, by its log-mel spectrogram.
+
+    Args:
+        dataset: what the clips are read from.
+        clips: rows of `clips`: label, file, start_s, end_s.
+        most: classes shown.
+
+    Returns:
+        PNG bytes.
+
+    Raises:
+        VlmAudioError: for no clips, or one that cannot be read.
+    """
+    recipe = Recipe(transform="mel", n_mels=64, width=200, height=130)
+    rate = recipe.rate or 22050
+    first: dict[str, dict[str, Any]] = {}
+    for clip in clips:
+        first.setdefault(clip["label"], clip)
+    drawn = [
+        (label, render(dataset.load(clip["file"], rate, clip["start_s"], clip["end_s"]), rate, recipe).bytes)
+        for label, clip in list(first.items())[:most]
+    ]
+    return gallery(drawn, thumbnail=recipe.width, columns=5)
 
 
 def _rows(pictures: Sequence[tuple[str, bytes]]) -> dict[str, list[bytes]]:

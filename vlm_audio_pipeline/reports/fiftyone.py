@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.datasets.base import DATASETS
-from vlm_audio_pipeline.reports.pictures import SUFFIX
+from vlm_audio_pipeline.reports.media_types import SUFFIX
 from vlm_audio_pipeline.reports.shown import shown_rendering
 from vlm_audio_pipeline.storage.catalogue import manifests, query
 from vlm_audio_pipeline.storage.layout import Layout

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from vlm_audio_pipeline.datasets.base import Dataset
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -69,28 +67,6 @@ def confusion_chart(confusion: pa.Table, classes: tuple[str, ...]) -> bytes:
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", fontsize=8)
     axes.set_yticks(range(len(classes)), classes, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true")
-    return _png(figure)
-
-
-def clip_sheet(dataset: Dataset, clips: pa.Table, most: int = 10) -> bytes:
-    """Draw log-mel spectrograms (dB under the clip's maximum) of one clip a class, up to `most`."""
-    from vlm_audio_pipeline.renderings.time_frequency import mel_filterbank, power_to_db, stft_power
-
-    chosen: dict[str, dict[str, Any]] = {}
-    for row in clips.to_pylist():
-        chosen.setdefault(row["label"], row)
-    rows = list(chosen.values())[:most]
-    columns = max(1, min(5, len(rows)))
-    lines = max(1, -(-len(rows) // columns))
-    figure = _figure(2.1 * columns, 1.7 * lines)
-    grid = np.atleast_1d(figure.subplots(lines, columns)).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, row in zip(grid, rows, strict=False):
-        samples = dataset.load(row["file"], 22050, row["start_s"], row["end_s"])
-        mel = mel_filterbank(22050, 1024, 64, 0.0, 11025.0) @ stft_power(samples, 1024, 512)
-        axes.imshow(power_to_db(mel), origin="lower", aspect="auto", cmap="viridis")
-        axes.set_title(f"{row['label']}\n{row['clip']}", fontsize=7)
     return _png(figure)
 
 

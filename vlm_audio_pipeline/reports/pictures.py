@@ -15,8 +15,7 @@ from vlm_audio_pipeline.datasets.base import Clip, Dataset
 from vlm_audio_pipeline.renderings.picture import Picture, render
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.renderings.sheet import contact_sheet, preset_gallery
-
-SUFFIX = {"image/png": ".png", "image/jpeg": ".jpg"}
+from vlm_audio_pipeline.reports.media_types import SUFFIX
 
 
 def chosen_clips(dataset: Dataset, most: int | None) -> list[Clip]:

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import soundfile
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.datasets.base import Card, Clip, Dataset
 from vlm_audio_pipeline.renderings.picture import Picture, encoded
 from vlm_audio_pipeline.renderings.recipe import Recipe
-from vlm_audio_pipeline.renderings.sheet import contact_sheet, gallery, preset_gallery
+from vlm_audio_pipeline.renderings.sheet import clip_gallery, contact_sheet, gallery, preset_gallery
 from vlm_audio_pipeline_tests.renderings.hearing import rgb, sweep
 
 GREY = Recipe(colormap="gray")
@@ -46,7 +48,36 @@ def test_every_preset_is_shown_once():
     assert rgb(preset_gallery(sweep(1.0), 22050, thumbnail=80)).shape == (6 + 3 * (60 + 25), 6 + 4 * 86, 3)
 
 
+@pytest.fixture
+def dataset(tmp_path):
+    """Seven clips of seven classes, 0.5 s of noise each."""
+    rng = np.random.default_rng(0)
+    clips = []
+    for i in range(7):
+        soundfile.write(tmp_path / f"{i}.wav", 0.1 * rng.standard_normal(4000), 8000)
+        clips.append(Clip(id=f"c{i}", label=f"class{i}", fold=1 + i % 2, source=str(i), file=f"{i}.wav"))
+    return Dataset(tmp_path, tuple(f"class{i}" for i in range(7)), tuple(clips), Card("test"))
+
+
+@pytest.mark.parametrize(("clips", "columns", "lines"), [(1, 1, 1), (3, 3, 1), (7, 5, 2)])
+def test_a_fold_s_clips_are_shown_one_a_class(dataset, clips, columns, lines):
+    rows = [
+        {"label": label, "file": c.file, "start_s": None, "end_s": None}
+        for c in dataset.clips[:clips]
+        for label in (c.label, c.label)
+    ]
+    # pictures of 200 x 130 pixels with gaps of 6, and a name of 13 below each
+    assert rgb(clip_gallery(dataset, rows)).shape == (6 + (130 + 25) * lines, 6 + 206 * columns, 3)
+
+
+def test_of_many_classes_the_first_are_shown(dataset):
+    rows = [{"label": c.label, "file": c.file, "start_s": None, "end_s": None} for c in dataset.clips]
+    assert clip_gallery(dataset, rows, most=3) == clip_gallery(dataset, rows[:3])
+
+
 def test_nothing_to_show():
     for draw in (contact_sheet, gallery):
         with pytest.raises(VlmAudioError, match="at least one picture"):
             draw([])
+    with pytest.raises(VlmAudioError, match="at least one picture"):
+        clip_gallery(None, [])

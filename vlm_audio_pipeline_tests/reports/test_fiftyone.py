@@ -177,6 +177,14 @@ def test_without_fiftyone_or_its_database_it_is_not_available(made, monkeypatch)
     assert time.monotonic() - began < 5, "FiftyOne itself would wait a minute"
 
 
+def test_loading_takes_what_the_app_s_environment_has():
+    """FiftyOne's pins keep it in an environment of its own; nothing may creep in that draws or computes."""
+    asked = "import sys, vlm_audio_pipeline.reports.fiftyone; print(*{name.split('.')[0] for name in sys.modules})"
+    found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+    assert {"duckdb", "pyarrow", "filelock", "pydantic"} <= set(found), "what the environment below installs"
+    assert not {"zlib_ng", "scipy", "librosa", "soxr", "matplotlib", "sklearn", "torch", "dagster"} & set(found)
+
+
 ENVIRONMENT = Environment(
     "fiftyone",
     (

@@ -3,11 +3,9 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-import soundfile
 from PIL import Image
 
-from vlm_audio_pipeline.datasets.base import Card, Clip, Dataset
-from vlm_audio_pipeline.reports.figures import accuracy_chart, clip_sheet, confusion_chart, headline
+from vlm_audio_pipeline.reports.figures import accuracy_chart, confusion_chart, headline
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.reports.rows import BEST, NOT_RUN, PART, leaderboard
 
@@ -85,33 +83,6 @@ def test_outcomes_without_a_label_have_columns_of_their_own():
     plain = picture(confusion_chart(confusion(("none", "a", "a", 3)), ("a", "b")))
     more = picture(confusion_chart(confusion(("none", "a", "a", 3), ("none", "b", "(error)", 1)), ("a", "b")))
     assert more.shape[1] - plain.shape[1] == pytest.approx(0.42 * 110, abs=1)
-
-
-@pytest.fixture
-def dataset(tmp_path):
-    """Seven clips of seven classes, 0.5 s of noise each."""
-    rng = np.random.default_rng(0)
-    clips = []
-    for i in range(7):
-        soundfile.write(tmp_path / f"{i}.wav", 0.1 * rng.standard_normal(4000), 8000)
-        clips.append(Clip(id=f"c{i}", label=f"class{i}", fold=1 + i % 2, source=str(i), file=f"{i}.wav"))
-    return Dataset(tmp_path, tuple(f"class{i}" for i in range(7)), tuple(clips), Card("test"))
-
-
-@pytest.mark.parametrize(("clips", "columns", "lines"), [(0, 1, 1), (1, 1, 1), (3, 3, 1), (7, 5, 2)])
-def test_clip_sheets(dataset, clips, columns, lines):
-    rows = pa.table(
-        {
-            "clip": pa.array([c.id for c in dataset.clips[:clips]], pa.string()),
-            "label": pa.array([c.label for c in dataset.clips[:clips]], pa.string()),
-            "file": pa.array([c.file for c in dataset.clips[:clips]], pa.string()),
-            "start_s": pa.nulls(clips, pa.float64()),
-            "end_s": pa.nulls(clips, pa.float64()),
-        }
-    )
-    height, width, _ = picture(clip_sheet(dataset, rows)).shape
-    # 2.1 by 1.7 inches a clip at 110 dots an inch
-    assert (height, width) == (187 * lines, 231 * columns)
 
 
 def test_headline():

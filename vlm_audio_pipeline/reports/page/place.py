@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.reports.media_types import SUFFIX
 
 MARK = "vlm-audio-report"
 """Name of the `meta` element by which a report is known as one of ours."""
@@ -26,16 +27,6 @@ EMBEDDED = "<!-- embedded data -->"
 """Where in the page a single file carries its data. Text on the page is escaped, so none can look like it."""
 ABANDONED_S = 86400
 """Age after which what a killed process left half written beside a report is taken away."""
-
-SUFFIX = {
-    "image/png": "png",
-    "image/jpeg": "jpg",
-    "image/webp": "webp",
-    "audio/mpeg": "mp3",
-    "audio/ogg": "ogg",
-    "audio/flac": "flac",
-}
-"""Media types a report holds, with the endings of their files."""
 
 
 def as_script(value: Any) -> str:
@@ -110,7 +101,7 @@ class Place(ABC):
         Returns:
             Its name on the page.
         """
-        name = f"{stem}.{SUFFIX[media_type]}"
+        name = f"{stem}{SUFFIX[media_type]}"
         if name not in self._media:
             self._media.add(name)
             self.carried += self._keep(name, media_type, content)
