@@ -268,7 +268,7 @@ def test_each_picture_is_looked_at_once(local, monkeypatch, model):
     encode = features._encode
 
     def counted(pixel_values, image_grid_thw=None, **kwargs):
-        looks.append(1)
+        looks.append(len(pixel_values) if image_grid_thw is None else len(image_grid_thw))
         own = {} if image_grid_thw is None else {"image_grid_thw": image_grid_thw}
         return encode(pixel_values, **own, **kwargs)
 
@@ -280,10 +280,24 @@ def test_each_picture_is_looked_at_once(local, monkeypatch, model):
     ]
     found = asked(loaded, requests)
     assert loaded.why_alone is None
-    assert len(looks) == 5 + 6
+    assert sum(looks) == 5 + 6
+    assert max(looks) > 1, "new pictures of one row are looked at together"
     np.testing.assert_allclose(scores(found), scores(asked(local(model, share=False), requests)), atol=1e-4)
     asked(loaded, requests[::-1])
-    assert len(looks) == 5 + 6
+    assert sum(looks) == 5 + 6
+
+
+@pytest.mark.parametrize("model", [JANUS, QWEN2_VL, LLAVA])
+def test_pictures_of_several_sizes_and_the_same_one_again(local, model):
+    """Where a family cuts pictures by their size, those of one size alone have as many features each."""
+    sizes = [(48, 40), (48, 40), (96, 40), (48, 80), (96, 40)]
+    some = [(checkpoints.picture(i, *size), label) for i, (size, label) in enumerate(zip(sizes, LABELS, strict=True))]
+    requests = [checkpoints.request(some[i][0], (some[2], some[0], some[2], some[3], some[1])) for i in range(5)]
+    loaded = local(model, batch_size=3)
+    np.testing.assert_allclose(
+        scores(asked(loaded, requests)), scores(asked(local(model, share=False), requests)), atol=1e-4
+    )
+    assert loaded.why_alone is None
 
 
 def test_nothing_of_one_query_is_left_for_the_next(local):

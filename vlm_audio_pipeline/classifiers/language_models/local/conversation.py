@@ -160,9 +160,11 @@ class Conversation:
 
     def tokens(self, segment: Segment) -> SegmentTokens:
         """Give a segment's tokens; of one that differs from an earlier one only in what is seen or heard, from memory."""
-        return self._tokens(segment.text, segment.first, self._size(segment.media))
+        return self._tokens(segment.text, segment.first, self.size(segment))
 
-    def _size(self, media: Picture | Sound | None) -> tuple[int, ...] | None:
+    def size(self, segment: Segment) -> tuple[int, ...] | None:
+        """Give the size of what a segment shows, pixels, or plays, samples; None where it does neither."""
+        media = segment.media
         if media is None:
             return None
         if media.sha256 not in self._sizes:
@@ -173,7 +175,7 @@ class Conversation:
     def count(self, segment: Segment) -> tuple[int, int]:
         """Give how many tokens a segment has: (of text, of its picture or sound). Loads no sound."""
         media = segment.media
-        size = (round(media.duration_s * self._rate()),) if isinstance(media, Sound) else self._size(media)
+        size = (round(media.duration_s * self._rate()),) if isinstance(media, Sound) else self.size(segment)
         ids = self._tokens(segment.text, segment.first, size).ids
         shown = ids.count(self.media_token) if media else 0
         return len(ids) - shown, shown

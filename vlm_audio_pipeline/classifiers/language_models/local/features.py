@@ -10,6 +10,7 @@ to read them anew, the eye has not, and nothing is decoded and resized again.
 import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from vlm_audio_pipeline.classifiers.language_models.local.conversation import Conversation, Segment
@@ -18,6 +19,8 @@ from vlm_audio_pipeline.classifiers.language_models.local.forward import Forward
 if TYPE_CHECKING:
     import torch
 
+TOGETHER = 8
+"""Pictures looked at in one pass, at most."""
 MOST = 256
 """Pictures whose features are held: of Janus-Pro-1B in bfloat16, 2.4 MB each."""
 
@@ -46,8 +49,7 @@ class Features:
         """Give the tokens of consecutive segments as one row, and what goes with them into the forward call."""
         import torch
 
-        pictures = [s for s in segments if s.media is not None]
-        found = [self._of(s) for s in pictures] if self._encode else []
+        found = self._of([s for s in segments if s.media is not None]) if self._encode else []
         if self._encode is None:  # also where a picture turned out to have more than one kind of features
             return self.conversation.together(segments), {}
         ids = [token for s in segments for token in self.conversation.tokens(s).ids]
@@ -60,20 +62,38 @@ class Features:
         pooled: Any = torch.cat(found) if tensors else [part for parts in found for part in parts]
         return inputs, {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
 
-    def _of(self, segment: Segment) -> Any:
-        """Give a picture's features, a tensor or a sequence of them, as the family has it."""
-        if segment.media is None or self._encode is None:
-            return None
-        key = segment.media.sha256
-        if key not in self._held:
-            wanted = inspect.signature(self._encode).parameters
-            inputs = self.forward.moved(self.conversation.inputs([segment]))
-            out = self._encode(**{k: v for k, v in inputs.items() if k in wanted}, return_dict=True)
-            if getattr(out, "deepstack_features", None) is not None:
-                self._encode = None
-                return None
-            self._held[key] = out.pooler_output
-            if len(self._held) > MOST:
-                self._held.popitem(last=False)
-        self._held.move_to_end(key)
-        return self._held[key]
+    def _of(self, pictures: Sequence[Segment]) -> list[Any]:
+        """Give each picture's features, a tensor or a sequence of them, as the family has it."""
+        fresh = {_key(s): s for s in pictures if _key(s) not in self._held}
+        seen = {key: self._held[key] for key in map(_key, pictures) if key in self._held}
+        for _, alike in groupby(fresh.values(), key=self.conversation.size):
+            while some := list(islice(alike, TOGETHER)):
+                seen |= zip(map(_key, some), self._looked_at(some), strict=False)
+        if self._encode is None:
+            return []
+        for key in map(_key, pictures):
+            self._held[key] = seen[key]
+            self._held.move_to_end(key)
+        while len(self._held) > MOST:
+            self._held.popitem(last=False)
+        return [seen[key] for key in map(_key, pictures)]
+
+    def _looked_at(self, pictures: Sequence[Segment]) -> list[Any]:
+        """Compute features of pictures of one size, which have as many of them each."""
+        if self._encode is None:
+            return []
+        wanted = inspect.signature(self._encode).parameters
+        inputs = self.forward.moved(self.conversation.inputs(pictures))
+        out = self._encode(**{k: v for k, v in inputs.items() if k in wanted}, return_dict=True)
+        if getattr(out, "deepstack_features", None) is not None:
+            self._encode = None
+            return []
+        found = out.pooler_output
+        each, rest = divmod(len(found), len(pictures))
+        if rest:
+            raise ValueError(f"{len(pictures)} pictures of one size must have as many features each, got {len(found)}")
+        return [found[i * each : (i + 1) * each] for i in range(len(pictures))]
+
+
+def _key(segment: Segment) -> str:
+    return segment.media.sha256 if segment.media else ""
