@@ -41,15 +41,14 @@ def held_open(where: Path) -> set[str]:
 
 
 @dg.asset
-def sound() -> int:
-    return 1
+def sound() -> None: ...
 
 
-@dg.asset(check_specs=[dg.AssetCheckSpec("loud", asset="heard")])
-def heard(context: dg.AssetExecutionContext, sound: int) -> dg.MaterializeResult[int]:
+@dg.asset(deps=[sound], check_specs=[dg.AssetCheckSpec("loud", asset="heard")])
+def heard(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     context.log.info("hearing")
     return dg.MaterializeResult(
-        value=sound, check_results=[dg.AssetCheckResult(passed=True, check_name="loud", metadata={"db": -3.0})]
+        check_results=[dg.AssetCheckResult(passed=True, check_name="loud", metadata={"db": -3.0})]
     )
 
 
