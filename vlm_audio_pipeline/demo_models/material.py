@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from vlm_audio_pipeline.datasets import synthesis
 from vlm_audio_pipeline.datasets.audio import resample
@@ -70,7 +71,7 @@ def make(seed: int, a_class: int, *, shuffled: bool = False) -> Material:
         shuffled: draw their columns in another order, as the control `time_shuffled` does.
     """
     lines = [(at, source) for source in range(a_class) for at in range(len(ESC10))]
-    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(cores(), get_context("spawn"), threadpool_limits, (1,)) as pool:
         made = list(pool.map(partial(_clip, seed, shuffled), lines, chunksize=10))
     return Material(
         np.array([at for at, _ in lines]),

@@ -39,8 +39,8 @@ class Schedule:
     clips: int = 240
     held_out: int = 20
     clap: int = 450
-    aimv2: int = 600
-    janus: int = 800
+    aimv2: int = 650
+    janus: int = 850
 
 
 def train(
