@@ -1,6 +1,7 @@
 """The `vlm-audio` command: its entry point, and how errors meant for a person are shown."""
 
 import atexit
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ def program() -> None:
     With torch loaded that takes a second, and DuckDB's binding reports types that others still hold as leaks. What is to
     be done at exit (handlers, temporary files) is done.
     """
+    gc.set_threshold(50_000, 20, 100)  # torch and Dagster make a million objects that stay; looking them over took 7 %
     code = _run(app)
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -38,7 +38,7 @@ class Schedule:
 
     clips: int = 240
     held_out: int = 20
-    clap: int = 450
+    clap: int = 600
     aimv2: int = 650
     janus: int = 850
 
