@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -554,6 +555,17 @@ def test_a_part_taken_away_is_named_in_the_plan(done):
     said = call(done, "plan")
     assert re.search(r"embeddings/bands\s+3\s+missing", said.out)
     assert "1 to do" in said.out
+
+
+def test_a_page_that_was_deleted_is_written_again(done):
+    said = call(done, "report")
+    assert said.code == 0, said.err
+    page = Path(said.out.strip())
+    whole = page.read_bytes()
+    assert call(done, "report").out == said.out
+    shutil.rmtree(page.parent)
+    assert call(done, "report").out == said.out
+    assert b"bench" in page.read_bytes() and abs(len(page.read_bytes()) - len(whole)) < 100, "but for the time"
 
 
 def test_render_writes_pictures_and_a_sheet(bench, tmp_path):

@@ -140,6 +140,7 @@ def report(
     """Write the page of a study that was run: what hears, how sure that is, and on which clips it fails."""
     import webbrowser
 
+    from vlm_audio_pipeline.orchestration.graph import Node
     from vlm_audio_pipeline.orchestration.planner import select
     from vlm_audio_pipeline.orchestration.running import run_study
     from vlm_audio_pipeline.reports.page.report import write_report
@@ -149,11 +150,14 @@ def report(
     if single_file is not None:
         page = write_report(graph.layout, name, single_file, single_file=True)
     else:
+        page = graph.layout.report(name) / "index.html"
         shown = [name for name, step in graph.steps.items() if step.stage.on_demand]
+        if not page.exists():  # who deleted it left behind the record that it was made
+            for part in graph.parts(Node("report")).values():
+                part.unlink(missing_ok=True)
         failed = run_study(graph, select(graph, shown)).failed
         if failed:
             raise VlmAudioError("; ".join(failed.values()))
-        page = graph.layout.report(name) / "index.html"
     typer.echo(page)
     if open_:
         webbrowser.open(page.absolute().as_uri())

@@ -211,7 +211,10 @@ def _untested(best: Run, second: Run) -> tuple[Markup, Markup]:
     """Say what two intervals by themselves allow to be said."""
     pair = (named(best), named(second))
     gap = 100 * (best.row["accuracy"] - second.row["accuracy"])
-    lead = Markup("{} is {} points ahead of {}").format(pair[0], f"{gap:.1f}", pair[1])
+    even = best.row["accuracy"] == second.row["accuracy"]
+    lead = Markup("{} and {} are right equally often").format(*pair)
+    if not even:
+        lead = Markup("{} is {} points ahead of {}").format(pair[0], f"{gap:.1f}", pair[1])
     low, high = best.row.get("accuracy_low"), second.row.get("accuracy_high")
     if low is None or high is None:
         return (
@@ -225,5 +228,5 @@ def _untested(best: Run, second: Run) -> tuple[Markup, Markup]:
         )
     return (
         Markup("Not sure: the intervals of {} and {} overlap.").format(*pair),
-        Markup("{}, and no test of the two was declared: their order may be luck.").format(lead),
+        Markup("{}, and no test of the two was declared{}.").format(lead, "" if even else ": their order may be luck"),
     )

@@ -131,6 +131,13 @@ def test_without_a_test_intervals_say_what_they_can(study, first, second, told):
     assert "one is 50.0 points ahead of two" in sure  # 4 of 4 against 2 of 4
 
 
+def test_nobody_is_ahead_by_nothing(study):
+    one, two = run("one", [0, 1, 2, 0], 0.5, 1.0), run("two", [0, 1, 0, 3], 0.5, 1.0)
+    _, sure, _ = said(study, one, two)
+    assert "one and two are right equally often, and no test of the two was declared." in sure
+    assert "ahead" not in sure and "order" not in sure
+
+
 def test_contrasts_of_controls_do_not_stand_for_those_of_the_real_thing(study):
     one, two = run("one", [0, 1, 2, 3]), run("two", [0, 1, 0, 0], rank=2)
     blank = run("two", [0, 0, 0, 0], control="blank", rank=None)
