@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import gc
 import shutil
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ class Bench:
 
     def copied_to(self, folder: Path) -> "Bench":
         """Copy everything, results included, to another folder."""
+        gc.collect()  # databases of graphs that nobody holds any more are closed now, and not while their files are copied
         shutil.copytree(self.folder, folder)
         twin = copy.deepcopy(self)
         twin._place(folder)
