@@ -9,7 +9,7 @@ import soundfile
 import yaml
 
 from vlm_audio_pipeline.storage.row_store import RowStore
-from vlm_audio_pipeline_tests.test_cli import vlm_audio
+from vlm_audio_pipeline_tests.commands.program import vlm_audio
 
 RATE = 8000
 LABELS = ("bell", "crow", "dog")

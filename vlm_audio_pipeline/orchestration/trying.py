@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import exp
 from pathlib import Path
 
+import pyarrow as pa
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -23,6 +24,7 @@ from vlm_audio_pipeline.contracts.stages import Progress, StageContext, silent
 from vlm_audio_pipeline.datasets.audio import decode, resample, samples_digest
 from vlm_audio_pipeline.orchestration.graph import Graph, Node
 from vlm_audio_pipeline.orchestration.spending import ledger_of
+from vlm_audio_pipeline.orchestration.state import up_to_date
 from vlm_audio_pipeline.renderings.picture import render
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.storage.parts import read_part
@@ -63,7 +65,7 @@ def try_recording(graph: Graph, classifier: str, file: Path, progress: Progress 
 
     Raises:
         VlmAudioError: for a classifier that is no language model, and a file that cannot be decoded.
-        MissingInput: when the examples it is shown were not chosen yet.
+        MissingInput: when the examples it is shown were not chosen or drawn yet, or from what is no longer so.
         NotAvailable: when the model cannot be asked here.
     """
     spec = graph.study.classifiers.get(classifier)
@@ -80,7 +82,8 @@ def try_recording(graph: Graph, classifier: str, file: Path, progress: Progress 
     home = {(dataset.root / clip.file).resolve(): clip.fold for clip in dataset.clips}.get(file.resolve())
     asked = spec.folds or graph.folds
     fold = home if home in asked else asked[0]  # a clip of the dataset is asked about with examples of other folds
-    rows = _examples(graph, classifier, fold) if spec.shots else []
+    today = up_to_date(graph) if spec.shots else set()
+    rows = _examples(graph, classifier, fold, today) if spec.shots else []
     if home is not None and home != fold and rows:
         raise VlmAudioError(
             f"{file.name} must be no clip of the folds examples come from, got one of fold {home}; {classifier} is asked "
@@ -91,7 +94,7 @@ def try_recording(graph: Graph, classifier: str, file: Path, progress: Progress 
         raise VlmAudioError(
             f"{file.name} must be none of the examples, got a copy of {itself[0]}; try another recording"
         )
-    others = _known(graph, spec, rows)
+    others = _known(graph, classifier, spec, rows, today)
 
     def look(control: str, clip: str) -> Part | None:
         return query if clip == "" else others(control, clip)
@@ -141,16 +144,20 @@ def _shown(graph: Graph, spec: LanguageModel, file: Path) -> Picture | Sound:
     return Sound(lambda hz: resample(samples, rate, hz), samples_digest(samples, rate), len(samples) / rate)
 
 
-def _examples(graph: Graph, classifier: str, fold: int) -> list[Row]:
-    """Give the first trial's examples of a fold. Those chosen for one query each are chosen for none of ours."""
-    node = Node(f"examples/{classifier}", fold)
-    try:
-        table, _ = read_part(graph.parts(node)["examples"], TABLES["examples"])
-    except FileNotFoundError as error:
+def _fresh(graph: Graph, node: Node, classifier: str, today: set[Node]) -> pa.Table:
+    """Read what a node made, if that is what it would make today."""
+    if node not in today:
         raise MissingInput(
-            f"{classifier} is shown examples, which must be chosen first; run `vlm-audio run {graph.study.name} --only "
-            f"'examples/{classifier}' --fold {fold}`"
-        ) from error
+            f"{classifier} is shown examples, and {graph.study.name}/{node} must be up to date for that; run "
+            f"`vlm-audio run {graph.study.path or graph.study.name} --only '{node.step}'`"
+        )
+    table, path = next(iter(graph.parts(node).items()))
+    return read_part(path, TABLES[table])[0]
+
+
+def _examples(graph: Graph, classifier: str, fold: int, today: set[Node]) -> list[Row]:
+    """Give the first trial's examples of a fold. Those chosen for one query each are chosen for none of ours."""
+    table = _fresh(graph, Node(f"examples/{classifier}", fold), classifier, today)
     rows = [row for row in table.to_pylist() if row["trial"] == 0]
     if any(row["query"] for row in rows):
         raise VlmAudioError(
@@ -160,20 +167,15 @@ def _examples(graph: Graph, classifier: str, fold: int) -> list[Row]:
     return rows
 
 
-def _known(graph: Graph, spec: LanguageModel, rows: list[Row]) -> Lookup:
+def _known(graph: Graph, classifier: str, spec: LanguageModel, rows: list[Row], today: set[Node]) -> Lookup:
     """Look up the clips of the dataset that serve as examples."""
     needed = {row["clip"] for row in rows}
     folds = {clip.id: clip.fold for clip in graph.dataset().clips} if needed else {}
-    tables = {}
-    for fold in sorted({folds[clip] for clip in needed}):
-        name = "clips" if spec.rendering is None else "spectrograms"
-        step = name if spec.rendering is None else f"spectrograms/{spec.rendering}"
-        tables[fold], _ = read_part(graph.parts(Node(step, fold))[name], TABLES[name])
+    step = "clips" if spec.rendering is None else f"spectrograms/{spec.rendering}"
+    tables = [_fresh(graph, Node(step, fold), classifier, today) for fold in sorted({folds[clip] for clip in needed})]
     if spec.rendering is None:
-        return sounds(graph.dataset(), [row for t in tables.values() for row in t.to_pylist()], 0)
-    import pyarrow as pa
-
-    joined = pa.concat_tables(tables.values()) if tables else TABLES["spectrograms"].empty()
+        return sounds(graph.dataset(), [row for table in tables for row in table.to_pylist()], 0)
+    joined = pa.concat_tables(tables) if tables else TABLES["spectrograms"].empty()
     return pictures({"none": joined}, {"none": needed})
 
 

@@ -5,9 +5,9 @@ looks like (`recipe`, `picture`).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
@@ -17,6 +17,9 @@ from vlm_audio_pipeline.contracts.hashing import digest, fingerprint
 from vlm_audio_pipeline.contracts.stages import Progress, StageContext
 from vlm_audio_pipeline.engines import cores
 from vlm_audio_pipeline.renderings.picture import Picture
+
+Clip = TypeVar("Clip")
+Drawn = TypeVar("Drawn")
 
 KEEP_EVERY_S = 10.0
 """How often what is drawn of a fold is kept until the fold is done, s: the most of it that a kill loses."""
@@ -73,26 +76,26 @@ def _unpacked(payload: bytes) -> Picture:
 
 
 def in_parallel(
-    clips: list[dict[str, Any]],
-    draw: Callable[[dict[str, Any]], Picture],
+    clips: Sequence[Clip],
+    draw: Callable[[Clip], Drawn],
     progress: Progress,
-    each: Callable[[Picture], None] = lambda picture: None,
-) -> list[Picture]:
-    """Draw clips on every core of this machine, BLAS held to one thread a worker; pictures in the order of clips.
+    each: Callable[[Drawn], None] = lambda drawn: None,
+) -> list[Drawn]:
+    """Draw clips on every core of this machine, BLAS held to one thread a worker; what is drawn in the order of clips.
 
     Args:
-        clips: rows of `clips`.
+        clips: what is drawn.
         draw: draws one.
         progress: told after each.
-        each: handed each picture, in order.
+        each: handed each as drawn, in order.
     """
     with threadpool_limits(limits=1), ThreadPoolExecutor(cores()) as pool:
-        pictures = []
-        for picture in pool.map(draw, clips):
-            pictures.append(picture)
-            each(picture)
-            progress(len(pictures), len(clips), "picture")
-        return pictures
+        made = []
+        for one in pool.map(draw, clips):
+            made.append(one)
+            each(one)
+            progress(len(made), len(clips), "picture")
+        return made
 
 
 def spectrograms(clips: list[str], pictures: list[Picture]) -> pa.Table:

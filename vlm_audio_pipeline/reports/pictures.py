@@ -7,15 +7,19 @@ from pathlib import Path
 import pyarrow as pa
 
 from vlm_audio_pipeline.classifiers.base import Sample
-from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.errors import BadClips, VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Progress, silent
-from vlm_audio_pipeline.datasets.audio import decode, resample
+from vlm_audio_pipeline.datasets.audio import BadAudio, decode, resample
 from vlm_audio_pipeline.datasets.base import Clip, Dataset
+from vlm_audio_pipeline.renderings.drawing import in_parallel
 from vlm_audio_pipeline.renderings.picture import Picture, render
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.renderings.sheet import contact_sheet, preset_gallery
 from vlm_audio_pipeline.reports.media_types import SUFFIX
+
+MOST_A_CLASS = 8
+"""Pictures of a class on a contact sheet; all are drawn."""
 
 
 def chosen_clips(dataset: Dataset, most: int | None) -> list[Clip]:
@@ -45,24 +49,40 @@ def write_pictures(
 
     Raises:
         VlmAudioError: for no clips.
-        BadClips: when a recording cannot be used.
+        BadClips: when recordings cannot be used; it names all of them, and the others are drawn.
     """
     if not clips:
         raise VlmAudioError("there must be at least one clip to draw, got none; raise --clips")
     if folder.exists() and not folder.is_dir():
         raise VlmAudioError(f"--out must be a folder, got the file {folder}; name another")
-    files: list[Path] = []
-    shown: list[tuple[str, bytes]] = []
-    for done, clip in enumerate(sorted(clips, key=lambda c: (dataset.classes.index(c.label), c.id)), 1):
-        picture = _drawn(dataset, clip, recipe)
+    ordered = sorted(clips, key=lambda c: (dataset.classes.index(c.label), c.id))
+
+    def write(clip: Clip) -> Path | BadAudio:
+        try:
+            picture = _drawn(dataset, clip, recipe)
+        except BadAudio as error:
+            return error
         path = folder / _file_name(clip.label) / f"{_file_name(clip.id)}{SUFFIX[picture.media_type]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture.bytes)
-        files.append(path)
-        shown.append((clip.label, picture.bytes))
-        progress(done, len(clips), "picture")
+        return path
+
+    files: list[Path] = []
+    shown: dict[str, list[Path]] = {}
+    bad: list[BadAudio] = []
+    for clip, made in zip(ordered, in_parallel(ordered, write, progress), strict=True):
+        if isinstance(made, BadAudio):
+            bad.append(made)
+        else:
+            files.append(made)
+            shown.setdefault(clip.label, []).append(made)
     sheet = folder / "contact_sheet.png"
-    sheet.write_bytes(contact_sheet(shown))
+    if files:
+        few = [(label, file) for label, paths in shown.items() for file in paths[:MOST_A_CLASS]]
+        sheet.write_bytes(contact_sheet([(label, file.read_bytes()) for label, file in few], most=MOST_A_CLASS))
+    if bad:
+        reasons = "".join(f"\n  {error}" for error in bad)
+        raise BadClips(f"{len(bad)} of {len(clips)} recordings cannot be drawn; the others are in {folder}:{reasons}")
     return [sheet, *files]
 
 

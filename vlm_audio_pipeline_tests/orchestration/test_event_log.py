@@ -77,6 +77,38 @@ def test_dagster_s_own_storage_reads_the_same(layout):
     assert len(instance.fetch_materializations(dg.AssetKey("heard"), limit=10).records) == 2
 
 
+def schema(path: Path) -> list[tuple]:
+    with sqlite3.connect(path) as db:
+        mode = db.execute("PRAGMA journal_mode").fetchall()
+        return mode + sorted(db.execute("SELECT type, name, sql FROM sqlite_master"), key=str) + stamp(db)
+
+
+def stamp(db: sqlite3.Connection) -> list[tuple]:
+    return db.execute("SELECT * FROM alembic_version").fetchall()
+
+
+def test_files_of_runs_are_made_as_dagster_makes_them(layout, tmp_path):
+    instance = open_instance(layout)
+    runs = [dg.materialize([sound], instance=instance).run_id for _ in range(2)]  # the second is a copy at any rate
+    theirs = SqliteEventLogStorage(str(tmp_path / "theirs"))
+    with theirs.run_connection("a_run"):
+        pass
+    for run in runs:
+        assert schema(folder(layout) / f"{run}.db") == schema(tmp_path / "theirs" / "a_run.db")
+        assert kinds(instance, run).count("PIPELINE_START") == 1, "its own events alone"
+
+
+def test_a_disk_without_links_still_keeps_logs(layout, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")  # as exFAT has it
+
+    instance = open_instance(layout)
+    monkeypatch.setattr(os, "link", refuse)
+    runs = [dg.materialize([sound], instance=instance).run_id for _ in range(2)]
+    assert all("PIPELINE_SUCCESS" in kinds(instance, run) for run in runs)
+    assert not [p for p in folder(layout).iterdir() if p.suffix == ".tmp"]
+
+
 def test_the_ui_hears_of_a_step_while_it_runs(layout):
     """Dagster's page watches the file of a run; what SQLite keeps beside it is not seen there."""
     instance, seen = open_instance(layout), []

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.errors import BadClips, VlmAudioError
 from vlm_audio_pipeline.renderings.presets import PRESETS
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.reports.pictures import chosen_clips, presets_drawn, write_pictures
@@ -48,6 +48,15 @@ def test_a_file_a_clip_and_a_sheet(dataset, tmp_path):
 def test_no_clips_is_an_error(dataset, tmp_path):
     with pytest.raises(VlmAudioError, match="at least one clip"):
         write_pictures(dataset, [], Recipe(), tmp_path)
+
+
+def test_what_cannot_be_drawn_is_named_and_stops_no_other(dataset, tmp_path):
+    bad, *good = chosen_clips(dataset, 4)
+    (dataset.root / bad.file).write_bytes(b"")
+    with pytest.raises(BadClips, match=rf"(?s)1 of 4 recordings.*{bad.file}.*empty"):
+        write_pictures(dataset, [bad, *good], Recipe(rate=8000, n_fft=256, size=48), tmp_path / "out")
+    assert sorted(f.stem for f in (tmp_path / "out").glob("*/*")) == sorted(c.id for c in good)
+    assert (tmp_path / "out" / "contact_sheet.png").exists()
 
 
 def test_the_gallery_has_every_preset():

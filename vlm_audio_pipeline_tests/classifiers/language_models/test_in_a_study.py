@@ -4,8 +4,9 @@ import copy
 
 import pytest
 
+from vlm_audio_pipeline.classifiers.language_models.messages import Sound
 from vlm_audio_pipeline.classifiers.language_models.scripted import ScriptedBackend
-from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError
+from vlm_audio_pipeline.contracts.errors import BadStudy, MissingInput, VlmAudioError
 from vlm_audio_pipeline.orchestration.trying import try_recording
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline_tests.orchestration.bench import Bench
@@ -255,3 +256,26 @@ def test_a_copy_of_an_example_cannot_be_tried_with_itself_as_an_example(bench, t
             assert "must be none of the examples" in str(error)
             refused += 1
     assert refused, "one of them at least is an example of the fold that is asked about"
+
+
+def test_examples_of_another_day_are_not_shown(bench):
+    """A study that was changed and not run: its examples, or their pictures, are not those that stand in the tables."""
+    clip = sorted(bench.audio.glob("3-low-*.wav"))[0]
+    other = copy.deepcopy(bench.study)
+    other["classifiers"]["few"]["shots"] = 2
+    with pytest.raises(MissingInput, match=r"examples/few\|3 must be up to date.*--only 'examples/few'"):
+        try_recording(bench.graph(other), "few", clip)
+    other = copy.deepcopy(bench.study)
+    other["renderings"]["small"]["colormap"] = "gray"
+    with pytest.raises(MissingInput, match=r"must be up to date.*--only 'examples/few'"):
+        try_recording(bench.graph(other), "few", clip)
+
+
+def test_a_model_that_hears_is_tried_with_sounds(bench):
+    study = copy.deepcopy(bench.study)
+    study["classifiers"]["ears"] = {**{k: v for k, v in FEW.items() if k != "rendering"}, "input": "audio"}
+    bench.run(study, only=("examples/ears",))
+    clip = sorted(bench.audio.glob("3-low-*.wav"))[0]
+    tried = try_recording(bench.graph(study), "ears", clip)
+    heard = [p for m in tried.messages for p in m.parts if isinstance(p, Sound)]
+    assert len({p.sha256 for p in heard}) == 3, "two examples, and the query is neither"

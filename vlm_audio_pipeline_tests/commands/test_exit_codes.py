@@ -1,0 +1,80 @@
+"""What a command says, and the code it ends with, when something is wrong."""
+
+import signal
+
+import pytest
+
+from vlm_audio_pipeline_tests.commands.program import STEPS, call, refused, vlm_audio
+
+
+def test_a_failed_step_gives_1_and_is_named_once(bench):
+    with (bench.folder / "readings.csv").open("a") as file:
+        file.write("2-low-0,ann,loud\n")
+    said = call(bench, "run", "--only", "people")
+    assert said.code == 1
+    assert said.err.count("bench/predictions/people") == 1
+    assert "failed bench/predictions/people (folds 1,2,3): " in said.err
+    assert "'loud'" in said.err and "line 22" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_defect_of_ours_keeps_its_traceback(bench, monkeypatch):
+    def broken(*arguments):
+        raise KeyError("a defect")
+
+    monkeypatch.setattr("vlm_audio_pipeline.datasets.inspection.inspect", broken)
+    said = call(bench, "run", "--fold", "1", "--only", "clips")
+    assert said.code == 1
+    assert "failed bench/clips (fold 1): KeyError: 'a defect'" in said.err
+    assert "in broken" in said.err  # where it happened
+
+
+def test_ctrl_c_gives_130_and_says_that_nothing_is_lost(bench, monkeypatch):
+    from vlm_audio_pipeline.datasets import inspection
+
+    inspect, pressed = inspection.inspect, []
+
+    def pressing(*arguments):
+        if not pressed:
+            pressed.append(True)
+            signal.raise_signal(signal.SIGINT)
+        return inspect(*arguments)
+
+    monkeypatch.setattr(inspection, "inspect", pressing)
+    said = call(bench, "run")
+    assert said.code == 130
+    assert said.err == "stopped; what was finished is kept, and the same command goes on from there\n"
+    assert call(bench, "run").last.startswith(f"{STEPS} steps, ")
+
+
+def test_ctrl_c_between_two_steps_is_not_forgotten(bench, monkeypatch):
+    """Dagster keeps the signal to itself between steps, and forgets it when no step follows."""
+    from vlm_audio_pipeline.orchestration import assets
+
+    def pressing(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return {}
+
+    monkeypatch.setattr(assets, "preview", pressing)
+    said = call(bench, "run", "--only", "clips")
+    assert said.code == 130
+    assert said.err.startswith("stopped")
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "fetch", "refresh"])
+def test_a_wrong_study_file_is_named_with_its_key(bench, command):
+    bench.write(bench.changed("classifiers", "knn", encoder="band"))
+    refused(call(bench, command), "bench.yaml", "classifiers.knn", "did you mean 'bands'?")
+    assert not bench.layout.root.exists()
+
+
+def test_a_study_file_that_is_no_yaml(bench):
+    (bench.folder / "bench.yaml").write_text("name: [bench\n")
+    refused(call(bench, "run"), "bench.yaml")
+
+
+@pytest.mark.parametrize("command", ["run", "fetch"])
+def test_a_data_folder_that_cannot_be_made_is_said(bench, tmp_path, command):
+    (tmp_path / "file").write_text("in the way")
+    said = vlm_audio(command, bench.write(), data=tmp_path / "file" / "data")
+    assert said.code == 2 and "the data folder must be one that can be written to" in said.err
