@@ -20,6 +20,7 @@ from vlm_audio_pipeline.orchestration.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import manifests
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.studies.loading import load_study
+from vlm_audio_pipeline.studies.study import refuse_taken_name
 
 SHOWN = ("demo", "baselines", "esc10")
 
@@ -51,9 +52,11 @@ def build_definitions(
     assets: dict[tuple[str, ...], Any] = {}
     automations = []
     datasets: dict[str, tuple[str, str | Path]] = {}
+    names: dict[str, str] = {}
     for study in studies:
         try:
             graph = Graph(load_study(study), layout)
+            refuse_taken_name(graph.study, study, names)
             _check_dataset(graph, study, datasets)
             made = graph_assets(graph)
         except VlmAudioError as error:

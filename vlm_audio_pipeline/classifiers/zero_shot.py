@@ -92,19 +92,13 @@ class ZeroShot(OnEncoder):
                 parameters={
                     **self.identity(),
                     **asked,
-                    "reads": [
-                        encoder.kind,
-                        encoder.step_version,
-                        encoder.model_id,
-                        encoder.number_format,
-                    ],
+                    "reads": [encoder.step_version, encoder.computes_by(), encoder.number_format],
                 },
                 inputs=(
                     Input("clips"),
                     Input("embeddings", self.encoder),
                     *((encoder.weights.observed,) if encoder.weights else ()),  # they read the texts
                     *self.controlled_inputs(name, encoders),
-                    *((encoder.weights.observed,) if encoder.weights else ()),
                 ),
                 run=partial(self._predict, encoder=encoder, folds=folds),
                 description=f"Cosines of vectors of '{self.encoder}' with those of the classes' texts; scores are their "

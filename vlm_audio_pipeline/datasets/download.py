@@ -23,6 +23,10 @@ from vlm_audio_pipeline.contracts.stages import Progress, silent
 
 _CHUNK = 1 << 18  # bytes
 _TIMEOUT_S = 30.0  # without a byte
+BY_HAND = (
+    "download it by hand elsewhere, unpack it here and point the dataset's `path` (for ESC-10 also ESC10_DIR) to it"
+)
+"""What to do where a dataset's address cannot be reached."""
 
 
 def download(
@@ -33,6 +37,7 @@ def download(
     progress: Progress = silent,
     *,
     headers: Mapping[str, str] | None = None,
+    instead: str = BY_HAND,
 ) -> Path:
     """Fetch a file whole: into `<to>.part`, continued where an earlier attempt stopped, checked, then moved into place.
 
@@ -45,6 +50,7 @@ def download(
         size: about how many bytes it has, for progress where the server does not say.
         progress: told bytes done and in all.
         headers: sent to this address alone, not to one it redirects to.
+        instead: what a person can do where there is no way to it.
 
     Returns:
         `to`.
@@ -60,15 +66,15 @@ def download(
     try:
         done, total = _fetch(url, part, size, progress, f"download {to.name}", headers or {})
     except urllib.error.HTTPError as error:
-        raise NotAvailable(f"{url} must be there, got HTTP {error.code} {error.reason}; {_BY_HAND}") from error
+        raise NotAvailable(f"{url} must be there, got HTTP {error.code} {error.reason}; {instead}") from error
     except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
         reason = getattr(error, "reason", None) or error
         raise NotAvailable(
-            f"{url} must be fetched whole, got: {reason}; run again to continue, or {_BY_HAND}"
+            f"{url} must be fetched whole, got: {reason}; run again to continue, or {instead}"
         ) from error
     if total is not None and done < total:
         raise NotAvailable(
-            f"{url} must give {total} bytes, got {done} before it broke off; run again to continue, or {_BY_HAND}"
+            f"{url} must give {total} bytes, got {done} before it broke off; run again to continue, or {instead}"
         )
     if sha256 is not None and (got := _sha256(part)) != sha256:
         part.unlink()
@@ -78,11 +84,6 @@ def download(
         )
     os.replace(part, to)
     return to
-
-
-_BY_HAND = (
-    "download it by hand elsewhere, unpack it here and point the dataset's `path` (for ESC-10 also ESC10_DIR) to it"
-)
 
 
 def _fetch(

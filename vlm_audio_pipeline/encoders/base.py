@@ -191,10 +191,13 @@ class EncoderSpec(Spec):
             unavailable=self.unavailable,
         )
 
+    def computes_by(self) -> dict[str, Any]:
+        """Give the parameters that enter a vector, of a clip or a text: all but the name of a rendering."""
+        return {k: v for k, v in self.identity().items() if k != "rendering"}
+
     def row_key(self, content_sha256: str) -> str:
         """Give the key of a vector: all that determines it, and not the name of the rendering the pictures came from."""
-        own = {k: v for k, v in self.identity().items() if k != "rendering"}
-        revision, dtype = self.weights_revision, self.number_format
+        own, revision, dtype = self.computes_by(), self.weights_revision, self.number_format
         return fingerprint("vector", self.step_version, own, revision, dtype, content_sha256, length=64)
 
     def check_revision(self, keyed: str | None) -> None:

@@ -43,7 +43,7 @@ class Environment:
 
     def folder(self, layout: Layout) -> Path:
         """Give its folder."""
-        return layout.root / "environments" / self.name
+        return layout.environments / self.name
 
     def python(self, layout: Layout) -> Path:
         """Give its Python."""

@@ -89,7 +89,7 @@ class LaionClap(Pretrained):
     @property
     def weights(self) -> Weights:
         """The checkpoint."""
-        return Weights(self.model, self.revision, (), (self.checkpoint,))
+        return Weights(self.model, self.revision, (), (self.checkpoint,), among_others=True)
 
     @property
     def rate_hz(self) -> int:

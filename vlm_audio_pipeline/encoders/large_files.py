@@ -13,6 +13,10 @@ from filelock import FileLock
 from vlm_audio_pipeline.datasets.download import download
 
 LARGE = 16_000_000  # bytes; smaller files are the hub client's own business
+BY_HAND = (
+    "fetch the model on another machine and copy its folder of the hub's cache here, or name that folder as `model`"
+)
+"""What to do where the hub cannot be reached."""
 
 
 def fetch_large_file(model: str, commit: str, sibling: Any, cache: Path, progress: Callable[[int], None]) -> None:
@@ -42,4 +46,4 @@ def fetch_large_file(model: str, commit: str, sibling: Any, cache: Path, progres
         if not blob.exists():
             url = hf_hub_url(model, sibling.rfilename, revision=commit)
             told = lambda done, total, what: progress(done)  # noqa: E731
-            download(url, blob, lfs.sha256, size, told, headers=build_hf_headers())
+            download(url, blob, lfs.sha256, size, told, headers=build_hf_headers(), instead=BY_HAND)

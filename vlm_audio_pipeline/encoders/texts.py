@@ -20,7 +20,7 @@ def embed_texts(spec: EncoderSpec, texts: Sequence[str], rows: RowStore) -> np.n
     Args:
         spec: an encoder with a text side.
         texts: n of them, as the model shall read them.
-        rows: the row store; keys are made of kind, version, model, revision, dtype and text.
+        rows: the row store; keys are made of the encoder's parameters, version, revision, dtype and text.
 
     Returns:
         (n, dimensions) float32, rows of length 1.
@@ -54,9 +54,8 @@ def logit_scale(spec: EncoderSpec, rows: RowStore) -> float:
 
 
 def _text_key(spec: EncoderSpec, *what: str) -> str:
-    return fingerprint(
-        *what, spec.kind, spec.step_version, spec.model_id, spec.weights_revision, spec.number_format, length=64
-    )
+    own, revision, dtype = spec.computes_by(), spec.weights_revision, spec.number_format
+    return fingerprint(*what, spec.step_version, own, revision, dtype, length=64)
 
 
 def _text_side(spec: EncoderSpec, rows: RowStore) -> TextSide:

@@ -18,7 +18,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationInfo
 
-from vlm_audio_pipeline.contracts.errors import NotAvailable
+from vlm_audio_pipeline.contracts.errors import BadDataset, NotAvailable
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Input, Progress, silent
 from vlm_audio_pipeline.encoders.large_files import fetch_large_file
@@ -63,12 +63,14 @@ class Weights:
         revision: branch, tag or full commit; None: the default branch. A folder has none.
         needs: files that must be there besides tensors, by name; `a|b` for either.
         tensors: names of the files with tensors, where the repository holds others too; by default what there is.
+        among_others: whether those others are models of their own; a source is then named by its tensors, too.
     """
 
     model: str
     revision: str | None = None
     needs: tuple[str, ...] = CONFIG
     tensors: tuple[str, ...] = ()
+    among_others: bool = False
 
     @property
     def is_packaged(self) -> bool:
@@ -91,7 +93,8 @@ class Weights:
             name = name.replace("-", "/")  # the same on every machine
         elif self.is_folder:
             name = f"local/{re.sub('[^A-Za-z0-9_]+', '_', Path(name).name)}_{fingerprint(name, length=8)}"
-        return Input("models", f"{name}@{self.revision}" if self.revision else name)
+        name = f"{name}@{self.revision}" if self.revision else name
+        return Input("models", "/".join((name, *self.tensors)) if self.among_others else name)
 
     def resolve(self) -> str | None:
         """Give what identifies the files: the commit, or the digest of a folder; None where that is not known here.
@@ -226,8 +229,8 @@ def fetch_weights(weights: Weights, progress: Progress = silent) -> str:
         The commit, or the digest of a folder.
 
     Raises:
-        NotAvailable: when the hub cannot be reached, or has no such model, revision or file.
-        BadDataset: for a large file whose contents are not what the hub says.
+        NotAvailable: when the hub cannot be reached, has no such model, revision or file, or gives other contents than
+            it says.
     """
     if weights.is_folder:
         weights.snapshot()
@@ -250,6 +253,8 @@ def fetch_weights(weights: Weights, progress: Progress = silent) -> str:
             hf_hub_download(name, file, revision=commit, cache_dir=cache_folder())
             done += sizes[file]
         progress(done, total, name)
+    except BadDataset as error:
+        raise NotAvailable(str(error)) from error
     except _download_errors() as error:
         raise NotAvailable(
             f"weights of {name} (revision {revision}) must be downloadable, got {type(error).__name__}: "

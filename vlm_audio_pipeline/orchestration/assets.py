@@ -146,9 +146,9 @@ def source_asset(graph: Graph, source: Source) -> Any:
     """Wrap a source as an observable asset whose data version is looked up outside."""
 
     def observed(context: dg.AssetExecutionContext) -> dg.ObserveResult | dg.DataVersionsByPartition:
-        graph.look_again()
         told = {seen.name: seen.words for seen in look_at_models(graph, only=source.name)}
         try:
+            graph.look_again()
             versions = source.versions(graph.rows)
         except NotAvailable as error:  # what goes away makes nothing stale
             last = _last_version(context.instance, source, None)

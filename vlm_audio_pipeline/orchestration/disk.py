@@ -31,10 +31,10 @@ def disk_use(layout: Layout) -> dict[str, int]:
         "tables": [layout.tables],
         "rows": [layout.rows.with_name(layout.rows.name + suffix) for suffix in ("", "-wal", "-shm")],
         "catalogue": [layout.results],
-        "reports": [layout.root / "reports"],
+        "reports": [layout.reports],
         "datasets": [layout.datasets],
         "run history": [layout.dagster_home],
-        "environments": [layout.root / "environments"],
+        "environments": [layout.environments],
     }
     return {what: sum(map(size_of, paths)) for what, paths in places.items()}
 

@@ -171,9 +171,7 @@ def _show_what_is_left(graph: Graph) -> None:
         words = f"{count} steps of {graph.study.name} are still to do; the leaderboard takes them for absent"
         if Node("leaderboard") in left.todo:
             words = f"{count} steps of {graph.study.name} are still to do, the leaderboard shown among them"
-        tell(
-            console(stderr=True), Text(f"{words}: vlm-audio run {graph.study.path or graph.study.name}", style="yellow")
-        )
+        tell(console(stderr=True), Text(f"{words}: vlm-audio run {graph.study.as_asked}", style="yellow"))
     for source in graph.sources.values():
         if source.nodes[0] in seen:
             continue

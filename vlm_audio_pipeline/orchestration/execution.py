@@ -170,6 +170,11 @@ def _read_inputs(graph: Graph, node: Node) -> tuple[dict[str, pa.Table], dict[st
         folds = graph.upstream_folds(node, given.key)
         if given.key in graph.sources:
             there = graph.sources[given.key].versions(graph.rows)
+            if gone := [f for f in folds if f not in there]:
+                raise MissingInput(
+                    f"{graph.study.name}/{node} reads folds {gone} of {graph.study.dataset.asset_name}, which are gone; "
+                    "reload the code location (Deployment > Reload in the UI), or start the command again"
+                )
             versions.update({str(Node(given.key, f)): there[f] for f in folds})
             continue
         tables: dict[str, list[pa.Table]] = {}

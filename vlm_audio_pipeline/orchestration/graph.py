@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from vlm_audio_pipeline.classifiers.base import ClassifierSpec, Sample
-from vlm_audio_pipeline.contracts.errors import BadStudy, NotAvailable, VlmAudioError
+from vlm_audio_pipeline.contracts.errors import BadDataset, BadStudy, NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Cost, Progress, Stage, StageContext, silent
 from vlm_audio_pipeline.datasets.base import Dataset
@@ -111,6 +111,7 @@ class Graph:
         self.sources: dict[str, Source] = {}
         self.steps: dict[str, Step] = {}
         self._opened: Dataset | None = None
+        self._models: dict[str, list[Weights]] = {}
         self._check_folds("dataset.tuning_folds", study.dataset.tuning_folds)
         self._add_source(
             Source(
@@ -150,12 +151,16 @@ class Graph:
         self.sources[source.name] = source
 
     def _add_model(self, weights: Weights) -> None:
+        observed = weights.observed
+        same = self._models.setdefault(observed.key, [])  # one model, used by some for more than by others
+        same.append(weights)
+
         def versions(rows: RowStore) -> dict[int | None, str]:
-            if (reason := weights.missing()) is not None:
-                raise NotAvailable(reason)
+            reasons = [reason for one in same if (reason := one.missing()) is not None]
+            if len(reasons) == len(same):
+                raise NotAvailable(reasons[0])
             return {None: weights.resolve() or "unknown"}
 
-        observed = weights.observed
         name = re.sub(r"[^A-Za-z0-9_./-]", "_", observed.name or "")
         description = f"Weights of {weights.model}; versioned by the hub's commit, or the digest of a folder."
         self._add_source(Source(observed.key, ("models", *name.split("/")), None, description, versions))
@@ -248,7 +253,17 @@ class Graph:
         return self._opened
 
     def look_again(self) -> None:
-        """Forget the opened dataset, so that it is listed anew."""
+        """Forget the opened dataset, so that it is listed anew.
+
+        Raises:
+            BadDataset: when it has other folds by now: partitions are made when a study is loaded.
+        """
+        if (now := self.study.dataset.folds(self.layout)) != self.folds:
+            raise BadDataset(
+                f"the folds of {self.study.dataset.asset_name} must stay while {self.study.name} is loaded, got "
+                f"{list(self.folds)} and now {list(now)}; reload the code location (Deployment > Reload in the UI), or "
+                "start the command again"
+            )
         self._opened = None
 
     @property

@@ -48,7 +48,8 @@ class Observation:
     @property
     def words(self) -> str:
         """Say it to a person."""
-        since = f"unchanged since {self._since}" if self.recorded else "not on this machine"
+        here = self.recorded is not None and self.weights.missing() is None
+        since = f"unchanged since {self._since}" if here else "not on this machine"
         if self.trouble:
             return f"{self.name}: {since}; {self.trouble}"
         if self.changed:
@@ -61,9 +62,7 @@ class Observation:
         """Give the day on which the revision came on record."""
         place = _repository(self.weights) / "refs" / (self.weights.revision or "main")
         if self.weights.is_folder or not place.is_file():
-            place = self.weights.snapshot() if self.weights.missing() is None else Path()
-            files = [p.stat().st_mtime for p in place.iterdir() if p.is_file()]
-            return _day(max(files, default=0))
+            return _day(max(p.stat().st_mtime for p in self.weights.snapshot().iterdir() if p.is_file()))
         return _day(place.stat().st_mtime)
 
 

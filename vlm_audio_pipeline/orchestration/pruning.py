@@ -145,7 +145,7 @@ def _rows(layout: Layout, days: float, kinds: Iterable[str]) -> Iterator[Waste]:
 def _old_runs(layout: Layout, days: float) -> Waste:
     """Give the runs that ended long ago, but for those whose materializations the UI still shows as the latest."""
     what = f"logs of runs older than {days:g} days"
-    if not (layout.dagster_home / "history").is_dir():
+    if not layout.run_logs.is_dir():
         return Waste(what, 0, 0)
     import dagster as dg
 
@@ -156,7 +156,7 @@ def _old_runs(layout: Layout, days: float) -> Waste:
         if old:
             shown = set(_latest(instance))
             old = [run for run in old if run not in shown]
-    history = layout.dagster_home / "history" / "runs"
+    history = layout.run_logs
     size = sum(size_of(history / f"{run}.db") + size_of(layout.dagster_home / "storage" / run) for run in old)
     return Waste(what, len(old), size, runs=tuple(old))
 

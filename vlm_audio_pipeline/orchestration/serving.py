@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 
+from vlm_audio_pipeline.contracts.errors import BadStudy
 from vlm_audio_pipeline.orchestration.assets import report_observations
 from vlm_audio_pipeline.orchestration.graph import Graph
 from vlm_audio_pipeline.orchestration.instance import open_instance
 from vlm_audio_pipeline.orchestration.state import observe
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.studies.loading import load_study
+from vlm_audio_pipeline.studies.study import refuse_taken_name
 
 
 def free_port() -> int:
@@ -32,10 +34,17 @@ def serve(layout: Layout, studies: list[str], port: int) -> int:
 
     Returns:
         Exit code of `dagster dev`.
+
+    Raises:
+        BadStudy: for a study that cannot be shown, or not beside another.
     """
     with open_instance(layout) as instance:
+        names: dict[str, str] = {}
         for study in studies:  # refuse a bad study here, where its message is seen
+            if "," in study:
+                raise BadStudy(f"the path of a study shown in the UI must be without commas, got '{study}'; rename it")
             graph = Graph(load_study(study), layout)
+            refuse_taken_name(graph.study, study, names)
             if graph.study.dataset.is_here(layout):
                 report_observations(graph, observe(graph), instance)
     environment = {**os.environ, "VLM_AUDIO_DATA": str(layout.root)}

@@ -55,8 +55,13 @@ def costs(graph: Graph, step: Step) -> dict[int | None, Cost]:
 def cost_views(graph: Graph, plan: Plan) -> list[RenderableType]:
     """Show what the language models of a plan are asked, at most, and what may still be spent; nothing where there are none.
 
-    What cannot run now (a key is missing) is shown too: its price is a reason to fetch the key, or not to.
+    What cannot run now (a key is missing) is shown too: its price is a reason to fetch the key, or not to. Nothing is
+    downloaded for it: without the dataset there are no clips to count.
     """
+    asked = [n for n in (*plan.todo, *plan.blocked) if graph.steps[n.step].stage.asset == "answers"]
+    if asked and not graph.study.dataset.is_here(graph.layout):
+        fetch = f"vlm-audio fetch {graph.study.as_asked}"
+        return [Text(f"requests and prices are known once the dataset is here: {fetch}", style="dim")]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("classifier", "requests", "tokens at most", "USD at most"):
         table.add_column(title, no_wrap=True, justify="left" if title == "classifier" else "right")

@@ -149,7 +149,7 @@ def _fresh(graph: Graph, node: Node, classifier: str, today: set[Node]) -> pa.Ta
     if node not in today:
         raise MissingInput(
             f"{classifier} is shown examples, and {graph.study.name}/{node} must be up to date for that; run "
-            f"`vlm-audio run {graph.study.path or graph.study.name} --only '{node.step}'`"
+            f"`vlm-audio run {graph.study.as_asked} --only '{node.step}'`"
         )
     table, path = next(iter(graph.parts(node).items()))
     return read_part(path, TABLES[table])[0]

@@ -19,6 +19,7 @@ class Layout:
     studies/<study>.json  the studies that were run here, as they were run
     datasets/             what was downloaded or synthesised, and remembered folds
     reports/<study>/      pages, made when asked for
+    environments/<name>/  Python environments of models that cannot live in ours; 1.5 GB, made by `vlm-audio fetch`
     fiftyone/<study>      exports opened in FiftyOne's App; may be deleted
     dagster/              Dagster's own home: run history, logs, dagster.yaml
     scratch/              what steps under way have made so far, where that is much; gone once they are done
@@ -78,9 +79,24 @@ class Layout:
         """Dagster's home folder."""
         return self.root / "dagster"
 
+    @property
+    def environments(self) -> Path:
+        """Folder of isolated Python environments."""
+        return self.root / "environments"
+
+    @property
+    def run_logs(self) -> Path:
+        """Folder of Dagster's logs of runs."""
+        return self.dagster_home / "history" / "runs"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of all pages."""
+        return self.root / "reports"
+
     def report(self, study: str) -> Path:
         """Folder of the page of a study."""
-        return self.root / "reports" / study
+        return self.reports / study
 
     def scratch(self, name: str) -> Path:
         """Path of the unfinished results of a step."""

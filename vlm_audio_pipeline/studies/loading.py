@@ -23,11 +23,9 @@ from vlm_audio_pipeline.evaluation.references import REFERENCES
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.fields import refers_to_section, takes_list
 from vlm_audio_pipeline.studies.rerun import Rerun
-from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, Study
+from vlm_audio_pipeline.studies.study import BUILT_IN, KEYS, NAME, OWNER, SECTIONS, Study
 
 Option = TypeVar("Option", bound=BaseModel)
-
-BUILT_IN = Path(__file__).parent / "built_in"
 
 
 def built_in_studies() -> dict[str, Path]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec
+from vlm_audio_pipeline.contracts.errors import BadStudy
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.datasets.base import DatasetSpec
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
@@ -20,6 +21,9 @@ SECTIONS: dict[str, Registry] = {
     "classifiers": CLASSIFIERS,
 }
 """Sections of a study file that map names to specs, in the order in which data flows."""
+
+BUILT_IN = Path(__file__).resolve().parent / "built_in"
+"""The studies that come with the package."""
 
 NAME = r"^(?!.*__)[a-z][a-z0-9_]*$"
 """What names in a study look like: parts of asset keys, folders and SQL. `__` is kept for controls: `paper__blank`."""
@@ -74,6 +78,13 @@ class Study:
     path: Path | None = None
     limit: int | None = None
 
+    @property
+    def as_asked(self) -> str:
+        """What a command is told to mean this study: the name of a built-in one, else its file."""
+        if self.path is None:
+            return self.name
+        return self.path.stem if self.path.parent == BUILT_IN else str(self.path)
+
     def resolved(self) -> dict[str, Any]:
         """Give the study as plain values, everything expanded and every default spelled out."""
         return {
@@ -91,3 +102,21 @@ class Study:
             "budget": None if self.budget is None else self.budget.model_dump(mode="json"),
             "rerun": None if self.rerun is None else self.rerun.model_dump(mode="json"),
         }
+
+
+def refuse_taken_name(study: Study, given: str, taken: dict[str, str]) -> None:
+    """Refuse a study under the name of another one that is shown beside it: their results would be one another's.
+
+    Args:
+        study: the study.
+        given: its name or path, as asked for.
+        taken: names of studies -> what was asked for; this one is added.
+
+    Raises:
+        BadStudy: for a name that is taken.
+    """
+    if (other := taken.setdefault(study.name, given)) != given:
+        raise BadStudy(
+            f"{given}: name: must tell this study from that of {other}, got '{study.name}' for both; give one of them "
+            "another name"
+        )

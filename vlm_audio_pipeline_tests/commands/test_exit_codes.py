@@ -78,3 +78,12 @@ def test_a_data_folder_that_cannot_be_made_is_said(bench, tmp_path, command):
     (tmp_path / "file").write_text("in the way")
     said = vlm_audio(command, bench.write(), data=tmp_path / "file" / "data")
     assert said.code == 2 and "the data folder must be one that can be written to" in said.err
+
+
+def test_studies_that_cannot_be_shown_together_are_refused(bench):
+    first = bench.write()
+    second = bench.folder / "copy.yaml"
+    second.write_text(first.read_text())
+    refused(vlm_audio("ui", first, second, data=bench.layout.root), f"{second}: name: must tell this study", "'bench'")
+    comma = first.rename(bench.folder / "mine, too.yaml")
+    refused(vlm_audio("ui", comma, data=bench.layout.root), "must be without commas", "mine, too.yaml")

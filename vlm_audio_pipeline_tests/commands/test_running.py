@@ -69,6 +69,17 @@ def test_planning_a_dataset_that_is_not_here_says_its_size_and_downloads_nothing
     assert not (tmp_path / "data" / "datasets").exists()
 
 
+def test_planning_what_asks_models_downloads_nothing_either(tmp_path, monkeypatch):
+    """What they are asked depends on the clips, which are not here."""
+    monkeypatch.delenv("ESC10_DIR", raising=False)
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("a plan must not download"))
+    for study in ("paper", "demo"):
+        said = vlm_audio("plan", study, data=tmp_path / "data")
+        assert said.code == 0, said.err
+        assert f"known once the dataset is here: vlm-audio fetch {study}" in " ".join(said.out.split())
+    assert not (tmp_path / "data" / "datasets").exists()
+
+
 def test_running_a_dataset_that_cannot_be_had_says_what_to_do(tmp_path, monkeypatch):
     def no_network(*arguments, **named):
         raise OSError("no network")

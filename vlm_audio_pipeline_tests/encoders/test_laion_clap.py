@@ -15,7 +15,9 @@ from vlm_audio_pipeline.encoders import laion_clap
 from vlm_audio_pipeline.encoders.base import ENCODERS
 from vlm_audio_pipeline.encoders.isolated import Environment, Worker
 from vlm_audio_pipeline.encoders.laion_clap import ENVIRONMENT, LaionClap
+from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
 from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.row_store import RowStore
 from vlm_audio_pipeline_tests.encoders.checkpoints import publish
 from vlm_audio_pipeline_tests.encoders.isolated_programs import CALL, WRITE
 
@@ -165,6 +167,28 @@ def test_its_checkpoint_is_part_of_a_vector_s_key_and_float32_its_format():
     for wrong in ({"checkpoint": "my.pt"}, {"dtype": "bfloat16"}):
         with pytest.raises(ValidationError):
             LaionClap(**wrong)
+
+
+def test_checkpoints_of_one_repository_have_texts_and_a_scale_of_their_own(monkeypatch, tmp_path):
+    scales = {"630k-best.pt": 2.0, "630k-audioset-best.pt": 3.0}
+    started = []
+
+    def worker(spec):
+        started.append(spec.checkpoint)
+        return Worker(
+            "laion_clap",
+            (sys.executable, "-c", STAND_IN),
+            {"checkpoint": spec.checkpoint, "logit_scale": scales[spec.checkpoint]},
+        )
+
+    monkeypatch.setattr(LaionClap, "_worker", worker)
+    rows = RowStore(tmp_path / "rows.sqlite")
+    for _ in range(2):  # the second time from the row store
+        for checkpoint, scale in scales.items():
+            spec = LaionClap(checkpoint=checkpoint)
+            embed_texts(spec, ["abc"], rows)
+            assert logit_scale(spec, rows) == scale
+    assert started == list(scales)
 
 
 def test_registered():

@@ -205,6 +205,16 @@ def test_two_datasets_of_one_name_are_told_apart(bench, tmp_path, caplog):
     assert {"bench/clips", "twin/clips", "datasets/elsewhere"} <= set(specs(defs))
 
 
+def test_two_studies_of_one_name_are_told_apart(bench, caplog):
+    first = bench.write(bench.changed(rerun={"schedule": "0 3 * * *"}))
+    second = bench.folder / "copy.yaml"
+    second.write_text(first.read_text().replace("k: 3", "k: 1"))
+    with caplog.at_level(logging.WARNING):
+        defs = build_definitions(studies=[str(first), str(second)], layout=bench.layout)
+    assert f"{second}: name: must tell this study from that of {first}" in caplog.text
+    assert "bench/leaderboard" in specs(defs)
+
+
 def test_a_study_run_here_is_shown(done, monkeypatch):
     monkeypatch.delenv("VLM_AUDIO_STUDIES", raising=False)
     assert studies_to_show(done.layout)[:3] == ["demo", "baselines", "esc10"]

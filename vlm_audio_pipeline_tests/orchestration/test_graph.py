@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from vlm_audio_pipeline.contracts.errors import BadStudy
+from vlm_audio_pipeline.contracts.errors import BadDataset, BadStudy, MissingInput
 from vlm_audio_pipeline.contracts.specs import refers_to
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
 from vlm_audio_pipeline.encoders.weights import Weights
+from vlm_audio_pipeline.orchestration.execution import execute
 from vlm_audio_pipeline.orchestration.graph import Node
 from vlm_audio_pipeline.storage.catalogue import query
 
@@ -89,6 +90,27 @@ def test_a_rendering_changed_redoes_its_chain_alone(seeing):
     assert seeing.run(seeing.changed("renderings", "small", colormap="magma")).steps == []
 
 
+def test_a_fold_that_comes_while_a_study_is_loaded_is_said(bench):
+    """A service that runs for months: partitions are made when it starts."""
+    graph = bench.graph()
+    graph.look_again()
+    bench.record("4-low-0", "low", seed=40)
+    bench.rows.append({**bench.rows[0], "id": "4-low-0", "path": "audio/4-low-0.wav", "fold": 4, "source": "4-low"})
+    bench.write()
+    with pytest.raises(
+        BadDataset, match=r"must stay .*got \[1, 2, 3\] and now \[1, 2, 3, 4\]; reload the code location"
+    ):
+        graph.look_again()
+
+
+def test_a_fold_that_goes_while_a_study_is_loaded_is_said(bench):
+    graph = bench.graph()
+    bench.rows = [row for row in bench.rows if row["fold"] != 3]
+    bench.write()
+    with pytest.raises(MissingInput, match=r"folds \[3\] of .*, which are gone"):
+        execute(graph, Node("clips", 3))
+
+
 def test_a_control_of_what_only_hears_is_refused(bench):
     study = bench.changed("classifiers", "knn", controls=["blank"])
     with pytest.raises(BadStudy, match=r"classifiers\.knn\.controls: must be of an encoder that looks at pictures"):
@@ -158,6 +180,45 @@ def test_weights_that_went_away_leave_their_results_fresh(weighed):
     blocked = bench.run().report.blocked
     assert Node("embeddings/weighed", 1) in blocked
     assert "weights of" in blocked[Node("embeddings/weighed", 1)]
+
+
+@pytest.fixture
+def laion_cache(tmp_path, monkeypatch):
+    """A hub's cache with one of the seven checkpoints of one repository."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--lukewys--laion_clap"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "630k-best.pt").write_text("weights")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+
+
+def test_checkpoints_of_one_repository_are_models_of_their_own(bench, laion_cache):
+    for name, checkpoint in {"here": "630k-best.pt", "away": "630k-fusion-best.pt"}.items():
+        bench.study["encoders"][name] = {"kind": "laion_clap", "checkpoint": checkpoint}
+    graph = bench.graph()
+    assert graph.unavailable("models/lukewys/laion_clap/630k-best.pt") is None
+    assert "no 630k-fusion-best.pt" in (graph.unavailable("models/lukewys/laion_clap/630k-fusion-best.pt") or "")
+    assert ("models", "lukewys", "laion_clap", "630k-best.pt") in {s.key for s in graph.sources.values()}
+
+
+def test_a_model_some_need_more_of_is_there_for_the_others(weighed):
+    bench, folder = weighed
+    plain = ENCODERS.get("weighed")
+
+    @ENCODERS.register("demanding")
+    class Demanding(plain):
+        """Wants a file that is not there."""
+
+        @property
+        def weights(self):
+            return Weights(self.model, needs=("config.json", "vocabulary.txt"), tensors=("gain.pt",))
+
+    bench.study["encoders"]["demanding"] = {"kind": "demanding", "model": str(folder)}
+    ran = bench.run()
+    assert each("embeddings/weighed") <= set(ran.steps)
+    assert {node.step for node in ran.report.blocked} == {"embeddings/demanding"}
 
 
 def test_models_are_assets_under_their_own_names(bench):

@@ -148,6 +148,23 @@ def test_a_model_the_hub_does_not_have_stops_no_other(world):
     assert versions["models/org/two"] == new and versions["models/org/one"]
 
 
+def test_a_model_that_arrives_damaged_stops_no_other(world):
+    world.hub.publish("org/one", model_safetensors=b"w" * 16_000_001)
+    world.hub.damaged.add("org/one")
+    seen, versions = world.look("refresh")
+    assert "could not be fetched" in seen["org/one"]["trouble"] and "SHA-256" in seen["org/one"]["trouble"]
+    assert "dataset" not in seen["org/one"]["trouble"]
+    assert versions == {"models/org/two": world.hub.commit("org/two")}
+    world.hub.damaged.clear()
+    assert set(world.look("refresh")[1]) == {"models/org/one", "models/org/two"}
+
+
+def test_a_pinned_commit_that_was_never_fetched_is_not_here(world):
+    world.models = {"m0": {"kind": "vision", "model": "org/one", "revision": "a" * 40}}
+    [seen] = world.look()[0].values()
+    assert seen["words"].endswith("not on this machine")
+
+
 def test_what_is_larger_than_the_study_allows_is_left_and_said(world):
     seen, versions = world.look("refresh", download_gb=4500 / 1e9)
     assert set(versions) == {"models/org/one"}  # 3004 bytes; the other would make 6008
