@@ -37,11 +37,20 @@ class Sample(BaseModel):
     seed: int = 0
     """Another seed takes other clips."""
 
+    def share(self, folds: tuple[int, ...], fold: int) -> int:
+        """Give how many clips are taken of a fold that has them: clips / folds, the remainder going to the first folds.
+
+        Args:
+            folds: the folds the classifier is asked about, ascending.
+            fold: the fold in question.
+        """
+        each, rest = divmod(self.clips, len(folds))
+        return each + (folds.index(fold) < rest)
+
     def take(self, clips: pa.Table, folds: tuple[int, ...], fold: int) -> pa.Table:
         """Choose this fold's share of the sample.
 
-        The choice ranks clips by a hash of (seed, id), so that adding or removing other clips moves none of them; the
-        share of a fold is clips / folds, the remainder going to the first folds.
+        The choice ranks clips by a hash of (seed, id), so that adding or removing other clips moves none of them.
 
         Args:
             clips: `clips` rows of the fold.
@@ -51,8 +60,7 @@ class Sample(BaseModel):
         Returns:
             The chosen rows, in the order of `clips`.
         """
-        each, rest = divmod(self.clips, len(folds))
-        share = each + (folds.index(fold) < rest)
+        share = self.share(folds, fold)
         rows = clips.select(["clip", "label"]).to_pylist()
         ranked = sorted(range(len(rows)), key=lambda i: fingerprint(self.seed, rows[i]["clip"]))
         if self.stratify:

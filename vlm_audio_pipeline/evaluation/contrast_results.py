@@ -6,7 +6,7 @@ comparison (`comparison`).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.evaluation.comparison import Comparison, Side, compared
-from vlm_audio_pipeline.evaluation.contrasts import Contrast, Operand, Scoring
+from vlm_audio_pipeline.evaluation.contrasts import Contrast, Operand, meant
 from vlm_audio_pipeline.evaluation.references import REFERENCES
 from vlm_audio_pipeline.evaluation.rows import WITHOUT_TUNING
 from vlm_audio_pipeline.evaluation.significance import ALPHA, holm
@@ -77,11 +77,10 @@ def _chosen(operand: Operand, wanted: str | None, predictions: pa.Table) -> _Fou
     if not here.num_rows:
         there = ", ".join(sorted(set(predictions["control"].to_pylist())))
         return _Found(reason=f"{operand.name} has no predictions under control {operand.control}, only under {there}")
-    there_are = set(here["scoring"].to_pylist())
-    scorings = [scoring for scoring in get_args(Scoring) if scoring in there_are]
-    scoring = operand.scoring or (wanted if len(scorings) > 1 and wanted else scorings[0])
+    scorings = set(here["scoring"].to_pylist())
+    scoring = operand.scoring or (wanted if len(scorings) > 1 and wanted else meant(scorings))
     if scoring not in scorings:
-        return _Found(reason=f"{operand.name} has no scoring {scoring}, only {', '.join(scorings)}")
+        return _Found(reason=f"{operand.name} has no scoring {scoring}, only {', '.join(sorted(scorings))}")
     return _Found(scoring, Side.of(here.filter(pc.equal(here["scoring"], scoring))))
 
 
@@ -96,11 +95,17 @@ def contrasts_table(contrasts: Sequence[Contrast], evidence: Evidence) -> pa.Tab
     Returns:
         `contrasts` rows without `study`, in the order declared.
     """
-    pairs = (_Declared(c.classifier, a, c.scoring, c.folds) for c in contrasts for a in c.against)
-    declared = dict.fromkeys(pair for pair in pairs if pair.left != pair.right)
-    made = []
-    for each in declared:
+    made: list[tuple[_Declared, _Found, _Found, Comparison | None]] = []
+    taken: set[tuple[Operand, Operand, str]] = set()
+    for each in (_Declared(c.classifier, a, c.scoring, c.folds) for c in contrasts for a in c.against):
         first, second = evidence.find(each.left, each), evidence.find(each.right, each)
+        left, right = (
+            operand._replace(scoring=found.scoring or operand.scoring or each.scoring)
+            for operand, found in ((Operand.parse(each.left), first), (Operand.parse(each.right), second))
+        )
+        if left == right or (left, right, each.folds) in taken:
+            continue
+        taken.add((left, right, each.folds))
         both = compared(first.side, second.side) if first.side and second.side else None
         made.append((each, first, second, both))
     tested = [both.p for *_, both in made if both is not None]

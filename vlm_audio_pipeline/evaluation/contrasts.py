@@ -5,6 +5,7 @@ What belongs here: the `contrasts` of a study file and what each side may be. Wh
 """
 
 import re
+from collections.abc import Iterable
 from typing import Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -14,6 +15,16 @@ from vlm_audio_pipeline.evaluation.references import REFERENCES
 
 Scoring = Literal["likelihood", "score", "generation", "judgement", "examples_knn"]
 """How a classifier may choose a label; the first of these that it has is meant where none is named."""
+
+
+def meant(scorings: Iterable[str]) -> str:
+    """Give the scoring that is meant where none is named: the first in the order of `Scoring`.
+
+    >>> meant(["examples_knn", "generation"])
+    'generation'
+    """
+    return min(scorings, key=get_args(Scoring).index)
+
 
 _OPERAND = re.compile(
     rf"(?P<name>[a-z][a-z0-9_]*)(:(?P<scoring>{'|'.join(get_args(Scoring))}))?(@(?P<control>[a-z_]+))?"
@@ -75,7 +86,7 @@ class Contrast(Spec):
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         sides = (self.classifier, *self.against)
-        if len(set(sides)) < len(sides):
+        if len({Operand.parse(side) for side in sides}) < len(sides):
             raise ValueError(f"each side must be named once, got {', '.join(sides)}")
         return self
 

@@ -4,10 +4,12 @@ What belongs here: what summaries read and when they change. What does not: any 
 Summaries take the folds that exist and say what is missing; nothing of one classifier stops another.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
+from vlm_audio_pipeline.classifiers.base import Sample
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.evaluation.contrast_results import Evidence, contrasts_table
@@ -57,7 +59,7 @@ def leaderboard_stage(
     classifiers: Asked,
     tuning_folds: tuple[int, ...],
     limited: bool,
-    passes: Mapping[str, tuple[int, int | None]] | None = None,
+    passes: Mapping[str, tuple[int, Sample | None]] | None = None,
 ) -> Stage:
     """Give the stage that sums up all classifiers.
 
@@ -68,15 +70,15 @@ def leaderboard_stage(
         classifiers: those of the study.
         tuning_folds: folds that choices were tuned on; those the dataset does not have are left out.
         limited: whether the run takes only some clips.
-        passes: of those asked clip by clip: trials, and the clips of the sample asked about (None: every clip of the folds).
+        passes: of those asked clip by clip: trials, and the sample asked about (None: every clip of the folds).
     """
 
     def _asked(name: str, wanted: tuple[int, ...], clips: Sequence[Clip]) -> int | None:
         if name not in (passes or {}):
             return None
         trials, sample = (passes or {})[name]
-        there = sum(clip.fold in wanted for clip in clips)
-        return trials * (there if sample is None else min(there, sample))
+        there = Counter(clip.fold for clip in clips)
+        return trials * sum(there[f] if sample is None else min(there[f], sample.share(wanted, f)) for f in wanted)
 
     def run(context: StageContext) -> dict[str, pa.Table]:
         clips, rejected = _usable(context)
@@ -104,12 +106,12 @@ def leaderboard_stage(
     return Stage(
         asset="leaderboard",
         tables=("leaderboard",),
-        version=4,
+        version=5,
         parameters={
             "classifiers": {name: [kind, list(wanted)] for name, (kind, wanted, _) in classifiers.items()},
             "tuning_folds": sorted(tuning_folds),
             "limited": limited,
-            "passes": {name: list(how) for name, how in sorted((passes or {}).items())},
+            "passes": {n: [trials, sample and sample.clips] for n, (trials, sample) in sorted((passes or {}).items())},
         },
         inputs=(
             Input("clips", folds="all", optional=True),
@@ -155,7 +157,7 @@ def contrasts_stage(
     return Stage(
         asset="contrasts",
         tables=("contrasts",),
-        version=1,
+        version=2,
         parameters={
             "contrasts": [contrast.model_dump(mode="json") for contrast in contrasts],
             "classifiers": names,

@@ -32,8 +32,8 @@ def preview(graph: Graph, node: Node, outcome: Outcome) -> dict[str, Any]:
     tables = outcome.tables
     first = next(iter(tables.values()))
     shown: dict[str, Any] = {"dagster/row_count": first.num_rows}
-    if "predictions" in tables and first.num_rows:
-        shown["accuracy (share of 1)"] = round(sum(first["correct"].to_pylist()) / first.num_rows, 4)
+    if "predictions" in tables and (real := figures.of_the_model(first)).num_rows:
+        shown["accuracy (share of 1)"] = round(sum(real["correct"].to_pylist()) / real.num_rows, 4)
     if "leaderboard" in tables:
         shown["accuracy"] = _picture(figures.accuracy_chart(tables["leaderboard"]))
     if "confusion" in tables:

@@ -13,7 +13,7 @@ from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 if TYPE_CHECKING:
     from vlm_audio_pipeline.orchestration.graph import Graph
 
-PAGE_VERSION = 2
+PAGE_VERSION = 3
 """Raised when the same results would give another page."""
 
 SHOWN_ON_PAGE = (

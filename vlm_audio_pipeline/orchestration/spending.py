@@ -41,14 +41,17 @@ def ledger_of(graph: Graph) -> Ledger | None:
 def costs(graph: Graph, step: Step) -> dict[int | None, Cost]:
     """Give what the folds of a step can still cost at most; nothing for those that are finished."""
     sample, most = graph.study.classifiers[step.owner].sample, graph.study.limit
-    share = -(-sample.clips // len(step.nodes)) if sample else None
     there_are = Counter(clip.fold for clip in graph.dataset().clips)
-    clips = {f: min(n for n in (count, most, share) if n is not None) for f, count in there_are.items()}
+    folds = step.folds or ()
     found: dict[int | None, Cost] = {}
     for node in step.nodes:
         there = recorded(graph, node)
         finished = there is not None and there.version == step.version and not there.details.get("unfinished")
-        found[node.fold] = Cost() if finished or node.fold is None else step.stage.cost(clips.get(node.fold, 0))
+        if finished or node.fold is None:
+            found[node.fold] = Cost()
+            continue
+        bounds = (there_are[node.fold], most, sample.share(folds, node.fold) if sample else None)
+        found[node.fold] = step.stage.cost(min(n for n in bounds if n is not None))
     return found
 
 

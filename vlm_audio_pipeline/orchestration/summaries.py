@@ -46,7 +46,7 @@ def summaries(
         for name, spec in study.classifiers.items()
     }
     passes = {
-        name: (len(getattr(spec, "trials", ())) or 1, None if spec.sample is None else spec.sample.clips)
+        name: (len(getattr(spec, "trials", ())) or 1, spec.sample)
         for name, spec in study.classifiers.items()
         if spec.sees
     }

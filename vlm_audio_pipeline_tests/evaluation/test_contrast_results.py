@@ -3,6 +3,7 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.evaluation.contrast_results import Evidence, contrasts_table
@@ -158,6 +159,17 @@ def test_nobody_is_compared_with_himself():
     group = Contrast(classifier="janus", against=("clap",)).model_copy(update={"against": ("clap", "janus")})
     rows = contrasts_table([group], EVIDENCE).to_pylist()
     assert [(r["against"], r["holm_over"]) for r in rows] == [("clap", 1)]
+
+
+def test_nor_under_another_spelling():
+    """`janus` means janus:likelihood@none; Holm must not count what is nothing to compare."""
+    for one, same in (("janus", "janus:likelihood"), ("janus:likelihood", "janus@none")):
+        rows = made({"classifier": one, "against": ("clap", same)})
+        assert [(r["against"], r["holm_over"]) for r in rows] == [("clap", 1)]
+    twice = made({"classifier": "janus", "against": ("clap", "clap:score")})
+    assert [r["holm_over"] for r in twice] == [1]
+    with pytest.raises(ValidationError, match="each side must be named once"):
+        Contrast(classifier="janus", against=("janus@none",))
 
 
 def test_summaries_of_many_classifiers_take_seconds():

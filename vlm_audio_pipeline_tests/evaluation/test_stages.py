@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
+from vlm_audio_pipeline.classifiers.base import Sample
 from vlm_audio_pipeline.contracts.stages import StageContext
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.evaluation.stages import contrasts_stage, leaderboard_stage, metrics_stage
@@ -82,6 +85,19 @@ def test_one_made_fold_is_not_every_clip_even_where_the_other_folds_have_no_clip
     [row] = ranked(run_stage(stage, data, {"clips": clips.slice(0, 2), "predictions/p": table}))
     assert (row["rank"], row["of_clips"], row["partial"]) == (None, 4, False)
     assert row["note"] == "2 of 2 predictions, 2 of 4 clips"
+
+
+def test_a_fold_too_small_for_its_share_of_a_sample_is_asked_whole():
+    """Of folds of 2 and 8 clips a sample of 8 asks 2 and 4: a fold cannot lend its share to another."""
+    data, clips, _ = toy(n_folds=2, per_class=4, classes=("a", "b"))  # 8 clips a fold
+    small = pa.concat_tables([clips.slice(0, 2), clips.slice(8)])
+    classifiers = {"p": ("language_model", (1, 2), lambda: None)}
+    stage = leaderboard_stage(classifiers, (), limited=False, passes={"p": (1, Sample(clips=8))})
+    data = replace(data, clips=tuple(c for c in data.clips if c.id in set(small["clip"].to_pylist())))
+    table = predictions([(1, "a", "a", None)] * 2 + [(2, "a", "a", None)] * 4)
+    [row] = ranked(run_stage(stage, data, {"clips": small, "predictions/p": table}))
+    assert (row["partial"], row["predictions"]) == (False, 6)
+    assert "not got to" not in row["note"]
 
 
 def test_what_can_change_the_board_is_in_its_parameters():

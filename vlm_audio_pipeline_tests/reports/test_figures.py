@@ -79,6 +79,25 @@ def test_controls_are_not_in_the_confusion():
     )
 
 
+def scored(scoring: str, *rows: tuple[str, str, str, int]) -> pa.Table:
+    table = confusion(*rows)
+    return table.set_column(table.schema.get_field_index("scoring"), "scoring", pa.array([scoring] * len(rows)))
+
+
+def test_only_one_scoring_is_drawn_and_no_baseline():
+    """A model asked in two ways, beside the vote of its examples: every clip counts once."""
+    meant, other = ("none", "a", "a", 3), ("none", "a", "b", 9)
+    every = [scored("examples_knn", other), scored("generation", other), scored("likelihood", meant)]
+    assert confusion_chart(pa.concat_tables(every), ("a", "b")) == confusion_chart(confusion(meant), ("a", "b"))
+
+
+def test_rows_of_one_classifier_have_names_of_their_own():
+    rows = [{**BEST, "classifier": "janus", "scoring": s} for s in ("likelihood", "generation", "examples_knn")]
+    one = picture(accuracy_chart(leaderboard(*rows)))
+    same = picture(accuracy_chart(leaderboard(*[{**r, "scoring": "score"} for r in rows])))
+    assert (one.shape == same.shape) and (one != same).any(), "the scoring is written"
+
+
 def test_outcomes_without_a_label_have_columns_of_their_own():
     plain = picture(confusion_chart(confusion(("none", "a", "a", 3)), ("a", "b")))
     more = picture(confusion_chart(confusion(("none", "a", "a", 3), ("none", "b", "(error)", 1)), ("a", "b")))
@@ -87,11 +106,20 @@ def test_outcomes_without_a_label_have_columns_of_their_own():
 
 def test_headline():
     def metrics(**changes):
-        row = {"metric": "accuracy", "subset": "all", "control": "none", "label": "", "value": 2 / 3, **changes}
-        return pa.table({k: [v] for k, v in row.items()})
+        row = {
+            "metric": "accuracy",
+            "subset": "all",
+            "control": "none",
+            "label": "",
+            "value": 2 / 3,
+            "scoring": "score",
+        }
+        return pa.table({k: [v] for k, v in (row | changes).items()})
 
     assert headline(metrics()) == 0.6667
     assert headline(metrics(value=None)) is None
     assert headline(metrics(control="blank")) is None
     assert headline(metrics(subset="fold 1")) is None
     assert headline(metrics().slice(0, 0)) is None
+    baseline, model = metrics(scoring="examples_knn", value=0.5), metrics(scoring="likelihood", value=1.0)
+    assert headline(pa.concat_tables([baseline, model, metrics(scoring="generation", value=0.75)])) == 1.0

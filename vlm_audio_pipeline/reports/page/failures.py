@@ -53,7 +53,7 @@ def where_it_fails(known: Known, runs: Sequence[Run], real: Sequence[Run], best:
         link = show(f"{known.classes[true]} taken for {known.classes[given]}", number, label=true, predicted=given)
         more.append(Markup("Its commonest mistake: {}, {}.").format(link, _times(times)))
     more += _missed_by_all(runs, real, labels, number)
-    more += _one_answer(known, runs, real)
+    more += _one_answer(known, runs, real, labels)
     return Answer("On which clips does it fail?", short, more)
 
 
@@ -63,6 +63,8 @@ def _missed_by_all(runs: Sequence[Run], real: Sequence[Run], labels: list[int], 
     if count < 2:
         return []
     shared = set.intersection(*(set(run.votes) for run in models))
+    if not shared:
+        return []
     missed = [clip for clip in shared if all(run.votes[clip] != labels[clip] for run in models)]
     if not missed:
         return [Markup("No clip is missed by all {} models.").format(count)]
@@ -76,15 +78,16 @@ def _missed_by_all(runs: Sequence[Run], real: Sequence[Run], labels: list[int], 
     return said
 
 
-def _one_answer(known: Known, runs: Sequence[Run], real: Sequence[Run]) -> list[Markup]:
-    """Name models that say the same whatever they are given."""
+def _one_answer(known: Known, runs: Sequence[Run], real: Sequence[Run], labels: list[int]) -> list[Markup]:
+    """Name models that say the same whatever they are given: of clips of other classes, too."""
     said = []
     for run in real:
         counts = Counter(run.votes.values())
         if not counts or len(known.classes) < 3:
             continue
         given, times = counts.most_common(1)[0]
-        if given >= 0 and times > SAME_ANSWER * len(run.votes):
+        others = [vote for clip, vote in run.votes.items() if labels[clip] != given]
+        if given >= 0 and times > SAME_ANSWER * len(run.votes) and others.count(given) > SAME_ANSWER * len(others):
             link = show(f"{times} of {len(run.votes)} clips", runs.index(run), predicted=given)
             said.append(Markup("{} says “{}” of {}, whatever they are.").format(named(run), known.classes[given], link))
         elif given < 0 and given != UNDECIDED and times > SAME_ANSWER * len(run.votes):

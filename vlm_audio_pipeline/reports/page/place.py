@@ -145,7 +145,7 @@ class Folder(Place):
         if not self.out.is_dir():
             return False
         index = self.out / "index.html"
-        return not any(self.out.iterdir()) or (index.is_file() and MARK in index.read_text("utf-8", "replace")[:2000])
+        return not any(self.out.iterdir()) or (index.is_file() and _is_report(index))
 
     def _close(self) -> None:
         pass
@@ -183,6 +183,10 @@ class SingleFile(Place):
     def _open(self) -> None:
         if self.out.is_dir():
             raise VlmAudioError(f"a report in a single file must be given a file name, got the folder {self.out}")
+        if self.out.exists() and self.out.stat().st_size and not _is_report(self.out):
+            raise VlmAudioError(
+                f"the file of a report must be new or an earlier report, got {self.out}, which is something else; name another"
+            )
         self._file = self._hidden.open("w+", encoding="utf-8")
 
     def _close(self) -> None:
@@ -218,3 +222,8 @@ class SingleFile(Place):
             file.write(after)
         os.replace(self._whole, self.out)
         return self.out
+
+
+def _is_report(file: Path) -> bool:
+    with file.open(encoding="utf-8", errors="replace") as opened:
+        return MARK in opened.read(2000)

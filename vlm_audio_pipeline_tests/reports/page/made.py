@@ -351,7 +351,12 @@ def _analyses(made: Made) -> None:
         | {"p": 0.001, "p_holm": 0.002, "verdict": "better", "statement": "With its picture it is better."}
         | tested,
         {"position": 2, "classifier": "absent", "control": "none", "against": "chance", "against_control": "none"}
-        | {"subset": "all", "verdict": "not compared", "statement": "Not compared.", "reason": "absent was not run"},
+        | {
+            "subset": "all",
+            "verdict": "not compared",
+            "statement": "a was not compared with b: absent was not run.",
+            "reason": "absent was not run",
+        },
     )
     made.write(
         "leakage",

@@ -162,8 +162,13 @@ def test_a_report_is_written_over_an_earlier_one_and_over_nothing_else(made, tmp
         write_report(made.layout, made.study, foreign)
     with pytest.raises(VlmAudioError, match="must be given a file name"):
         write_report(made.layout, made.study, foreign, single_file=True)
-    assert (foreign / "index.html").read_text() == "<p>mine</p>"
+    mine = foreign / "index.html"
+    with pytest.raises(VlmAudioError, match=r"must be new or an earlier report, got .*index\.html"):
+        write_report(made.layout, made.study, mine, single_file=True)
+    assert mine.read_text() == "<p>mine</p>"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["papers", "report"]
+    for _ in range(2):
+        write_report(made.layout, made.study, tmp_path / "one.html", single_file=True)
 
 
 def test_what_a_killed_process_left_is_taken_away_once_it_is_old(made, tmp_path):

@@ -1,5 +1,6 @@
 import html
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -197,6 +198,22 @@ def test_a_model_that_says_one_thing_is_found_out(study):
     assert "parrot says “dog” of 3 of 4 clips, whatever they are." in fails
     assert "mute gives no usable answer on 3 of 4 clips." in fails
     assert "one says" not in fails  # 2 of 4 is not more than half
+
+
+def test_a_class_that_is_common_is_not_all_that_is_said(tmp_path):
+    class MostlyDogs(FourClips):
+        clips = [{"clip": f"c{i}", "label": label} for i, label in enumerate(("dog", "dog", "dog", "rain"))]  # type: ignore[assignment]  # noqa: RUF012
+
+    study = MostlyDogs(Layout(tmp_path), "s", {}, None, "")
+    *_, fails = said(study, run("nearly", [0, 0, 0, 2], correct=3, accuracy=0.75))
+    assert "wrong on 1 of 4 clips" in fails and "whatever they are" not in fails
+
+
+def test_models_asked_about_other_clips_have_missed_none_together(study):
+    one, two = run("one", [0, 2, 0, 0]), run("two", [0, 1, 3, 2], rank=2)
+    one, two = (replace(r, votes={c: r.votes[c] for c in clips}) for r, clips in ((one, (0, 1)), (two, (2, 3))))
+    *_, fails = said(study, one, two)
+    assert "missed by" not in fails
 
 
 def test_a_vote_of_the_examples_shown_is_no_model(study):
