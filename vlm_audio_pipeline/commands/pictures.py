@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vlm_audio_pipeline.commands.base import DataOption, StudyArgument, app, graph_of
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
 PANEL = "Look at pictures"
 
@@ -37,6 +38,8 @@ def renderings(
     from vlm_audio_pipeline.renderings.recipe import recipes
     from vlm_audio_pipeline.reports.pictures import presets_drawn
 
+    if out is not None and out.is_dir():
+        raise VlmAudioError(f"--out must be a file, got the folder {out}; name {out / 'presets.png'}, or another")
     for name, recipe in recipes().items():
         typer.echo(f"{name:24} {recipe.summary()}\n{'':24} {PRESETS[name].about} Source: {PRESETS[name].source}")
     for name, members in GROUPS.items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vlm_audio_pipeline.contracts.errors import BadClips, BadDataset
 from vlm_audio_pipeline.contracts.hashing import fingerprint
@@ -177,6 +177,13 @@ class DatasetSpec(Spec):
     """Folds that choices (prompts, renderings) were tuned on; results are also given without them."""
     classes: tuple[str, ...] | None = Field(None, min_length=2)
     """Use only these labels, in this order; by default all there are."""
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if classes and len(set(classes)) < len(classes):
+            raise ValueError(f"classes must be distinct, got {', '.join(classes)}; name each once")
+        return classes
 
     @property
     def asset_name(self) -> str:

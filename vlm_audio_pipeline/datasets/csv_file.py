@@ -141,15 +141,15 @@ class CsvDataset(DatasetSpec):
         clips = []
         for row, path in zip(rows, paths, strict=True):
             start, end = self._stretch(row, columns)
-            file = path.relative_to(root).as_posix()
+            seen_from_base = Path(os.path.relpath(path, base)).as_posix()  # the same wherever other rows lie
             name = _clip_name(base, path) + _stretch_name(start, end)
             clips.append(
                 Clip(
                     id=self._text(row, columns.id, "id") if columns.id else name,
                     label=self._text(row, columns.label, "label"),
                     fold=self._fold(row, columns.fold) if columns.fold else 0,
-                    source=self._text(row, columns.source, "source") if columns.source else file,
-                    file=file,
+                    source=self._text(row, columns.source, "source") if columns.source else seen_from_base,
+                    file=path.relative_to(root).as_posix(),
                     start_s=start,
                     end_s=end,
                     kept={column: row.cells[column] for column in self.keep},

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from filelock import FileLock
+from pydantic import field_validator
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.contracts.specs import StudyPath, not_identity
@@ -48,6 +49,15 @@ class Esc10(DatasetSpec):
     """A folder with the dataset, in the layout of ESC-10's repository or of ESC-50."""
     mirror: str | None = not_identity(None)
     """Download the archive from this address instead of GitHub; its contents must be the same."""
+
+    @field_validator("mirror")
+    @classmethod
+    def _an_address(cls, mirror: str | None) -> str | None:
+        if mirror is not None and not mirror.startswith(("http://", "https://", "file://")):
+            raise ValueError(
+                f"mirror must begin with http://, https:// or file://, got '{mirror}'; give the archive's full address"
+            )
+        return mirror
 
     def folds(self, layout: Layout) -> tuple[int, ...]:
         """Give the folds: those of the copy that is here, or the five that are published."""

@@ -140,14 +140,12 @@ def only_classes(
         The clips kept, in their order, and their classes.
 
     Raises:
-        BadDataset: for a class that the dataset does not have, one named twice, or clips of one fold only.
+        BadDataset: for a class that the dataset does not have, or clips of one fold only.
     """
     wanted = classes if wanted is None else wanted
-    for at, label in enumerate(wanted):
+    for label in wanted:
         if label not in classes:
             raise BadDataset(f"`classes` must be of the dataset, got {label!r}; {suggestion(label, classes)}")
-        if label in wanted[:at]:
-            raise BadDataset(f"`classes` must name each class once, got {label!r} twice; drop one")
     kept = tuple(c for c in clips if c.label in wanted)
     if len(folds := {c.fold for c in kept}) == 1:
         raise BadDataset(

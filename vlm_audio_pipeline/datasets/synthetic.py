@@ -93,8 +93,6 @@ class SyntheticDataset(DatasetSpec):
                     f"classes must be among those that can be synthesised, got '{label}'; "
                     f"{suggestion(label, synthesis.SOUNDS)}"
                 )
-        if len(set(labels)) < len(labels):
-            raise BadDataset(f"classes must be distinct, got {', '.join(labels)}; name each once")
         fewest = max(len(labels) * (self.takes + 1), self.takes * self.n_folds)
         if self.clips < fewest:
             raise BadDataset(

@@ -117,7 +117,7 @@ def _data(layout: Layout) -> list[Finding]:
 
 
 def _esc10() -> Finding:
-    folder = os.environ.get("ESC10_DIR")
+    folder = os.path.expanduser(os.environ.get("ESC10_DIR", ""))
     if folder and not os.path.isdir(folder):
         return Finding("bad", f"ESC10_DIR must be a folder, got {folder}; correct or unset it")
     return Finding("ok", f"ESC-10 from {folder}" if folder else "ESC-10: downloaded when first needed (40 MB)")

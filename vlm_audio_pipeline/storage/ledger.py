@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.row_store import RowStore, file_troubles
 
 _NANO = 1_000_000_000
 _SCHEMA = """
@@ -100,9 +100,10 @@ class Ledger:
     def expect(self, classifier: str, requests: int, usd_each: float, part: str = "") -> None:
         """Say what a classifier still has to ask; the last word counts.
 
-        From then on every reservation of the classifier takes one request off, and every release puts it back. Whoever
-        comes after it in `budget.first` (those not named come last, all alike) leaves this much untouched, so say
-        `expect(classifier, 0, 0)` when it is not going to ask.
+        From then on every reservation of the classifier takes one request off (another attempt at the same request does
+        not), and every release puts back what its reservation took off. Whoever comes after it in `budget.first` (those
+        not named come last, all alike) leaves this much untouched, so say `expect(classifier, 0, 0)` when it is not going
+        to ask.
 
         Args:
             classifier: its name in the study.
@@ -116,13 +117,14 @@ class Ledger:
                 (self.study, classifier, part, requests, _nano(usd_each)),
             )
 
-    def reserve(self, classifier: str, usd: float, part: str = "") -> int | None:
+    def reserve(self, classifier: str, usd: float, part: str = "", again: bool = False) -> int | None:
         """Set money aside for one request that is about to leave.
 
         Args:
             classifier: who asks.
             usd: the most the request can cost, USD.
             part: as it was told to `expect`.
+            again: whether it is another attempt at a request of which an earlier one stays reserved.
 
         Returns:
             What to settle or release later, or None if what is left does not allow it.
@@ -131,8 +133,9 @@ class Ledger:
             if _nano(usd) > self._free(db, classifier):
                 return None
             taken = db.execute(
-                "UPDATE needs SET requests = requests - 1 WHERE (study, classifier, part) = (?, ?, ?) AND requests > 0",
-                (self.study, classifier, part),
+                "UPDATE needs SET requests = requests - 1 "
+                "WHERE (study, classifier, part) = (?, ?, ?) AND requests > 0 AND NOT ?",
+                (self.study, classifier, part, again),
             )
             made = db.execute(
                 "INSERT INTO spending (study, classifier, part, nano_usd, expected) VALUES (?, ?, ?, ?, ?)",
@@ -227,16 +230,14 @@ class Ledger:
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._db
-            except sqlite3.OperationalError as error:
-                raise self._trouble(error) from error
+        with self._lock, file_troubles(self._trouble):
+            yield self._db
 
     def _trouble(self, error: Exception) -> VlmAudioError:
         return VlmAudioError(
             f"the ledger in {self._path} must be readable and writable, got: {error}; nothing is spent without it: if "
-            "the folder is full or read-only, mend that"
+            "the folder is full or read-only, mend that; if the file is damaged, recover it with "
+            f"`sqlite3 {self._path} .recover` or take it from your backup"
         )
 
 

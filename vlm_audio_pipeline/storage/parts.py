@@ -59,12 +59,13 @@ def data_version(schema: TableSchema, table: pa.Table) -> str:
     """
     chunks: list[bytes] = [schema.name.encode()]
     for name in schema.content_columns:
-        column = table[name].combine_chunks()
+        column = table[name]
         chunks.append(name.encode())
         if pa.types.is_list(column.type):
-            lengths = np.diff(column.offsets.to_numpy())
-            chunks += [lengths.tobytes(), np.ascontiguousarray(column.flatten().to_numpy()).tobytes()]
-        elif pa.types.is_binary(column.type):
+            lists = column.combine_chunks()
+            lengths = np.diff(lists.offsets.to_numpy())
+            chunks += [lengths.tobytes(), np.ascontiguousarray(lists.flatten().to_numpy()).tobytes()]
+        elif pa.types.is_binary(column.type):  # its chunks stay apart: one array holds no more than 2 GiB
             chunks += [digest(value.as_buffer()).encode() for value in column]
         else:
             chunks.append(canonical([_plain(value) for value in column.to_pylist()]).encode())

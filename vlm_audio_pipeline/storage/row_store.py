@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -79,15 +79,8 @@ class RowStore:
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._db
-            except sqlite3.OperationalError as error:  # locked for a minute, disk full, read-only
-                raise self._trouble(error) from error
-            except sqlite3.DatabaseError as error:
-                if type(error) is not sqlite3.DatabaseError:  # a wrong argument: ours to mend
-                    raise
-                raise self._trouble(error) from error
+        with self._lock, file_troubles(self._trouble):
+            yield self._db
 
     def put(self, kind: str, rows: Iterable[tuple[str, bytes]]) -> None:
         """Store (row_key, payload) pairs in one transaction; a key already there keeps its payload.
@@ -209,6 +202,23 @@ class RowStore:
         with self._writing() as db:
             db.executemany("DELETE FROM whole_parts WHERE path = ?", [(path,) for path, _ in stamps])
             db.executemany("INSERT INTO whole_parts VALUES (?, ?)", [line for line in stamps if line[1] is not None])
+
+
+@contextmanager
+def file_troubles(told: Callable[[Exception], VlmAudioError]) -> Iterator[None]:
+    """Let what is wrong with a SQLite file be told as an error for a person.
+
+    Raises:
+        VlmAudioError: what `told` makes of SQLite's error.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # locked for a minute, disk full, read-only
+        raise told(error) from error
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:  # a wrong argument: ours to mend
+            raise
+        raise told(error) from error  # damaged
 
 
 def _stamp(path: Path) -> tuple[str | None, bool]:

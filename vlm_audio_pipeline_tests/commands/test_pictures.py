@@ -1,6 +1,6 @@
 """`render` and `renderings`."""
 
-from vlm_audio_pipeline_tests.commands.program import vlm_audio
+from vlm_audio_pipeline_tests.commands.program import refused, vlm_audio
 
 
 def test_render_writes_pictures_and_a_sheet(bench, tmp_path):
@@ -19,3 +19,9 @@ def test_renderings_lists_presets_with_their_sources(tmp_path):
     assert said.code == 0
     assert "paper_linear_frequency" in said.out and "arxiv.org/abs/2411.12058" in said.out
     assert (tmp_path / "presets.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_presets_are_drawn_into_a_file_not_a_folder(tmp_path):
+    said = vlm_audio("renderings", "--out", tmp_path)
+    refused(said, f"--out must be a file, got the folder {tmp_path}; name {tmp_path / 'presets.png'}, or another")
+    assert said.out == "" and list(tmp_path.iterdir()) == []

@@ -4,9 +4,10 @@ import struct
 import numpy as np
 import pytest
 import soundfile
+from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import BadClips, BadDataset
-from vlm_audio_pipeline.datasets.base import Card, Clip, Dataset, check_listing
+from vlm_audio_pipeline.datasets.base import DATASETS, Card, Clip, Dataset, check_listing
 
 GOOD = (Clip("1", "a", 1, "s1", "1.wav"), Clip("2", "a", 2, "s2", "2.wav"))
 
@@ -35,3 +36,11 @@ def test_samples_are_checked_before_they_are_resampled(tmp_path):
     assert len(load("1.wav", 16000, sha256=sha)) == 8
     with pytest.raises(BadClips, match=r"recording .*1\.wav changed since it was looked at; run again"):
         load("1.wav", 16000, sha256=other_rate)
+
+
+@pytest.mark.parametrize("kind", ["csv", "esc10", "esc50", "folder", "synthetic"])
+def test_each_class_is_named_once(kind, tmp_path):
+    place = {} if kind == "synthetic" else {"path": tmp_path}
+    with pytest.raises(ValidationError, match="classes must be distinct, got dog, rain, dog; name each once"):
+        DATASETS.get(kind)(**place, classes=("dog", "rain", "dog"))
+    assert DATASETS.get(kind)(**place, classes=("rain", "dog")).classes == ("rain", "dog")

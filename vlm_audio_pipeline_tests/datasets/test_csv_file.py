@@ -93,6 +93,16 @@ def test_folds_are_chosen_where_there_are_none_and_last(spec, layout):
     assert {k: v for k, v in after.items() if k in before} == before
 
 
+def test_a_recording_elsewhere_moves_no_other(spec, layout):
+    rows = [f"{'day/' * (i % 2)}{i}.wav,{'dog' if i < 15 else 'rain'}" for i in range(30)]
+    before = {c.id: (c.source, c.fold) for c in spec("\n".join(["path,label", *rows])).open(layout).clips}
+    assert before["day__1"][0] == "day/1.wav"
+    more = spec("\n".join(["path,label", "../other/b.wav,dog", *rows])).open(layout)
+    after = {c.id: (c.source, c.fold) for c in more.clips}
+    assert after.pop("other__b")[0] == "../other/b.wav"
+    assert after == before
+
+
 def test_folds_are_remembered_by_place_and_rule_not_by_what_else_is_told(spec, layout, tmp_path):
     rows = [f"{label}{i}.wav,{label},{label}{i // 2},x" for label in ("dog", "rain") for i in range(12)]
     text = "\n".join(["path,label,source,place", *rows])

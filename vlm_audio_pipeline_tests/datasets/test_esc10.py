@@ -4,6 +4,7 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, NotAvailable
 from vlm_audio_pipeline.contracts.stages import StageContext
@@ -139,6 +140,14 @@ def test_a_download_with_other_contents_is_refused(archive, layout):
 def test_no_network(layout, tmp_path):
     with pytest.raises(NotAvailable, match=r"point the dataset's `path` .*ESC10_DIR"):
         Esc10(mirror=(tmp_path / "none.zip").as_uri()).open(layout)
+
+
+@pytest.mark.parametrize("mirror", ["mirror.example.com/esc10.zip", "/srv/esc10.zip", "ftp://example.com/x.zip", ""])
+def test_a_mirror_is_a_full_address(mirror):
+    with pytest.raises(ValidationError, match=rf"mirror must begin with http://, https:// or file://, got '{mirror}'"):
+        Esc10(mirror=mirror)
+    for start in ("http", "https", "file"):
+        Esc10(mirror=f"{start}://example.com/esc10.zip")
 
 
 def test_card():

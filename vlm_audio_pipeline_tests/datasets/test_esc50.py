@@ -49,17 +49,11 @@ def test_a_subset_of_classes_in_the_order_wanted(make, layout):
     assert [c.label for c in data.clips] == ["dog", "vacuum_cleaner", "dog"]
 
 
-@pytest.mark.parametrize(
-    ("classes", "message"),
-    [
-        (("dog", "vacuum"), "`classes` must be of the dataset, got 'vacuum'; did you mean 'vacuum_cleaner'?"),
-        (("dog", "dog"), "`classes` must name each class once, got 'dog' twice"),
-    ],
-)
-def test_classes_that_are_not(make, layout, classes, message):
-    with pytest.raises(BadDataset) as error:
-        make(*LINES, classes=classes).open(layout)
-    assert message in str(error.value)
+def test_classes_that_are_not(make, layout):
+    with pytest.raises(
+        BadDataset, match=r"`classes` must be of the dataset, got 'vacuum'; did you mean 'vacuum_cleaner'\?"
+    ):
+        make(*LINES, classes=("dog", "vacuum")).open(layout)
 
 
 def test_missing_columns_are_named(make, layout):

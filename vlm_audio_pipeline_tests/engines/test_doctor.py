@@ -131,6 +131,13 @@ def test_where_esc10_is(monkeypatch, value, state, says):
     assert says in finding.what
 
 
+def test_where_esc10_is_may_start_at_home(monkeypatch, tmp_path):
+    (tmp_path / "esc10").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ESC10_DIR", "~/esc10")
+    assert doctor._esc10() == Finding("ok", f"ESC-10 from {tmp_path / 'esc10'}")
+
+
 def test_a_missing_package_is_named_with_what_mends_it(monkeypatch):
     monkeypatch.setattr(doctor, "PACKAGES", ("duckdb", "no-such-package-at-all"))
     ok, bad = doctor._packages()

@@ -193,6 +193,21 @@ def test_a_file_that_is_none_is_refused(rows, tmp_path):
         Ledger(rows, "study", Budget(usd=1))
 
 
+def test_a_database_damaged_inside_is_named(rows, ledger):
+    money = ledger(1.0)
+    for _ in range(500):
+        money.reserve("gpt", 1e-9)
+    money.close()
+    rows.close()
+    content = bytearray(rows.path.read_bytes())
+    content[8192:] = b"\x5a" * (len(content) - 8192)
+    rows.path.write_bytes(content)
+    damaged = ledger(1.0)
+    for use in (damaged.spent, damaged.by_classifier, lambda: damaged.reserve("gpt", 0.1)):
+        with pytest.raises(VlmAudioError, match=r"the ledger in .*malformed; nothing is spent without it: .*\.recover"):
+            use()
+
+
 NANO = st.integers(0, 400_000_000)
 
 
@@ -309,17 +324,17 @@ def test_several_processes_at_once_one_of_them_killed_never_spend_too_much(rows)
     for one in spenders:
         one.stdin.write("\n")
         one.stdin.flush()
-    query = "SELECT coalesce(sum(nano_usd), 0), count(*) FROM spending"
+    query = "SELECT coalesce(sum(nano_usd), 0), count(*), count(DISTINCT classifier) FROM spending"
     most = 0
     with sqlite3.connect(rows.path) as db:
         while all(one.poll() is None for one in spenders):
-            spent, requests = db.execute(query).fetchone()
+            spent, requests, spending = db.execute(query).fetchone()
             most = max(most, spent)
-            if requests > 30:
+            if requests > 30 and spending == 3:
                 os.kill(spenders[1].pid, signal.SIGKILL)
         for one in (spenders[0], spenders[2]):
             assert one.stdout.readline() == "done\n"
-        spent, requests = db.execute(query).fetchone()
+        spent, requests, _ = db.execute(query).fetchone()
     for one in spenders:
         one.communicate()
     assert requests > 30

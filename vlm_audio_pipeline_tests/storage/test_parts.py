@@ -1,3 +1,5 @@
+import hashlib
+import json
 import math
 import os
 import signal
@@ -317,6 +319,38 @@ def pictures(*content: bytes) -> str:
 @example(a=[b"ab", b"c"], b=[b"a", b"bc"])
 def test_pictures_agree_just_where_their_bytes_do(a, b):
     assert (pictures(*a) == pictures(*b)) == (a == b)
+
+
+def rows_of_pictures(*chunks: pa.Array | list[bytes]) -> pa.Table:
+    """Give rows of `spectrograms` with pictures in chunks, as they are: `conform` would join the chunks."""
+    column = pa.chunked_array(chunks, pa.binary())
+    n = len(column)
+    given = {"study": ["s"] * n, "rendering": ["r"] * n, "fold": [1] * n, "media_type": ["image/png"] * n}
+    given |= {"clip": [f"{i:02}" for i in range(n)], "width": [1] * n, "height": [1] * n, "picture_sha256": ["x"] * n}
+    schema = TABLES["spectrograms"].arrow
+    return pa.table(given | {"picture": column}).select(schema.names).cast(schema)
+
+
+@given(st.integers(0, 3), st.integers(0, 3))
+def test_the_version_of_pictures_is_that_of_their_digests_however_they_are_cut(first, second):
+    schema = TABLES["spectrograms"]
+    values = [b"a", b"", b"bc"]
+    a, b = sorted((first, second))
+    cut = rows_of_pictures(values[:a], values[a:b], values[b:])
+    said = {
+        name: json.dumps(cut[name].to_pylist(), separators=(",", ":")) for name in cut.column_names if name != "picture"
+    }
+    said["picture"] = "".join(hashlib.sha256(value).hexdigest() for value in values)
+    written = "spectrograms" + "".join(name + said[name] for name in schema.content_columns)
+    expected = hashlib.sha256(written.encode()).hexdigest()
+    longer = rows_of_pictures([*values, b"not shown"])
+    assert data_version(schema, cut) == data_version(schema, longer.slice(0, 3)) == expected
+
+
+def test_more_pictures_than_one_array_can_hold_have_a_version():
+    one = pa.array([b"\0" * 2**26])
+    table = rows_of_pictures(*[one] * 33)  # more than 2^31 bytes, all in the same memory
+    assert len(data_version(TABLES["spectrograms"], table)) == 64
 
 
 def test_two_tables_without_rows_differ():

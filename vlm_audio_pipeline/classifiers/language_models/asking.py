@@ -141,7 +141,7 @@ def ask_all(
             **(
                 {**_row(json.loads(payloads[key]), question.classes), "error": None}
                 if key in payloads
-                else {"outcome": "error", "error": failed[key].error, "seconds": failed[key].usage.seconds}
+                else {"outcome": "error", "error": failed[key].error, **_outlay(failed[key], scoring)}
             ),
         }
         for question, some in zip(questions, keys, strict=True)
@@ -151,10 +151,8 @@ def ask_all(
     paid: set[str] = set()
     for row in table:
         row["revision"] = revision if revision is not None else row.get("revision")
-        if (
-            row.get("usd") is not None and row["row_key"] in paid
-        ):  # an answer that serves several rows was paid for once
-            row["usd"] = 0.0
+        if row["usd"] is not None and row["row_key"] in paid:
+            row["usd"] = 0.0  # an answer, or an error, that serves several rows was paid for once
         paid.add(row["row_key"])
     errors: dict[str, int] = {}
     for reply in failed.values():
@@ -171,14 +169,21 @@ def _payload(reply: Reply, scoring: Scoring) -> bytes:
         "log_probabilities": reply.log_probabilities if likelihood else None,
         "label_tokens": reply.label_tokens if likelihood else None,
         "revision": reply.model,
-        "input_tokens": reply.usage.input_tokens,
-        "cached_tokens": reply.usage.cached_tokens,
-        "output_tokens": None if likelihood else reply.usage.output_tokens,
-        "seconds": reply.usage.seconds,
-        "usd": reply.usage.usd,
+        **_outlay(reply, scoring),
         "answered_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return json.dumps(kept, allow_nan=False).encode()
+
+
+def _outlay(reply: Reply, scoring: Scoring) -> dict[str, Any]:
+    """Give what a reply took, an error too: an endpoint may charge for what it did not say."""
+    return {
+        "input_tokens": reply.usage.input_tokens,
+        "cached_tokens": reply.usage.cached_tokens,
+        "output_tokens": None if scoring == "likelihood" else reply.usage.output_tokens,
+        "seconds": reply.usage.seconds,
+        "usd": reply.usage.usd,
+    }
 
 
 def _row(kept: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:

@@ -285,7 +285,8 @@ class LanguageModel(ClassifierSpec):
         ]
         content = Content(
             messages=2 * shown,
-            text_bytes=max(map(len, said)) + 60 * classes * (1 + self.shots),
+            text_bytes=max(len(text) + 30 * classes * max(text.count(b"{classes}") - 1, 0) for text in said)
+            + 60 * classes * (1 + self.shots),
             pictures=[size] * shown if self.input == "picture" else [],
             sounds_s=[] if self.input == "picture" else [10.0] * shown,
             max_tokens=self.max_tokens,

@@ -1,8 +1,9 @@
-"""What a text says of the classes it names: each mention is affirmed, excluded or left open.
+"""What a text says of the classes it names: each mention is affirmed, excluded, left open, or spoken of in general.
 
 What belongs here: sentences, negation, doubt. A mention is affirmed only where nothing in its sentence speaks against it; it
-is excluded where one plain negation does ("not rain", "rather than rain"); everything else is open, and an open mention is
-never an answer. What does not: where in an answer to look (`parsing`).
+is excluded where one plain negation does ("not rain", "rather than rain"); it is general where the sentence tells what the
+class is like ("rain typically shows ..."), which answers nothing; everything else is open, and an open mention is never an
+answer. What does not: where in an answer to look (`parsing`).
 """
 
 import re
@@ -12,7 +13,7 @@ from typing import Literal
 
 from vlm_audio_pipeline.classifiers.language_models.vocabulary import Vocabulary, words
 
-Says = Literal["affirmed", "excluded", "open"]
+Says = Literal["affirmed", "excluded", "open", "general"]
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
@@ -20,9 +21,10 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _REWRITTEN: tuple[tuple[str, str], ...] = (
     (r"\b(?:there(?:'s| is) )?no (?:doubt|question)\b|\bwithout (?:a |any )?doubt\b|\bnone other than\b", " "),
     (r"\b(?:nothing but|(?:can't|cannot|can not) help but)\b", " "),
-    (r"\b(?:rather than|instead of|as opposed to)\b", " unlike "),
+    (r"\b(?:rather than|instead of|as opposed to|in contrast (?:to|with))\b", " unlike "),
     (r"\bwith no\b", " without "),
-    (r"\b(?:anything but|far from|ruled? out|rules out|ruling out)\b", " not "),
+    (r"\b(?:anything but|far from|ruled? out|rules out|ruling out|out of (?:the question|place))\b", " not "),
+    (r"\btoo (?:[\w-]+,? ){1,6}?(?:for|to (?:be|have|come|match|fit))\b", " not "),  # too regular to be rain
     (r"\b(?:lack|absence|free) of\b|≠|!=|¬|(?<!\S)!(?=\w)", " not "),
     (rf"(?<=[{_CJK}])(?=[a-z0-9])|(?<=[a-z0-9])(?=[{_CJK}])", " "),  # 这是dog -> 这是 dog
     (r"而是|但是|但", " but "),
@@ -36,7 +38,8 @@ _NO = frozenset(
         "not no never neither nor non none nothing cannot cant dont doesnt isnt wasnt without unlike unlikely hardly barely "
         "except excluding excludes excluded exclude fail fails failed failing lacks lacking absent absence nope wrong incorrect false inconsistent mismatch mismatched "
         "dissimilar contrary opposite improbable implausible doubtful doubt contradict contradicts "
-        "least reject rejects rejected eliminate eliminates eliminated "
+        "least reject rejects rejected eliminate eliminates eliminated ruled "
+        "dismiss dismisses dismissed discard discards discarded "
         "nicht kein keine keinen "
         "pas ni sin ningún não nao не нет"
     )
@@ -45,10 +48,13 @@ _CJK_NO = re.compile(r"[不没沒非无無未]|ない|ません|아니|않")
 _DOUBT = frozenset(
     words(
         "if whether unless example than compared versus vs different differs differ distinguish between only just merely "
-        "clear sure certain possible similar runner"
+        "clear sure certain possible similar runner mistake mistaken confuse confused"
     )
 )
-_DOUBT_AFTER = frozenset(words("if unless would"))
+_DOUBT_AFTER = frozenset(words("if unless would mistaken confused"))
+_GENERALLY = frozenset(words("typically usually generally normally often commonly tend tends"))
+_BEFORE_A_SUBJECT = frozenset({*words("a an the of sound sounds noise"), ",", *_GENERALLY})
+_DANGLING = frozenset(words("while whereas although but because and or"))  # what they announce has not come
 _FILLERS = frozenset(words("a an the any of by from and or sound sounds noise like that this it is to be in"))
 # after a comma, these begin something a negation before does not reach: ", so ...", ", it is ..."
 _CLAUSE = frozenset(words("it's that's i'd so therefore thus hence suggesting indicating implying"))
@@ -82,6 +88,12 @@ class Sentence:
     def texts(self) -> tuple[str, ...]:
         """The tokens' texts."""
         return tuple(t.text for t in self.tokens)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it breaks off after "while", "but" and the like, as answers do that are cut off."""
+        rest = [text for text in self.texts if text not in _ARTICLES and text != ","]
+        return bool(rest) and rest[-1] in _DANGLING
 
 
 @dataclass(frozen=True)
@@ -145,8 +157,9 @@ def said(sentence: Sentence, vocabulary: Vocabulary) -> Iterator[tuple[str, Says
         after = list(texts[mention.end : _clause_end(texts, mention.end, following)])
         if following < len(texts):
             after = _without_the_next_ones_no(after)
-        chosen = not _one_of_two(texts, mention, taken)
-        yield mention.label, _judge(before, after, sentence.asks) if chosen else "open"
+        chosen = not _one_of_two(texts, mention, taken) and not sentence.unfinished
+        says = _judge(before, after, sentence.asks) if chosen else "open"
+        yield mention.label, "general" if says == "affirmed" and _in_general(before, after) else says
 
 
 def _one_of_two(texts: Sequence[str], mention: Mention, taken: Set[int]) -> bool:
@@ -165,12 +178,12 @@ def _one_of_two(texts: Sequence[str], mention: Mention, taken: Set[int]) -> bool
 def negated(before: Sequence[str]) -> bool:
     """Say whether words leave what follows them denied or in doubt, seen from the last clause."""
     rest = before[_clause_start(before, len(before)) :]
-    return any(_is_no(w) or w in _DOUBT - {"certain", "sure", "clear"} for w in rest)
+    return any(is_no(w) or w in _DOUBT - {"certain", "sure", "clear"} for w in rest)
 
 
 def _judge(before: list[str], after: list[str], asks: bool) -> Says:
-    noes = sum(map(_is_no, before))
-    denied = any(_is_no(word) and word not in _OF_OTHERS for word in after)
+    noes = sum(map(is_no, before))
+    denied = any(is_no(word) and word not in _OF_OTHERS for word in after)
     doubt = asks or denied or not _DOUBT_AFTER.isdisjoint(after)
     if doubt or noes > 1 or (noes and not _HEDGED.isdisjoint(before)):
         return "open"
@@ -179,7 +192,16 @@ def _judge(before: list[str], after: list[str], asks: bool) -> Says:
     return "affirmed" if (_DOUBT - _HEDGED).isdisjoint(before) else "open"
 
 
-def _is_no(word: str) -> bool:
+def _in_general(before: list[str], after: list[str]) -> bool:
+    """Say whether a class is what a general statement is about: "rain typically shows", not "typically, this is rain"."""
+    if not after or not _BEFORE_A_SUBJECT.issuperset(before):
+        return False
+    following = next((word for word in after if word not in _FILLERS and word != "are"), "")
+    return following in _GENERALLY or not _GENERALLY.isdisjoint(before)
+
+
+def is_no(word: str) -> bool:
+    """Say whether a word denies."""
     return word in _NO or word.endswith("n't") or bool(_CJK_NO.search(word))
 
 
@@ -207,7 +229,7 @@ def _ends_a_clause(texts: Sequence[str], i: int) -> bool:
 def _without_the_next_ones_no(after: list[str]) -> list[str]:
     """Drop a negation that belongs to the next mention: "rain, not (sea waves)" says nothing against rain."""
     for i in range(len(after) - 1, -1, -1):
-        if _is_no(after[i]):
+        if is_no(after[i]):
             return after[:i]
         if after[i] not in _FILLERS and after[i] != ",":
             break

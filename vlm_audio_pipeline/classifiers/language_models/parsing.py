@@ -6,6 +6,7 @@ What belongs here: where in an answer to look, in this order; the first that spe
 3. An explicit answer: "Answer: dog", "the class is dog", <answer>, \boxed; "final answer" goes before "answer". Several must agree.
 4. A refusal. One with an explicit answer is an answer; one that merely names classes is not.
 5. The sentences: exactly one class is affirmed, every other is plainly excluded ("rain, not sea waves"), none is left open.
+An answer that a later sentence takes back ("Wait, no.") is none.
 Reasoning between <think> tags is not looked at, and where it was cut off there is no answer; nor is a next turn of the user
 that the model made up.
 What does not: names (`vocabulary`), negation (`mentions`).
@@ -15,9 +16,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
-from vlm_audio_pipeline.classifiers.language_models.mentions import Sentence, negated, rewritten, said, sentences
+from vlm_audio_pipeline.classifiers.language_models.mentions import Sentence, is_no, negated, rewritten, said, sentences
 from vlm_audio_pipeline.classifiers.language_models.refusals import refuses
 from vlm_audio_pipeline.classifiers.language_models.vocabulary import Vocabulary, plain, vocabulary, words
 
@@ -42,6 +44,7 @@ _MARKERS = frozenset(
 )
 _NOT_ANSWERS = frozenset(words("example possible other another alternative second third next first previous user"))
 _CORRECTIONS = frozenset(words("wait actually correction hmm scratch reconsider reconsidering"))
+_SECOND_THOUGHTS = frozenset(words("wait scratch reconsider reconsidering"))  # these take back without a "no"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Parsed:
         outcome: answered, unparseable or refused.
         label: the class, where answered.
         how: what decided (whole, json, marker, sentence), or why nothing did: empty, too long, none (no class is named or
-            affirmed), several, open (denied, doubted or asked in a way that is not plain), refusal.
+            affirmed), several, open (denied, doubted, asked, cut off or taken back in a way that is not plain), refusal.
     """
 
     outcome: Literal["answered", "unparseable", "refused"]
@@ -151,7 +154,10 @@ def _prose(text: str, known: Vocabulary) -> Parsed:
             return marked
     if refuses(text):
         return Parsed("refused", None, "refusal")
-    return _said(parts, known, "sentence")
+    answer = _said(parts, known, "sentence")
+    if answer.label and _taken_back(answer.label, parts, known):
+        return Parsed("unparseable", None, "open")
+    return answer
 
 
 def _said(parts: Sequence[Sentence], known: Vocabulary, how: str) -> Parsed:
@@ -162,7 +168,9 @@ def _said(parts: Sequence[Sentence], known: Vocabulary, how: str) -> Parsed:
     affirmed = [label for label, what in says.items() if "affirmed" in what]
     if len(affirmed) > 1:
         return Parsed("unparseable", None, "several")
-    if any("open" in what for what in says.values()) or any(len(says[label]) > 1 for label in affirmed):
+    for label in affirmed:
+        says[label].discard("general")  # what a class is like does not speak against it
+    if any({"open", "general"} & what for what in says.values()) or any(len(says[label]) > 1 for label in affirmed):
         return Parsed("unparseable", None, "open")
     return Parsed("answered", affirmed[0], how) if affirmed else Parsed("unparseable", None, "none")
 
@@ -190,7 +198,28 @@ def _marked(parts: Sequence[Sentence], known: Vocabulary, final: bool) -> Parsed
         corrected = corrected or not _CORRECTIONS.isdisjoint(sentence.texts)
         if corrected and any(label not in labels for label, _ in said(sentence, known)):
             return Parsed("unparseable", None, "several")
-    return found[0]
+    taken_back = any(label and _taken_back(label, parts[last:], known) for label in labels)
+    return Parsed("unparseable", None, "open") if taken_back else found[0]
+
+
+def _taken_back(label: str, parts: Sequence[Sentence], known: Vocabulary) -> bool:
+    """Say whether a sentence takes back what was said before it, and none from there on affirms the class again."""
+    back = False
+    for before, sentence in pairwise(parts):
+        back = back or _takes_back(sentence, before.asks)
+        back = back and (label, "affirmed") not in said(sentence, known)
+    return back
+
+
+def _takes_back(sentence: Sentence, asked: bool) -> bool:
+    """Say whether a sentence opens by taking back: "Wait", "Actually, no", "No, ..." where nothing was asked."""
+    spoken = [text for text in sentence.texts if text not in ",:="]
+    opening = spoken[:4]  # what is denied further on is something else: "actually, the picture shows no harmonics"
+    if opening[0] in ("no", "nope") and sentence.texts[1:2] in ((), (",",)):
+        return not asked
+    if not _SECOND_THOUGHTS.isdisjoint(opening) or _CORRECTIONS.issuperset(spoken):
+        return True
+    return not _CORRECTIONS.isdisjoint(opening) and any(map(is_no, opening))
 
 
 def _after_markers(sentence: Sentence, final: bool) -> list[int]:

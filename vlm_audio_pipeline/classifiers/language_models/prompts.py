@@ -30,9 +30,10 @@ class Wording:
     """The texts of one way to ask.
 
     Attributes:
-        instructions: the question; {classes} stands for the list of names, {example} for one of them.
+        instructions: the question; {classes} stands for the list of names, {example} for one of them, here and in the
+            other texts.
         system: the system turn; None for none (backends must then add none of their own).
-        examples: said after the instructions where examples follow; {classes} and {example} may stand here too.
+        examples: said after the instructions where examples follow.
         lead: said just before every picture or sound.
     """
 
@@ -48,7 +49,8 @@ class Wording:
         def fill(text: str) -> str:
             return _PLACE.sub(lambda place: values[place[1]], text)  # in one pass: a name is never filled in turn
 
-        return Wording(fill(self.instructions), self.system, fill(self.examples), self.lead)
+        system = None if self.system is None else fill(self.system)
+        return Wording(fill(self.instructions), system, fill(self.examples), fill(self.lead))
 
 
 _LISTED = {"commas": ", ".join, "python": lambda names: str(list(names))}
@@ -95,8 +97,12 @@ class Prompt:
 
     def identity(self, shown: Shown) -> dict[str, Any]:
         """Give what determines the messages, as plain values: the texts, and neither name nor version."""
+        wordings = self.wordings(shown)
+        # places in these texts were once sent as they are: such a prompt is another one since they are filled
+        filled = any(_PLACE.search(text) for w in wordings for text in (w.system or "", w.lead))
         return {
-            "wordings": [[w.system, w.instructions, w.examples, w.lead] for w in self.wordings(shown)],
+            **({"filled": ["system", "lead"]} if filled else {}),
+            "wordings": [[w.system, w.instructions, w.examples, w.lead] for w in wordings],
             "listed": self.listed,
             "class_order": None if self.class_order is None else list(self.class_order),
             "example": self.example,
@@ -274,7 +280,7 @@ class OwnPrompt(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     text: Asking
-    """The instructions; {classes} stands for the names, joined by commas."""
+    """The instructions; {classes} stands for the names, joined by commas. It must be here and may be in the others."""
     system: str | None = Field(None, min_length=1)
     """The system turn; by default none."""
     examples: str = ""

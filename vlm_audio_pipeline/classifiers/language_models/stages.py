@@ -187,7 +187,7 @@ def predictions_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
     return Stage(
         asset="predictions",
         tables=("predictions",),
-        version=2,
+        version=3,  # of the parser too: raise it when an answer is read otherwise
         parameters={
             **_said(spec, "normalise", "calibrate", "rendering", "prompt", "shots", "encoder", "label_form"),
             "synonyms": {label: list(words) for label, words in sorted(spec.synonyms.items())},

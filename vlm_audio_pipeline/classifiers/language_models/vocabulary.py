@@ -55,6 +55,16 @@ _NOT_MEANT: tuple[Phrase, ...] = (
     *(("fire", thing) for thing in words("alarm alarms truck engine")),
     *(("hot", "dog"), ("hot", "dogs"), ("dog", "whistle"), ("rapid", "fire")),
     *(("rain", "forest"), ("rain", "stick"), ("baby", "monitor")),
+    # words of those who describe a spectrogram: a pulse train, the time-frequency plane, tick marks, the bark scale
+    *((train, "of") for train in ("train", "trains")),
+    *((kind, train) for kind in words("pulse click impulse burst spike wave") for train in ("train", "trains")),
+    *((kind, "plane") for kind in words("frequency time image spectrogram complex")),
+    *((tick, thing) for tick in ("tick", "ticks") for thing in words("mark marks label labels")),
+    *(("axis", "tick"), ("axis", "ticks"), ("ticks", "on", "the", "axis"), ("ticks", "on", "the", "axes")),
+    *((kind, step) for kind in words("in time frequency first next last") for step in ("step", "steps")),
+    *(("step", "by", "step"), ("steps", "of"), ("steps", "from")),
+    *((crackle, "of") for crackle in words("crackle crackles crackling")),
+    *(("bark", thing) for thing in words("scale scales band bands")),
 )
 
 

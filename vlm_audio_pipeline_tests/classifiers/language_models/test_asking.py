@@ -191,3 +191,28 @@ def test_what_was_paid_once_is_in_the_table_once(rows):
         table = asked(questions, rows, backend).table
         assert table["usd"].to_pylist() == [0.25, 0.0, 0.25, 0.0]
     assert len(backend.asked) == 0
+
+
+def test_an_error_that_was_paid_costs_once_what_it_cost(rows):
+    """Two errors of 0.005 and 0.25 USD, the first of which serves three rows; what nobody counted stays unknown."""
+    said = {
+        "blank": Usage(1000, 200, 32, 1.5, usd=0.005),
+        "other": Usage(400, None, 8, 2.0, usd=0.25),
+        "lost": Usage(),
+    }
+
+    class Charges(Recorder):
+        def ask(self, requests, answered):
+            for i, one in enumerate(requests):
+                usage = said[one.messages[-1].content()[-1][0]]
+                answered(i, Reply("error", error="nothing was said within max_tokens", usage=usage))
+
+    shown = {name: request(name, wants=frozenset({"generation"})) for name in said}
+    clips = {"a": "blank", "b": "blank", "c": "other", "d": "blank", "e": "lost"}
+    table = asked([question(clip, shown[name]) for clip, name in clips.items()], rows, Charges()).table
+    assert table["usd"].to_pylist() == [0.005, 0.0, 0.25, 0.0, None]
+    assert table["input_tokens"].to_pylist() == [1000, 1000, 400, 1000, None]
+    assert table["cached_tokens"].to_pylist() == [200, 200, None, 200, None]
+    assert table["output_tokens"].to_pylist() == [32, 32, 8, 32, None]
+    assert table["seconds"].to_pylist() == [1.5, 1.5, 2.0, 1.5, None]
+    assert set(table["outcome"].to_pylist()) == {"error"} and rows.count("answer") == 0

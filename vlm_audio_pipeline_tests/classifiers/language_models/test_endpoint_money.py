@@ -1,12 +1,14 @@
 """The backend and the ledger: the server's own till never holds more than the budget."""
 
 import json
+import time
 
 import pytest
 
 from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import EndpointBackend
 from vlm_audio_pipeline.classifiers.language_models.endpoint.reckoning import Content, estimate, most_tokens
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
 from vlm_audio_pipeline.storage.row_store import RowStore
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, serving
@@ -142,6 +144,100 @@ def test_who_comes_later_leaves_what_the_first_need(rows, asker):
         backend, ledger = asker(server, 12.5 * MOST)
         outcomes, stopped = drive(rows, backend, QUESTIONS[:10])
         assert (len(outcomes), stopped) == (10, None)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "spent", "needed"),
+    [
+        (["answer"], 1, 4),
+        (["500", "500", "answer"], 3, 4),
+        (["500", "500", "500"], 3, 4),
+        (["cut", "429", "answer"], 2, 4),
+        (["429", "500", "answer"], 2, 4),
+        (["500", "429", "429"], 1, 4),
+        (["429", "429", "answer"], 1, 4),
+        (["429", "429", "429"], 0, 5),
+    ],
+)
+def test_a_request_is_needed_once_however_often_it_is_tried(rows, asker, attempts, spent, needed):
+    """Of 20, what the first spent and what it still needs; one of its 5 requests is asked, and every 500 stays reserved."""
+    with serving(Scripted(play=lambda q, n: attempts[n], usage=FULL, retry_after=0.001)) as server:
+        backend, ledger = asker(server, 20 * MOST, retries=2)
+        ledger.expect("gpt", 5, MOST)
+        drive(rows, backend, QUESTIONS[:1])
+        assert server.asked["clip 10"] == len(attempts)
+        assert ledger.spent() == pytest.approx(spent * MOST)
+        assert ledger.left("oth") == pytest.approx((20 - spent - needed) * MOST)
+
+
+class TestFailuresOfOurs:
+    """Whoever is told of answers fails, or the ledger does: what has left stays reserved, and nothing else does."""
+
+    @staticmethod
+    def full(position, reply):
+        raise VlmAudioError("the disk is full")
+
+    def test_what_waited_for_its_turn_was_not_reserved(self, asker):
+        """One at a time: the first was answered, the second would have been next."""
+        with serving(Scripted(usage=FULL)) as server:
+            backend, ledger = asker(server, 20 * MOST, concurrency=1)
+            with pytest.raises(VlmAudioError, match="the disk is full"):
+                backend.ask([ask(q) for q in QUESTIONS[:5]], self.full)
+            assert set(server.asked) == {"clip 10"}
+            assert ledger.spent() == pytest.approx(1 * MOST)
+            assert ledger.by_classifier()["gpt"].requests == 1
+
+    def test_what_waited_for_money_was_not_reserved(self, asker):
+        """Money for one, and room for more of them: the second waits for what the first gives back."""
+        usage = {"prompt_tokens": 24, "completion_tokens": 1}  # 340 of 1390 millionths
+
+        def told(position, reply):
+            backend._purse.ledger.budget = Budget(usd=20 * MOST)  # now there is enough
+            self.full(position, reply)
+
+        with serving(Scripted(usage=usage)) as server:
+            backend, ledger = asker(server, 1.5 * MOST, concurrency=4)
+            with pytest.raises(VlmAudioError, match="the disk is full"):
+                backend.ask([ask(q) for q in QUESTIONS[:2]], told)
+            assert set(server.asked) == {"clip 10"}
+            assert ledger.spent() == pytest.approx(1 * MOST)
+
+    def test_what_had_not_begun_is_given_back(self, asker, monkeypatch):
+        """Three are on their way to be sent when the fourth cannot be reserved."""
+        with serving(Scripted(usage=FULL)) as server:
+            backend, ledger = asker(server, 20 * MOST, concurrency=4)
+            ledger.expect("gpt", 7, MOST)
+            reserve, made = ledger.reserve, []
+
+            def fails_later(*args, **kwargs):
+                if len(made) == 3:
+                    raise VlmAudioError("the ledger cannot be written")
+                made.append(reserve(*args, **kwargs))
+                return made[-1]
+
+            monkeypatch.setattr(ledger, "reserve", fails_later)
+            with pytest.raises(VlmAudioError, match="the ledger cannot be written"):
+                backend.ask([ask(q) for q in QUESTIONS[:5]], self.full)
+            assert len(made) == 3
+            assert not server.asked
+            assert ledger.spent() == 0
+            assert ledger.left("oth") == pytest.approx((20 - 7) * MOST)
+
+    def test_what_may_have_reached_the_endpoint_stays_reserved(self, asker):
+        """The first is answered once the second is at work; the third waits for its turn."""
+
+        def play(question, attempt):
+            until = time.monotonic() + 10
+            while question == "clip 10" and not server.asked["clip 11"] and time.monotonic() < until:
+                time.sleep(0.002)
+            return "answer" if question == "clip 10" else "hang"
+
+        with serving(Scripted(play=play, usage=FULL)) as server:
+            backend, ledger = asker(server, 20 * MOST, concurrency=2, retries=0)
+            with pytest.raises(VlmAudioError, match="the disk is full"):
+                backend.ask([ask(q) for q in QUESTIONS[:5]], self.full)
+            assert set(server.asked) == {"clip 10", "clip 11"}
+            assert ledger.spent() == ledger.by_classifier()["gpt"].reserved_usd == pytest.approx(2 * MOST)
 
 
 def test_more_than_was_reckoned_is_counted_and_more_is_reserved_from_then_on(rows, asker, caplog):

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm_audio_pipeline.classifiers.language_models.parsing import parse
-from vlm_audio_pipeline.classifiers.language_models.vocabulary import words
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 
@@ -18,7 +17,7 @@ PROMPT = (
     "sneezing, clock_tick, helicopter, chainsaw. Answer with its name only."
 )
 
-# the answer, and the class it gives, or what became of it
+# the answer, and the class it gives, or what became of it; where a reading is changed, raise the predictions' version
 ANSWERS = [
     # the name alone
     ("dog", "dog"),
@@ -43,21 +42,6 @@ ANSWERS = [
     ("dog<|im_end|>", "dog"),
     ("rooster</s>", "rooster"),
     ("dog 🐶", "dog"),
-    # one of two that are no classes both, and what is named to be left out
-    ("cat or dog", NO),
-    ("either wind or rain", NO),
-    ("A dog or a wolf.", NO),
-    ("rain or rainfall", "rain"),
-    ("The least likely class is rain.", NO),
-    ("Least likely: rain", NO),
-    ("I doubt it is rain.", NO),
-    ("I eliminated dog.", NO),
-    ("Runner-up: rain", NO),
-    ('{"excluded": "dog"}', NO),
-    ('{"least_likely": "dog"}', NO),
-    ('{"not_class": "dog"}', NO),
-    ('{"wrong": "rain"}', NO),
-    ('{"animal": "dog"}', "dog"),
     # in quotes and brackets
     ('"dog"', "dog"),
     ("'rain'.", "rain"),
@@ -95,6 +79,11 @@ ANSWERS = [
     ("fire crackling", "crackling_fire"),
     ("It's the sound of a baby crying.", "crying_baby"),
     # JSON
+    ('{"excluded": "dog"}', NO),
+    ('{"least_likely": "dog"}', NO),
+    ('{"not_class": "dog"}', NO),
+    ('{"wrong": "rain"}', NO),
+    ('{"animal": "dog"}', "dog"),
     ('{"class": "dog"}', "dog"),
     ('{"answer": "Rain"}', "rain"),
     ('{ "label" : "sea_waves", "confidence": 0.92 }', "sea_waves"),
@@ -127,23 +116,6 @@ ANSWERS = [
     ("The class is **crackling_fire**.", "crackling_fire"),
     ("~~dog~~ rain", "rain"),
     ("| class | score |\n|---|---|\n| dog | 0.9 |\n| rain | 0.1 |", NO),
-    # a sentence
-    ("The spectrogram shows a dog.", "dog"),
-    ("It sounds like rain.", "rain"),
-    ("This is most likely a helicopter, given the steady low rhythm.", "helicopter"),
-    ("Based on the frequency patterns, the most likely sound class is sea_waves.", "sea_waves"),
-    ("The spectrogram best represents the class 'chainsaw' because of its harmonics.", "chainsaw"),
-    ("I believe this is rain. Rain has a broadband, steady texture.", "rain"),
-    ("Class 3: rain", "rain"),
-    ("dog (confidence: 85%)", "dog"),
-    ("dog dog dog dog", "dog"),
-    ("dog\ndog\ndog", "dog"),
-    ("There is no doubt that this is a chainsaw.", "chainsaw"),
-    ("The pattern is not harmonic, so it is rain.", "rain"),
-    ("I can't help but think of rain.", "rain"),
-    ("The sound waves show energy at low frequencies.", NO),
-    ("A fire alarm", NO),
-    ("The image contains vertical stripes of energy.", NO),
     # reasoning, then the answer
     ("The short bursts could be a dog or a rooster. Answer: dog", "dog"),
     ("Rain would be broadband; here I see harmonics.\n\n**Answer:** rooster", "rooster"),
@@ -157,6 +129,17 @@ ANSWERS = [
     ("Answer: dog\nAnswer: rain", NO),
     ("Answer: dog. Wait, actually it is rain.", NO),
     ("Answer: dog or rain", NO),
+    ("The answer is rain.\n\nWait, no.", NO),
+    ("My answer is dog. Actually, no.", NO),
+    ("The answer is rain. No, that is wrong.", NO),
+    ("The answer is rain. No, it is a dog.", NO),
+    ("Answer: rain. Let me reconsider.", NO),
+    ("Answer: rain. Wait", NO),
+    ("Answer: rain. Wait, no. Final answer: dog", "dog"),
+    ("The answer is rain. Wait, let me check. Yes, it is rain.", "rain"),
+    ("Answer: rain. Actually, the spectrogram shows no harmonics.", "rain"),
+    ("Answer: rain. Could it be wind? No.", "rain"),
+    ("Answer: dog. No harmonics of an engine are there.", "dog"),
     ("Class: helicopter\nReason: a steady chop, unlike a chainsaw.", "helicopter"),
     (PROMPT + "\n\nASSISTANT: rooster", "rooster"),
     ("The answer is not dog. It could be rain or sea waves.", NO),
@@ -190,30 +173,6 @@ ANSWERS = [
     ("crackling_fir", NO),
     ("sea", NO),
     ("The most likely class is", NO),
-    # negations
-    ("not rain", NO),
-    ("not rain but wind", NO),
-    ("It is not a dog.", NO),
-    ("It isn't a dog.", NO),
-    ("This doesn’t look like rain.", NO),
-    ("I don't think this is a helicopter", NO),
-    ("Neither rain nor sea waves.", NO),
-    ("no dog", NO),
-    ("Rain is unlikely.", NO),
-    ("Rain can be ruled out.", NO),
-    ("Rain? No.", NO),
-    ("It does not, in my view, sound like rain.", NO),
-    ("It is anything but rain.", NO),
-    ("I cannot say it is not a dog", NO),
-    ("It is not clear whether this is a dog.", NO),
-    ("Without rain it would look like this.", NO),
-    ("It's not just rain but also a dog.", NO),
-    ("Is this a dog?", NO),
-    ("not rain but a dog", "dog"),
-    ("It sounds like rain, not sea waves.", "rain"),
-    ("It is a chainsaw rather than a helicopter.", "chainsaw"),
-    ("I don't think this is rain, it's a dog.", "dog"),
-    ("不是rain，而是dog。", "dog"),
     # refusals
     ("I'm sorry, but I can't help with that.", REFUSED),
     ("I’m sorry, I can’t assist with that request.", REFUSED),
@@ -233,37 +192,17 @@ ANSWERS = [
     ("I cannot be certain, but the class is dog.", "dog"),
     ("I'm sorry, I can't tell.\n\nAnswer: rain", "rain"),
     # after a second look: what the parser was not written from
-    ("The sound is a dog's bark.", "dog"),
     ("Sure, the answer is:\n\n- rooster", "rooster"),
     ("**Class:** dog\n\n**Explanation:** The bursts are unlike rain.", "dog"),
     ("Final Answer: The final answer is $\\boxed{rain}$", "rain"),
     ("Final answer: dog\n\nFinal answer: rain", NO),
-    ("rain is the most likely class, since dog barks would show bursts", NO),
     ("The best match is **dog**; second best is **rain**.", NO),
-    ("The spectrogram does not match rain, dog, or sea_waves; it matches chainsaw.", "chainsaw"),
-    ("The harmonic structure is inconsistent with rain.", NO),
-    ("It is false that this is rain", NO),
-    ("Rain is not a good match.", NO),
-    ("more dog than rain", NO),
-    ("The label is 'rain' and not 'dog'.", "rain"),
-    ("fire crackling in the rain", NO),
     ("dog\n\nHuman: What about this one?\nAssistant: rain", "dog"),
     ("User: What is it?\nAssistant: dog\nUser: And this?\nAssistant: rain", NO),
     ("the bursts may be a dog, or rain</think>\n\nrain", "rain"),
     ('{"reasoning": "steady noise like rain or sea waves", "answer": "rain"}', "rain"),
     ('{"class": "dog"}{"class": "rain"}', NO),
     ("A: dog\nB: rain", NO),
-    ("Rain falls in a steady, broadband hiss without pitch.", "rain"),
-    ("This is rain because there are no harmonics.", "rain"),
-    ("There are no clear harmonics, suggesting rain.", "rain"),
-    ("rain with no other sound", "rain"),
-    ("rain rather than wind", "rain"),
-    ("wind rather than rain", NO),
-    ("It is not a dog because rain is broadband.", NO),
-    ("The absence of rain, I think.", NO),
-    ("It lacks the pattern of rain.", NO),
-    ("This is not like rain", NO),
-    ("I see no bursts of a dog", NO),
     ("Class: dog\nReason: rain would be steadier", "dog"),
     ("The answer is (C) rain.", "rain"),
     ("The answer is C.", NO),
@@ -441,71 +380,3 @@ AROUND = [
 def test_case_space_and_quotes_change_nothing(label, case, joint, inner, outer, space):
     text = space + outer.format(inner.format(case(label.replace("_", joint)))) + space
     assert parse(text, ESC10).label == label
-
-
-NEUTRAL = st.lists(
-    st.sampled_from(
-        words("the spectrogram shows bursts of a low steady and or with also like this sound is seen here it")
-    ),
-    max_size=5,
-).map(" ".join)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.permutations(ESC10), NEUTRAL, NEUTRAL, NEUTRAL, st.sampled_from([" ", ", ", ". ", "; ", "\n", " / ", "\n\n"]))
-def test_two_classes_without_a_final_answer_are_never_answered(order, a, b, c, joint):
-    text = f"{a} {order[0]}{joint}{b} {order[1]} {c}"
-    assert parse(text, ESC10).outcome == "unparseable"
-    assert parse(f"{text}.\n\nFinal answer: {order[1]}", ESC10).label == order[1]
-
-
-BEFORE = [
-    *(
-        "not",
-        "no",
-        "never",
-        "isn't",
-        "is not the sound of",
-        "cannot be",
-        "hardly",
-        "neither",
-        "unlike",
-        "rather than",
-        "without",
-    ),
-    *(
-        "instead of",
-        "doesn't sound like",
-        "I don't think it's",
-        "unlikely to be",
-        "no sign of",
-        "the absence of",
-        "rules out",
-    ),
-    *("we can exclude", "far from", "anything but", "nothing like", "fails to show", "definitely not", "not really"),
-]
-AFTER = [
-    *(
-        "is unlikely",
-        "can be ruled out",
-        "is not present",
-        "is absent",
-        "isn't right",
-        "is not the answer",
-        "does not fit",
-    ),
-    *("? No", "is wrong", "would look different", "seems improbable"),
-]
-INSERTED = st.lists(
-    st.sampled_from(
-        ["the", "a", "low", "in my view,", "however,", ", it seems,", "I think", "here", "probably", "energy", "with"]
-    ),
-    max_size=4,
-).map(" ".join)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.sampled_from(ESC10), st.sampled_from(BEFORE), st.sampled_from(AFTER), INSERTED, INSERTED, INSERTED)
-def test_what_is_denied_is_never_answered(label, before, after, a, b, c):
-    assert parse(f"{a} {before} {b} {label} {c}", ESC10).label is None
-    assert parse(f"{a} {label} {after} {b}", ESC10).label is None

@@ -154,6 +154,37 @@ def test_a_study_may_say_it_in_its_own_words():
     assert prompt_of(TypeAdapter(PromptChoice).validate_python("paper")) is PROMPTS["paper"]
 
 
+def test_the_places_are_filled_in_every_text():
+    own = OwnPrompt(
+        text="One of {classes}?",
+        system="You know {classes}.",
+        examples="Such as {example}.",
+        lead="{example}, or another of {classes}:",
+    )
+    assert messages(own.prompt(), ("{example}", "rain"), [(pic("a"), "rain")], pic("q")) == (
+        Message("system", ("You know {example}, rain.",)),
+        Message(
+            "user",
+            (
+                "One of {example}, rain? Such as {example}. {example}, or another of {example}, rain:",
+                pic("a"),
+            ),
+        ),
+        Message("assistant", ("rain",)),
+        Message("user", ("{example}, or another of {example}, rain:", pic("q"))),
+    )
+
+
+@pytest.mark.parametrize("places", [{"system": "Of {classes}."}, {"lead": "Like {example}:"}])
+def test_a_prompt_whose_places_were_sent_as_they_are_is_another_one(places):
+    """Others say what they said, and so are known by what they were known by: their four texts in lists and no more."""
+    without = OwnPrompt(text="One of {classes}?", system="Of {all}.", examples="Like {example}.", lead="{}:").prompt()
+    said = {"wordings": [["Of {all}.", "One of {classes}?", "Like {example}.", "{}:"]]}
+    assert without.identity("picture") == {**said, "listed": "commas", "class_order": None, "example": ""}
+    with_places = OwnPrompt(text="One of {classes}?", **places).prompt()
+    assert with_places.identity("picture").keys() - without.identity("picture").keys() == {"filled"}
+
+
 @pytest.mark.parametrize(
     "choice, message",
     [

@@ -5,6 +5,7 @@ What belongs here: what becomes of a request. What does not: its form (`wire`), 
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -110,7 +111,7 @@ class EndpointBackend:
     async def _all(self, requests: Sequence[Request], answered: Answered) -> str | None:
         import openai
 
-        tasks: set[asyncio.Task[None]] = set()
+        tasks: dict[asyncio.Task[None], Journey] = {}
         stopped = None
         self.pace.running = 0
         http = metered(self.endpoint.timeout_s, self.pace, proxies=not self.endpoint.is_loopback)
@@ -123,8 +124,7 @@ class EndpointBackend:
                     if not await self.pace.enter():
                         stopped = f"{self.endpoint.host} wants to be left alone for {self.pace.pause_s():.0f} s; run again later"
                         break
-                    journey = await self._paid(request)
-                    _raise_failures(tasks)
+                    journey = await self._paid(request, tasks)
                     if journey is None:
                         stopped = self._purse.why_not(self._most(request))
                     if journey is None or self._pointless is not None:
@@ -132,22 +132,29 @@ class EndpointBackend:
                         if journey is not None:
                             journey.release()
                         break
-                    tasks.add(asyncio.create_task(self._one(client, position, request, journey, answered)))
+                    tasks[asyncio.create_task(self._one(client, position, request, journey, answered))] = journey
                 await asyncio.gather(*tasks)
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                for journey in tasks.values():
+                    if not journey.sent:  # a task that is cancelled before it begins runs no line of its own
+                        with contextlib.suppress(VlmAudioError):  # on a full disk it stays reserved
+                            journey.release()
         return stopped
 
-    async def _paid(self, request: Request) -> Journey | None:
+    async def _paid(self, request: Request, tasks: dict[asyncio.Task[None], Journey]) -> Journey | None:
         """Reserve money, waiting for what is under way to be settled at less than was reserved for it."""
         usd = self._most(request)
-        while (reservation := self._purse.reserve(usd)) is None:
+        while True:
+            _raise_failures(tasks)  # before, or what is reserved would have nobody who gives it back
+            reservation = self._purse.reserve(usd)
+            if reservation is not None:
+                return Journey(self._purse, usd, reservation)
             if self.pace.running <= 1:  # this one alone
                 return None
             await self.pace.change()
-        return Journey(self._purse, usd, reservation)
 
     async def _one(
         self, client: "openai.AsyncOpenAI", position: int, request: Request, journey: Journey, answered: Answered
@@ -225,11 +232,11 @@ class EndpointBackend:
         return replace(reply, usage=replace(reply.usage, seconds=journey.seconds, usd=usd))
 
 
-def _raise_failures(tasks: set[asyncio.Task[None]]) -> None:
-    """Forget what has ended; a failure of ours, in whoever is told of replies, ends it all."""
+def _raise_failures(tasks: dict[asyncio.Task[None], Journey]) -> None:
+    """Forget what has ended well; a failure of ours, in whoever is told of replies, ends it all."""
     for task in [t for t in tasks if t.done()]:
-        tasks.discard(task)
         task.result()
+        del tasks[task]
 
 
 def _what(error: "openai.APIStatusError") -> tuple[int, str, str, str]:

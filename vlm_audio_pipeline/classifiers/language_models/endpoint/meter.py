@@ -38,9 +38,9 @@ class Purse:
     classifier: str
     part: str = ""
 
-    def reserve(self, usd: float) -> int | None:
-        """Set money aside; None if there is not enough."""
-        return 0 if self.ledger is None else self.ledger.reserve(self.classifier, usd, self.part)
+    def reserve(self, usd: float, again: bool = False) -> int | None:
+        """Set money aside; None if there is not enough. See `Ledger.reserve`."""
+        return 0 if self.ledger is None else self.ledger.reserve(self.classifier, usd, self.part, again=again)
 
     def why_not(self, usd: float) -> str | None:
         """Say why so much cannot be set aside."""
@@ -67,6 +67,8 @@ class Journey:
         reservation: of the attempt under way or, where it was answered, of the one to be settled; None between attempts.
         began: when the attempt began, monotonic s.
         seconds: what the last attempt took, s.
+        sent: whether an attempt has left.
+        kept: whether an earlier attempt stays reserved, so that the ledger no longer expects the request.
     """
 
     purse: Purse
@@ -74,11 +76,16 @@ class Journey:
     reservation: int | None
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
+    sent: bool = False
+    kept: bool = False
 
     def settle(self, usd: float | None) -> None:
         """Settle the attempt under way. Where nobody knows its price it stays reserved, at the most it can cost."""
-        if self.reservation is not None and usd is not None:
-            self.purse.settle(self.reservation, usd)
+        if self.reservation is not None:
+            if usd is None:
+                self.kept = True
+            else:
+                self.purse.settle(self.reservation, usd)
         self.reservation = None
 
     def release(self) -> None:
@@ -124,10 +131,11 @@ def metered(timeout_s: float, pace: Pace, proxies: bool) -> Any:
         async def send(self, request: Any, **kwargs: Any) -> Any:
             journey = JOURNEY.get()
             if journey.reservation is None:  # another attempt
-                journey.reservation = journey.purse.reserve(journey.most_usd)
+                journey.reservation = journey.purse.reserve(journey.most_usd, again=journey.kept)
                 if journey.reservation is None:
                     raise refused
             journey.began = time.monotonic()
+            journey.sent = True
             try:
                 async with asyncio.timeout(timeout_s):
                     response = await super().send(request, **kwargs)
