@@ -63,8 +63,8 @@ def cost_views(graph: Graph, plan: Plan) -> list[RenderableType]:
     """
     asked = [n for n in (*plan.todo, *plan.blocked) if graph.steps[n.step].stage.asset == "answers"]
     if asked and not graph.study.dataset.is_here(graph.layout):
-        fetch = f"vlm-audio fetch {graph.study.as_asked}"
-        return [Text(f"requests and prices are known once the dataset is here: {fetch}", style="dim")]
+        get = f"vlm-audio run {graph.study.as_asked} --only clips"
+        return [Text(f"requests and prices are known once the dataset is here: {get}", style="dim")]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("classifier", "requests", "tokens at most", "USD at most"):
         table.add_column(title, no_wrap=True, justify="left" if title == "classifier" else "right")

@@ -76,7 +76,7 @@ def test_planning_what_asks_models_downloads_nothing_either(tmp_path, monkeypatc
     for study in ("paper", "demo"):
         said = vlm_audio("plan", study, data=tmp_path / "data")
         assert said.code == 0, said.err
-        assert f"known once the dataset is here: vlm-audio fetch {study}" in " ".join(said.out.split())
+        assert f"known once the dataset is here: vlm-audio run {study} --only clips" in " ".join(said.out.split())
     assert not (tmp_path / "data" / "datasets").exists()
 
 
