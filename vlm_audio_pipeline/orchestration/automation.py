@@ -134,10 +134,10 @@ def _active(instance: dg.DagsterInstance, study: str) -> list[str]:
     """Give the runs of a study that are going on; those whose process died are marked as failed first."""
     active = []
     for run in _in_progress(instance, study):
-        if run.status is dg.DagsterRunStatus.STARTED and is_gone(run.tags.get(PROCESS_TAG)):
-            instance.report_run_failed(run, "its process is gone; what it finished is kept")
-        else:
+        if run.status is not dg.DagsterRunStatus.STARTED or not is_gone(run.tags.get(PROCESS_TAG)):
             active.append(run.run_id)
+        elif (now := instance.get_run_by_id(run.run_id)) and not now.is_finished:  # it may have ended well meanwhile
+            instance.report_run_failed(now, "its process is gone; what it finished is kept")
     return active
 
 

@@ -3,6 +3,8 @@
 import copy
 import csv
 import gc
+import io
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -95,13 +97,20 @@ class Bench:
         return study
 
     def write(self, study: dict[str, Any] | None = None) -> Path:
-        """Write the listing and the study file."""
-        with (self.folder / "clips.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
-            writer.writeheader()
-            writer.writerows(self.rows)
-        path = self.folder / "bench.yaml"
-        path.write_text(yaml.safe_dump(study or self.study, sort_keys=False))
+        """Write the listing and the study file where they changed; a service that reads them never sees half of one."""
+        listing = io.StringIO(newline="")
+        writer = csv.DictWriter(listing, fieldnames=list(self.rows[0]))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        self._replace("clips.csv", listing.getvalue())
+        return self._replace("bench.yaml", yaml.safe_dump(study or self.study, sort_keys=False))
+
+    def _replace(self, name: str, text: str) -> Path:
+        path, content = self.folder / name, text.encode()
+        if not path.exists() or path.read_bytes() != content:
+            temporary = self.folder / f".{name}.tmp"
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
         return path
 
     def graph(self, study: dict[str, Any] | None = None) -> Graph:

@@ -10,6 +10,7 @@ import pytest
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.definitions import build_definitions
+from vlm_audio_pipeline.orchestration import automation
 from vlm_audio_pipeline.orchestration.assets import STUDY_TAG
 from vlm_audio_pipeline.orchestration.automation import _active, time_zone
 from vlm_audio_pipeline.orchestration.execution import execute
@@ -221,6 +222,20 @@ def test_one_refresh_at_a_time_and_no_waiting_for_the_dead(done):
     assert _active(instance, "bench") == []
     assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE
     assert len(tick().run_requests) == 1
+
+
+def test_a_run_that_ends_well_while_it_is_looked_at_did_not_fail(done, monkeypatch):
+    there, instance = repository(done), open_instance(done.layout)
+    started = dg.DagsterRunStatus.STARTED
+    run = instance.create_run_for_job(there.get_job("bench_refresh"), status=started, tags={STUDY_TAG: "bench"})
+
+    def ends_just_now(name):
+        instance.report_dagster_event(dg.DagsterEvent("PIPELINE_SUCCESS", run.job_name), run.run_id)
+        return True
+
+    monkeypatch.setattr(automation, "is_gone", ends_just_now)
+    assert _active(instance, "bench") == []
+    assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.SUCCESS
 
 
 def test_a_process_is_known_by_more_than_its_number():
