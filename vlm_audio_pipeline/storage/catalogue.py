@@ -107,11 +107,13 @@ def _build(layout: Layout, parts: dict[str, list[Path]], kept: list[str], signat
     temporary.unlink(missing_ok=True)
     try:
         with duckdb.connect(str(temporary)) as db:
+            db.begin()  # hundreds of statements, each of which would wait for the disk
             for name, schema in TABLES.items():
                 good = [p for p in parts[name] if _fits(p, schema) and (schema.stored != "table" or _whole(p, schema))]
                 for statement in _statements(schema, good, kept):
                     db.execute(statement)
             db.execute("CREATE TABLE catalogue_built AS SELECT ? AS signature, now() AS built_at", [signature])
+            db.commit()
         faults.point("catalogue")
         os.replace(temporary, layout.results)
     finally:
