@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A worker a core, each of one thread: more threads than cores would wait for one another.
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 .PHONY: help demo check test test-slow test-network format benchmark clean
 
@@ -28,10 +30,10 @@ check: $(READY)  ## format, lint, types
 	$(BIN)/mypy
 
 test: check  ## check, then the unit tests: under 10 minutes on two cores
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m 'not slow and not network and not gpu'
+	$(PARALLEL) -m 'not slow and not network and not gpu'
 
 test-slow: $(READY)  ## tests that start servers, browsers and daemons, or kill processes
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m 'slow and not network and not gpu' --ignore vlm_audio_pipeline_tests/demo_models
+	$(PARALLEL) -m 'slow and not network and not gpu' --ignore vlm_audio_pipeline_tests/demo_models
 	$(BIN)/pytest -m 'slow and not network and not gpu' vlm_audio_pipeline_tests/demo_models
 
 test-network: $(READY)  ## tests that install an isolated environment from the package index
