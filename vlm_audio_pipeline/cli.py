@@ -1,6 +1,7 @@
 """The `vlm-audio` command: its entry point, and how errors meant for a person are shown."""
 
 import atexit
+import errno
 import gc
 import os
 import sys
@@ -11,6 +12,20 @@ from vlm_audio_pipeline.commands.base import app
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
 __all__ = ["app", "main", "pictures", "results", "running", "starting", "trying"]
+
+_NOT_OURS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
+"""What the system says of places that a person named: they cannot be written or read, and that is no defect of ours."""
 
 
 def main() -> None:
@@ -38,6 +53,11 @@ def _run(command: Callable[[], None]) -> int | str | None:
         command()
     except VlmAudioError as error:
         sys.stderr.write(f"error: {error}\n")
+        return 2
+    except OSError as error:
+        if error.errno not in _NOT_OURS or error.filename is None:
+            raise
+        sys.stderr.write(f"error: {error.filename} must be a place to write to or read from, got: {error.strerror}\n")
         return 2
     except SystemExit as exited:
         return exited.code

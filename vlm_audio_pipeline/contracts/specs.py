@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from vlm_audio_pipeline.contracts.hashing import fingerprint
+from vlm_audio_pipeline.contracts.paths import expanded
 
 
 def not_identity(default: Any = ..., **kwargs: Any) -> Any:
@@ -25,7 +26,7 @@ def refers_to(section: str, default: Any = ..., **kwargs: Any) -> Any:
 
 def _beside_the_study(path: Path, info: ValidationInfo) -> Path:
     folder = (info.context or {}).get("folder")
-    path = path.expanduser()
+    path = expanded(path)
     return path if folder is None or path.is_absolute() else Path(folder) / path
 
 

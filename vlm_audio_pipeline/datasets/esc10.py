@@ -14,6 +14,7 @@ from filelock import FileLock
 from pydantic import field_validator
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.contracts.paths import expanded
 from vlm_audio_pipeline.contracts.specs import StudyPath, not_identity
 from vlm_audio_pipeline.contracts.stages import Progress, silent
 from vlm_audio_pipeline.datasets.base import DATASETS, Card, Clip, Dataset, DatasetSpec
@@ -91,7 +92,7 @@ class Esc10(DatasetSpec):
 
     def _pointed_to(self) -> Path | None:
         given = os.environ.get("ESC10_DIR")
-        return self.path or (Path(given).expanduser() if given else None)
+        return self.path or (expanded(given) if given else None)
 
     def _listing(self, root: Path) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
         wanted = self.classes

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, ValidationInfo
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, NotAvailable
 from vlm_audio_pipeline.contracts.hashing import fingerprint
+from vlm_audio_pipeline.contracts.paths import expanded
 from vlm_audio_pipeline.contracts.stages import Input, Progress, silent
 from vlm_audio_pipeline.encoders.large_files import fetch_large_file
 
@@ -36,7 +37,7 @@ PACKAGED = Path(__file__).parents[1] / "demo_models"
 def _beside_the_study(model: str, info: ValidationInfo) -> str:
     if not model.startswith(("/", "./", "../", "~")):
         return model
-    folder, path = (info.context or {}).get("folder"), Path(model).expanduser()
+    folder, path = (info.context or {}).get("folder"), expanded(model)
     return os.path.normpath(path if folder is None or path.is_absolute() else Path(folder) / path)
 
 
@@ -49,9 +50,9 @@ def cache_folder() -> Path:
     """Give the hub's cache folder, by the same variables as huggingface_hub, without importing it."""
     given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     if given:
-        return Path(os.path.expandvars(given)).expanduser()
+        return expanded(os.path.expandvars(given))
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
-    return Path(os.path.expandvars(home)).expanduser() / "hub"
+    return expanded(os.path.expandvars(home)) / "hub"
 
 
 @dataclass(frozen=True)

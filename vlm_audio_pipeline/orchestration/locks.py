@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vlm_audio_pipeline.contracts.paths import expanded
 from vlm_audio_pipeline.contracts.stages import Progress, silent
 
 DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -21,7 +22,7 @@ _LOOK_AGAIN_S = 0.5
 def gpu_lock_path() -> Path:
     """Give the lock file: `VLM_AUDIO_GPU_LOCK`, else one for all users of this machine in the temporary folder."""
     given = os.environ.get("VLM_AUDIO_GPU_LOCK")
-    return Path(given).expanduser() if given else Path(tempfile.gettempdir()) / "vlm-audio-gpu.lock"
+    return expanded(given) if given else Path(tempfile.gettempdir()) / "vlm-audio-gpu.lock"
 
 
 def gpu_is_here() -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.paths import expanded
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 
@@ -32,7 +33,7 @@ class Layout:
     @classmethod
     def default(cls, given: str | Path | None = None) -> "Layout":
         """Choose the data folder: the one given, else `VLM_AUDIO_DATA`, else `data/` here."""
-        return cls(Path(given or os.environ.get("VLM_AUDIO_DATA") or "data").expanduser().resolve())
+        return cls(expanded(given or os.environ.get("VLM_AUDIO_DATA") or "data").resolve())
 
     def made(self) -> "Layout":
         """Make the data folder where it is absent.

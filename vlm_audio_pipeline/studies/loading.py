@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from vlm_audio_pipeline.classifiers.base import ClassifierSpec
 from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
+from vlm_audio_pipeline.contracts.paths import expanded
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS, DatasetSpec
@@ -39,7 +40,7 @@ def load_study(name_or_path: str | Path) -> Study:
     Raises:
         BadStudy: with every mistake in the file, or for a name that is neither built in nor a file.
     """
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     built_in = built_in_studies()
     if str(name_or_path) in built_in and path.suffix == "":
         path = built_in[str(name_or_path)]

@@ -80,6 +80,36 @@ def test_a_data_folder_that_cannot_be_made_is_said(bench, tmp_path, command):
     assert said.code == 2 and "the data folder must be one that can be written to" in said.err
 
 
+WRITES = {
+    "renderings": lambda bench, place: vlm_audio("renderings", "--out", place),
+    "report": lambda bench, place: call(bench, "report", "--single-file", place),
+    "export": lambda bench, place: vlm_audio("export", "bench", "--out", place, data=bench.layout.root),
+    "render": lambda bench, place: call(bench, "render", "spectrogram", "--out", place),
+    "init": lambda bench, place: vlm_audio("init", bench.folder / "clips.csv", "--out", place),
+}
+
+
+@pytest.mark.parametrize("command", WRITES)
+def test_a_place_that_cannot_be_written_is_named_without_a_traceback(done, tmp_path, command):
+    (tmp_path / "file").write_text("in the way")
+    place = tmp_path / "file" / "out.html"
+    done.study["renderings"] = {"spectrogram": {"size": 24}}
+    done.write()
+    refused(WRITES[command](done, place), str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_home_that_nobody_has_is_told_and_nothing_is_made(bench, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    refused(vlm_audio("run", "~nosuchuser/study.yaml", data=bench.layout.root), "got '~nosuchuser/study.yaml'")
+    refused(vlm_audio("plan", bench.write(), data="~nosuchuser/data"), "got '~nosuchuser/data'")
+    bench.write(bench.changed("dataset", path="~nosuchuser/clips.csv"))
+    refused(call(bench, "plan"), "got '~nosuchuser/clips.csv'")
+    monkeypatch.setenv("ESC10_DIR", "~nosuchuser/esc10")
+    refused(vlm_audio("plan", "baselines", data=bench.layout.root), "got '~nosuchuser/esc10'")
+    assert not list(tmp_path.glob("~*"))
+
+
 def test_studies_that_cannot_be_shown_together_are_refused(bench):
     first = bench.write()
     second = bench.folder / "copy.yaml"
