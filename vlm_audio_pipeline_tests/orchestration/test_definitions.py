@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 import dagster as dg
-import pyarrow as pa
 import pytest
 import yaml
 
@@ -14,7 +13,6 @@ from vlm_audio_pipeline.encoders.base import ENCODERS
 from vlm_audio_pipeline.encoders.scripted import Scripted
 from vlm_audio_pipeline.orchestration.graph import Node
 from vlm_audio_pipeline.orchestration.instance import open_instance
-from vlm_audio_pipeline.orchestration.previews import markdown_table
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.storage.parts import read_part, read_provenance
 from vlm_audio_pipeline.storage.schemas import TABLES
@@ -277,21 +275,3 @@ def test_a_materialization_shows_counts_pictures_and_rows(bench):
     assert "3-high-0" in shown["preview"].value
     checks = {c.check_name: c.passed for c in result.get_asset_check_evaluations()}
     assert checks == {"rows_unique": True, "fold_has_clips": True, "sources_in_one_fold": True}
-
-
-def test_a_cell_cannot_break_the_preview():
-    text = markdown_table(pa.table({"a|b": ["x|y\nz"], "n": [0.123456]}))
-    assert text.splitlines() == ["| a\\|b | n |", "|---|---|", "| x\\|y z | 0.1235 |"]
-
-
-def test_a_preview_shows_the_best_first_and_says_how_many_are_left():
-    columns = {"study": ["s"] * 12, "clips": list(range(12)), "rank": [None, *range(11, 0, -1)]}
-    lines = markdown_table(pa.table({**columns, "kind": ["knn"] * 12, "text": pa.nulls(12)})).splitlines()
-    assert lines[:3] == ["| rank | clips |", "|---|---|", "| 1 | 11 |"]
-    assert [line.split("|")[1].strip() for line in lines[2:12]] == [str(rank) for rank in range(1, 11)]
-    assert lines[12:] == ["", "... and 2 more rows", "", "The same in all rows: kind knn"]
-
-
-def test_a_preview_of_nothing_or_of_one_value_is_still_a_table():
-    assert markdown_table(pa.table({"clip": [], "kind": []})).splitlines() == ["| clip | kind |", "|---|---|"]
-    assert markdown_table(pa.table({"kind": ["knn", "knn"]})).splitlines()[:3] == ["| kind |", "|---|", "| knn |"]
