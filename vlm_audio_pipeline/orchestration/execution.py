@@ -24,6 +24,7 @@ from vlm_audio_pipeline.orchestration.spending import ledger_of
 from vlm_audio_pipeline.orchestration.state import recorded, unfinished, up_to_date
 from vlm_audio_pipeline.orchestration.troubles import disk_troubles
 from vlm_audio_pipeline.storage.parts import Provenance, data_version, read_part, write_part
+from vlm_audio_pipeline.storage.row_order import sorted_by
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.storage.scratch import Scratch
 
@@ -199,7 +200,6 @@ def _read_inputs(graph: Graph, node: Node) -> tuple[dict[str, pa.Table], dict[st
             for t, (table, _) in read.items():
                 tables.setdefault(t, []).append(table)
         for i, (t, parts) in enumerate(tables.items()):
-            schema = TABLES[t]
-            joined = pa.concat_tables(parts).sort_by([(k, "ascending") for k in schema.key])
+            joined = sorted_by(pa.concat_tables(parts), TABLES[t].key)
             inputs[given.key if i == 0 else f"{given.key}:{t}"] = joined
     return inputs, versions

@@ -9,6 +9,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import BadTable
+from vlm_audio_pipeline.storage.row_order import sorted_by
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class TableSchema:
                     f"table '{self.name}' must have one row for each ({', '.join(self.key)}), "
                     f"got {table.num_rows} rows for {distinct}"
                 )
-            table = table.sort_by([(k, "ascending") for k in self.key])
+            table = sorted_by(table, self.key)
         return table
 
     def empty(self) -> pa.Table:

@@ -1,0 +1,43 @@
+"""Rows in another order: as Arrow has it, and where Arrow's arrays are too small."""
+
+import random
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlm_audio_pipeline.storage import row_order
+from vlm_audio_pipeline.storage.row_order import rows_of, sorted_by
+
+
+def pictures(rows: int, seed: int = 0) -> pa.Table:
+    """Give a table in several chunks, of which two columns hold files."""
+    clips = [f"clip{n:04d}" for n in range(rows)]
+    random.Random(seed).shuffle(clips)
+    values = {"file": [c.encode() * 3 for c in clips], "clip": clips, "n": range(rows), "icon": [None] * rows}
+    table = pa.table(
+        values, pa.schema({"file": pa.binary(), "clip": pa.string(), "n": pa.int64(), "icon": pa.binary()})
+    )
+    return pa.concat_tables([table.slice(0, rows // 3), table.slice(rows // 3)])
+
+
+@pytest.mark.parametrize("most", [row_order.MOST_BYTES, 0])
+@pytest.mark.parametrize("rows", [0, 1, 2, 130])
+def test_rows_are_those_of_arrow_however_large_the_files(monkeypatch, rows, most):
+    monkeypatch.setattr(row_order, "MOST_BYTES", most)
+    table = pictures(rows)
+    assert sorted_by(table, ("clip",)).equals(table.sort_by("clip"))
+    some = pa.array([*range(0, rows, 2), *range(0, rows, 3)], pa.int64())
+    assert rows_of(table, some).equals(table.take(some))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc"))))
+def test_the_order_is_that_of_all_columns_of_the_key(rows):
+    table = pa.table({"n": [n for n, _ in rows], "s": pa.array([s for _, s in rows], pa.string())})
+    assert [tuple(row.values()) for row in sorted_by(table, ("n", "s")).to_pylist()] == sorted(rows)
+
+
+def test_what_is_sorted_is_given_as_it_is():
+    table = pictures(10).sort_by("clip")
+    assert sorted_by(table, ("clip",)) is table
