@@ -57,7 +57,9 @@ def _run(command: Callable[[], None]) -> int | str | None:
     except OSError as error:
         if error.errno not in _NOT_OURS or error.filename is None:
             raise
-        sys.stderr.write(f"error: {error.filename} must be a place to write to or read from, got: {error.strerror}\n")
+        sys.stderr.write(
+            f"error: {error.filename} must be a place to write to or read from, got: {error.strerror}; name another\n"
+        )
         return 2
     except SystemExit as exited:
         return exited.code

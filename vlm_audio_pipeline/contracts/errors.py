@@ -16,6 +16,10 @@ class BadStudy(VlmAudioError):
     """A study file that cannot be run: names the file, the path of the key, what is wrong and what would be right."""
 
 
+class BadPath(VlmAudioError, ValueError):
+    """A path that begins with the home of nobody; a ValueError too, so that a study file is told the key."""
+
+
 class BadDataset(VlmAudioError):
     """A dataset whose listing is unusable: missing columns, duplicate ids, unknown labels, empty folds, no files."""
 

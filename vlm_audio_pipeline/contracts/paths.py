@@ -3,14 +3,14 @@
 import os
 from pathlib import Path
 
-from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.errors import BadPath
 
 
 def expanded(given: str | os.PathLike[str]) -> Path:
     """Put the home folder in place of `~` or `~user`.
 
     Raises:
-        VlmAudioError: where there is no such user.
+        BadPath: where there is no such user.
 
     >>> expanded("data").as_posix()
     'data'
@@ -18,6 +18,6 @@ def expanded(given: str | os.PathLike[str]) -> Path:
     try:
         return Path(given).expanduser()
     except RuntimeError as error:
-        raise VlmAudioError(
+        raise BadPath(
             f"a path with ~ must begin with the home of somebody on this machine, got '{os.fspath(given)}'; write it out"
         ) from error

@@ -24,7 +24,7 @@ from vlm_audio_pipeline.renderings.drawing import drawn, spectrograms
 from vlm_audio_pipeline.renderings.picture import Picture, render
 from vlm_audio_pipeline.renderings.recipe import STEP_VERSION, Recipe
 from vlm_audio_pipeline.renderings.spectra import of_the_clip
-from vlm_audio_pipeline.storage.row_order import rows_of
+from vlm_audio_pipeline.storage.row_order import take_rows
 
 CONTROLS = ("blank", "time_shuffled", "other_clip")
 """Controls that are pictures; `no_image`, for language models, is none."""
@@ -138,6 +138,6 @@ def _of_others(clips: list[dict[str, Any]], pictures: pa.Table, fold: int | None
             f"control other_clip must have a clip of another class and another source in the same fold for every clip, "
             f"got none in fold {fold} for {without[:10]}; leave the control out or add clips"
         )
-    taken = rows_of(pictures, pa.array([lines[c["clip"]] for c in chosen if c is not None], pa.int64()))
+    taken = take_rows(pictures, pa.array([lines[c["clip"]] for c in chosen if c is not None], pa.int64()))
     columns = ("picture", "media_type", "width", "height", "picture_sha256")
     return pa.table({"clip": [c["clip"] for c in clips], **{name: taken[name] for name in columns}})

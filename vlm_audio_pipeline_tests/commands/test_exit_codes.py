@@ -104,7 +104,7 @@ def test_a_home_that_nobody_has_is_told_and_nothing_is_made(bench, monkeypatch, 
     refused(vlm_audio("run", "~nosuchuser/study.yaml", data=bench.layout.root), "got '~nosuchuser/study.yaml'")
     refused(vlm_audio("plan", bench.write(), data="~nosuchuser/data"), "got '~nosuchuser/data'")
     bench.write(bench.changed("dataset", path="~nosuchuser/clips.csv"))
-    refused(call(bench, "plan"), "got '~nosuchuser/clips.csv'")
+    refused(call(bench, "plan"), "bench.yaml", "dataset.path", "got '~nosuchuser/clips.csv'")
     monkeypatch.setenv("ESC10_DIR", "~nosuchuser/esc10")
     refused(vlm_audio("plan", "baselines", data=bench.layout.root), "got '~nosuchuser/esc10'")
     assert not list(tmp_path.glob("~*"))

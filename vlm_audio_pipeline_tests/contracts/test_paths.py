@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.errors import BadPath
 from vlm_audio_pipeline.contracts.paths import expanded
 
 
@@ -18,7 +18,5 @@ def test_homes(monkeypatch):
 
 
 def test_a_home_that_nobody_has():
-    with pytest.raises(
-        VlmAudioError, match="must begin with the home of somebody on this machine, got '~nosuchuser/esc10'"
-    ):
+    with pytest.raises(BadPath, match="must begin with the home of somebody on this machine, got '~nosuchuser/esc10'"):
         expanded("~nosuchuser/esc10")

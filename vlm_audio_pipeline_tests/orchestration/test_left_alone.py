@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vlm_audio_pipeline.orchestration.automation import IN_PROGRESS
 from vlm_audio_pipeline.orchestration.graph import Node
 from vlm_audio_pipeline.orchestration.planner import make_plan
 from vlm_audio_pipeline.orchestration.running import run_study
@@ -112,6 +113,10 @@ def launched(ui) -> list[dict]:
     return [run for run in runs(ui) if run["jobName"] != "bench_refresh"]
 
 
+def at_rest(these: list[dict]) -> bool:
+    return not {run["status"] for run in these} & {status.value for status in IN_PROGRESS}
+
+
 def states(ui) -> dict[str, str]:
     where = {"repositoryName": "__repository__", "repositoryLocationName": "vlm_audio_pipeline.definitions"}
     asked = """query ($where: RepositorySelector!) {repositoryOrError(repositorySelector: $where) {... on Repository {
@@ -138,15 +143,13 @@ def test_a_model_changes_and_with_no_hand_on_it_results_are_new(left_alone):
         assert model == bench.graph().study.encoders["heard"].weights_revision
     assert all(bench.inputs_of(step) != inputs for step, inputs in old.items())
     # the last part is written a moment before its run ends
-    ended = lambda: not any(run["status"] in ("QUEUED", "STARTING", "STARTED") for run in launched(ui))  # noqa: E731
-    ui.until(ended, "ended every run", 120)
+    ui.until(lambda: at_rest(launched(ui)), "ended every run", 120)
     assert {run["status"] for run in launched(ui)} == {"SUCCESS"}, ui.log.read_text()
 
 
 def test_the_next_tick_does_nothing(left_alone):
     ui, bench = left_alone, left_alone.bench
-    idle = lambda: all(run["status"] in ("SUCCESS", "FAILURE", "CANCELED") for run in runs(ui))  # noqa: E731
-    ui.until(idle, "come to rest", 120)
+    ui.until(lambda: at_rest(runs(ui)), "come to rest", 120)
     before, count = launched(ui), looks(ui)
     parts = {path: path.stat().st_mtime_ns for path in bench.layout.tables.rglob("part-*.parquet")}
     ui.until(lambda: looks(ui) > count, "looked again", 200)
