@@ -26,7 +26,7 @@ from vlm_audio_pipeline.contracts.stages import StageContext
 from vlm_audio_pipeline.datasets.audio import decode, resample, samples_digest
 from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.engines import cores
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 ALLOWED = 1.15
 SECONDS, FILE_RATE = 5, 44100

@@ -17,8 +17,8 @@ import yaml
 
 from vlm_audio_pipeline.datasets.synthetic import SyntheticDataset
 from vlm_audio_pipeline.engines import cores
-from vlm_audio_pipeline.orchestration.graph import Graph
-from vlm_audio_pipeline.orchestration.planner import make_plan, observe
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.planner import make_plan, observe
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.studies.loading import load_study
 
@@ -36,7 +36,7 @@ def recordings(folder: Path) -> dict:
 def run(study: Path, data: Path) -> tuple[float, str]:
     """Run the command; give its wall time, s, and its last line."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "vlm_audio_pipeline.cli", "run", str(study), "--data", str(data)]
+    command = [sys.executable, "-m", "vlm_audio_pipeline.cli.main", "run", str(study), "--data", str(data)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return time.perf_counter() - started, done.stdout.strip().splitlines()[-1]
 

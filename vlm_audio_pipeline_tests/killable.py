@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 IMPORTED = (
-    *("vlm_audio_pipeline.orchestration.display", "vlm_audio_pipeline.orchestration.running"),
+    *("vlm_audio_pipeline.cli.display", "vlm_audio_pipeline.dagster_app.running"),
     *("scipy.fft", "scipy.signal", "scipy.stats", "scipy.spatial.distance", "pandas", "alembic.command"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "sqlalchemy.dialects.sqlite"),
     *("dagster._core.storage.event_log.sqlite", "dagster._core.storage.runs", "dagster._core.storage.schedules"),
@@ -144,7 +144,7 @@ def _count() -> None:
 
 
 def _child(job: dict[str, Any]) -> None:
-    from vlm_audio_pipeline import cli
+    from vlm_audio_pipeline.cli.main import main as cli
     from vlm_audio_pipeline.contracts import faults
 
     said = os.open(job["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 import yaml
 
-from vlm_audio_pipeline.storage.row_store import RowStore
-from vlm_audio_pipeline_tests.commands.program import vlm_audio
+from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline_tests.cli.program import vlm_audio
 
 RATE = 8000
 LABELS = ("bell", "crow", "dog")

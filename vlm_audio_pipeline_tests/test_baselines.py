@@ -2,8 +2,8 @@
 
 import re
 
-from vlm_audio_pipeline.orchestration.display import show_run
-from vlm_audio_pipeline.orchestration.graph import Graph
+from vlm_audio_pipeline.cli.display import show_run
+from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.studies.loading import load_study
 

@@ -8,7 +8,6 @@ import pytest
 import typer
 import yaml
 
-from vlm_audio_pipeline import cli
 from vlm_audio_pipeline.classifiers.language_models.asking import Question, ask_all
 from vlm_audio_pipeline.classifiers.language_models.endpoint.prices import Prices
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
@@ -17,16 +16,17 @@ from vlm_audio_pipeline.classifiers.language_models.messages import Message, Req
 from vlm_audio_pipeline.classifiers.language_models.parsing import parse
 from vlm_audio_pipeline.classifiers.language_models.prompts import PROMPTS, OwnPrompt
 from vlm_audio_pipeline.classifiers.language_models.scripted import Script
+from vlm_audio_pipeline.cli.main import main as cli
+from vlm_audio_pipeline.dagster_app.running import run_study
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
-from vlm_audio_pipeline.orchestration.graph import Graph
-from vlm_audio_pipeline.orchestration.planner import select
-from vlm_audio_pipeline.orchestration.running import run_study
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.planner import select
 from vlm_audio_pipeline.reports.documentation import tables_markdown
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.storage.ledger import Budget
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.studies.loading import load_study, parse_study
 from vlm_audio_pipeline.studies.rerun import Rerun

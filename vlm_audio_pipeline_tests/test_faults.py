@@ -10,13 +10,13 @@ from collections import Counter
 
 import pytest
 
-from vlm_audio_pipeline.orchestration.graph import Node
-from vlm_audio_pipeline.orchestration.state import recorded
-from vlm_audio_pipeline.storage.parts import read_part
+from vlm_audio_pipeline.planning.graph import Node
+from vlm_audio_pipeline.planning.staleness import recorded
+from vlm_audio_pipeline.storage.partition_files import read_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests import killable
-from vlm_audio_pipeline_tests.orchestration.bench import PITCH, Bench
-from vlm_audio_pipeline_tests.orchestration.hub_server import Hub
+from vlm_audio_pipeline_tests.bench import PITCH, Bench
+from vlm_audio_pipeline_tests.planning.hub_server import Hub
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

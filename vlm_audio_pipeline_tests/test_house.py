@@ -175,7 +175,7 @@ LOADED = f"print(json.dumps([m for m in sys.modules if m.split('.')[0] in {HEAVY
 def test_help_loads_nothing_heavy():
     code = f"""
 import atexit, json, sys
-from vlm_audio_pipeline.cli import main
+from vlm_audio_pipeline.cli.main import main
 sys.argv = ["vlm-audio", "--help"]
 try:
     main()
@@ -192,7 +192,7 @@ def test_loading_the_definitions_loads_nothing_heavy_and_takes_no_time(tmp_path)
     code = f"""
 import json, sys, time
 began = time.perf_counter()
-import vlm_audio_pipeline.definitions as d
+import vlm_audio_pipeline.dagster_app.definitions as d
 print(time.perf_counter() - began, len(list(d.defs.resolve_asset_graph().get_all_asset_keys())))
 {LOADED}
 """

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from vlm_audio_pipeline.orchestration.planner import select
-from vlm_audio_pipeline.orchestration.state import recorded
-from vlm_audio_pipeline_tests.orchestration.bench import PITCH, Bench
+from vlm_audio_pipeline.planning.planner import select
+from vlm_audio_pipeline.planning.staleness import recorded
+from vlm_audio_pipeline_tests.bench import PITCH, Bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

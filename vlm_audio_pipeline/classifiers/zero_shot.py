@@ -27,7 +27,7 @@ from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.datasets.esc_classes import class_name
 from vlm_audio_pipeline.encoders.base import EncoderSpec
 from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 LabelForm = Literal["raw", "human", "description"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from vlm_audio_pipeline.datasets.base import Dataset
     from vlm_audio_pipeline.storage.ledger import Ledger
-    from vlm_audio_pipeline.storage.row_store import RowStore
+    from vlm_audio_pipeline.storage.result_store import RowStore
     from vlm_audio_pipeline.storage.scratch import Scratch
 
 Folds = Literal["same", "others", "all"]

@@ -13,7 +13,7 @@ from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec, not_identity
 from vlm_audio_pipeline.contracts.stages import Progress, silent
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ import numpy as np
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.encoders.base import EncoderSpec, TextSide, no_text_side, vector_bytes
 from vlm_audio_pipeline.engines import Failure, map_rows
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 
 def embed_texts(spec: EncoderSpec, texts: Sequence[str], rows: RowStore) -> np.ndarray:

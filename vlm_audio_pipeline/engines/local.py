@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.stages import Progress, silent
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 Item = TypeVar("Item")
 

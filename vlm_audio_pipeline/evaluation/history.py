@@ -23,8 +23,8 @@ from vlm_audio_pipeline.contracts.hashing import canonical, fingerprint
 from vlm_audio_pipeline.evaluation.significance import mcnemar, sign_flip
 from vlm_audio_pipeline.evaluation.tables import rows_of
 from vlm_audio_pipeline.evaluation.uncertainty import difference_interval
-from vlm_audio_pipeline.storage.parts import data_version
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.partition_files import data_version
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 

@@ -14,7 +14,7 @@ from vlm_audio_pipeline.contracts.hashing import digest, fingerprint
 from vlm_audio_pipeline.engines import Failure, map_rows
 from vlm_audio_pipeline.evaluation.spaces import Space
 from vlm_audio_pipeline.evaluation.tables import rows_of
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 UMAP_VERSION = 1
 """Raise it when `umap_points` would give other coordinates for the same vectors."""

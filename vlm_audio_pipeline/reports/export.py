@@ -24,7 +24,7 @@ from vlm_audio_pipeline.engines.doctor import PACKAGES
 from vlm_audio_pipeline.engines.local import cores
 from vlm_audio_pipeline.storage.catalogue import manifests
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.parts import read_part
+from vlm_audio_pipeline.storage.partition_files import read_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 LEFT_OUT = ("spectrograms", "report")

@@ -21,7 +21,7 @@ from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.parts import read_part
+from vlm_audio_pipeline.storage.partition_files import read_part
 from vlm_audio_pipeline.storage.schemas import TABLES, TableSchema
 
 VERSION = 1  # of the catalogue's own making; raise it to have every catalogue rebuilt

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.storage.row_store import RowStore, file_troubles
+from vlm_audio_pipeline.storage.result_store import RowStore, file_troubles
 
 _NANO = 1_000_000_000
 _SCHEMA = """

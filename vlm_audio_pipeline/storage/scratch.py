@@ -7,7 +7,7 @@ not: rows that another study or a later change can use; those are the row store'
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 
 class Scratch:

@@ -4,8 +4,8 @@ import importlib.util
 
 import pytest
 
-from vlm_audio_pipeline.orchestration.graph import Graph
-from vlm_audio_pipeline.orchestration.running import run_study
+from vlm_audio_pipeline.dagster_app.running import run_study
+from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.studies.loading import parse_study
 from vlm_audio_pipeline_tests.encoders.checkpoints import AIMV2, CLAP, checkpoint, publish

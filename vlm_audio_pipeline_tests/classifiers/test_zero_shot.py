@@ -9,7 +9,7 @@ from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 from vlm_audio_pipeline.encoders.scripted import Scripted
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline_tests.classifiers.reading import Looker, Reader
 from vlm_audio_pipeline_tests.classifiers.running import clips_table, dataset, embeddings_table, run_fold
 

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 # At import: a test may well clear the variable itself.
 REAL = os.environ.get("ESC10_DIR")

@@ -11,7 +11,7 @@ from vlm_audio_pipeline.classifiers.zero_shot import ZeroShot
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.encoders.vision import Vision
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline_tests.demo_models.unseen import accuracy, flipped, rgb
 
 CLAP = Clap(model="demo-clap", device="cpu")

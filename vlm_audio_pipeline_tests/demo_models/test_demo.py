@@ -20,7 +20,7 @@ ROOT = Path(vlm_audio_pipeline.__file__).parents[1]
 HERE = (
     sys.executable,
     "-c",
-    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from vlm_audio_pipeline.cli import main; main()",
+    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from vlm_audio_pipeline.cli.main import main; main()",
 )
 """`vlm-audio` of this checkout."""
 

@@ -25,7 +25,7 @@ from vlm_audio_pipeline.encoders.base import (
 from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.encoders.scripted import Scripted
 from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline_tests.encoders import checkpoints
 
 

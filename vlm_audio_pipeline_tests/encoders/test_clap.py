@@ -9,7 +9,7 @@ from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.encoders.clap import Clap, windows
 from vlm_audio_pipeline.encoders.pretrained import WrongWeights
 from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline_tests.encoders import checkpoints
 from vlm_audio_pipeline_tests.encoders.checkpoints import CLAP, FUSED
 from vlm_audio_pipeline_tests.encoders.hearing import noise, odd_clips, same_however_batched, tone

@@ -17,7 +17,7 @@ from vlm_audio_pipeline.encoders.isolated import Environment, Worker
 from vlm_audio_pipeline.encoders.laion_clap import ENVIRONMENT, LaionClap
 from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline_tests.encoders.checkpoints import publish
 from vlm_audio_pipeline_tests.encoders.isolated_programs import CALL, WRITE
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vlm_audio_pipeline.dagster_app.running import run_study
 from vlm_audio_pipeline.encoders.base import ENCODERS
-from vlm_audio_pipeline.orchestration.graph import Graph
-from vlm_audio_pipeline.orchestration.running import run_study
+from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.studies.loading import load_study, parse_study

@@ -9,7 +9,7 @@ from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.encoders import torch_batches
 from vlm_audio_pipeline.encoders.torch_batches import Halving, check_device, device_of, dtype_of, in_groups, unit
 from vlm_audio_pipeline.engines import map_rows
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 
 class Forgetful:

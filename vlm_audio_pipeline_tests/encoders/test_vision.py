@@ -10,7 +10,7 @@ from vlm_audio_pipeline.contracts.stages import Input
 from vlm_audio_pipeline.encoders.pretrained import WrongWeights
 from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
 from vlm_audio_pipeline.encoders.vision import BEFORE_PATCHES, CARDS, Vision
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline_tests.encoders import checkpoints
 from vlm_audio_pipeline_tests.encoders.checkpoints import AIMV2, CLIP, DINOV2, SIGLIP, SIZE
 from vlm_audio_pipeline_tests.encoders.hearing import same_however_batched

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.engines import Failure, cores, map_rows
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ INTERRUPTED = """
 import sys, time
 from pathlib import Path
 from vlm_audio_pipeline.engines import map_rows
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 def compute(items):
     time.sleep(0.05)
     return [b"x" for _ in items]

@@ -1,11 +1,11 @@
 """What is looked into beside accuracy, in a study that is run, changed and run again."""
 
-from vlm_audio_pipeline.orchestration.execution import execute
-from vlm_audio_pipeline.orchestration.planner import make_plan, select
-from vlm_audio_pipeline.orchestration.publishing import publish
-from vlm_audio_pipeline.orchestration.state import observe
+from vlm_audio_pipeline.planning.execution import execute
+from vlm_audio_pipeline.planning.planner import make_plan, select
+from vlm_audio_pipeline.planning.publishing import publish
+from vlm_audio_pipeline.planning.staleness import observe
 from vlm_audio_pipeline.storage.catalogue import query
-from vlm_audio_pipeline_tests.orchestration.bench import Bench
+from vlm_audio_pipeline_tests.bench import Bench
 
 
 def brought_up_to_date(bench, study=None, only=()):

@@ -13,7 +13,7 @@ from vlm_audio_pipeline.evaluation.analysis_stages import (
     published_stage,
 )
 from vlm_audio_pipeline.evaluation.history import Made
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.classifiers.running import embeddings_table, toy
 from vlm_audio_pipeline_tests.evaluation.test_history import predictions

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm_audio_pipeline.evaluation.history import Made, Result, history_table, results_of
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 PROMPT = Made("1:aaaa", {"prompt": "paper", "encoder": {"rate": 22050}})

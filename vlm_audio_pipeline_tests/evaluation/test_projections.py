@@ -6,7 +6,7 @@ import pytest
 from sklearn.manifold import trustworthiness
 
 from vlm_audio_pipeline.evaluation.projections import pca_points, projections_table, umap_points
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.classifiers.running import embeddings_table, toy
 

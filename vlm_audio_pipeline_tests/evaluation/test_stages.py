@@ -4,13 +4,13 @@ import pyarrow as pa
 import pytest
 
 from vlm_audio_pipeline.classifiers.base import Sample
+from vlm_audio_pipeline.cli.display import show_run
 from vlm_audio_pipeline.contracts.stages import StageContext
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.evaluation.stages import contrasts_stage, leaderboard_stage, metrics_stage
-from vlm_audio_pipeline.orchestration.display import show_run
-from vlm_audio_pipeline.orchestration.graph import Graph
+from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import query
-from vlm_audio_pipeline.storage.parts import read_part
+from vlm_audio_pipeline.storage.partition_files import read_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.studies.loading import load_study
 from vlm_audio_pipeline_tests.classifiers.running import clips_table, esc10, needs_esc10, run, toy

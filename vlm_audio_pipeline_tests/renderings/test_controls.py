@@ -20,7 +20,7 @@ from vlm_audio_pipeline.renderings.picture import levels, render
 from vlm_audio_pipeline.renderings.presets import PRESETS
 from vlm_audio_pipeline.renderings.recipe import STEP_VERSION, Recipe
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.renderings.hearing import numbers
 

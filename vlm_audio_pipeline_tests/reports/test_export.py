@@ -14,9 +14,9 @@ import pytest
 
 from vlm_audio_pipeline import __version__
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.orchestration.execution import execute
-from vlm_audio_pipeline.orchestration.graph import Graph
-from vlm_audio_pipeline.orchestration.publishing import publish
+from vlm_audio_pipeline.planning.execution import execute
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.publishing import publish
 from vlm_audio_pipeline.reports.export import escape_tex, export_study, leaderboard_tex, write_csv
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.storage.schemas import TABLES

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
+from vlm_audio_pipeline.dagster_app.serving import free_port
 from vlm_audio_pipeline.encoders.isolated import Environment
-from vlm_audio_pipeline.orchestration.serving import free_port
 from vlm_audio_pipeline.renderings.png import encode_rgb
 from vlm_audio_pipeline.reports.fiftyone import export_fiftyone, load_fiftyone, open_fiftyone, unavailable
 from vlm_audio_pipeline.storage.catalogue import write_manifest

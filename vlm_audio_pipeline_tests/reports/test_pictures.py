@@ -9,7 +9,7 @@ from vlm_audio_pipeline.contracts.errors import BadClips, VlmAudioError
 from vlm_audio_pipeline.renderings.presets import PRESETS
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.reports.pictures import chosen_clips, presets_drawn, write_pictures
-from vlm_audio_pipeline_tests.orchestration.bench import Bench
+from vlm_audio_pipeline_tests.bench import Bench
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.storage.catalogue import write_manifest
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.parts import Provenance, data_version, write_part
+from vlm_audio_pipeline.storage.partition_files import Provenance, data_version, write_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 TEXT_MAP = pa.map_(pa.string(), pa.string())

@@ -12,7 +12,7 @@ from filelock import FileLock
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.catalogue import manifests, query, reading, refresh, write_manifest
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.parts import Provenance, read_provenance, write_part
+from vlm_audio_pipeline.storage.partition_files import Provenance, read_provenance, write_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.storage.making import clips, embeddings, leaderboard, predictions, study, write
 

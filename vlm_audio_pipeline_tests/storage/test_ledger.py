@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger, Spending
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ SPENDER = """
 import random, sys, time
 from pathlib import Path
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 me, path = sys.argv[1:]
 ledger = Ledger(RowStore(Path(path)), "study", Budget(usd=0.5, first=("p0",)))
 draw = random.Random(me)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from vlm_audio_pipeline.cli.display import show_run
 from vlm_audio_pipeline.contracts.errors import BadDataset, BadStudy
-from vlm_audio_pipeline.orchestration.display import show_run
-from vlm_audio_pipeline.orchestration.graph import Graph
+from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.layout import Layout
 from vlm_audio_pipeline.studies.loading import load_study

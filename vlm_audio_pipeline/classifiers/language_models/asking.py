@@ -15,7 +15,7 @@ import pyarrow as pa
 from vlm_audio_pipeline.classifiers.language_models.messages import Backend, Reply, Request, Scoring
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Progress, silent
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 ANSWER_VERSION = 1

@@ -16,7 +16,7 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.datasets.base import DATASETS, Card, Dataset
 from vlm_audio_pipeline.storage.catalogue import manifests, query
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.parts import Provenance, read_provenance
+from vlm_audio_pipeline.storage.partition_files import Provenance, read_provenance
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 SMALL = ("file", "start_s", "end_s", "samples_sha256", "duration_s", "rate_hz")

@@ -8,7 +8,7 @@ from vlm_audio_pipeline.classifiers.language_models.asking import Question, answ
 from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Reply, Request, Sampling, Usage
 from vlm_audio_pipeline.classifiers.language_models.scripted import Script, ScriptedBackend
 from vlm_audio_pipeline.contracts.errors import NotAvailable
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 
 CLASSES = ("dog", "rain")
 BOTH = frozenset({"likelihood", "generation"})

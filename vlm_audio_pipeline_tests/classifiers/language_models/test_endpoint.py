@@ -12,7 +12,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoin
 from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Request, Sampling
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, completion, serving
 from vlm_audio_pipeline_tests.classifiers.language_models.test_endpoint_store import PRICES, ask
 

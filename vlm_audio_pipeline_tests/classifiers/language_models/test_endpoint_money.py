@@ -10,7 +10,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.reckoning import Co
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, serving
 from vlm_audio_pipeline_tests.classifiers.language_models.test_endpoint_store import PRICES, ask, drive, start
 

@@ -16,7 +16,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.prices import Price
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
 from vlm_audio_pipeline.classifiers.language_models.messages import Message, Reply, Request, Sampling
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
-from vlm_audio_pipeline.storage.row_store import RowStore
+from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, serving
 
 GENERATION = frozenset({"generation"})

@@ -7,9 +7,9 @@ import pytest
 from vlm_audio_pipeline.classifiers.language_models.messages import Sound
 from vlm_audio_pipeline.classifiers.language_models.scripted import ScriptedBackend
 from vlm_audio_pipeline.contracts.errors import BadStudy, MissingInput, VlmAudioError
-from vlm_audio_pipeline.orchestration.trying import try_recording
+from vlm_audio_pipeline.planning.single_response import try_recording
 from vlm_audio_pipeline.storage.catalogue import query
-from vlm_audio_pipeline_tests.orchestration.bench import Bench
+from vlm_audio_pipeline_tests.bench import Bench
 
 MODEL = {"kind": "language_model", "backend": "scripted", "model": "scripted", "rendering": "small"}
 ZERO = {**MODEL, "controls": ["blank", "no_image"]}

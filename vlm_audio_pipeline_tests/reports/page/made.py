@@ -16,7 +16,7 @@ from vlm_audio_pipeline.renderings.picture import render
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.storage.catalogue import write_manifest
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.parts import Provenance, data_version, write_part
+from vlm_audio_pipeline.storage.partition_files import Provenance, data_version, write_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 STUDY = "made"

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from vlm_audio_pipeline.orchestration.display import show_run
-from vlm_audio_pipeline.orchestration.graph import Graph
+from vlm_audio_pipeline.cli.display import show_run
+from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.reports.page.report import write_report
 from vlm_audio_pipeline.studies.loading import load_study
 

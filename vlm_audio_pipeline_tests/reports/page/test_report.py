@@ -9,7 +9,7 @@ import pytest
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.reports.page.report import write_report
 from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.parts import read_part
+from vlm_audio_pipeline.storage.partition_files import read_part
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.reports.page.made import HOSTILE, ODD, Made, full_study
 

@@ -1,0 +1,55 @@
+"""Dagster's home in the data folder: written by the command, so that nobody has to set anything up."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+from filelock import FileLock
+
+from vlm_audio_pipeline.storage.layout import Layout
+
+CONFIG = """\
+# Written by vlm-audio; change it freely, it is not overwritten.
+telemetry: {enabled: false}
+nux: {enabled: false}
+concurrency:
+  pools: {default_limit: 1, granularity: op}
+  runs: {max_concurrent_runs: 2}
+run_coordinator:  # a run started in the UI is picked up within a second instead of five
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config: {dequeue_interval_seconds: 1}
+event_log_storage:  # Dagster's own, several times as fast; without these lines it reads the same files
+  module: vlm_audio_pipeline.dagster_app.event_log
+  class: EventLog
+  config: {home: {env: DAGSTER_HOME}}
+run_monitoring: {enabled: true, free_slots_after_run_end_seconds: 30}
+retention:  # what schedules and sensors did; a sensor that has nothing to do says so every ten seconds
+  schedule: {purge_after_days: 90}
+  sensor: {purge_after_days: {skipped: 1, failure: 30, success: 90}}
+"""
+
+
+def prepare_home(layout: Layout) -> Path:
+    """Make Dagster's home folder and its `dagster.yaml` where they are missing, and point DAGSTER_HOME at it."""
+    home = layout.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "dagster.yaml"
+    if not config.exists():
+        temporary = config.with_name(f".dagster.yaml.{os.getpid()}.tmp")
+        temporary.write_text(CONFIG)
+        os.replace(temporary, config)
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def open_instance(layout: Layout) -> dg.DagsterInstance:
+    """Open the instance; its first use makes databases, which two processes must not do at once."""
+    lock = layout.lock("dagster_home")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        prepare_home(layout)
+        instance = dg.DagsterInstance.get()
+        instance.get_runs(limit=1)
+        instance.all_asset_keys()
+    return instance

@@ -1,0 +1,178 @@
+"""The planner and Dagster's own staleness agree: its resolver, a private class, is the oracle here and only here."""
+
+import dataclasses
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.workspace.context import LoadingContext
+
+from vlm_audio_pipeline.dagster_app.assets import graph_assets, report_observations
+from vlm_audio_pipeline.dagster_app.instance import open_instance
+from vlm_audio_pipeline.planning.graph import Node
+from vlm_audio_pipeline.planning.planner import make_plan
+from vlm_audio_pipeline.planning.staleness import observe
+from vlm_audio_pipeline_tests.bench import Bench
+
+
+class _Loading(LoadingContext):
+    def __init__(self, instance):
+        self._instance, self._loaders = instance, {}
+
+    @property
+    def instance(self):
+        return self._instance
+
+    @property
+    def loaders(self):
+        return self._loaders
+
+
+def stale_for_dagster(graph) -> set[str]:
+    """Give the nodes that Dagster calls stale or missing."""
+    instance = open_instance(graph.layout)
+    report_observations(graph, observe(graph), instance)
+    asset_graph = dg.Definitions(assets=graph_assets(graph)).resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, asset_graph, _Loading(instance))
+    found = set()
+    for node in graph.nodes:
+        key = dg.AssetKey(graph.steps[node.step].key)
+        partition = None if node.fold is None else str(node.fold)
+        if resolver.get_status(key, partition) in (StaleStatus.STALE, StaleStatus.MISSING):
+            found.add(str(node))
+    return found
+
+
+def never_run(bench: Bench):
+    return bench.study
+
+
+def all_run(bench: Bench):
+    bench.run()
+    return bench.study
+
+
+def recording_replaced(bench: Bench):
+    bench.run()
+    bench.record("2-high-0", "high", seed=77)
+    return bench.study
+
+
+def label_corrected(bench: Bench):
+    bench.run()
+    bench.rows[3]["label"] = "low"
+    return bench.study
+
+
+def probe_parameter_changed(bench: Bench):
+    bench.run()
+    return bench.changed("classifiers", "probe", c=0.01)
+
+
+def encoder_parameter_changed(bench: Bench):
+    bench.run()
+    return bench.changed("encoders", "bands", dimensions=7)
+
+
+def parameter_changed_and_run_up_to_the_vectors(bench: Bench):
+    bench.run()
+    changed = bench.changed("encoders", "bands", dimensions=7)
+    bench.run(changed, only=("embeddings/*",))
+    return changed
+
+
+def parameter_changed_and_changed_back(bench: Bench):
+    bench.run()
+    bench.graph(bench.changed("encoders", "bands", dimensions=7))
+    return bench.study
+
+
+def classifier_added(bench: Bench):
+    bench.run()
+    return bench.changed("classifiers", nearest={"kind": "knn", "encoder": "bands", "k": 1})
+
+
+def classifier_removed(bench: Bench):
+    bench.run()
+    study = bench.changed()
+    del study["classifiers"]["people"]
+    return study
+
+
+def one_fold_run(bench: Bench):
+    bench.run(fold=1)
+    return bench.study
+
+
+def another_fold_predicted_since(bench: Bench):
+    bench.run(fold=1)
+    bench.run(only=("predictions/knn",), fold=2)
+    return bench.study
+
+
+def readings_added(bench: Bench):
+    bench.run()
+    with (bench.folder / "readings.csv").open("a") as file:
+        file.write("3-high-1,ann,low\n")
+    return bench.study
+
+
+def same_content_materialized_again(bench: Bench):
+    bench.run()
+    graph = bench.graph()
+    dg.materialize(
+        graph_assets(graph),
+        selection=[dg.AssetKey(graph.steps["clips"].key)],
+        partition_key="1",
+        instance=open_instance(graph.layout),
+    )
+    return bench.study
+
+
+def code_version_raised(bench: Bench):
+    bench.run()
+    return bench.study
+
+
+SITUATIONS = [
+    never_run,
+    all_run,
+    recording_replaced,
+    label_corrected,
+    probe_parameter_changed,
+    encoder_parameter_changed,
+    parameter_changed_and_run_up_to_the_vectors,
+    parameter_changed_and_changed_back,
+    classifier_added,
+    classifier_removed,
+    one_fold_run,
+    another_fold_predicted_since,
+    readings_added,
+    same_content_materialized_again,
+    code_version_raised,
+]
+FRESH = {all_run, parameter_changed_and_changed_back, same_content_materialized_again}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda f: f.__name__)
+def test_planner_and_dagster_agree(request, situation):
+    # those that begin with a complete run take the copy of one; running it again is then a run of nothing
+    fresh_start = situation in (never_run, one_fold_run, another_fold_predicted_since)
+    bench = request.getfixturevalue("bench" if fresh_start else "done")
+    graph = bench.graph(situation(bench))
+    if situation is code_version_raised:
+        step = graph.steps["predictions/knn"]
+        stage = dataclasses.replace(step.stage, version=step.stage.version + 1)
+        graph.steps["predictions/knn"] = dataclasses.replace(step, stage=stage)
+    plan = make_plan(graph, observe(graph), set(graph.nodes))  # Dagster knows of no step made on demand
+    ours = {str(n) for n in [*plan.todo, *plan.blocked]}
+    assert ours == stale_for_dagster(graph)
+    assert (ours == {"report", "projections/bands"}) == (situation in FRESH), "what is made on demand was never made"
+
+
+def test_reasons_are_said(done):
+    done.record("2-high-0", "high", seed=77)
+    plan = done.plan(done.changed("classifiers", "probe", c=0.01))
+    assert plan.todo[Node("clips", 2)] == ("dataset|2 changed",)
+    assert plan.todo[Node("probes/probe", 1)] == ("parameters changed",)
+    assert Node("embeddings/bands", 2) in plan.fresh  # the clips may turn out the same: it waits
