@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# A worker a core, each of one thread: more threads than cores would wait for one another.
-PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+# One worker per core, one thread per worker: more threads than cores would wait for one another.
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
+FAST := not slow and not network and not gpu
+SLOW := slow and not network and not gpu
 
-.PHONY: help demo check test test-slow test-network format benchmark clean
+.PHONY: help demo check test test-slow test-network test-lowest format benchmark benchmark-smallest clean
 
-help:  ## say what there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,35 +21,45 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## set up, run the demo study offline, print its leaderboard
 	$(BIN)/vlm-audio run demo
 	@echo
-	@echo "Next:  $(BIN)/vlm-audio report demo --open   the page: what hears, how sure that is, on which clips it fails"
-	@echo "       $(BIN)/vlm-audio ui                  the assets, their previews and plots, at http://127.0.0.1:3000"
+	@echo "Next:  $(BIN)/vlm-audio report demo --open   the report page: results, intervals, and the clips behind them"
+	@echo "       $(BIN)/vlm-audio ui                  the Dagster UI: assets, previews, plots, at http://127.0.0.1:3000"
 	@echo "       $(BIN)/vlm-audio sql \"SELECT label, avg(correct::INT) FROM predictions WHERE study = 'demo' AND classifier = 'janus' AND scoring = 'likelihood' AND control = 'none' GROUP BY label\""
 	@echo "       $(BIN)/vlm-audio run baselines       the same on real ESC-10 (downloads 40 MB)"
 
-check: $(READY)  ## format, lint, types
+check: $(READY)  ## check format, lint rules, spelling and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/typos
 	$(BIN)/mypy
 
-test: check  ## check, then the unit tests: under 10 minutes on two cores
-	$(PARALLEL) -m 'not slow and not network and not gpu'
+test: check  ## check, then the fast tests
+	$(PARALLEL) -m '$(FAST)'
 
-test-slow: $(READY)  ## tests that start servers, browsers and daemons, or kill processes
-	$(PARALLEL) -m 'slow and not network and not gpu' --ignore vlm_audio_pipeline_tests/demo_models
-	$(BIN)/pytest -m 'slow and not network and not gpu' vlm_audio_pipeline_tests/demo_models
+test-slow: $(READY)  ## tests that start servers, browsers or daemons, or kill processes
+	$(PARALLEL) -m '$(SLOW)'
 
-test-network: $(READY)  ## tests that install an isolated environment from the package index
+test-network: $(READY)  ## tests that install isolated environments; before an issue is resolved and when dependencies change
 	$(BIN)/pytest -m 'network and not gpu'
 
-format: $(READY)  ## put code into the house's form
+test-lowest:  ## the fast tests with the lowest versions of the direct dependencies that pyproject.toml allows
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(PYTHON) -m pip --python $(VENV)-lowest/bin/python install --quiet uv
+	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest/bin/python --quiet --resolution lowest-direct --editable '.[test]'
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/pytest --numprocesses auto --dist worksteal -m '$(FAST)'
+
+format: $(READY)  ## format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: $(READY)  ## measure; figures go with the machine they were taken on
+benchmark: $(READY)  ## run every benchmark; figures stand beside the machine that produced them
 	$(BIN)/python benchmarks/recompute.py
 	$(BIN)/python benchmarks/rendering.py
 	$(BIN)/python benchmarks/encoders.py
 	$(BIN)/python benchmarks/language_models.py
 
+benchmark-smallest: $(READY)  ## run every benchmark at its smallest size: does it still work?
+	for name in recompute rendering encoders language_models; do \
+		echo "== benchmarks/$$name.py" && $(BIN)/python benchmarks/$$name.py --smallest || exit 1; done
+
 clean:  ## remove the environment and caches; results in data/ stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-lowest .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

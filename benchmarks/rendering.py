@@ -1,10 +1,12 @@
-"""What a picture costs: this project's way and the usual one (librosa.load, specshow, savefig) on the same clips.
+"""Cost of an image: this project against the usual code (librosa.load, specshow, savefig) on the same clips.
 
-CPU time a clip of one thread, both ways in turns on each clip; then 400 pictures on all cores, wall time, from a cold start. Real
-ESC-10 where ESC10_DIR is set, else synthetic clips. The usual way is given twice: at its best (axes placed by hand, one
-BLAS thread, warm caches) and as it is mostly written (tight_layout, or a tight bounding box where there is no frame).
+Measures the CPU time per clip of one thread, with both codes in turn on each clip, and then the wall time of all images
+on all cores from a cold start. Uses ESC-10 where ESC10_DIR is set, otherwise synthetic clips. The usual code is measured
+twice: at its best (axes placed by hand, one BLAS thread, warm caches) and as it is mostly written (tight_layout, or a
+tight bounding box where there is no frame).
 """
 
+import argparse
 import io
 import os
 import platform
@@ -21,16 +23,16 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
+from vlm_audio_pipeline.contracts.progress import no_progress
 from vlm_audio_pipeline.datasets import audio
-from vlm_audio_pipeline.datasets.base import DATASETS, Dataset
+from vlm_audio_pipeline.datasets.base import DATASETS, ClipRow, Dataset
 from vlm_audio_pipeline.datasets.synthetic import SyntheticDataset
-from vlm_audio_pipeline.engines import cores
-from vlm_audio_pipeline.renderings import picture
-from vlm_audio_pipeline.renderings.drawing import in_parallel
+from vlm_audio_pipeline.engines import core_count
+from vlm_audio_pipeline.renderings import image
 from vlm_audio_pipeline.renderings.recipe import Recipe
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.renderings.stage import render_clip, render_in_parallel
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
-CLIPS = 40
 RECIPES = {
     "bare": Recipe(preset="plain", size=None, width=640, height=480),
     "bare 384 (plain)": Recipe(preset="plain"),
@@ -39,32 +41,37 @@ RECIPES = {
     "framed, colorbar": Recipe(preset="paper_colorbar"),
     "bare mel 1000 x 400": Recipe(transform="mel", width=1000, height=400),
 }
-STAGES: dict[str, tuple[object, str]] = {
+PARTS: dict[str, tuple[object, str]] = {
     "decode": (audio, "decode"),
     "resample": (audio, "resample"),
-    "transform": (picture, "spectrum"),
-    "limits": (picture, "colours"),
-    "decibels, quantise, spread": (picture, "_data"),
-    "frame": (picture, "frame"),
-    "PNG": (picture, "encoded"),
+    "transform": (image, "compute_spectrum"),
+    "limits": (image, "color_limits"),
+    "decibels, quantise, spread": (image, "_data_levels"),
+    "frame": (image, "draw_frame"),
+    "PNG": (image, "encode_image"),
 }
 
 
-def dataset(folder: Path) -> Dataset:
-    """Open the real recordings, or make some."""
-    layout = Layout(folder / "data")
+def open_dataset(folder: Path, clips: int) -> Dataset:
+    """Open the real recordings, or synthesise some."""
+    data_folder = DataFolder(folder / "data")
     if os.environ.get("ESC10_DIR"):
-        return DATASETS.get("esc10")(path=os.environ["ESC10_DIR"]).open(layout)
-    return SyntheticDataset(clips=400).open(layout)
+        return DATASETS.get("esc10")(path=os.environ["ESC10_DIR"]).open(data_folder)
+    return SyntheticDataset(clips=clips).open(data_folder)
 
 
-def rows(opened: Dataset) -> list[dict]:
-    """Give what drawing needs of each clip."""
-    return [{"file": c.file, "start_s": c.start_s, "end_s": c.end_s, "rate_hz": 44100} for c in opened.clips]
+def clip_rows(dataset: Dataset, max_clips: int) -> list[ClipRow]:
+    """Return typed rows of evenly spaced clips."""
+    rows = []
+    for clip in dataset.clips[:: max(1, len(dataset.clips) // max_clips)][:max_clips]:
+        samples, rate, _ = audio.decode(dataset.root / clip.file, clip.start_s, clip.end_s)
+        digest = audio.samples_digest(samples, rate)
+        rows.append(ClipRow(clip.id, clip.file, clip.start_s, clip.end_s, digest, len(samples) / rate, rate))
+    return rows
 
 
-def usual(path: Path, recipe: Recipe, tight: bool) -> bytes:
-    """Draw a clip as most programs do."""
+def render_as_usual(path: Path, recipe: Recipe, tight: bool) -> bytes:
+    """Render a clip as most programs do."""
     import librosa
     import librosa.display
     import matplotlib.pyplot as plt
@@ -104,103 +111,112 @@ def usual(path: Path, recipe: Recipe, tight: bool) -> bytes:
     return file.getvalue()
 
 
-def cpu(clips: list[dict], *ways: Callable[[dict], object], times: int = 3) -> list[list[float]]:
-    """Give the CPU time of each clip, s, for each way; in turns, for a machine is not equally fast all the time.
+def cpu_times(inputs: list, *functions: Callable[[object], object], repeats: int = 3) -> list[list[float]]:
+    """Measure the CPU time of each function for each input, s, in turn, because a machine's speed varies.
 
-    A clip's time is the median of `times` runs after one another, as clips are drawn in a run, and of one for all ways but
-    the first, which are slow enough to be measured by one.
+    The first function is run `repeats` times in a row per input, as in a study, and its median counts. The others are
+    slow enough to be measured by one run.
     """
-    for way in ways:
-        way(clips[0])  # warm
-    spent: list[list[float]] = [[] for _ in ways]
-    for clip in clips:
-        for number, way in enumerate(ways):
-            took = []
-            for _ in range(1 if number else times):
-                before = time.process_time()
-                way(clip)
-                took.append(time.process_time() - before)
-            spent[number].append(statistics.median(took))
-    return spent
+    for function in functions:
+        function(inputs[0])  # fill caches
+    seconds: list[list[float]] = [[] for _ in functions]
+    for item in inputs:
+        for number, function in enumerate(functions):
+            times = []
+            for _ in range(1 if number else repeats):
+                start = time.process_time()
+                function(item)
+                times.append(time.process_time() - start)
+            seconds[number].append(statistics.median(times))
+    return seconds
 
 
-def compared(usual: list[float], ours: list[float]) -> str:
-    """Say what the usual way costs: ms a clip, and how many times ours on the same clip."""
+def comparison(usual: list[float], ours: list[float]) -> str:
+    """Return the cost of the usual code: ms per clip, and the ratio to ours on the same clip."""
     ratio = statistics.median(u / o for u, o in zip(usual, ours, strict=True))
     return f"{statistics.median(usual) * 1e3:6.1f} ({ratio:.1f}x)"
 
 
 @contextmanager
-def watched() -> Iterator[dict[str, list[float]]]:
-    """Count the CPU time of each stage, s."""
-    spent: dict[str, list[float]] = defaultdict(list)
+def measure_parts() -> Iterator[dict[str, list[float]]]:
+    """Measure the CPU time of each part, s."""
+    seconds: dict[str, list[float]] = defaultdict(list)
 
-    def timed(stage: str, original: Callable) -> Callable:
+    def timed(part: str, original: Callable) -> Callable:
         def call(*args: object, **kwargs: object) -> object:
-            before = time.thread_time()
+            start = time.thread_time()
             try:
                 return original(*args, **kwargs)
             finally:
-                spent[stage].append(time.thread_time() - before)
+                seconds[part].append(time.thread_time() - start)
 
         return call
 
-    patches = [mock.patch.object(m, f, timed(stage, getattr(m, f))) for stage, (m, f) in STAGES.items()]
+    patches = [mock.patch.object(m, f, timed(part, getattr(m, f))) for part, (m, f) in PARTS.items()]
     for patch in patches:
         patch.start()
     try:
-        yield spent
+        yield seconds
     finally:
         for patch in patches:
             patch.stop()
 
 
 def machine() -> str:
-    """Name the machine."""
+    """Return the name of the machine."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{model}, {cores()} cores, Python {platform.python_version()}"
+    return f"{model}, {core_count()} cores, Python {platform.python_version()}"
 
 
 def main() -> None:
     """Measure and print."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--clips", type=int, default=40, help="clips whose CPU time is measured")
+    options.add_argument("--images", type=int, default=400, help="images rendered on all cores")
+    options.add_argument("--smallest", action="store_true", help="only show that the benchmark still works")
+    arguments = options.parse_args()
+    if arguments.smallest:
+        arguments.clips, arguments.images = 2, 40
+
     with tempfile.TemporaryDirectory() as temporary, threadpool_limits(limits=1):
-        opened = dataset(Path(temporary))
-        everything = rows(opened)
-        some = everything[:: max(1, len(everything) // CLIPS)][:CLIPS]
+        dataset = open_dataset(Path(temporary), arguments.images)
+        rows = clip_rows(dataset, arguments.images)
+        clips = rows[:: max(1, len(rows) // arguments.clips)][: arguments.clips]
         load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
         print(f"{machine()}, {load}; {'ESC-10' if os.environ.get('ESC10_DIR') else 'synthetic clips'}\n")
         for name in ("framed (paper)", "bare"):
-            started, before = time.perf_counter(), time.process_time()
-            made = in_parallel(
-                everything, lambda clip, r=RECIPES[name]: r.draw(opened, clip), lambda done, total, what: None
-            )
-            wall, used = time.perf_counter() - started, time.process_time() - before
-            size = sum(len(p.bytes) for p in made) / len(made) / 1024
+            wall_start, cpu_start = time.perf_counter(), time.process_time()
+            images = render_in_parallel(rows, lambda clip, r=RECIPES[name]: render_clip(dataset, clip, r), no_progress)
+            wall, cpu = time.perf_counter() - wall_start, time.process_time() - cpu_start
+            size = sum(len(i.bytes) for i in images) / len(images) / 1024
             cold = " from a cold start" if name.startswith("framed") else ""
-            print(f"{len(made)} pictures, {name}{cold}: {wall:.2f} s wall, {used:.2f} s CPU, {size:.0f} KiB each")
-        print(f"\nCPU ms a clip, median of {len(some)} clips")
+            print(f"{len(images)} images, {name}{cold}: {wall:.2f} s wall, {cpu:.2f} s CPU, {size:.0f} KiB each")
+        print(f"\nCPU ms per clip, median of {len(clips)} clips")
         for name, recipe in RECIPES.items():
-            ways = [lambda clip, r=recipe, t=tight: usual(opened.root / clip["file"], r, t) for tight in (False, True)]
-            ours, best, tight = cpu(some, lambda clip, r=recipe: r.draw(opened, clip), *ways)
+            usual = [
+                lambda clip, r=recipe, t=tight: render_as_usual(dataset.root / clip.file, r, t)
+                for tight in (False, True)
+            ]
+            ours, best, tight = cpu_times(clips, lambda clip, r=recipe: render_clip(dataset, clip, r), *usual)
             print(
-                f"{name:22} ours {statistics.median(ours) * 1e3:6.1f}   usual, at its best {compared(best, ours)}"
-                f"   as mostly written {compared(tight, ours)}"
+                f"{name:22} ours {statistics.median(ours) * 1e3:6.1f}   usual, at its best {comparison(best, ours)}"
+                f"   as mostly written {comparison(tight, ours)}"
             )
-            with watched() as spent:
-                cpu(some, lambda clip, r=recipe: r.draw(opened, clip))
-            print("   " + ", ".join(f"{stage} {statistics.median(v) * 1e3:.2f}" for stage, v in spent.items()))
+            with measure_parts() as seconds:
+                cpu_times(clips, lambda clip, r=recipe: render_clip(dataset, clip, r))
+            print("   " + ", ".join(f"{part} {statistics.median(v) * 1e3:.2f}" for part, v in seconds.items()))
         bare = RECIPES["bare"]
-        images = [Image.open(io.BytesIO(bare.draw(opened, clip).bytes)) for clip in some]
-        clips = [{"image": image, "numbers": np.asarray(image)} for image in images]
-        own, pillow = cpu(
-            clips,
-            lambda clip: picture.encoded(clip["numbers"], bare),
-            lambda clip: clip["image"].save(io.BytesIO(), "PNG", compress_level=1),
+        images = [Image.open(io.BytesIO(render_clip(dataset, clip, bare).bytes)) for clip in clips]
+        ours, pillow = cpu_times(
+            [(image, np.asarray(image)) for image in images],
+            lambda pair: image.encode_image(pair[1], bare),
+            lambda pair: pair[0].save(io.BytesIO(), "PNG", compress_level=1),
         )
         print(
-            f"\nPNG of the bare picture: here {statistics.median(own) * 1e3:.2f} ms, Pillow at level 1 {compared(pillow, own)}"
+            f"\nPNG of the bare image: ours {statistics.median(ours) * 1e3:.2f} ms, "
+            f"Pillow at level 1 {comparison(pillow, ours)}"
         )
 
 

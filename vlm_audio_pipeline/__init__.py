@@ -1,7 +1,7 @@
-"""VLM Audio Pipeline shows whether a vision-language model can hear what it sees.
+"""Evaluate vision-language models on spectrograms of sounds.
 
-Give it a study file, and it sets every model, rendering and baseline on the same clips and folds, with honest
-statistics, recomputing only what changed. ARCHITECTURE.md shows the rooms of this package.
+A study file lists a dataset, models, renderings and baselines; the pipeline evaluates all of them on the same clips and
+folds and recomputes only what changed. ARCHITECTURE.md describes the folders of this package.
 """
 
 __version__ = "0.1.0"

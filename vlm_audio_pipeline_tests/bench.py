@@ -13,11 +13,13 @@ import numpy as np
 import soundfile
 import yaml
 
-from vlm_audio_pipeline.dagster_app.running import Report, run_study
-from vlm_audio_pipeline.planning.graph import Graph, Node
-from vlm_audio_pipeline.planning.planner import Plan, make_plan, select
-from vlm_audio_pipeline.planning.staleness import observe
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.planning.executor import Executor
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.nodes import Node
+from vlm_audio_pipeline.planning.planner import Plan, make_plan, select_nodes
+from vlm_audio_pipeline.planning.run import RunSummary, run_study
+from vlm_audio_pipeline.planning.staleness import current_input_versions
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.loading import load_study
 
 RATE = 8000
@@ -57,8 +59,8 @@ class Bench:
                             "room": "hall" if take else "yard",
                         }
                     )
-        readings = [f"{r['id']},{reader},{r['label']}" for r in self.rows[:8] for reader in ("ann", "bob")]
-        (folder / "readings.csv").write_text("\n".join(["clip,reader,label", *readings]) + "\n")
+        readings = [f"{r['id']},{annotator},{r['label']}" for r in self.rows[:8] for annotator in ("ann", "bob")]
+        (folder / "annotations.csv").write_text("\n".join(["clip,annotator,label", *readings]) + "\n")
         self.study: dict[str, Any] = {
             "name": "bench",
             "dataset": {"kind": "csv", "path": "clips.csv", "keep": ["room"], "columns": {"id": "id"}},
@@ -66,13 +68,13 @@ class Bench:
             "classifiers": {
                 "probe": {"kind": "probe", "encoder": "bands", "c": 1.0},
                 "knn": {"kind": "knn", "encoder": "bands", "k": 3},
-                "people": {"kind": "human", "path": "readings.csv"},
+                "panel": {"kind": "annotations", "path": "annotations.csv"},
             },
         }
 
     def _place(self, folder: Path) -> None:
         self.folder = folder
-        self.layout = Layout(folder / "data")
+        self.data_folder = DataFolder(folder / "data")
         self.audio = folder / "audio"
 
     def copied_to(self, folder: Path) -> "Bench":
@@ -115,28 +117,37 @@ class Bench:
 
     def graph(self, study: dict[str, Any] | None = None) -> Graph:
         """Read the study anew, as a new process would."""
-        return Graph(load_study(self.write(study)), self.layout)
+        return Graph(load_study(self.write(study)), self.data_folder)
 
-    def run(self, study: dict[str, Any] | None = None, only: tuple[str, ...] = (), fold: int | None = None) -> "Ran":
-        """Run the study; gives the nodes that ran and how many rows were computed."""
+    def run(
+        self,
+        study: dict[str, Any] | None = None,
+        only: tuple[str, ...] = (),
+        fold: int | None = None,
+        executor: Executor | None = None,
+    ) -> "Ran":
+        """Run the study, directly by default; return the nodes that ran and how many vectors were computed."""
         graph = self.graph(study)
-        before = graph.rows.count("vector")
+        before = graph.result_store.count("vector")
         nodes: list[Node] = []
         report = run_study(
-            graph, select(graph, only, fold), on_step=lambda node, started: nodes.append(node) if started else None
+            graph,
+            select_nodes(graph, only, fold),
+            executor=executor,
+            on_step=lambda node, started: nodes.append(node) if started else None,
         )
-        return Ran(report, sorted(str(n) for n in nodes), graph.rows.count("vector") - before)
+        return Ran(report, sorted(str(n) for n in nodes), graph.result_store.count("vector") - before)
 
     def plan(self, study: dict[str, Any] | None = None) -> Plan:
         """Plan without running."""
         graph = self.graph(study)
-        return make_plan(graph, observe(graph))
+        return make_plan(graph, current_input_versions(graph))
 
 
 class Ran:
     """What a run did: its report, the steps that ran ("clips|1", ...), and how many vectors were computed."""
 
-    def __init__(self, report: Report, steps: list[str], vectors: int):
+    def __init__(self, report: RunSummary, steps: list[str], vectors: int):
         self.report = report
         self.steps = steps
         self.vectors = vectors

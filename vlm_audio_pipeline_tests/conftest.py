@@ -1,17 +1,16 @@
-"""What holds for every test: no network beyond this machine, no settings from outside, registries as they were."""
+"""What holds for every test: no network beyond this machine, no settings from outside, registries restored."""
 
 import ipaddress
 import os
 import signal
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from vlm_audio_pipeline.contracts.registry import Registry
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 ESC10_DIR = os.environ.get("ESC10_DIR")  # at import: a test may clear the variable itself
 PACKAGE = "vlm_audio_pipeline"
@@ -19,11 +18,13 @@ PACKAGE = "vlm_audio_pipeline"
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in `cmd &`: processes started by tests would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("ours", deadline=None)  # a busy machine is no defect
-settings.load_profile("ours")
+settings.register_profile("no_deadline", deadline=None)  # a busy machine is no defect
+settings.load_profile("no_deadline")
+
+_network_allowed = False
 
 
-def _loopback(host) -> bool:
+def _is_loopback(host) -> bool:
     if isinstance(host, bytes):
         host = host.decode()
     if host in (None, "", "localhost", "0.0.0.0", "::"):
@@ -34,61 +35,96 @@ def _loopback(host) -> bool:
         return False
 
 
-@pytest.fixture(autouse=True)
-def no_network(request, monkeypatch):
-    """Refuse every connection that leaves this machine, unless the test is marked `network`."""
-    if request.node.get_closest_marker("network"):
-        return
-    connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+def _refuse(host) -> None:
+    if not _network_allowed and not _is_loopback(host):
+        raise RuntimeError(f"tests must not use the network, got a connection to {host}; mark the test `network`")
 
-    def refuse(host) -> None:
-        if not _loopback(host):
-            raise RuntimeError(f"tests must not use the network, got a connection to {host}; mark the test `network`")
+
+@pytest.fixture(autouse=True, scope="session")
+def network_guard():
+    """Refuse every connection that leaves this machine, except in tests marked `network`."""
+    connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
 
     def guarded(original):
         def call(self, address):
             if self.family in (socket.AF_INET, socket.AF_INET6):
-                refuse(address[0])
+                _refuse(address[0])
             return original(self, address)
 
         return call
 
     def resolve(host, *args, **kwargs):
-        refuse(host)
+        _refuse(host)
         return getaddrinfo(host, *args, **kwargs)
 
-    monkeypatch.setattr(socket.socket, "connect", guarded(connect))
-    monkeypatch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
+        patch.setattr(socket, "getaddrinfo", resolve)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def registrations():
+    """List what is registered, as (registry, kind, class that held the kind before)."""
+    register, log = Registry.register, []
+
+    def recorded(self, kind):
+        log.append((self, kind, self._classes.get(kind)))
+        return register(self, kind)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Registry, "register", recorded)
+        yield log
 
 
 @pytest.fixture(autouse=True)
-def no_settings(monkeypatch):
-    """Take away what the machine may have set."""
+def isolation(request, monkeypatch, registrations):
+    """Remove settings of the machine, allow the network where marked, and undo what the test registers."""
+    global _network_allowed
+    _network_allowed = request.node.get_closest_marker("network") is not None
     for name in ("VLM_AUDIO_DATA", "VLM_AUDIO_STUDIES", "DAGSTER_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
-
-
-def _registries() -> list[Registry]:
-    modules = [m for name, m in list(sys.modules.items()) if name.startswith(PACKAGE + ".") and m is not None]
-    return list({id(v): v for m in modules for v in vars(m).values() if isinstance(v, Registry)}.values())
-
-
-@pytest.fixture(autouse=True)
-def registries_as_they_were():
-    """Take back what a test registered. What the package itself registered meanwhile, by being imported, stays."""
-    before = {id(r): dict(r._classes) for r in _registries()}
+    registrations.clear()
     yield
-    for registry in _registries():
-        own = {k: c for k, c in registry._classes.items() if c.__module__.startswith(PACKAGE + ".")}
-        registry._classes = own | before.get(id(registry), {})
+    _network_allowed = False
+    for registry, kind, before in reversed(registrations):
+        cls = registry._classes.get(kind)
+        if cls is None or cls.__module__.startswith(PACKAGE + "."):
+            continue  # what the package registers when it is imported stays
+        if before is None:
+            del registry._classes[kind]
+        else:
+            registry._classes[kind] = before
+
+
+@pytest.fixture(autouse=True, scope="session")
+def direct_executor():
+    """Make commands that are called within this process execute steps without Dagster."""
+
+    def create():
+        from vlm_audio_pipeline.planning.executor import DirectExecutor
+
+        return DirectExecutor()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlm_audio_pipeline.cli.executor.command_executor", create)
+        yield
 
 
 @pytest.fixture
-def layout(tmp_path) -> Layout:
+def dagster_executor(monkeypatch):
+    """Make commands that are called within this process execute steps through Dagster, as in production."""
+    from vlm_audio_pipeline.dagster_app.executor import DagsterExecutor
+
+    monkeypatch.setattr("vlm_audio_pipeline.cli.executor.command_executor", DagsterExecutor)
+
+
+@pytest.fixture
+def data_folder(tmp_path) -> DataFolder:
     """An empty data folder."""
-    return Layout(tmp_path / "data")
+    return DataFolder(tmp_path / "data")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 IMPORTED = (
-    *("vlm_audio_pipeline.cli.display", "vlm_audio_pipeline.dagster_app.running"),
+    *("vlm_audio_pipeline.cli.run_view", "vlm_audio_pipeline.dagster_app.executor"),
     *("scipy.fft", "scipy.signal", "scipy.stats", "scipy.spatial.distance", "pandas", "alembic.command"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "sqlalchemy.dialects.sqlite"),
     *("dagster._core.storage.event_log.sqlite", "dagster._core.storage.runs", "dagster._core.storage.schedules"),
@@ -78,17 +78,18 @@ def _note(what: str) -> None:
 
 
 def register() -> None:
-    """Register an encoder, and a classifier that asks about pictures, whose work is counted."""
+    """Register an encoder, and a classifier that asks about images, whose work is counted."""
     from functools import partial
 
     import numpy as np
 
-    from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec, scored_predictions
+    from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec, Needs
+    from vlm_audio_pipeline.classifiers.prediction_rows import scored_predictions
     from vlm_audio_pipeline.contracts.hashing import fingerprint
     from vlm_audio_pipeline.contracts.stages import Input, Stage
     from vlm_audio_pipeline.encoders.base import ENCODERS
     from vlm_audio_pipeline.encoders.scripted import Scripted
-    from vlm_audio_pipeline.engines import map_rows
+    from vlm_audio_pipeline.engines import compute_results
 
     @ENCODERS.register("counted")
     class Counted(Scripted):
@@ -111,24 +112,36 @@ def register() -> None:
     class Asks(ClassifierSpec):
         rendering: str
 
+        def needs(self):
+            return Needs(rendering=self.rendering)
+
         def stages(self, name, folds, encoders=None):
             run = partial(_ask, self)
             inputs = (Input("clips"), Input("spectrograms", self.rendering))
             return [
-                Stage("predictions", ("predictions",), 1, self.identity(), inputs, run, "Asks an endpoint.", paid=True)
+                Stage(
+                    "predictions",
+                    ("predictions",),
+                    1,
+                    self.fingerprint_fields(),
+                    inputs,
+                    run,
+                    "Asks an endpoint.",
+                    paid=True,
+                )
             ]
 
     def _ask(spec, context):
-        pictures = context.inputs[f"spectrograms/{spec.rendering}"]["picture_sha256"].to_pylist()
+        images = context.inputs[f"spectrograms/{spec.rendering}"]["image_sha256"].to_pylist()
 
         def compute(batch):
             for _ in batch:
-                _note("answer")
+                _note("response")
             time.sleep(0.02)
             return [bytes([int(sha[:6], 16) % len(context.classes)]) for sha in batch]
 
-        keys = [fingerprint("asked", sha) for sha in pictures]
-        answers = map_rows(keys, pictures, compute, context.rows, kind="answer", batch_size=2, workers=1)
+        keys = [fingerprint("asked", sha) for sha in images]
+        answers = compute_results(keys, images, compute, context.result_store, kind="response", batch_size=2, workers=1)
         scores = np.eye(len(context.classes))[[answer[0] for answer in answers]]
         return {"predictions": scored_predictions(context.inputs["clips"], context.classes, scores, kind="asks")}
 
@@ -136,15 +149,15 @@ def register() -> None:
 def _count() -> None:
     """Let measuring recordings and drawing be counted too."""
     from vlm_audio_pipeline.datasets import inspection
-    from vlm_audio_pipeline.renderings.recipe import Recipe
+    from vlm_audio_pipeline.renderings import stage
 
-    measure, draw = inspection.inspect, Recipe.draw
+    measure, render_clip = inspection.inspect, stage.render_clip
     inspection.inspect = lambda *a: (_note("inspection"), measure(*a))[1]
-    Recipe.draw = lambda *a: (_note("picture"), draw(*a))[1]
+    stage.render_clip = lambda *a: (_note("image"), render_clip(*a))[1]
 
 
 def _child(job: dict[str, Any]) -> None:
-    from vlm_audio_pipeline.cli.main import main as cli
+    from vlm_audio_pipeline.cli import main as cli
     from vlm_audio_pipeline.contracts import faults
 
     said = os.open(job["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -160,7 +173,7 @@ def _child(job: dict[str, Any]) -> None:
         cli.main()
     except SystemExit as end:
         code = end.code
-    except BaseException:  # noqa: BLE001 - the fork must not go on as its parent
+    except BaseException:  # noqa: BLE001
         traceback.print_exc()
     finally:
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Recordings and listings that are wrong, from the command to its message."""
+"""Wrong recordings and listings, from the command to its message."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import yaml
 
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.cli.program import vlm_audio
 
 RATE = 8000
@@ -18,7 +18,7 @@ TAKES = 2
 
 
 class Project:
-    """A csv of 18 recordings (3 folds x 3 classes x 2 takes) and a study file that asks one classifier about them."""
+    """A csv of 18 recordings (3 folds x 3 classes x 2 takes) and a study file with one classifier."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -56,10 +56,10 @@ class Project:
         path.write_text(yaml.safe_dump(self.study, sort_keys=False))
         return vlm_audio(command, path, *arguments, data=self.data)
 
-    def ask(self, query):
-        said = vlm_audio("sql", query, "--format", "json", data=self.data)
-        assert said.code == 0, said.err
-        return json.loads(said.out)
+    def query(self, sql):
+        result = vlm_audio("sql", sql, "--format", "json", data=self.data)
+        assert result.code == 0, result.err
+        return json.loads(result.out)
 
 
 @pytest.fixture
@@ -100,61 +100,64 @@ DAMAGE = {
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_one_bad_recording_stops_the_run_with_its_name_and_reason(project, name):
-    spoil, reason = DAMAGE[name]
-    spoil(project.audio(name))
-    said = project.call()
-    assert said.code == 1
-    assert said.err.count(f"{name} (audio/{name}.wav): {reason}") == 1  # not once a fold
-    assert "failed sounds/clips (folds 1,2,3): 1 of 18 recordings cannot be used:" in said.err
-    assert "on_bad_clip: skip" in said.err
-    assert "Traceback" not in said.err
-    rows = RowStore(project.data / "rows.sqlite")
-    assert (rows.count("inspection"), rows.count("vector")) == (17, 0)  # the good ones are known; nothing was embedded
+    damage, reason = DAMAGE[name]
+    damage(project.audio(name))
+    result = project.call()
+    assert result.code == 1
+    assert result.err.count(f"{name} (audio/{name}.wav): {reason}") == 1  # not once per fold
+    assert "failed sounds/clips (folds 1,2,3): 1 of 18 recordings cannot be used:" in result.err
+    assert "on_bad_clip: skip" in result.err
+    assert "Traceback" not in result.err
+    rows = ResultStore(project.data / "results.sqlite")
+    assert (rows.count("inspection"), rows.count("vector")) == (
+        17,
+        0,
+    )  # good recordings are stored; nothing was embedded
 
 
-def test_all_bad_recordings_are_told_in_one_error(project):
-    for name, (spoil, _) in DAMAGE.items():
-        spoil(project.audio(name))
-    said = project.call()
-    assert said.code == 1
-    assert said.err.count("cannot be used") == 1
-    assert "5 of 18 recordings cannot be used" in said.err
+def test_one_error_lists_all_bad_recordings(project):
+    for name, (damage, _) in DAMAGE.items():
+        damage(project.audio(name))
+    result = project.call()
+    assert result.code == 1
+    assert result.err.count("cannot be used") == 1
+    assert "5 of 18 recordings cannot be used" in result.err
     for name, (_, reason) in DAMAGE.items():
-        assert said.err.count(f"{name} (audio/{name}.wav): {reason}") == 1
+        assert result.err.count(f"{name} (audio/{name}.wav): {reason}") == 1
 
 
-def test_mended_recordings_run(project):
+def test_repaired_recordings_run(project):
     whole = project.audio("2-dog-0").read_bytes()
     truncated(project.audio("2-dog-0"))
     assert project.call().code == 1
     project.audio("2-dog-0").write_bytes(whole)
-    said = project.call()
-    assert said.code == 0, said.err
-    assert project.ask("SELECT count(*) AS n FROM predictions") == [{"n": 18}]
+    result = project.call()
+    assert result.code == 0, result.err
+    assert project.query("SELECT count(*) AS n FROM predictions") == [{"n": 18}]
 
 
-def test_skipped_recordings_are_set_aside_and_every_denominator_says_so(project):
+def test_skipped_recordings_are_listed_and_every_denominator_mentions_them(project):
     project.study["dataset"]["on_bad_clip"] = "skip"
-    for name, (spoil, _) in DAMAGE.items():
-        spoil(project.audio(name))
-    said = project.call()
-    assert said.code == 0, said.err
-    rejected = {r["clip"]: r for r in project.ask("SELECT * FROM rejected_clips")}
+    for name, (damage, _) in DAMAGE.items():
+        damage(project.audio(name))
+    result = project.call()
+    assert result.code == 0, result.err
+    rejected = {r["clip"]: r for r in project.query("SELECT * FROM rejected_clips")}
     assert set(rejected) == set(DAMAGE)
     for name, (_, reason) in DAMAGE.items():
         assert rejected[name]["reason"].startswith(reason)
         assert rejected[name]["fold"] == int(name[0])
-    # 18 recordings, 5 of them set aside
-    (row,) = project.ask("SELECT * FROM leaderboard WHERE kind <> 'reference'")
-    assert (row["predictions"], row["clips"], row["of_clips"], row["rejected_clips"]) == (13, 13, 13, 5)
+    # 18 recordings, 5 of them rejected
+    (row,) = project.query("SELECT * FROM leaderboard WHERE kind <> 'reference'")
+    assert (row["predictions"], row["clips"], row["dataset_clips"], row["rejected_clips"]) == (13, 13, 13, 5)
     assert row["accuracy"] == row["correct"] / 13
     assert "5 recordings rejected" in row["note"]
-    assert "5 recordings rejected" in said.out and f"{row['correct']} / 13" in said.out
-    assert project.ask("SELECT count(*) AS n FROM clips") == [{"n": 13}]
-    folds = project.ask("SELECT fold, count(*) AS n FROM predictions GROUP BY fold ORDER BY fold")
-    assert [f["n"] for f in folds] == [4, 5, 4]  # of 6 each; 2, 1 and 2 set aside
-    learnt = project.ask("SELECT DISTINCT fold, training_clips AS n FROM predictions ORDER BY fold")
-    assert [f["n"] for f in learnt] == [9, 8, 9]  # what the other folds have left
+    assert "5 recordings rejected" in result.out and f"{row['correct']} / 13" in result.out
+    assert project.query("SELECT count(*) AS n FROM clips") == [{"n": 13}]
+    folds = project.query("SELECT fold, count(*) AS n FROM predictions GROUP BY fold ORDER BY fold")
+    assert [f["n"] for f in folds] == [4, 5, 4]  # of 6 each; 2, 1 and 2 rejected
+    training = project.query("SELECT DISTINCT fold, training_clips AS n FROM predictions ORDER BY fold")
+    assert [f["n"] for f in training] == [9, 8, 9]  # the clips of the other folds
 
 
 def test_skipping_all_of_a_class_is_refused(project):
@@ -162,10 +165,10 @@ def test_skipping_all_of_a_class_is_refused(project):
     for fold in FOLDS:
         for take in range(TAKES):
             project.audio(f"{fold}-crow-{take}").unlink()
-    said = project.call()
-    assert said.code == 1
-    assert said.err.count("got none for class crow") == 1
-    assert "6 of 18 recordings cannot be used" in said.err
+    result = project.call()
+    assert result.code == 1
+    assert result.err.count("got none for class crow") == 1
+    assert "6 of 18 recordings cannot be used" in result.err
 
 
 def test_skipping_all_of_a_fold_is_refused(project):
@@ -173,9 +176,9 @@ def test_skipping_all_of_a_fold_is_refused(project):
     for label in LABELS:
         for take in range(TAKES):
             project.audio(f"2-{label}-{take}").unlink()
-    said = project.call()
-    assert said.code == 1
-    assert said.err.count("got none for fold 2") == 1
+    result = project.call()
+    assert result.code == 1
+    assert result.err.count("got none for fold 2") == 1
 
 
 # ------------------------------------------------------------------------------------------------------- wrong listings
@@ -202,7 +205,7 @@ def empty_label(project):
     return ["clips.csv, line 4", "label must not be empty"]
 
 
-def odd_fold(project):
+def invalid_fold(project):
     project.row("1-crow-0")["fold"] = "one"
     return ["clips.csv, line 4", "fold must be a whole number of 1 or more, got 'one'"]
 
@@ -215,7 +218,7 @@ def one_fold_only(project):
 
 def class_of_one_fold(project):
     project.rows = [r for r in project.rows if r["label"] != "crow" or r["fold"] == 2]
-    return ["class 'crow' must occur in at least two folds, got it in fold 2 alone"]
+    return ["class 'crow' must occur in at least two folds, got it in fold 2 only"]
 
 
 def source_in_two_folds(project):
@@ -224,69 +227,72 @@ def source_in_two_folds(project):
     return ["source 'shared' in folds [1, 3]"]
 
 
-def classifier_asks_for_an_empty_fold(project):
+def classifier_with_an_unknown_fold(project):
     project.study["classifiers"]["near"]["folds"] = [2, 7]
     return ["sounds.yaml", "classifiers.near.folds", "[1, 2, 3]", "got [7]"]
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "fetch"])
 @pytest.mark.parametrize(
-    "spoil",
+    "damage",
     [
         same_id,
         class_without_clips,
         missing_column,
         empty_label,
-        odd_fold,
+        invalid_fold,
         one_fold_only,
         class_of_one_fold,
         source_in_two_folds,
-        classifier_asks_for_an_empty_fold,
+        classifier_with_an_unknown_fold,
     ],
 )
-def test_a_wrong_listing_is_refused_before_anything_runs(project, spoil, command):
-    words = spoil(project)
-    said = project.call(command)
-    assert said.code == 2
-    assert said.err.startswith("error: ") and said.err.count("error: ") == 1
-    assert "Traceback" not in said.err
+def test_a_wrong_listing_is_refused_before_anything_runs(project, damage, command):
+    words = damage(project)
+    result = project.call(command)
+    assert result.code == 2
+    assert result.err.startswith("error: ") and result.err.count("error: ") == 1
+    assert "Traceback" not in result.err
     for word in words:
-        assert word in said.err
+        assert word in result.err
     assert not (project.data / "tables").exists()
 
 
-def test_a_class_absent_from_a_training_fold_is_learnt_from_the_others(project):
-    """Crows are in folds 1 and 2 alone: fold 3 has none to predict, and folds 1 and 2 learn them from each other."""
+def test_a_class_missing_in_a_training_fold_is_trained_on_the_others(project):
+    """Crows are in folds 1 and 2 only: fold 3 has none to predict, and folds 1 and 2 are each other's training clips."""
     project.rows = [r for r in project.rows if r["label"] != "crow" or r["fold"] != 3]
     project.study["classifiers"]["line"] = {"kind": "probe", "encoder": "bands", "c": 1.0}
-    said = project.call()
-    assert said.code == 0, said.err
-    for row in project.ask("SELECT * FROM leaderboard WHERE kind <> 'reference'"):
-        assert (row["predictions"], row["of_clips"], row["folds"]) == (16, 16, "1,2,3")
-    scored = project.ask("SELECT DISTINCT len(map_keys(scores)) AS n FROM predictions WHERE classifier = 'line'")
+    result = project.call()
+    assert result.code == 0, result.err
+    for row in project.query("SELECT * FROM leaderboard WHERE kind <> 'reference'"):
+        assert (row["predictions"], row["dataset_clips"], row["folds"]) == (16, 16, "1,2,3")
+    scored = project.query("SELECT DISTINCT len(map_keys(scores)) AS n FROM predictions WHERE classifier = 'line'")
     assert scored == [{"n": 3}]  # every class has a score in every fold
 
 
-def test_skipping_a_classs_clips_in_all_training_folds_names_the_class(project):
-    """Crows are left in fold 1 alone: whoever predicts fold 1 has no crow to learn from."""
+def test_an_error_names_the_class_without_training_clips(project):
+    """Crows are left in fold 1 only: its training clips have no crow."""
     project.study["dataset"]["on_bad_clip"] = "skip"
     project.study["classifiers"] = {"line": {"kind": "probe", "encoder": "bands", "c": 1.0}}
     for fold in (2, 3):
         for take in range(TAKES):
             project.audio(f"{fold}-crow-{take}").unlink()
-    said = project.call()
-    assert said.code == 1
-    assert "failed sounds/probes/line (fold 1): " in said.err
-    assert "training clips of every class" in said.err and "'crow'" in said.err
-    (row,) = project.ask("SELECT * FROM leaderboard WHERE kind <> 'reference'")
+    result = project.call()
+    assert result.code == 1
+    assert "failed sounds/probes/line (fold 1): " in result.err
+    assert "training clips of every class" in result.err and "'crow'" in result.err
+    (row,) = project.query("SELECT * FROM leaderboard WHERE kind <> 'reference'")
     assert (row["folds"], row["partial"], row["rank"]) == ("2,3", True, None)
-    assert (row["predictions"], row["of_clips"]) == (8, 14)  # 4 clips a fold are left in folds 2 and 3, 6 in fold 1
+    assert (row["predictions"], row["dataset_clips"]) == (
+        8,
+        14,
+    )  # 4 clips a fold are left in folds 2 and 3, 6 in fold 1
 
 
-# ------------------------------------------------------------------------------------------------------- odd, but legal
+# ------------------------------------------------------------------------------------------------------- unusual, but valid
 
 
-def test_silence_and_a_millisecond_are_legal(project):
+def test_silence_and_a_millisecond_are_valid(project):
     soundfile.write(project.audio("1-bell-0"), np.zeros(RATE // 10, np.float32), RATE)
     soundfile.write(project.audio("2-crow-0"), 0.1 * np.ones(RATE // 1000, np.float32), RATE)
     project.study["encoders"]["classical"] = {
@@ -294,13 +300,14 @@ def test_silence_and_a_millisecond_are_legal(project):
         "features": ["mfcc", "delta", "zero_crossing_rate", "logmel"],
     }
     project.study["classifiers"]["line"] = {"kind": "probe", "encoder": "classical", "c": 1.0}
-    said = project.call()
-    assert said.code == 0, said.err
-    clips = {r["clip"]: r for r in project.ask("SELECT clip, duration_s, peak, rms FROM clips")}
+    result = project.call()
+    assert result.code == 0, result.err
+    clips = {r["clip"]: r for r in project.query("SELECT clip, duration_s, peak, rms FROM clips")}
     assert (clips["1-bell-0"]["peak"], clips["1-bell-0"]["rms"]) == (0.0, 0.0)
     assert clips["2-crow-0"]["duration_s"] == 0.001
     assert {
-        (r["classifier"], r["predictions"]) for r in project.ask("SELECT * FROM leaderboard WHERE kind <> 'reference'")
+        (r["classifier"], r["predictions"])
+        for r in project.query("SELECT * FROM leaderboard WHERE kind <> 'reference'")
     } == {
         ("near", 18),
         ("line", 18),
@@ -315,18 +322,18 @@ def test_a_folder_with_a_bad_recording(project):
         to.write_bytes(project.audio(row["id"]).read_bytes())
     empty(sounds / "dog" / "2-dog-1.wav")
     project.study["dataset"] = {"kind": "folder", "path": "sounds", "n_folds": 2}
-    said = project.call()
-    assert said.code == 1
-    assert said.err.count("dog__2-dog-1 (dog/2-dog-1.wav): empty") == 1
+    result = project.call()
+    assert result.code == 1
+    assert result.err.count("dog__2-dog-1 (dog/2-dog-1.wav): empty") == 1
     project.study["dataset"]["on_bad_clip"] = "skip"
     assert project.call().code == 0
-    (row,) = project.ask("SELECT * FROM leaderboard WHERE kind <> 'reference'")
-    assert (row["predictions"], row["of_clips"], row["rejected_clips"]) == (17, 17, 1)
+    (row,) = project.query("SELECT * FROM leaderboard WHERE kind <> 'reference'")
+    assert (row["predictions"], row["dataset_clips"], row["rejected_clips"]) == (17, 17, 1)
 
 
 def test_a_folder_with_a_class_but_no_recordings(project):
     (project.folder / "sounds" / "dog").mkdir(parents=True)
     project.study["dataset"] = {"kind": "folder", "path": "sounds", "n_folds": 2}
-    said = project.call()
-    assert said.code == 2
-    assert "sounds/dog must hold recordings" in said.err
+    result = project.call()
+    assert result.code == 2
+    assert "sounds/dog must contain recordings" in result.err

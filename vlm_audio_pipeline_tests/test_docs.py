@@ -8,25 +8,23 @@ import pytest
 import typer
 import yaml
 
-from vlm_audio_pipeline.classifiers.language_models.asking import Question, ask_all
 from vlm_audio_pipeline.classifiers.language_models.endpoint.prices import Prices
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
-from vlm_audio_pipeline.classifiers.language_models.language_model import LanguageModel
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Request
-from vlm_audio_pipeline.classifiers.language_models.parsing import parse
-from vlm_audio_pipeline.classifiers.language_models.prompts import PROMPTS, OwnPrompt
+from vlm_audio_pipeline.classifiers.language_models.language_model import BACKENDS
+from vlm_audio_pipeline.classifiers.language_models.named_prompts import PROMPTS
+from vlm_audio_pipeline.classifiers.language_models.parsing import parse_response
+from vlm_audio_pipeline.classifiers.language_models.prompt_choice import OwnPrompt
 from vlm_audio_pipeline.classifiers.language_models.scripted import Script
-from vlm_audio_pipeline.cli.main import main as cli
-from vlm_audio_pipeline.dagster_app.running import run_study
+from vlm_audio_pipeline.cli import main as cli
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.planning.graph import Graph
-from vlm_audio_pipeline.planning.planner import select
+from vlm_audio_pipeline.planning.planner import select_nodes
+from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.reports.documentation import tables_markdown
 from vlm_audio_pipeline.storage.catalogue import query
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.ledger import Budget
-from vlm_audio_pipeline.storage.result_store import RowStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.studies.loading import load_study, parse_study
 from vlm_audio_pipeline.studies.rerun import Rerun
@@ -64,9 +62,9 @@ classifiers:
     model: gpt
     rendering: small
     endpoint: {url: "URL", prices: {input: 2.5, cached_input: 1.25, output: 10}}
-  listeners: {kind: human, path: readings.csv}
+  annotators: {kind: annotations, path: annotations.csv}
 contrasts:
-  - {classifier: classical_probe, against: [chance, listeners]}
+  - {classifier: classical_probe, against: [chance, annotators]}
   - {classifier: janus, against: [chance, janus@blank, classical_probe]}
   - {classifier: janus_one_shot, against: [janus, "janus_one_shot:examples_knn"]}
 """
@@ -90,25 +88,25 @@ def blocks(page: str, language: str) -> list[str]:
 def made(graph: Graph) -> None:
     """Run a study but for UMAP, which no example asks for: it compiles itself for longer than all the rest takes."""
     wanted = [n for n, s in graph.steps.items() if not (s.stage.on_demand or s.stage.asset == "projections")]
-    assert not run_study(graph, select(graph, wanted)).failed
+    assert not run_study(graph, select_nodes(graph, wanted)).failed
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Results of a small study with the demo's names, a model at an endpoint, and a setting that was changed."""
     folder = tmp_path_factory.mktemp("docs")
-    layout = Layout(folder / "data")
+    data_folder = DataFolder(folder / "data")
 
     def run(text: str) -> None:
-        made(Graph(parse_study(text, folder / "demo.yaml"), layout))
+        made(Graph(parse_study(text, folder / "demo.yaml"), data_folder))
 
     run(FIRST)
-    clips = query(layout, "SELECT clip, label FROM clips").to_pylist()
+    clips = query(data_folder, "SELECT clip, label FROM clips").to_pylist()
     heard = [f"{row['clip']},ann,{row['label']}" for row in clips]
-    (folder / "readings.csv").write_text("\n".join(["clip,reader,label", *heard]))
+    (folder / "annotations.csv").write_text("\n".join(["clip,annotator,label", *heard]))
     with serving(Scripted()) as server:  # it says "dog", whatever it is asked
         run(FIRST.split("encoders:")[0] + THEN.replace("URL", server.url))
-    return layout
+    return data_folder
 
 
 # ------------------------------------------------------------------------------------------------------- study examples
@@ -128,7 +126,7 @@ def test_study_examples_load(page, block, tmp_path):
     study = parse_study(block if whole else completed(block), ROOT / "docs" / "example.yaml")
     assert study.classifiers
     if study.dataset.kind in ("synthetic", "esc10"):  # others want files: their folds are in these
-        Graph(study, Layout(tmp_path))
+        Graph(study, DataFolder(tmp_path))
 
 
 def completed(part: str) -> str:
@@ -142,7 +140,7 @@ KEYS_OF_ENTRIES = ("renderings", "encoders", "classifiers")
 
 
 def test_a_part_is_put_into_a_study_and_not_over_it():
-    made = yaml.safe_load(completed("classifiers: {new: {kind: human}}\nbudget: {usd: 1}"))
+    made = yaml.safe_load(completed("classifiers: {new: {kind: annotations}}\nbudget: {usd: 1}"))
     assert set(made["classifiers"]) == {"janus", "classical_probe", "new"} and made["budget"] == {"usd": 1}
 
 
@@ -203,7 +201,9 @@ def in_backticks(page: str) -> set[str]:
     return {word for span in re.findall(r"`([^`]+)`", text) for word in re.findall(r"[\w]+", span)}
 
 
-@pytest.mark.parametrize("spec", [LanguageModel, Endpoint, Prices, Budget, OwnPrompt, Script], ids=lambda s: s.__name__)
+@pytest.mark.parametrize(
+    "spec", [*BACKENDS.all().values(), Endpoint, Prices, Budget, OwnPrompt, Script], ids=lambda s: s.__name__
+)
 def test_the_page_names_every_key(spec):
     assert set(spec.model_fields) <= in_backticks(LANGUAGE_MODELS)
 
@@ -230,28 +230,28 @@ def table_after(page: str, header: str) -> list[list[str]]:
     return rows
 
 
-ANSWERS = table_after(LANGUAGE_MODELS, "| answer |")
+RESPONSES = table_after(LANGUAGE_MODELS, "| response |")
 
 
-@pytest.mark.parametrize(("answer", "outcome", "why"), ANSWERS)
-def test_answers_are_read_as_the_page_says(answer, outcome, why):
-    parsed = parse(answer.replace("\\n", "\n"), ESC10)
+@pytest.mark.parametrize(("response", "outcome", "why"), RESPONSES)
+def test_responses_are_parsed_as_the_page_says(response, outcome, why):
+    parsed = parse_response(response.replace("\\n", "\n"), ESC10)
     assert (parsed.label or parsed.outcome) == outcome
     assert why
 
 
-def test_the_page_shows_answers_of_every_outcome():
-    assert len(ANSWERS) >= 20
-    assert {"unparseable", "refused", "rain"} <= {outcome for _, outcome, _ in ANSWERS}
+def test_the_page_shows_responses_of_every_outcome():
+    assert len(RESPONSES) >= 20
+    assert {"unparseable", "refused", "rain"} <= {outcome for _, outcome, _ in RESPONSES}
 
 
 def test_the_plan_shown_is_that_of_the_study(tmp_path):
-    graph = Graph(load_study("paper"), Layout(tmp_path))
+    graph = Graph(load_study("paper"), DataFolder(tmp_path))
     (plan,) = [b for b in blocks(LANGUAGE_MODELS, "text") if "USD at most" in b]
     rows = [r.split() for r in plan.splitlines() if r.split()[0] in graph.study.classifiers]
     assert len(rows) >= 3
     for name, requests, tokens, usd in rows:
-        step = graph.steps[f"answers/{name}"]
+        step = graph.steps[f"responses/{name}"]
         folds, cost = len(step.nodes), step.stage.cost(80)  # ESC-10 has 80 clips in each fold
         assert (requests, tokens) == (f"{folds * cost.requests:,}", f"{folds * cost.tokens:,}")
         assert usd == f"{folds * cost.usd:.2f}"
@@ -261,7 +261,7 @@ def test_scripted_examples_run_and_can_be_tried(results, tmp_path):
     (example,) = [b for b in blocks(LANGUAGE_MODELS, "yaml") if "backend: scripted" in b]
     study = parse_study(example, tmp_path / "ears.yaml")
     made(Graph(study, results))
-    asked = query(results, f"SELECT count(*) AS n FROM answers WHERE study = '{study.name}'").to_pylist()
+    asked = query(results, f"SELECT count(*) AS n FROM responses WHERE study = '{study.name}'").to_pylist()
     assert asked[0]["n"] > 0
     (tmp_path / "ears.yaml").write_text(example)
     (line,) = [" ".join(b.split()) for b in blocks(LANGUAGE_MODELS, "sh") if "ears.yaml" in b and " try " in b]
@@ -315,19 +315,22 @@ classifiers: {nearest: {kind: knn, encoder: level}}
     assert found == [2]
 
 
-def test_the_example_backend_answers(tmp_path):
-    names: dict = {}
-    exec(compile(blocks("docs/adding-a-model.md", "python")[1], "adding-a-model.md", "exec"), names)
-    place = {"clip": "a", "control": "none", "trial": 0, "draw": 0, "class_order": 0, "wording": 0, "repeat": 0}
-    wants = frozenset({"likelihood", "generation"})
-    request = Request((Message("user", ("dog or rain?",)),), ("dog", "rain"), wants)
-    rows = RowStore(tmp_path / "rows.sqlite")
-    asked = ask_all(
-        [Question(place, request, ("dog", "rain"))], {}, rows, names["Parrot"], model="parrot", revision=None
+def test_the_example_backend_answers(results, tmp_path):
+    exec(compile(blocks("docs/adding-a-model.md", "python")[1], "adding-a-model.md", "exec"), {})
+    study = parse_study(
+        """
+name: parrots
+dataset: {kind: synthetic, clips: 60, n_folds: 3, duration_s: 1}
+renderings: {small: {preset: plain, width: 32, height: 32, rate: 8000, n_fft: 256}}
+classifiers: {parrot: {kind: language_model, backend: parrot, model: any, rendering: small}}
+""",
+        tmp_path / "parrots.yaml",
     )
-    assert [(r["scoring"], r["outcome"]) for r in asked.table.to_pylist()] == [
-        ("generation", "answered"),
-        ("likelihood", "answered"),
+    made(Graph(study, results))
+    rows = query(results, "SELECT scoring, outcome, count(*) AS n FROM responses WHERE study = 'parrots' GROUP BY ALL")
+    assert sorted(map(tuple, (r.values() for r in rows.to_pylist()))) == [
+        ("generation", "answered", 60),
+        ("likelihood", "answered", 60),
     ]
 
 

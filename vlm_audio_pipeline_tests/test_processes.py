@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from vlm_audio_pipeline.planning.planner import select
-from vlm_audio_pipeline.planning.staleness import recorded
+from vlm_audio_pipeline.planning.planner import select_nodes
+from vlm_audio_pipeline.planning.staleness import read_node_provenance
 from vlm_audio_pipeline_tests.bench import PITCH, Bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -44,13 +44,13 @@ class Long(Bench):
         self.study["encoders"] = {
             "bands": {"kind": "features", "features": ["mfcc", "delta", "logmel"], "batch_size": BATCH}
         }
-        del self.study["classifiers"]["people"]
+        del self.study["classifiers"]["panel"]
         self.write()
 
     def start(self, *arguments):
         """Start `vlm-audio run` in a process of its own."""
         return subprocess.Popen(
-            [PROGRAM, "run", self.folder / "bench.yaml", "--data", self.layout.root, *arguments],
+            [PROGRAM, "run", self.folder / "bench.yaml", "--data", self.data_folder.root, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -63,12 +63,12 @@ class Long(Bench):
         return steps_of(out)
 
     def vectors(self):
-        """Count the vectors in the row store, as another program would."""
-        if not self.layout.rows.exists():
+        """Count the vectors in the result store, as another program would."""
+        if not self.data_folder.result_store.exists():
             return 0
         try:
-            with sqlite3.connect(f"file:{self.layout.rows}?mode=ro", uri=True, timeout=60) as db:
-                return db.execute("SELECT count(*) FROM rows WHERE kind = 'vector'").fetchone()[0]
+            with sqlite3.connect(f"file:{self.data_folder.result_store}?mode=ro", uri=True, timeout=60) as db:
+                return db.execute("SELECT count(*) FROM results WHERE kind = 'vector'").fetchone()[0]
         except sqlite3.OperationalError as error:
             if "no such table" in str(error):  # it is being made just now
                 return 0
@@ -85,12 +85,12 @@ class Long(Bench):
     def versions(self):
         """Give the data version of every step that a plain run makes, as written in its parts."""
         graph = self.graph()
-        found = {str(node): recorded(graph, node) for node in select(graph)}
+        found = {str(node): read_node_provenance(graph, node) for node in select_nodes(graph)}
         return {name: there and there.data_version for name, there in found.items()}
 
     def leaderboard(self):
         """Give the leaderboard as the command tells it."""
-        return sql(self.layout, "SELECT * FROM leaderboard ORDER BY classifier")
+        return sql(self.data_folder, "SELECT * FROM leaderboard ORDER BY classifier")
 
 
 def end(process):
@@ -107,9 +107,9 @@ def steps_of(out):
     return int(out.rstrip("\n").splitlines()[-1].split(" steps, ")[0])
 
 
-def sql(layout, query):
+def sql(data_folder, query):
     said = subprocess.run(
-        [PROGRAM, "sql", query, "--format", "json", "--data", layout.root],
+        [PROGRAM, "sql", query, "--format", "json", "--data", data_folder.root],
         capture_output=True,
         text=True,
         timeout=LONGEST,
@@ -134,7 +134,7 @@ def undisturbed(tmp_path_factory):
 def fresh(undisturbed, tmp_path):
     """The same recordings and study in a data folder that does not exist yet."""
     twin = undisturbed.copied_to(tmp_path / "bench")
-    shutil.rmtree(twin.layout.root)
+    shutil.rmtree(twin.data_folder.root)
     return twin
 
 
@@ -146,8 +146,8 @@ def assert_complete(bench, undisturbed):
     assert [name for name in there if here[name] != there[name]] == []
     assert bench.leaderboard() == undisturbed.leaderboard()
     assert bench.vectors() == CLIPS
-    assert not list(bench.layout.tables.rglob(".*"))  # no temporary file is left
-    assert sql(bench.layout, "SELECT count(*) AS n, count(DISTINCT clip) AS clips FROM predictions") == [
+    assert not list(bench.data_folder.tables.rglob(".*"))  # no temporary file is left
+    assert sql(bench.data_folder, "SELECT count(*) AS n, count(DISTINCT clip) AS clips FROM predictions") == [
         {"n": 2 * CLIPS, "clips": CLIPS}
     ]
 
@@ -183,13 +183,13 @@ def test_two_identical_runs_at_once(fresh, undisturbed):
 
 def test_questions_are_answered_while_a_run_writes(fresh, undisturbed):
     process = fresh.start()
-    while not fresh.layout.studies.exists():
+    while not fresh.data_folder.studies.exists():
         assert process.poll() is None
         time.sleep(0.01)
     answers = []
     while process.poll() is None:
         (row,) = sql(
-            fresh.layout,
+            fresh.data_folder,
             "SELECT count(*) AS n, count(DISTINCT (clip, classifier)) AS distinct_rows, "
             "coalesce(sum((label = split_part(clip, '-', 2))::INT), 0) AS labels FROM predictions",
         )
@@ -210,7 +210,7 @@ def test_ctrl_c_keeps_what_was_finished(fresh, undisturbed, after):
     process.send_signal(signal.SIGINT)
     _, err = end(process)
     assert process.returncode == 130, err
-    assert err == "stopped; what was finished is kept, and the same command goes on from there\n"
+    assert err == "stopped; finished work is kept, and the same command continues from there\n"
     kept = fresh.vectors()
     assert kept >= after
     made_before = times_made(fresh)
@@ -222,8 +222,8 @@ def test_ctrl_c_keeps_what_was_finished(fresh, undisturbed, after):
 
 def times_made(bench):
     """Give when each vector was stored."""
-    with sqlite3.connect(f"file:{bench.layout.rows}?mode=ro", uri=True, timeout=60) as db:
-        return dict(db.execute("SELECT row_key, created_at FROM rows WHERE kind = 'vector'").fetchall())
+    with sqlite3.connect(f"file:{bench.data_folder.result_store}?mode=ro", uri=True, timeout=60) as db:
+        return dict(db.execute("SELECT result_key, created_at FROM results WHERE kind = 'vector'").fetchall())
 
 
 @pytest.mark.parametrize("moment", ["started", 1, CLIPS // 3, CLIPS - 1, "predictions", "leaderboard"])
@@ -233,9 +233,9 @@ def test_a_kill_loses_at_most_the_batches_in_flight(fresh, undisturbed, moment):
         fresh.wait_for_vectors(process, moment)
     else:
         wanted = {
-            "started": fresh.layout.dagster_home / "dagster.yaml",
-            "predictions": fresh.layout.tables / "predictions",
-            "leaderboard": fresh.layout.tables / "leaderboard",
+            "started": fresh.data_folder.dagster_home / "dagster.yaml",
+            "predictions": fresh.data_folder.tables / "predictions",
+            "leaderboard": fresh.data_folder.tables / "leaderboard",
         }[moment]
         while not wanted.exists():
             assert process.poll() is None
@@ -254,7 +254,7 @@ def test_a_kill_loses_at_most_the_batches_in_flight(fresh, undisturbed, moment):
 
 def remove_leftovers_of_the_kill(bench):
     """A killed process cannot clean up: hidden temporary files may stay, and must be ignored."""
-    for path in bench.layout.tables.rglob(".*"):
+    for path in bench.data_folder.tables.rglob(".*"):
         path.unlink()
 
 

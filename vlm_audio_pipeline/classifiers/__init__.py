@@ -1,4 +1,4 @@
-"""Whatever predicts a label for a clip: probe, k-NN, human listeners; one file a family, known to `CLASSIFIERS` by kind.
+"""Classifiers: whatever predicts a label for a clip. Each kind is one file and registers itself in `CLASSIFIERS`.
 
-What belongs here: how a label (and a score for every class) is chosen. What does not: counting how often it is right.
+Belongs here: how a label, and a score of every class, is predicted. Does not belong here: measures (`measures`, `evaluation`).
 """

@@ -1,61 +1,68 @@
-"""What a classifier is: its common parameters, the sample of clips it is asked about, and the table it fills."""
+"""The contract of a classifier: its common parameters, what it needs, and the sample of clips it classifies."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggestion
+from vlm_audio_pipeline.classifiers.prediction_rows import align_vectors
+from vlm_audio_pipeline.contracts.control_names import controlled_name
+from vlm_audio_pipeline.contracts.errors import BadStudy, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.registry import Registry
-from vlm_audio_pipeline.contracts.specs import Spec, not_identity, refers_to
+from vlm_audio_pipeline.contracts.specs import Spec, excluded_from_fingerprint, refers_to
 from vlm_audio_pipeline.contracts.stages import Cost, Input, Stage, StageContext
-from vlm_audio_pipeline.encoders.base import EncoderSpec, matrix
+from vlm_audio_pipeline.encoders.base import EncoderSpec
+from vlm_audio_pipeline.encoders.model_card import ModelCard
+from vlm_audio_pipeline.encoders.vectors import vector_matrix
 from vlm_audio_pipeline.encoders.weights import Weights
 
 Control = Literal["blank", "time_shuffled", "other_clip"]
-"""What is done to the query picture alone, to see whether it is looked at."""
+"""What replaces the query image, to test whether the classifier uses it."""
 
 NO_ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType({})
-"""For classifiers that stand on none."""
+"""For classifiers without an encoder."""
 
 
-class Sample(BaseModel):
-    """Ask a classifier about some of the clips only, the same ones in every run."""
+class ClipSample(BaseModel):
+    """A sample of the clips, the same in every run; the classifier classifies no other clips."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     clips: int = Field(ge=1)
-    """How many clips, over all folds of the classifier together."""
+    """Number of clips, over all folds of the classifier together."""
     stratify: bool = True
-    """Take the same number from every class, as far as it goes."""
+    """Take the same number of clips from every class, as far as possible."""
     seed: int = 0
-    """Another seed takes other clips."""
+    """Seed of the choice."""
 
     def share(self, folds: tuple[int, ...], fold: int) -> int:
-        """Give how many clips are taken of a fold that has them: clips / folds, the remainder going to the first folds.
+        """Return the number of clips to take from a fold: clips / folds; the first folds get the remainder.
 
         Args:
-            folds: the folds the classifier is asked about, ascending.
-            fold: the fold in question.
+            folds: the folds of the classifier, ascending.
+            fold: one of them.
         """
         each, rest = divmod(self.clips, len(folds))
         return each + (folds.index(fold) < rest)
 
     def take(self, clips: pa.Table, folds: tuple[int, ...], fold: int) -> pa.Table:
-        """Choose this fold's share of the sample.
+        """Choose the fold's part of the sample.
 
-        The choice ranks clips by a hash of (seed, id), so that adding or removing other clips moves none of them.
+        Clips are ranked by a hash of (seed, id), so that a clip that is added or removed does not change the order of the
+        others.
 
         Args:
             clips: `clips` rows of the fold.
-            folds: the folds the classifier is asked about, ascending.
-            fold: the fold in question.
+            folds: the folds of the classifier, ascending.
+            fold: one of them.
 
         Returns:
             The chosen rows, in the order of `clips`.
@@ -64,49 +71,73 @@ class Sample(BaseModel):
         rows = clips.select(["clip", "label"]).to_pylist()
         ranked = sorted(range(len(rows)), key=lambda i: fingerprint(self.seed, rows[i]["clip"]))
         if self.stratify:
-            turn: dict[str, int] = {}
+            counts: dict[str, int] = {}
             order = {}
             for i in ranked:
                 label = rows[i]["label"]
-                turn[label] = turn.get(label, 0) + 1
-                order[i] = (turn[label], fingerprint(self.seed, fold, label))
+                counts[label] = counts.get(label, 0) + 1
+                order[i] = (counts[label], fingerprint(self.seed, fold, label))
             ranked.sort(key=lambda i: order[i])
         return clips.take(pa.array(sorted(ranked[:share]), pa.int64()))
 
 
-class ClassifierSpec(Spec):
-    """What every classifier can be told; a family adds its own parameters and gives its stages.
+@dataclass(frozen=True)
+class Needs:
+    """What a classifier uses from the rest of a study, and how it asks.
 
-    One that looks at pictures itself, rather than through an encoder, sets `sees` and has a field `rendering`.
+    Attributes:
+        encoder: name of the encoder whose vectors it uses; None for no vectors.
+        rendering: name of the rendering whose images it takes itself; None for none, and where its encoder takes them.
+        controls: controls it is also asked under. They replace the images of `rendering` where it asks per clip, and
+            otherwise those of its encoder.
+        annotations: finds the annotations file from the dataset's folder and raises NotAvailable where there is none;
+            None for a classifier that reads no annotations.
+        weights: model files it loads itself; None for none. Those of its encoder are the encoder's.
+        card: what is known of its own model; None where it has none.
+        shots: examples of each class that each question contains; 0 for none.
+        trials: passes over the clips.
+        asks_per_clip: whether it puts questions about each clip to a language model.
     """
 
-    sees: ClassVar[bool] = False
-    folds: tuple[int, ...] | None = not_identity(None, min_length=1)
-    """Ask only about the clips of these folds; by default of all."""
-    sample: Sample | None = None
-    """Ask only about some of the clips."""
-    reproduces: str | None = not_identity(None)
-    """The published result this repeats, as `source/system`."""
+    encoder: str | None = None
+    rendering: str | None = None
+    controls: tuple[str, ...] = ()
+    annotations: Callable[[Path], Path] | None = None
+    weights: Weights | None = None
+    card: ModelCard | None = None
+    shots: int = 0
+    trials: int = 1
+    asks_per_clip: bool = False
+
+
+class ClassifierSpec(Spec):
+    """The parameters that all classifiers have. A kind adds its own, declares its needs and returns its stages."""
+
+    folds: tuple[int, ...] | None = excluded_from_fingerprint(None, min_length=1)
+    """Classify only the clips of these folds; by default of all."""
+    sample: ClipSample | None = None
+    """Classify only a sample of the clips."""
+    reproduces: str | None = excluded_from_fingerprint(None)
+    """The published result that this classifier reproduces, as `publication/system`."""
 
     @field_validator("folds")
     @classmethod
-    def _each_once(cls, folds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    def _are_unique(cls, folds: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if folds is not None and len(set(folds)) < len(folds):
             raise ValueError(f"folds must be named once each, got {list(folds)}")
         return None if folds is None else tuple(sorted(folds))
 
-    @property
-    def weights(self) -> Weights | None:
-        """The files it is loaded from by itself; None where there are none."""
-        return None
+    @abstractmethod
+    def needs(self) -> Needs:
+        """Return what the classifier uses from the rest of the study."""
 
     def cost(self, clips: int, size: tuple[int, int] = (0, 0), classes: int = 0) -> Cost:
-        """Give what asking about so many clips takes at most; nothing unless the family says otherwise.
+        """Return an upper bound of what classifying the clips costs; nothing unless the kind overrides it.
 
         Args:
-            clips: how many.
-            size: width and height of a picture, pixels.
-            classes: how many.
+            clips: number of clips.
+            size: width and height of an image, pixels.
+            classes: number of classes.
         """
         return Cost()
 
@@ -114,64 +145,71 @@ class ClassifierSpec(Spec):
     def stages(
         self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS
     ) -> list[Stage]:
-        """Give the stages of this classifier.
+        """Return the stages of this classifier.
 
         Args:
             name: its name in the study.
-            folds: the dataset's folds, of which `self.folds` may be a part.
-            encoders: those of the study, by name.
+            folds: the dataset's folds; `self.folds` may be some of them.
+            encoders: the encoders of the study, by name.
 
         Raises:
-            BadStudy: when what it was told does not go with the encoder it stands on.
+            BadStudy: when the parameters do not fit the encoder or the folds.
         """
 
     def queries(self, clips: pa.Table, fold: int, folds: tuple[int, ...]) -> pa.Table:
-        """Give the clips of a fold that the classifier is asked about.
+        """Return the clips of a fold that the classifier classifies.
 
         Args:
             clips: `clips` rows, of this fold or of more.
-            fold: the fold in question.
+            fold: the fold.
             folds: the dataset's folds.
         """
-        here = clips.filter(pc.equal(clips["fold"], fold))
-        asked = tuple(sorted(self.folds or folds))
-        return here if self.sample is None else self.sample.take(here, asked, fold)
+        in_fold = clips.filter(pc.equal(clips["fold"], fold))
+        return in_fold if self.sample is None else self.sample.take(in_fold, tuple(sorted(self.folds or folds)), fold)
+
+    def sampled_folds(self, folds: tuple[int, ...]) -> dict[str, Any]:
+        """Return the folds that share the sample, as a stage parameter; nothing without a sample."""
+        return {"asked": sorted(self.folds or folds)} if self.sample else {}
 
 
-class OnEncoder(ClassifierSpec):
-    """A classifier that stands on the vectors of one encoder, and may be asked about controlled pictures too.
+class EncoderClassifier(ClassifierSpec):
+    """A classifier of the vectors of one encoder, also of controlled images.
 
-    Under a control the query's picture is replaced (by a blank one, by one with its time shuffled, by another clip's)
-    and nothing else: what is learnt or compared with stays as it is. The graph makes the controlled vectors as
+    A control replaces the query's image (by a blank image, by the image with its time shuffled, by the image of another
+    clip) and nothing else: training clips and class texts stay. The vectors of controlled images are the step
     `embeddings/<encoder>__<control>`.
     """
 
     encoder: str = refers_to("encoders")
     """Name of the encoder in the study."""
     controls: tuple[Control, ...] = ()
-    """Ask again with the query's picture blank, time_shuffled, or of other_clip; for encoders that look at pictures."""
+    """Classify again with the query's image blank, time_shuffled, or of other_clip; for encoders of images."""
+
+    def needs(self) -> Needs:
+        """Return the encoder and the controls of its images."""
+        return Needs(encoder=self.encoder, controls=self.controls)
 
     def controlled_inputs(self, name: str, encoders: Mapping[str, EncoderSpec]) -> tuple[Input, ...]:
-        """Give the controlled vectors that predictions read, of this fold only.
+        """Return the vectors of controlled images that predictions read, of this fold only.
 
         Args:
             name: name of this classifier in the study.
-            encoders: those of the study, by name.
+            encoders: the encoders of the study, by name.
 
         Raises:
-            BadStudy: for controls on an encoder that does not look at pictures, or one named twice.
+            BadStudy: for controls of an encoder that does not take images, or a control that is named twice.
         """
         if len(set(self.controls)) < len(self.controls):
             raise BadStudy(f"classifiers.{name}.controls: must be named once each, got {list(self.controls)}")
-        if self.controls and not (spec := self.encoder_spec(name, encoders)).sees:
+        if self.controls and not (spec := self.encoder_spec(name, encoders)).takes_images:
             raise BadStudy(
-                f"classifiers.{name}.controls: must be of an encoder that looks at pictures, got {list(self.controls)} "
-                f"on '{self.encoder}' of kind {spec.kind}, which hears; drop `controls`"
+                f"classifiers.{name}.controls: must be of an encoder of images, got {list(self.controls)} with "
+                f"'{self.encoder}' of kind {spec.kind}, which takes audio; drop `controls`"
             )
-        return tuple(Input("embeddings", self._vectors_of(control)) for control in self.controls)
+        return tuple(Input("embeddings", controlled_name(self.encoder, control)) for control in self.controls)
 
     def encoder_spec(self, name: str, encoders: Mapping[str, EncoderSpec]) -> EncoderSpec:
-        """Give what the study says of the encoder.
+        """Return the spec of the encoder.
 
         Raises:
             BadStudy: when there is no encoder of that name.
@@ -183,8 +221,8 @@ class OnEncoder(ClassifierSpec):
             )
         return encoders[self.encoder]
 
-    def queried(self, context: StageContext, queries: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
-        """Give the vectors of the clips asked about: as they are, and under each control.
+    def query_vectors(self, context: StageContext, queries: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the vectors of the clips to classify: without a control, and under each control.
 
         Args:
             context: of the predictions stage.
@@ -194,91 +232,11 @@ class OnEncoder(ClassifierSpec):
             "none" or the control, and (queries, dimensions) float32, rows in the order of `queries`.
         """
         for control in ("none", *self.controls):
-            name = self.encoder if control == "none" else self._vectors_of(control)
+            name = self.encoder if control == "none" else controlled_name(self.encoder, control)
             embeddings = context.inputs[f"embeddings/{name}"]
-            asked = pc.is_in(embeddings["clip"], value_set=queries["clip"].combine_chunks())
-            here = aligned(queries, embeddings.filter(asked), name)
-            yield control, here if queries.num_rows else matrix(embeddings)[:0]  # no clips, and yet dimensions
-
-    def _vectors_of(self, control: str) -> str:
-        return f"{self.encoder}__{control}"
-
-
-def aligned(clips: pa.Table, embeddings: pa.Table, encoder: str) -> np.ndarray:
-    """Give the vectors of clips, row by row.
-
-    Args:
-        clips: `clips` rows.
-        embeddings: `embeddings` rows of the same clips in the same order (both come sorted by clip).
-        encoder: its name, for the message.
-
-    Returns:
-        (clips, dimensions) float32.
-
-    Raises:
-        VlmAudioError: when the two tables are not about the same clips.
-    """
-    a, b = clips["clip"].to_pylist(), embeddings["clip"].to_pylist()
-    if a != b:
-        without, strange = sorted(set(a) - set(b)), sorted(set(b) - set(a))
-        raise VlmAudioError(
-            f"embeddings of '{encoder}' must hold the same clips as the clips table, got {len(without)} clips without "
-            f"a vector {without[:5]} and {len(strange)} vectors without a clip {strange[:5]}; make the embeddings again"
-        )
-    return matrix(embeddings)
-
-
-def model_of(embeddings: pa.Table) -> dict[str, str | None]:
-    """Give the model and revision that made the vectors, as columns of `predictions`; nulls where there are no rows."""
-    return {name: embeddings[name][0].as_py() if embeddings.num_rows else None for name in ("model", "revision")}
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Turn (n, classes) logits into probabilities, float64; rows sum to 1."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True)) if logits.size else logits
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
-def scored_predictions(queries: pa.Table, classes: tuple[str, ...], scores: np.ndarray, **constants: Any) -> pa.Table:
-    """Turn scores into rows of `predictions`: the class with the highest score is predicted.
-
-    A tie goes to the class that comes first in `classes`.
-
-    Args:
-        queries: `clips` rows, n of them.
-        classes: labels of the columns of `scores`.
-        scores: (n, classes) float, finite, each row summing to 1.
-        constants: columns with one value for all rows: `kind`, `encoder`, `model`, `training_clips`, ...
-
-    Returns:
-        n rows with scoring "score", control "none" and trial 0 unless the constants say otherwise.
-
-    Raises:
-        ValueError: when the scores' shape does not fit, or a score is not finite.
-    """
-    n = queries.num_rows
-    if scores.shape != (n, len(classes)):
-        raise ValueError(f"scores must be (clips, classes) = ({n}, {len(classes)}), got {scores.shape}")
-    if not np.isfinite(scores).all():
-        raise ValueError("scores must be finite")
-    best = scores.argmax(axis=1) if n else np.zeros(0, int)
-    labels = queries["label"].to_pylist()
-    predicted = [classes[i] for i in best]
-    columns = {
-        "clip": queries["clip"],
-        "source": queries["source"],
-        "label": queries["label"],
-        "predicted": pa.array(predicted, pa.string()),
-        "outcome": pa.array(["answered"] * n, pa.string()),
-        "correct": pa.array([p == t for p, t in zip(predicted, labels, strict=True)], pa.bool_()),
-        "scores": pa.array(
-            [list(zip(classes, row.tolist(), strict=True)) for row in scores], pa.map_(pa.string(), pa.float64())
-        ),
-        "confidence": pa.array(scores.max(axis=1) if n else [], pa.float64()),
-    }
-    for name, value in {"scoring": "score", "control": "none", "trial": 0, **constants}.items():
-        columns[name] = pa.array([value] * n)
-    return pa.table(columns)
+            is_query = pc.is_in(embeddings["clip"], value_set=queries["clip"].combine_chunks())
+            vectors = align_vectors(queries, embeddings.filter(is_query), name)
+            yield control, vectors if queries.num_rows else vector_matrix(embeddings)[:0]  # keep the dimensions
 
 
 CLASSIFIERS: Registry[ClassifierSpec] = Registry("classifier", "vlm_audio_pipeline.classifiers")

@@ -1,8 +1,4 @@
-"""k nearest neighbours: what the geometry of an encoder's vectors says without learning anything.
-
-What belongs here: distances to labelled clips of the other folds, and votes. The matched baseline of a few-shot model
-is a k-NN over the very examples it was shown.
-"""
+"""k nearest neighbours (k-NN): the class that most of the nearest training clips have, by the vectors of an encoder."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,44 +8,37 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from vlm_audio_pipeline.classifiers.base import (
-    CLASSIFIERS,
-    NO_ENCODERS,
-    OnEncoder,
-    aligned,
-    model_of,
-    scored_predictions,
-)
+from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, NO_ENCODERS, EncoderClassifier
+from vlm_audio_pipeline.classifiers.prediction_rows import align_vectors, model_columns, scored_predictions
 from vlm_audio_pipeline.classifiers.probe import standardisation
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.encoders.base import EncoderSpec
 
-_TIE = 1e-9  # lifts one of several equally voted classes; far below a vote, far above rounding
+_TIE = 1e-9  # added to one of several classes with equal votes; far below a vote, far above rounding errors
 
 
 @CLASSIFIERS.register("knn")
-class NearestNeighbours(OnEncoder):
-    """The class most of the k nearest clips of other folds have."""
+class NearestNeighbours(EncoderClassifier):
+    """The class that most of the k nearest clips of the other folds have."""
 
     k: int = Field(5, ge=1)
-    """Neighbours that vote; all training clips where there are fewer."""
+    """Number of neighbours that vote; all training clips if there are fewer."""
     metric: Literal["cosine", "euclidean"] = "cosine"
-    """How distance is measured."""
+    """Distance between two vectors."""
     standardise: bool = True
-    """Bring every dimension to mean 0 and standard deviation 1 over the other folds first."""
+    """First scale every dimension to mean 0 and standard deviation 1 over the other folds."""
 
     def stages(
         self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS
     ) -> list[Stage]:
-        """Give the one stage: votes of the other folds' clips."""
-        asked = {"asked": sorted(self.folds or folds)} if self.sample else {}
+        """Return one stage: votes of the clips of the other folds."""
         return [
             Stage(
                 asset="predictions",
                 tables=("predictions",),
                 version=1,
-                parameters={**self.identity(), **asked},
+                parameters={**self.fingerprint_fields(), **self.sampled_folds(folds)},
                 inputs=(
                     Input("clips", folds="all"),
                     Input("embeddings", self.encoder, folds="all"),
@@ -57,7 +46,7 @@ class NearestNeighbours(OnEncoder):
                 ),
                 run=partial(self._predict, folds=folds),
                 description=f"Labels of the {self.k} nearest clips of other folds ({self.metric}) by vectors of "
-                f"'{self.encoder}'; scores are shares of the votes.",
+                f"'{self.encoder}'; scores are fractions of the votes.",
                 folds=self.folds,
             )
         ]
@@ -65,41 +54,42 @@ class NearestNeighbours(OnEncoder):
     def _predict(self, context: StageContext, folds: tuple[int, ...]) -> dict[str, pa.Table]:
         clips, embeddings = context.inputs["clips"], context.inputs[f"embeddings/{self.encoder}"]
         queries = self.queries(clips, int(context.fold or 0), folds)
-        train = clips["fold"].to_numpy() != context.fold
-        if not train.any():
+        is_training = clips["fold"].to_numpy() != context.fold
+        if not is_training.any():
             raise VlmAudioError(
-                f"classifier '{context.name}' must have labelled clips in folds other than {context.fold}, got none; "
+                f"classifier '{context.name}' needs training clips in folds other than {context.fold}, got none; "
                 "give the dataset two or more folds"
             )
-        known = aligned(clips, embeddings, self.encoder).astype(np.float64)[train]
-        mean, scale = standardisation(known) if self.standardise else (0.0, 1.0)
-        sources = np.array(clips["source"].to_pylist(), dtype=object)[train]
-        siblings = np.array(queries["source"].to_pylist(), dtype=object)[:, None] == sources[None, :]
-        labels = [context.classes.index(label) for label in clips["label"].filter(pa.array(train)).to_pylist()]
-        made = []
-        for control, x in self.queried(context, queries):
-            far = distances((x.astype(np.float64) - mean) / scale, (known - mean) / scale, self.metric)
-            far[siblings] = np.inf  # never a sibling of the query
-            scores = votes(far, np.array(labels, int), self.k, len(context.classes))
-            constants = {"kind": self.kind, "encoder": self.encoder, "training_clips": len(known)}
-            made.append(
-                scored_predictions(
-                    queries, context.classes, scores, control=control, **constants, **model_of(embeddings)
-                )
-            )
-        return {"predictions": pa.concat_tables(made)}
+        training = align_vectors(clips, embeddings, self.encoder).astype(np.float64)[is_training]
+        mean, scale = standardisation(training) if self.standardise else (0.0, 1.0)
+        sources = np.array(clips["source"].to_pylist(), dtype=object)[is_training]
+        same_source = np.array(queries["source"].to_pylist(), dtype=object)[:, None] == sources[None, :]
+        labels = [context.classes.index(label) for label in clips["label"].filter(pa.array(is_training)).to_pylist()]
+        constants = {
+            "kind": self.kind,
+            "encoder": self.encoder,
+            "training_clips": len(training),
+            **model_columns(embeddings),
+        }
+        predictions = []
+        for control, x in self.query_vectors(context, queries):
+            distance = distances((x.astype(np.float64) - mean) / scale, (training - mean) / scale, self.metric)
+            distance[same_source] = np.inf  # a clip of the query's source recording does not vote
+            scores = votes(distance, np.array(labels, int), self.k, len(context.classes))
+            predictions.append(scored_predictions(queries, context.classes, scores, control=control, **constants))
+        return {"predictions": pa.concat_tables(predictions)}
 
 
 def distances(x: np.ndarray, y: np.ndarray, metric: Literal["cosine", "euclidean"]) -> np.ndarray:
-    """Give the distance of every row of x to every row of y.
+    """Return the distance of every row of x to every row of y.
 
-    Euclidean: sqrt(sum (x - y)^2). Cosine: 1 - x.y / (|x| |y|); a vector of zeros has no direction and is at distance 1
-    from everything (as scikit-learn's `cosine_distances` has it).
+    Euclidean: sqrt(sum (x - y)^2). Cosine: 1 - x.y / (|x| |y|); a vector of zeros has no direction and has distance
+    1 to every vector (as in scikit-learn's `cosine_distances`).
 
     Args:
         x: (n, dimensions) float64.
         y: (m, dimensions) float64.
-        metric: which distance.
+        metric: name of the distance.
 
     Returns:
         (n, m) float64, 0 or more.
@@ -114,33 +104,35 @@ def distances(x: np.ndarray, y: np.ndarray, metric: Literal["cosine", "euclidean
 
 
 def votes(distance: np.ndarray, labels: np.ndarray, k: int, classes: int) -> np.ndarray:
-    """Give each class its share of the k nearest neighbours (Cover & Hart, IEEE Trans. Inf. Theory 13(1), 1967).
+    """Return the fraction of the k nearest neighbours that each class has (Cover & Hart, IEEE Trans. Inf. Theory 13(1), 1967).
 
-    Equally distant neighbours come in the order of their rows. Of equally voted classes the one with the nearest
-    neighbour wins: its vote is raised by 1e-9 and the shares are divided by their sum, so that the highest score is the
-    predicted class.
+    Neighbours at equal distance keep the order of their rows. Of classes with equal votes, the one with the nearest
+    neighbour wins: 1e-9 is added to its votes before the division by the sum, so that the predicted class has the highest
+    score.
 
     Args:
         distance: (queries, neighbours) float; infinite where a neighbour may not vote.
         labels: (neighbours,) int, class indices.
-        k: voters; fewer where fewer may vote.
+        k: number of neighbours that vote; fewer where fewer may vote.
         classes: number of classes.
 
     Returns:
         (queries, classes) float64, rows summing to 1.
 
     Raises:
-        VlmAudioError: for a query nobody may vote on.
+        VlmAudioError: for a query without a neighbour that may vote.
     """
-    shares = np.zeros((len(distance), classes))
-    for share, row, order in zip(shares, distance, np.argsort(distance, axis=1, kind="stable")[:, :k], strict=True):
+    fractions = np.zeros((len(distance), classes))
+    for fraction, row, order in zip(
+        fractions, distance, np.argsort(distance, axis=1, kind="stable")[:, :k], strict=True
+    ):
         voters = labels[order[np.isfinite(row[order])]]
         if not len(voters):
             raise VlmAudioError(
-                "every clip must have a labelled clip of another fold and source, got one without; check the folds"
+                "every clip needs a training clip of another fold and source recording, got one without; check the folds"
             )
-        share += np.bincount(voters, minlength=classes)
-        tied = share == share.max()
-        share[next(v for v in voters if tied[v])] += _TIE
-        share /= share.sum()
-    return shares
+        fraction += np.bincount(voters, minlength=classes)
+        tied = fraction == fraction.max()
+        fraction[next(v for v in voters if tied[v])] += _TIE
+        fraction /= fraction.sum()
+    return fractions

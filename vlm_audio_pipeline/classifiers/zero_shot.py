@@ -1,6 +1,5 @@
-"""Zero-shot: the class whose name, put into a sentence, lies nearest to the clip in a space shared by texts and clips.
+"""Zero-shot: the class whose text embedding is most similar to the clip's embedding, in a space shared by both.
 
-What belongs here: sentences, and scores from cosines. What does not: how texts become vectors (`encoders`).
 A. Radford et al., Learning transferable visual models from natural language supervision, https://arxiv.org/abs/2103.00020
 (templates averaged in vector space: section 3.1.4); for sound: Y. Wu et al., https://arxiv.org/abs/2211.06687.
 """
@@ -14,55 +13,49 @@ import numpy as np
 import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 
-from vlm_audio_pipeline.classifiers.base import (
-    CLASSIFIERS,
-    NO_ENCODERS,
-    OnEncoder,
-    model_of,
-    scored_predictions,
-    softmax,
-)
+from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, NO_ENCODERS, EncoderClassifier
+from vlm_audio_pipeline.classifiers.prediction_rows import model_columns, scored_predictions, softmax
 from vlm_audio_pipeline.contracts.errors import BadStudy
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
-from vlm_audio_pipeline.datasets.esc_classes import class_name
+from vlm_audio_pipeline.datasets.class_names import class_name
 from vlm_audio_pipeline.encoders.base import EncoderSpec
 from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.result_store import ResultStore
 
 LabelForm = Literal["raw", "human", "description"]
 
-_PLACE = re.compile(r"\{(?:label)?\}")
+_PLACEHOLDER = re.compile(r"\{(?:label)?\}")
 
 
-def _with_place(template: str) -> str:
-    if not _PLACE.search(template):
+def _check_placeholder(template: str) -> str:
+    if not _PLACEHOLDER.search(template):
         raise ValueError(
-            f"a template must have a place for the label, got '{template}'; write {{label}} where the label goes"
+            f"a template must contain a placeholder for the label, got '{template}'; write {{label}} where the label goes"
         )
     return template
 
 
-Template = Annotated[str, AfterValidator(_with_place)]
+Template = Annotated[str, AfterValidator(_check_placeholder)]
 
 DEFAULT_TEMPLATE = "This is a sound of {label}."
-"""What transformers' zero-shot audio classification asks."""
+"""The default template of zero-shot audio classification in transformers."""
 
 
 @CLASSIFIERS.register("zero_shot")
-class ZeroShot(OnEncoder):
-    """The class whose text is most similar to the clip, by an encoder that reads too (CLAP, CLIP, SigLIP)."""
+class ZeroShot(EncoderClassifier):
+    """The class whose text is most similar to the clip, for encoders with a text side (CLAP, CLIP, SigLIP)."""
 
     template: Template = DEFAULT_TEMPLATE
-    """The sentence a class is put into, in the place of {label} (or {})."""
+    """Sentence in which {label} (or {}) is replaced by the name of a class."""
     templates: tuple[Template, ...] = ()
-    """Several sentences instead of one: the vectors of a class are averaged and brought to length 1."""
+    """Several sentences instead of one: the text vectors of a class are averaged and scaled to length 1."""
     label_form: LabelForm = "raw"
-    """raw: `sea_waves`; human: `sea waves`; description: a sentence on how it sounds, read as it is by default."""
+    """raw: `sea_waves`; human: `sea waves`; description: a sentence about its sound, used without a template by default."""
     temperature: float | None = Field(None, gt=0)
-    """Scores are softmax(cosine / temperature); by default with the model's own."""
+    """Scores are softmax(cosine / temperature); by default with the temperature of the model."""
 
     @model_validator(mode="after")
-    def _one_or_several(self) -> Self:
+    def _has_one_kind_of_template(self) -> Self:
         if self.templates and self.template != DEFAULT_TEMPLATE:
             raise ValueError("only one of template and templates must be given, got both; put all into `templates`")
         return self
@@ -70,34 +63,33 @@ class ZeroShot(OnEncoder):
     def stages(
         self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS
     ) -> list[Stage]:
-        """Give the one stage: cosines of clips and class texts.
+        """Return one stage: cosines of clip and text vectors.
 
         Raises:
-            BadStudy: when the encoder does not read, or a control is asked for of one that does not see.
+            BadStudy: when the encoder has no text side, or for controls of an encoder that does not take images.
         """
         encoder = self.encoder_spec(name, encoders)
         if not encoder.has_text_side:
-            readers = [n for n, spec in encoders.items() if spec.has_text_side]
-            instead = f"; of this study's, {', '.join(readers)} can" if readers else "; use kind `clap`"
+            suitable = [n for n, spec in encoders.items() if spec.has_text_side]
+            advice = f"; this study has {', '.join(suitable)}" if suitable else "; use kind `clap`"
             raise BadStudy(
-                f"classifiers.{name}.encoder: must be an encoder that reads texts too, got '{self.encoder}' of kind "
-                f"{encoder.kind} ({encoder.model_id}), which does not{instead}"
+                f"classifiers.{name}.encoder: must be an encoder with a text side, got '{self.encoder}' of kind "
+                f"{encoder.kind} ({encoder.model_id}), which has none{advice}"
             )
-        asked = {"asked": sorted(self.folds or folds)} if self.sample else {}
         return [
             Stage(
                 asset="predictions",
                 tables=("predictions",),
                 version=1,
                 parameters={
-                    **self.identity(),
-                    **asked,
-                    "reads": [encoder.step_version, encoder.computes_by(), encoder.number_format],
+                    **self.fingerprint_fields(),
+                    **self.sampled_folds(folds),
+                    "reads": [encoder.step_version, encoder.vector_parameters(), encoder.number_format],
                 },
                 inputs=(
                     Input("clips"),
                     Input("embeddings", self.encoder),
-                    *((encoder.weights.observed,) if encoder.weights else ()),  # they read the texts
+                    *((encoder.weights.observed,) if encoder.weights else ()),  # the weights also encode the texts
                     *self.controlled_inputs(name, encoders),
                 ),
                 run=partial(self._predict, encoder=encoder, folds=folds),
@@ -110,7 +102,7 @@ class ZeroShot(OnEncoder):
         ]
 
     def texts(self, classes: tuple[str, ...]) -> list[list[str]]:
-        """Give what is read for each class: one sentence a template.
+        """Return the sentences of each class, one per template.
 
         >>> ZeroShot(encoder="clap", label_form="human").texts(("sea_waves", "dog"))
         [['This is a sound of sea waves.'], ['This is a sound of dog.']]
@@ -118,41 +110,43 @@ class ZeroShot(OnEncoder):
         sentences = self.templates or (self.template,)
         if self.label_form == "description" and sentences == (DEFAULT_TEMPLATE,):
             sentences = ("{label}",)
-        return [[filled(sentence, self._called(label)) for sentence in sentences] for label in classes]
+        return [[fill_template(sentence, self._class_text(label)) for sentence in sentences] for label in classes]
 
-    def _called(self, label: str) -> str:
-        known = class_name(label)
-        return {"raw": label, "human": known.human, "description": known.description}[self.label_form]
+    def _class_text(self, label: str) -> str:
+        name = class_name(label)
+        return {"raw": label, "human": name.readable, "description": name.description}[self.label_form]
 
-    def class_vectors(self, encoder: EncoderSpec, classes: tuple[str, ...], rows: RowStore) -> np.ndarray:
-        """Give one vector a class, (classes, dimensions) float64 of length 1: the mean of those of its texts."""
+    def class_vectors(self, encoder: EncoderSpec, classes: tuple[str, ...], result_store: ResultStore) -> np.ndarray:
+        """Return (classes, dimensions) float64 of length 1: for each class the mean of the vectors of its texts."""
         texts = self.texts(classes)
-        read = embed_texts(encoder, [t for some in texts for t in some], rows).astype(np.float64)
-        return directions(directions(read).reshape(len(classes), len(texts[0]), -1).mean(axis=1))
+        vectors = embed_texts(encoder, [t for sentences in texts for t in sentences], result_store).astype(np.float64)
+        return unit_vectors(unit_vectors(vectors).reshape(len(classes), len(texts[0]), -1).mean(axis=1))
 
     def _predict(self, context: StageContext, encoder: EncoderSpec, folds: tuple[int, ...]) -> dict[str, pa.Table]:
         queries = self.queries(context.inputs["clips"], int(context.fold or 0), folds)
-        classes = self.class_vectors(encoder, context.classes, context.rows)
-        scale = logit_scale(encoder, context.rows) if self.temperature is None else 1 / self.temperature
+        classes = self.class_vectors(encoder, context.classes, context.result_store)
+        scale = logit_scale(encoder, context.result_store) if self.temperature is None else 1 / self.temperature
         constants = {"kind": self.kind, "encoder": self.encoder, "training_clips": 0}
-        made = []
-        for control, x in self.queried(context, queries):
-            scores = softmax(scale * directions(x.astype(np.float64)) @ classes.T)
-            model = model_of(context.inputs[f"embeddings/{self.encoder}"])
-            made.append(scored_predictions(queries, context.classes, scores, control=control, **constants, **model))
-        return {"predictions": pa.concat_tables(made)}
+        model = model_columns(context.inputs[f"embeddings/{self.encoder}"])
+        predictions = []
+        for control, x in self.query_vectors(context, queries):
+            scores = softmax(scale * unit_vectors(x.astype(np.float64)) @ classes.T)
+            predictions.append(
+                scored_predictions(queries, context.classes, scores, control=control, **constants, **model)
+            )
+        return {"predictions": pa.concat_tables(predictions)}
 
 
-def filled(template: str, label: str) -> str:
-    """Put a label into a template.
+def fill_template(template: str, label: str) -> str:
+    """Replace the placeholder of a template by a label.
 
-    >>> filled("This is a sound of {}.", "rain")
+    >>> fill_template("This is a sound of {}.", "rain")
     'This is a sound of rain.'
     """
-    return _PLACE.sub(lambda _: label, template)
+    return _PLACEHOLDER.sub(lambda _: label, template)
 
 
-def directions(x: np.ndarray) -> np.ndarray:
-    """Bring the rows of (n, dimensions) to length 1; a row of zeros has no direction and stays."""
+def unit_vectors(x: np.ndarray) -> np.ndarray:
+    """Scale the rows of (n, dimensions) to length 1; a row of zeros stays zero."""
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     return x / np.where(lengths > 0, lengths, 1.0)

@@ -1,4 +1,4 @@
-"""The `vlm-audio` command: its entry point, and how errors meant for a person are shown."""
+"""The entry point of the `vlm-audio` command: exit codes and error messages."""
 
 import atexit
 import errno
@@ -13,7 +13,7 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
 __all__ = ["app", "main", "renderings", "results", "run", "setup", "single_response"]
 
-_NOT_OURS = {
+_PATH_ERRORS = {
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -25,21 +25,20 @@ _NOT_OURS = {
     errno.ENAMETOOLONG,
     errno.ELOOP,
 }
-"""What the system says of places that a person named: they cannot be written or read, and that is no defect of ours."""
+"""OS errors caused by a path from the user; reported without a traceback."""
 
 
 def main() -> None:
-    """Run the command: errors meant for a person are printed without a traceback."""
+    """Run the command; expected errors are printed without a traceback."""
     sys.exit(_run(app))
 
 
 def program() -> None:
-    """Run the command as a process of its own, and end it without taking the interpreter apart.
+    """Run the command as the main program, and exit without interpreter shutdown.
 
-    With torch loaded that takes a second, and DuckDB's binding reports types that others still hold as leaks. What is to
-    be done at exit (handlers, temporary files) is done.
+    Shutdown takes a second with torch loaded, and DuckDB reports types that are still in use as leaks. Exit handlers run.
     """
-    gc.set_threshold(50_000, 20, 100)  # torch and Dagster make a million objects that stay; looking them over took 7 %
+    gc.set_threshold(50_000, 20, 100)  # torch and Dagster create a million lasting objects: scanning them took 7 %
     code = _run(app)
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -48,18 +47,16 @@ def program() -> None:
 
 
 def _run(command: Callable[[], None]) -> int | str | None:
-    """Give the exit code. It leaves by no exception, whose frames would keep models and databases alive until the end."""
+    """Return the exit code. Exceptions end here, because their frames would keep models and databases alive."""
     try:
         command()
     except VlmAudioError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except OSError as error:
-        if error.errno not in _NOT_OURS or error.filename is None:
+        if error.errno not in _PATH_ERRORS or error.filename is None:
             raise
-        sys.stderr.write(
-            f"error: {error.filename} must be a place to write to or read from, got: {error.strerror}; name another\n"
-        )
+        sys.stderr.write(f"error: cannot read or write {error.filename}: {error.strerror}; use another path\n")
         return 2
     except SystemExit as exited:
         return exited.code

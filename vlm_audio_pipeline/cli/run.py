@@ -1,4 +1,4 @@
-"""Bringing a study up to date."""
+"""Commands that run a study."""
 
 from typing import Annotated
 
@@ -11,8 +11,8 @@ from vlm_audio_pipeline.cli.app import (
     OnlyOption,
     StudyArgument,
     app,
-    graph_of,
-    layout_of,
+    open_data_folder,
+    open_study,
     say,
 )
 
@@ -25,21 +25,23 @@ def run(
     only: OnlyOption = None,
     fold: FoldOption = None,
     limit: LimitOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would run and why, then stop; the same as `plan`.")
+    ] = False,
     data: DataOption = None,
 ) -> None:
-    """Bring a study up to date: run what is missing or stale, nothing else.
+    """Run the steps of a study that are missing or stale, then show the leaderboard.
 
-    Stop it at any time; the same command goes on where it was.
+    Stop it with Ctrl-C at any time: the same command continues where it stopped.
 
     - `vlm-audio run demo`
     - `vlm-audio run baselines --only classical_knn --fold 1`
     - `vlm-audio run my_study.yaml --dry-run`
     """
-    from vlm_audio_pipeline.cli.display import show_run
+    from vlm_audio_pipeline.cli.run_view import run_and_show
 
-    graph = graph_of(study, data, limit)
-    raise typer.Exit(show_run(graph, only or (), fold, dry_run=dry_run))
+    graph = open_study(study, data, limit)
+    raise typer.Exit(run_and_show(graph, only or (), fold, dry_run=dry_run))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -50,50 +52,51 @@ def plan(
     limit: LimitOption = None,
     data: DataOption = None,
 ) -> None:
-    """Say what is fresh, what is missing or stale and why, and what running it would take."""
-    from vlm_audio_pipeline.cli.display import show_run
+    """Show which steps are missing or stale and why, what they cost, and how long they take. Nothing runs."""
+    from vlm_audio_pipeline.cli.run_view import run_and_show
 
-    raise typer.Exit(show_run(graph_of(study, data, limit), only or (), fold, dry_run=True))
+    raise typer.Exit(run_and_show(open_study(study, data, limit), only or (), fold, dry_run=True))
 
 
 @app.command(rich_help_panel=PANEL)
 def refresh(study: StudyArgument, data: DataOption = None) -> None:
-    """Look at the outside anew (recordings, readings, models on the hub), tell Dagster, and rebuild the catalogue."""
+    """Check recordings, annotation files and model revisions for changes, report them to Dagster, rebuild the catalogue."""
     from vlm_audio_pipeline.dagster_app.assets import report_observations
     from vlm_audio_pipeline.dagster_app.instance import open_instance
-    from vlm_audio_pipeline.planning.hub_revisions import look_at_models
+    from vlm_audio_pipeline.planning.hub_revisions import check_hub_revisions
     from vlm_audio_pipeline.planning.planner import make_plan
-    from vlm_audio_pipeline.planning.publishing import publish
-    from vlm_audio_pipeline.planning.staleness import observe
+    from vlm_audio_pipeline.planning.publishing import publish_study
+    from vlm_audio_pipeline.planning.staleness import current_input_versions
 
-    graph = graph_of(study, data)
-    for model in look_at_models(graph):
-        say(model.words)
-    seen = observe(graph)
-    report_observations(graph, seen, open_instance(graph.layout))
-    publish(graph)
-    todo = make_plan(graph, seen).todo
-    changed = f"{len(todo)} to do; `vlm-audio run {study}` does it" if todo else "everything is fresh"
-    say(f"{len(seen)} sources seen; {changed}")
+    graph = open_study(study, data)
+    for model in check_hub_revisions(graph):
+        say(model.message)
+    versions = current_input_versions(graph)
+    report_observations(graph, versions, open_instance(graph.data_folder))
+    publish_study(graph)
+    todo = make_plan(graph, versions).todo
+    result = f"{len(todo)} steps to do: `vlm-audio run {study}`" if todo else "everything is fresh"
+    say(f"{len(versions)} inputs checked; {result}")
 
 
 @app.command(rich_help_panel=PANEL)
 def fetch(study: StudyArgument, data: DataOption = None) -> None:
-    """Get everything a study needs from outside, now, so that it runs without a network later."""
-    from vlm_audio_pipeline.cli.display import show_fetch
+    """Download the dataset and models of a study, so that it runs without a network later."""
+    from vlm_audio_pipeline.cli.fetch_view import fetch_and_show
 
-    raise typer.Exit(show_fetch(graph_of(study, data)))
+    raise typer.Exit(fetch_and_show(open_study(study, data)))
 
 
 @app.command(rich_help_panel=PANEL)
 def ui(
     studies: Annotated[
-        list[str] | None, typer.Argument(help="Studies to show; default: the built-in ones and those run here.")
+        list[str] | None,
+        typer.Argument(help="Studies to show. Default: the built-in ones and those in the data folder."),
     ] = None,
-    port: Annotated[int, typer.Option(help="Port on this machine; 0 for any free one.")] = 3000,
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 for any free port.")] = 3000,
     data: DataOption = None,
 ) -> None:
-    """Open the Dagster UI on this machine, with its home in the data folder."""
+    """Start the Dagster UI on this machine."""
     from vlm_audio_pipeline.dagster_app.serving import serve
 
-    raise typer.Exit(serve(layout_of(data).made(), studies or [], port))
+    raise typer.Exit(serve(open_data_folder(data).create(), studies or [], port))

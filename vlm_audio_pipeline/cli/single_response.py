@@ -1,29 +1,83 @@
-"""Asking a language model about one recording."""
+"""The command `try`: ask a language model about one recording."""
 
+from math import exp
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlm_audio_pipeline.cli.app import DataOption, app, graph_of, say
+from vlm_audio_pipeline.cli.app import DataOption, app, open_study, say
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from vlm_audio_pipeline.classifiers.language_models.messages import Message, MessagePart
+    from vlm_audio_pipeline.planning.single_response import SingleResponse
 
 PANEL = "Look at results"
 
 
 @app.command("try", rich_help_panel=PANEL)
 def try_(
-    recording: Annotated[Path, typer.Argument(help="A sound file.", metavar="FILE")],
+    recording: Annotated[Path, typer.Argument(help="An audio file.", metavar="FILE")],
     study: Annotated[str, typer.Option("--study", help="A built-in study, or a study file.")],
     classifier: Annotated[str, typer.Option("--classifier", help="A language model of the study.")],
-    messages: Annotated[bool, typer.Option("--messages", help="Show exactly what the model is told.")] = False,
+    messages: Annotated[bool, typer.Option("--messages", help="Show the complete request.")] = False,
     data: DataOption = None,
 ) -> None:
-    """Ask a language model about one recording: what it says, and how likely it finds every class.
+    """Ask a language model about one recording; show its response and the likelihood of each class.
 
     - `vlm-audio try dog.wav --study demo --classifier janus --messages`
     """
-    from vlm_audio_pipeline.planning.single_response import tried_view, try_recording
+    from vlm_audio_pipeline.planning.single_response import ask_about_recording
 
-    tried = try_recording(graph_of(study, data), classifier, recording)
-    say(tried_view(tried, messages=messages))
-    raise typer.Exit(1 if tried.error else 0)
+    response = ask_about_recording(open_study(study, data), classifier, recording)
+    say(response_view(response, messages=messages))
+    raise typer.Exit(1 if response.error else 0)
+
+
+def response_view(response: "SingleResponse", *, messages: bool) -> "RenderableType":
+    """Show a response, with the classes from the most to the least likely.
+
+    Args:
+        response: the response.
+        messages: show the request, too.
+    """
+    from rich.console import Group, RenderableType
+    from rich.text import Text
+
+    lines: list[RenderableType] = []
+    if messages:
+        rendered = response.rendered_messages
+        lines += [Text(rendered)] if rendered is not None else [_message_view(m) for m in response.messages]
+        lines.append(Text())
+    if response.error:
+        lines.append(Text(f"error: {response.error}", style="red"))
+    if response.outcome == "refused" and response.text is None:
+        lines.append(Text("the endpoint refused to answer", style="yellow"))
+    if response.text is not None and response.parsed is not None:
+        outcome = response.parsed.label or response.parsed.outcome
+        lines.append(Text.assemble("response: ", (repr(response.text), "bold"), f", parsed as {outcome}"))
+    if response.log_probabilities:
+        ranked = sorted(response.log_probabilities.items(), key=lambda pair: -pair[1])
+        total = sum(exp(value - ranked[0][1]) for _, value in ranked)
+        width = max(len(name) for name, _ in ranked)
+        lines.append(Text("log-probability of each class, and its share of the total probability", style="dim"))
+        for name, value in ranked:
+            share = exp(value - ranked[0][1]) / total
+            lines.append(Text(f"{name:<{width}} {value:9.3f} {share:7.3f} {'#' * round(30 * share)}"))
+    return Group(*lines)
+
+
+def _message_view(message: "Message") -> "Text":
+    from rich.text import Text
+
+    from vlm_audio_pipeline.classifiers.language_models.messages import ImagePart
+
+    def describe(part: "MessagePart") -> str:
+        if isinstance(part, str):
+            return part
+        return f"[{'image' if isinstance(part, ImagePart) else 'audio'} {part.sha256[:12]}]"
+
+    return Text.assemble((f"{message.role}: ", "bold"), " ".join(describe(part) for part in message.parts))

@@ -1,4 +1,4 @@
-"""Results as tables that fit a terminal."""
+"""Tables of results for the terminal."""
 
 import re
 from collections.abc import Sequence
@@ -6,54 +6,58 @@ from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from vlm_audio_pipeline.measures.declarations import MEASURES, RANKED_BY, shown_measures
+
 
 def leaderboard_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableType:
-    """Lay out leaderboard rows: place, classifier, accuracy with interval and denominator, and notes below.
+    """Return the leaderboard: rank, classifier, accuracy with interval and denominator, other measures, notes below.
 
-    The k-NN over a few-shot model's examples stands right below that model.
+    Measures of time and cost have a column if any row has a value. The k-NN baseline on the examples of a few-shot model
+    comes directly below that model.
     """
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for name in ("", "classifier", "scoring"):
         table.add_column(name, no_wrap=True)
-    for name in ("accuracy", "95 % interval", "right / asked", "macro F1", "learnt from"):
+    results = shown_measures("terminal", content=True)
+    costs = [m for m in shown_measures("terminal", content=False) if any(row.get(m.name) is not None for row in rows)]
+    headings = [RANKED_BY, "95 % interval", "correct / total", *(m.heading for m in results), "training clips"]
+    headings += [m.heading for m in costs]
+    for name in headings:
         table.add_column(name, justify="right", no_wrap=True)
-    if paid := any(row.get("usd") is not None for row in rows):
-        table.add_column("USD", justify="right", no_wrap=True)
     notes = []
     for row in _baselines_below(rows):
-        name = _named(row["classifier"], row["control"])
-        if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|judgements)|expected of .*", row["note"]):
+        name = _with_control(row["classifier"], row["control"])
+        if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|annotations)|expected of .*", row["note"]):
             notes.append(f"{name}: {row['note']}")
         if row["accuracy"] is None:
-            table.add_row("", escape(name), "", *["-"] * (6 if paid else 5), style="dim")
+            table.add_row("", escape(name), "", *["-"] * len(headings), style="dim")
             continue
-        cost = "-" if row.get("usd") is None else f"{row['usd']:.2f}"
         table.add_row(
             "" if row["rank"] is None else str(row["rank"]),
             escape(name),
             row["scoring"],
-            f"{row['accuracy']:.3f}",
+            MEASURES[RANKED_BY].format(row[RANKED_BY], "-"),
             "-" if row["accuracy_low"] is None else f"{row['accuracy_low']:.3f} - {row['accuracy_high']:.3f}",
             "-" if row["correct"] is None else f"{row['correct']} / {row['predictions']}",
-            "-" if row["macro_f1"] is None else f"{row['macro_f1']:.3f}",
+            *(m.format(row.get(m.name), "-") for m in results),
             "-" if row["training_clips"] is None else str(row["training_clips"]),
-            *([cost] if paid else []),
+            *(m.format(row.get(m.name), "-") for m in costs),
             style="dim" if row["partial"] else "",
         )
     return Group(table, *(Text(n, style="dim") for n in notes))
 
 
-def _named(classifier: str, control: str) -> str:
+def _with_control(classifier: str, control: str) -> str:
     return classifier + ("" if control in ("", "none") else f" @ {control}")
 
 
 def _baselines_below(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Move each row of scoring examples_knn below the first row of its classifier, as far as there is one."""
+    """Move each row with scoring examples_knn below the first row of its classifier."""
     ordered = [row for row in rows if row["scoring"] != "examples_knn"]
     for row in rows:
         if row["scoring"] == "examples_knn":
@@ -63,7 +67,7 @@ def _baselines_below(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def contrasts_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableType:
-    """Lay out contrasts: difference in points with its interval, p after Holm, the verdict; below, what could not be."""
+    """Return the contrasts: difference in percentage points with interval, p after Holm, verdict; notes below."""
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for name in ("classifier", "against"):
         table.add_column(name, no_wrap=True)
@@ -74,7 +78,7 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableTyp
     for row in rows:
         subset = "" if row["subset"] == "all" else f", {row['subset']}"
         names = [
-            escape(_scored(row[name], row[scoring], row[control]))
+            escape(_with_scoring(row[name], row[scoring], row[control]))
             for name, scoring, control in (
                 ("classifier", "scoring", "control"),
                 ("against", "against_scoring", "against_control"),
@@ -95,28 +99,28 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableTyp
     return Group(table, *(Text(n, style="dim") for n in notes))
 
 
-def _scored(classifier: str, scoring: str | None, control: str) -> str:
-    """Name one side, with its scoring where this is not the only one most classifiers have."""
-    return _named(classifier + ("" if scoring in (None, "score") else f" ({scoring})"), control)
+def _with_scoring(classifier: str, scoring: str | None, control: str) -> str:
+    """Return the name of a classifier with its control, and its scoring unless that is `score`."""
+    return _with_control(classifier + ("" if scoring in (None, "score") else f" ({scoring})"), control)
 
 
-def rows_table(rows: pa.Table, most: int = 50) -> RenderableType:
-    """Lay out any query result; wide values are cut, and rows beyond `most` are counted."""
+def rows_table(rows: pa.Table, max_rows: int = 50) -> RenderableType:
+    """Return any query result as a table; long values are cut, rows after `max_rows` are counted."""
     table = Table(header_style="bold", box=None, pad_edge=False)
     for name in rows.column_names:
         numeric = pa.types.is_integer(rows.schema.field(name).type) or pa.types.is_floating(
             rows.schema.field(name).type
         )
         table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
-    for row in rows.slice(0, most).to_pylist():
+    for row in rows.slice(0, max_rows).to_pylist():
         table.add_row(*(escape(cell(row[n])) for n in rows.column_names))
-    if rows.num_rows > most:
-        return Group(table, Text(f"... and {rows.num_rows - most} more rows; --format csv prints all", style="dim"))
+    if rows.num_rows > max_rows:
+        return Group(table, Text(f"... and {rows.num_rows - max_rows} more rows; --format csv prints all", style="dim"))
     return table
 
 
 def cell(value: Any) -> str:
-    """Write one value for a table: floats to six digits, long values cut."""
+    """Format one value: floats to six digits, long values cut to 200 characters."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -126,17 +130,17 @@ def cell(value: Any) -> str:
 
 
 def prediction_view(rows: Sequence[dict[str, Any]]) -> RenderableType:
-    """Lay out everything about predictions of one clip, study by study.
+    """Return all predictions of one clip, by study.
 
     Args:
-        rows: predictions with what their study knows of the clip, those of one study in a row.
+        rows: predictions joined with the `clips` row, ordered by study.
 
     Returns:
-        For each study what is known of the clip, then each prediction.
+        For each study the clip, then each prediction.
     """
     lines: list[RenderableType] = []
-    for study, here in groupby(rows, key=lambda row: row["study"]):
-        predictions = list(here)
+    for study, group in groupby(rows, key=lambda row: row["study"]):
+        predictions = list(group)
         lines += [*([Text()] if lines else []), *_clip_lines(study, predictions[0])]
         for row in predictions:
             lines += _prediction_lines(row)
@@ -144,11 +148,11 @@ def prediction_view(rows: Sequence[dict[str, Any]]) -> RenderableType:
 
 
 def _clip_lines(study: str, row: dict[str, Any]) -> list[RenderableType]:
-    facts = ("source", "fold", "file", "duration_s", "rate_hz", "channels", "peak", "rms")
-    known = [f"{n} {cell(row[n])}" for n in facts if row.get(n) is not None]
+    facts = ("source", "fold", "file", "duration_s", "sample_rate_hz", "channels", "peak", "rms")
+    values = [f"{n} {cell(row[n])}" for n in facts if row.get(n) is not None]
     return [
         Text.assemble(f"{study}: ", (row["clip"], "bold"), f" {row['label']}"),
-        Text("  ".join(known), style="dim"),
+        Text("  ".join(values), style="dim"),
     ]
 
 
@@ -159,15 +163,15 @@ def _prediction_lines(row: dict[str, Any]) -> list[RenderableType]:
             (row["classifier"], "bold"),
             f" ({row['kind']}, {row['scoring']}, control {row['control']}, trial {row['trial']}): ",
             (f"{row['predicted'] or row['outcome']}", "green" if row["correct"] else "red"),
-            "  right" if row["correct"] else "  wrong",
+            "  correct" if row["correct"] else "  wrong",
         )
     ]
-    facts = ("encoder", "rendering", "model", "revision", "prompt", "shots", "training_clips", "reader", "seconds")
-    known = [f"{n} {cell(row[n])}" for n in facts if row.get(n) is not None]
-    if known:
-        lines.append(Text("  " + "  ".join(known), style="dim"))
+    facts = ("encoder", "rendering", "model", "revision", "prompt", "shots", "training_clips", "annotator", "seconds")
+    values = [f"{n} {cell(row[n])}" for n in facts if row.get(n) is not None]
+    if values:
+        lines.append(Text("  " + "  ".join(values), style="dim"))
     if row.get("text"):
-        lines.append(Text(f"  answer: {row['text']}"))
+        lines.append(Text(f"  response: {row['text']}"))
     if row.get("scores"):
         scores = dict(row["scores"])
         width = max(len(k) for k in scores)
@@ -175,8 +179,3 @@ def _prediction_lines(row: dict[str, Any]) -> list[RenderableType]:
             bar = "█" * round(20 * max(0.0, min(1.0, score)))
             lines.append(Text(f"  {label:<{width}}  {score:7.4f}  {bar}"))
     return lines
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Give a console that never breaks words of paths and keys by highlighting."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)

@@ -1,4 +1,4 @@
-"""What every room agrees on: errors, fingerprints, specs, registries and stages.
+"""Shared contracts: errors, fingerprints, specs, registries, stages and progress.
 
-Nothing here knows about audio, models, storage or Dagster; every other room may import it.
+This folder imports no other folder of the package; every other folder may import it.
 """

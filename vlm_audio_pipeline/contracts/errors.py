@@ -1,7 +1,7 @@
-"""Errors meant for a person.
+"""Errors that a user can fix.
 
-The command prints the message of a `VlmAudioError` without a traceback; anything else is a defect of ours and keeps
-its traceback. Messages follow one grammar: "X must be ..., got ...; do ...".
+The command prints the message of a `VlmAudioError` without a traceback. Other exceptions are defects of this program
+and keep their traceback. A message states what is wrong, what was found, and what to do.
 """
 
 from collections.abc import Iterable
@@ -9,15 +9,15 @@ from difflib import get_close_matches
 
 
 class VlmAudioError(Exception):
-    """Something a person can mend; the message says what and how."""
+    """A problem that the user can fix; the message tells how."""
 
 
 class BadStudy(VlmAudioError):
-    """A study file that cannot be run: names the file, the path of the key, what is wrong and what would be right."""
+    """A study file that cannot be run; the message names the file and the key."""
 
 
 class BadPath(VlmAudioError, ValueError):
-    """A path that begins with the home of nobody; a ValueError too, so that a study file is told the key."""
+    """A path whose `~user` does not exist. Also a ValueError, so that pydantic reports the key of the study file."""
 
 
 class BadDataset(VlmAudioError):
@@ -25,26 +25,26 @@ class BadDataset(VlmAudioError):
 
 
 class BadClips(VlmAudioError):
-    """Recordings that cannot be used; one error lists every one of them and why."""
+    """Recordings that cannot be used; the message lists all of them with reasons."""
 
 
 class BadTable(VlmAudioError):
-    """A table that does not keep its schema; raised before anything is written."""
+    """A table that does not match its schema; raised before it is written."""
 
 
 class NotAvailable(VlmAudioError):
-    """Weights, keys or files that cannot be had: what needs them is "not run", and nothing else is stopped."""
+    """Weights, API keys or files that are missing: the steps that need them are not run, other steps run."""
 
 
 class MissingInput(VlmAudioError):
-    """A stage was asked to run before what it reads exists."""
+    """An input of a stage does not exist yet."""
 
 
 def suggestion(wrong: str, options: Iterable[str]) -> str:
-    """Say what was probably meant.
+    """Suggest a valid name in place of an unknown one.
 
     Args:
-        wrong: what was given.
+        wrong: the unknown name.
         options: the allowed values.
 
     Returns:

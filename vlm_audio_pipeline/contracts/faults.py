@@ -1,10 +1,13 @@
-"""Named points at which a process can be made to die, so that tests kill it where it hurts.
+"""Points in the code where a test can kill the process, as a power cut or the out-of-memory killer would.
 
-What belongs here: the points' one function. What does not: who dies when; that is said from outside, by
-`VLM_AUDIO_FAULT=<point>` or `<point>:<n>` for the n-th time. Unset, which is always but in tests, a point is one comparison
-of text. Points there are: `download` (a chunk is on disk), `rows:<kind>` (a batch is computed and not yet stored: `inspection`,
-`vector`, `answer`, and `scratch` for pictures), `picture` (one is drawn), `stage:<asset>` (a step is computed and not yet written), `part` (a part is
-written under its temporary name), `catalogue` (it is built and not yet swapped in).
+Set `VLM_AUDIO_FAULT=<point>`, or `<point>:<n>` for the n-th time the point is reached. The points:
+
+- `download`: a chunk of a download is on disk
+- `results:<kind>`: a batch is computed and not yet stored (`inspection`, `vector`, `response`; `scratch` for images)
+- `image`: one image is rendered
+- `stage:<asset>`: a step is computed and not yet written
+- `partition_file`: a partition file is written under its temporary name
+- `catalogue`: the catalogue is built under its temporary name
 """
 
 import itertools
@@ -12,12 +15,12 @@ import os
 import signal
 
 _POINT, _, _COUNT = os.environ.get("VLM_AUDIO_FAULT", "").rpartition(":")
-if not _COUNT.isdigit():  # a point without a number, whose own name may hold a colon
+if not _COUNT.isdigit():  # no number: a name such as `results:vector` contains a colon itself
     _POINT, _COUNT = os.environ.get("VLM_AUDIO_FAULT", ""), "1"
-_times = itertools.count(1)  # the next number is taken atomically, whichever thread asks
+_calls = itertools.count(1)  # atomic, so that threads never share a number
 
 
-def point(name: str) -> None:
-    """Die here by SIGKILL, as by a power cut or the out-of-memory killer, if that was asked for."""
-    if name == _POINT and next(_times) == int(_COUNT):
+def kill_point(name: str) -> None:
+    """Kill this process by SIGKILL if `VLM_AUDIO_FAULT` asks for it; otherwise do nothing."""
+    if name == _POINT and next(_calls) == int(_COUNT):
         os.kill(os.getpid(), signal.SIGKILL)

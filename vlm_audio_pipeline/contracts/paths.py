@@ -1,4 +1,4 @@
-"""Paths as people write them: `~` is a home folder, and one that nobody has is an error for a person."""
+"""Paths with `~` or `~user` for a home folder."""
 
 import os
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from vlm_audio_pipeline.contracts.errors import BadPath
 
 
-def expanded(given: str | os.PathLike[str]) -> Path:
-    """Put the home folder in place of `~` or `~user`.
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """Replace `~` or `~user` by the home folder.
 
     Raises:
-        BadPath: where there is no such user.
+        BadPath: if that user does not exist.
 
-    >>> expanded("data").as_posix()
+    >>> expand_home("data").as_posix()
     'data'
     """
     try:
-        return Path(given).expanduser()
+        return Path(path).expanduser()
     except RuntimeError as error:
         raise BadPath(
-            f"a path with ~ must begin with the home of somebody on this machine, got '{os.fspath(given)}'; write it out"
+            f"the path '{os.fspath(path)}' starts with the home folder of a user who does not exist; write the full path"
         ) from error

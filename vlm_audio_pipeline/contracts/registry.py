@@ -1,8 +1,7 @@
-"""One small registry a room: kind -> spec class.
+"""Registries of spec classes by kind, one for datasets, encoders, classifiers, ...
 
-A family registers itself with a decorator in its own file. The registry imports the files of its room when it is first
-asked, and then the entry points other packages declare, so that adding a family is adding one file and removing it is
-deleting that file.
+A class registers itself with a decorator in its own file. On first use a registry imports all files of its folder and
+the entry points of other packages, so adding a kind means adding one file.
 """
 
 import importlib
@@ -18,18 +17,20 @@ S = TypeVar("S", bound=Spec)
 
 
 class Registry(Generic[S]):
-    """The kinds of one room.
+    """The registered classes of one sort of spec.
 
     Args:
-        what: the word used in messages, such as "encoder".
-        package: the room whose files register kinds; also the name of the entry point group.
-        default_kind: what an entry is that does not say its kind; None where it has to.
+        noun: the word in messages, such as "encoder".
+        package: the package whose files register kinds; also the name of the entry point group.
+        default_kind: kind of an entry without `kind`; None if it is required.
+        attribute: class attribute that holds the kind of a registered class.
     """
 
-    def __init__(self, what: str, package: str, default_kind: str | None = None):
-        self.what = what
+    def __init__(self, noun: str, package: str, default_kind: str | None = None, attribute: str = "kind"):
+        self.noun = noun
         self.package = package
         self.default_kind = default_kind
+        self.attribute = attribute
         self._classes: dict[str, type[S]] = {}
         self._loaded = False
 
@@ -37,51 +38,51 @@ class Registry(Generic[S]):
         """Register a spec class under a kind.
 
         Raises:
-            VlmAudioError: when another class holds that kind; the message names both origins.
+            VlmAudioError: if another class has that kind; the message names both classes.
         """
 
         def add(cls: type[S]) -> type[S]:
-            there = self._classes.get(kind)
-            if there is not None and (there.__module__, there.__qualname__) != (cls.__module__, cls.__qualname__):
+            other = self._classes.get(kind)
+            if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise VlmAudioError(
-                    f"{self.what} kind '{kind}' must be registered once, got {there.__module__}.{there.__qualname__} "
+                    f"{self.noun} kind '{kind}' must be registered once, got {other.__module__}.{other.__qualname__} "
                     f"and {cls.__module__}.{cls.__qualname__}; rename one of them"
                 )
-            cls.kind = kind
+            setattr(cls, self.attribute, kind)
             self._classes[kind] = cls
             return cls
 
         return add
 
     def get(self, kind: str) -> type[S]:
-        """Give the spec class of a kind.
+        """Return the spec class of a kind.
 
         Raises:
-            VlmAudioError: for an unknown kind, with the one probably meant and all options.
+            VlmAudioError: for an unknown kind, with a suggestion and all options.
         """
         classes = self.all()
         if kind not in classes:
-            raise VlmAudioError(f"unknown {self.what} kind '{kind}'; {suggestion(kind, classes)}")
+            raise VlmAudioError(f"unknown {self.noun} kind '{kind}'; {suggestion(kind, classes)}")
         return classes[kind]
 
     def all(self) -> dict[str, type[S]]:
-        """Give every registered kind with its class, sorted by kind.
+        """Return every registered kind with its class, sorted by kind.
 
         Raises:
-            VlmAudioError: when what another package registers cannot be loaded.
+            VlmAudioError: if an entry point of another package cannot be loaded.
         """
         if not self._loaded:
-            self._loaded = True  # first, for a file of the room may ask while it is imported
+            self._loaded = True  # set first, because a file may use the registry while it is imported
             try:
                 self._load()
             except BaseException:
-                self._loaded = False  # half a registry must not pass for a whole one
+                self._loaded = False  # an incomplete registry must not be used
                 raise
         return dict(sorted(self._classes.items()))
 
     def _load(self) -> None:
-        room = importlib.import_module(self.package)
-        for module in pkgutil.walk_packages(room.__path__, self.package + "."):
+        package = importlib.import_module(self.package)
+        for module in pkgutil.walk_packages(package.__path__, self.package + "."):
             importlib.import_module(module.name)
         for point in entry_points(group=self.package):
             try:
@@ -91,6 +92,6 @@ class Registry(Generic[S]):
             except Exception as error:
                 origin = point.dist.name if point.dist else "an installed package"
                 raise VlmAudioError(
-                    f"{self.what} '{point.name}' ({point.value}) of {origin} must be importable, got "
-                    f"{type(error).__name__}: {error}; update or uninstall {origin}"
+                    f"cannot import {self.noun} '{point.name}' ({point.value}) of {origin}: {type(error).__name__}: {error}; "
+                    f"update or uninstall {origin}"
                 ) from error

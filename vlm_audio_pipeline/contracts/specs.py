@@ -1,22 +1,22 @@
-"""The base of everything a study file can say: a frozen pydantic model with a fingerprint.
+"""The base class of the entries of a study file: a frozen pydantic model with a fingerprint.
 
-A spec lives beside the code it configures. Its fingerprint covers the parameters that can change a result, and only
-those: spelling out a default does not change it, and fields marked `not_identity` (where a file lies, how large a
-batch is) do not enter.
+The fingerprint covers the parameters that can change a result. Writing out a default does not change it, and fields
+declared with `excluded_from_fingerprint` (the path of a file, a batch size) are left out.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from vlm_audio_pipeline.contracts.hashing import fingerprint
-from vlm_audio_pipeline.contracts.paths import expanded
+from vlm_audio_pipeline.contracts.paths import expand_home
 
 
-def not_identity(default: Any = ..., **kwargs: Any) -> Any:
-    """Declare a field that cannot change a result (a location, a batch size, a note) and stays out of fingerprints."""
-    return Field(default, json_schema_extra={"identity": False}, **kwargs)
+def excluded_from_fingerprint(default: Any = ..., **kwargs: Any) -> Any:
+    """Declare a field that cannot change a result (a path, a batch size, a note), so that fingerprints leave it out."""
+    return Field(default, json_schema_extra={"in_fingerprint": False}, **kwargs)
 
 
 def refers_to(section: str, default: Any = ..., **kwargs: Any) -> Any:
@@ -24,14 +24,14 @@ def refers_to(section: str, default: Any = ..., **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={"refers_to": section}, **kwargs)
 
 
-def _beside_the_study(path: Path, info: ValidationInfo) -> Path:
+def _relative_to_study(path: Path, info: ValidationInfo) -> Path:
     folder = (info.context or {}).get("folder")
-    path = expanded(path)
+    path = expand_home(path)
     return path if folder is None or path.is_absolute() else Path(folder) / path
 
 
-StudyPath = Annotated[Path, AfterValidator(_beside_the_study)]
-"""A path in a study file: relative ones start from the folder of that file."""
+StudyPath = Annotated[Path, AfterValidator(_relative_to_study)]
+"""A path in a study file; a relative one starts from the folder of that file."""
 
 
 class Spec(BaseModel):
@@ -42,29 +42,43 @@ class Spec(BaseModel):
         frozen=True,
         validate_default=True,
         use_attribute_docstrings=True,
-        hide_input_in_errors=True,  # somebody may have written a key where its variable's name belongs
+        hide_input_in_errors=True,  # an API key may have been written where the name of its variable belongs
     )
 
     kind: ClassVar[str] = ""
-    """What the study file's `kind:` says; set by the registry."""
+    """The `kind:` in a study file; set by the registry."""
 
     @classmethod
     def variants(cls, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Give the entries that one entry of a study file stands for: what is added to its name -> its values.
+        """Expand one entry of a study file into several: suffix of its name -> its values.
 
-        One entry by itself, unless a family has values that stand for several (a group of presets).
+        Most entries stand only for themselves; the name of a group of presets stands for several.
         """
         return {"": values}
 
-    def identity(self) -> dict[str, Any]:
-        """Give the parameters that can change a result, without those that equal their default."""
-        hidden = {
+    @classmethod
+    def spec_class(cls, values: Mapping[str, Any]) -> "type[Spec]":
+        """Return the class that reads an entry of a study file: this one, unless a key selects a subclass.
+
+        Raises:
+            VlmAudioError: when that key has an unknown value.
+        """
+        return cls
+
+    @classmethod
+    def spec_classes(cls) -> "Mapping[str, type[Spec]]":
+        """Return every class that `spec_class` can return, by the value that selects it; "" for this class."""
+        return {"": cls}
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """Return the parameters that can change a result, without those that equal their default."""
+        excluded = {
             name
             for name, field in type(self).model_fields.items()
-            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("identity") is False
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("in_fingerprint") is False
         }
-        return {"kind": self.kind, **self.model_dump(mode="json", exclude=hidden, exclude_defaults=True)}
+        return {"kind": self.kind, **self.model_dump(mode="json", exclude=excluded, exclude_defaults=True)}
 
     def fingerprint(self) -> str:
-        """Hash `identity` to 16 hexadecimal digits."""
-        return fingerprint(self.identity())
+        """Hash `fingerprint_fields` to 16 hexadecimal digits."""
+        return fingerprint(self.fingerprint_fields())

@@ -9,24 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from vlm_audio_pipeline.datasets.base import Dataset
     from vlm_audio_pipeline.storage.ledger import Ledger
-    from vlm_audio_pipeline.storage.result_store import RowStore
+    from vlm_audio_pipeline.storage.result_store import ResultStore
     from vlm_audio_pipeline.storage.scratch import Scratch
 
 Folds = Literal["same", "others", "all"]
 """Which folds of an input a stage reads, seen from its own fold."""
-
-
-Progress = Callable[[int, int, str], None]
-"""Told how far long work is: `progress(done, total, what)`."""
-
-
-def silent(done: int, total: int, what: str) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class Cost:
     usd: float = 0.0
 
 
-def free(clips: int) -> Cost:
+def no_cost(clips: int) -> Cost:
     """Cost nothing, however many the clips."""
     return Cost()
 
@@ -81,8 +75,8 @@ class StageContext:
         fold: the fold to make, or None for a stage over all folds.
         classes: every label of the study, in the dataset's order.
         inputs: the tables read, by `Input.key`, rows of all folds read in one table each, sorted by their key.
-        dataset: the opened dataset; `dataset.load(clip, rate)` gives samples.
-        rows: the row store, for results too costly to compute twice.
+        dataset: the opened dataset; `dataset.samples(clip, rate)` reads samples.
+        result_store: the result store, for results too costly to compute twice.
         progress: to be told how far the work is.
         ledger: what the study may still spend; None where it has no budget, and then nothing that charges is called.
         unfinished: the stage appends why it stopped early or left rows out that a later run can have (a budget reached,
@@ -97,8 +91,8 @@ class StageContext:
     classes: tuple[str, ...]
     inputs: Mapping[str, "pa.Table"]
     dataset: "Dataset"
-    rows: "RowStore"
-    progress: Progress = silent
+    result_store: "ResultStore"
+    progress: Progress = no_progress
     ledger: "Ledger | None" = None
     unfinished: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
@@ -123,6 +117,10 @@ class Stage:
         unavailable: says why the stage cannot run on this machine now (missing weights or keys), or None.
         cost: what it takes from outside for so many clips; shown by `vlm-audio plan` before anything is sent.
         on_demand: made when asked for by name, and by unattended reruns, but not by a plain run.
+        asks_model: whether it sends requests to a language model; its cost is then shown with the plan.
+        stops_study: no other step may run in the same call once this one has failed.
+        content_versions: what readers of the tables depend on beside their rows, by name; part of the data version.
+        reads_catalogue: whether it reads the catalogue, which is then rebuilt before the stage runs.
         paid: whether it calls an endpoint that may charge: never without a budget, never unattended unless told so.
     """
 
@@ -137,6 +135,10 @@ class Stage:
     folds: tuple[int, ...] | None = None
     accelerator: bool = False
     unavailable: Callable[[], str | None] = field(default=lambda: None)
-    cost: Callable[[int], Cost] = free
+    cost: Callable[[int], Cost] = no_cost
     on_demand: bool = False
     paid: bool = False
+    asks_model: bool = False
+    stops_study: bool = False
+    reads_catalogue: bool = False
+    content_versions: Callable[[StageContext], Mapping[str, str]] = lambda context: {}

@@ -1,8 +1,11 @@
-"""The Dagster entry point: studies in, Definitions out.
+"""The Dagster entry point: builds the definitions of studies.
 
-`dagster dev -w workspace.yaml` or `vlm-audio ui` load `defs`. Which studies are shown: those named in
-`VLM_AUDIO_STUDIES` (names or paths, separated by commas), else the built-in demo, baselines and esc10, and whatever was run in
-the data folder (`VLM_AUDIO_DATA`, else `data/`).
+`dagster dev -w workspace.yaml` and `vlm-audio ui` load `defs`. Environment variables:
+
+- VLM_AUDIO_DATA: the data folder; default: `data/`.
+- VLM_AUDIO_STUDIES: names or paths of the studies to load, separated by commas; default: the built-in demo, baselines and
+  esc10, and the studies that were run in the data folder.
+- VLM_AUDIO_SENSOR_INTERVAL_S: time between two evaluations of the sensor of scheduled reruns, s.
 """
 
 import logging
@@ -15,78 +18,85 @@ import dagster as dg
 
 from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError
 from vlm_audio_pipeline.dagster_app.assets import graph_assets
-from vlm_audio_pipeline.dagster_app.sensors import automation
+from vlm_audio_pipeline.dagster_app.sensors import SENSOR_INTERVAL_S, rerun_definitions
 from vlm_audio_pipeline.planning.graph import Graph
-from vlm_audio_pipeline.storage.catalogue import manifests
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.catalogue import study_records
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.loading import load_study
 from vlm_audio_pipeline.studies.study import refuse_taken_name
 
-SHOWN = ("demo", "baselines", "esc10")
+DEFAULT_STUDIES = ("demo", "baselines", "esc10")
 
 
-def studies_to_show(layout: Layout) -> list[str]:
-    """Give the names or paths of the studies to load."""
-    asked = [s.strip() for s in os.environ.get("VLM_AUDIO_STUDIES", "").split(",") if s.strip()]
-    if asked:
-        return asked
-    run_here = {n: Path(m["file"]) for n, m in manifests(layout).items() if m["limit"] is None and m["file"]}
-    return [*SHOWN, *(str(path) for name, path in run_here.items() if name not in SHOWN and path.is_file())]
+def studies_to_show(data_folder: DataFolder) -> list[str]:
+    """Return the names or paths of the studies to load."""
+    selected = [s.strip() for s in os.environ.get("VLM_AUDIO_STUDIES", "").split(",") if s.strip()]
+    if selected:
+        return selected
+    records = study_records(data_folder).items()
+    files = {n: Path(r["file"]) for n, r in records if r["limit"] is None and r["file"] and n not in DEFAULT_STUDIES}
+    return [*DEFAULT_STUDIES, *(str(path) for path in files.values() if path.is_file())]
 
 
 def build_definitions(
     *,
     studies: Sequence[str],
-    layout: Layout,
+    data_folder: DataFolder,
     executor: dg.ExecutorDefinition = dg.in_process_executor,
+    sensor_interval_s: int = SENSOR_INTERVAL_S,
 ) -> dg.Definitions:
     """Assemble the definitions of studies.
 
-    A study that cannot be loaded is left out with a warning, so that one bad file does not take the others away.
+    A study that cannot be loaded is left out with a warning, so that one bad file does not hide the others.
 
     Args:
         studies: names of built-in studies, or paths.
-        layout: the data folder.
-        executor: how steps of a run are executed; in one process by default, so that models stay loaded.
+        data_folder: the data folder.
+        executor: Dagster's executor of the steps of a run; by default one process, so that models stay loaded.
+        sensor_interval_s: time between two evaluations of the sensor of scheduled reruns, s.
     """
     assets: dict[tuple[str, ...], Any] = {}
-    automations = []
+    reruns = []
     datasets: dict[str, tuple[str, str | Path]] = {}
     names: dict[str, str] = {}
     for study in studies:
         try:
-            graph = Graph(load_study(study), layout)
+            graph = Graph(load_study(study), data_folder)
             refuse_taken_name(graph.study, study, names)
             _check_dataset(graph, study, datasets)
-            made = graph_assets(graph)
+            study_assets = graph_assets(graph)
         except VlmAudioError as error:
             logging.getLogger(__name__).warning("study '%s' is not shown: %s", study, error)
             continue
-        for asset in made:
+        for asset in study_assets:
             assets.setdefault(tuple(asset.key.path), asset)  # studies of one dataset share its asset
         if (rerun := graph.study.rerun) is not None:
-            automations.append(automation(graph, rerun))
-    jobs, schedules, sensors = zip(*automations, strict=True) if automations else ((), (), ())
+            reruns.append(rerun_definitions(graph, rerun, sensor_interval_s))
+    jobs, schedules, sensors = zip(*reruns, strict=True) if reruns else ((), (), ())
     return dg.Definitions(
         assets=list(assets.values()), jobs=jobs, schedules=schedules, sensors=sensors, executor=executor
     )
 
 
-def _check_dataset(graph: Graph, study: str, seen: dict[str, tuple[str, str | Path]]) -> None:
-    """Refuse a second dataset under the name of another: one asset cannot be both."""
+def _check_dataset(graph: Graph, study: str, datasets: dict[str, tuple[str, str | Path]]) -> None:
+    """Check that no other study has another dataset of the same name, which would be the same asset."""
     spec = graph.study.dataset
-    place = getattr(spec, "path", None) or ""
-    other, there = seen.setdefault(spec.asset_name, (study, place))
-    if place != there:
+    path = getattr(spec, "path", None) or ""
+    other, other_path = datasets.setdefault(spec.asset_name, (study, path))
+    if path != other_path:
         raise BadStudy(
-            f"{study}: dataset.name: must tell this dataset from that of '{other}', got '{spec.asset_name}' for both; "
+            f"{study}: dataset.name: '{spec.asset_name}' is also the name of another dataset, that of '{other}'; "
             "give one of them a `name` of its own"
         )
 
 
 def _defs() -> dg.Definitions:
-    layout = Layout.default()
-    return build_definitions(studies=studies_to_show(layout), layout=layout)
+    data_folder = DataFolder.default()
+    data_folder.check_format()
+    interval_s = int(os.environ.get("VLM_AUDIO_SENSOR_INTERVAL_S", SENSOR_INTERVAL_S))
+    return build_definitions(
+        studies=studies_to_show(data_folder), data_folder=data_folder, sensor_interval_s=interval_s
+    )
 
 
 defs = _defs()

@@ -1,8 +1,8 @@
-"""Dagster's event log in SQLite, with its connections kept open.
+"""Dagster's SQLite event log, with its connections kept open.
 
-Dagster's own makes a database engine and a connection for each of the dozen events a step has, which costs more than
-many a step, and for each run it reads all its migrations to make an empty file. The files are the same, and either can
-read what the other wrote. Named in `dagster.yaml` (`instance`).
+Dagster's own event log opens an engine and a connection for each of the dozen events of a step, which takes longer than many
+steps, and runs all migrations for the file of each run. The files have the same format, so each can read what the other wrote.
+`dagster.yaml` names this class (see `instance`). It overrides private methods of Dagster: a test checks that they still exist.
 """
 
 import os
@@ -24,37 +24,37 @@ from dagster._serdes import ConfigurableClassData
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-OPEN = 8
-"""Files held open: the index and the latest runs."""
-SHOWN_EVERY_S = 1.0
-"""How old an event of a step may become before the UI hears of it, s, if others follow; the start of a step is heard at once."""
-ENDS = (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
+MAX_OPEN_FILES = 8
+"""Files kept open: the index and the latest runs."""
+CHECKPOINT_INTERVAL_S = 1.0
+"""Longest time until the UI sees an event that others follow, s; the start of a step and the end of a run are seen at once."""
+_RUN_ENDS = (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
 
 
 class EventLog(SqliteEventLogStorage):
-    """The logs of a Dagster home: one file a run, and an index.
+    """The event logs of a Dagster home: one file for each run, and an index.
 
     Args:
         base_dir: the folder of the logs.
         inst_data: Dagster's record of how this was configured.
     """
 
-    _empty: ClassVar[bytes | None] = None
-    """A run's file before its first event."""
+    _empty_file: ClassVar[bytes | None] = None
+    """Content of a run's file before its first event."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None):
         self._engines: OrderedDict[str, Engine] = OrderedDict()
-        self._shown = 0.0
+        self._last_checkpoint = 0.0
         super().__init__(base_dir, inst_data)
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Give what `dagster.yaml` says: the home."""
+        """Return the configuration schema: the Dagster home."""
         return {"home": StringSource}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "EventLog":
-        """Open the logs where Dagster itself keeps them."""
+        """Open the logs in the folder where Dagster keeps them."""
         return cls(str(Path(config_value["home"], "history", "runs")), inst_data)
 
     @contextmanager
@@ -68,38 +68,42 @@ class EventLog(SqliteEventLogStorage):
         from sqlalchemy import create_engine, event
 
         if shard not in self._engines:
-            waiting = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
-            engine = create_engine(self.conn_string_for_shard(shard), connect_args=waiting)
-            event.listen(engine, "connect", _unhurried)
+            arguments = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
+            engine = create_engine(self.conn_string_for_shard(shard), connect_args=arguments)
+            event.listen(engine, "connect", _do_not_sync)
             if shard not in self._initialized_dbs:
-                self._make(Path(self.path_for_shard(shard)), engine)
+                self._create_file(Path(self.path_for_shard(shard)), engine)
                 self._initialized_dbs.add(shard)
             self._engines[shard] = engine
-            if len(self._engines) > OPEN:
+            if len(self._engines) > MAX_OPEN_FILES:
                 self._engines.popitem(last=False)[1].dispose()
         self._engines.move_to_end(shard)
         return self._engines[shard]
 
-    def _make(self, path: Path, engine: "Engine") -> None:
-        """Make the file of a run if it is not there: Dagster's way the first time, then as a copy of that."""
+    def _create_file(self, path: Path, engine: "Engine") -> None:
+        """Create the file of a run if it does not exist: the first with Dagster's migrations, later ones as copies of it."""
         new = not path.exists()
-        if new and EventLog._empty is not None and _placed(EventLog._empty, path):
+        if new and EventLog._empty_file is not None and _write_new(EventLog._empty_file, path):
             return
         self._initdb(engine)
         if new:
             with engine.connect() as connection:
                 if connection.exec_driver_sql("SELECT 1 FROM event_logs").first() is None:
-                    EventLog._empty = connection.connection.driver_connection.serialize()  # type: ignore[union-attr]
+                    EventLog._empty_file = connection.connection.driver_connection.serialize()  # type: ignore[union-attr]
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Store an event, and bring it into the file that the UI watches: SQLite would leave it beside that for long."""
+        """Store an event, and write it to the file that the UI watches; SQLite alone would keep it in the WAL file for long."""
         super().store_event(event)
         kind, now = event.dagster_event_type, time.monotonic()
-        if kind == DagsterEventType.STEP_START or kind in ENDS or now - self._shown >= SHOWN_EVERY_S:
+        if (
+            kind == DagsterEventType.STEP_START
+            or kind in _RUN_ENDS
+            or now - self._last_checkpoint >= CHECKPOINT_INTERVAL_S
+        ):
             with self.run_connection(event.run_id) as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
-            self._shown = now
-        if kind in ENDS:
+            self._last_checkpoint = now
+        if kind in _RUN_ENDS:
             self._close(event.run_id)
 
     def wipe(self) -> None:
@@ -119,13 +123,13 @@ class EventLog(SqliteEventLogStorage):
                     engine.dispose()
 
 
-def _unhurried(connection: Any, _: object) -> None:
-    """Let the disk take its time: a power cut may lose the last events, and no result, for those are not here."""
+def _do_not_sync(connection: Any, _: object) -> None:
+    """Do not wait for the disk: after a power cut the last events may be missing. Results are stored elsewhere."""
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _placed(content: bytes, path: Path) -> bool:
-    """Write a file whole where there is none; False where another process was first, or the disk knows no links."""
+def _write_new(content: bytes, path: Path) -> bool:
+    """Write a new file atomically; return False if it exists by now, or if the file system has no hard links."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     temporary.write_bytes(content)
     try:

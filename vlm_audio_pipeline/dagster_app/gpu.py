@@ -1,4 +1,4 @@
-"""The one constant that says "this wants an accelerator", for every Dagster executor."""
+"""The GPU requirement of a step, for every Dagster executor."""
 
 POOL = "gpu"
 """Concurrency pool; `dagster.yaml` allows one step of it at a time."""
@@ -10,4 +10,4 @@ TAGS = {
     "dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}},
     "dagster-ray/config": {"num_gpus": 1},
 }
-"""Op tags: how dask, celery, Kubernetes and ray are told."""
+"""Op tags for dask, celery, Kubernetes and ray."""

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import dagster as dg
-from filelock import FileLock
 
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.atomic import write_atomically
+from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.locks import file_lock
 
 CONFIG = """\
 # Written by vlm-audio; change it freely, it is not overwritten.
@@ -30,25 +31,21 @@ retention:  # what schedules and sensors did; a sensor that has nothing to do sa
 """
 
 
-def prepare_home(layout: Layout) -> Path:
+def prepare_home(data_folder: DataFolder) -> Path:
     """Make Dagster's home folder and its `dagster.yaml` where they are missing, and point DAGSTER_HOME at it."""
-    home = layout.dagster_home
+    home = data_folder.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
     if not config.exists():
-        temporary = config.with_name(f".dagster.yaml.{os.getpid()}.tmp")
-        temporary.write_text(CONFIG)
-        os.replace(temporary, config)
+        write_atomically(config, CONFIG)
     os.environ["DAGSTER_HOME"] = str(home)
     return home
 
 
-def open_instance(layout: Layout) -> dg.DagsterInstance:
+def open_instance(data_folder: DataFolder) -> dg.DagsterInstance:
     """Open the instance; its first use makes databases, which two processes must not do at once."""
-    lock = layout.lock("dagster_home")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        prepare_home(layout)
+    with file_lock(data_folder.lock("dagster_home")):
+        prepare_home(data_folder)
         instance = dg.DagsterInstance.get()
         instance.get_runs(limit=1)
         instance.all_asset_keys()

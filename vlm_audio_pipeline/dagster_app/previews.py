@@ -1,4 +1,4 @@
-"""What a person sees of a step in the UI: counts, timing, the first rows, pictures and plots."""
+"""The metadata that the Dagster UI shows for a step: counts, times, figures and the first rows."""
 
 import base64
 from typing import Any
@@ -6,85 +6,56 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from vlm_audio_pipeline.planning.execution import Outcome
-from vlm_audio_pipeline.planning.graph import Graph, Node
-from vlm_audio_pipeline.renderings.sheet import clip_gallery, contact_sheet
-from vlm_audio_pipeline.reports import figures
+from vlm_audio_pipeline.planning.execution import StepResult
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.nodes import Node
+from vlm_audio_pipeline.reports.preview_figures import preview_figures
+from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.storage.table_schema import TableSchema
 
-ROWS = 10
-FIRST = ("rank", "classifier", "clip", "accuracy", "correct", "predictions", "label", "predicted")
-"""Columns shown first, for the page has room for six or so."""
-HIDDEN = (
-    "study",
-    "vector",
-    "picture",
-    "scores",
-    "kept",
-    "row_key",
-    "samples_sha256",
-    "log_probabilities",
-    "label_tokens",
-)
+MAX_ROWS = 10
+_MAX_CELL = 60  # characters
 
 
-def preview(graph: Graph, node: Node, outcome: Outcome) -> dict[str, Any]:
-    """Give the metadata of a materialization, in the order shown: what it says, pictures, rows, files."""
-    tables = outcome.tables
-    first = next(iter(tables.values()))
-    shown: dict[str, Any] = {"dagster/row_count": first.num_rows}
-    if "predictions" in tables and (real := figures.of_the_model(first)).num_rows:
-        shown["accuracy (share of 1)"] = round(sum(real["correct"].to_pylist()) / real.num_rows, 4)
-    if "leaderboard" in tables:
-        shown["accuracy"] = _picture(figures.accuracy_chart(tables["leaderboard"]))
-    if "confusion" in tables:
-        value = figures.headline(tables["metrics"])
-        if value is not None:
-            shown["accuracy (share of 1)"] = value
-        shown["confusion"] = _picture(figures.confusion_chart(tables["confusion"], graph.dataset().classes))
-    if "clips" in tables and first.num_rows:
-        shown["pictures"] = _picture(clip_gallery(graph.dataset(), first.to_pylist()))
-    if "spectrograms" in tables and first.num_rows:
-        shown["pictures"] = _picture(_sheet(graph, first))
-    return shown | {
-        "preview": dg.MetadataValue.md(markdown_table(first)),
-        **{f"{name} rows": table.num_rows for name, table in list(tables.items())[1:]},
-        "seconds": round(outcome.seconds, 3),
-        "files": ", ".join(p.relative_to(graph.layout.root).as_posix() for p in graph.parts(node).values()),
+def preview(graph: Graph, node: Node, result: StepResult) -> dict[str, Any]:
+    """Return the metadata of a materialization, in the order shown: row count, figures, rows, time, files."""
+    name, table = next(iter(result.tables.items()))
+    figures = preview_figures(result.tables, graph.dataset())
+    return {
+        "dagster/row_count": table.num_rows,
+        **{title: _image(value) if isinstance(value, bytes) else value for title, value in figures.items()},
+        "preview": dg.MetadataValue.md(markdown_table(table, TABLES[name])),
+        **{f"{other} rows": rows.num_rows for other, rows in list(result.tables.items())[1:]},
+        "seconds": round(result.seconds, 3),
+        "files": ", ".join(
+            p.relative_to(graph.data_folder.root).as_posix() for p in graph.partition_files(node).values()
+        ),
     }
 
 
-def _sheet(graph: Graph, spectrograms: pa.Table) -> bytes:
-    """Put the first pictures of each class on a sheet, by the labels of the fold's clips."""
-    labels = {clip.id: clip.label for clip in graph.dataset().clips}
-    few: dict[str, list[tuple[str, bytes]]] = {}
-    for clip, picture in zip(spectrograms["clip"], spectrograms["picture"], strict=True):
-        row = few.setdefault(labels[clip.as_py()], [])
-        if len(row) < 4:
-            row.append((labels[clip.as_py()], picture.as_py()))
-    return contact_sheet([shown for row in few.values() for shown in row])
-
-
-def _picture(png: bytes) -> dg.MetadataValue:
+def _image(png: bytes) -> dg.MetadataValue:
     return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
-def markdown_table(table: pa.Table, rows: int = ROWS) -> str:
-    """Write the first rows of a table as Markdown, the best ranked where it has ranks.
+def markdown_table(table: pa.Table, schema: TableSchema, max_rows: int = MAX_ROWS) -> str:
+    """Write the first rows of a table as Markdown; a table with a column `rank` is sorted by it.
 
-    Columns too wide to read, and those without a value, are left out; those with one value for all rows are told once.
+    Columns without a value are left out. Columns with one value in all rows are listed below the table.
     """
-    names = [n for n in table.column_names if n not in HIDDEN]
-    names.sort(key=lambda n: FIRST.index(n) if n in FIRST else len(FIRST))
+    hidden = {column.name for column in schema.columns if not column.in_preview}
+    names = [name for name in table.column_names if name not in hidden]
+    first = schema.preview_first
+    names.sort(key=lambda name: first.index(name) if name in first else len(first))
     if "rank" in names:
         table = table.sort_by("rank")
-    cells = {n: [_cell(v) for v in table[n].to_pylist()] for n in names}
-    told = {n: column[0] for n, column in cells.items() if len(column) > 1 and len(set(column)) == 1}
-    names = [n for n in names if n not in told] or names[:1]
+    cells = {name: [_cell(value) for value in table[name].to_pylist()] for name in names}
+    constants = {name: column[0] for name, column in cells.items() if len(column) > 1 and len(set(column)) == 1}
+    names = [name for name in names if name not in constants] or names[:1]
     lines = [f"| {' | '.join(map(_cell, names))} |", f"|{'---|' * len(names)}"]
-    lines += ["| " + " | ".join(row) + " |" for row in zip(*(cells[n][:rows] for n in names), strict=True)]
-    if table.num_rows > rows:
-        lines.append(f"\n... and {table.num_rows - rows} more rows")
-    if same := [f"{_cell(n)} {value}" for n, value in told.items() if value]:
+    lines += ["| " + " | ".join(row) + " |" for row in zip(*(cells[n][:max_rows] for n in names), strict=True)]
+    if table.num_rows > max_rows:
+        lines.append(f"\n... and {table.num_rows - max_rows} more rows")
+    if same := [f"{_cell(name)} {value}" for name, value in constants.items() if value]:
         lines.append(f"\nThe same in all rows: {', '.join(same)}")
     return "\n".join(lines)
 
@@ -95,4 +66,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = str(value).replace("|", "\\|").replace("\n", " ")
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."

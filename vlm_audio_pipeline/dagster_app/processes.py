@@ -1,6 +1,6 @@
-"""Which process a run works in, so that one whose process died is not waited for for ever.
+"""Identify the process of a run, so that a run whose process has died does not block later runs forever.
 
-What belongs here: naming a process beyond its number, which is given out again. What does not: what to do about it.
+A process is named by host, process id and start time, because the kernel gives process ids out again.
 """
 
 import os
@@ -8,33 +8,34 @@ import socket
 from pathlib import Path
 
 PROCESS_TAG = "vlm_audio_pipeline/process"
-"""Tag of a run: host, process number and when that process began."""
+"""Tag of a run: host, process id and start time."""
 
 
 def this_process() -> str:
-    """Name this process."""
-    return f"{socket.gethostname()} {os.getpid()} {_began(os.getpid())}"
+    """Return the name of this process."""
+    return f"{socket.gethostname()} {os.getpid()} {_start_time(os.getpid())}"
 
 
-def is_gone(name: str | None) -> bool:
-    """Tell whether a process of this machine has ended; of another machine, or without a name, nothing is known."""
+def has_ended(name: str | None) -> bool:
+    """Return whether a process of this machine has ended; False for one of another machine, or without a name."""
     host, _, rest = (name or "").partition(" ")
-    number, _, began = rest.partition(" ")
+    number, _, start_time = rest.partition(" ")
     if host != socket.gethostname() or not number.isdigit():
         return False
-    return _began(int(number)) != began
+    return _start_time(int(number)) != start_time
 
 
-def _began(number: int) -> str:
-    """Give when a process began, in the kernel's ticks since it started; "" for one that is not there."""
+def _start_time(number: int) -> str:
+    """Return the boot id and when a process started, in the kernel's ticks since boot; "" if there is no such process."""
     try:
-        told = Path(f"/proc/{number}/stat").read_text()
+        stat = Path(f"/proc/{number}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        try:  # where there is no /proc, its number must do
+        try:  # without /proc, only the process id can be checked
             os.kill(number, 0)
         except OSError:
             return ""
         return "unknown"
-    fields = told.rpartition(")")[2].split()  # the name before may hold spaces; field 3 comes first here, proc(5)
+    # The command name may contain spaces. After it, index 0 is field 3 (state) and index 19 field 22 (start time): proc(5).
+    fields = stat.rpartition(")")[2].split()
     return "" if fields[0] == "Z" else f"{boot} {fields[19]}"

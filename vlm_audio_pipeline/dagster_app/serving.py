@@ -11,8 +11,8 @@ from vlm_audio_pipeline.contracts.errors import BadStudy
 from vlm_audio_pipeline.dagster_app.assets import report_observations
 from vlm_audio_pipeline.dagster_app.instance import open_instance
 from vlm_audio_pipeline.planning.graph import Graph
-from vlm_audio_pipeline.planning.staleness import observe
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.planning.staleness import current_input_versions
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.loading import load_study
 from vlm_audio_pipeline.studies.study import refuse_taken_name
 
@@ -24,11 +24,11 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def serve(layout: Layout, studies: list[str], port: int) -> int:
+def serve(data_folder: DataFolder, studies: list[str], port: int) -> int:
     """Run webserver and daemon until they are stopped.
 
     Args:
-        layout: the data folder.
+        data_folder: the data folder.
         studies: names or paths to show; none: the default ones.
         port: on 127.0.0.1; 0 for a free one.
 
@@ -38,16 +38,16 @@ def serve(layout: Layout, studies: list[str], port: int) -> int:
     Raises:
         BadStudy: for a study that cannot be shown, or not beside another.
     """
-    with open_instance(layout) as instance:
+    with open_instance(data_folder) as instance:
         names: dict[str, str] = {}
         for study in studies:  # refuse a bad study here, where its message is seen
             if "," in study:
                 raise BadStudy(f"the path of a study shown in the UI must be without commas, got '{study}'; rename it")
-            graph = Graph(load_study(study), layout)
+            graph = Graph(load_study(study), data_folder)
             refuse_taken_name(graph.study, study, names)
-            if graph.study.dataset.is_here(layout):
-                report_observations(graph, observe(graph), instance)
-    environment = {**os.environ, "VLM_AUDIO_DATA": str(layout.root)}
+            if graph.study.dataset.is_local(data_folder):
+                report_observations(graph, current_input_versions(graph), instance)
+    environment = {**os.environ, "VLM_AUDIO_DATA": str(data_folder.root)}
     if studies:
         environment["VLM_AUDIO_STUDIES"] = ",".join(studies)
     port = port or free_port()

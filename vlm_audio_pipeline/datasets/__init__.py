@@ -1,5 +1,5 @@
-"""Where clips come from: ESC-10, ESC-50, a csv, a folder, synthetic sounds; decoding and resampling.
+"""Datasets: listing clips, checking recordings, decoding and resampling.
 
-What belongs here: listing, checking and reading recordings. What does not: anything computed from samples.
-One file a dataset, with its spec and card; `DATASETS` in `base.py` knows them by kind.
+One file per dataset, with its spec and card; `DATASETS` in `base.py` maps kinds to them.
+Does not belong here: anything that is computed from samples.
 """

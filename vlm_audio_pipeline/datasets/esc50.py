@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
-from vlm_audio_pipeline.contracts.specs import StudyPath, not_identity
-from vlm_audio_pipeline.contracts.stages import Progress, silent
-from vlm_audio_pipeline.datasets.base import DATASETS, Card, Clip, Dataset, DatasetSpec
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerprint
+from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec
+from vlm_audio_pipeline.datasets.card import DatasetCard
+from vlm_audio_pipeline.datasets.esc_classes import esc50_classes
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 LISTING = "meta/esc50.csv"
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
@@ -29,59 +31,62 @@ CITATION = """@inproceedings{piczak2015dataset,
   pages = {1015--1018}
 }"""
 
-CARD = Card(
-    title="ESC-50: Dataset for Environmental Sound Classification",
-    licence="CC BY-NC 3.0 (single clips differ: see LICENSE in the repository)",
-    url="https://github.com/karolpiczak/ESC-50",
-    citation=CITATION,
-)
-
 
 @DATASETS.register("esc50")
 class Esc50(DatasetSpec):
-    """ESC-50 from a local copy: a folder with `meta/esc50.csv` and `audio/` (650 MB; its card says where from)."""
+    """ESC-50 from a local copy: a folder with `meta/esc50.csv` and `audio/` (650 MB; its card has the address)."""
 
-    path: StudyPath = not_identity()
+    card = DatasetCard(
+        title="ESC-50: Dataset for Environmental Sound Classification",
+        licence="CC BY-NC 3.0 (single clips differ: see LICENSE in the repository)",
+        url="https://github.com/karolpiczak/ESC-50",
+        citation=CITATION,
+        classes=esc50_classes,
+        published_name="ESC-50",
+        collections=("ESC-50", "FreeSound"),
+    )
+
+    path: StudyPath = excluded_from_fingerprint()
     """The folder."""
     only_esc10: bool = False
     """Use only the 400 clips of the 10 classes that ESC-10 has."""
 
-    def folds(self, layout: Layout) -> tuple[int, ...]:
-        """Give the folds that the listing has."""
+    def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
+        """Return the folds of the listing."""
         return tuple(sorted({c.fold for c in self._listing()[0]}))
 
-    def to_download(self, layout: Layout) -> int:
-        """Nothing is downloaded."""
+    def download_size(self, data_folder: DataFolder) -> int:
+        """Return 0: nothing is downloaded."""
         return 0
 
-    def open(self, layout: Layout, progress: Progress = silent) -> Dataset:
-        """Give the listing.
+    def open(self, data_folder: DataFolder, progress: Progress = no_progress) -> Dataset:
+        """Read the listing.
 
         Raises:
-            BadDataset: when the folder does not have the layout, or the listing cannot be used.
+            BadDataset: for a folder without this layout, and for a listing that cannot be used.
         """
         clips, classes = self._listing()
-        return Dataset(self.path, classes, clips, CARD, self.on_bad_clip)
+        return Dataset(self.path, classes, clips, self.card, self.on_bad_clip)
 
     def _listing(self) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
         if not (self.path / LISTING).is_file():
             raise BadDataset(f"ESC-50 must have {LISTING} and audio/, got neither in {self.path}; correct `path`")
         clips, classes = read_listing(self.path, self.only_esc10)
-        return only_classes(clips, classes, self.classes)
+        return select_classes(clips, classes, self.classes)
 
 
 def read_listing(root: Path, only_esc10: bool) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
     """Read `meta/esc50.csv`.
 
     Args:
-        root: folder that has it.
-        only_esc10: leave out what is not of ESC-10.
+        root: the dataset's folder.
+        only_esc10: list only the clips of ESC-10.
 
     Returns:
         The clips sorted by id, and the classes in the order of their targets.
 
     Raises:
-        BadDataset: for missing columns, rows that cannot be read and a file that is not text.
+        BadDataset: for missing columns, invalid rows and a file that is not text.
     """
     path = root / LISTING
     clips: list[Clip] = []
@@ -100,8 +105,10 @@ def read_listing(root: Path, only_esc10: bool) -> tuple[tuple[Clip, ...], tuple[
                 where = f"{path}, line {rows.line_num}"
                 if None in row or None in row.values():
                     raise BadDataset(f"{where}: a row must have {len(header)} values; correct it")
-                label, fold = row["category"], _whole(row, "fold", where)
-                if targets.setdefault(label, _whole(row, "target", where)) != _whole(row, "target", where):
+                label, fold = row["category"], _whole_number(row, "fold", where)
+                if targets.setdefault(label, _whole_number(row, "target", where)) != _whole_number(
+                    row, "target", where
+                ):
                     raise BadDataset(
                         f"{where}: 'target' of {label} must be {targets[label]} as above, got {row['target']}"
                     )
@@ -111,45 +118,45 @@ def read_listing(root: Path, only_esc10: bool) -> tuple[tuple[Clip, ...], tuple[
                     continue
                 file_name = f"audio/{row['filename']}"
                 stem = Path(row["filename"]).stem
-                clips.append(Clip(stem, label, fold, row["src_file"], file_name, kept={"take": row["take"]}))
+                clips.append(Clip(stem, label, fold, row["src_file"], file_name, extra={"take": row["take"]}))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadDataset(f"{path} must be a csv file in UTF-8, got: {error}; get it anew") from error
+        raise BadDataset(f"{path} must be a csv file in UTF-8, got: {error}; download it again") from error
     labels = {c.label for c in clips}
     classes = tuple(sorted(labels, key=lambda label: (targets[label], label)))
     return tuple(sorted(clips, key=lambda c: c.id)), classes
 
 
-def _whole(row: dict[str, str], column: str, where: str) -> int:
+def _whole_number(row: dict[str, str], column: str, where: str) -> int:
     try:
         return int(row[column])
     except ValueError:
         raise BadDataset(f"{where}: '{column}' must be a whole number, got {row[column]!r}; correct it") from None
 
 
-def only_classes(
-    clips: Sequence[Clip], classes: tuple[str, ...], wanted: tuple[str, ...] | None
+def select_classes(
+    clips: Sequence[Clip], classes: tuple[str, ...], names: tuple[str, ...] | None
 ) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
-    """Keep the clips of some classes, and refuse a single fold.
+    """Select the clips of some classes, and refuse a single fold.
 
     Args:
-        clips: all of them.
-        classes: of the dataset, in its order.
-        wanted: those to keep, in the order wanted; None for all.
+        clips: all clips.
+        classes: classes of the dataset, in its order.
+        names: classes to select, in the order to return; None for all.
 
     Returns:
-        The clips kept, in their order, and their classes.
+        The clips of these classes, in their order, and the classes.
 
     Raises:
-        BadDataset: for a class that the dataset does not have, or clips of one fold only.
+        BadDataset: for a class that the dataset does not have, and for clips of one fold only.
     """
-    wanted = classes if wanted is None else wanted
-    for label in wanted:
+    names = classes if names is None else names
+    for label in names:
         if label not in classes:
-            raise BadDataset(f"`classes` must be of the dataset, got {label!r}; {suggestion(label, classes)}")
-    kept = tuple(c for c in clips if c.label in wanted)
-    if len(folds := {c.fold for c in kept}) == 1:
+            raise BadDataset(f"`classes` must be classes of the dataset, got {label!r}; {suggestion(label, classes)}")
+    selected = tuple(c for c in clips if c.label in names)
+    if len(folds := {c.fold for c in selected}) == 1:
         raise BadDataset(
-            f"folds must be at least two, got only {sorted(folds)}: nothing would be left to learn from; "
+            f"folds must be at least two, got only {sorted(folds)}: there would be no training clips; "
             "complete the copy, or name other classes in `classes`"
         )
-    return kept, wanted
+    return selected, names

@@ -1,16 +1,16 @@
-"""Ten sounds made from nothing: what the `synthetic` dataset is filled with.
+"""Synthesise the ten sounds of the `synthetic` dataset.
 
-What belongs here: turning (label, seed, source, take) into samples. What does not: listings, folds, files.
+Belongs here: (label, seed, source, take) -> samples. Does not belong here: listings, folds, files.
 
-Each class is a small physical sketch: a glottal wave through the resonances of a tract (dog, rooster, baby, sneeze),
-coloured noise under an envelope (rain, waves, helicopter), impulses (fire, clock) or an engine (chainsaw). Two random
-generators go in. `source` decides what stays the same within a recording: pitch, timbre, room, background; `take`
-decides what differs between the clips cut from it: timing, loudness of single events, noise. Every sound then passes
-through a room, a background (from clearly audible to faint) and a microphone, so that classes are told apart by their
-structure in time and frequency, and not always.
+Each class is a small physical model: a glottal wave through the resonances of a vocal tract (dog, rooster, baby, sneeze),
+coloured noise with an envelope (rain, waves, helicopter), impulses (fire, clock) or an engine (chainsaw). There are two
+random generators. `source` determines what is constant within a source recording: pitch, timbre, room, background. `take`
+determines what differs between its clips: timing, loudness of single events, noise. Every sound then gets a room, a
+background (from clearly audible to faint) and a microphone, so that classes differ by their structure in time and frequency
+and a classifier makes some mistakes.
 
-Noise is shaped and rooms are applied in the frequency domain, harmonic sounds are read from a table holding one period:
-a clip of 5 s at 44.1 kHz costs some ten milliseconds, most of them in numpy without the interpreter lock.
+Noise and rooms are computed in the frequency domain; harmonic sounds are read from a table with one period. A clip of 5 s at
+44.1 kHz takes about ten milliseconds, most of them in numpy without the interpreter lock.
 The models follow P. R. Cook, "Real Sound Synthesis for Interactive Applications" (2002).
 """
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from vlm_audio_pipeline.contracts.hashing import digest
 
 VERSION = 2
-"""Raise when the same (label, seed, source, take) gives other samples."""
+"""Raise this when the same (label, seed, source, take) gives other samples."""
 
 Samples = npt.NDArray[np.float32]
 """(samples,) float32."""
@@ -30,38 +30,38 @@ Random = np.random.Generator
 Sound = Callable[[Random, Random, int, int], Samples]
 """(source, take, samples, rate in Hz) -> (samples,) float32, at any level."""
 
-_TABLE = 4096  # points of the table that holds one period
+_TABLE = 4096  # points of a table with one period
 
 
 def synthesise(
-    label: str, seed: int, source: int, take: int, *, duration_s: float = 5.0, rate_hz: int = 44100
+    label: str, seed: int, source: int, take: int, *, duration_s: float = 5.0, sample_rate_hz: int = 44100
 ) -> Samples:
-    """Make one clip; the same arguments always give the same samples.
+    """Synthesise a clip; the same arguments always give the same samples.
 
     Args:
         label: one of `SOUNDS`.
         seed: of the dataset.
-        source: number of the recording; clips of one recording share pitch, timbre, room and background.
-        take: number of the clip within the recording; decides timing and noise.
+        source: number of the source recording; its clips share pitch, timbre, room and background.
+        take: number of the clip within the source recording; determines timing and noise.
         duration_s: length, s.
-        rate_hz: sampling rate, Hz; 8 kHz or more.
+        sample_rate_hz: sample rate, Hz; 8 kHz or more.
 
     Returns:
-        (round(duration_s * rate_hz),) float32, peak between 0.2 and 0.9.
+        (round(duration_s * sample_rate_hz),) float32, peak between 0.2 and 0.9.
 
     Raises:
-        KeyError: for a label that is none of `SOUNDS`.
+        KeyError: for a label that is not in `SOUNDS`.
     """
     sound = SOUNDS[label]
-    n = round(duration_s * rate_hz)
+    n = round(duration_s * sample_rate_hz)
     of_source = _generator(label, seed, source)
     of_take = _generator(label, seed, source, take)
-    dry = sound(of_source, of_take, n, rate_hz)
-    return _record(dry, of_source, of_take, rate_hz)
+    dry = sound(of_source, of_take, n, sample_rate_hz)
+    return _record(dry, of_source, of_take, sample_rate_hz)
 
 
-def _generator(*what: str | int) -> Random:
-    return np.random.default_rng(int(digest(repr(what).encode())[:32], 16))
+def _generator(*seeds: str | int) -> Random:
+    return np.random.default_rng(int(digest(repr(seeds).encode())[:32], 16))
 
 
 # Building blocks
@@ -70,7 +70,7 @@ def _generator(*what: str | int) -> Random:
 def _noise(
     r: Random, n: int, rate: int, *, tilt: float = 0.0, low_hz: float = 20.0, high_hz: float | None = None
 ) -> Samples:
-    """Make Gaussian noise with power ~ 1/f^tilt between two second-order slopes (Hz), standard deviation 1."""
+    """Return Gaussian noise with power ~ 1/f^tilt between two second-order slopes (Hz), standard deviation 1."""
     from scipy import fft
 
     m = fft.next_fast_len(n, real=True)
@@ -87,7 +87,7 @@ def _random_spectrum(r: Random, bins: int) -> npt.NDArray[np.complex64]:
 
 
 def _band(f: Samples, low_hz: float, high_hz: float, tilt: float = 0.0) -> Samples:
-    """Give the magnitude of a band with second-order slopes and a spectral tilt, at frequencies `f` in Hz."""
+    """Return the magnitude of a band with second-order slopes and a spectral tilt, at frequencies `f` in Hz."""
     below, above = (f * np.float32(1 / high_hz)) ** 2, (np.float32(low_hz) / f) ** 2
     magnitude = 1 / np.sqrt((1 + below * below) * (1 + above * above))
     if tilt:
@@ -96,11 +96,11 @@ def _band(f: Samples, low_hz: float, high_hz: float, tilt: float = 0.0) -> Sampl
 
 
 def _harmonics(f0_hz: npt.NDArray[np.floating], amplitudes: Sequence[float] | Samples, rate: int) -> Samples:
-    """Add up harmonics of a gliding pitch, by reading one period from a table; those above Nyquist are left out.
+    """Return the sum of harmonics of a gliding pitch, read from a table with one period; none is above Nyquist.
 
     Args:
         f0_hz: (samples,) pitch, Hz.
-        amplitudes: of the harmonics 1, 2, ...; their phases are fixed by their number.
+        amplitudes: of the harmonics 1, 2, ...; each harmonic has a fixed phase.
         rate: Hz.
 
     Returns:
@@ -122,7 +122,7 @@ def _harmonics(f0_hz: npt.NDArray[np.floating], amplitudes: Sequence[float] | Sa
 
 
 def _resonate(x: Samples, rate: int, peaks: Sequence[tuple[float, float, float]], floor: float = 0.05) -> Samples:
-    """Pass a sound through resonances (centre Hz, width Hz, gain); what lies between them is damped to `floor`."""
+    """Filter a sound with resonances (centre Hz, width Hz, gain); between them the gain is `floor`."""
     from scipy import fft
 
     m = fft.next_fast_len(len(x), real=True)
@@ -134,7 +134,7 @@ def _resonate(x: Samples, rate: int, peaks: Sequence[tuple[float, float, float]]
 
 
 def _strike(n: int, rate: int, attack_s: float, decay_s: float) -> Samples:
-    """Give an envelope that rises linearly and then decays exponentially."""
+    """Return an envelope that rises linearly and then decays exponentially."""
     t = np.arange(n, dtype=np.float32) / np.float32(rate)
     return np.minimum(t / np.float32(attack_s), 1) * np.exp(
         -np.maximum(t - np.float32(attack_s), 0) / np.float32(decay_s)
@@ -142,19 +142,19 @@ def _strike(n: int, rate: int, attack_s: float, decay_s: float) -> Samples:
 
 
 def _swell(n: int, rise: float, fall: float) -> Samples:
-    """Give an envelope that rises and falls smoothly within these shares of its length, and holds between."""
+    """Return an envelope that rises and falls smoothly during these shares of its length and is 1 in between."""
     u = np.linspace(0, 1, n, dtype=np.float32)
     edge = np.clip(np.minimum(u / np.float32(rise), (1 - u) / np.float32(fall)), 0, 1)
     return np.sin(edge * np.float32(np.pi / 2))
 
 
 def _glide(n: int, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Draw a line through equally spaced points, (n,)."""
+    """Interpolate linearly between equally spaced points; returns (n,)."""
     return np.interp(np.linspace(0, 1, n), np.linspace(0, 1, np.size(points)), np.asarray(points))
 
 
 def _drift(r: Random, n: int, rate: int, per_second: float) -> Samples:
-    """Give a slow random movement of about standard deviation 1 with so many turns a second."""
+    """Return a slow random curve with `per_second` turning points and a standard deviation of about 1."""
     from scipy.interpolate import CubicSpline
 
     knots = max(4, int(n / rate * per_second) + 2)
@@ -162,7 +162,7 @@ def _drift(r: Random, n: int, rate: int, per_second: float) -> Samples:
 
 
 def _add(out: Samples, event: Samples, at_s: float, rate: int) -> None:
-    """Add an event to a clip; what lies beyond its end is cut."""
+    """Add an event to a clip; samples beyond the end of the clip are dropped."""
     at = int(at_s * rate)
     n = min(len(event), len(out) - at)
     if n > 0:
@@ -170,12 +170,12 @@ def _add(out: Samples, event: Samples, at_s: float, rate: int) -> None:
 
 
 def _glottis(count: int, tilt: float) -> Samples:
-    """Give amplitudes of a voice's harmonics before the tract: k^-tilt."""
+    """Return the amplitudes of the harmonics of a voice before the vocal tract: k^-tilt."""
     return np.arange(1, count + 1, dtype=np.float32) ** np.float32(-tilt)
 
 
 def _first(r: Random, duration: float, needed: float) -> float:
-    """Choose when the first event starts, s: soon, and leaving room for it in short clips."""
+    """Choose the start of the first event, s: early, and so that it fits into a short clip."""
     return r.uniform(0.02, max(0.03, min(1.2, duration - needed)))
 
 
@@ -211,13 +211,13 @@ def rooster(source: Random, take: Random, n: int, rate: int) -> Samples:
     syllables = [(0.16, (1.0, 1.25)), (0.13, (1.2, 1.35)), (0.32, (1.3, 1.75)), (1.0, (1.75, 1.9, 1.6, 0.95))]
     if source.random() < 0.4:
         del syllables[1]
-    stretch = [source.uniform(0.8, 1.25) for _ in syllables]
+    durations = [source.uniform(0.8, 1.25) for _ in syllables]
     out = np.zeros(n, np.float32)
     duration = n / rate
     t = _first(take, duration, 2.0)
     for _ in range(3):
         tempo, tune = take.uniform(0.9, 1.12), take.uniform(0.95, 1.05)
-        for (d, path), longer in zip(syllables, stretch, strict=True):
+        for (d, path), longer in zip(syllables, durations, strict=True):
             m = int(d * longer * tempo * rate)
             wobble = 1 + rasp * np.sin(2 * np.pi * rough * np.arange(m) / rate)
             x = _harmonics(pitch * tune * _glide(m, path) * wobble, _glottis(26, 0.45), rate)
@@ -418,16 +418,16 @@ SOUNDS: dict[str, Sound] = {
         chainsaw,
     )
 }
-"""Label -> the function that makes the sound."""
+"""Label -> function that synthesises the sound."""
 
 
-# The way from the sound to the file
+# From the sound to the recording
 
 
 def _record(dry: Samples, source: Random, take: Random, rate: int) -> Samples:
-    """Put a sound into a room, add the room's background, and record it: all in one pass through the frequency domain.
+    """Add the reverberation of a room, its background and a microphone, all in the frequency domain.
 
-    The background lies 4 to 30 dB below the sound (both as RMS over the clip). Level: a peak of -14 to -1 dBFS.
+    The background is 4 to 30 dB below the sound (both as RMS over the clip). Level: a peak of -14 to -1 dBFS.
     """
     from scipy import fft
 
@@ -436,13 +436,13 @@ def _record(dry: Samples, source: Random, take: Random, rate: int) -> Samples:
     snr_db, tilt = source.uniform(4, 30), source.uniform(0.2, 2.0)
     microphone = source.uniform(20, 150), source.uniform(5000, 20000)
     hum_hz = source.choice([0.0, 0.0, 0.0, 50.0, 60.0])
-    m = fft.next_fast_len(n + int(0.5 * rate), real=True)  # zeros behind, so that the room's tail does not wrap
+    m = fft.next_fast_len(n + int(0.5 * rate), real=True)  # zero padding, so that the reverberation does not wrap
     f = np.arange(m // 2 + 1, dtype=np.float32) * np.float32(rate / m)
     f[0] = f[1]
     tail = source.standard_normal(int(0.5 * rate), dtype=np.float32)
     tail *= np.exp(-np.arange(len(tail), dtype=np.float32) * np.float32(6.9 / (reverberation_s * rate)))
     tail *= np.float32(wet / np.sqrt(np.sum(tail * tail)))
-    tail[0] = 1  # the direct way
+    tail[0] = 1  # the direct sound
     response = _band(f, microphone[0], min(microphone[1], 0.45 * rate))
     sound = fft.rfft(dry, m) * fft.rfft(tail, m) * response
     background = _random_spectrum(take, len(f)) * (_band(f, 20, rate / 2, tilt) * response)
@@ -450,9 +450,9 @@ def _record(dry: Samples, source: Random, take: Random, rate: int) -> Samples:
         for k in range(1, 6):
             background[int(k * hum_hz * m / rate)] += np.float32(0.25 / k) * np.linalg.norm(background)
     background *= np.float32(_rms(sound) / _rms(background) * np.sqrt(m / n) * 10 ** (-snr_db / 20))
-    heard = fft.irfft(sound + background, m)[:n]
+    recorded = fft.irfft(sound + background, m)[:n]
     peak = 10 ** (take.uniform(-14, -1) / 20)
-    return heard * np.float32(peak / np.abs(heard).max())
+    return recorded * np.float32(peak / np.abs(recorded).max())
 
 
 def _rms(spectrum: npt.NDArray[np.complex64]) -> float:

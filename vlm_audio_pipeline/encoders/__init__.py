@@ -1,4 +1,4 @@
-"""Clip or picture -> vector; one file a family, known to `ENCODERS` by kind.
+"""Encoders: clip or image -> vector. One file per family, registered in `ENCODERS` by kind.
 
-What belongs here: a family's spec, card and computation. What does not: what vectors are used for.
+Belongs here: spec, card and computation of each family. Does not belong here: the use of the vectors (`classifiers`).
 """

@@ -1,16 +1,16 @@
 """Audio encoders of transformers' Auto classes: AST, wav2vec 2.0, HuBERT, WavLM and the encoder of Whisper.
 
-What belongs here: which frames of a model's output belong to the clip, and their mean. What does not: CLAP (`clap`).
+A clip is cut into consecutive windows; the last window may be shorter. The vector is the mean of the window means, weighted by
+their lengths in samples, which is close to the mean over all frames. A window shorter than the model's smallest input is
+padded with zeros to that length.
 
-Clips longer than a window are cut into consecutive windows, the last one as short as it comes; the means of the windows
-are averaged, weighted by their lengths in samples, which is close to the mean over all frames. What is shorter than the
-model's smallest input is padded with zeros to that.
+- AST: windows of 10.24 s, padded by its feature extractor; mean over the tokens of patches that begin within the clip.
+- Whisper: windows of 30 s, padded likewise; mean over the frames that begin within the clip.
+- wav2vec 2.0, HuBERT, WavLM: windows of 30 s (attention grows with the square of the length). Only windows of equal length
+  share a batch, so nothing is padded and every frame counts. A mask would not help: models with a group norm (the base
+  models) normalise over the padding too, so a vector would depend on its batch.
 
-- AST: windows of 10.24 s, padded by its feature extractor; the mean over the tokens of patches that begin within the clip.
-- Whisper: windows of 30 s, padded likewise; the mean over the frames that begin within the clip.
-- wav2vec 2.0, HuBERT, WavLM: windows of 30 s (attention grows with the square of the length); only windows of one length
-  share a batch, so nothing is padded and every frame counts. A mask would not do: models with a group norm (the base
-  models) normalise over the padding too, and a vector would depend on the batch it came in.
+CLAP is in `clap`.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, ModelCard
+from vlm_audio_pipeline.encoders.base import ENCODERS, Encode
+from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.pretrained import Pretrained
-from vlm_audio_pipeline.encoders.torch_batches import Halving, in_groups, to_numpy
+from vlm_audio_pipeline.encoders.torch_batches import AdaptiveBatcher, in_groups, to_numpy
 from vlm_audio_pipeline.encoders.weights import ModelName
 
 if TYPE_CHECKING:
@@ -54,91 +55,92 @@ CARDS = {
         training_data="680,000 h of audio of the web with transcripts; later models more",
     ),
 }
-"""By model type. Checkpoints fine-tuned by others may have seen more."""
+"""Cards by model type. Checkpoints that others fine-tuned may have more training data."""
 
 HARMLESS = (r"masked_spec_embed$",)
-"""Put in place of frames that are masked in training; never used here."""
+"""Replaces frames that are masked in training; not used here."""
 
-_LONGEST_S = 30  # seconds of a window, for models without one of their own
+_WINDOW_S = 30  # for models without a window length of their own
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How a model type hears windows.
+class WindowEncoder:
+    """The computation of one model type on windows.
 
     Attributes:
-        forward: windows -> their means, each (dimensions,) float32.
-        window: samples a window.
-        shortest: samples below which a window is padded with zeros.
-        same_length: whether only windows of one length may share a batch.
+        forward: windows -> their mean vectors, each (dimensions,) float32.
+        window: samples per window.
+        min_length: a shorter window is padded with zeros to this many samples.
+        same_length: whether only windows of equal length may share a batch.
     """
 
     forward: Callable[[list[np.ndarray]], list[np.ndarray]]
     window: int
-    shortest: int
+    min_length: int
     same_length: bool
 
 
 @ENCODERS.register("audio")
 class Audio(Pretrained):
-    """A model that hears (AST, wav2vec 2.0, HuBERT, WavLM, Whisper's encoder): the mean of its last hidden states over the clip."""
+    """An audio model (AST, wav2vec 2.0, HuBERT, WavLM, Whisper's encoder): the mean of its last hidden states over the clip."""
 
     model: ModelName = "MIT/ast-finetuned-audioset-10-10-0.4593"
     """Model id on the hub, or a folder."""
 
     @property
-    def rate_hz(self) -> int:
-        """Sampling rate the model was trained at, Hz; 16,000 unless its files say otherwise."""
+    def sample_rate_hz(self) -> int:
+        """Sample rate the model was trained at, Hz; 16,000 unless its files say otherwise."""
         return int(self.preprocessor().get("sampling_rate", 16000))
 
     @property
     def card(self) -> ModelCard:
-        """What is known of the model's family."""
+        """Card of the model's family."""
         kind = self.weights.config().get("model_type") or next((k for k in CARDS if k in self.model.lower()), "")
         if not kind and "/ast-" in self.model:
             kind = "audio-spectrogram-transformer"
         return CARDS.get(kind, ModelCard(title=self.model, training_data="not known to this project"))
 
     def load(self) -> Encode:
-        """Load the model; clips are (samples,) float32 at `rate_hz`, vectors (dimensions,) float32."""
+        """Load the model; clips are (samples,) float32 at `sample_rate_hz`, vectors (dimensions,) float32."""
         from transformers import AutoFeatureExtractor, AutoModel
 
         folder = self.weights.snapshot()
         kind = str(self.weights.config().get("model_type"))
         if kind not in CARDS:
             raise VlmAudioError(
-                f"`model` of kind audio must be one of {', '.join(CARDS)}, got {self.model}, a {kind}; choose one of those"
+                f"`model` of kind audio must be one of {', '.join(CARDS)}, got {self.model}, a {kind}; use a model of one of these types"
             )
         model: Any = self.load_model(AutoModel, harmless=HARMLESS)
         extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
-        reading = {"audio-spectrogram-transformer": _ast, "whisper": _whisper}.get(kind, _speech)(model, extractor)
-        batches = Halving(reading.forward, self.batch_size, self.model_id)
+        windows = {"audio-spectrogram-transformer": _ast, "whisper": _whisper}.get(kind, _speech)(model, extractor)
+        batches = AdaptiveBatcher(windows.forward, self.batch_size, self.model_id)
 
         def encode(clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-            owners, pieces = [], []
+            clip_indices, pieces = [], []
             for i, samples in enumerate(clips):
-                for at in range(0, max(len(samples), 1), reading.window):
-                    owners.append(i)
-                    pieces.append(samples[at : at + reading.window])
+                for at in range(0, max(len(samples), 1), windows.window):
+                    clip_indices.append(i)
+                    pieces.append(samples[at : at + windows.window])
             padded = [
-                np.pad(p, (0, max(0, reading.shortest - len(p)))) if len(p) < reading.shortest else p for p in pieces
+                np.pad(p, (0, max(0, windows.min_length - len(p)))) if len(p) < windows.min_length else p
+                for p in pieces
             ]
-            vectors = in_groups(batches, padded, key=len) if reading.same_length else batches(padded)
+            vectors = in_groups(batches, padded, key=len) if windows.same_length else batches(padded)
             weights = np.array([max(len(p), 1) for p in pieces], np.float64)
             sums = np.zeros((len(clips), len(vectors[0])), np.float64)
-            np.add.at(sums, owners, weights[:, None] * np.stack(vectors))
-            return list((sums / np.bincount(owners, weights)[:, None]).astype(np.float32))
+            np.add.at(sums, clip_indices, weights[:, None] * np.stack(vectors))
+            return list((sums / np.bincount(clip_indices, weights)[:, None]).astype(np.float32))
 
         return encode
 
 
-def _given(model: Any, extractor: Any, batch: list[np.ndarray]) -> "torch.Tensor":
-    made = extractor(batch, sampling_rate=extractor.sampling_rate, return_tensors="pt")
-    return made[model.main_input_name].to(model.device, model.dtype)
+def _model_input(model: Any, extractor: Any, batch: list[np.ndarray]) -> "torch.Tensor":
+    features = extractor(batch, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    return features[model.main_input_name].to(model.device, model.dtype)
 
 
 def _masked_mean(hidden: "torch.Tensor", valid: list[int]) -> list[np.ndarray]:
-    """Mean over the first `valid` of the frames: (batch, frames, dimensions) -> (dimensions,) each."""
+    """Return the mean over the first `valid` frames: (batch, frames, dimensions) -> (dimensions,) each."""
     import torch
 
     frames = torch.arange(hidden.shape[1], device=hidden.device)
@@ -146,40 +148,40 @@ def _masked_mean(hidden: "torch.Tensor", valid: list[int]) -> list[np.ndarray]:
     return to_numpy((hidden.float() * mask[..., None]).sum(1) / mask.sum(1)[:, None])
 
 
-def _ast(model: Any, extractor: Any) -> Reading:
+def _ast(model: Any, extractor: Any) -> WindowEncoder:
     config, rate = model.config, int(extractor.sampling_rate)
     frame, hop = rate * 25 // 1000, rate * 10 // 1000  # Kaldi's filter bank: 25 ms every 10 ms, whole frames only
     across = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
     along = (config.max_length - config.patch_size) // config.time_stride + 1
 
     def forward(batch: list[np.ndarray]) -> list[np.ndarray]:
-        hidden = model(_given(model, extractor, batch)).last_hidden_state[
+        hidden = model(_model_input(model, extractor, batch)).last_hidden_state[
             :, 2:
         ]  # after the class and distillation tokens
         by_time = hidden.float().unflatten(1, (across, along)).mean(1)  # tokens run along time first
         frames = [1 + (len(samples) - frame) // hop for samples in batch]
         return _masked_mean(by_time, [min(along, -(-f // config.time_stride)) for f in frames])
 
-    return Reading(forward, config.max_length * hop, frame, same_length=False)
+    return WindowEncoder(forward, config.max_length * hop, frame, same_length=False)
 
 
-def _whisper(model: Any, extractor: Any) -> Reading:
+def _whisper(model: Any, extractor: Any) -> WindowEncoder:
     encoder = model.get_encoder()
     step = 2 * int(extractor.hop_length)  # samples an output frame: the second convolution has stride 2
 
     def forward(batch: list[np.ndarray]) -> list[np.ndarray]:
-        hidden = encoder(_given(model, extractor, batch)).last_hidden_state
+        hidden = encoder(_model_input(model, extractor, batch)).last_hidden_state
         return _masked_mean(hidden, [-(-len(samples) // step) for samples in batch])
 
-    return Reading(forward, int(extractor.n_samples), 1, same_length=False)
+    return WindowEncoder(forward, int(extractor.n_samples), 1, same_length=False)
 
 
-def _speech(model: Any, extractor: Any) -> Reading:
-    shortest = 1
+def _speech(model: Any, extractor: Any) -> WindowEncoder:
+    min_length = 1
     for kernel, stride in zip(reversed(model.config.conv_kernel), reversed(model.config.conv_stride), strict=True):
-        shortest = (shortest - 1) * stride + kernel  # samples one output frame is made of
+        min_length = (min_length - 1) * stride + kernel  # samples of one output frame
 
     def forward(batch: list[np.ndarray]) -> list[np.ndarray]:
-        return to_numpy(model(_given(model, extractor, batch)).last_hidden_state.float().mean(1))
+        return to_numpy(model(_model_input(model, extractor, batch)).last_hidden_state.float().mean(1))
 
-    return Reading(forward, _LONGEST_S * int(extractor.sampling_rate), shortest, same_length=True)
+    return WindowEncoder(forward, _WINDOW_S * int(extractor.sampling_rate), min_length, same_length=True)

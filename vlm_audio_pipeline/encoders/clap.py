@@ -1,11 +1,8 @@
-"""CLAP: sound and text in one space (Y. Wu et al., https://arxiv.org/abs/2211.06687), through transformers.
+"""CLAP: audio and text in one space (Y. Wu et al., https://arxiv.org/abs/2211.06687), through transformers.
 
-What belongs here: windows, features and projections of transformers' ClapModel. What does not: the original package
-(`laion_clap`), and labels and templates (`classifiers.zero_shot`).
-
-Nothing is ever cropped at random, as the feature extractor does with what is longer than its 10 s: such clips are cut
-into consecutive windows of 10 s, the last one aligned to the clip's end, and the unit vectors of the windows are averaged
-and scaled to length 1 again. What is shorter is repeated and padded by the feature extractor.
+Clips are never cropped at random, as the feature extractor does with audio longer than its 10 s. Such a clip is cut into
+consecutive windows of 10 s, the last one aligned to the end of the clip. The unit vectors of the windows are averaged and the
+mean is scaled to length 1. The feature extractor repeats and pads shorter clips. The original package is in `laion_clap`.
 """
 
 from collections.abc import Sequence
@@ -13,22 +10,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, ModelCard, TextSide
-from vlm_audio_pipeline.encoders.clap_features import quickened
+from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, TextSide
+from vlm_audio_pipeline.encoders.clap_features import with_vectorised_mel
+from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.pretrained import Pretrained, load_tokenizer
-from vlm_audio_pipeline.encoders.torch_batches import Halving, to_numpy, unit
+from vlm_audio_pipeline.encoders.torch_batches import AdaptiveBatcher, to_numpy, unit
 from vlm_audio_pipeline.encoders.weights import ModelName
 
 if TYPE_CHECKING:
     import torch
 
 HARMLESS = (r"relative_position_index$", r"position_ids$", r"token_type_ids$")
-"""Tables of indices, computed when the model is made; older checkpoints hold them, newer ones do not."""
+"""Index tables, computed when the model is built; older checkpoints contain them, newer ones do not."""
 
 
 @ENCODERS.register("clap")
 class Clap(Pretrained):
-    """CLAP of transformers: the projected audio vector, of length 1, and the projected texts beside it."""
+    """CLAP of transformers: projected audio vectors and text vectors, of length 1."""
 
     step_version: ClassVar[int] = 2
     bf16_safe: ClassVar[bool] = True
@@ -37,13 +35,13 @@ class Clap(Pretrained):
     """Model id on the hub (`laion/clap-htsat-fused`, `laion/larger_clap_general`, ...), or a folder."""
 
     @property
-    def rate_hz(self) -> int:
-        """Sampling rate the model was trained at, Hz: 48,000 for all that LAION published."""
+    def sample_rate_hz(self) -> int:
+        """Sample rate the model was trained at, Hz: 48,000 for all models of LAION."""
         return int(self.preprocessor().get("sampling_rate", 48000))
 
     @property
     def card(self) -> ModelCard:
-        """What is known of LAION's CLAP models, and of the demo's."""
+        """Card of LAION's CLAP models, or of the demo model."""
         if self.weights.is_packaged:
             return ModelCard(
                 "demo-clap: CLAP's architecture, trained for the demo",
@@ -65,29 +63,31 @@ class Clap(Pretrained):
 
     @property
     def has_text_side(self) -> bool:
-        """Always."""
+        """True: every CLAP model has a text encoder."""
         return True
 
     def load(self) -> Encode:
-        """Load the model; clips are (samples,) float32 at `rate_hz`, vectors (512,) float32 of length 1."""
+        """Load the model; clips are (samples,) float32 at `sample_rate_hz`, vectors (512,) float32 of length 1."""
         import torch
         from transformers import ClapFeatureExtractor, ClapModel
 
         model: Any = self.load_model(ClapModel, harmless=HARMLESS)
-        extractor = quickened(ClapFeatureExtractor.from_pretrained(self.weights.snapshot(), local_files_only=True))
+        extractor = with_vectorised_mel(
+            ClapFeatureExtractor.from_pretrained(self.weights.snapshot(), local_files_only=True)
+        )
         length = int(extractor.nb_max_samples)
 
         def forward(batch: list[np.ndarray]) -> list[np.ndarray]:
-            given = extractor(batch, sampling_rate=self.rate_hz, return_tensors="pt")
+            inputs = extractor(batch, sampling_rate=self.sample_rate_hz, return_tensors="pt")
             features = model.get_audio_features(
-                input_features=given["input_features"].to(model.device, model.dtype),
-                is_longer=torch.as_tensor(given["is_longer"]).to(model.device),
+                input_features=inputs["input_features"].to(model.device, model.dtype),
+                is_longer=torch.as_tensor(inputs["is_longer"]).to(model.device),
             )
             return to_numpy(features.pooler_output)
 
-        # A fused model is told that one clip of a batch, drawn at random, is longer than the others: so one at a time.
+        # The feature extractor of a fused model marks a random clip of a batch as longer than the others, so batches have one clip.
         fused = model.config.audio_config.enable_fusion or extractor.truncation == "fusion"
-        batches = Halving(forward, 1 if fused else self.batch_size, self.model_id)
+        batches = AdaptiveBatcher(forward, 1 if fused else self.batch_size, self.model_id)
 
         def encode(clips: Sequence[np.ndarray]) -> list[np.ndarray]:
             pieces = [(i, samples[a:b]) for i, samples in enumerate(clips) for a, b in windows(len(samples), length)]
@@ -106,15 +106,15 @@ class Clap(Pretrained):
         tokenizer = load_tokenizer(self.weights, model.config.text_config.vocab_size)
 
         def forward(texts: list[str]) -> list[np.ndarray]:
-            given = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(model.device)
-            return [unit(v) for v in to_numpy(model.get_text_features(**given).pooler_output)]
+            inputs = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(model.device)
+            return [unit(v) for v in to_numpy(model.get_text_features(**inputs).pooler_output)]
 
         scale: torch.Tensor = model.logit_scale_a
-        return TextSide(Halving(forward, self.batch_size, self.model_id), float(scale.detach().float().exp()))
+        return TextSide(AdaptiveBatcher(forward, self.batch_size, self.model_id), float(scale.detach().float().exp()))
 
 
 def windows(samples: int, length: int) -> list[tuple[int, int]]:
-    """Cut a clip into consecutive windows, the last one aligned to the end: (start, stop) in samples.
+    """Return consecutive windows of a clip, the last one aligned to its end: (start, stop) in samples.
 
     >>> windows(25, 10)
     [(0, 10), (10, 20), (15, 25)]

@@ -1,7 +1,7 @@
-"""What CLAP hears: the log-mel spectrogram of its feature extractor, computed by blocks instead of frame by frame.
+"""The log-mel spectrogram of CLAP's feature extractor, computed in blocks instead of frame by frame.
 
-The extractor loops over frames in Python, which costs more than a GPU takes for the model and keeps other threads
-waiting. What is repeated, padded, cut or stacked stays its own business.
+The extractor loops over frames in Python, which takes longer than the model on a GPU and blocks other threads. Repeating,
+padding, cropping and stacking stay unchanged.
 """
 
 from typing import Any
@@ -11,14 +11,14 @@ import numpy as np
 from vlm_audio_pipeline.renderings.time_frequency import stft_power
 
 FLOOR = 1e-10
-"""Power that is taken for silence: -100 dB (`transformers.audio_utils.power_to_db`)."""
+"""Smallest power, -100 dB (`transformers.audio_utils.power_to_db`)."""
 
 
-def quickened(extractor: Any) -> Any:
-    """Give a ClapFeatureExtractor another way to its spectrograms, equal within 1e-3 dB.
+def with_vectorised_mel(extractor: Any) -> Any:
+    """Replace the spectrogram of a ClapFeatureExtractor by a vectorised one, equal within 1e-3 dB.
 
     Args:
-        extractor: of transformers; it is changed.
+        extractor: of transformers; modified in place.
 
     Returns:
         The same extractor.
@@ -26,7 +26,7 @@ def quickened(extractor: Any) -> Any:
     length, hop = extractor.fft_window_size, extractor.hop_length
 
     def log_mel(waveform: np.ndarray, mel_filters: np.ndarray) -> np.ndarray:
-        """Turn (samples,) into (frames, mel bands) float32, dB of power 1; frames are centred, the ends mirrored."""
+        """Convert (samples,) to (frames, mel bands) float32, dB re power 1; frames are centred, the ends reflected."""
         power = stft_power(np.pad(waveform, length // 2, mode="reflect"), length, hop, center=False)
         mel = mel_filters.T.astype(np.float32) @ power
         decibels: np.ndarray = 10 * np.log10(np.maximum(mel, np.float32(FLOOR)))

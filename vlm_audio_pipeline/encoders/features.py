@@ -1,8 +1,8 @@
-"""Classical features: what was used before learnt embeddings, and a baseline that downloads nothing.
+"""Classical audio features: a baseline without learned embeddings and downloads.
 
-What belongs here: statistics over time of cepstra, their slopes, zero crossings and log-mel bands. What does not: the
-transforms themselves (`renderings.time_frequency`). The set is that of the ESC-50 baseline (K. J. Piczak, ESC: Dataset
-for Environmental Sound Classification, ACM Multimedia 2015) with log-mel bands added.
+Statistics over time of MFCC, their deltas, zero-crossing rate and log-mel bands. The set is that of the ESC-50 baseline
+(K. J. Piczak, ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015) with log-mel bands added. The
+transforms are in `renderings.time_frequency`.
 """
 
 from collections.abc import Sequence
@@ -29,20 +29,20 @@ Feature = Literal["mfcc", "delta", "zero_crossing_rate", "logmel"]
 
 @ENCODERS.register("features")
 class Features(EncoderSpec):
-    """Mean and deviation over time of MFCC, zero-crossing rate and log-mel bands; deviation of MFCC deltas."""
+    """Mean and standard deviation over time of MFCC, zero-crossing rate and log-mel bands; standard deviation of deltas."""
 
     features: Annotated[tuple[Feature, ...], Field(min_length=1)] = ("mfcc", "delta", "zero_crossing_rate", "logmel")
-    """What the vector holds, in this order; each at most once."""
+    """Features of the vector, in this order; each at most once."""
     rate: int = Field(22050, ge=1000)
-    """Sampling rate the clips are brought to, Hz."""
+    """Sample rate to which clips are resampled, Hz."""
     n_mfcc: int = Field(20, ge=1)
     """Cepstral coefficients."""
     n_mels: int = Field(64, ge=1)
-    """Mel bands between 0 Hz and half the rate; the cepstra are made from them too."""
+    """Mel bands between 0 Hz and half the sample rate; the MFCC are computed from them too."""
     n_fft: int = Field(2048, ge=16)
     """Window and transform length, samples."""
     hop_length: int = Field(512, ge=1)
-    """Step between frames, samples."""
+    """Hop length, samples."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -54,8 +54,8 @@ class Features(EncoderSpec):
         return self
 
     @property
-    def rate_hz(self) -> int:
-        """Sampling rate the encoder wants, Hz."""
+    def sample_rate_hz(self) -> int:
+        """Sample rate of the clips, Hz."""
         return self.rate
 
     def dimension_names(self) -> list[str]:
@@ -64,19 +64,19 @@ class Features(EncoderSpec):
         >>> Features(features=("zero_crossing_rate",)).dimension_names()
         ['zero_crossing_rate_mean', 'zero_crossing_rate_std']
         """
-        rows: dict[Feature, list[str]] = {
+        names: dict[Feature, list[str]] = {
             "mfcc": [f"mfcc_{i}" for i in range(self.n_mfcc)],
             "delta": [f"mfcc_delta_{i}" for i in range(self.n_mfcc)],
             "zero_crossing_rate": ["zero_crossing_rate"],
             "logmel": [f"logmel_{i}" for i in range(self.n_mels)],
         }
-        return [f"{row}_{s}" for f in self.features for s in _statistics(f) for row in rows[f]]
+        return [f"{row}_{s}" for f in self.features for s in _statistics(f) for row in names[f]]
 
     def vector(self, samples: np.ndarray) -> np.ndarray:
         """Compute the vector of one clip.
 
-        Log-mel bands are dB re 1 with 80 dB below the loudest band kept, cepstra their orthonormal DCT-II, deltas the
-        slopes of the cepstra over 9 frames (zero for clips of fewer), the zero-crossing rate a share of samples.
+        Log-mel bands are in dB re 1, clipped at 80 dB below the maximum. MFCC are their orthonormal DCT-II. Deltas are the
+        slopes of the MFCC over 9 frames (zero for shorter clips). The zero-crossing rate is a fraction of the samples.
 
         Args:
             samples: (samples,) float32 mono at `rate` Hz, at least one.
@@ -84,20 +84,20 @@ class Features(EncoderSpec):
         Returns:
             (dimensions,) float32, finite, in the order of `dimension_names`.
         """
-        rows: dict[str, np.ndarray] = {}
+        series: dict[str, np.ndarray] = {}
         if set(self.features) - {"zero_crossing_rate"}:
             filters = mel_filterbank(self.rate, self.n_fft, self.n_mels)
-            rows["logmel"] = power_to_db(filters @ stft_power(samples, self.n_fft, self.hop_length))
-            rows["mfcc"] = mfcc(rows["logmel"], self.n_mfcc)
+            series["logmel"] = power_to_db(filters @ stft_power(samples, self.n_fft, self.hop_length))
+            series["mfcc"] = mfcc(series["logmel"], self.n_mfcc)
         if "delta" in self.features:
-            rows["delta"] = delta(rows["mfcc"])
+            series["delta"] = delta(series["mfcc"])
         if "zero_crossing_rate" in self.features:
-            rows["zero_crossing_rate"] = zero_crossing_rate(samples, self.n_fft, self.hop_length)[None]
-        parts = [getattr(rows[f], s)(axis=1, dtype=np.float64) for f in self.features for s in _statistics(f)]
+            series["zero_crossing_rate"] = zero_crossing_rate(samples, self.n_fft, self.hop_length)[None]
+        parts = [getattr(series[f], s)(axis=1, dtype=np.float64) for f in self.features for s in _statistics(f)]
         return np.concatenate(parts).astype(np.float32)
 
     def load(self) -> "Encode":
-        """Give the function from clips to vectors; there is nothing to load."""
+        """Return the function from clips to vectors; there are no weights."""
 
         def encode(clips: Sequence[np.ndarray]) -> list[np.ndarray]:
             return [self.vector(samples) for samples in clips]
@@ -106,5 +106,5 @@ class Features(EncoderSpec):
 
 
 def _statistics(feature: Feature) -> tuple[str, ...]:
-    # the mean of a slope is the net rise over the clip divided by its length: next to nothing, so it is left out
+    # The mean of a slope is the net rise over the clip divided by its length: almost zero, so it is left out.
     return ("std",) if feature == "delta" else ("mean", "std")

@@ -1,7 +1,6 @@
-"""Packages that cannot live beside ours: an environment of their own, and a process in it that answers requests.
+"""Packages that conflict with ours: an isolated environment, and a worker process in it that answers requests.
 
-What belongs here: making such an environment with pip, and talking to a worker through lines and files. What does not:
-what the worker computes. A worker imports nothing of this package, and this package imports nothing of its environment.
+A worker imports nothing of this package, and this package imports nothing of the environment. They exchange lines and files.
 """
 
 import contextlib
@@ -18,112 +17,113 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
-from vlm_audio_pipeline.contracts.stages import Progress, silent
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.locks import file_lock
 
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment of pinned packages, in the data folder.
+    """An environment of pinned packages in the data folder.
 
     Attributes:
         name: its folder under `environments/`.
-        requirements: what pip installs, with versions.
-        alone: what it installs after that without its own dependencies.
-        before: the first Python that is too new for it, as (3, 13).
+        requirements: packages with versions.
+        without_dependencies: packages that are installed afterwards with `--no-deps`.
+        before_python: the first Python version that is too new, as (3, 13).
     """
 
     name: str
     requirements: tuple[str, ...]
-    alone: tuple[str, ...] = ()
-    before: tuple[int, int] = (4, 0)
+    without_dependencies: tuple[str, ...] = ()
+    before_python: tuple[int, int] = (4, 0)
 
-    def folder(self, layout: Layout) -> Path:
-        """Give its folder."""
-        return layout.environments / self.name
+    def folder(self, data_folder: DataFolder) -> Path:
+        """Return the folder of the environment."""
+        return data_folder.environments / self.name
 
-    def python(self, layout: Layout) -> Path:
-        """Give its Python."""
-        return self.folder(layout) / "bin" / "python"
+    def python(self, data_folder: DataFolder) -> Path:
+        """Return its Python interpreter."""
+        return self.folder(data_folder) / "bin" / "python"
 
-    def is_whole(self, layout: Layout) -> bool:
-        """Say whether it was made to the end, of what is wanted now."""
+    def is_complete(self, data_folder: DataFolder) -> bool:
+        """Return whether it is complete and has the current requirements."""
         try:
-            recorded = (self.folder(layout) / "made_of.txt").read_text()
+            recorded = (self.folder(data_folder) / "made_of.txt").read_text()
         except OSError:
             return False
-        return recorded == self._made_of() and self.python(layout).exists()
+        return recorded == self._requirements_text() and self.python(data_folder).exists()
 
-    def make(self, layout: Layout, progress: Progress = silent) -> Path:
-        """Make it, unless it is whole.
+    def create(self, data_folder: DataFolder, progress: Progress = no_progress) -> Path:
+        """Create the environment, unless it is complete.
 
         Args:
-            layout: the data folder.
-            progress: told before each step.
+            data_folder: the data folder.
+            progress: called before each step.
 
         Returns:
-            Its Python.
+            Its Python interpreter.
 
         Raises:
-            NotAvailable: when there is no fitting Python, or pip cannot install something; with pip's own words.
+            NotAvailable: if there is no suitable Python, or pip fails; contains the output of pip.
         """
-        folder, lock = self.folder(layout), layout.lock(f"environments/{self.name}")
-        python, what = self.python(layout), f"environment of {self.name}"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
-            if self.is_whole(layout):
+        folder, lock = self.folder(data_folder), data_folder.lock(f"environments/{self.name}")
+        python, title = self.python(data_folder), f"environment of {self.name}"
+        with file_lock(lock):
+            if self.is_complete(data_folder):
                 return python
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             steps = [[self._interpreter(), "-m", "venv", str(folder)], [*pip, *self.requirements]]
-            if self.alone:
-                steps.append([*pip, "--no-deps", *self.alone])
+            if self.without_dependencies:
+                steps.append([*pip, "--no-deps", *self.without_dependencies])
             for done, command in enumerate(steps):
-                progress(done, len(steps), what)
-                ended = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-                if ended.returncode:
-                    said = "\n".join((ended.stderr or ended.stdout).strip().splitlines()[-8:])
+                progress(done, len(steps), title)
+                process = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+                if process.returncode:
+                    output = "\n".join((process.stderr or process.stdout).strip().splitlines()[-8:])
                     raise NotAvailable(
-                        f"the {what} must be installable, got from {' '.join(command[1:4])}:\n{said}\nmend that "
+                        f"the {title} cannot be installed; {' '.join(command[1:4])} failed:\n{output}\nfix the cause "
                         "(network, disk space, an index with these versions) and run `vlm-audio fetch` again"
                     )
-            progress(len(steps), len(steps), what)
-            (folder / "made_of.txt").write_text(self._made_of())  # last: what is not whole has none
+            progress(len(steps), len(steps), title)
+            (folder / "made_of.txt").write_text(
+                self._requirements_text()
+            )  # last, so that an incomplete environment has none
         return python
 
-    def _made_of(self) -> str:
-        return "\n".join((*self.requirements, *self.alone, ""))
+    def _requirements_text(self) -> str:
+        return "\n".join((*self.requirements, *self.without_dependencies, ""))
 
     def _interpreter(self) -> str:
-        if sys.version_info[:2] < self.before:
+        if sys.version_info[:2] < self.before_python:
             return sys.executable
-        names = [f"python3.{minor}" for minor in range(self.before[1] - 1, 10, -1)]
-        if found := next(filter(None, map(shutil.which, names)), None):
-            return found
+        names = [f"python3.{minor}" for minor in range(self.before_python[1] - 1, 10, -1)]
+        if interpreter := next(filter(None, map(shutil.which, names)), None):
+            return interpreter
         raise NotAvailable(
-            f"the environment of {self.name} must have a Python before {self.before[0]}.{self.before[1]}, got "
+            f"the environment of {self.name} needs a Python before {self.before_python[0]}.{self.before_python[1]}, got "
             f"{sys.version.split()[0]} only; install {names[0]}"
         )
 
 
 class Worker:
-    """A process that turns clips and texts into vectors; it ends when nobody holds it any more.
+    """A process that computes the vectors of clips and texts; it ends when this object is garbage-collected.
 
     Args:
-        name: of the environment, for messages.
-        command: what to run; it is sent one JSON a line, and answers with one.
-        settings: sent first; the answer is kept in `told`.
+        name: name of the environment, for messages.
+        command: command of the process. It gets one JSON request per line and writes one JSON reply per line.
+        settings: the first request; its reply is kept in `properties`.
     """
 
     def __init__(self, name: str, command: Sequence[str], settings: Mapping[str, Any]):
         self._name = name
         self._folder = tempfile.TemporaryDirectory(prefix="vlm-audio-")
-        self._at = Path(self._folder.name)
-        with (self._at / "stderr").open("w") as stderr:
+        self._path = Path(self._folder.name)
+        with (self._path / "stderr").open("w") as stderr:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -132,16 +132,16 @@ class Worker:
                 text=True,
                 env=os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
             )
-        self._end = weakref.finalize(self, _ended, self._process, self._folder)
-        self.told = self._ask(dict(settings))
+        self._end = weakref.finalize(self, _end_process, self._process, self._folder)
+        self.properties = self._ask(dict(settings))
 
     def clips(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Give the vectors of clips, (clips, dimensions) float32; clips are (samples,) float32."""
-        np.savez(self._at / "clips.npz", *clips)
-        return self._vectors({"clips": str(self._at / "clips.npz")}, len(clips))
+        """Return the vectors of clips, (clips, dimensions) float32; clips are (samples,) float32."""
+        np.savez(self._path / "clips.npz", *clips)
+        return self._vectors({"clips": str(self._path / "clips.npz")}, len(clips))
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Give the vectors of texts, (texts, dimensions) float32."""
+        """Return the vectors of texts, (texts, dimensions) float32."""
         return self._vectors({"texts": list(texts)}, len(texts))
 
     def close(self) -> None:
@@ -149,37 +149,37 @@ class Worker:
         self._end()
 
     def _vectors(self, request: dict[str, Any], count: int) -> np.ndarray:
-        self._ask({**request, "vectors": str(self._at / "vectors.npy")})
-        found = np.load(self._at / "vectors.npy", allow_pickle=False)
-        if found.ndim != 2 or len(found) != count:
+        self._ask({**request, "vectors": str(self._path / "vectors.npy")})
+        vectors = np.load(self._path / "vectors.npy", allow_pickle=False)
+        if vectors.ndim != 2 or len(vectors) != count:
             raise VlmAudioError(
-                f"the worker of {self._name} must give {count} vectors, got an array of shape {found.shape}"
+                f"the worker of {self._name} must give {count} vectors, got an array of shape {vectors.shape}"
             )
-        return found
+        return vectors
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
         line = ""
-        with contextlib.suppress(BrokenPipeError):  # it ended: its last words are told below
+        with contextlib.suppress(BrokenPipeError):  # the process ended; its stderr is reported below
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         if not line:
             self._process.wait()
-            said = (self._at / "stderr").read_text(errors="replace").strip().splitlines()[-3:]
+            stderr = (self._path / "stderr").read_text(errors="replace").strip().splitlines()[-3:]
             raise VlmAudioError(
-                f"the worker of {self._name} must answer, but it ended with {self._process.returncode}: "
-                f"{' '.join(said) or 'no word'}; if its environment is damaged, delete environments/{self._name} in the "
+                f"the worker of {self._name} ended with exit status {self._process.returncode} before it replied: "
+                f"{' '.join(stderr) or 'no output'}; if its environment is damaged, delete environments/{self._name} in the "
                 "data folder and run `vlm-audio fetch` again"
             )
-        answer = json.loads(line)
-        return answer if isinstance(answer, dict) else {}
+        reply = json.loads(line)
+        return reply if isinstance(reply, dict) else {}
 
 
-def _ended(process: subprocess.Popen, folder: tempfile.TemporaryDirectory) -> None:
+def _end_process(process: subprocess.Popen, folder: tempfile.TemporaryDirectory) -> None:
     for stream in (process.stdin, process.stdout):
         if stream is not None:
-            with contextlib.suppress(OSError):  # it is gone already
+            with contextlib.suppress(OSError):  # already closed
                 stream.close()
     try:
         process.wait(timeout=5)

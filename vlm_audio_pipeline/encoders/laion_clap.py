@@ -1,9 +1,8 @@
-"""LAION-CLAP as its authors published it: their package, their checkpoints, in an environment of its own.
+"""LAION-CLAP by the package and the checkpoints of its authors, in an isolated environment.
 
-What belongs here: making that environment, and talking to the worker in it (`laion_clap_worker`) through files. What does
-not: importing laion-clap, which pins an old numpy, changes `sys.path` and downloads when it is imported. The same
-weights exist for transformers (kind `clap`), which is the default; this family holds that one to the original, and
-reaches checkpoints that were never converted.
+The package pins an old numpy, changes `sys.path` and downloads files when it is imported, so it runs in a worker process
+(`laion_clap_worker`). The same weights exist for transformers (kind `clap`), which is the default. This family is the
+reference for it, and loads checkpoints that were never converted.
 Y. Wu et al., https://arxiv.org/abs/2211.06687; https://github.com/LAION-AI/CLAP
 """
 
@@ -15,17 +14,19 @@ from typing import Any, Literal
 import numpy as np
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
-from vlm_audio_pipeline.contracts.stages import Progress, silent
-from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, ModelCard, TextSide
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.contracts.specs import excluded_from_fingerprint
+from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, TextSide
 from vlm_audio_pipeline.encoders.clap import Clap, windows
 from vlm_audio_pipeline.encoders.isolated import Environment, Worker
+from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.pretrained import Pretrained
 from vlm_audio_pipeline.encoders.torch_batches import unit
 from vlm_audio_pipeline.encoders.weights import ModelName, Weights, fetch_weights
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 RATE = 48000  # Hz
-LONGEST = 480000  # samples the model takes at once; what is longer the package would crop at random
+MAX_SAMPLES = 480000  # per call; the package would crop longer audio at random
 
 ENVIRONMENT = Environment(
     "laion_clap",
@@ -42,8 +43,8 @@ ENVIRONMENT = Environment(
         "regex==2026.11.15",
         "tqdm==4.70.1",
     ),
-    alone=("laion-clap==1.1.7",),  # the rest of its dependencies serve its training code
-    before=(3, 13),  # numpy 1.26 has no wheels for later ones
+    without_dependencies=("laion-clap==1.1.7",),  # its other dependencies are for training
+    before_python=(3, 13),  # numpy 1.26 has no wheels for later versions
 )
 
 TOKENIZER = Weights("FacebookAI/roberta-base", None, ("vocab.json", "config.json"), ("merges.txt",))
@@ -59,20 +60,20 @@ Checkpoint = Literal[
 ]
 
 
-def make_environment(layout: Layout, progress: Progress = silent) -> Path:
-    """Make the isolated environment, unless it is there as it should be: some 1.5 GB, a few minutes.
+def create_environment(data_folder: DataFolder, progress: Progress = no_progress) -> Path:
+    """Create the isolated environment, unless it is complete: about 1.5 GB, a few minutes.
 
     Args:
-        layout: the data folder.
-        progress: told before each of three steps.
+        data_folder: the data folder.
+        progress: called before each of three steps.
 
     Returns:
-        Its Python.
+        Its Python interpreter.
 
     Raises:
-        NotAvailable: when there is no fitting Python, or pip cannot install something; with pip's own words.
+        NotAvailable: if there is no suitable Python, or pip fails; contains the output of pip.
     """
-    return ENVIRONMENT.make(layout, progress)
+    return ENVIRONMENT.create(data_folder, progress)
 
 
 @ENCODERS.register("laion_clap")
@@ -83,7 +84,7 @@ class LaionClap(Pretrained):
     """Model id on the hub, or a folder, with the checkpoint."""
     checkpoint: Checkpoint = "630k-audioset-best.pt"
     """File of the model, as the authors named it."""
-    dtype: Literal["auto", "float32"] = "auto"
+    dtype: Literal["auto", "float32"] = excluded_from_fingerprint("auto")
     """Number format: the package computes in float32."""
 
     @property
@@ -92,25 +93,25 @@ class LaionClap(Pretrained):
         return Weights(self.model, self.revision, (), (self.checkpoint,), among_others=True)
 
     @property
-    def rate_hz(self) -> int:
-        """Sampling rate the model was trained at, Hz."""
+    def sample_rate_hz(self) -> int:
+        """Sample rate the model was trained at, Hz."""
         return RATE
 
     @property
     def card(self) -> ModelCard:
-        """What is known of the model."""
-        known = Clap().card
-        more = "; music" if self.checkpoint.startswith("music") else ""
+        """Card of the model."""
+        card = Clap().card
+        music = "; music" if self.checkpoint.startswith("music") else ""
         return replace(
-            known,
+            card,
             title=f"LAION-CLAP, {self.checkpoint.removesuffix('.pt')} (original package)",
             licence="CC0-1.0",
-            training_data=f"{known.training_data}{more}",
+            training_data=f"{card.training_data}{music}",
         )
 
     @property
     def has_text_side(self) -> bool:
-        """Always."""
+        """True: every CLAP model has a text encoder."""
         return True
 
     @property
@@ -119,20 +120,20 @@ class LaionClap(Pretrained):
         return "float32"
 
     def unavailable(self) -> str | None:
-        """Say that the checkpoint, the tokenizer or the environment is missing, or None."""
+        """Return which of checkpoint, tokenizer and environment is missing, or None."""
         if reason := super().unavailable() or TOKENIZER.missing():
             return reason
-        if not ENVIRONMENT.is_whole(Layout.default()):
-            return f"environment of {ENVIRONMENT.alone[0]} missing: make it with `vlm-audio fetch STUDY`"
+        if not ENVIRONMENT.is_complete(DataFolder.default()):
+            return f"environment of {ENVIRONMENT.without_dependencies[0]} missing: make it with `vlm-audio fetch STUDY`"
         return None
 
-    def fetch(self, layout: Layout, progress: Progress = silent) -> None:
-        """Get all it needs: the environment, the checkpoint, the files of RoBERTa's tokenizer.
+    def fetch(self, data_folder: DataFolder, progress: Progress = no_progress) -> None:
+        """Create the environment; download the checkpoint and the files of RoBERTa's tokenizer.
 
         Raises:
-            NotAvailable: when something cannot be had.
+            NotAvailable: if one of these fails.
         """
-        make_environment(layout, progress)
+        create_environment(data_folder, progress)
         fetch_weights(self.weights, progress)
         fetch_weights(TOKENIZER, progress)
 
@@ -146,7 +147,7 @@ class LaionClap(Pretrained):
 
         def encode(clips: Sequence[np.ndarray]) -> list[np.ndarray]:
             clips = [c if len(c) else np.zeros(1, np.float32) for c in clips]  # the package repeats what is short
-            pieces = [(i, clip[a:b]) for i, clip in enumerate(clips) for a, b in windows(len(clip), LONGEST)]
+            pieces = [(i, clip[a:b]) for i, clip in enumerate(clips) for a, b in windows(len(clip), MAX_SAMPLES)]
             sums: list[Any] = [0.0] * len(clips)
             for at in range(0, len(pieces), self.batch_size):
                 batch = pieces[at : at + self.batch_size]
@@ -157,9 +158,9 @@ class LaionClap(Pretrained):
         return encode
 
     def load_text(self) -> TextSide:
-        """Start the worker; texts are cut at 77 pieces, as the package does."""
+        """Start the worker; texts are truncated to 77 tokens, as the package does."""
         worker = self._worker()
-        return TextSide(lambda texts: list(worker.texts(texts)), float(worker.told["logit_scale"]))
+        return TextSide(lambda texts: list(worker.texts(texts)), float(worker.properties["logit_scale"]))
 
     def _worker(self) -> Worker:
         if (reason := self.unavailable()) is not None:
@@ -167,8 +168,8 @@ class LaionClap(Pretrained):
         return Worker(
             ENVIRONMENT.name,
             (
-                str(ENVIRONMENT.python(Layout.default())),
-                "-I",  # nothing of this folder on its path: one of the files here is called laion_clap
+                str(ENVIRONMENT.python(DataFolder.default())),
+                "-I",  # keeps this folder off its path, because it contains a file laion_clap.py
                 str(Path(__file__).with_name("laion_clap_worker.py")),
             ),
             {

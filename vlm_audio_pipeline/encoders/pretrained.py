@@ -1,7 +1,6 @@
-"""What every encoder with downloaded weights shares: its fields, its revision, and loading that accepts no gaps.
+"""Base class of encoders with downloaded weights, and loading of transformers models.
 
-What belongs here: model, revision, device and number format in a study file; loading a transformers model so that a
-missing weight is an error and never a random number. What does not: what a family does with the model.
+A missing tensor is an error, never a random number.
 """
 
 import contextlib
@@ -10,9 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.contracts.specs import not_identity
+from vlm_audio_pipeline.contracts.specs import excluded_from_fingerprint
 from vlm_audio_pipeline.encoders.base import EncoderSpec
-from vlm_audio_pipeline.encoders.torch_batches import Device, Dtype, check_device, device_of, dtype_of
+from vlm_audio_pipeline.encoders.torch_batches import Device, Dtype, check_device, resolve_device, resolve_dtype
 from vlm_audio_pipeline.encoders.weights import CONFIG, ModelName, Weights
 
 if TYPE_CHECKING:
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class WrongWeights(VlmAudioError):
-    """Weights that do not fit the model they are for: something would be left at random."""
+    """Weights that do not fit the model, so that some of its tensors would be random."""
 
 
 class Pretrained(EncoderSpec):
     """An encoder whose weights come from the hub or a folder.
 
-    A family gives `model` a default, and may set `needs` and `tensors` (files that must be there) and `bf16_safe`.
+    A family gives `model` a default and may set `needs` and `tensors` (required files) and `bf16_safe`.
     """
 
     needs: ClassVar[tuple[str, ...]] = CONFIG
@@ -34,41 +33,41 @@ class Pretrained(EncoderSpec):
     bf16_safe: ClassVar[bool] = False
 
     model: ModelName
-    """Model id on the hub, or a folder (`./...` is seen from the study file)."""
-    revision: str | None = not_identity(None)
-    """Branch, tag or commit of the model; by default its default branch, as `vlm-audio fetch` last found it."""
-    device: Device = not_identity("auto")
-    """Where to compute: auto takes a GPU where there is one."""
-    dtype: Dtype = not_identity("auto")
-    """Number format; auto is bfloat16 on a GPU where that is safe for the family, else float32. Recorded as it was."""
+    """Model id on the hub, or a folder (`./...` is relative to the study file)."""
+    revision: str | None = excluded_from_fingerprint(None)
+    """Branch, tag or commit of the model; by default its default branch, as of the last `vlm-audio fetch`."""
+    device: Device = excluded_from_fingerprint("auto")
+    """Where to compute: auto uses a GPU if the machine has one."""
+    dtype: Dtype = excluded_from_fingerprint("auto")
+    """Number format; auto is bfloat16 on a GPU if the family supports it, else float32. The table records the one used."""
 
     @property
     def weights(self) -> Weights:
-        """The files it is loaded from."""
+        """Files of the model."""
         return Weights(self.model, self.revision, self.needs, self.tensors)
 
-    def identity(self) -> dict[str, Any]:
-        """Give the parameters that can change a result; of a folder its digest counts (the revision), not its place."""
-        own = super().identity()
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """Return the parameters that can change a result. A folder counts by its digest (the revision), not its path."""
+        own = super().fingerprint_fields()
         return {**own, "model": "folder"} if self.weights.is_folder else own
 
     @property
     def number_format(self) -> str:
         """Number format of the computation, with auto resolved."""
-        return dtype_of(self.dtype, device_of(self.device), self.bf16_safe)
+        return resolve_dtype(self.dtype, resolve_device(self.device), self.bf16_safe)
 
     @property
     def workers(self) -> int | None:
-        """One: a model fills the machine by itself."""
+        """One, because the model uses all cores itself."""
         return 1
 
     @property
     def accelerator(self) -> bool:
-        """Whether a GPU is wanted."""
+        """Whether it uses a GPU where there is one."""
         return self.device != "cpu"
 
     def preprocessor(self) -> dict[str, Any]:
-        """Read how samples or pictures are prepared for the model; {} where that is not on this machine."""
+        """Return the preprocessor config (of audio or images); {} if it is not on this machine."""
         whole = self.weights.config("processor_config.json")
         nested = whole.get("feature_extractor") or whole.get("image_processor") or whole
         return self.weights.config("preprocessor_config.json") or nested
@@ -78,28 +77,28 @@ class Pretrained(EncoderSpec):
 
         Args:
             cls: a model class, or an Auto class.
-            harmless: patterns of names that may be missing, because nothing that is computed depends on them.
+            harmless: patterns of tensor names that may be missing, because no result depends on them.
             **kwargs: for `from_pretrained`.
 
         Raises:
-            NotAvailable: when the weights are not here.
-            WrongWeights: when tensors are missing or of another shape; names them.
+            NotAvailable: if the weights are missing.
+            WrongWeights: if tensors are missing or have another shape.
         """
         return load_transformers(
-            cls, self.weights, device_of(self.device), self.number_format, harmless=harmless, **kwargs
+            cls, self.weights, resolve_device(self.device), self.number_format, harmless=harmless, **kwargs
         )
 
 
 def load_transformers(
     cls: Any, weights: Weights, device: str, dtype: str, *, harmless: tuple[str, ...] = (), **kwargs: Any
 ) -> "torch.nn.Module":
-    """Load a transformers model: from this machine, through safetensors or `weights_only`, without code of the repository.
+    """Load a transformers model from this machine, by safetensors or `weights_only`, without code of the repository.
 
-    Tensors the model does not want (a head, the other tower) are tolerated; tensors it lacks are not.
+    Surplus tensors (a head, the other tower) are ignored; missing tensors are an error.
 
     Args:
         cls: a model class, or an Auto class.
-        weights: what to load.
+        weights: files of the model.
         device: "cpu" or "cuda".
         dtype: "float32" or "bfloat16".
         harmless: patterns (searched, `re`) of names that may be missing.
@@ -109,8 +108,8 @@ def load_transformers(
         The model, in evaluation mode.
 
     Raises:
-        NotAvailable: when the weights, or the device, are not here.
-        WrongWeights: when tensors are missing or of another shape; names them.
+        NotAvailable: if the weights or the device are missing.
+        WrongWeights: if tensors are missing or have another shape.
     """
     import torch
 
@@ -119,10 +118,10 @@ def load_transformers(
     safe = any(folder.glob("*.safetensors"))
     with quiet_loading():
         try:
-            model, told = cls.from_pretrained(
+            model, loading_info = cls.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
-                use_safetensors=safe,  # else a .bin, which transformers reads with torch.load(weights_only=True)
+                use_safetensors=safe,  # otherwise a .bin, which transformers reads with torch.load(weights_only=True)
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
@@ -130,34 +129,37 @@ def load_transformers(
             )
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise WrongWeights(
-                f"{_named(weights)} must be loadable as {cls.__name__}, got: {_first(error)}; use a model of that family"
+                f"{_describe(weights)} must be loadable as {cls.__name__}, got: {_first_line(error)}; use a model of that family"
             ) from error
-    missing = sorted(k for k in told["missing_keys"] if not any(re.search(p, k) for p in harmless))
-    mismatched = sorted(str(k) for k in told.get("mismatched_keys") or ())
+    missing = sorted(k for k in loading_info["missing_keys"] if not any(re.search(p, k) for p in harmless))
+    mismatched = sorted(str(k) for k in loading_info.get("mismatched_keys") or ())
     if missing or mismatched:
         raise WrongWeights(
-            f"{_named(weights)} must hold every tensor of {type(model).__name__}, got {len(missing)} missing "
-            f"({_some(missing)}) and {len(mismatched)} of another shape ({_some(mismatched)}): they would be random. "
+            f"{_describe(weights)} must hold every tensor of {type(model).__name__}, got {len(missing)} missing "
+            f"({_join(missing)}) and {len(mismatched)} of another shape ({_join(mismatched)}): they would be random. "
             "Its config.json may be of an older layout than its weights; pin a `revision` that transformers can read"
         )
     return model.to(device).eval()
 
 
-def _named(weights: Weights) -> str:
+def _describe(weights: Weights) -> str:
     return f"weights of {weights.model} ({'digest' if weights.is_folder else 'revision'} {weights.resolve()})"
 
 
-def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "none"
+def _join(names: list[str], max_names: int = 5) -> str:
+    return (
+        ", ".join(names[:max_names]) + (f" and {len(names) - max_names} more" if len(names) > max_names else "")
+        or "none"
+    )
 
 
-def _first(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Hold back transformers' bars and warnings while loading: what they warn of is an error here."""
+    """Suppress progress bars and warnings of transformers while loading; what they warn of is an error here."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -172,17 +174,17 @@ def quiet_loading() -> Iterator[None]:
 
 
 def load_tokenizer(weights: Weights, vocabulary: int) -> Any:
-    """Load the tokenizer of a model, refusing one that is not the model's.
+    """Load the tokenizer of a model and check the size of its vocabulary.
 
-    Where its files are missing, transformers may hand back a tokenizer of a few pieces instead of raising.
+    If its files are missing, transformers may return a tokenizer of a few tokens instead of an error.
 
     Args:
         weights: the model's files.
-        vocabulary: `vocab_size` of the model, which may be padded by a few pieces.
+        vocabulary: `vocab_size` of the model, which may be padded.
 
     Raises:
-        NotAvailable: when the weights are not here.
-        WrongWeights: when there is no tokenizer, or it has far fewer pieces than the model, or more.
+        NotAvailable: if the weights are missing.
+        WrongWeights: if there is no tokenizer, or it has far fewer tokens than the model, or more.
     """
     from transformers import AutoTokenizer
 
@@ -190,7 +192,7 @@ def load_tokenizer(weights: Weights, vocabulary: int) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(weights.snapshot(), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
         raise WrongWeights(
-            f"the tokenizer of {weights.model} must be loadable, got: {_first(error)}; get its files with `vlm-audio "
+            f"the tokenizer of {weights.model} must be loadable, got: {_first_line(error)}; get its files with `vlm-audio "
             "fetch STUDY`, and install what it names"
         ) from error
     if not 0.9 * vocabulary <= len(tokenizer) <= vocabulary:

@@ -1,7 +1,4 @@
-"""A deterministic encoder without weights: for tests, documentation and trying a study on a bare machine.
-
-What belongs here: arithmetic cheap enough for any test. What does not: anything a result should rest on.
-"""
+"""A deterministic encoder without weights, for tests, documentation and a study on a machine without models."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from vlm_audio_pipeline.contracts.specs import not_identity
+from vlm_audio_pipeline.contracts.specs import excluded_from_fingerprint
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
 
 if TYPE_CHECKING:
@@ -19,28 +16,28 @@ if TYPE_CHECKING:
 
 @ENCODERS.register("scripted")
 class Scripted(EncoderSpec):
-    """Log energy in equal bands of the power spectrum, turned by a random rotation that the seed fixes."""
+    """Log energy in equal bands of the power spectrum, multiplied by a random rotation that depends on the seed."""
 
     dimensions: int = Field(8, ge=1, le=4096)
-    """Length of the vectors, and number of bands."""
+    """Length of the vectors and number of bands."""
     seed: int = Field(0, ge=0)
-    """Another seed gives another rotation."""
-    missing: bool = not_identity(False)
-    """Behave as if the weights were not on this machine: everything that needs them is "not run"."""
+    """Seed of the rotation."""
+    missing: bool = excluded_from_fingerprint(False)
+    """Whether to behave as if the weights were missing, so that steps which need them are not run."""
 
     @property
-    def rate_hz(self) -> int:
-        """Sampling rate the encoder wants, Hz."""
+    def sample_rate_hz(self) -> int:
+        """Sample rate of the clips, Hz."""
         return 16000
 
     def unavailable(self) -> str | None:
-        """Say that the weights are missing, where the study asks for that."""
+        """Return that the weights are missing, if `missing` is set."""
         return "weights of scripted missing" if self.missing else None
 
     def load(self) -> "Encode":
-        """Make the rotation and give the function from clips to vectors."""
+        """Compute the rotation and return the function from clips to vectors."""
         normal = np.random.default_rng(self.seed).standard_normal((self.dimensions, self.dimensions))
-        rotation, _ = np.linalg.qr(normal)  # orthogonal: distances between clips are those between their bands
+        rotation, _ = np.linalg.qr(normal)  # orthogonal, so it preserves the distances between the band levels of clips
 
         def encode(clips: Sequence[np.ndarray]) -> list[np.ndarray]:
             return [(band_levels(samples, self.dimensions) @ rotation).astype(np.float32) for samples in clips]
@@ -49,22 +46,22 @@ class Scripted(EncoderSpec):
 
 
 def band_levels(samples: np.ndarray, bands: int) -> np.ndarray:
-    """Mean power in equal bands of the spectrum, as log10(power + 1e-10).
+    """Return the mean power in equal bands of the spectrum, as log10(power + 1e-10).
 
-    The spectrum is the average of |rfft|^2 over stretches of 1024 samples (Bartlett, Nature 161, 1948), zeros added at
-    the end to fill the last one, each bin given to the band its index falls into.
+    The spectrum is the mean of |rfft|^2 over blocks of 1024 samples (Bartlett, Nature 161, 1948); the last block is padded
+    with zeros. A bin belongs to the band of its index.
 
     Args:
         samples: (samples,) float, 1 = full scale.
-        bands: how many; beyond 513 neighbours share bins.
+        bands: number of bands; beyond 513, neighbours share bins.
 
     Returns:
         (bands,) float64, log10 of full-scale power; -10 for silence.
     """
     from scipy.fft import rfft
 
-    stretches = np.pad(samples.astype(np.float64), (0, -len(samples) % 1024)).reshape(-1, 1024)
-    power = np.square(np.abs(rfft(stretches, axis=1))).mean(axis=0) / 1024 if len(stretches) else np.zeros(513)
+    blocks = np.pad(samples.astype(np.float64), (0, -len(samples) % 1024)).reshape(-1, 1024)
+    power = np.square(np.abs(rfft(blocks, axis=1))).mean(axis=0) / 1024 if len(blocks) else np.zeros(513)
     edges = np.arange(bands + 1) * len(power) // bands
     means = [power[low : max(high, low + 1)].mean() for low, high in pairwise(edges)]
     return np.log10(np.array(means) + 1e-10)

@@ -1,7 +1,4 @@
-"""Where and how models compute: device, number format, and batches that shrink when memory runs out.
-
-What belongs here: what every torch model needs around its forward call. What does not: any particular model.
-"""
+"""Device, number format, and batches that shrink when memory runs out."""
 
 import importlib.metadata
 import os
@@ -32,73 +29,73 @@ def _cuda_build_and_gpu() -> bool:
     return not cpu_build and (any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists())
 
 
-def cuda_is_there() -> bool:
-    """Say whether models run on a GPU here, without importing torch: a plan must be quick.
+def has_cuda() -> bool:
+    """Return whether models can use a GPU, without importing torch, because planning must be fast.
 
-    True where this is not a CPU build of torch, the driver's device files exist and CUDA_VISIBLE_DEVICES hides nothing.
+    True if torch is not a CPU build, the driver's device files exist and CUDA_VISIBLE_DEVICES does not hide the GPU.
     """
     return os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1") and _cuda_build_and_gpu()
 
 
-def device_of(choice: Device) -> Literal["cpu", "cuda"]:
-    """Give the device of a choice: auto is cuda where there is one."""
+def resolve_device(choice: Device) -> Literal["cpu", "cuda"]:
+    """Resolve a device: auto is cuda if there is a GPU."""
     if choice == "auto":
-        return "cuda" if cuda_is_there() else "cpu"
+        return "cuda" if has_cuda() else "cpu"
     return choice
 
 
-def dtype_of(choice: Dtype, device: str, bf16_safe: bool) -> Literal["float32", "bfloat16"]:
-    """Give the number format of a choice: auto is bfloat16 on a GPU where the family is known to bear it."""
+def resolve_dtype(choice: Dtype, device: str, bf16_safe: bool) -> Literal["float32", "bfloat16"]:
+    """Resolve a number format: auto is bfloat16 on a GPU if the family supports it."""
     if choice == "auto":
         return "bfloat16" if device == "cuda" and bf16_safe else "float32"
     return choice
 
 
 def check_device(device: str) -> None:
-    """Refuse a GPU that torch cannot use.
+    """Check that torch can use the device.
 
     Raises:
-        NotAvailable: with what to do.
+        NotAvailable: if it cannot.
     """
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         raise NotAvailable(
-            f"device must be one that torch can use, got cuda with torch {torch.__version__}; install a CUDA build of "
-            "torch, mend the driver (`vlm-audio doctor` says more), or set `device: cpu`"
+            f"torch {torch.__version__} cannot use the device cuda; install a CUDA build of "
+            "torch, repair the driver (see `vlm-audio doctor`), or set `device: cpu`"
         )
 
 
 def to_numpy(vectors: "torch.Tensor") -> list[np.ndarray]:
-    """Give the rows of a (batch, dimensions) tensor as float32 arrays of their own."""
+    """Return the rows of a (batch, dimensions) tensor as separate float32 arrays."""
     return [row.copy() for row in vectors.detach().float().cpu().numpy()]
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
-    """Scale a vector to length 1 (float32); a vector of zeros stays."""
+    """Scale a vector to length 1 (float32); a zero vector stays zero."""
     length = float(np.linalg.norm(vector.astype(np.float64)))
     return (vector / (length or 1.0)).astype(np.float32)
 
 
-class Halving(Generic[Item, Result]):
-    """A function over batches that never takes more than fits: the batch halves when memory runs out, and stays so.
+class AdaptiveBatcher(Generic[Item, Result]):
+    """Calls a function on batches and halves the batch size for good when memory runs out.
 
     Args:
-        forward: items -> results, in order; at most `size` at a time. Run under `torch.inference_mode`.
-        size: items a call to begin with.
-        what: named in the error when not even one item fits.
+        forward: items -> results, in order; called with at most `size` items, under `torch.inference_mode`.
+        size: initial batch size.
+        subject: named in the error when a single item does not fit.
     """
 
-    def __init__(self, forward: Callable[[list[Item]], Sequence[Result]], size: int, what: str):
+    def __init__(self, forward: Callable[[list[Item]], Sequence[Result]], size: int, subject: str):
         self.forward = forward
         self.size = size
-        self.what = what
+        self.subject = subject
 
     def __call__(self, items: Sequence[Item]) -> list[Result]:
-        """Give the results of all items.
+        """Return the results of all items.
 
         Raises:
-            VlmAudioError: when a single item does not fit into memory.
+            VlmAudioError: if a single item does not fit into memory.
         """
         import torch
 
@@ -114,29 +111,29 @@ class Halving(Generic[Item, Result]):
                         raise
                     if len(batch) == 1:
                         raise VlmAudioError(
-                            f"{self.what} must fit into memory, got out of memory with a batch of 1; use a smaller "
+                            f"{self.subject} must fit into memory, got out of memory with a batch of 1; use a smaller "
                             "model, `dtype: bfloat16`, or `device: cpu`"
                         ) from error
-                self.size = len(batch) // 2  # outside the handler: the failed call's tensors are free by now
+                self.size = len(batch) // 2  # outside the handler, where the tensors of the failed call are freed
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
         return results
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out, of a GPU or of the machine."""
+    """Return whether an error means that the GPU or the machine ran out of memory."""
     import torch
 
-    said = str(error).lower()
+    message = str(error).lower()
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(
-        words in said for words in ("can't allocate memory", "not enough memory", "out of memory")
+        phrase in message for phrase in ("can't allocate memory", "not enough memory", "out of memory")
     )
 
 
 def in_groups(
     call: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], key: Callable[[Item], Hashable]
 ) -> list[Result]:
-    """Call a function on the items of each key apart (equal lengths, equal shapes: so nothing is padded).
+    """Call a function separately on the items of each key (equal lengths or shapes, so that nothing is padded).
 
     Returns:
         The results, in the order of `items`.
@@ -144,7 +141,7 @@ def in_groups(
     groups: dict[Hashable, list[int]] = {}
     for i, item in enumerate(items):
         groups.setdefault(key(item), []).append(i)
-    found: dict[int, Result] = {}
+    results: dict[int, Result] = {}
     for indices in groups.values():
-        found.update(zip(indices, call([items[i] for i in indices]), strict=True))
-    return [found[i] for i in range(len(items))]
+        results.update(zip(indices, call([items[i] for i in indices]), strict=True))
+    return [results[i] for i in range(len(items))]

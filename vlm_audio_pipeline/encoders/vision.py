@@ -1,11 +1,8 @@
-"""Encoders that look at the picture of a clip: AIMv2, DINOv2, CLIP and SigLIP, through transformers' Auto classes.
+"""Image encoders: AIMv2, DINOv2, CLIP and SigLIP, through transformers' Auto classes.
 
-What belongs here: which tokens become the vector, and the text side of those that have one. What does not: how the
-picture is drawn (`renderings`).
-
-The model's own image processor brings a picture to the model's size. CLIP's and AIMv2's resize the shorter side and then
-cut the middle out: a picture that is not square loses its ends there, so render squares for them. The processor is
-always the one in PIL, never torchvision's, so that the same picture gives the same vector on every machine.
+The model's own image processor resizes an image to the model's size. Those of CLIP and AIMv2 resize the shorter side and crop
+the centre, so an image that is not square loses its ends; render square images for them. The processor always uses PIL, never
+torchvision, so that the same image gives the same vector on every machine.
 """
 
 import importlib.util
@@ -16,9 +13,10 @@ import numpy as np
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.specs import refers_to
-from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, ModelCard, TextSide
+from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, TextSide
+from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.pretrained import Pretrained, load_tokenizer
-from vlm_audio_pipeline.encoders.torch_batches import Halving, in_groups, to_numpy, unit
+from vlm_audio_pipeline.encoders.torch_batches import AdaptiveBatcher, in_groups, to_numpy, unit
 from vlm_audio_pipeline.encoders.weights import ModelName
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 TOWERS = ("aimv2", "clip", "siglip")
-"""Model types with two towers, one for pictures and one for texts."""
+"""Model types with two towers, one for images and one for texts."""
 
 BEFORE_PATCHES = {
     "aimv2": 0,
@@ -34,13 +32,13 @@ BEFORE_PATCHES = {
     "clip": 1,
     "clip_vision_model": 1,
     "dinov2": 1,
-    "dinov2_with_registers": 1,  # and its registers
+    "dinov2_with_registers": 1,  # plus its registers
     "siglip": 0,
     "siglip_vision_model": 0,
 }
-"""Model types that can be used, with the tokens (class token) that come before those of the patches."""
+"""Supported model types, with the number of tokens (class token) before the patch tokens."""
 
-_WEB = "pictures and captions of the web"
+_WEB = "images and captions of the web"
 CARDS = {
     "demo-aimv2": ModelCard(
         "demo-aimv2: AIMv2's architecture, trained for the demo",
@@ -54,7 +52,7 @@ CARDS = {
         "DINOv2",
         "Apache-2.0",
         "https://arxiv.org/abs/2304.07193",
-        training_data="LVD-142M: curated pictures of the web",
+        training_data="LVD-142M: curated images of the web",
     ),
     "openai/clip": ModelCard(
         "CLIP", "MIT", "https://arxiv.org/abs/2103.00020", training_data=f"WebImageText: 400 M {_WEB}"
@@ -63,60 +61,60 @@ CARDS = {
         "SigLIP", "Apache-2.0", "https://arxiv.org/abs/2303.15343", training_data=f"WebLI: {_WEB}"
     ),
 }
-"""By the beginning of the model id. None is known to hold recordings, or pictures made of them."""
+"""Cards by the beginning of the model id. No training set is known to contain recordings or spectrograms of them."""
 
 
 @ENCODERS.register("vision")
 class Vision(Pretrained):
-    """A vision model on the rendering of a clip: the mean of its patches, or the vector its authors pool."""
+    """A vision model on the image of a clip: the mean of its patch tokens, or the model's pooled vector."""
 
-    sees: ClassVar[bool] = True
+    takes_images: ClassVar[bool] = True
     bf16_safe: ClassVar[bool] = True
 
     model: ModelName = "apple/aimv2-large-patch14-224"
     """Model id on the hub (AIMv2, DINOv2, CLIP or SigLIP), or a folder."""
     rendering: str = refers_to("renderings")
-    """The rendering looked at."""
+    """Rendering whose images are encoded."""
     pooling: Literal["mean", "pooler", "first_patch"] = "mean"
     """Mean of the patch tokens; pooler: the model's own vector (CLIP and SigLIP: in the space shared with texts);
-    first_patch: the token of the upper left corner, a known mistake with AIMv2, whose cost can so be measured."""
+    first_patch: the token of the upper left corner, a known mistake with AIMv2 whose effect can be measured this way."""
 
     @property
-    def rate_hz(self) -> int:
-        """0: it does not hear."""
+    def sample_rate_hz(self) -> int:
+        """0, because the model takes images."""
         return 0
 
     @property
     def card(self) -> ModelCard:
-        """What is known of the model."""
-        known = (card for beginning, card in CARDS.items() if self.model.startswith(beginning))
-        return next(known, ModelCard(title=self.model, training_data="not known to this project"))
+        """Card of the model."""
+        cards = (card for beginning, card in CARDS.items() if self.model.startswith(beginning))
+        return next(cards, ModelCard(title=self.model, training_data="not known to this project"))
 
     @property
     def has_text_side(self) -> bool:
-        """With `pooling: pooler`, of a model with two towers; taken for granted while its files are not here."""
+        """Whether `pooling` is pooler and the model has two towers; assumed to have them while its files are missing."""
         return self.pooling == "pooler" and self.weights.config().get("model_type", TOWERS[0]) in TOWERS
 
     def _load(self) -> tuple[Any, str]:
         from transformers import Aimv2VisionModel, AutoModel
 
-        self.weights.snapshot()  # first, for without files there is no telling what type the model has
+        self.weights.snapshot()  # raises if the files are missing, whose config gives the type
         config = self.weights.config()
         kind = str(config.get("model_type"))
         if kind not in BEFORE_PATCHES:
             raise VlmAudioError(
                 f"`model` of kind vision must be one of {', '.join(BEFORE_PATCHES)}, got {self.model}, a {kind}; "
-                "choose one of those"
+                "use a model of one of these types"
             )
-        alone = (
+        is_old_layout = (
             kind == "aimv2" and "vision_config" not in config
-        )  # a layout of old: what does not fit it will be missing
-        return self.load_model(Aimv2VisionModel if alone else AutoModel, harmless=(r"position_ids$",)), kind
+        )  # weights that do not fit it are reported as missing
+        return self.load_model(Aimv2VisionModel if is_old_layout else AutoModel, harmless=(r"position_ids$",)), kind
 
     def load(self) -> Encode:
-        """Load the model; pictures are PIL in RGB, vectors (dimensions,) float32.
+        """Load the model; images are PIL in RGB, vectors (dimensions,) float32.
 
-        Vectors in a space shared with texts have length 1, others are as the model gives them.
+        Vectors in a space shared with texts have length 1, others are not scaled.
         """
         from transformers import AutoImageProcessor
 
@@ -138,11 +136,13 @@ class Vision(Pretrained):
             patches = out.last_hidden_state[:, before:].float()
             return to_numpy(patches.mean(dim=1) if self.pooling == "mean" else patches[:, 0])
 
-        batches = Halving(forward, self.batch_size, self.model_id)
+        batches = AdaptiveBatcher(forward, self.batch_size, self.model_id)
 
-        def encode(pictures: Sequence["Image"]) -> list[np.ndarray]:
-            pixels = [processor(images=p, return_tensors="pt")["pixel_values"][0] for p in pictures]
-            return in_groups(batches, pixels, key=lambda p: tuple(p.shape))  # sizes differ only where any will do
+        def encode(images: Sequence["Image"]) -> list[np.ndarray]:
+            pixels = [processor(images=p, return_tensors="pt")["pixel_values"][0] for p in images]
+            return in_groups(
+                batches, pixels, key=lambda p: tuple(p.shape)
+            )  # sizes differ only for models that take any size
 
         return encode
 
@@ -156,25 +156,27 @@ class Vision(Pretrained):
         return pooled
 
     def load_text(self) -> TextSide:
-        """Load the tower that reads; vectors are (dimensions,) float32 of length 1."""
+        """Load the text tower; vectors are (dimensions,) float32 of length 1."""
         model, kind = self._load()
         if not self.has_text_side:
             return super().load_text()
         if kind == "siglip" and importlib.util.find_spec("sentencepiece") is None:
-            raise NotAvailable(f"the tokenizer of {self.model} must have sentencepiece; `pip install sentencepiece`")
+            raise NotAvailable(
+                f"the tokenizer of {self.model} needs the package sentencepiece; `pip install sentencepiece`"
+            )
         text = model.config.text_config
         tokenizer = load_tokenizer(self.weights, text.vocab_size)
-        # SigLIP learnt from texts padded to their full length, and without a mask
+        # SigLIP was trained on texts padded to their full length, without a mask.
         padding: Any = "max_length" if kind == "siglip" else True
         names = ("input_ids",) if kind == "siglip" else ("input_ids", "attention_mask")
 
         def forward(texts: list[str]) -> list[np.ndarray]:
-            given = tokenizer(
+            tokens = tokenizer(
                 texts, padding=padding, truncation=True, max_length=text.max_position_embeddings, return_tensors="pt"
             )
-            features = model.get_text_features(**{n: given[n].to(model.device) for n in names})
+            features = model.get_text_features(**{n: tokens[n].to(model.device) for n in names})
             return [unit(v) for v in to_numpy(features.pooler_output)]
 
         return TextSide(
-            Halving(forward, self.batch_size, self.model_id), float(model.logit_scale.detach().float().exp())
+            AdaptiveBatcher(forward, self.batch_size, self.model_id), float(model.logit_scale.detach().float().exp())
         )

@@ -1,8 +1,7 @@
-"""Weights on this machine: which revision of a model there is, whether it is whole, and how to get it.
+"""Weight files on this machine: their revision, whether they are complete, and their download.
 
-What belongs here: the hub's cache folder (https://huggingface.co/docs/huggingface_hub/guides/manage-cache), local
-folders, and the demo's models, which come with this package (`demo_models`). What does not: loading them into a model (`pretrained`). Nothing here imports torch, and asking whether weights
-are here takes a few looks at the disk; nothing is downloaded but by `fetch_weights`.
+Knows the hub's cache folder (https://huggingface.co/docs/huggingface_hub/guides/manage-cache), local folders, and the demo
+models of this package (`demo_models`). Imports no torch. Only `fetch_weights` downloads. Loading is in `pretrained`.
 """
 
 import hashlib
@@ -20,39 +19,40 @@ from pydantic import AfterValidator, ValidationInfo
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, NotAvailable
 from vlm_audio_pipeline.contracts.hashing import fingerprint
-from vlm_audio_pipeline.contracts.paths import expanded
-from vlm_audio_pipeline.contracts.stages import Input, Progress, silent
+from vlm_audio_pipeline.contracts.paths import expand_home
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.contracts.stages import Input
 from vlm_audio_pipeline.encoders.large_files import fetch_large_file
+from vlm_audio_pipeline.storage.atomic import write_atomically
 
 TENSORS = (".safetensors", ".bin", ".pt", ".pth")  # best first
 DESCRIPTIONS = (".json", ".txt", ".model", ".jinja")
 CONFIG = ("config.json", "preprocessor_config.json|processor_config.json")
-"""Files without which no model of transformers can be fed; `a|b`: either."""
-
+"""Config files that every model of transformers needs; `a|b` means either."""
 
 PACKAGED = Path(__file__).parents[1] / "demo_models"
-"""Where the models lie that come with this package, wherever it is installed; `demo-janus` is its folder of that name."""
+"""Folder of the models of this package; each has a folder of its name, e.g. `demo-janus`."""
 
 
-def _beside_the_study(model: str, info: ValidationInfo) -> str:
+def _relative_to_study(model: str, info: ValidationInfo) -> str:
     if not model.startswith(("/", "./", "../", "~")):
         return model
-    folder, path = (info.context or {}).get("folder"), expanded(model)
+    folder, path = (info.context or {}).get("folder"), expand_home(model)
     return os.path.normpath(path if folder is None or path.is_absolute() else Path(folder) / path)
 
 
-ModelName = Annotated[str, AfterValidator(_beside_the_study)]
+ModelName = Annotated[str, AfterValidator(_relative_to_study)]
 """A model id of the hub (`org/name`), one that comes with this package (`demo-janus`, `demo-clap`, `demo-aimv2`), or a
-folder: `/...`, `~/...`, or `./...` and `../...` seen from the study file."""
+folder: `/...`, `~/...`, or `./...` and `../...` relative to the study file."""
 
 
 def cache_folder() -> Path:
-    """Give the hub's cache folder, by the same variables as huggingface_hub, without importing it."""
-    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    if given:
-        return expanded(os.path.expandvars(given))
+    """Return the hub's cache folder, from the same environment variables as huggingface_hub, without importing it."""
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    if cache:
+        return expand_home(os.path.expandvars(cache))
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
-    return expanded(os.path.expandvars(home)) / "hub"
+    return expand_home(os.path.expandvars(home)) / "hub"
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Weights:
     Attributes:
         model: id on the hub, an absolute path of a folder, or `demo-...` for one that comes with this package.
         revision: branch, tag or full commit; None: the default branch. A folder has none.
-        needs: files that must be there besides tensors, by name; `a|b` for either.
-        tensors: names of the files with tensors, where the repository holds others too; by default what there is.
-        among_others: whether those others are models of their own; a source is then named by its tensors, too.
+        needs: names of required files besides tensors; `a|b` means either.
+        tensors: names of the files with tensors, if the repository contains other tensor files; by default all.
+        among_others: whether the other tensor files are other models; the input asset then also has the tensors in its name.
     """
 
     model: str
@@ -80,14 +80,14 @@ class Weights:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the model is a folder, one's own or this package's, and not of the hub."""
+        """Whether the model is a folder (of the user or of this package), not a repository of the hub."""
         return os.path.isabs(self.model) or self.is_packaged
 
     @property
     def observed(self) -> Input:
-        """The source that a stage with this model reads; its data version is the revision.
+        """Input asset of a stage with this model; its data version is the revision.
 
-        Weights that go away make nothing stale; weights that change do.
+        Weights that change make results stale; weights that are deleted do not.
         """
         name = self.model
         if self.is_packaged:
@@ -98,9 +98,9 @@ class Weights:
         return Input("models", "/".join((name, *self.tensors)) if self.among_others else name)
 
     def resolve(self) -> str | None:
-        """Give what identifies the files: the commit, or the digest of a folder; None where that is not known here.
+        """Return the commit, or the digest of a folder; None if it is not known on this machine.
 
-        A branch or tag stands for the commit the cache has on record; only `fetch_weights` moves it.
+        A branch or tag means the commit that the cache records for it; only `fetch_weights` changes that record.
         """
         if self.is_folder:
             return _folder_digest(self._folder) if self._folder.is_dir() else None
@@ -112,37 +112,37 @@ class Weights:
             return None
 
     def missing(self) -> str | None:
-        """Say why the weights cannot be loaded here and now, or None."""
-        why = self._why_missing()
-        if why is None:
+        """Return why the weights cannot be loaded on this machine, or None."""
+        reason = self._missing_reason()
+        if reason is None:
             return None
-        do = "correct `model`" if self.is_folder else "get them with `vlm-audio fetch STUDY`"
+        advice = "correct `model`" if self.is_folder else "get them with `vlm-audio fetch STUDY`"
         if self.is_packaged:
-            do = f"of the models that come with this package there are {', '.join(_packaged()) or 'none'}; correct `model`"
+            advice = f"the models of this package are {', '.join(_packaged_models()) or 'none'}; correct `model`"
         revision = "" if self.is_folder else f" (revision {self.revision or 'main'})"
-        return f"weights of {self.model} missing{revision}: {why}; {do}"
+        return f"weights of {self.model} missing{revision}: {reason}; {advice}"
 
     def snapshot(self) -> Path:
-        """Give the folder with the files.
+        """Return the folder with the files.
 
         Raises:
-            NotAvailable: when they are not all here; names model, revision and the command that gets them.
+            NotAvailable: if files are missing; names model, revision and the command that downloads them.
         """
         if (reason := self.missing()) is not None:
             raise NotAvailable(reason)
         return self._folder
 
     def config(self, name: str = "config.json") -> dict:
-        """Read one of the JSON files; {} where it is not here."""
+        """Read one of the JSON files; {} if it is missing."""
         try:
-            found = json.loads((self._folder / name).read_text())
+            content = json.loads((self._folder / name).read_text())
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return content if isinstance(content, dict) else {}
 
     @property
     def size_bytes(self) -> int | None:
-        """Bytes of the files, or None where they are not all here."""
+        """Size of the files, bytes; None if files are missing."""
         return None if self.missing() else sum(os.stat(p).st_size for p in self._folder.iterdir() if p.is_file())
 
     @property
@@ -155,29 +155,29 @@ class Weights:
             return PACKAGED / self.model
         return Path(self.model) if self.is_folder else self._repository / "snapshots" / (self.resolve() or "unknown")
 
-    def _why_missing(self) -> str | None:
+    def _missing_reason(self) -> str | None:
         folder = self._folder
         if not folder.is_dir():
-            return "there is no such folder" if self.is_folder else "they are not on this machine"
+            return "the folder does not exist" if self.is_folder else "they are not on this machine"
         for names in (*self.needs, *self.tensors):
             if not any((folder / name).exists() for name in names.split("|")):
                 return f"there is no {names.replace('|', ' or ')}"
-        return None if self.tensors else _without_tensors(folder)
+        return None if self.tensors else _missing_tensors(folder)
 
 
-def _packaged() -> list[str]:
+def _packaged_models() -> list[str]:
     return sorted(p.parent.name for p in PACKAGED.glob("demo-*/config.json"))
 
 
-def _without_tensors(folder: Path) -> str | None:
-    """Say what is missing of the tensors of a folder: a shard, or all; None where they are whole."""
-    there = {p.name for p in folder.iterdir() if p.exists()}  # links whose file is gone do not exist
+def _missing_tensors(folder: Path) -> str | None:
+    """Return which tensor files of a folder are missing (shards, or all); None if they are complete."""
+    existing = {p.name for p in folder.iterdir() if p.exists()}  # broken links do not exist
     for suffix in TENSORS:
-        if index := next((n for n in sorted(there) if n.endswith(f"{suffix}.index.json")), None):
+        if index := next((n for n in sorted(existing) if n.endswith(f"{suffix}.index.json")), None):
             shards = set(json.loads((folder / index).read_text())["weight_map"].values())
-            absent = sorted(shards - there)
+            absent = sorted(shards - existing)
             return f"there is no {', '.join(absent)}" if absent else None
-        if any(n.endswith(suffix) for n in there):
+        if any(n.endswith(suffix) for n in existing):
             return None
     return f"there is no {' or '.join(TENSORS)} file"
 
@@ -193,7 +193,7 @@ def _folder_digest(folder: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _digest_of(stamps: tuple[tuple, ...]) -> str:
-    """Hash names and contents of files; remembered while size, inode and times stay as they are."""
+    """Hash names and contents of files; cached while size, inode and times are unchanged."""
     contents = []
     for name, *_ in stamps:
         with open(name, "rb") as file:
@@ -201,14 +201,14 @@ def _digest_of(stamps: tuple[tuple, ...]) -> str:
     return fingerprint(contents, length=40)
 
 
-def wanted_files(names: Sequence[str], tensors: Sequence[str] = ()) -> list[str]:
-    """Choose from a repository's files those a model is loaded from: descriptions, and tensors in one format.
+def required_files(names: Sequence[str], tensors: Sequence[str] = ()) -> list[str]:
+    """Select the files of a repository that a model is loaded from: descriptions, and tensors in one format.
 
     Args:
         names: paths within the repository.
-        tensors: the files with tensors; by default the best format there is, from the repository's top folder.
+        tensors: the files with tensors; by default those of the best available format in the top folder.
 
-    >>> wanted_files(["config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx", "training_args.bin"])
+    >>> required_files(["config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx", "training_args.bin"])
     ['config.json', 'model.safetensors']
     """
     top = [n for n in names if "/" not in n and n != "training_args.bin"]
@@ -217,21 +217,21 @@ def wanted_files(names: Sequence[str], tensors: Sequence[str] = ()) -> list[str]
     return sorted({n for n in top if n.endswith(DESCRIPTIONS)} | set(chosen))
 
 
-def fetch_weights(weights: Weights, progress: Progress = silent) -> str:
-    """Download what is missing of a model into the hub's cache, and put its revision on record there.
+def fetch_weights(weights: Weights, progress: Progress = no_progress) -> str:
+    """Download the missing files of a model into the hub's cache and record its revision there.
 
-    The record (`refs/<branch>`) is written last, so that whole weights of before stay in use until the new ones are whole.
+    The record (`refs/<branch>`) is written last, so the old weights stay in use until the new ones are complete.
 
     Args:
-        weights: a model of the hub; of a folder nothing is downloaded.
-        progress: told bytes after each file.
+        weights: a model of the hub; for a folder nothing is downloaded.
+        progress: called with bytes.
 
     Returns:
         The commit, or the digest of a folder.
 
     Raises:
-        NotAvailable: when the hub cannot be reached, has no such model, revision or file, or gives other contents than
-            it says.
+        NotAvailable: if the hub cannot be reached, has no such model, revision or file, or sends other contents than it
+            declares.
     """
     if weights.is_folder:
         weights.snapshot()
@@ -243,14 +243,16 @@ def fetch_weights(weights: Weights, progress: Progress = silent) -> str:
         info = HfApi().model_info(name, revision=revision, files_metadata=True)
         siblings = {s.rfilename: s for s in info.siblings or []}
         sizes = {file: s.size or 0 for file, s in siblings.items()}
-        files, commit = wanted_files(list(sizes), weights.tensors), str(info.sha)
+        files, commit = required_files(list(sizes), weights.tensors), str(info.sha)
         absent = sorted(set(files) - set(sizes))
         if absent:
-            raise NotAvailable(f"{name} (revision {revision}) must hold {absent}, but does not; correct `model`")
+            raise NotAvailable(f"{name} (revision {revision}) has no {absent}; correct `model`")
         done, total = 0, sum(sizes[f] for f in files)
         for file in files:
             progress(done, total, name)
-            fetch_large_file(name, commit, siblings[file], cache_folder(), partial(_told, progress, done, total, name))
+            fetch_large_file(
+                name, commit, siblings[file], cache_folder(), partial(_report_bytes, progress, done, total, name)
+            )
             hf_hub_download(name, file, revision=commit, cache_dir=cache_folder())
             done += sizes[file]
         progress(done, total, name)
@@ -258,26 +260,22 @@ def fetch_weights(weights: Weights, progress: Progress = silent) -> str:
         raise NotAvailable(str(error)) from error
     except _download_errors() as error:
         raise NotAvailable(
-            f"weights of {name} (revision {revision}) must be downloadable, got {type(error).__name__}: "
+            f"weights of {name} (revision {revision}) cannot be downloaded: {type(error).__name__}: "
             f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}; check the name, the "
             "network and, for gated models, HF_TOKEN"
         ) from error
     if revision != commit:
-        ref = weights._repository / "refs" / revision
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        new = ref.with_name(f".{ref.name}.{os.getpid()}")
-        new.write_text(commit)
-        os.replace(new, ref)
+        write_atomically(weights._repository / "refs" / revision, commit)
     return commit
 
 
-def _told(progress: Progress, before: int, total: int, name: str, done: int) -> None:
+def _report_bytes(progress: Progress, before: int, total: int, name: str, done: int) -> None:
     progress(before + done, total, name)
 
 
 def _download_errors() -> tuple[type[Exception], ...]:
-    """Give what huggingface_hub raises, and the HTTP library below it; which one that is depends on its version."""
+    """Return the errors of huggingface_hub and of its HTTP library, which depends on its version."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    below = tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
-    return (OSError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, *below)
+    http_errors = tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
+    return (OSError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, *http_errors)

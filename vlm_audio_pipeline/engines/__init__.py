@@ -1,8 +1,5 @@
-"""How rows are computed: batch by batch over this machine's cores or GPU, resumably.
+"""Computing on this machine: batches over its cores, the lock of its GPU, and checks of its set-up."""
 
-What belongs here: scheduling of work whose results go to the row store. What does not: what the work is.
-"""
+from vlm_audio_pipeline.engines.local import Failure, compute_results, core_count
 
-from vlm_audio_pipeline.engines.local import Failure, cores, map_rows
-
-__all__ = ["Failure", "cores", "map_rows"]
+__all__ = ["Failure", "compute_results", "core_count"]

@@ -1,4 +1,4 @@
-"""What this machine offers, and what must be mended before a study runs well."""
+"""Check whether this machine is ready to run studies."""
 
 import importlib.metadata
 import os
@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from vlm_audio_pipeline.engines.local import cores
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.engines.local import core_count
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 PACKAGES = (
     "dagster",
@@ -23,26 +23,25 @@ PACKAGES = (
     "matplotlib",
     "soundfile",
 )
-LITTLE_DISK = 5e9  # bytes
+MIN_FREE_DISK = 5e9  # bytes
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: "ok", "warn" (works, but worse than it could) or "bad" (must be mended)."""
+    """The result of one check: "ok", "warn" (works, but slower or at risk) or "bad" (must be fixed)."""
 
     state: Literal["ok", "warn", "bad"]
-    what: str
+    text: str
 
 
-def examine(layout: Layout) -> list[Finding]:
-    """Look at Python, packages, processor, GPU, disk, data folder and local datasets."""
-    python = f"Python {platform.python_version()} on {platform.machine()}, {cores()} cores"
+def check_machine(data_folder: DataFolder) -> list[Finding]:
+    """Check Python, packages, processor, GPU, disk and data folder."""
+    python = f"Python {platform.python_version()} on {platform.machine()}, {core_count()} cores"
     return [
         Finding("ok" if sys.version_info >= (3, 11) else "bad", python),
         *_packages(),
         _torch(),
-        *_data(layout),
-        _esc10(),
+        *_data(data_folder),
     ]
 
 
@@ -55,69 +54,61 @@ def _packages() -> list[Finding]:
             missing.append(name)
     findings = [Finding("ok", ", ".join(versions))]
     if missing:
-        findings.append(Finding("bad", f"not installed: {', '.join(missing)}; do `pip install vlm-audio-pipeline`"))
+        findings.append(Finding("bad", f"not installed: {', '.join(missing)}; run `pip install vlm-audio-pipeline`"))
     return findings
 
 
-def _gpu_here() -> str | None:
-    """Name the GPU the driver knows, whatever torch thinks."""
+def _driver_gpu_name() -> str | None:
+    """Return the name of the GPU as the driver reports it, independent of torch; None without a GPU."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        reply = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"(nvidia-smi gave no answer: {error})"
-    return asked.stdout.strip().splitlines()[0] if asked.returncode == 0 and asked.stdout.strip() else None
+        return f"(nvidia-smi failed: {error})"
+    return reply.stdout.strip().splitlines()[0] if reply.returncode == 0 and reply.stdout.strip() else None
 
 
 def _torch() -> Finding:
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library torch is linked with is missing
-        return Finding("bad", f"torch must be importable, got {error}; install it again")
-    return gpu_finding(_gpu_here(), torch.__version__, torch.cuda.is_available())
+        return Finding("bad", f"torch cannot be imported: {error}; install it again")
+    return gpu_finding(_driver_gpu_name(), torch.__version__, torch.cuda.is_available())
 
 
-def gpu_finding(name: str | None, torch_version: str, sees: bool) -> Finding:
-    """Judge whether torch makes use of the GPU there is.
+def gpu_finding(name: str | None, torch_version: str, can_use_gpu: bool) -> Finding:
+    """Check whether torch can use the GPU of this machine.
 
     Args:
-        name: the GPU as its driver names it, or None.
-        torch_version: as torch gives it, such as "2.13.0+cpu".
-        sees: whether torch can use a GPU.
+        name: name of the GPU from its driver, or None.
+        torch_version: version of torch, such as "2.13.0+cpu".
+        can_use_gpu: whether torch can use a GPU.
     """
-    if sees:
-        return Finding("ok", f"GPU {name or '(unknown to nvidia-smi)'}; torch {torch_version} sees it")
+    if can_use_gpu:
+        return Finding("ok", f"GPU {name or '(unknown to nvidia-smi)'}; torch {torch_version} can use it")
     if name is None:
         return Finding("ok", f"no GPU; torch {torch_version} computes on the processor")
     return Finding(
         "warn",
-        f"GPU {name} is there, but torch {torch_version} cannot see it: models will run on the processor; install a "
-        "CUDA build as the README says (`pip install torch==2.13.0 --index-url ...`), or update the driver",
+        f"GPU {name} is present, but torch {torch_version} cannot use it, so models run on the processor; install a "
+        "CUDA build as in the README (`pip install torch==2.13.0 --index-url ...`), or update the driver",
     )
 
 
-def _data(layout: Layout) -> list[Finding]:
-    folder = layout.root
-    there = folder
-    while not os.path.exists(there):  # False, too, where we may not look
-        there = there.parent
-    free = shutil.disk_usage(there).free
+def _data(data_folder: DataFolder) -> list[Finding]:
+    folder = data_folder.root
+    existing = folder
+    while not os.path.exists(existing):  # also False without permission
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
     findings = [
-        Finding("ok", f"data folder {folder}{'' if folder.exists() else ' (not made yet)'}")
-        if os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
+        Finding("ok", f"data folder {folder}{'' if folder.exists() else ' (does not exist yet)'}")
+        if os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)
         else Finding(
-            "bad", f"data folder {folder} must be a writable folder; choose another with --data or VLM_AUDIO_DATA"
+            "bad", f"data folder {folder} is not a writable folder; choose another with --data or VLM_AUDIO_DATA"
         )
     ]
-    words = f"{free / 1e9:.0f} GB of disk free there"
-    findings.append(Finding("ok" if free > LITTLE_DISK else "warn", words))
+    findings.append(Finding("ok" if free > MIN_FREE_DISK else "warn", f"{free / 1e9:.0f} GB free on its disk"))
     return findings
-
-
-def _esc10() -> Finding:
-    folder = os.path.expanduser(os.environ.get("ESC10_DIR", ""))
-    if folder and not os.path.isdir(folder):
-        return Finding("bad", f"ESC10_DIR must be a folder, got {folder}; correct or unset it")
-    return Finding("ok", f"ESC-10 from {folder}" if folder else "ESC-10: downloaded when first needed (40 MB)")

@@ -1,6 +1,6 @@
-"""Two ways to predict, compared on the clips both have.
+"""The comparison of two sides on the clips that both have.
 
-What belongs here: one comparison and its numbers. What does not: which ones a study makes (`contrasts`).
+Belongs here: one comparison and its numbers. Does not belong here: which comparisons a study makes (`contrasts`).
 """
 
 from collections.abc import Sequence
@@ -10,79 +10,82 @@ import numpy as np
 import pyarrow as pa
 
 from vlm_audio_pipeline.datasets.base import Clip
-from vlm_audio_pipeline.evaluation.references import expected
+from vlm_audio_pipeline.evaluation.references import expected_accuracy
 from vlm_audio_pipeline.evaluation.significance import mcnemar, sign_flip
-from vlm_audio_pipeline.evaluation.uncertainty import Interval, detectable, difference_interval
+from vlm_audio_pipeline.measures.uncertainty import Interval, detectable_difference, difference_interval
 
 
 @dataclass(frozen=True)
 class Side:
-    """How often one way to predict is right, clip by clip.
+    """The accuracy of one side, clip by clip.
 
     Attributes:
         clips: (n,) str, distinct, sorted.
         sources: (n,) str.
         folds: (n,) int.
-        right: (n,) float64, share of a clip's predictions (trials, judgements) that is right, or to be expected so.
+        accuracy: (n,) float64, share of a clip's predictions (trials, annotations) that is correct; of a reference, the
+            expected share.
         single: whether each clip has exactly one prediction.
     """
 
     clips: np.ndarray
     sources: np.ndarray
     folds: np.ndarray
-    right: np.ndarray
+    accuracy: np.ndarray
     single: bool
 
     @classmethod
     def of(cls, predictions: pa.Table) -> "Side":
-        """Take `predictions` rows of one scoring and control; several of one clip are averaged first."""
+        """Build a side from `predictions` rows of one scoring and control; several of one clip are averaged first."""
         names = np.array(predictions["clip"].to_pylist(), str)
-        clips, first, of = np.unique(names, return_index=True, return_inverse=True)
+        clips, first, clip_of = np.unique(names, return_index=True, return_inverse=True)
         correct = np.array(predictions["correct"].to_pylist(), float)
-        times = np.bincount(of, minlength=len(clips))
+        times = np.bincount(clip_of, minlength=len(clips))
         return cls(
             clips=clips,
             sources=np.array(predictions["source"].to_pylist(), str)[first],
             folds=np.array(predictions["fold"].to_pylist(), int)[first],
-            right=np.bincount(of, correct, len(clips)) / times,
+            accuracy=np.bincount(clip_of, correct, len(clips)) / times,
             single=bool((times == 1).all()),
         )
 
     @classmethod
     def reference(cls, name: str, clips: Sequence[Clip], classes: int) -> "Side":
-        """Give what to expect of chance or majority on clips of the dataset; without those it has no answer to."""
+        """Build the side of chance or majority, without the clips for which it is undefined."""
         ordered = sorted(clips, key=lambda clip: clip.id)
         folds = np.array([clip.fold for clip in ordered], int)
-        right = expected(name, np.array([clip.label for clip in ordered], str), folds, classes)
-        known = ~np.isnan(right)
+        accuracy = expected_accuracy(name, np.array([clip.label for clip in ordered], str), folds, classes)
+        defined = ~np.isnan(accuracy)
         return cls(
-            clips=np.array([clip.id for clip in ordered], str)[known],
-            sources=np.array([clip.source for clip in ordered], str)[known],
-            folds=folds[known],
-            right=right[known],
+            clips=np.array([clip.id for clip in ordered], str)[defined],
+            sources=np.array([clip.source for clip in ordered], str)[defined],
+            folds=folds[defined],
+            accuracy=accuracy[defined],
             single=False,
         )
 
     def where(self, mask: np.ndarray) -> "Side":
         """Keep the clips of a (n,) bool mask, or of (m,) int indices."""
-        return Side(self.clips[mask], self.sources[mask], self.folds[mask], self.right[mask], self.single)
+        return Side(self.clips[mask], self.sources[mask], self.folds[mask], self.accuracy[mask], self.single)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the clips that two sides share say about them.
+    """The numbers of a comparison, over the clips that both sides have.
 
     Attributes:
-        clips: how many both have.
-        sources: of how many recordings.
-        accuracy: mean over clips of the share the first has right.
-        against_accuracy: the same of the second.
+        clips: number of these clips.
+        sources: number of source recordings of these clips.
+        accuracy: mean over clips of the accuracy of the first side.
+        against_accuracy: the same of the second side.
         interval: 95 % interval of `difference`, clustered by source.
         p: of the sign-flip test by source.
         p_method: how it was computed.
-        discordant: clips the first alone, and the second alone, has right; None where clips have several predictions.
+        discordant: number of clips that only the first, and only the second, has correct; None where clips have several
+            predictions.
         p_mcnemar: of McNemar's exact test on these.
-        detectable: smallest difference as many clips would show with 80 % power; None where nothing varies.
+        detectable_difference: smallest difference that as many clips would show with 80 % power; None where the
+            differences do not vary.
     """
 
     clips: int
@@ -94,28 +97,28 @@ class Comparison:
     p_method: str
     discordant: tuple[int, int] | None
     p_mcnemar: float | None
-    detectable: float | None
+    detectable_difference: float | None
 
     @property
     def difference(self) -> float:
-        """How much more often the first is right, a share of 1."""
+        """Accuracy of the first side minus that of the second, a share of 1."""
         return self.accuracy - self.against_accuracy
 
 
-def compared(first: Side, second: Side) -> Comparison | None:
-    """Compare two sides on the clips both have.
+def compare(first: Side, second: Side) -> Comparison | None:
+    """Compare two sides on the clips that both have.
 
     Returns:
-        None where there are none.
+        None without such clips.
     """
-    _, mine, theirs = np.intersect1d(first.clips, second.clips, assume_unique=True, return_indices=True)
-    if not len(mine):
+    _, in_first, in_second = np.intersect1d(first.clips, second.clips, assume_unique=True, return_indices=True)
+    if not len(in_first):
         return None
-    a, b, sources = first.right[mine], second.right[theirs], first.sources[mine]
+    a, b, sources = first.accuracy[in_first], second.accuracy[in_second], first.sources[in_first]
     p, method = sign_flip(a - b, sources)
     discordant = (int((a > b).sum()), int((a < b).sum())) if first.single and second.single else None
     return Comparison(
-        clips=len(mine),
+        clips=len(in_first),
         sources=len(np.unique(sources)),
         accuracy=float(a.mean()),
         against_accuracy=float(b.mean()),
@@ -124,5 +127,5 @@ def compared(first: Side, second: Side) -> Comparison | None:
         p_method=method,
         discordant=discordant,
         p_mcnemar=None if discordant is None else mcnemar(*discordant),
-        detectable=detectable(a - b, sources),
+        detectable_difference=detectable_difference(a - b, sources),
     )

@@ -1,6 +1,6 @@
 """The table of a study's contrasts: every comparison it declares, with its test and its verdict in words.
 
-What belongs here: which predictions a side means, Holm's correction and the wording. What does not: the numbers of one
+Belongs here: which predictions a side has, Holm's correction and the wording. Does not belong here: the numbers of one
 comparison (`comparison`).
 """
 
@@ -13,26 +13,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlm_audio_pipeline.datasets.base import Clip
-from vlm_audio_pipeline.evaluation.comparison import Comparison, Side, compared
-from vlm_audio_pipeline.evaluation.contrasts import Contrast, Operand, meant
+from vlm_audio_pipeline.evaluation.comparison import Comparison, Side, compare
+from vlm_audio_pipeline.evaluation.contrasts import Contrast, Operand, default_scoring
 from vlm_audio_pipeline.evaluation.references import REFERENCES
-from vlm_audio_pipeline.evaluation.rows import WITHOUT_TUNING
 from vlm_audio_pipeline.evaluation.significance import ALPHA, holm
-from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.evaluation.tables import rows_of
+from vlm_audio_pipeline.measures.predictions import ALL_CLIPS, WITHOUT_TUNING
 
 
-class _Declared(NamedTuple):
-    """One comparison, as written."""
+class _DeclaredComparison(NamedTuple):
+    """One comparison, as the study file declares it."""
 
-    left: str
-    right: str
+    first: str
+    second: str
     scoring: str | None
     folds: str
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What a side turned out to be: the scoring taken and its clips, or why there are none."""
+class _ResolvedSide:
+    """The scoring and clips of a side, or the reason why there are none."""
 
     scoring: str | None = None
     side: Side | None = None
@@ -41,93 +41,105 @@ class _Found:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What contrasts are made from.
+    """The data that contrasts are computed from.
 
     Attributes:
         predictions: `predictions` rows by classifier; one without rows is absent.
-        not_run: says why a classifier has none.
+        not_run_reason: returns why a classifier has no predictions.
         clips: usable clips of the dataset, over all folds.
-        classes: how many labels the study has.
+        classes: number of labels of the study.
         tuning_folds: folds that choices were tuned on.
     """
 
     predictions: Mapping[str, pa.Table]
-    not_run: Callable[[str], str]
+    not_run_reason: Callable[[str], str]
     clips: Sequence[Clip]
     classes: int
     tuning_folds: tuple[int, ...]
 
-    def find(self, text: str, declared: _Declared) -> _Found:
-        """Give the side that the text of an operand means."""
+    def resolve(self, text: str, declared: _DeclaredComparison) -> _ResolvedSide:
+        """Return the side that the text of an operand names."""
         operand = Operand.parse(text)
         if operand.name in REFERENCES:
-            found = _Found(side=Side.reference(operand.name, self.clips, self.classes))
+            resolved = _ResolvedSide(side=Side.reference(operand.name, self.clips, self.classes))
         elif operand.name in self.predictions:
-            found = _chosen(operand, declared.scoring, self.predictions[operand.name])
+            resolved = _select_rows(operand, declared.scoring, self.predictions[operand.name])
         else:
-            found = _Found(reason=f"{operand.name} was not run: {self.not_run(operand.name)}")
-        if found.side is None or declared.folds == "all":
-            return found
-        return _Found(found.scoring, found.side.where(~np.isin(found.side.folds, self.tuning_folds)))
+            resolved = _ResolvedSide(reason=f"{operand.name} was not run: {self.not_run_reason(operand.name)}")
+        if resolved.side is None or declared.folds == "all":
+            return resolved
+        outside = ~np.isin(resolved.side.folds, self.tuning_folds)
+        return _ResolvedSide(resolved.scoring, resolved.side.where(outside))
 
 
-def _chosen(operand: Operand, wanted: str | None, predictions: pa.Table) -> _Found:
-    """Take the rows of one control and one scoring."""
-    here = predictions.filter(pc.equal(predictions["control"], operand.control))
-    if not here.num_rows:
-        there = ", ".join(sorted(set(predictions["control"].to_pylist())))
-        return _Found(reason=f"{operand.name} has no predictions under control {operand.control}, only under {there}")
-    scorings = set(here["scoring"].to_pylist())
-    scoring = operand.scoring or (wanted if len(scorings) > 1 and wanted else meant(scorings))
+def _select_rows(operand: Operand, declared_scoring: str | None, predictions: pa.Table) -> _ResolvedSide:
+    """Select the rows of one control and one scoring."""
+    rows = predictions.filter(pc.equal(predictions["control"], operand.control))
+    if not rows.num_rows:
+        controls = ", ".join(sorted(set(predictions["control"].to_pylist())))
+        return _ResolvedSide(
+            reason=f"{operand.name} has no predictions under control {operand.control}, only under {controls}"
+        )
+    scorings = set(rows["scoring"].to_pylist())
+    several = len(scorings) > 1
+    scoring = operand.scoring or (declared_scoring if several and declared_scoring else default_scoring(scorings))
     if scoring not in scorings:
-        return _Found(reason=f"{operand.name} has no scoring {scoring}, only {', '.join(sorted(scorings))}")
-    return _Found(scoring, Side.of(here.filter(pc.equal(here["scoring"], scoring))))
+        return _ResolvedSide(reason=f"{operand.name} has no scoring {scoring}, only {', '.join(sorted(scorings))}")
+    return _ResolvedSide(scoring, Side.of(rows.filter(pc.equal(rows["scoring"], scoring))))
 
 
 def contrasts_table(contrasts: Sequence[Contrast], evidence: Evidence) -> pa.Table:
-    """Make every comparison a study declares; Holm corrects over all that could be made.
+    """Compute every comparison that a study declares; Holm corrects over all that could be computed.
 
     Args:
-        contrasts: as declared; a comparison declared twice counts once, and one with itself not at all (a name that
-            stands for several entries gives such).
-        evidence: what they are made from.
+        contrasts: as declared. A comparison declared twice counts once, and one of a side with itself is left out (a
+            pattern that stands for several names can produce both).
+        evidence: the data that they are computed from.
 
     Returns:
         `contrasts` rows without `study`, in the order declared.
     """
-    made: list[tuple[_Declared, _Found, _Found, Comparison | None]] = []
-    taken: set[tuple[Operand, Operand, str]] = set()
-    for each in (_Declared(c.classifier, a, c.scoring, c.folds) for c in contrasts for a in c.against):
-        first, second = evidence.find(each.left, each), evidence.find(each.right, each)
+    results: list[tuple[_DeclaredComparison, _ResolvedSide, _ResolvedSide, Comparison | None]] = []
+    seen: set[tuple[Operand, Operand, str]] = set()
+    for declared in (_DeclaredComparison(c.classifier, a, c.scoring, c.folds) for c in contrasts for a in c.against):
+        first, second = evidence.resolve(declared.first, declared), evidence.resolve(declared.second, declared)
         left, right = (
-            operand._replace(scoring=found.scoring or operand.scoring or each.scoring)
-            for operand, found in ((Operand.parse(each.left), first), (Operand.parse(each.right), second))
+            operand._replace(scoring=resolved.scoring or operand.scoring or declared.scoring)
+            for operand, resolved in ((Operand.parse(declared.first), first), (Operand.parse(declared.second), second))
         )
-        if left == right or (left, right, each.folds) in taken:
+        if left == right or (left, right, declared.folds) in seen:
             continue
-        taken.add((left, right, each.folds))
-        both = compared(first.side, second.side) if first.side and second.side else None
-        made.append((each, first, second, both))
-    tested = [both.p for *_, both in made if both is not None]
-    corrected = iter(holm(tested))
+        seen.add((left, right, declared.folds))
+        comparison = compare(first.side, second.side) if first.side and second.side else None
+        results.append((declared, first, second, comparison))
+    p_values = [comparison.p for *_, comparison in results if comparison is not None]
+    corrected = iter(holm(p_values))
     lines = [
-        {"position": i, "holm_over": len(tested), **_line(each, first, second, both, next(corrected) if both else None)}
-        for i, (each, first, second, both) in enumerate(made)
+        {
+            "position": i,
+            "holm_over": len(p_values),
+            **_line(declared, first, second, comparison, next(corrected) if comparison else None),
+        }
+        for i, (declared, first, second, comparison) in enumerate(results)
     ]
-    return pa.Table.from_pylist(lines, pa.schema([f for f in TABLES["contrasts"].arrow if f.name != "study"]))
+    return rows_of("contrasts", lines)
 
 
 def _line(
-    each: _Declared, first: _Found, second: _Found, both: Comparison | None, p_holm: float | None
+    declared: _DeclaredComparison,
+    first: _ResolvedSide,
+    second: _ResolvedSide,
+    comparison: Comparison | None,
+    p_holm: float | None,
 ) -> dict[str, Any]:
-    left, right = Operand.parse(each.left), Operand.parse(each.right)
-    reasons = [found.reason for found in (first, second) if found.reason]
-    if both is None and not reasons:
+    left, right = Operand.parse(declared.first), Operand.parse(declared.second)
+    reasons = [resolved.reason for resolved in (first, second) if resolved.reason]
+    if comparison is None and not reasons:
         reasons.append("they have no clips in common")
-    if both is not None and both.discordant is None:
-        reasons.append("McNemar's test needs one prediction a clip on both sides")
-    if both is not None and both.detectable is None:
-        reasons.append("what could be shown is not known, for the difference is the same on every recording")
+    if comparison is not None and comparison.discordant is None:
+        reasons.append("McNemar's test needs one prediction for each clip on both sides")
+    if comparison is not None and comparison.detectable_difference is None:
+        reasons.append("no detectable difference: the difference is the same on every recording")
     reason = "; ".join(reasons) or None
     line: dict[str, Any] = {
         "classifier": left.name,
@@ -136,57 +148,55 @@ def _line(
         "against": right.name,
         "against_scoring": second.scoring,
         "against_control": right.control,
-        "subset": "all" if each.folds == "all" else WITHOUT_TUNING,
+        "subset": ALL_CLIPS if declared.folds == "all" else WITHOUT_TUNING,
         "classifier_clips": 0 if first.side is None else len(first.side.clips),
         "against_clips": 0 if second.side is None else len(second.side.clips),
         "reason": reason,
     }
-    if both is None or p_holm is None:
-        said = f"{each.left} was not compared with {each.right}: {reason}."
-        return {**line, "clips": 0, "sources": 0, "verdict": "not compared", "statement": said}
-    only = both.discordant or (None, None)
+    if comparison is None or p_holm is None:
+        statement = f"{declared.first} was not compared with {declared.second}: {reason}."
+        return {**line, "clips": 0, "sources": 0, "verdict": "not compared", "statement": statement}
+    only_first, only_second = comparison.discordant or (None, None)
     return {
         **line,
-        "accuracy": both.accuracy,
-        "against_accuracy": both.against_accuracy,
-        "difference": both.difference,
-        "low": both.interval.low,
-        "high": both.interval.high,
-        "p": both.p,
-        "p_method": both.p_method,
+        "accuracy": comparison.accuracy,
+        "against_accuracy": comparison.against_accuracy,
+        "difference": comparison.difference,
+        "low": comparison.interval.low,
+        "high": comparison.interval.high,
+        "p": comparison.p,
+        "p_method": comparison.p_method,
         "p_holm": p_holm,
-        "only_classifier": only[0],
-        "only_against": only[1],
-        "p_mcnemar": both.p_mcnemar,
-        "detectable": both.detectable,
-        "clips": both.clips,
-        "sources": both.sources,
-        "verdict": _verdict(both, p_holm),
-        "statement": _statement(each.left, each.right, both, p_holm),
+        "correct_only_classifier": only_first,
+        "correct_only_against": only_second,
+        "p_mcnemar": comparison.p_mcnemar,
+        "detectable_difference": comparison.detectable_difference,
+        "clips": comparison.clips,
+        "sources": comparison.sources,
+        "verdict": _verdict(comparison, p_holm),
+        "statement": _statement(declared.first, declared.second, comparison, p_holm),
     }
 
 
-def _verdict(both: Comparison, p: float) -> str:
+def _verdict(comparison: Comparison, p: float) -> str:
     if p >= ALPHA:
         return "cannot tell apart"
-    return "better" if both.difference > 0 else "worse"
+    return "better" if comparison.difference > 0 else "worse"
 
 
-def _statement(left: str, right: str, both: Comparison, p: float) -> str:
-    """Say what was found in a sentence.
-
-    Accuracies in percent, their difference in points, p after Holm.
-    """
-    begins = {
-        "better": f"{left} is right more often than {right}",
-        "worse": f"{left} is right less often than {right}",
-        "cannot tell apart": f"{left} and {right} cannot be told apart",
-    }[_verdict(both, p)]
-    said = (
-        f"{begins}: {both.accuracy:.1%} against {both.against_accuracy:.1%} of {both.clips} clips, "
-        f"{100 * both.difference:+.1f} points (95 % interval {100 * both.interval.low:+.1f} to "
-        f"{100 * both.interval.high:+.1f}, {'p < 0.001' if p < 0.001 else f'p = {p:.3f}'})"
+def _statement(first: str, second: str, comparison: Comparison, p: float) -> str:
+    """Write the result as a sentence: accuracies in percent, their difference in points, p after Holm."""
+    finding = {
+        "better": f"{first} is correct more often than {second}",
+        "worse": f"{first} is correct less often than {second}",
+        "cannot tell apart": f"{first} and {second} cannot be told apart",
+    }[_verdict(comparison, p)]
+    low, high = 100 * comparison.interval.low, 100 * comparison.interval.high
+    sentence = (
+        f"{finding}: {comparison.accuracy:.1%} against {comparison.against_accuracy:.1%} of {comparison.clips} clips, "
+        f"{100 * comparison.difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, "
+        f"{'p < 0.001' if p < 0.001 else f'p = {p:.3f}'})"
     )
-    if p >= ALPHA and both.detectable is not None:
-        said += f"; so many clips would show {100 * both.detectable:.1f} points, 8 times of 10"
-    return f"{said}."
+    if p >= ALPHA and comparison.detectable_difference is not None:
+        sentence += f"; so many clips would show {100 * comparison.detectable_difference:.1f} points, 8 times of 10"
+    return f"{sentence}."

@@ -1,6 +1,6 @@
-"""The comparisons a study declares in advance, as its file says them.
+"""The comparisons that a study file declares in advance.
 
-What belongs here: the `contrasts` of a study file and what each side may be. What does not: making them
+Belongs here: the `contrasts` of a study file and what each side may be. Does not belong here: computing them
 (`contrast_results`).
 """
 
@@ -13,14 +13,14 @@ from pydantic import Field, field_validator, model_validator
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.evaluation.references import REFERENCES
 
-Scoring = Literal["likelihood", "score", "generation", "judgement", "examples_knn"]
-"""How a classifier may choose a label; the first of these that it has is meant where none is named."""
+Scoring = Literal["likelihood", "score", "generation", "annotation", "examples_knn"]
+"""How a classifier may choose a label; the first of these that it has is its default."""
 
 
-def meant(scorings: Iterable[str]) -> str:
-    """Give the scoring that is meant where none is named: the first in the order of `Scoring`.
+def default_scoring(scorings: Iterable[str]) -> str:
+    """Return the scoring that is used where none is named: the first in the order of `Scoring`.
 
-    >>> meant(["examples_knn", "generation"])
+    >>> default_scoring(["examples_knn", "generation"])
     'generation'
     """
     return min(scorings, key=get_args(Scoring).index)
@@ -32,7 +32,7 @@ _OPERAND = re.compile(
 
 
 class Operand(NamedTuple):
-    """One side of a contrast: a classifier, how it was scored (None: not said) and its control."""
+    """One side of a contrast: a classifier, its scoring (None: not named) and its control."""
 
     name: str
     scoring: str | None
@@ -40,7 +40,7 @@ class Operand(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Operand":
-        """Read `name`, `name:scoring`, `name@control` or `name:scoring@control`.
+        """Parse `name`, `name:scoring`, `name@control` or `name:scoring@control`.
 
         Raises:
             ValueError: for anything else, and for a scoring or control of chance or majority.
@@ -48,49 +48,49 @@ class Operand(NamedTuple):
         >>> Operand.parse("janus:likelihood@blank")
         Operand(name='janus', scoring='likelihood', control='blank')
         """
-        found = _OPERAND.fullmatch(text)
-        if found is None or (found["name"] in REFERENCES and text != found["name"]):
+        match = _OPERAND.fullmatch(text)
+        if match is None or (match["name"] in REFERENCES and text != match["name"]):
             raise ValueError(
                 "must be chance, majority, or name[:scoring][@control] with a scoring of "
                 f"{', '.join(get_args(Scoring))}, such as janus:likelihood@blank, got '{text}'"
             )
-        return cls(found["name"], found["scoring"], found["control"] or "none")
+        return cls(match["name"], match["scoring"], match["control"] or "none")
 
 
 class Contrast(Spec):
     """Comparisons of one classifier with others, declared in advance."""
 
     classifier: str
-    """What is compared: `name`, `name:scoring`, `name@control` or `name:scoring@control`."""
+    """The first side: `name`, `name:scoring`, `name@control` or `name:scoring@control`."""
     against: tuple[str, ...] = Field(min_length=1)
-    """What it is set against: the same forms, and chance or majority."""
+    """What it is compared with: the same forms, and chance or majority."""
     scoring: Scoring | None = None
-    """The scoring meant where a classifier has several; by default likelihood."""
+    """The scoring used where a classifier has several and none is named; by default likelihood."""
     folds: Literal["all", "without_tuning"] = "all"
     """`without_tuning` leaves out the clips of the dataset's tuning folds."""
 
     @field_validator("classifier")
     @classmethod
-    def _a_classifier(cls, text: str) -> str:
+    def _refuse_reference(cls, text: str) -> str:
         if Operand.parse(text).name in REFERENCES:
             raise ValueError(f"must name a classifier, got '{text}'; write it under `against`")
         return text
 
     @field_validator("against")
     @classmethod
-    def _others(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_operands(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         for text in texts:
             Operand.parse(text)
         return texts
 
     @model_validator(mode="after")
-    def _each_once(self) -> Self:
+    def _refuse_repeated_sides(self) -> Self:
         sides = (self.classifier, *self.against)
         if len({Operand.parse(side) for side in sides}) < len(sides):
             raise ValueError(f"each side must be named once, got {', '.join(sides)}")
         return self
 
-    def mentioned(self) -> tuple[str, ...]:
-        """Give the names of the classifiers it needs, each once."""
+    def classifier_names(self) -> tuple[str, ...]:
+        """Return the names of the classifiers it needs, each once."""
         names = (Operand.parse(text).name for text in (self.classifier, *self.against))
         return tuple(dict.fromkeys(name for name in names if name not in REFERENCES))

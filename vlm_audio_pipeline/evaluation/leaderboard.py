@@ -1,10 +1,10 @@
-"""The leaderboard: one row for each way in which each classifier was run, and one for each that was not.
+"""The leaderboard: one row for each (classifier, scoring, control), and one for each classifier that was not run.
 
-What belongs here: which rows may be compared at all (`rank`), and their denominators in words; the rows of chance and
-majority. What does not: whether a difference between two rows means anything (`contrasts`).
+Belongs here: which rows are ranked, denominators in words, and the rows of chance and majority. Does not belong here:
+whether a difference between two rows is significant (`contrasts`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,52 +13,49 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.base import Clip
-from vlm_audio_pipeline.evaluation.agreement import trial_sd
-from vlm_audio_pipeline.evaluation.metrics import accuracy, accuracy_answered, accuracy_fold_mean, macro_f1
-from vlm_audio_pipeline.evaluation.outlay import median_seconds, tokens, usd, usd_per_correct
-from vlm_audio_pipeline.evaluation.references import CHANCE, MAJORITY, expected
-from vlm_audio_pipeline.evaluation.rows import Number, Rows, groups
-from vlm_audio_pipeline.evaluation.uncertainty import Interval, share_interval
-from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.evaluation.references import CHANCE, MAJORITY, expected_accuracy
+from vlm_audio_pipeline.evaluation.tables import rows_of
+from vlm_audio_pipeline.measures.declarations import MEASURES
+from vlm_audio_pipeline.measures.predictions import PredictionArrays, by_scoring_and_control, subsets
 
-NUMBERS: dict[str, Callable[[Rows], Number]] = {
-    "accuracy": accuracy,
-    "accuracy_answered": accuracy_answered,
-    "accuracy_fold_mean": accuracy_fold_mean,
-    "macro_f1": macro_f1,
-    "trial_sd": trial_sd,
-    "seconds": median_seconds,
-    "tokens": tokens,
-    "usd": usd,
-    "usd_per_correct": usd_per_correct,
-}
-"""Columns of the leaderboard that are metrics over all clips."""
+NO_PREDICTIONS = "no predictions with today's settings yet"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What is known of one classifier.
+class LeaderboardEntry:
+    """One classifier of the study.
 
     Attributes:
         classifier: its name in the study.
         kind: its kind.
         predictions: `predictions` rows of the folds that exist; None for none.
-        folds_wanted: the folds it is to be asked about.
+        expected_folds: the folds it is run on.
         not_run: why it could not be run, or None.
-        asked: predictions it is to have for each scoring and control, so that one without an answer was not got to; None
-            where fewer are no surprise (the clips that people judged).
+        expected_predictions: predictions it should have for each scoring and control; None where the number is not
+            fixed (annotations).
     """
 
     classifier: str
     kind: str
     predictions: pa.Table | None
-    folds_wanted: tuple[int, ...]
+    expected_folds: tuple[int, ...]
     not_run: str | None = None
-    asked: int | None = None
+    expected_predictions: int | None = None
+
+
+@dataclass(frozen=True)
+class _StudyFacts:
+    """What all rows of one leaderboard share; the attributes are those of `leaderboard_table`."""
+
+    clips: Sequence[Clip]
+    rejected_clips: int
+    classes: tuple[str, ...]
+    tuning_folds: tuple[int, ...]
+    limited: bool
 
 
 def leaderboard_table(
-    entries: Sequence[Entry],
+    entries: Sequence[LeaderboardEntry],
     *,
     clips: Sequence[Clip],
     rejected_clips: int,
@@ -66,16 +63,16 @@ def leaderboard_table(
     tuning_folds: tuple[int, ...],
     limited: bool,
 ) -> pa.Table:
-    """Sum up every classifier, with chance and majority beside them.
+    """Summarise every classifier, with chance and majority beside them.
 
-    A row is ranked only where it is comparable: real input (control "none"), not partial, and every clip of the dataset
-    predicted, each as often as any other; and not the k-NN over a few-shot model's examples, which is that model's
-    baseline. Equal accuracies share a rank, and the next rank counts them (1, 1, 3).
+    A row is ranked only where it is comparable: control "none", not partial, every clip of the dataset predicted, each
+    equally often; and not the k-NN over a few-shot model's examples, which is that model's baseline. Equal accuracies
+    share a rank, and the next rank counts them (1, 1, 3).
 
     Args:
-        entries: what is known of each classifier.
+        entries: the classifiers of the study.
         clips: usable clips of the dataset, over all folds.
-        rejected_clips: clips set aside as unusable.
+        rejected_clips: number of clips that are unusable.
         classes: every label of the study.
         tuning_folds: folds of the dataset that choices were tuned on; without any, `accuracy_without_tuning_folds` is null.
         limited: whether the run took only some clips; then every row is partial.
@@ -86,18 +83,18 @@ def leaderboard_table(
     Raises:
         VlmAudioError: for predictions with labels outside `classes`, or of more clips than there are.
     """
-    of_clips = len(clips)
-    lines = [_reference(name, clips, rejected_clips, classes, tuning_folds, limited) for name in (CHANCE, MAJORITY)]
+    facts = _StudyFacts(clips, rejected_clips, classes, tuning_folds, limited)
+    lines = [_reference_line(name, facts) for name in (CHANCE, MAJORITY)]
     for entry in entries:
         if entry.predictions is None or not entry.predictions.num_rows:
-            lines.append(_not_run(entry, of_clips, rejected_clips))
+            lines.append(_not_run_line(entry, facts))
             continue
         lines += [
-            _row(entry, scoring, control, here, of_clips, rejected_clips, classes, tuning_folds, limited)
-            for scoring, control, here in groups(entry.predictions)
+            _line(entry, scoring, control, rows, facts)
+            for scoring, control, rows in by_scoring_and_control(entry.predictions)
         ]
     comparable = [line for line in lines if line.pop("comparable")]
-    for line in comparable:  # exact fractions, so that 10 of 30 and 20 of 60 are equal
+    for line in comparable:  # compares exact fractions, so that 10 of 30 and 20 of 60 are equal
         line["rank"] = 1 + sum(
             other["correct"] * line["predictions"] > line["correct"] * other["predictions"] for other in comparable
         )
@@ -110,112 +107,98 @@ def leaderboard_table(
             line["classifier"],
         )
     )
-    return pa.Table.from_pylist(lines, pa.schema([f for f in TABLES["leaderboard"].arrow if f.name != "study"]))
+    return rows_of("leaderboard", lines)
 
 
-def _row(
-    entry: Entry,
-    scoring: str,
-    control: str,
-    here: pa.Table,
-    of_clips: int,
-    rejected_clips: int,
-    classes: tuple[str, ...],
-    tuning_folds: tuple[int, ...],
-    limited: bool,
-) -> dict[str, Any]:
-    rows = Rows.of(here, classes)
-    folds = tuple(np.unique(rows.fold).tolist())
-    missing = sorted(set(entry.folds_wanted) - set(folds))
-    times = np.unique(rows.clip, return_counts=True)[1]
-    clips, correct, predictions = len(times), int(rows.correct.sum()), len(rows.label)
-    if clips > of_clips:
+def _line(entry: LeaderboardEntry, scoring: str, control: str, rows: pa.Table, facts: _StudyFacts) -> dict[str, Any]:
+    arrays = PredictionArrays.of(rows, facts.classes)
+    folds = tuple(np.unique(arrays.fold).tolist())
+    missing_folds = sorted(set(entry.expected_folds) - set(folds))
+    times = np.unique(arrays.clip, return_counts=True)[1]
+    clips, correct, predictions = len(times), int(arrays.correct.sum()), len(arrays.label)
+    if clips > len(facts.clips):
         raise VlmAudioError(
-            f"predictions of '{entry.classifier}' must be of the {of_clips} clips of the dataset, got {clips} clips; "
-            "run the study again"
+            f"predictions of '{entry.classifier}' must be of the {len(facts.clips)} clips of the dataset, got {clips} "
+            "clips; run the study again"
         )
-    left = max(0, (entry.asked or 0) - predictions)
-    partial = bool(missing) or limited or left > 0
-    baseline = scoring == "examples_knn"
-    whole = control == "none" and not partial and clips == of_clips and not baseline
-    even = times.min() == times.max()  # else clips that were asked about more often would weigh more
-    untuned = rows.where(~np.isin(rows.fold, tuning_folds)) if tuning_folds else None
-    things = "judgements" if scoring == "judgement" else "predictions"
-    notes = [f"{correct} of {predictions} {things}"]
-    if baseline:
+    missing = max(0, (entry.expected_predictions or 0) - predictions)
+    partial = bool(missing_folds) or facts.limited or missing > 0
+    is_baseline = scoring == "examples_knn"
+    complete = control == "none" and not partial and clips == len(facts.clips) and not is_baseline
+    even = times.min() == times.max()  # otherwise clips predicted more often would weigh more
+    is_annotation = scoring == "annotation"
+    numbers = _numbers(arrays, facts.tuning_folds)
+    notes = [f"{correct} of {predictions} {'annotations' if is_annotation else 'predictions'}"]
+    if is_baseline:
         notes.append("baseline: k-NN over the examples shown")
-    numbers = {name: metric(rows).value for name, metric in NUMBERS.items()}
-    if scoring != "judgement" and (sd := numbers["trial_sd"]) is not None:
+    if not is_annotation and (sd := numbers["trial_sd"]) is not None:
         notes.append(f"standard deviation over trials {sd:.3f}")
-    if clips != of_clips:
-        notes.append(f"{clips} of {of_clips} clips")
-    if left:
-        notes.append(f"{left} of {entry.asked} not got to")
+    if clips != len(facts.clips):
+        notes.append(f"{clips} of {len(facts.clips)} clips")
     if missing:
-        notes.append(f"folds {_list(folds)} of {_list(entry.folds_wanted)}")
+        notes.append(f"{missing} of {entry.expected_predictions} not made yet")
+    if missing_folds:
+        notes.append(f"folds {_join(folds)} of {_join(entry.expected_folds)}")
         if entry.not_run:
             notes.append(f"the others not run: {entry.not_run}")
-    if limited:
+    if facts.limited:
         notes.append("limited run")
-    if whole and not even:
-        verb = "judged" if scoring == "judgement" else "predicted"
+    if complete and not even:
+        verb = "annotated" if is_annotation else "predicted"
         notes.append(f"not ranked: clips were {verb} {times.min()} to {times.max()} times")
-    if (answered := int(rows.answered.sum())) < predictions:
+    if (answered := int(arrays.answered.sum())) < predictions:
         notes.append(f"{correct} of {answered} answered")
-    outcomes = here["outcome"].to_pylist()
+    outcomes = rows["outcome"].to_pylist()
     notes += [f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes) - {"answered"})]
-    notes += _rejected(rejected_clips)
-    interval = share_interval(rows.correct, rows.source)
+    notes += _rejected_note(facts.rejected_clips)
+    interval = arrays.accuracy_interval
     return {
         "rank": None,
         "classifier": entry.classifier,
         "kind": entry.kind,
-        "model": next((m for m in here["model"].to_pylist() if m), None),
+        "model": next((m for m in rows["model"].to_pylist() if m), None),
         "scoring": scoring,
         "control": control,
         **numbers,
-        **_ends(interval),
-        "accuracy_without_tuning_folds": None if untuned is None else accuracy(untuned).value,
+        "interval": None if interval is None else interval.method,
         "predictions": predictions,
         "correct": correct,
         "answered": answered,
         "clips": clips,
-        "of_clips": of_clips,
-        "rejected_clips": rejected_clips,
-        "trials": len(set(here["reader" if scoring == "judgement" else "trial"].to_pylist())),
-        "folds": _list(folds),
-        "training_clips": max((n for n in here["training_clips"].to_pylist() if n is not None), default=None),
+        "dataset_clips": len(facts.clips),
+        "rejected_clips": facts.rejected_clips,
+        "trials": len(set(rows["annotator" if is_annotation else "trial"].to_pylist())),
+        "folds": _join(folds),
+        "training_clips": max((n for n in rows["training_clips"].to_pylist() if n is not None), default=None),
         "partial": partial,
         "note": ", ".join(notes),
-        "comparable": whole and even,
+        "comparable": complete and even,
     }
 
 
-def _ends(interval: Interval | None) -> dict[str, Any]:
-    if interval is None:
-        return {}
-    return {"accuracy_low": interval.low, "accuracy_high": interval.high, "interval": interval.method}
+def _numbers(predictions: PredictionArrays, tuning_folds: tuple[int, ...]) -> dict[str, float | None]:
+    """Compute the measures that are columns of the leaderboard, each on its subset; None where there is no such subset."""
+    arrays = dict(subsets(predictions, tuning_folds))
+    return {
+        measure.name: measure.formula(arrays[measure.subset]).value if measure.subset in arrays else None
+        for measure in MEASURES.values()
+        if measure.leaderboard
+    }
 
 
-def _reference(
-    name: str,
-    clips: Sequence[Clip],
-    rejected_clips: int,
-    classes: tuple[str, ...],
-    tuning_folds: tuple[int, ...],
-    limited: bool,
-) -> dict[str, Any]:
-    folds = np.array([clip.fold for clip in clips], int)
-    share = expected(name, np.array([clip.label for clip in clips], str), folds, len(classes))
-    known = share[~np.isnan(share)]
-    untuned = share[~np.isin(folds, tuning_folds) & ~np.isnan(share)] if tuning_folds else known[:0]
+def _reference_line(name: str, facts: _StudyFacts) -> dict[str, Any]:
+    folds = np.array([clip.fold for clip in facts.clips], int)
+    labels = np.array([clip.label for clip in facts.clips], str)
+    accuracy = expected_accuracy(name, labels, folds, len(facts.classes))
+    defined = accuracy[~np.isnan(accuracy)]
+    untuned = accuracy[~np.isin(folds, facts.tuning_folds) & ~np.isnan(accuracy)] if facts.tuning_folds else defined[:0]
     note = {
-        CHANCE: f"expected of a guess among {len(classes)} classes",
+        CHANCE: f"expected of a guess among {len(facts.classes)} classes",
         MAJORITY: "expected of the most frequent class of the other folds"
-        if len(known)
+        if len(defined)
         else "not known: there are no other folds",
     }[name]
-    value = float(known.mean()) if len(known) else None
+    value = float(defined.mean()) if len(defined) else None
     return {
         "classifier": name,
         "kind": "reference",
@@ -224,20 +207,20 @@ def _reference(
         "accuracy": value,
         "accuracy_answered": value,
         "accuracy_without_tuning_folds": float(untuned.mean()) if len(untuned) else None,
-        **dict.fromkeys(("predictions", "answered", "clips"), len(known)),
+        **dict.fromkeys(("predictions", "answered", "clips"), len(defined)),
         "trials": 0,
-        "of_clips": len(clips),
-        "rejected_clips": rejected_clips,
-        "folds": _list(np.unique(folds).tolist()),
+        "dataset_clips": len(facts.clips),
+        "rejected_clips": facts.rejected_clips,
+        "folds": _join(np.unique(folds).tolist()),
         "rank": None,
-        "partial": limited,
+        "partial": facts.limited,
         "comparable": False,
         "note": note,
     }
 
 
-def _not_run(entry: Entry, of_clips: int, rejected_clips: int) -> dict[str, Any]:
-    reason = entry.not_run or "no predictions with today's settings yet"
+def _not_run_line(entry: LeaderboardEntry, facts: _StudyFacts) -> dict[str, Any]:
+    reason = entry.not_run or NO_PREDICTIONS
     return {
         "classifier": entry.classifier,
         "kind": entry.kind,
@@ -245,19 +228,19 @@ def _not_run(entry: Entry, of_clips: int, rejected_clips: int) -> dict[str, Any]
         "control": "none",
         "accuracy": None,
         **dict.fromkeys(("predictions", "correct", "answered", "clips", "trials"), 0),
-        "of_clips": of_clips,
-        "rejected_clips": rejected_clips,
+        "dataset_clips": len(facts.clips),
+        "rejected_clips": facts.rejected_clips,
         "folds": "",
         "rank": None,
         "partial": True,
         "comparable": False,
-        "note": ", ".join([f"not run: {reason}", *_rejected(rejected_clips)]),
+        "note": ", ".join([f"not run: {reason}", *_rejected_note(facts.rejected_clips)]),
     }
 
 
-def _list(folds: Sequence[int]) -> str:
+def _join(folds: Sequence[int]) -> str:
     return ",".join(str(f) for f in folds)
 
 
-def _rejected(count: int) -> list[str]:
+def _rejected_note(count: int) -> list[str]:
     return [f"{count} recording{'s' if count != 1 else ''} rejected"] if count else []

@@ -1,21 +1,18 @@
-"""What can be had without hearing anything: chance, and always saying the most frequent class.
-
-What belongs here: the share right to expect of either, clip by clip. What does not: anything that looks at a clip.
-"""
+"""Expected accuracies of two references that ignore the audio: chance, and the most frequent class."""
 
 import numpy as np
 
 CHANCE = "chance"
 MAJORITY = "majority"
 REFERENCES = (CHANCE, MAJORITY)
-"""Names no classifier can have."""
+"""Reserved names: no classifier can have one of these."""
 
 
-def expected(reference: str, labels: np.ndarray, folds: np.ndarray, classes: int) -> np.ndarray:
-    """Give the share right to expect of a reference on each clip.
+def expected_accuracy(reference: str, labels: np.ndarray, folds: np.ndarray, classes: int) -> np.ndarray:
+    """Return the expected accuracy of a reference on each clip.
 
-    Chance is 1 / classes. Majority answers with the most frequent class of the OTHER folds; where several are as
-    frequent, each of them as often.
+    Chance is 1 / classes. Majority predicts the most frequent class of the OTHER folds; where several are equally
+    frequent, each of them equally often.
 
     Args:
         reference: "chance" or "majority".
@@ -29,11 +26,11 @@ def expected(reference: str, labels: np.ndarray, folds: np.ndarray, classes: int
     if reference == CHANCE:
         return np.full(len(labels), 1 / classes)
     names, label = np.unique(labels, return_inverse=True)
-    share = np.full(len(labels), np.nan)
+    accuracy = np.full(len(labels), np.nan)
     for fold in np.unique(folds):
-        here = folds == fold
-        counts = np.bincount(label[~here], minlength=len(names))
+        in_fold = folds == fold
+        counts = np.bincount(label[~in_fold], minlength=len(names))
         if counts.any():
-            most = counts == counts.max()
-            share[here] = most[label[here]] / most.sum()
-    return share
+            is_majority = counts == counts.max()
+            accuracy[in_fold] = is_majority[label[in_fold]] / is_majority.sum()
+    return accuracy

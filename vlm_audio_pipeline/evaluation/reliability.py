@@ -1,14 +1,15 @@
-"""The reliability diagram as a table: how often predictions of each confidence are right.
+"""The reliability diagram as a table: accuracy by bins of confidence.
 
-What belongs here: counting by bins of confidence. What does not: one number of all bins (`probabilities.ece`).
+One number over all bins is the measure `ece`.
 """
 
 import numpy as np
 import pyarrow as pa
 
-from vlm_audio_pipeline.evaluation.probabilities import BINS, bin_of, confident_rows, tempered
-from vlm_audio_pipeline.evaluation.rows import Rows, groups
-from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.evaluation.tables import rows_of
+from vlm_audio_pipeline.evaluation.temperature_scaling import apply_temperature
+from vlm_audio_pipeline.measures.predictions import PredictionArrays, by_scoring_and_control
+from vlm_audio_pipeline.measures.probabilities import BINS, confidence_bin, has_confidence
 
 
 def reliability_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Table:
@@ -21,34 +22,35 @@ def reliability_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Tab
         classes: every label of the study.
 
     Returns:
-        `reliability` rows without `study` and `classifier`: one for each bin that holds predictions. Nothing for a
-        variant without confidences; `metrics` says why (ece, ece_temperature).
+        `reliability` rows without `study` and `classifier`: one for each bin that holds predictions. A variant without
+        confidences has no rows; `metrics` has the reason (ece, ece_temperature).
 
     Raises:
         VlmAudioError: for predictions with labels outside `classes`.
     """
     lines = []
-    for scoring, control, here in groups(predictions):
-        rows = Rows.of(here, classes)
-        for variant, variant_rows in (("raw", rows), ("temperature", tempered(rows)[0])):
-            place = {"scoring": scoring, "control": control, "variant": variant}
-            lines += [{**place, **line} for line in _bins(variant_rows)]
-    schema = TABLES["reliability"].arrow
-    return pa.Table.from_pylist(lines, pa.schema([f for f in schema if f.name not in ("study", "classifier")]))
+    for scoring, control, rows in by_scoring_and_control(predictions):
+        raw = PredictionArrays.of(rows, classes)
+        for variant, arrays in (("raw", raw), ("temperature", apply_temperature(raw).scaled)):
+            assert arrays is not None
+            lines += [
+                {"scoring": scoring, "control": control, "variant": variant, **line} for line in _bin_lines(arrays)
+            ]
+    return rows_of("reliability", lines, filled=("study", "classifier"))
 
 
-def _bins(rows: Rows) -> list[dict[str, int | float]]:
-    over, _ = confident_rows(rows)
-    confidence, correct = rows.confidence[over], rows.correct[over]
-    of = bin_of(confidence)
-    counts = np.bincount(of, minlength=BINS)
-    sums = np.bincount(of, confidence, BINS), np.bincount(of, correct, BINS)
+def _bin_lines(predictions: PredictionArrays) -> list[dict[str, int | float]]:
+    included, _ = has_confidence(predictions)
+    confidence, correct = predictions.confidence[included], predictions.correct[included]
+    bins = confidence_bin(confidence)
+    counts = np.bincount(bins, minlength=BINS)
+    confidence_sums, correct_sums = np.bincount(bins, confidence, BINS), np.bincount(bins, correct, BINS)
     return [
         {
             "bin": b + 1,
             "count": int(counts[b]),
-            "confidence": sums[0][b] / counts[b],
-            "accuracy": sums[1][b] / counts[b],
+            "confidence": confidence_sums[b] / counts[b],
+            "accuracy": correct_sums[b] / counts[b],
         }
         for b in np.flatnonzero(counts).tolist()
     ]

@@ -1,91 +1,84 @@
-"""The money of a study while it runs: its ledger, and what those that come first may still need.
+"""The budget of a study while it runs: its ledger, and what its paid steps can still cost.
 
-What belongs here: telling the ledger who still has to ask how much. What does not: reserving and settling (`storage.ledger`)
-and what a request can cost (`classifiers.language_models.endpoint`).
+Belongs here: telling the ledger how much the preferred classifiers may still need. Does not belong here: reserving and
+settling (`storage.ledger`), and the cost of a request (`classifiers.language_models.endpoint`).
 """
 
 from collections import Counter
-
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
+from dataclasses import dataclass
 
 from vlm_audio_pipeline.contracts.stages import Cost
-from vlm_audio_pipeline.planning.graph import Graph, Step
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.nodes import Step
 from vlm_audio_pipeline.planning.planner import Plan
-from vlm_audio_pipeline.planning.staleness import recorded
+from vlm_audio_pipeline.planning.staleness import read_node_provenance, unfinished_reasons
 from vlm_audio_pipeline.storage.ledger import Ledger
 
 
-def ledger_of(graph: Graph) -> Ledger | None:
-    """Open the ledger of a study; None where it has no budget. A limited run spends from that of the whole study.
+@dataclass(frozen=True)
+class StepCost:
+    """An upper bound of what one step of a plan asks of a language model; `paid`: whether its endpoint may charge."""
 
-    Classifiers of `budget.first` are said to need what their folds can still cost at most, so that nobody who comes later
-    spends it.
+    classifier: str
+    cost: Cost
+    paid: bool
+
+
+def open_ledger(graph: Graph) -> Ledger | None:
+    """Open the ledger of a study; None without a budget. A limited run spends from the budget of the whole study.
+
+    For each classifier of `budget.first` the ledger keeps back what its folds can still cost, so that other classifiers
+    do not spend it.
     """
     study = graph.study
     if study.budget is None:
         return None
     name = study.name if study.limit is None else study.name.removesuffix(f"_limit{study.limit}")
-    ledger = Ledger(graph.rows, name, study.budget)
+    ledger = Ledger(graph.result_store, name, study.budget)
     for step in graph.steps.values():
-        if not step.stage.paid or step.owner not in study.budget.first:
+        if not step.stage.paid or step.component not in study.budget.first:
             continue
-        needs = graph.unavailable(step.name) is None  # who cannot ask must not hold the others back
-        for fold, cost in costs(graph, step).items():
-            each = cost.usd / cost.requests if cost.requests else 0.0
-            ledger.expect(step.owner, cost.requests if needs else 0, each, f"fold {fold}")
+        can_run = graph.unavailable(step.name) is None  # a step that cannot run must not hold money back
+        for fold, cost in remaining_costs(graph, step).items():
+            usd_per_request = cost.usd / cost.requests if cost.requests else 0.0
+            ledger.expect(step.component, cost.requests if can_run else 0, usd_per_request, f"fold {fold}")
     return ledger
 
 
-def costs(graph: Graph, step: Step) -> dict[int | None, Cost]:
-    """Give what the folds of a step can still cost at most; nothing for those that are finished."""
-    sample, most = graph.study.classifiers[step.owner].sample, graph.study.limit
-    there_are = Counter(clip.fold for clip in graph.dataset().clips)
-    folds = step.folds or ()
-    found: dict[int | None, Cost] = {}
+def remaining_costs(graph: Graph, step: Step) -> dict[int | None, Cost]:
+    """Return an upper bound of what each fold of a step can still cost; nothing for finished folds."""
+    sample, limit = graph.study.classifiers[step.component].sample, graph.study.limit
+    clips = Counter(clip.fold for clip in graph.dataset().clips)
+    costs: dict[int | None, Cost] = {}
     for node in step.nodes:
-        there = recorded(graph, node)
-        finished = there is not None and there.version == step.version and not there.details.get("unfinished")
-        if finished or node.fold is None:
-            found[node.fold] = Cost()
+        provenance = read_node_provenance(graph, node)
+        is_current = provenance is not None and provenance.version == step.version
+        if (is_current and not unfinished_reasons(provenance)) or node.fold is None:
+            costs[node.fold] = Cost()
             continue
-        bounds = (there_are[node.fold], most, sample.share(folds, node.fold) if sample else None)
-        found[node.fold] = step.stage.cost(min(n for n in bounds if n is not None))
-    return found
+        bounds = (clips[node.fold], limit, sample.share(step.folds or (), node.fold) if sample else None)
+        costs[node.fold] = step.stage.cost(min(n for n in bounds if n is not None))
+    return costs
 
 
-def cost_views(graph: Graph, plan: Plan) -> list[RenderableType]:
-    """Show what the language models of a plan are asked, at most, and what may still be spent; nothing where there are none.
+def planned_costs(graph: Graph, plan: Plan) -> list[StepCost]:
+    """Return what the steps of a plan ask of language models, at most; steps that send no request are left out.
 
-    What cannot run now (a key is missing) is shown too: its price is a reason to fetch the key, or not to. Nothing is
-    downloaded for it: without the dataset there are no clips to count.
+    Steps that cannot run now (a key is missing) are included: their price is a reason to get the key, or not to.
     """
-    asked = [n for n in (*plan.todo, *plan.blocked) if graph.steps[n.step].stage.asset == "answers"]
-    if asked and not graph.study.dataset.is_here(graph.layout):
-        get = f"vlm-audio run {graph.study.as_asked} --only clips"
-        return [Text(f"requests and prices are known once the dataset is here: {get}", style="dim")]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("classifier", "requests", "tokens at most", "USD at most"):
-        table.add_column(title, no_wrap=True, justify="left" if title == "classifier" else "right")
-    paid = False
+    costs = []
+    nodes = {*plan.todo, *plan.not_run}
     for step in graph.steps.values():
-        if step.stage.asset != "answers":
+        if not step.stage.asks_model:
             continue
-        wanted = {n.fold for n in (*plan.todo, *plan.blocked) if n.step == step.name}
-        some = [cost for fold, cost in costs(graph, step).items() if fold in wanted]
-        if requests := sum(c.requests for c in some):
-            paid |= step.stage.paid
-            money = (
-                [f"{sum(c.tokens for c in some):,}", f"{sum(c.usd for c in some):.2f}"]
-                if step.stage.paid
-                else ["-", "-"]
-            )
-            table.add_row(step.owner, f"{requests:,}", *money)
-    if not table.row_count:
-        return []
-    views: list[RenderableType] = [table]
-    if paid and graph.study.budget is not None and (ledger := ledger_of(graph)) is not None:
-        left, usd = ledger.left(), graph.study.budget.usd
-        views.append(Text(f"budget: {usd:g} USD, {usd - left:.4f} spent or reserved, {left:.4f} left", style="dim"))
-    return views
+        folds = {node.fold for node in nodes if node.step == step.name}
+        planned = [cost for fold, cost in remaining_costs(graph, step).items() if fold in folds]
+        if requests := sum(cost.requests for cost in planned):
+            total = Cost(requests, sum(cost.tokens for cost in planned), sum(cost.usd for cost in planned))
+            costs.append(StepCost(step.component, total, step.stage.paid))
+    return costs
+
+
+def asks_models(graph: Graph, plan: Plan) -> bool:
+    """Return whether a plan has a step that asks a language model."""
+    return any(graph.steps[node.step].stage.asks_model for node in (*plan.todo, *plan.not_run))

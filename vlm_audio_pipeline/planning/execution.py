@@ -1,75 +1,64 @@
-"""Run one step for one fold: read its inputs, call its stage, check and write what it made, with provenance."""
+"""Execute one node: read its inputs, run its stage, check the tables and write them with their provenance."""
 
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 
 import pyarrow as pa
-from filelock import FileLock
 
 from vlm_audio_pipeline import __version__
 from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.errors import MissingInput
 from vlm_audio_pipeline.contracts.hashing import fingerprint
-from vlm_audio_pipeline.contracts.stages import Progress, StageContext, silent
-from vlm_audio_pipeline.engines.gpu_lock import gpu_alone
-from vlm_audio_pipeline.planning.budget import ledger_of
-from vlm_audio_pipeline.planning.graph import Graph, Node
-from vlm_audio_pipeline.planning.staleness import recorded, unfinished, up_to_date
-from vlm_audio_pipeline.storage.disk_errors import disk_troubles
-from vlm_audio_pipeline.storage.partition_files import Provenance, data_version, read_part, write_part
-from vlm_audio_pipeline.storage.row_order import sorted_by
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.contracts.stages import StageContext
+from vlm_audio_pipeline.datasets.inspection import sources_in_several_folds
+from vlm_audio_pipeline.engines.gpu_lock import exclusive_gpu
+from vlm_audio_pipeline.planning.budget import open_ledger
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.nodes import Node
+from vlm_audio_pipeline.planning.publishing import publish_study
+from vlm_audio_pipeline.planning.staleness import read_node_provenance, unfinished_reasons, up_to_date
+from vlm_audio_pipeline.storage.checks import CheckContext, CheckResult, run_checks
+from vlm_audio_pipeline.storage.disk_errors import convert_disk_errors
+from vlm_audio_pipeline.storage.locks import file_lock
+from vlm_audio_pipeline.storage.partition_files import Provenance, data_version, read_partition, write_partition
+from vlm_audio_pipeline.storage.row_order import sort_rows
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.storage.scratch import Scratch
 
-_progress: ContextVar[Progress] = ContextVar("progress", default=silent)
-
-
-def current_progress() -> Progress:
-    """Give whoever is told how far steps are."""
-    return _progress.get()
-
-
-@contextmanager
-def telling(progress: Progress) -> Iterator[None]:
-    """Let steps run inside tell `progress` how far they are."""
-    token = _progress.set(progress)
-    try:
-        yield
-    finally:
-        _progress.reset(token)
-
 
 @dataclass(frozen=True)
-class Outcome:
-    """What running a node gave.
+class StepResult:
+    """The result of executing a node.
 
     Attributes:
-        provenance: as written into the footers.
-        tables: what was made, by schema name, as written.
+        provenance: as written into the footers of the partition files.
+        tables: the tables, by name, as written.
+        checks: the results of the checks of its first table.
         seconds: wall time, s.
-        reused: True where another process had made it meanwhile.
+        reused: True if another process had made the partition meanwhile.
     """
 
     provenance: Provenance
     tables: dict[str, pa.Table]
+    checks: tuple[CheckResult, ...]
     seconds: float
     reused: bool = False
 
 
 class DamagedInput(MissingInput):
-    """A part that was whole when it was last touched cannot be read any more; the next plan makes it anew."""
+    """A partition file that was intact can no longer be read; the next plan makes it again."""
 
 
 @cache
-def _made_with() -> dict[str, str]:
-    """Give the versions and the machine that a part was made with."""
+def _environment() -> dict[str, str]:
+    """Return the versions of the packages that results may depend on, of Python, and the machine type."""
     packages = ("numpy", "scipy", "scikit-learn", "soundfile", "soxr", "torch", "transformers")
     return {
         "package_version": __version__,
@@ -79,127 +68,153 @@ def _made_with() -> dict[str, str]:
     }
 
 
-def execute(graph: Graph, node: Node, *, unless_made: bool = False) -> Outcome:
-    """Run a node, under a lock of its own, and write its parts.
+def execute_node(graph: Graph, node: Node, *, reuse: bool = False, progress: Progress = no_progress) -> StepResult:
+    """Run the stage of a node under the lock of the node, check its tables and write its partition files.
 
     Args:
         graph: the study.
-        node: what to run.
-        unless_made: give the parts that are there if they were made from just these inputs (by another process,
-            while this one waited for the lock).
+        node: the node.
+        reuse: return the existing partition if it was made from exactly these inputs, as another process may have done
+            while this one waited for the lock.
+        progress: called with the progress of the stage.
 
     Raises:
-        MissingInput: when something it reads does not exist.
-        DamagedInput: when something it reads cannot be read; the next plan makes that anew.
-        VlmAudioError: whatever the stage refuses, and what the disk does.
+        MissingInput: when an input does not exist.
+        DamagedInput: when an input cannot be read; the next plan makes it again.
+        VlmAudioError: when the stage refuses its inputs, or the disk fails.
     """
-    with disk_troubles(graph.layout):
-        return _execute(graph, node, unless_made)
-
-
-def _execute(graph: Graph, node: Node, unless_made: bool) -> Outcome:
-    step, progress = graph.steps[node.step], _progress.get()
-    lock = graph.layout.lock(f"{graph.study.name}.{node}")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    lock = graph.data_folder.create().lock(f"{graph.study.name}.{node}")
+    with convert_disk_errors(graph.data_folder), file_lock(lock):
         started = time.perf_counter()
         inputs, versions = _read_inputs(graph, node)
-        if unless_made:
-            there = recorded(graph, node)
-            made_so = there is not None and (there.version, there.inputs) == (step.version, versions)
-            if there is not None and made_so and not unfinished(there):
-                tables = {t: read_part(p, TABLES[t])[0] for t, p in graph.parts(node).items()}
-                return Outcome(there, tables, time.perf_counter() - started, reused=True)
-        context = StageContext(
+        result = _existing_result(graph, node, inputs, versions, started) if reuse else None
+        return result or _run_stage(graph, node, inputs, versions, progress, started)
+
+
+def _existing_result(
+    graph: Graph, node: Node, inputs: Mapping[str, pa.Table], versions: dict[str, str], started: float
+) -> StepResult | None:
+    """Read the partition of a node if it is finished and was made from these input versions."""
+    provenance = read_node_provenance(graph, node)
+    if provenance is None or unfinished_reasons(provenance):
+        return None
+    if (provenance.version, provenance.inputs) != (graph.steps[node.step].version, versions):
+        return None
+    tables = {t: read_partition(path, TABLES[t])[0] for t, path in graph.partition_files(node).items()}
+    checks = _check(graph, tables, inputs)
+    return StepResult(provenance, tables, checks, time.perf_counter() - started, reused=True)
+
+
+def _check(graph: Graph, tables: Mapping[str, pa.Table], inputs: Mapping[str, pa.Table]) -> tuple[CheckResult, ...]:
+    name, table = next(iter(tables.items()))
+    shared = sources_in_several_folds(list(graph.dataset().clips))
+    return run_checks(TABLES[name], table, CheckContext(inputs, shared))
+
+
+def _run_stage(
+    graph: Graph,
+    node: Node,
+    inputs: dict[str, pa.Table],
+    versions: dict[str, str],
+    progress: Progress,
+    started: float,
+) -> StepResult:
+    step = graph.steps[node.step]
+    scratch = Scratch(graph.data_folder.scratch(f"{graph.study.name}.{node}"))
+    context = StageContext(
+        study=graph.study.name,
+        name=step.component,
+        fold=node.fold,
+        classes=graph.dataset().classes,
+        inputs=inputs,
+        dataset=graph.dataset(),
+        result_store=graph.result_store,
+        progress=progress,
+        ledger=open_ledger(graph) if step.stage.paid else None,
+        scratch=scratch,
+    )
+    if step.stage.reads_catalogue:
+        publish_study(graph)
+    with exclusive_gpu(progress) if step.stage.accelerator else nullcontext():
+        made = step.stage.run(context)
+    faults.kill_point(f"stage:{step.stage.asset}")
+    tables = {
+        t: TABLES[t].conform(
+            made[t],
             study=graph.study.name,
-            name=step.owner,
             fold=node.fold,
-            classes=graph.dataset().classes,
-            inputs=inputs,
-            dataset=graph.dataset(),
-            rows=graph.rows,
-            progress=progress,
-            ledger=ledger_of(graph) if step.stage.paid else None,
-            scratch=(scratch := Scratch(graph.layout.scratch(f"{graph.study.name}.{node}"))),
+            **({TABLES[t].component or "": step.component} if TABLES[t].component else {}),
         )
-        if step.stage.accelerator:
-            with gpu_alone(progress):
-                made = step.stage.run(context)
-        else:
-            made = step.stage.run(context)
-        faults.point(f"stage:{step.stage.asset}")
-        tables = {
-            t: TABLES[t].conform(
-                made[t],
-                study=graph.study.name,
-                fold=node.fold,
-                **({TABLES[t].owner or "": step.owner} if TABLES[t].owner else {}),
-            )
-            for t in step.stage.tables
-        }
-        each = {t: data_version(TABLES[t], table) for t, table in tables.items()}
-        if node.step == "clips":  # whoever reads clips chooses among all classes, wherever these occur
-            each["classes"] = fingerprint(list(context.classes))
-        provenance = Provenance(
-            step=node.step,
-            version=step.version,
-            inputs=versions,
-            data_version=next(iter(each.values())) if len(each) == 1 else fingerprint(each, length=64),
-            details={
-                "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                "seconds": round(time.perf_counter() - started, 3),
-                **({"unfinished": list(dict.fromkeys(context.unfinished))} if context.unfinished else {}),
-                **({"counts": context.counts} if context.counts else {}),
-                **_made_with(),
-            },
-        )
-        parts = graph.parts(node)
-        for table, path in parts.items():
-            write_part(path, tables[table], provenance)
-        graph.rows.note_whole(list(parts.values()))
-        scratch.discard()
-        return Outcome(provenance, tables, time.perf_counter() - started)
+        for t in step.stage.tables
+    }
+    checks = _check(graph, tables, inputs)
+    content = {t: data_version(TABLES[t], table) for t, table in tables.items()}
+    content |= step.stage.content_versions(context)
+    provenance = Provenance(
+        step=node.step,
+        version=step.version,
+        inputs=versions,
+        data_version=next(iter(content.values())) if len(content) == 1 else fingerprint(content, length=64),
+        details={
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - started, 3),
+            "checks": [asdict(check) for check in checks],
+            **({"unfinished": list(dict.fromkeys(context.unfinished))} if context.unfinished else {}),
+            **({"counts": context.counts} if context.counts else {}),
+            **_environment(),
+        },
+    )
+    paths = graph.partition_files(node)
+    for table, path in paths.items():
+        write_partition(path, tables[table], provenance)
+    graph.result_store.note_intact(list(paths.values()))
+    scratch.discard()
+    return StepResult(provenance, tables, checks, time.perf_counter() - started)
 
 
 def _read_inputs(graph: Graph, node: Node) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """Read what a node reads: tables by input, and the data version of each part at the moment it was read."""
+    """Read the inputs of a node: tables by input key, and the data version of each upstream node as it was read."""
     inputs: dict[str, pa.Table] = {}
     versions: dict[str, str] = {}
-    reads_what_exists = any(given.optional for given in graph.steps[node.step].stage.inputs)
-    today = up_to_date(graph) if reads_what_exists else set()
-    for given in graph.steps[node.step].stage.inputs:
-        folds = graph.upstream_folds(node, given.key)
-        if given.key in graph.sources:
-            there = graph.sources[given.key].versions(graph.rows)
-            if gone := [f for f in folds if f not in there]:
+    stage = graph.steps[node.step].stage
+    fresh = up_to_date(graph) if any(read.optional for read in stage.inputs) else set()
+    for read in stage.inputs:
+        folds = graph.upstream_folds(node, read.key)
+        if read.key in graph.input_assets:
+            current = graph.input_assets[read.key].versions(graph.result_store)
+            if removed := [fold for fold in folds if fold not in current]:
                 raise MissingInput(
-                    f"{graph.study.name}/{node} reads folds {gone} of {graph.study.dataset.asset_name}, which are gone; "
-                    "reload the code location (Deployment > Reload in the UI), or start the command again"
+                    f"{graph.study.name}/{node} reads folds {removed} of {graph.study.dataset.asset_name}, which no longer "
+                    "exist; reload the code location (Deployment > Reload in the UI), or start the command again"
                 )
-            versions.update({str(Node(given.key, f)): there[f] for f in folds})
+            versions.update({str(Node(read.key, fold)): current[fold] for fold in folds})
             continue
         tables: dict[str, list[pa.Table]] = {}
-        for fold in folds:
-            upstream = Node(given.key, fold)
-            if given.optional and upstream not in today:
+        for upstream in (Node(read.key, fold) for fold in folds):
+            if read.optional and upstream not in fresh:
                 continue
-            try:
-                read = {t: read_part(p, TABLES[t]) for t, p in graph.parts(upstream).items()}
-            except FileNotFoundError as error:
-                raise MissingInput(
-                    f"{graph.study.name}/{node} reads {graph.study.name}/{upstream}, which does not exist yet; "
-                    f"run `vlm-audio run {graph.study.name}`, or materialize it first"
-                ) from error
-            except (pa.ArrowException, OSError) as error:
-                graph.rows.note_whole(list(graph.parts(upstream).values()), whole=False)
-                raise DamagedInput(
-                    f"{graph.study.name}/{node} reads {graph.study.name}/{upstream}, which is damaged ({error}); "
-                    f"run again, which makes it anew"
-                ) from error
-            versions[str(upstream)] = next(p.data_version for _, p in read.values())
-            for t, (table, _) in read.items():
-                tables.setdefault(t, []).append(table)
-        for i, (t, parts) in enumerate(tables.items()):
-            joined = sorted_by(pa.concat_tables(parts), TABLES[t].key)
-            inputs[given.key if i == 0 else f"{given.key}:{t}"] = joined
+            partition = _read_node(graph, upstream, reader=node)
+            versions[str(upstream)] = next(provenance.data_version for _, provenance in partition.values())
+            for name, (table, _) in partition.items():
+                tables.setdefault(name, []).append(table)
+        for i, (name, of_folds) in enumerate(tables.items()):
+            joined = sort_rows(pa.concat_tables(of_folds), TABLES[name].key)
+            inputs[read.key if i == 0 else f"{read.key}:{name}"] = joined
     return inputs, versions
+
+
+def _read_node(graph: Graph, node: Node, reader: Node) -> dict[str, tuple[pa.Table, Provenance]]:
+    """Read the partition files of a node, with their provenance, by table; `reader` is named in errors."""
+    try:
+        return {name: read_partition(path, TABLES[name]) for name, path in graph.partition_files(node).items()}
+    except FileNotFoundError as error:
+        raise MissingInput(
+            f"{graph.study.name}/{reader} reads {graph.study.name}/{node}, which does not exist yet; "
+            f"run `vlm-audio run {graph.study.name}`, or materialize it first"
+        ) from error
+    except (pa.ArrowException, OSError) as error:
+        graph.result_store.note_intact(list(graph.partition_files(node).values()), is_intact=False)
+        raise DamagedInput(
+            f"{graph.study.name}/{reader} reads {graph.study.name}/{node}, which is damaged ({error}); "
+            "run again to recompute it"
+        ) from error

@@ -1,8 +1,8 @@
-"""What has to run, and why: provenance footers compared with the graph of today.
+"""Plan which nodes have to run, and why.
 
-Stateless: nothing but the parts themselves is consulted, so deleting, moving or restoring data is always seen, and run
-history may be pruned freely. What is missing or stale runs in waves; between waves the plan is made anew, because a step
-that runs again and gives the same content leaves everything after it fresh.
+The planner is stateless: it compares the provenance of the partition files with the graph. So it notices data that was
+deleted, moved or restored, and run history may be pruned. Missing and stale nodes run in waves. Each wave is planned anew,
+because a step that runs again with equal content leaves its readers fresh.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
-from vlm_audio_pipeline.planning.graph import Graph, Node
-from vlm_audio_pipeline.planning.staleness import reasons_to_run, recorded, unfinished
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.nodes import Node
+from vlm_audio_pipeline.planning.staleness import read_node_provenance, reasons_to_run, unfinished_reasons
 from vlm_audio_pipeline.storage.partition_files import Provenance
 
 UNFINISHED = "unfinished: "
-"""How the reason begins of a node that nothing is wrong with but that it stopped early."""
+"""Start of the reason of a node that stopped early and is otherwise fresh."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """Nodes that run together, upstream first: all of one fold, or all over folds."""
+class PlannedRun:
+    """Nodes that run together, upstream first: all of one fold, or all over every fold (None)."""
 
     fold: int | None
     nodes: tuple[Node, ...]
@@ -32,34 +33,34 @@ class Plan:
 
     Attributes:
         todo: what is missing or stale and wanted, upstream first, with the reasons.
-        blocked: what would have to run but cannot, with the reason.
+        not_run: selected nodes that should run but cannot, with the reason.
         fresh: what needs nothing.
         wave: what can run now.
     """
 
     todo: dict[Node, tuple[str, ...]]
-    blocked: dict[Node, str]
+    not_run: dict[Node, str]
     fresh: tuple[Node, ...]
-    wave: tuple[Run, ...]
+    wave: tuple[PlannedRun, ...]
 
 
-def select(graph: Graph, only: Iterable[str] = (), fold: int | None = None) -> set[Node]:
-    """Choose nodes by pattern and fold.
+def select_nodes(graph: Graph, only: Iterable[str] = (), fold: int | None = None) -> set[Node]:
+    """Select nodes by pattern and fold.
 
     Args:
         graph: the study.
         only: shell patterns over step names ("predictions/*", "*probe"), or the name of an encoder or classifier;
-            none: all but those made on demand.
-        fold: only this fold, and what is over all folds; None: all folds.
+            empty: all steps but those made on demand.
+        fold: only this fold, and nodes over all folds; None: all folds.
 
     Raises:
-        VlmAudioError: for a pattern that fits nothing, or a fold the dataset has not.
+        VlmAudioError: for a pattern that matches no step, or a fold that the dataset does not have.
     """
     patterns = tuple(only)
     for pattern in patterns:
-        if not any(_fits(pattern, graph, name) for name in graph.steps):
+        if not any(_matches(pattern, graph, name) for name in graph.steps):
             raise VlmAudioError(
-                f"--only must fit a step of the study, got '{pattern}'; {suggestion(pattern, graph.steps)}"
+                f"--only must match a step of the study, got '{pattern}'; {suggestion(pattern, graph.steps)}"
             )
     if fold is not None and fold not in graph.folds:
         raise VlmAudioError(f"--fold must be one of the dataset's folds {list(graph.folds)}, got {fold}")
@@ -67,7 +68,7 @@ def select(graph: Graph, only: Iterable[str] = (), fold: int | None = None) -> s
         node
         for node in graph.nodes
         if (
-            any(_fits(p, graph, node.step) for p in patterns)
+            any(_matches(p, graph, node.step) for p in patterns)
             if patterns
             else not graph.steps[node.step].stage.on_demand
         )
@@ -75,98 +76,99 @@ def select(graph: Graph, only: Iterable[str] = (), fold: int | None = None) -> s
     }
 
 
-def _fits(pattern: str, graph: Graph, name: str) -> bool:
-    return fnmatchcase(name, pattern) or graph.steps[name].owner == pattern
+def _matches(pattern: str, graph: Graph, name: str) -> bool:
+    return fnmatchcase(name, pattern) or graph.steps[name].component == pattern
 
 
 def make_plan(
     graph: Graph,
-    observed: Mapping[Node, str],
-    wanted: set[Node] | None = None,
+    input_versions: Mapping[Node, str],
+    selected: set[Node] | None = None,
     failed: Mapping[Node, str] | None = None,
     tried: Collection[Node] = (),
 ) -> Plan:
-    """Compare what is there with what should be.
+    """Plan the nodes that have to run.
 
     Args:
-        graph: the study as it is today.
-        observed: data versions of the sources.
-        wanted: nodes asked for (what they need is added); None: all but those made on demand.
-        failed: nodes not to be tried again, with the reason.
-        tried: nodes that ran a moment ago; what they left unfinished is for the next time.
+        graph: the study.
+        input_versions: current data versions of the input assets.
+        selected: the nodes to bring up to date, with what they need; None: all but those made on demand.
+        failed: nodes that must not be tried again, with the reason.
+        tried: nodes that ran in this call; they are not tried again because they are unfinished.
     """
-    there = {node: recorded(graph, node) for node in graph.nodes}
-    versions = dict(observed) | {node: p.data_version for node, p in there.items() if p is not None}
-    wanted = _with_upstream(graph, select(graph) if wanted is None else wanted)
+    provenances = {node: read_node_provenance(graph, node) for node in graph.nodes}
+    versions = dict(input_versions) | {node: p.data_version for node, p in provenances.items() if p is not None}
+    selected = _with_upstream(graph, select_nodes(graph) if selected is None else selected)
     todo: dict[Node, tuple[str, ...]] = {}
-    blocked: dict[Node, str] = {}
-    out_of_date: set[Node] = set()  # and staying so: what is to do will be up to date
-    why_not: dict[str, str | None] = {}
+    not_run: dict[Node, str] = {}
+    out_of_date: set[Node] = set()  # stale nodes that will not run; those of `todo` will be up to date
+    unavailable: dict[str, str | None] = {}
     for node in graph.nodes:
         if any(u in out_of_date for u, optional in graph.upstream(node) if not optional):
             out_of_date.add(node)
-        stale = reasons_to_run(graph, node, there[node], versions, out_of_date, todo)
-        left = () if stale or node in tried else unfinished(there[node])
-        reasons = stale or tuple(UNFINISHED + why for why in left)
+        stale = reasons_to_run(graph, node, provenances[node], versions, out_of_date, todo)
+        unfinished = () if stale or node in tried else unfinished_reasons(provenances[node])
+        reasons = stale or tuple(UNFINISHED + reason for reason in unfinished)
         if not reasons:
             continue
-        if node not in wanted:
+        if node not in selected:
             if stale:
                 out_of_date.add(node)
             continue
-        if node.step not in why_not:
-            why_not[node.step] = graph.steps[node.step].stage.unavailable()
+        if node.step not in unavailable:
+            unavailable[node.step] = graph.steps[node.step].stage.unavailable()
         reason = (
             (failed or {}).get(node)
-            or why_not[node.step]
-            or _blocked_upstream(graph, node, versions, blocked, out_of_date)
+            or unavailable[node.step]
+            or _upstream_reason(graph, node, versions, not_run, out_of_date)
         )
         if reason:
-            blocked[node] = reason
-            if stale:  # what is unfinished stands, as far as it goes
+            not_run[node] = reason
+            if stale:  # an unfinished partition is valid
                 out_of_date.add(node)
         else:
             todo[node] = reasons
-    fresh = tuple(n for n in graph.nodes if there[n] is not None and n not in {*todo, *blocked, *out_of_date})
-    return Plan(todo, blocked, fresh, _wave(graph, todo, there))
+    fresh = tuple(n for n in graph.nodes if provenances[n] is not None and n not in {*todo, *not_run, *out_of_date})
+    return Plan(todo, not_run, fresh, _wave(graph, todo, provenances))
 
 
 def _with_upstream(graph: Graph, nodes: set[Node]) -> set[Node]:
+    """Add the nodes that some nodes need."""
     needed: set[Node] = set()
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
-        if node in needed or node.step in graph.sources:
+        if node in needed or node.step in graph.input_assets:
             continue
         needed.add(node)
         waiting += [n for n, optional in graph.upstream(node) if not optional]
     return needed
 
 
-def _blocked_upstream(
+def _upstream_reason(
     graph: Graph,
     node: Node,
     versions: Mapping[Node, str],
-    blocked: Mapping[Node, str],
+    not_run: Mapping[Node, str],
     out_of_date: Collection[Node],
 ) -> str | None:
     for upstream, optional in graph.upstream(node):
         if optional:
             continue
-        if upstream in blocked and upstream in out_of_date:
-            return blocked[upstream]
-        if upstream.step in graph.sources and upstream not in versions:
-            return graph.unavailable(upstream.step) or f"{upstream} is not there"
+        if upstream in not_run and upstream in out_of_date:
+            return not_run[upstream]
+        if upstream.step in graph.input_assets and upstream not in versions:
+            return graph.unavailable(upstream.step) or f"{upstream} does not exist"
     return None
 
 
 def _wave(
-    graph: Graph, todo: Mapping[Node, tuple[str, ...]], there: Mapping[Node, Provenance | None]
-) -> tuple[Run, ...]:
-    """Choose what can run now.
+    graph: Graph, todo: Mapping[Node, tuple[str, ...]], provenances: Mapping[Node, Provenance | None]
+) -> tuple[PlannedRun, ...]:
+    """Return the runs that can start now.
 
-    A node is unsettled while anything upstream of it has still to run. Stale nodes wait until they are settled, for
-    their inputs may turn out the same; missing ones ride along in the run of their fold.
+    A node is unsettled while a node upstream of it has to run. Stale nodes wait until they are settled, because their inputs
+    may come out equal. Missing nodes join the run of their fold.
     """
     unsettled: set[Node] = set()
     running: set[Node] = set()
@@ -178,11 +180,11 @@ def _wave(
             unsettled.add(node)
         if node not in todo:
             continue
-        folds = graph.steps[node.step].folds  # Dagster runs together only what has the same partitions
-        rides = there[node] is None and all(
+        folds = graph.steps[node.step].folds  # a run of Dagster needs nodes of the same partitions
+        joins = provenances[node] is None and all(
             n in running and n.fold == node.fold and graph.steps[n.step].folds == folds for n in waits_for
         )
-        if not waits_for or rides:
+        if not waits_for or joins:
             running.add(node)
             runs.setdefault((node.fold, folds), []).append(node)
-    return tuple(Run(fold, tuple(nodes)) for (fold, _), nodes in runs.items())
+    return tuple(PlannedRun(fold, tuple(nodes)) for (fold, _), nodes in runs.items())

@@ -1,22 +1,22 @@
-"""After a step: let the catalogue know which parts belong to the study, and bring it up to date."""
+"""Write the record of a study and rebuild the catalogue."""
 
 from dataclasses import asdict
 from typing import Any
 
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.summaries import cards
-from vlm_audio_pipeline.storage.catalogue import refresh, write_manifest
+from vlm_audio_pipeline.storage.catalogue import rebuild_catalogue, write_study_record
 
 
-def manifest(graph: Graph) -> dict[str, Any]:
-    """Describe a study to the catalogue: every part it may have, the columns it keeps, and the study as it was run."""
-    parts: dict[str, list[str]] = {}
+def study_record(graph: Graph) -> dict[str, Any]:
+    """Return the record of a study: all partition files it may have, its extra columns, its specs and model cards."""
+    files: dict[str, list[str]] = {}
     for node in graph.nodes:
-        for table, path in graph.parts(node).items():
-            parts.setdefault(table, []).append(path.relative_to(graph.layout.root).as_posix())
+        for table, path in graph.partition_files(node).items():
+            files.setdefault(table, []).append(path.relative_to(graph.data_folder.root).as_posix())
     return {
-        "parts": parts,
-        "kept": graph.kept_columns(),
+        "partition_files": files,
+        "extra_columns": graph.extra_columns(),
         "file": str(graph.study.path) if graph.study.path else None,
         "limit": graph.study.limit,
         "study": graph.study.resolved(),
@@ -24,8 +24,8 @@ def manifest(graph: Graph) -> dict[str, Any]:
     }
 
 
-def publish(graph: Graph, *, rebuild: bool = True) -> None:
-    """Write the study's manifest and, if asked, rebuild the catalogue where something changed."""
-    write_manifest(graph.layout, graph.study.name, manifest(graph))
+def publish_study(graph: Graph, *, rebuild: bool = True) -> None:
+    """Write the record of a study and, if `rebuild`, rebuild the catalogue where something changed."""
+    write_study_record(graph.data_folder, graph.study.name, study_record(graph))
     if rebuild:
-        refresh(graph.layout)
+        rebuild_catalogue(graph.data_folder)

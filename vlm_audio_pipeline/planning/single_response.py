@@ -1,105 +1,99 @@
-"""One recording, one language model: what it is told, and what it says.
+"""Ask one language model of a study about one recording.
 
-What belongs here: asking a classifier of a study about a file that is not in its dataset. What does not: anything that
-enters a result: nothing is written to a table. The answer is kept in the row store, so that it is not paid for twice.
+No table is written. The response is kept in the result store, so that it is paid for only once.
 """
 
 from dataclasses import dataclass
-from math import exp
 from pathlib import Path
 
 import pyarrow as pa
-from rich.console import Group, RenderableType
-from rich.text import Text
 
 from vlm_audio_pipeline.classifiers.language_models.asking import ask_all
-from vlm_audio_pipeline.classifiers.language_models.backends import backend_of
 from vlm_audio_pipeline.classifiers.language_models.language_model import LanguageModel
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Part, Picture, Sound
-from vlm_audio_pipeline.classifiers.language_models.parsing import Parsed, parse
-from vlm_audio_pipeline.classifiers.language_models.questions import Lookup, Row, pictures, sounds
+from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Message, MessagePart
+from vlm_audio_pipeline.classifiers.language_models.parsing import ParsedResponse, parse_response
+from vlm_audio_pipeline.classifiers.language_models.questions import Lookup, Row, audio_lookup, image_lookup
 from vlm_audio_pipeline.contracts.errors import MissingInput, NotAvailable, VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.hashing import digest
-from vlm_audio_pipeline.contracts.stages import Progress, StageContext, silent
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.contracts.stages import StageContext
 from vlm_audio_pipeline.datasets.audio import decode, resample, samples_digest
-from vlm_audio_pipeline.planning.budget import ledger_of
-from vlm_audio_pipeline.planning.graph import Graph, Node
+from vlm_audio_pipeline.planning.budget import open_ledger
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.planning.staleness import up_to_date
-from vlm_audio_pipeline.renderings.picture import render
-from vlm_audio_pipeline.renderings.recipe import Recipe
-from vlm_audio_pipeline.storage.partition_files import read_part
+from vlm_audio_pipeline.renderings.image import render
+from vlm_audio_pipeline.storage.partition_files import read_partition
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What came of asking about one recording.
+class SingleResponse:
+    """The response of a language model to one recording.
 
     Attributes:
-        messages: what was said, pictures and sounds in brackets.
-        as_sent: the text as the model's own template has it; None for an endpoint.
+        messages: the request.
+        rendered_messages: the request as text, in the model's own chat template; None for an endpoint.
         outcome: answered, refused or error.
-        text: the generated answer; None where none was asked for.
-        read: what the answer is read as; None where there is none.
-        log_probabilities: of each class's answer; None where not asked for.
+        text: the generated text; None where no text was asked for.
+        parsed: what `text` was parsed as; None where there is no text.
+        log_probabilities: summed log-probability of each class (natural logarithm); None where not asked for.
         error: what went wrong, or None.
     """
 
     messages: tuple[Message, ...]
-    as_sent: str | None
+    rendered_messages: str | None
     outcome: str
     text: str | None
-    read: Parsed | None
+    parsed: ParsedResponse | None
     log_probabilities: dict[str, float] | None
     error: str | None
 
 
-def try_recording(graph: Graph, classifier: str, file: Path, progress: Progress = silent) -> Tried:
-    """Ask one of a study's language models about a recording, as it is asked about clips.
+def ask_about_recording(graph: Graph, classifier: str, file: Path, progress: Progress = no_progress) -> SingleResponse:
+    """Ask a language model of a study about a recording, with the same prompt as for clips.
 
     Args:
         graph: the study.
         classifier: name of a language model in it.
         file: the recording.
-        progress: told how far it is.
+        progress: called with the progress of loading the model.
 
     Raises:
-        VlmAudioError: for a classifier that is no language model, and a file that cannot be decoded.
-        MissingInput: when the examples it is shown were not chosen or drawn yet, or from what is no longer so.
-        NotAvailable: when the model cannot be asked here.
+        VlmAudioError: when the classifier is not a language model, the file cannot be decoded, or it is one of the examples.
+        MissingInput: when the few-shot examples are missing or stale.
+        NotAvailable: when the model cannot run here.
     """
     spec = graph.study.classifiers.get(classifier)
     if not isinstance(spec, LanguageModel):
-        known = [n for n, s in graph.study.classifiers.items() if isinstance(s, LanguageModel)]
+        names = [n for n, s in graph.study.classifiers.items() if isinstance(s, LanguageModel)]
         raise VlmAudioError(
             f"--classifier must be a language model of {graph.study.name}, got '{classifier}'; "
-            f"{suggestion(classifier, known)}"
+            f"{suggestion(classifier, names)}"
         )
-    if reason := graph.unavailable(f"answers/{classifier}"):
-        raise NotAvailable(f"{classifier} cannot be asked: {reason}")
+    if reason := graph.unavailable(f"responses/{classifier}"):
+        raise NotAvailable(f"{classifier} cannot run: {reason}")
     spec = spec.model_copy(update={"draws": 1, "orders": 1, "paraphrases": 1, "repeats": 1, "controls": ()})
     dataset = graph.dataset(progress)
-    home = {(dataset.root / clip.file).resolve(): clip.fold for clip in dataset.clips}.get(file.resolve())
-    asked = spec.folds or graph.folds
-    fold = home if home in asked else asked[0]  # a clip of the dataset is asked about with examples of other folds
-    today = up_to_date(graph) if spec.shots else set()
-    rows = _examples(graph, classifier, fold, today) if spec.shots else []
-    if home is not None and home != fold and rows:
+    own_fold = {(dataset.root / clip.file).resolve(): clip.fold for clip in dataset.clips}.get(file.resolve())
+    folds = spec.folds or graph.folds
+    fold = own_fold if own_fold in folds else folds[0]  # examples of a clip of the dataset come from other folds
+    fresh = up_to_date(graph) if spec.shots else set()
+    examples = _read_examples(graph, classifier, fold, fresh) if spec.shots else []
+    if own_fold is not None and own_fold != fold and examples:
         raise VlmAudioError(
-            f"{file.name} must be no clip of the folds examples come from, got one of fold {home}; {classifier} is asked "
-            f"about folds {list(asked)} only"
+            f"{file.name} is a clip of fold {own_fold}, from which the examples may come: {classifier} runs on folds "
+            f"{list(folds)} only. Use a recording that is not in the dataset, or a clip of these folds."
         )
-    query = _shown(graph, spec, file)
-    if itself := [row["clip"] for row in rows if row["content_sha256"] == query.sha256]:
-        raise VlmAudioError(
-            f"{file.name} must be none of the examples, got a copy of {itself[0]}; try another recording"
-        )
-    others = _known(graph, classifier, spec, rows, today)
+    query = _query_part(graph, spec, file)
+    if copies := [row["clip"] for row in examples if row["content_sha256"] == query.sha256]:
+        raise VlmAudioError(f"{file.name} has the same content as the example {copies[0]}. Use another recording.")
+    find_example = _example_lookup(graph, classifier, spec, examples, fresh)
 
-    def look(control: str, clip: str) -> Part | None:
-        return query if clip == "" else others(control, clip)
+    def find_part(control: str, clip: str) -> MessagePart | None:
+        return query if clip == "" else find_example(control, clip)
 
-    [question] = spec.form(graph.dataset(progress).classes).questions([""], rows, look)
+    [question] = spec.question_builder(graph.dataset(progress).classes).build([""], examples, find_part)
     context = StageContext(
         study=graph.study.name,
         name=classifier,
@@ -107,112 +101,89 @@ def try_recording(graph: Graph, classifier: str, file: Path, progress: Progress 
         classes=graph.dataset().classes,
         inputs={},
         dataset=graph.dataset(),
-        rows=graph.rows,
+        result_store=graph.result_store,
         progress=progress,
-        ledger=ledger_of(graph) if spec.paid else None,
+        ledger=open_ledger(graph) if spec.paid else None,
     )
-    backend = backend_of(spec, context)
+    backend = spec.open_backend(context)
     revision = spec.weights.resolve() if spec.weights else None
-    made = ask_all(
-        [question], spec.asker(), graph.rows, lambda: backend, model=spec.model, revision=revision, progress=progress
+    result = ask_all(
+        [question],
+        spec.model_identity(),
+        graph.result_store,
+        lambda: backend,
+        model=spec.model,
+        revision=revision,
+        progress=progress,
     )
-    if made.stopped:
-        raise VlmAudioError(made.stopped)
-    answers = {row["scoring"]: row for row in made.table.to_pylist()}
-    text = answers.get("generation", {}).get("text")
-    scored = answers.get("likelihood", {}).get("log_probabilities")
-    as_sent = getattr(backend, "messages_as_sent", None)
-    return Tried(
+    if result.stopped:
+        raise VlmAudioError(result.stopped)
+    rows = {row["scoring"]: row for row in result.table.to_pylist()}
+    text = rows.get("generation", {}).get("text")
+    log_probabilities = rows.get("likelihood", {}).get("log_probabilities")
+    return SingleResponse(
         messages=question.request.messages,
-        as_sent=as_sent(question.request) if as_sent else None,
-        outcome=next((row["outcome"] for row in answers.values()), "error"),
+        rendered_messages=backend.messages_as_sent(question.request),
+        outcome=next((row["outcome"] for row in rows.values()), "error"),
         text=text,
-        read=parse(text, graph.dataset().classes, spec.synonyms) if text is not None else None,
-        log_probabilities=dict(scored) if scored else None,
-        error=next((row["error"] for row in answers.values() if row["error"]), None),
+        parsed=parse_response(text, graph.dataset().classes, spec.synonyms) if text is not None else None,
+        log_probabilities=dict(log_probabilities) if log_probabilities else None,
+        error=next((row["error"] for row in rows.values() if row["error"]), None),
     )
 
 
-def _shown(graph: Graph, spec: LanguageModel, file: Path) -> Picture | Sound:
-    """Give the recording as the model is shown it: drawn by its rendering, or as it sounds."""
-    samples, rate, _ = decode(file)
+def _query_part(graph: Graph, spec: LanguageModel, file: Path) -> ImagePart | AudioPart:
+    """Return the recording as the model takes it: rendered as an image, or as audio."""
+    samples, sample_rate_hz, _ = decode(file)
     recipe = graph.study.renderings.get(spec.rendering or "")
-    if isinstance(recipe, Recipe):
-        wanted = recipe.rate or rate
-        drawn = render(resample(samples, rate, wanted), wanted, recipe)
-        return Picture(drawn.bytes, drawn.media_type, digest(drawn.bytes))
-    return Sound(lambda hz: resample(samples, rate, hz), samples_digest(samples, rate), len(samples) / rate)
+    if recipe is not None:
+        rendering_rate_hz = recipe.rate or sample_rate_hz
+        image = render(resample(samples, sample_rate_hz, rendering_rate_hz), rendering_rate_hz, recipe)
+        return ImagePart(image.bytes, image.media_type, digest(image.bytes))
+    return AudioPart(
+        lambda rate_hz: resample(samples, sample_rate_hz, rate_hz),
+        samples_digest(samples, sample_rate_hz),
+        len(samples) / sample_rate_hz,
+    )
 
 
-def _fresh(graph: Graph, node: Node, classifier: str, today: set[Node]) -> pa.Table:
-    """Read what a node made, if that is what it would make today."""
-    if node not in today:
+def _read_fresh(graph: Graph, node: Node, classifier: str, fresh: set[Node]) -> pa.Table:
+    """Read the first table of a node, which must be up to date."""
+    if node not in fresh:
         raise MissingInput(
-            f"{classifier} is shown examples, and {graph.study.name}/{node} must be up to date for that; run "
-            f"`vlm-audio run {graph.study.as_asked} --only '{node.step}'`"
+            f"{classifier} needs examples from {graph.study.name}/{node}, which is missing or stale; run "
+            f"`vlm-audio run {graph.study.cli_argument} --only '{node.step}'`"
         )
-    table, path = next(iter(graph.parts(node).items()))
-    return read_part(path, TABLES[table])[0]
+    table, path = next(iter(graph.partition_files(node).items()))
+    return read_partition(path, TABLES[table])[0]
 
 
-def _examples(graph: Graph, classifier: str, fold: int, today: set[Node]) -> list[Row]:
-    """Give the first trial's examples of a fold. Those chosen for one query each are chosen for none of ours."""
-    table = _fresh(graph, Node(f"examples/{classifier}", fold), classifier, today)
+def _read_examples(graph: Graph, classifier: str, fold: int, fresh: set[Node]) -> list[Row]:
+    """Read the examples of the first trial of a fold.
+
+    Raises:
+        VlmAudioError: when each clip has examples of its own, so that none apply to a new recording.
+    """
+    table = _read_fresh(graph, Node(f"examples/{classifier}", fold), classifier, fresh)
     rows = [row for row in table.to_pylist() if row["trial"] == 0]
     if any(row["query"] for row in rows):
         raise VlmAudioError(
-            f"examples of '{classifier}' must serve every query to be shown with a new one, got `select: nearest`; try "
-            "a classifier that selects otherwise"
+            f"'{classifier}' selects examples for each clip (`select: nearest`), so it has none for a new recording. "
+            "Use a classifier with another selection."
         )
     return rows
 
 
-def _known(graph: Graph, classifier: str, spec: LanguageModel, rows: list[Row], today: set[Node]) -> Lookup:
-    """Look up the clips of the dataset that serve as examples."""
-    needed = {row["clip"] for row in rows}
-    folds = {clip.id: clip.fold for clip in graph.dataset().clips} if needed else {}
+def _example_lookup(
+    graph: Graph, classifier: str, spec: LanguageModel, examples: list[Row], fresh: set[Node]
+) -> Lookup:
+    """Return a function that finds the images or audio of the examples."""
+    clips = {row["clip"] for row in examples}
+    fold_of = {clip.id: clip.fold for clip in graph.dataset().clips} if clips else {}
     step = "clips" if spec.rendering is None else f"spectrograms/{spec.rendering}"
-    tables = [_fresh(graph, Node(step, fold), classifier, today) for fold in sorted({folds[clip] for clip in needed})]
+    folds = sorted({fold_of[clip] for clip in clips})
+    tables = [_read_fresh(graph, Node(step, fold), classifier, fresh) for fold in folds]
     if spec.rendering is None:
-        return sounds(graph.dataset(), [row for table in tables for row in table.to_pylist()], 0)
+        return audio_lookup(graph.dataset(), [row for table in tables for row in table.to_pylist()], 0)
     joined = pa.concat_tables(tables) if tables else TABLES["spectrograms"].empty()
-    return pictures({"none": joined}, {"none": needed})
-
-
-def tried_view(tried: Tried, *, messages: bool) -> RenderableType:
-    """Lay out what was said, and what came of it, the likeliest class first.
-
-    Args:
-        tried: the answer.
-        messages: show what the model was told, too.
-    """
-    lines: list[RenderableType] = []
-    if messages:
-        lines += [Text(tried.as_sent)] if tried.as_sent is not None else [_turn(m) for m in tried.messages]
-        lines.append(Text())
-    if tried.error:
-        lines.append(Text(f"error: {tried.error}", style="red"))
-    if tried.outcome == "refused" and tried.text is None:
-        lines.append(Text("the endpoint refused to answer", style="yellow"))
-    if tried.text is not None and tried.read is not None:
-        outcome = tried.read.label or tried.read.outcome
-        lines.append(Text.assemble("it says ", (repr(tried.text), "bold"), f", read as {outcome}"))
-    if tried.log_probabilities:
-        ranked = sorted(tried.log_probabilities.items(), key=lambda pair: -pair[1])
-        total = sum(exp(value - ranked[0][1]) for _, value in ranked)
-        width = max(len(name) for name, _ in ranked)
-        lines.append(Text("log-probability of each class's answer, and its share among them", style="dim"))
-        for name, value in ranked:
-            share = exp(value - ranked[0][1]) / total
-            lines.append(Text(f"{name:<{width}} {value:9.3f} {share:7.3f} {'#' * round(30 * share)}"))
-    return Group(*lines)
-
-
-def _turn(message: Message) -> Text:
-    def words(part: Part) -> str:
-        if isinstance(part, str):
-            return part
-        what = "picture" if isinstance(part, Picture) else "sound"
-        return f"[{what} {part.sha256[:12]}]"
-
-    return Text.assemble((f"{message.role}: ", "bold"), " ".join(words(part) for part in message.parts))
+    return image_lookup({"none": joined}, {"none": clips})

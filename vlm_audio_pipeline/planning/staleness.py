@@ -1,90 +1,92 @@
-"""What is there, and whether it is what it should be: footers of parts held against the graph of today."""
+"""Compare the provenance of partition files with the graph: which nodes are missing, damaged, stale or fresh."""
 
 from collections.abc import Collection, Mapping
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
-from vlm_audio_pipeline.planning.graph import Graph, Node
-from vlm_audio_pipeline.storage.partition_files import Provenance, is_whole, read_provenance
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.nodes import Node
+from vlm_audio_pipeline.storage.partition_files import Provenance, is_intact, read_provenance
 
 
-def recorded(graph: Graph, node: Node) -> Provenance | None:
-    """Give what a node was made from; None unless every one of its parts is there, of one making and undamaged."""
-    paths = graph.parts(node).values()
-    found = [read_provenance(path) for path in paths]
-    first = found[0]
-    if first is None or any(p != first for p in found) or not all(is_whole(path, graph.rows) for path in paths):
+def read_node_provenance(graph: Graph, node: Node) -> Provenance | None:
+    """Return the provenance of a node; None unless all its partition files exist, are intact and were made together."""
+    paths = graph.partition_files(node).values()
+    provenances = [read_provenance(path) for path in paths]
+    first = provenances[0]
+    if first is None or any(other != first for other in provenances):
         return None
-    return first
+    return first if all(is_intact(path, graph.result_store) for path in paths) else None
 
 
-def unfinished(there: Provenance | None) -> list[str]:
-    """Say why a part that is there should be tried again, though nothing it was made from changed; [] for a finished one."""
-    return list(there.details.get("unfinished", ())) if there else []
+def unfinished_reasons(provenance: Provenance | None) -> list[str]:
+    """Return why a partition should be tried again although no input changed; [] for a finished one."""
+    return list(provenance.details.get("unfinished", ())) if provenance else []
 
 
-def observe(graph: Graph) -> dict[Node, str]:
-    """Look at what lies outside (files of the dataset, readings, weights): data version by node.
+def current_input_versions(graph: Graph) -> dict[Node, str]:
+    """Return the current data version of every input asset that is available (dataset, annotations, weights).
 
-    Sources that cannot be had are left out. Digests of files that were not touched are remembered.
+    Digests of files whose size and times did not change come from the result store.
     """
-    seen: dict[Node, str] = {}
-    for source in graph.sources.values():
+    current: dict[Node, str] = {}
+    for asset in graph.input_assets.values():
         try:
-            versions = source.versions(graph.rows)
+            versions = asset.versions(graph.result_store)
         except NotAvailable:
             continue
-        seen.update({Node(source.name, fold): version for fold, version in versions.items()})
-    return seen
+        current.update({Node(asset.name, fold): version for fold, version in versions.items()})
+    return current
 
 
 def reasons_to_run(
     graph: Graph,
     node: Node,
-    there: Provenance | None,
+    provenance: Provenance | None,
     versions: Mapping[Node, str],
     out_of_date: Collection[Node] = (),
-    coming: Collection[Node] = (),
+    todo: Collection[Node] = (),
 ) -> tuple[str, ...]:
-    """Say why a node has to run: missing or damaged, its code or parameters changed, or an input changed, came or went.
+    """Return why a node has to run: missing or damaged, other code or parameters, or an input that changed.
 
     Args:
         graph: the study.
         node: the node.
-        there: what it was made from.
-        versions: data versions of all that is there.
-        out_of_date: nodes whose parts are not what they should be and will not be made anew now; a summary takes them
-            for absent, so that no number of other settings stands among those of today's.
-        coming: nodes that will be made now: where one of them is missing it is waited for, and is not gone.
+        provenance: the provenance of its partition.
+        versions: data versions of all that exists.
+        out_of_date: stale nodes that will not run now. As optional inputs they count as removed, so that a summary has no
+            results of other settings.
+        todo: nodes that will run now. An optional input among them that does not exist yet does not count as removed.
     """
-    if there is None:
-        return ("damaged" if any(path.exists() for path in graph.parts(node).values()) else "missing",)
+    if provenance is None:
+        exists = any(path.exists() for path in graph.partition_files(node).values())
+        return ("damaged" if exists else "missing",)
     reasons = []
-    want = graph.steps[node.step].version
-    if there.version != want:
-        code, want_code = there.version.split(":")[0], want.split(":")[0]
-        reasons.append(f"code version {code} -> {want_code}" if code != want_code else "parameters changed")
+    version = graph.steps[node.step].version
+    if provenance.version != version:
+        old_code, new_code = provenance.version.split(":")[0], version.split(":")[0]
+        reasons.append(f"code version {old_code} -> {new_code}" if old_code != new_code else "parameters changed")
     inputs = dict(graph.upstream(node))
     for upstream, optional in inputs.items():
         name = str(upstream)
-        was, now = there.inputs.get(name), versions.get(upstream)
+        old, new = provenance.inputs.get(name), versions.get(upstream)
         if optional and upstream in out_of_date:
-            now = None
-        if now is None and (not optional or was is None or upstream in coming):
-            continue  # a required input that is gone is made first; then the versions are compared
-        if was != now:
-            reasons.append(f"{name} {'is gone' if now is None else 'is new' if was is None else 'changed'}")
+            new = None
+        if new is None and (not optional or old is None or upstream in todo):
+            continue  # a required input that is missing is made first; then the versions are compared
+        if old != new:
+            reasons.append(f"{name} {'is gone' if new is None else 'is new' if old is None else 'changed'}")
     names = {str(upstream) for upstream in inputs}
-    reasons += [f"{name} is no longer read" for name in there.inputs if name not in names]
+    reasons += [f"{name} is no longer read" for name in provenance.inputs if name not in names]
     return tuple(reasons)
 
 
 def up_to_date(graph: Graph) -> set[Node]:
-    """Give the nodes whose parts are what they should be, and rest on nothing that is not."""
-    there = {node: recorded(graph, node) for node in graph.nodes}
-    versions = observe(graph) | {node: p.data_version for node, p in there.items() if p is not None}
-    out: set[Node] = set()
+    """Return the fresh nodes all of whose required inputs are fresh, too."""
+    provenances = {node: read_node_provenance(graph, node) for node in graph.nodes}
+    versions = current_input_versions(graph) | {n: p.data_version for n, p in provenances.items() if p is not None}
+    out_of_date: set[Node] = set()
     for node in graph.nodes:
-        rests_on_old = any(u in out for u, optional in graph.upstream(node) if not optional)
-        if rests_on_old or reasons_to_run(graph, node, there[node], versions, out):
-            out.add(node)
-    return set(graph.nodes) - out
+        has_old_input = any(u in out_of_date for u, optional in graph.upstream(node) if not optional)
+        if has_old_input or reasons_to_run(graph, node, provenances[node], versions, out_of_date):
+            out_of_date.add(node)
+    return set(graph.nodes) - out_of_date

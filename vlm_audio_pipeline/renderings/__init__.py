@@ -1,4 +1,1 @@
-"""Clip -> picture: time-frequency transforms, recipes, controls.
-
-What belongs here: everything between samples and pixels. What does not: models that look at the pixels.
-"""
+"""From clips to images: transforms, recipes and controls."""

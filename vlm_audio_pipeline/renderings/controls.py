@@ -1,16 +1,17 @@
-"""What is done to the query's picture alone, to see whether it is looked at.
+"""Controls: replace the query image to test whether a model uses it.
 
-What belongs here: pictures that tell less, or something else, than the clip's own. What does not: `no_image`, which
-needs no picture, and the classifiers that are asked.
+Belongs here: controls that are images. Does not belong here: `no_image`, which sends none, and the classifiers that
+are asked.
 
-- blank: the frame and the lowest colour. Nothing of the clip but its length is left, so the pictures of clips of one length
-  are one picture; where each clip has a colorbar of its own, its numbers stay, for the frame is to be the same.
-- time_shuffled: the columns of the transform in another order, seeded by the clip's id: the spectrum is left, the order
-  in time is gone.
-- other_clip: the picture of a clip of another class and another source recording of the same fold, chosen by the ids of
-  both: a classifier that follows the picture is now wrong.
+- blank: the frame, and the lowest colour in place of the data. Only the length of the clip is left, so clips of one
+  length have the same image; numbers at a colorbar that differ by clip stay, because the frame is to be the same.
+- time_shuffled: the frames of the transform in random order, seeded by the clip's id. The mean spectrum is left; the
+  order in time is gone.
+- other_clip: the image of a clip of another class and another source recording in the same fold, chosen by the ids of
+  both. A classifier that uses the image is then wrong.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,125 +20,124 @@ import pyarrow as pa
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
-from vlm_audio_pipeline.datasets.base import Dataset
-from vlm_audio_pipeline.renderings.drawing import drawn, spectrograms
-from vlm_audio_pipeline.renderings.picture import Picture, render
-from vlm_audio_pipeline.renderings.recipe import STEP_VERSION, Recipe
-from vlm_audio_pipeline.renderings.spectra import of_the_clip
+from vlm_audio_pipeline.datasets.base import ClipRow, Dataset
+from vlm_audio_pipeline.renderings.colors import has_clip_specific_limits
+from vlm_audio_pipeline.renderings.image import RenderedImage, render
+from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.renderings.stage import STEP_VERSION, clip_rows, render_fold, spectrogram_table
 from vlm_audio_pipeline.storage.row_order import take_rows
 
 CONTROLS = ("blank", "time_shuffled", "other_clip")
-"""Controls that are pictures; `no_image`, for language models, is none."""
+"""Controls that are images; `no_image`, for language models, is not."""
 
 CONTROL_VERSION = 3
-"""Raised whenever a control would give other pictures for the same ones."""
+"""Increase it whenever a control would give other images for the same clips."""
+
+_DESCRIPTIONS = {
+    "blank": "the same frame without data",
+    "time_shuffled": "the frames in random order, seeded by the clip",
+    "other_clip": "the image of a clip of another class and source recording in the fold, chosen by the clip",
+}
 
 
-def controlled_name(rendering: str, control: str) -> str:
-    """Name the rendering that holds the pictures of a control.
-
-    >>> controlled_name("paper", "blank")
-    'paper__blank'
-    """
-    return f"{rendering}__{control}"
-
-
-def controlled_stage(name: str, recipe: Recipe, control: str) -> Stage:
-    """Give the stage that makes the pictures of a control, to be owned by `controlled_name(name, control)`.
+def control_stage(rendering: str, recipe: Recipe, control: str) -> Stage:
+    """Return the stage that makes the images of a control; its component is `controlled_name(rendering, control)`.
 
     Args:
-        name: the rendering's name in the study.
+        rendering: the rendering's name in the study.
         recipe: the rendering.
         control: one of `CONTROLS`.
 
     Raises:
-        VlmAudioError: for an unknown control; when it runs, for a clip under other_clip whose fold has none of another
-            class and source.
+        VlmAudioError: for an unknown control; when it runs, for a clip under other_clip whose fold has no clip of
+            another class and source recording.
     """
     if control not in CONTROLS:
         raise VlmAudioError(f"unknown control '{control}'; {suggestion(control, CONTROLS)}")
-    others = control == "other_clip"
-    draw = blank if control == "blank" else time_shuffled
+    if control == "other_clip":
+        return _other_clip_stage(rendering)
+    render_one = render_blank if control == "blank" else render_time_shuffled
 
     def run(context: StageContext) -> dict[str, pa.Table]:
-        clips = context.inputs["clips"].to_pylist()
-        if others:
-            of_all = context.inputs[f"spectrograms/{name}"]
-            return {"spectrograms": _of_others(clips, of_all, context.fold)}
-        parameters = [control, CONTROL_VERSION, STEP_VERSION, recipe.identity()]
-        pictures = drawn(context, clips, lambda clip: draw(context.dataset, clip, recipe), parameters)
-        return {"spectrograms": spectrograms([c["clip"] for c in clips], pictures)}
+        clips = clip_rows(context.inputs["clips"])
+        parameters = [control, CONTROL_VERSION, STEP_VERSION, recipe.fingerprint_fields()]
+        images = render_fold(context, clips, lambda clip: render_one(context.dataset, clip, recipe), parameters)
+        return {"spectrograms": spectrogram_table([c.clip for c in clips], images)}
 
     return Stage(
         asset="spectrograms",
         tables=("spectrograms",),
         version=CONTROL_VERSION,
-        parameters={"control": control} if others else {"control": control, "step": STEP_VERSION, **recipe.identity()},
-        inputs=(Input("clips"), Input("spectrograms", name)) if others else (Input("clips"),),
+        parameters={"control": control, "step": STEP_VERSION, **recipe.fingerprint_fields()},
+        inputs=(Input("clips"),),
         run=run,
-        description=f"Control of '{name}', shown in place of a query's picture: {_ABOUT[control]}.",
+        description=_description(rendering, control),
     )
 
 
-_ABOUT = {
-    "blank": "the same frame without data",
-    "time_shuffled": "the columns in another order, seeded by the clip",
-    "other_clip": "the picture of a clip of another class and source of the fold, chosen by the clip",
-}
+def _other_clip_stage(rendering: str) -> Stage:
+    images = Input("spectrograms", rendering)
+
+    def run(context: StageContext) -> dict[str, pa.Table]:
+        clips = context.inputs["clips"].to_pylist()
+        return {"spectrograms": _images_of_other_clips(clips, context.inputs[images.key], context.fold)}
+
+    return Stage(
+        asset="spectrograms",
+        tables=("spectrograms",),
+        version=CONTROL_VERSION,
+        parameters={"control": "other_clip"},
+        inputs=(Input("clips"), images),
+        run=run,
+        description=_description(rendering, "other_clip"),
+    )
 
 
-def blank(dataset: Dataset, clip: dict[str, Any], recipe: Recipe) -> Picture:
-    """Draw a clip's frame without its data; nothing is decoded, unless the frame shows limits that the clip sets.
-
-    Args:
-        dataset: gives the samples.
-        clip: a row of `clips`.
-        recipe: how to draw.
-    """
-    rate = recipe.rate or clip["rate_hz"]
-    length = round(round(clip["duration_s"] * clip["rate_hz"]) * rate / clip["rate_hz"])
-    if recipe.frame != "none" and recipe.frame.colorbar and of_the_clip(recipe):
-        samples = dataset.load(clip["file"], rate, clip["start_s"], clip["end_s"])
-        return render(samples, rate, recipe, empty=True)
-    return render(np.zeros(max(1, length), np.float32), rate, recipe, empty=True)
+def _description(rendering: str, control: str) -> str:
+    return f"Control of '{rendering}', which replaces the query image: {_DESCRIPTIONS[control]}."
 
 
-def time_shuffled(dataset: Dataset, clip: dict[str, Any], recipe: Recipe) -> Picture:
-    """Draw a clip with the columns of its transform in an order given by its id.
-
-    Args:
-        dataset: gives the samples.
-        clip: a row of `clips`: clip, file, start_s, end_s and rate_hz.
-        recipe: how to draw.
-    """
-    rate = recipe.rate or clip["rate_hz"]
-    samples = dataset.load(clip["file"], rate, clip["start_s"], clip["end_s"])
-    return render(samples, rate, recipe, order=int(fingerprint("time_shuffled", clip["clip"]), 16))
+def render_blank(dataset: Dataset, clip: ClipRow, recipe: Recipe) -> RenderedImage:
+    """Render a clip's frame without its data; the recording is decoded only where the frame has limits of the clip."""
+    rate = recipe.rate or clip.sample_rate_hz
+    if recipe.layout.colorbar is not None and has_clip_specific_limits(recipe):
+        return render(dataset.samples(clip, rate), rate, recipe, blank=True)
+    length = round(round(clip.duration_s * clip.sample_rate_hz) * rate / clip.sample_rate_hz)
+    return render(np.zeros(max(1, length), np.float32), rate, recipe, blank=True)
 
 
-def other_clip(clip: dict[str, Any], clips: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Choose a clip of another class and source, by a hash of both ids, so that adding or removing others seldom changes it.
+def render_time_shuffled(dataset: Dataset, clip: ClipRow, recipe: Recipe) -> RenderedImage:
+    """Render a clip with the frames of its transform in a random order that its id seeds."""
+    rate = recipe.rate or clip.sample_rate_hz
+    seed = int(fingerprint("time_shuffled", clip.clip), 16)
+    return render(dataset.samples(clip, rate), rate, recipe, shuffle_seed=seed)
+
+
+def other_clip(clip: dict[str, Any], clips: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Choose a clip of another class and source recording.
+
+    The choice is the smallest hash of both ids, so that adding or removing other clips seldom changes it.
 
     Args:
         clip: a row of `clips`: clip, label and source.
-        clips: rows of its fold.
+        clips: the rows of its fold.
 
     Returns:
-        The row chosen, or None where there is none.
+        The chosen row, or None where there is none.
     """
     others = [c for c in clips if c["label"] != clip["label"] and c["source"] != clip["source"]]
     return min(others, key=lambda c: fingerprint("other_clip", clip["clip"], c["clip"]), default=None)
 
 
-def _of_others(clips: list[dict[str, Any]], pictures: pa.Table, fold: int | None) -> pa.Table:
-    lines = {clip: i for i, clip in enumerate(pictures["clip"].to_pylist())}
+def _images_of_other_clips(clips: list[dict[str, Any]], images: pa.Table, fold: int | None) -> pa.Table:
     chosen = [other_clip(clip, clips) for clip in clips]
-    without = [clip["clip"] for clip, other in zip(clips, chosen, strict=True) if other is None]
-    if without:
+    unmatched = [clip["clip"] for clip, other in zip(clips, chosen, strict=True) if other is None]
+    if unmatched:
         raise VlmAudioError(
-            f"control other_clip must have a clip of another class and another source in the same fold for every clip, "
-            f"got none in fold {fold} for {without[:10]}; leave the control out or add clips"
+            "control other_clip needs, for every clip, a clip of another class and another source in the same fold, "
+            f"got none in fold {fold} for {unmatched[:10]}; remove the control or add clips"
         )
-    taken = take_rows(pictures, pa.array([lines[c["clip"]] for c in chosen if c is not None], pa.int64()))
-    columns = ("picture", "media_type", "width", "height", "picture_sha256")
-    return pa.table({"clip": [c["clip"] for c in clips], **{name: taken[name] for name in columns}})
+    index = {clip: i for i, clip in enumerate(images["clip"].to_pylist())}
+    rows = take_rows(images, pa.array([index[c["clip"]] for c in chosen if c is not None], pa.int64()))
+    columns = ("image", "media_type", "width", "height", "image_sha256")
+    return pa.table({"clip": [c["clip"] for c in clips], **{name: rows[name] for name in columns}})

@@ -1,7 +1,7 @@
-"""Named starting points for recipes, each with its source.
+"""Presets: named recipes, each with its publication.
 
-What belongs here: parameters that were published, or that this project proposes. What does not: what the parameters do
-(`recipe`). A study's own keys override a preset's.
+Belongs here: parameters that were published, or that this project proposes. Does not belong here: what the parameters
+mean (`recipe`). A study's own keys override those of a preset.
 """
 
 from collections.abc import Mapping
@@ -19,39 +19,41 @@ class Preset:
 
     Attributes:
         values: the fields of `Recipe` that differ from their defaults.
-        about: one sentence: what it is, and what of it is not known.
-        source: where the parameters come from, a URL, or "this project".
+        description: what the image is, and which of its parameters were not published.
+        publication: where the parameters come from, a URL, or "this project".
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
-    about: str = ""
-    source: str = "this project"
+    description: str = ""
+    publication: str = "this project"
 
 
-_FRAMED = {"frame": {"labels": True, "ticks": True, "title": False, "colorbar": False}}
+_FRAME = {"frame": {"labels": True, "ticks": True, "title": False, "colorbar": False}}
 
 
-def _variant(about: str, **changed: Any) -> Preset:
-    return Preset({**_FRAMED, "frequency": "log", **changed}, f"Ablation of `paper`: {about}. Reconstruction.", PAPER)
+def _ablation(change: str, **changed: Any) -> Preset:
+    return Preset({**_FRAME, "frequency": "log", **changed}, f"Ablation of `paper`: {change}. Reconstruction.", PAPER)
 
 
 PRESETS: dict[str, Preset] = {
     "paper": Preset(
-        {**_FRAMED, "frequency": "log"},
-        "The default picture of Dixit, Heller and Donahue (2024): 22.05 kHz, window 2048, hop 512, log frequency, dB, "
+        {**_FRAME, "frequency": "log"},
+        "The default image of Dixit, Heller and Donahue (2024): 22.05 kHz, window 2048, hop 512, log frequency, dB, "
         "viridis, axis labels, no colorbar. Reconstruction: its size and DPI were not published; matplotlib's are used.",
         PAPER,
     ),
-    "paper_linear_frequency": _variant("linear frequency", frequency="linear"),
-    "paper_linear_amplitude": _variant("linear amplitude", amplitude="linear"),
-    "paper_no_labels": _variant(
-        "neither axis labels nor their numbers", frame={**_FRAMED["frame"], "labels": False, "ticks": False}
+    "paper_linear_frequency": _ablation("linear frequency", frequency="linear"),
+    "paper_linear_amplitude": _ablation("linear amplitude", amplitude="linear"),
+    "paper_no_labels": _ablation(
+        "neither axis labels nor their numbers", frame={**_FRAME["frame"], "labels": False, "ticks": False}
     ),
-    "paper_magma": _variant("colormap magma", colormap="magma"),
-    "paper_mel": _variant("128 mel bands on a mel axis", transform="mel", frequency="mel"),
-    "paper_colorbar": _variant("colorbar shown", frame={**_FRAMED["frame"], "colorbar": True}),
-    "paper_low_resolution": _variant("a quarter of the pixels each way, text included", width=160, height=120, dpi=25),
-    "paper_mfcc": _variant("20 cepstral coefficients of 128 mel bands", transform="mfcc", frequency="linear"),
+    "paper_magma": _ablation("colormap magma", colormap="magma"),
+    "paper_mel": _ablation("128 mel bands on a mel axis", transform="mel", frequency="mel"),
+    "paper_colorbar": _ablation("colorbar shown", frame={**_FRAME["frame"], "colorbar": True}),
+    "paper_low_resolution": _ablation(
+        "a quarter of the pixels in each direction, including the text", width=160, height=120, dpi=25
+    ),
+    "paper_mfcc": _ablation("20 cepstral coefficients of 128 mel bands", transform="mfcc", frequency="linear"),
     "notebook": Preset(
         {
             "rate": None,
@@ -67,28 +69,30 @@ PRESETS: dict[str, Preset] = {
             "range_db": None,
             "frame": {"labels": True, "ticks": True, "title": True, "colorbar": True},
         },
-        "The picture of can-vlms-hear: defaults of scipy.signal.spectrogram on 16-bit samples of full scale, "
+        "The image of can-vlms-hear: defaults of scipy.signal.spectrogram on 16-bit samples of full scale, "
         "10 log10, pcolormesh, linear frequency, title, labels, colorbar. Its limits are rounded outward to 10 dB here.",
         "https://github.com/harpreetsahota204/can-vlms-hear",
     ),
     "plain": Preset(
         {"frequency": "log", "width": 384, "height": 384},
-        "The data of `paper` without a frame, square: every pixel of an encoder's input is sound.",
+        "The data of `paper` without a frame, square: every pixel shows data.",
     ),
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {"paper_ablation": tuple(name for name in PRESETS if name.startswith("paper"))}
-"""Names that stand for several presets."""
+"""Names that stand for several presets; the first has the name of the group's stem."""
 
 
-def preset(name: str) -> Preset:
-    """Give a preset.
+def find_preset(name: str) -> Preset:
+    """Return a preset.
 
     Raises:
-        VlmAudioError: for an unknown name, with the one probably meant and all options.
+        VlmAudioError: for an unknown name, with a suggestion and all options, and for the name of a group.
     """
     if name in GROUPS:
-        raise VlmAudioError(f"preset must be one picture here, got '{name}', which stands for {len(GROUPS[name])}")
+        raise VlmAudioError(
+            f"preset must name one image here, got '{name}', which stands for {len(GROUPS[name])}; choose one of them"
+        )
     if name not in PRESETS:
         raise VlmAudioError(f"unknown preset '{name}'; {suggestion(name, [*PRESETS, *GROUPS])}")
     return PRESETS[name]

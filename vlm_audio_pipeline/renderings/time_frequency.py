@@ -1,11 +1,11 @@
-"""Waveform -> time-frequency arrays, in numpy and scipy, equal to librosa's within 1e-3 dB.
+"""From a waveform to time-frequency arrays, in numpy and scipy, equal to librosa's within 1e-3 dB.
 
-What belongs here: short-time spectra, mel bands, decibels, cepstra, deltas and zero crossings of one clip, each from
-its published definition. What does not: colours and pixels, and what vectors are made of these numbers.
+Belongs here: short-time spectra, mel bands, decibels, cepstra, deltas and zero crossings of one clip, each from its
+published definition. Does not belong here: colours and pixels, and the vectors that encoders compute from these arrays.
 
-librosa is the oracle of the tests and is not imported here: its first call in a process costs seconds (numba). All
-functions are pure, safe in threads, and finite without warnings on silence, constant or clipped signals and clips
-shorter than a window. Arrays are float32 with frequency (or coefficient) first and frames second.
+librosa is the reference in the tests and is not imported here: its first call in a process takes seconds (numba). All
+functions are pure and thread-safe. They return finite values without warnings for silence, constant or clipped signals
+and clips shorter than a window. Arrays are float32 with frequency (or coefficient) first and frames second.
 """
 
 from functools import lru_cache
@@ -14,10 +14,10 @@ import numpy as np
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
-_BLOCK = 16  # frames transformed at a time: window, samples and spectrum then stay in the processor's cache
+_BLOCK = 16  # frames per FFT call, so that window, samples and spectrum stay in the CPU cache
 
 
-def _positive(**values: int) -> None:
+def _check_positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise VlmAudioError(f"{name} must be 1 or more samples, got {value}; correct it")
@@ -25,17 +25,17 @@ def _positive(**values: int) -> None:
 
 @lru_cache(maxsize=16)
 def window_weights(name: str, length: int) -> np.ndarray:
-    """Give a periodic window.
+    """Return a periodic window.
 
     Args:
-        name: for `scipy.signal.get_window`; one with a parameter as `tukey:0.25`.
+        name: name for `scipy.signal.get_window`; a window with a parameter is written as `tukey:0.25`.
         length: samples.
 
     Returns:
         (length,) float64, read-only and shared between calls.
 
     Raises:
-        VlmAudioError: for a name scipy does not know.
+        VlmAudioError: for a name that scipy does not have.
     """
     from scipy.signal import get_window
 
@@ -44,7 +44,7 @@ def window_weights(name: str, length: int) -> np.ndarray:
         window = get_window((kind, float(parameter)) if parameter else kind, length, fftbins=True)
     except (ValueError, TypeError) as error:
         raise VlmAudioError(
-            f"window must be a name that scipy.signal.get_window knows, got '{name}'; use 'hann'"
+            f"window must be a name that scipy.signal.get_window accepts, got '{name}'; use 'hann'"
         ) from error
     window.setflags(write=False)
     return window
@@ -71,20 +71,20 @@ def stft_power(
         hop_length: step between frames, samples.
         window: name for `window_weights`.
         center: pad with n_fft // 2 zeros on both sides, so that frame t is centred on sample t * hop_length.
-        detrend: subtract from each frame its mean, before the window.
+        detrend: subtract its mean from each frame, before the window.
 
     Returns:
-        (n_fft // 2 + 1, frames) float32, frames = 1 + samples // hop_length where centred and n_fft even.
+        (n_fft // 2 + 1, frames) float32; frames = 1 + samples // hop_length if centred and n_fft is even.
 
     Raises:
-        VlmAudioError: for lengths below 1, samples that are not one channel, or, not centred, fewer than n_fft samples.
+        VlmAudioError: for lengths below 1, more than one channel, or fewer than n_fft samples that are not centred.
 
     >>> stft_power(np.zeros(1000, np.float32), n_fft=256, hop_length=100).shape
     (129, 11)
     """
     from scipy.fft import rfft
 
-    _positive(n_fft=n_fft, hop_length=hop_length)
+    _check_positive(n_fft=n_fft, hop_length=hop_length)
     if samples.ndim != 1:
         raise VlmAudioError(f"samples must be one channel of shape (samples,), got shape {samples.shape}; mix it down")
     padded = np.pad(samples, n_fft // 2) if center else samples
@@ -96,19 +96,19 @@ def stft_power(
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     power = np.empty((len(frames), n_fft // 2 + 1), np.float32)
     weighted = np.empty((_BLOCK, n_fft))
-    for at in range(0, len(frames), _BLOCK):
-        block = frames[at : at + _BLOCK]
+    for start in range(0, len(frames), _BLOCK):
+        block = frames[start : start + _BLOCK]
         if detrend:
             block = block - block.mean(axis=1, keepdims=True, dtype=np.float64)
         windowed = np.multiply(block, weights, out=weighted[: len(block)])
-        parts = rfft(windowed, axis=1, overwrite_x=True).view(np.float64)  # real and imaginary parts in turn
-        np.multiply(parts, parts, out=parts)
-        np.add(parts[:, ::2], parts[:, 1::2], out=power[at : at + _BLOCK], casting="same_kind")
+        pairs = rfft(windowed, axis=1, overwrite_x=True).view(np.float64)  # real and imaginary parts alternate
+        np.multiply(pairs, pairs, out=pairs)
+        np.add(pairs[:, ::2], pairs[:, 1::2], out=power[start : start + _BLOCK], casting="same_kind")
     return power.T
 
 
 def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
-    """Frequencies, Hz -> Slaney mel: linear below 1 kHz (200/3 Hz a mel), 27 mel a factor of 6.4 above.
+    """Convert frequencies, Hz, to Slaney mel: linear below 1 kHz (200/3 Hz per mel), 27 mel per factor of 6.4 above.
 
     M. Slaney, Auditory Toolbox v2, Interval Research Technical Report 1998-010.
 
@@ -120,24 +120,26 @@ def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
 
 
 def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
-    """Slaney mel -> frequencies, Hz: the inverse of `hz_to_mel`; float64, the shape of `mel`."""
+    """Convert Slaney mel to frequencies, Hz: the inverse of `hz_to_mel`; float64, the shape of `mel`."""
     mel = np.asarray(mel, np.float64)
     return np.where(mel < 15, mel * 200 / 3, 1000.0 * np.exp(np.log(6.4) / 27 * (np.maximum(mel, 15) - 15)))
 
 
 @lru_cache(maxsize=32)
-def mel_filterbank(rate_hz: int, n_fft: int, n_mels: int, f_min: float = 0.0, f_max: float | None = None) -> np.ndarray:
-    """Triangular filters equally spaced on the Slaney mel scale, each of area 1 over Hz.
+def mel_filterbank(
+    sample_rate_hz: int, n_fft: int, n_mels: int, f_min: float = 0.0, f_max: float | None = None
+) -> np.ndarray:
+    """Return triangular filters, equally spaced on the Slaney mel scale, each of area 1 over Hz.
 
-    M. Slaney, Auditory Toolbox v2 (1998), as `librosa.filters.mel` with its defaults. A band narrower than the spacing
-    of the bins may be empty; its power is then 0.
+    M. Slaney, Auditory Toolbox v2 (1998), as `librosa.filters.mel` with its defaults. A band that is narrower than the
+    spacing of the bins may be empty; its power is then 0.
 
     Args:
-        rate_hz: sampling rate, Hz.
+        sample_rate_hz: sample rate, Hz.
         n_fft: transform length, samples.
-        n_mels: bands.
+        n_mels: number of bands.
         f_min: lower edge of the lowest band, Hz.
-        f_max: upper edge of the highest band, Hz; None: half the rate.
+        f_max: upper edge of the highest band, Hz; None: half the sample rate.
 
     Returns:
         (n_mels, n_fft // 2 + 1) float32, read-only and shared between calls; apply as `filters @ power`.
@@ -145,14 +147,14 @@ def mel_filterbank(rate_hz: int, n_fft: int, n_mels: int, f_min: float = 0.0, f_
     Raises:
         VlmAudioError: unless 0 <= f_min < f_max, and for counts below 1.
     """
-    _positive(rate_hz=rate_hz, n_fft=n_fft, n_mels=n_mels)
-    top = rate_hz / 2 if f_max is None else f_max
+    _check_positive(sample_rate_hz=sample_rate_hz, n_fft=n_fft, n_mels=n_mels)
+    top = sample_rate_hz / 2 if f_max is None else f_max
     if not 0 <= f_min < top:
         raise VlmAudioError(
             f"f_min and f_max must satisfy 0 <= f_min < f_max in Hz, got {f_min} and {top}; correct them"
         )
     edges_hz = mel_to_hz(np.linspace(hz_to_mel(f_min), hz_to_mel(top), n_mels + 2))
-    bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
+    bins_hz = np.arange(n_fft // 2 + 1) * (sample_rate_hz / n_fft)
     width = np.diff(edges_hz)[:, None]
     rising = (bins_hz - edges_hz[:-2, None]) / width[:-1]
     falling = (edges_hz[2:, None] - bins_hz) / width[1:]
@@ -163,15 +165,15 @@ def mel_filterbank(rate_hz: int, n_fft: int, n_mels: int, f_min: float = 0.0, f_
 
 
 def power_to_db(power: np.ndarray, ref: float = 1.0, amin: float = 1e-10, top_db: float | None = 80.0) -> np.ndarray:
-    """Power -> decibels: 10 log10(max(power, amin) / max(ref, amin)), cut `top_db` below the loudest value.
+    """Convert power to decibels: 10 log10(max(power, amin) / max(ref, amin)), at least the maximum minus `top_db`.
 
     The definition of `librosa.power_to_db`.
 
     Args:
         power: float of any shape, not negative.
         ref: power that is 0 dB.
-        amin: floor of the power, above 0: silence gives 10 log10(amin / ref), not minus infinity.
-        top_db: range kept below the maximum, dB; None keeps all.
+        amin: floor of the power, above 0, so that silence is 10 log10(amin / ref) and not minus infinity.
+        top_db: range below the maximum, dB; None for no limit.
 
     Returns:
         float32, dB, the shape of `power`.
@@ -184,7 +186,7 @@ def power_to_db(power: np.ndarray, ref: float = 1.0, amin: float = 1e-10, top_db
     if top_db is not None and top_db < 0:
         raise VlmAudioError(f"top_db must be 0 dB or more, got {top_db}; use 80 or None")
     db = np.maximum(power, amin, dtype=np.float32)
-    np.log(db, out=db)  # several times as fast as log10 in numpy, and as exact
+    np.log(db, out=db)  # in numpy several times as fast as log10, and as exact
     db *= np.float32(10 / np.log(10))
     db -= np.float32(10 * np.log10(max(amin, abs(ref))))
     if top_db is not None and db.size:
@@ -193,13 +195,13 @@ def power_to_db(power: np.ndarray, ref: float = 1.0, amin: float = 1e-10, top_db
 
 
 def mfcc(mel_db: np.ndarray, n_mfcc: int) -> np.ndarray:
-    """Mel-frequency cepstral coefficients: the first of an orthonormal DCT-II over the bands of each frame.
+    """Return mel-frequency cepstral coefficients: the first of an orthonormal DCT-II over the bands of each frame.
 
     Davis & Mermelstein, IEEE Trans. ASSP 28(4), 1980; as `librosa.feature.mfcc(S=mel_db)`.
 
     Args:
         mel_db: (n_mels, frames) float32, dB.
-        n_mfcc: coefficients kept, at most n_mels.
+        n_mfcc: number of coefficients, at most n_mels.
 
     Returns:
         (n_mfcc, frames) float32.
@@ -215,18 +217,18 @@ def mfcc(mel_db: np.ndarray, n_mfcc: int) -> np.ndarray:
 
 
 def delta(features: np.ndarray, width: int = 9) -> np.ndarray:
-    """First derivative over time, a frame: the slope of a least-squares line through `width` frames.
+    """Return the first derivative over time: the slope of a least-squares line through `width` frames.
 
-    Savitzky & Golay, Analytical Chemistry 36(8), 1964, order 1; the first and last width // 2 frames take the slope of
-    the first and last `width` frames, as `librosa.feature.delta` does. Fewer frames than `width` have no slope by this
-    definition (librosa refuses them): they give zeros.
+    Savitzky & Golay, Analytical Chemistry 36(8), 1964, order 1. The first and last width // 2 frames have the slope of
+    the first and last `width` frames, as in `librosa.feature.delta`. With fewer frames than `width` the slope is not
+    defined (librosa raises an error); the result is then 0.
 
     Args:
         features: (features, frames) float32.
-        width: frames of the fit, odd, 3 or more.
+        width: number of frames of the fit, odd, 3 or more.
 
     Returns:
-        (features, frames) float32, in units of `features` a frame.
+        (features, frames) float32, in units of `features` per frame.
 
     Raises:
         VlmAudioError: for an even width or one below 3.
@@ -246,14 +248,14 @@ def delta(features: np.ndarray, width: int = 9) -> np.ndarray:
 
 
 def zero_crossing_rate(samples: np.ndarray, frame_length: int, hop_length: int) -> np.ndarray:
-    """Share of the samples of a frame at which the sign differs from the sample before.
+    """Return the share of the samples of each frame whose sign differs from that of the sample before.
 
-    Kedem, Proc. IEEE 74(11), 1986; conventions of `librosa.feature.zero_crossing_rate`: frames centred with the edge
-    samples repeated, magnitudes up to 1e-10 counted as positive, a frame's first sample never a crossing.
+    Kedem, Proc. IEEE 74(11), 1986; conventions of `librosa.feature.zero_crossing_rate`: frames are centred and the edge
+    samples repeated, magnitudes up to 1e-10 count as positive, the first sample of a frame is never a crossing.
 
     Args:
         samples: (samples,) float, 1 = full scale.
-        frame_length: samples a frame.
+        frame_length: length of a frame, samples.
         hop_length: step between frames, samples.
 
     Returns:
@@ -262,11 +264,11 @@ def zero_crossing_rate(samples: np.ndarray, frame_length: int, hop_length: int) 
     Raises:
         VlmAudioError: for lengths below 1 or no samples.
     """
-    _positive(frame_length=frame_length, hop_length=hop_length)
+    _check_positive(frame_length=frame_length, hop_length=hop_length)
     if not len(samples):
-        raise VlmAudioError("samples must hold at least one sample, got none; leave this clip out")
+        raise VlmAudioError("samples must contain at least one sample, got none; leave this clip out")
     negative = np.pad(samples < -1e-10, frame_length // 2, mode="edge")
-    # count[i]: crossings at samples 1..i; a frame's crossings are a difference of two counts
+    # count[i] is the number of crossings at samples 1..i, so a frame has the difference of two counts
     count = np.concatenate([[0], np.cumsum(negative[1:] != negative[:-1])])
     starts = np.arange(0, len(negative) - frame_length + 1, hop_length)
     return ((count[starts + frame_length - 1] - count[starts]) / frame_length).astype(np.float32)

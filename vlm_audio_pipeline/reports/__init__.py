@@ -1,1 +1,1 @@
-"""Numbers -> what a person reads: terminal tables, exports, figures."""
+"""Present results: the report page, figures, exports, FiftyOne and the annotation sheet."""

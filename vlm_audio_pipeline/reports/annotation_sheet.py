@@ -1,8 +1,7 @@
-"""A page on which people read pictures as a model does, and save what they say: the human row of a study.
+"""Write a page on which an annotator labels the images of a fold, exactly as models receive them, and saves a CSV.
 
-What belongs here: writing the page from the pictures that were made, exactly as models are shown them. What does not:
-reading the answers back, which a classifier of kind `human` does (`path:` names the CSV). The published row to stand
-beside is that of experts reading spectrograms (arXiv 2411.12058: 72.5 % on fold 1).
+A classifier of kind `annotations` reads that CSV. A published result for comparison: human experts reach 72.5 % on
+spectrograms of fold 1 (https://arxiv.org/abs/2411.12058).
 """
 
 import base64
@@ -13,73 +12,76 @@ from typing import Any
 
 import pyarrow as pa
 
-from vlm_audio_pipeline.classifiers.human import anonymous
+from vlm_audio_pipeline.classifiers.annotations import anonymous_clip_name
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
-from vlm_audio_pipeline.reports.shown import shown_rendering
+from vlm_audio_pipeline.reports.choose_rendering import choose_rendering
+from vlm_audio_pipeline.storage.atomic import write_atomically
 from vlm_audio_pipeline.storage.catalogue import query
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 
-def write_reading_sheet(layout: Layout, study: str, fold: int, rendering: str | None, out: Path, seed: int = 0) -> Path:
-    """Write one offline page with the pictures of a fold, in random order.
+def write_annotation_sheet(
+    data_folder: DataFolder, study: str, fold: int, rendering: str | None, out: Path, seed: int = 0
+) -> Path:
+    """Write one offline page with the images of a fold, in random order.
 
-    No true label and no clip id is in the page: clips go under `anonymous` names, which `human` reads back.
+    The page contains no true labels and no clip ids. It names clips by `anonymous_clip_name`, and the classifier kind
+    `annotations` translates these names back.
 
     Args:
-        layout: the data folder.
+        data_folder: the data folder.
         study: name of a study that was run there.
-        fold: whose pictures.
-        rendering: its name in the study; None: the first whose pictures were made.
-        out: the HTML file to write; its folder is made.
-        seed: another one gives another order.
+        fold: fold of the images.
+        rendering: name of a rendering; None for the study's first one that has images.
+        out: the HTML file to write; its parent folder is created.
+        seed: seed of the order of the images.
 
     Returns:
         `out`.
 
     Raises:
-        VlmAudioError: when there are no such pictures; names what there is.
+        VlmAudioError: when there are no such images; the message lists the options.
     """
-    rendering = shown_rendering(layout, study, rendering)
-    made = "SELECT DISTINCT fold FROM spectrograms WHERE study = $1 AND rendering = $2 ORDER BY fold"
-    folds = query(layout, made, [study, rendering])["fold"].to_pylist()
+    rendering = choose_rendering(data_folder, study, rendering)
+    folds_sql = "SELECT DISTINCT fold FROM spectrograms WHERE study = $1 AND rendering = $2 ORDER BY fold"
+    folds = query(data_folder, folds_sql, [study, rendering])["fold"].to_pylist()
     if fold not in folds:
-        raise VlmAudioError(f"--fold must be one whose pictures were made, got {fold}; options: {folds}")
-    shown = query(
-        layout,
-        "SELECT clip, picture, media_type FROM spectrograms WHERE study = $1 AND rendering = $2 AND fold = $3",
+        raise VlmAudioError(f"--fold must be a fold that has images, got {fold}; options: {folds}")
+    images = query(
+        data_folder,
+        "SELECT clip, image, media_type FROM spectrograms WHERE study = $1 AND rendering = $2 AND fold = $3",
         [study, rendering, fold],
     )
-    labels = query(layout, "SELECT DISTINCT label FROM clips WHERE study = $1 ORDER BY label", [study])
-    page = sheet_page(study, fold, rendering, labels["label"].to_pylist(), shown, seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    labels = query(data_folder, "SELECT DISTINCT label FROM clips WHERE study = $1 ORDER BY label", [study])
+    page = sheet_page(study, fold, rendering, labels["label"].to_pylist(), images, seed)
+    write_atomically(out, page)
     return out
 
 
-def sheet_page(study: str, fold: int, rendering: str, classes: list[str], shown: pa.Table, seed: int = 0) -> str:
-    """Compose the page.
+def sheet_page(study: str, fold: int, rendering: str, classes: list[str], images: pa.Table, seed: int = 0) -> str:
+    """Return the HTML page.
 
     Args:
         study: name of the study.
-        fold: whose pictures.
-        rendering: of the pictures.
-        classes: the labels to choose from, in the order of the buttons; the first ten have keys 1 to 9 and 0.
-        shown: columns clip, picture (bytes) and media_type.
-        seed: another one gives another order.
+        fold: fold of the images.
+        rendering: rendering of the images.
+        classes: the labels, in the order of the buttons; the first ten have the keys 1 to 9 and 0.
+        images: columns clip, image (bytes) and media_type.
+        seed: seed of the order of the images.
     """
-    order = sorted(range(shown.num_rows), key=lambda i: fingerprint("order", seed, shown["clip"][i].as_py()))
-    pictures = [_picture(row) for row in shown.take(pa.array(order, pa.int64())).to_pylist()]
+    order = sorted(range(images.num_rows), key=lambda i: fingerprint("order", seed, images["clip"][i].as_py()))
+    entries = [_image_entry(row) for row in images.take(pa.array(order, pa.int64())).to_pylist()]
     sheet: dict[str, Any] = {"study": study, "fold": fold, "rendering": rendering, "classes": classes}
-    sheet["id"] = "reading sheet " + fingerprint(sheet, seed, [p["picture"] for p in pictures])
-    data = json.dumps({**sheet, "pictures": pictures}).replace("<", "\\u003c")  # text may not end the script
+    sheet["id"] = "annotation sheet " + fingerprint(sheet, seed, [entry["image"] for entry in entries])
+    data = json.dumps({**sheet, "images": entries}).replace("<", "\\u003c")  # text must not end the script element
     return _template().replace("{{SHEET}}", data)
 
 
-def _picture(row: dict[str, Any]) -> dict[str, str]:
-    encoded = base64.b64encode(row["picture"]).decode()
-    return {"clip": anonymous(row["clip"]), "picture": f"data:{row['media_type']};base64,{encoded}"}
+def _image_entry(row: dict[str, Any]) -> dict[str, str]:
+    encoded = base64.b64encode(row["image"]).decode()
+    return {"clip": anonymous_clip_name(row["clip"]), "image": f"data:{row['media_type']};base64,{encoded}"}
 
 
 def _template() -> str:
-    return files("vlm_audio_pipeline.reports").joinpath("reading_sheet.html").read_text(encoding="utf-8")
+    return files("vlm_audio_pipeline.reports").joinpath("annotation_sheet.html").read_text(encoding="utf-8")

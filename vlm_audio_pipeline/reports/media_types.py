@@ -1,4 +1,4 @@
-"""Endings of the files that pictures and sounds are written to."""
+"""File name suffixes of image and audio files."""
 
 SUFFIX = {
     "image/png": ".png",
@@ -8,4 +8,4 @@ SUFFIX = {
     "audio/ogg": ".ogg",
     "audio/flac": ".flac",
 }
-"""Media type -> ending."""
+"""Media type -> suffix."""

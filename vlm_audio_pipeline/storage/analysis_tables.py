@@ -1,4 +1,4 @@
-"""Tables of what is looked into beside accuracy: spaces of vectors, leakage, published results, history."""
+"""Schemas of the analyses beside accuracy: embedding quality, projections, leakage, published results, history."""
 
 from vlm_audio_pipeline.storage.columns import (
     BOOL,
@@ -21,9 +21,9 @@ _ENCODER = Column("encoder", TEXT, "name of the encoder in the study")
 ANALYSIS_TABLES: tuple[TableSchema, ...] = (
     TableSchema(
         "embedding_quality",
-        "How well the vectors of an encoder sort the clips into their classes, with nothing learnt.",
+        "How well the embeddings of an encoder separate the classes, without training.",
         key=("measure",),
-        owner="encoder",
+        component="encoder",
         per_fold=False,
         stored="table",
         columns=(
@@ -41,20 +41,28 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
             Column(
                 "chance",
                 FLOAT,
-                "expected of vectors that know nothing of classes; null where there is no formula for it",
+                "chance level: the value expected of embeddings that are unrelated to the classes; null without a formula",
                 nullable=True,
             ),
-            Column("clips", INT, "clips the number is over; in retrieval those with another recording of their class"),
+            Column(
+                "clips", INT, "clips that the value is over; in retrieval those with another recording of their class"
+            ),
             Column("method", TEXT, "how it was computed, in words"),
-            Column("claim", TEXT, "what can-vlms-hear says of this model's space; null where nothing", nullable=True),
+            Column(
+                "claim",
+                TEXT,
+                "what can-vlms-hear states about this model's embeddings; null for nothing",
+                nullable=True,
+            ),
         ),
     ),
     TableSchema(
         "projections",
-        "Vectors of an encoder brought to the plane, one row a method and clip; axes have no unit.",
+        "Embeddings of an encoder in two dimensions, one row for each method and clip; axes have no unit.",
         key=("method", "clip"),
-        owner="encoder",
+        component="encoder",
         per_fold=False,
+        preview_first=("clip", "label"),
         columns=(
             STUDY,
             _ENCODER,
@@ -72,7 +80,7 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
     ),
     TableSchema(
         "leakage",
-        "What may make held-out clips less than new, one row a finding; what was looked for and not found says so too.",
+        "What may have shown held-out clips to a model before, one row for each finding; checks without a finding have a row too.",
         key=("kind", "subject"),
         per_fold=False,
         stored="table",
@@ -86,15 +94,15 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
             Column(
                 "subject",
                 TEXT,
-                "what it is about: a source, clips, an encoder or a classifier; empty for the summary of all clips",
+                "what the finding is about: a source, clips, an encoder or a classifier; empty for the summary of all clips",
             ),
             Column(
                 "severity",
                 TEXT,
-                "clean (looked for, not found), unknown (cannot be told), suspect (may raise accuracy), or leak (does)",
+                "clean (checked, not found), unknown (cannot be checked), suspect (may raise accuracy), or leak (does)",
             ),
-            Column("found", INT, "how many were found: sources, groups, pairs, examples or datasets"),
-            Column("looked_at", INT, "among how many", nullable=True),
+            Column("count", INT, "number of findings: sources, groups, pairs, examples or datasets"),
+            Column("checked", INT, "number of things checked", nullable=True),
             Column("clips", INT, "distinct clips concerned"),
             Column("folds", TEXT, "folds of these clips, such as 1,3; empty where none are concerned"),
             Column("clip_ids", TEXT, "these clips, separated by commas; null for summaries", nullable=True),
@@ -106,18 +114,19 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
     ),
     TableSchema(
         "published",
-        "Published results beside what was measured here; those of this dataset that nobody repeats stand there alone.",
-        key=("source", "system", "setting", "dataset", "split", "classifier", "scoring"),
+        "Published results beside what was measured here; also those of this dataset that no classifier repeats.",
+        key=("publication", "system", "setting", "dataset", "split", "classifier", "scoring"),
         per_fold=False,
         stored="table",
+        preview_first=("classifier",),
         columns=(
             STUDY,
             Column("classifier", TEXT, "name of the classifier that repeats it; empty where none does"),
             Column("scoring", TEXT, "how a label was chosen here; empty where nothing was measured"),
-            Column("source", TEXT, "publication: dixit2024, can-vlms-hear, piczak2015, m2d-clap2024"),
+            Column("publication", TEXT, "dixit2024, can-vlms-hear, piczak2015, m2d-clap2024"),
             Column("system", TEXT, "the system as the publication names it"),
             Column("family", TEXT, "vlm, human, audio-lm, clap, classical or embedding"),
-            Column("input", TEXT, "what the system was given: audio, or spectrogram image"),
+            Column("input", TEXT, "input of the system: audio, or spectrogram image"),
             Column(
                 "setting", TEXT, "zero-shot, few-shot, supervised, linear probe, listening, reading, with its variant"
             ),
@@ -130,21 +139,25 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
             Column("measured_low", FLOAT, "lower end of its 95 % interval", nullable=True),
             Column("measured_high", FLOAT, "upper end of its 95 % interval", nullable=True),
             Column(
-                "measured_over", TEXT, "clips it was measured over: all, or 'fold 1'; null where not", nullable=True
+                "measured_over",
+                TEXT,
+                "clips it was measured over: all, or 'fold 1'; null where not measured",
+                nullable=True,
             ),
             Column("measured_clips", INT, "distinct clips it was measured over", nullable=True),
-            Column("covered", BOOL, "whether the interval holds the published number", nullable=True),
-            Column("reason", TEXT, "why `covered` is null", nullable=True),
-            Column("differs", TEXT, "what differs in protocol, in words; empty where nothing that is known"),
-            Column("verdict", TEXT, "both numbers and what they say, in words"),
+            Column("published_in_interval", BOOL, "whether the interval holds the published number", nullable=True),
+            Column("reason", TEXT, "why `published_in_interval` is null", nullable=True),
+            Column("differences", TEXT, "known differences in protocol, in words; empty for none"),
+            Column("verdict", TEXT, "both numbers and how they compare, in words"),
         ),
     ),
     TableSchema(
         "history",
-        "Every result a classifier ever had in this study, oldest first, each beside the one before it.",
+        "Every result a classifier ever had in this study, oldest first, each compared with the one before it.",
         key=("classifier", "scoring", "control", "entry"),
         per_fold=False,
         stored="table",
+        preview_first=("classifier", "accuracy", "correct", "predictions"),
         columns=(
             STUDY,
             Column("classifier", TEXT, "name of the classifier in the study"),
@@ -155,17 +168,17 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
                 INT,
                 "number of the result, from 1; a new one for every change of predictions, not for folds added",
             ),
-            Column("first_seen", TIME, "when it was first counted", content=False),
-            Column("current", BOOL, "whether it is what the predictions say today, as far as they are there"),
+            Column("first_seen", TIME, "when it was first recorded", content=False),
+            Column("current", BOOL, "whether it equals the predictions of today, as far as these exist"),
             Column("accuracy", FLOAT, "correct / predictions"),
-            Column("correct", INT, "predictions that were right"),
+            Column("correct", INT, "predictions that are correct"),
             Column("predictions", INT, "denominator of `accuracy`"),
             Column("clips", INT, "distinct clips predicted"),
             Column("folds", TEXT, "folds covered, such as 1,2,3,4,5"),
             Column("data_version", TEXT, "hash of its predictions: SHA-256, 64 hexadecimal digits"),
             Column("model", TEXT, "model id, or the family's own name", nullable=True),
             Column("revision", TEXT, "hub commit, digest or the id the endpoint returned", nullable=True),
-            Column("step_version", TEXT, "code version and fingerprint of the step that predicted, then"),
+            Column("step_version", TEXT, "code version and fingerprint of the step that made the predictions"),
             Column("settings", TEXT, "the classifier as the study wrote it when this result was first seen, as JSON"),
             Column("package_version", TEXT, "version of this program", content=False),
             Column("changed", TEXT, "what changed since the entry before, in words; empty for the first"),
@@ -176,15 +189,15 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
             Column("low", FLOAT, "lower end of the 95 % interval of `difference`", nullable=True),
             Column("high", FLOAT, "upper end of the 95 % interval of `difference`", nullable=True),
             Column("p", FLOAT, "of the sign-flip test by source, two-sided, uncorrected", nullable=True),
-            Column("gained", INT, "of those clips, wrong before and right now", nullable=True),
-            Column("lost", INT, "of those clips, right before and wrong now", nullable=True),
-            Column("p_mcnemar", FLOAT, "of McNemar's exact test, which takes clips for independent", nullable=True),
+            Column("gained", INT, "of those clips, wrong before and correct now", nullable=True),
+            Column("lost", INT, "of those clips, correct before and wrong now", nullable=True),
+            Column("p_mcnemar", FLOAT, "of McNemar's exact test, which assumes independent clips", nullable=True),
             Column("reason", TEXT, "why numbers against the entry before are null", nullable=True),
         ),
     ),
     TableSchema(
         "report",
-        "Where the page of a study lies, once it was asked for.",
+        "Path of the report page of a study, once it was written.",
         key=("file",),
         per_fold=False,
         stored="table",
@@ -195,4 +208,3 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
         ),
     ),
 )
-"""Over all folds, each made anew from what is there."""

@@ -1,13 +1,12 @@
-"""The catalogue: one DuckDB file to ask questions of - views over the parquet parts, small result tables inside.
+"""The catalogue: one DuckDB file for SQL queries, with views over the partition files and small result tables inside.
 
-It is rebuilt at will from the parts and the manifests of the studies run here, beside the old one, and swapped in, so
-that readers are never blocked and never see half of it. Parquet is the truth; nothing is lost by deleting it.
+It is built from the partition files and the study records under a temporary name and then swapped in, so readers are
+never blocked and never see a half-built file. All results are in the partition files: deleting the catalogue loses nothing.
 """
 
 import json
-import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,85 +14,87 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
-from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.partition_files import read_part
+from vlm_audio_pipeline.storage.atomic import atomic_path, write_atomically
+from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.locks import file_lock
+from vlm_audio_pipeline.storage.partition_files import read_partition
 from vlm_audio_pipeline.storage.schemas import TABLES, TableSchema
 
-VERSION = 1  # of the catalogue's own making; raise it to have every catalogue rebuilt
+VERSION = 2  # of how the catalogue is built; raise it to have every catalogue rebuilt
+DIRECTIONS = {"ascending": "ASC", "descending": "DESC"}
 
 
-def write_manifest(layout: Layout, study: str, manifest: dict[str, Any]) -> None:
-    """Remember a study: its parts (paths relative to the data folder, by table), kept columns and resolved form."""
-    path = layout.studies / f"{study}.json"
-    text = json.dumps(manifest, indent=1, sort_keys=True)
-    if path.exists() and path.read_bytes() == text.encode():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def write_study_record(data_folder: DataFolder, study: str, record: Mapping[str, Any]) -> None:
+    """Write studies/<study>.json, unless it holds the same record.
+
+    Args:
+        data_folder: the data folder.
+        study: name of the study.
+        record: `partition_files` (table -> paths relative to the data folder), `extra_columns`, `file`, `limit` and
+            the resolved `study`.
+    """
+    path = data_folder.studies / f"{study}.json"
+    text = json.dumps(record, indent=1, sort_keys=True)
+    if not path.exists() or path.read_bytes() != text.encode():
+        write_atomically(path, text)
 
 
-def manifests(layout: Layout) -> dict[str, dict[str, Any]]:
-    """Give the studies run in this data folder, by name.
+def study_records(data_folder: DataFolder) -> dict[str, dict[str, Any]]:
+    """Return the records of the studies that were run in this data folder, by name.
 
     Raises:
         VlmAudioError: for a damaged file.
     """
-    found = {}
-    for path in sorted(layout.studies.glob("*.json")):
+    records = {}
+    for path in sorted(data_folder.studies.glob("*.json")):
         try:
-            found[path.stem] = json.loads(path.read_text())
+            records[path.stem] = json.loads(path.read_text())
         except ValueError as error:
             raise VlmAudioError(
-                f"{path} must be the record of a study that was run, got: {error}; delete it and run the study again"
+                f"the study record {path} cannot be read: {error}; delete it and run the study again"
             ) from error
-    return found
+    return records
 
 
-def refresh(layout: Layout, *, wait: bool = True) -> bool:
-    """Rebuild the catalogue if any part came, went or changed since it was built.
+def rebuild_catalogue(data_folder: DataFolder, *, wait: bool = True) -> bool:
+    """Rebuild the catalogue if a partition file was added, removed or changed since it was built.
 
     Args:
-        layout: the data folder.
-        wait: wait for another process that is rebuilding it; otherwise leave it as it is.
+        data_folder: the data folder.
+        wait: wait for another process that is rebuilding it; otherwise return at once.
 
     Returns:
         Whether it was rebuilt.
     """
-    lock = layout.lock("catalogue")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(lock, timeout=-1 if wait else 0):
-            studies = manifests(layout)
-            parts = {table: [p for m in studies.values() for p in m["parts"].get(table, ())] for table in TABLES}
-            root = layout.root.absolute()
-            there = {t: [root / p for p in paths if (root / p).exists()] for t, paths in parts.items()}
-            kept = sorted({k for m in studies.values() for k in m.get("kept", ())})
-            signature = _signature(layout, there, kept)
-            if layout.results.exists() and _built_signature(layout.results) == signature:
-                return False
-            _build(layout, there, kept, signature)
-            return True
-    except Timeout:
-        return False
+    with file_lock(data_folder.lock("catalogue"), wait=wait) as held:
+        if not held:
+            return False
+        records = study_records(data_folder).values()
+        files = {table: _existing_files(data_folder, table, records) for table in TABLES}
+        extra_columns = sorted({name for record in records for name in record.get("extra_columns", ())})
+        signature = _signature(data_folder, files, extra_columns)
+        if data_folder.catalogue.exists() and _stored_signature(data_folder.catalogue) == signature:
+            return False
+        _build(data_folder.catalogue, files, extra_columns, signature)
+        return True
 
 
-def _signature(layout: Layout, parts: dict[str, list[Path]], kept: list[str]) -> str:
-    stamps = [(str(p), p.stat().st_mtime_ns, p.stat().st_size) for paths in parts.values() for p in paths]
-    tables = [[schema.name, *schema.arrow.names] for schema in TABLES.values()]  # of this version of the program
-    return fingerprint(VERSION, str(layout.root.absolute()), tables, [list(s) for s in stamps], kept)
+def _existing_files(data_folder: DataFolder, table: str, records: Iterable[dict[str, Any]]) -> list[Path]:
+    paths = (data_folder.root.absolute() / file for r in records for file in r["partition_files"].get(table, ()))
+    return [path for path in paths if path.exists()]
 
 
-def _built_signature(path: Path) -> str | None:
+def _signature(data_folder: DataFolder, files: Mapping[str, Sequence[Path]], extra_columns: list[str]) -> str:
+    stamps = [(str(p), p.stat().st_mtime_ns, p.stat().st_size) for paths in files.values() for p in paths]
+    tables = [[schema.name, *schema.arrow.names] for schema in TABLES.values()]  # differs between program versions
+    return fingerprint(VERSION, str(data_folder.root.absolute()), tables, [list(s) for s in stamps], extra_columns)
+
+
+def _stored_signature(path: Path) -> str | None:
     try:
         with duckdb.connect(str(path), read_only=True) as db:
             row = db.execute("SELECT signature FROM catalogue_built").fetchone()
@@ -102,77 +103,77 @@ def _built_signature(path: Path) -> str | None:
     return row[0] if row else None
 
 
-def _build(layout: Layout, parts: dict[str, list[Path]], kept: list[str], signature: str) -> None:
-    temporary = layout.results.with_name(f".results.{os.getpid()}.duckdb")
-    temporary.unlink(missing_ok=True)
-    try:
+def _build(path: Path, files: Mapping[str, Sequence[Path]], extra_columns: Sequence[str], signature: str) -> None:
+    with atomic_path(path) as temporary:
         with duckdb.connect(str(temporary)) as db:
-            db.begin()  # hundreds of statements, each of which would wait for the disk
+            db.begin()  # one transaction: hundreds of separate commits would each wait for the disk
             for name, schema in TABLES.items():
-                good = [p for p in parts[name] if _fits(p, schema) and (schema.stored != "table" or _whole(p, schema))]
-                for statement in _statements(schema, good, kept):
+                usable = [p for p in files[name] if _has_columns(p, schema)]
+                if schema.stored == "table":
+                    usable = [p for p in usable if _is_readable(p, schema)]
+                for statement in _statements(schema, usable, extra_columns):
                     db.execute(statement)
             db.execute("CREATE TABLE catalogue_built AS SELECT ? AS signature, now() AS built_at", [signature])
             db.commit()
-        faults.point("catalogue")
-        os.replace(temporary, layout.results)
-    finally:
-        temporary.unlink(missing_ok=True)
+        faults.kill_point("catalogue")
 
 
-def _fits(path: Path, schema: TableSchema) -> bool:
-    """Tell whether a part can be read: one damaged or of another version must not take all results away."""
+def _has_columns(path: Path, schema: TableSchema) -> bool:
+    """Return whether the footer has all columns; one damaged or outdated file must not hide all results."""
     try:
         return set(schema.arrow.names) <= set(pq.read_schema(path).names)
     except (pa.ArrowException, OSError, ValueError):
         return False
 
 
-def _whole(path: Path, schema: TableSchema) -> bool:
-    """Tell whether all rows of a part can be read, not its footer alone."""
+def _is_readable(path: Path, schema: TableSchema) -> bool:
+    """Return whether all rows can be read, not only the footer."""
     try:
-        read_part(path, schema)
+        read_partition(path, schema)
     except pa.ArrowInvalid:
         return False
     return True
 
 
-def _statements(schema: TableSchema, parts: list[Path], kept: list[str]) -> Iterator[str]:
-    columns = [f'"{c.name}"' for c in schema.columns if c.name != "kept"]
-    empty = ", ".join(f'NULL::{_duckdb_type(c.type)} AS "{c.name}"' for c in schema.columns)
-    files = ", ".join(_quoted(_literal(str(p))) for p in parts)
-    spellings = _spellings(kept)
-    rows = (
-        f"(SELECT * FROM read_parquet([{files}], hive_partitioning = false))" if parts else f"(SELECT {empty} LIMIT 0)"
-    )
-    query = f"SELECT {', '.join(columns)} FROM {rows}"
-    if schema.name == "clips":
-        extra = [
-            f"coalesce({', '.join(f'kept[{_quoted(k)}]' for k in ways)}) AS {_identifier(name)}"
-            for name, ways in spellings.items()
-        ]
-        query = f"SELECT {', '.join([*columns, *extra])} FROM {rows}"
-    elif schema.name == "predictions" and spellings:
-        extra = [f"c.{_identifier(name)}" for name in spellings]
-        own = [f"p.{c}" for c in columns]
-        query = f"SELECT {', '.join([*own, *extra])} FROM {rows} p LEFT JOIN clips c USING (study, clip)"
+def _statements(schema: TableSchema, files: Sequence[Path], extra_columns: Sequence[str]) -> Iterator[str]:
+    """Yield the SQL that creates a table or view with its comments."""
+    plain = [c for c in schema.columns if not c.spread]
+    selected = [f"t.{_identifier(c.name)}" for c in plain]
+    rows = f"{_rows(schema, files)} t"
+    extra = _case_variants(extra_columns)
+    for column in schema.columns:
+        if column.spread:
+            values = {name: ", ".join(f"t.{column.name}[{_quoted(v)}]" for v in names) for name, names in extra.items()}
+            selected += [f"coalesce({keys}) AS {_identifier(name)}" for name, keys in values.items()]
+    if schema.extra_columns_of and extra:
+        selected += [f"e.{_identifier(name)}" for name in extra]
+        rows += f" LEFT JOIN {_identifier(schema.extra_columns_of)} e USING (study, clip)"
     kind = "TABLE" if schema.stored == "table" else "VIEW"
-    order = " ORDER BY study, rank NULLS LAST, accuracy DESC NULLS LAST" if schema.name == "leaderboard" else ""
-    yield f'CREATE {kind} "{schema.name}" AS {query}{order}'
-    yield f'COMMENT ON {kind} "{schema.name}" IS {_quoted(schema.doc)}'
-    for c in schema.columns:
-        if c.name != "kept":
-            yield f'COMMENT ON COLUMN "{schema.name}"."{c.name}" IS {_quoted(c.doc)}'
+    keys = [f"{_identifier(name)} {DIRECTIONS[direction]} NULLS LAST" for name, direction in schema.order]
+    order = f" ORDER BY {', '.join(keys)}" if keys else ""
+    yield f"CREATE {kind} {_identifier(schema.name)} AS SELECT {', '.join(selected)} FROM {rows}{order}"
+    yield f"COMMENT ON {kind} {_identifier(schema.name)} IS {_quoted(schema.doc)}"
+    for c in plain:
+        yield f"COMMENT ON COLUMN {_identifier(schema.name)}.{_identifier(c.name)} IS {_quoted(c.doc)}"
 
 
-def _spellings(kept: list[str]) -> dict[str, list[str]]:
-    """Group kept columns that differ in case alone, for SQL takes them for one; the project's own columns go first."""
-    taken = {c.name.casefold() for t in ("clips", "predictions") for c in TABLES[t].columns}
+def _rows(schema: TableSchema, files: Sequence[Path]) -> str:
+    if files:
+        paths = ", ".join(_quoted(_escape_glob(str(p))) for p in files)
+        return f"(SELECT * FROM read_parquet([{paths}], hive_partitioning = false))"
+    empty = ", ".join(f"NULL::{_duckdb_type(c.type)} AS {_identifier(c.name)}" for c in schema.columns)
+    return f"(SELECT {empty} LIMIT 0)"
+
+
+def _case_variants(names: Iterable[str]) -> dict[str, list[str]]:
+    """Group extra columns that differ only in case, which SQL ignores; names of the project's own columns are left out."""
+    tables = [t for t in TABLES.values() if t.extra_columns_of or any(c.spread for c in t.columns)]
+    own = {c.name.casefold() for t in tables for c in t.columns}
     groups: dict[str, list[str]] = {}
-    for name in kept:
-        if name.casefold() not in taken:
+    for name in names:
+        if name.casefold() not in own:
             groups.setdefault(name.casefold(), []).append(name)
-    return {ways[0]: ways for ways in groups.values()}
+    return {variants[0]: variants for variants in groups.values()}
 
 
 def _duckdb_type(kind: pa.DataType) -> str:
@@ -188,8 +189,8 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _literal(path: str) -> str:
-    """Keep DuckDB from taking a folder's name for a pattern."""
+def _escape_glob(path: str) -> str:
+    """Escape `*`, `?` and `[`, which `read_parquet` would expand."""
     return re.sub(r"[*?\[]", lambda m: f"[{m[0]}]", path)
 
 
@@ -198,64 +199,64 @@ def _identifier(name: str) -> str:
 
 
 @contextmanager
-def reading(layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the catalogue for reading, brought up to date unless another process is doing so right now.
+def open_catalogue(data_folder: DataFolder) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the catalogue for reading; it is brought up to date first, unless another process is doing so.
 
     Raises:
-        VlmAudioError: when nothing was run in this data folder yet.
+        VlmAudioError: if no study was run in this data folder.
     """
-    if not layout.studies.exists():
+    if not data_folder.studies.exists():
         raise VlmAudioError(
-            f"there must be results to read, but nothing was run in {layout.root} yet; run `vlm-audio run demo`, "
-            "or name the data folder with --data"
+            f"no results in {data_folder.root}: no study was run there; run `vlm-audio run demo`, or choose the data "
+            "folder with --data"
         )
-    refresh(layout, wait=not layout.results.exists())
-    with duckdb.connect(str(layout.results), read_only=True) as db:
+    rebuild_catalogue(data_folder, wait=not data_folder.catalogue.exists())
+    with duckdb.connect(str(data_folder.catalogue), read_only=True) as db:
         db.execute("SET TimeZone = 'UTC'")
         yield db
 
 
-def query(layout: Layout, sql: str, parameters: Iterable[Any] = ()) -> pa.Table:
-    """Ask the catalogue a question.
+def query(data_folder: DataFolder, sql: str, parameters: Iterable[Any] = ()) -> pa.Table:
+    """Run an SQL query on the catalogue.
 
     Raises:
-        VlmAudioError: for wrong SQL, with DuckDB's own words; for tables with damaged parts, naming these.
+        VlmAudioError: for wrong SQL, with DuckDB's message; for tables with damaged partition files, naming these.
     """
-    with reading(layout) as db:
+    tables = _mentioned_tables(sql)
+    with open_catalogue(data_folder) as db:
         try:
             relation = db.sql(sql, params=list(parameters) or None)
             rows = relation.to_arrow_table() if relation is not None else pa.table({})
         except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
             raise VlmAudioError(f"{error}") from error
         except duckdb.Error as error:
-            _refuse_damaged(layout, _named(sql))
+            _refuse_damaged(data_folder, tables)
             raise VlmAudioError(f"{error}") from error
-    # views fail by themselves; tables were built without their damaged parts
-    _refuse_damaged(layout, [name for name in _named(sql) if TABLES[name].stored == "table"])
+    # A view over a damaged file fails by itself; a table was built without it.
+    _refuse_damaged(data_folder, [name for name in tables if TABLES[name].stored == "table"])
     return rows
 
 
-def _named(sql: str) -> list[str]:
-    """Give the tables that a question may read."""
+def _mentioned_tables(sql: str) -> list[str]:
+    """List the tables that a query may read, with those that their views join."""
     names = {name for name in TABLES if name in sql.casefold()}
-    return sorted(names | {"clips"} if "predictions" in names else names)  # the view may take kept columns of clips
+    return sorted(names | {joined for name in names if (joined := TABLES[name].extra_columns_of)})
 
 
-def _refuse_damaged(layout: Layout, tables: Iterable[str]) -> None:
-    """Name parts whose footer is fine, so that running again takes them for made, and whose rows cannot be read.
+def _refuse_damaged(data_folder: DataFolder, tables: Iterable[str]) -> None:
+    """Raise an error if partition files with an intact footer have unreadable rows: another run would not replace them.
 
     Raises:
-        VlmAudioError: when there are any.
+        VlmAudioError: naming these files.
     """
     paths = {
-        layout.root / part: TABLES[table]
-        for study in manifests(layout).values()
+        data_folder.root / file: TABLES[table]
+        for record in study_records(data_folder).values()
         for table in tables
-        for part in study["parts"].get(table, ())
+        for file in record["partition_files"].get(table, ())
     }
-    damaged = [path for path, schema in paths.items() if _fits(path, schema) and not _whole(path, schema)]
+    damaged = [path for path, schema in paths.items() if _has_columns(path, schema) and not _is_readable(path, schema)]
     if damaged:
         raise VlmAudioError(
-            f"parts of tables must be readable, got damaged ones: {', '.join(map(str, damaged))}; "
-            "delete them and run their studies again"
+            f"these partition files are damaged: {', '.join(map(str, damaged))}; delete them and run their studies again"
         )

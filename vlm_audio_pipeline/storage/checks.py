@@ -1,87 +1,114 @@
-"""Checks of tables as written: what a person wants confirmed of each part, shown as asset checks in the UI."""
+"""Checks of a partition's rows: run when a step has made them, recorded in the provenance, shown in the Dagster UI.
 
-from collections.abc import Mapping
+Belongs here: what is checked. Does not belong here: which table has which checks (`TableSchema.checks`), and the checks of
+columns, types and nulls that every write makes (`TableSchema.conform`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.measures.predictions import OUTCOMES
 
-OUTCOMES = ("answered", "unparseable", "refused", "error")
+if TYPE_CHECKING:
+    from vlm_audio_pipeline.storage.table_schema import TableSchema
 
 
 @dataclass(frozen=True)
-class Check:
-    """One finding: `detail` says in words what was looked at and what was found."""
+class CheckResult:
+    """The result of one check: `detail` names what was counted."""
 
     name: str
     passed: bool
     detail: str
 
 
-CHECKS: dict[str, dict[str, str]] = {
-    "clips": {
-        "fold_has_clips": "There is at least one clip in the fold.",
-        "sources_in_one_fold": "No recording is the source of clips in two folds.",
-    },
-    "embeddings": {
-        "one_vector_a_clip": "There is a vector for every clip of the fold.",
-        "vectors_finite": "Every number of every vector is finite.",
-    },
-    "predictions": {
-        "outcomes_known": f"Every outcome is one of {', '.join(OUTCOMES)}, and only answers carry a label."
-    },
-}
-"""Checks of each table beside the ones all tables have, with what they state."""
+@dataclass(frozen=True)
+class CheckContext:
+    """What checks may compare a table with.
 
-
-def names_of(table: str) -> dict[str, str]:
-    """Give the checks of a table by name, with what they state."""
-    key = ", ".join(TABLES[table].key)
-    return {"rows_unique": f"One row for each ({key}).", **CHECKS.get(table, {})}
-
-
-def check(table: str, made: pa.Table, inputs: Mapping[str, pa.Table], two_folds: list[str]) -> list[Check]:
-    """Look at a table.
-
-    Args:
-        table: schema name.
-        made: the table as written.
-        inputs: tables it was made from, by name.
-        two_folds: sources that occur in more than one fold of the dataset.
+    Attributes:
+        inputs: the tables that the step read, by input key.
+        sources_in_several_folds: source recordings that have clips in more than one fold of the dataset.
     """
-    schema = TABLES[table]
-    distinct = made.group_by(list(schema.key)).aggregate([]).num_rows
-    findings = [
-        Check("rows_unique", distinct == made.num_rows, f"{made.num_rows} rows, {distinct} distinct keys"),
-    ]
-    if table == "clips":
-        findings.append(Check("fold_has_clips", made.num_rows > 0, f"{made.num_rows} clips"))
-        findings.append(
-            Check("sources_in_one_fold", not two_folds, f"{len(two_folds)} sources in two folds {two_folds[:5]}")
-        )
-    if table == "embeddings":
-        vectors = made["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        bad = int((~np.isfinite(vectors)).sum())
-        findings.append(Check("vectors_finite", bad == 0, f"{bad} of {vectors.size} numbers are not finite"))
-        clips = set(inputs["clips"]["clip"].to_pylist()) if "clips" in inputs else set()
-        missing = sorted(clips - set(made["clip"].to_pylist()))
-        findings.append(
-            Check(
-                "one_vector_a_clip",
-                bool(clips) and not missing,
-                f"{made.num_rows} vectors for {len(clips)} clips {missing[:5]}",
-            )
-        )
-    if table == "predictions":
-        strange = sorted(set(made["outcome"].to_pylist()) - set(OUTCOMES))
-        answered = pc.equal(made["outcome"], "answered")
-        odd = int(pc.sum(pc.xor(answered, pc.is_valid(made["predicted"]))).as_py() or 0)
-        findings.append(
-            Check(
-                "outcomes_known", not strange and odd == 0, f"unknown outcomes {strange}; {odd} rows contradict theirs"
-            )
-        )
-    return findings
+
+    inputs: Mapping[str, pa.Table]
+    sources_in_several_folds: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class TableCheck:
+    """A check of one table.
+
+    Attributes:
+        name: unique within the table.
+        doc: one sentence, what is true when the check passes.
+        run: returns whether the check passes, and the detail.
+    """
+
+    name: str
+    doc: str
+    run: Callable[[pa.Table, CheckContext], tuple[bool, str]]
+
+
+def table_checks(schema: "TableSchema") -> tuple[TableCheck, ...]:
+    """Return the checks of a table: that its keys are unique, then its own."""
+
+    def has_unique_keys(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
+        distinct = table.group_by(list(schema.key)).aggregate([]).num_rows
+        return distinct == table.num_rows, f"{table.num_rows} rows, {distinct} distinct keys"
+
+    unique = TableCheck("rows_unique", f"One row for each ({', '.join(schema.key)}).", has_unique_keys)
+    return unique, *schema.checks
+
+
+def run_checks(schema: "TableSchema", table: pa.Table, context: CheckContext) -> tuple[CheckResult, ...]:
+    """Run all checks of a table."""
+    return tuple(CheckResult(check.name, *check.run(table, context)) for check in table_checks(schema))
+
+
+def _has_clips(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
+    return table.num_rows > 0, f"{table.num_rows} clips"
+
+
+def _has_disjoint_sources(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
+    shared = list(context.sources_in_several_folds)
+    return not shared, f"{len(shared)} sources in two folds {shared[:5]}"
+
+
+def _has_a_vector_for_each_clip(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
+    clips = set(context.inputs["clips"]["clip"].to_pylist()) if "clips" in context.inputs else set()
+    missing = sorted(clips - set(table["clip"].to_pylist()))
+    return bool(clips) and not missing, f"{table.num_rows} vectors for {len(clips)} clips {missing[:5]}"
+
+
+def _has_finite_vectors(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
+    numbers = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    count = int((~np.isfinite(numbers)).sum())
+    return count == 0, f"{count} of {numbers.size} numbers are not finite"
+
+
+def _has_consistent_outcomes(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
+    unknown = sorted(set(table["outcome"].to_pylist()) - set(OUTCOMES))
+    answered = pc.equal(table["outcome"], "answered")
+    count = int(pc.sum(pc.xor(answered, pc.is_valid(table["predicted"]))).as_py() or 0)
+    return not unknown and count == 0, f"unknown outcomes {unknown}; {count} rows contradict theirs"
+
+
+FOLD_HAS_CLIPS = TableCheck("fold_has_clips", "There is at least one clip in the fold.", _has_clips)
+SOURCES_IN_ONE_FOLD = TableCheck(
+    "sources_in_one_fold", "No recording is the source of clips in two folds.", _has_disjoint_sources
+)
+ONE_VECTOR_A_CLIP = TableCheck(
+    "one_vector_a_clip", "There is a vector for every clip of the fold.", _has_a_vector_for_each_clip
+)
+VECTORS_FINITE = TableCheck("vectors_finite", "Every number of every vector is finite.", _has_finite_vectors)
+OUTCOMES_KNOWN = TableCheck(
+    "outcomes_known",
+    f"Every outcome is one of {', '.join(OUTCOMES)}, and exactly the rows with outcome answered have a label.",
+    _has_consistent_outcomes,
+)

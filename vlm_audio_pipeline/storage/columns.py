@@ -1,4 +1,4 @@
-"""Types and columns that many tables share: one word, one meaning, one documentation."""
+"""Types and columns that many tables share."""
 
 import pyarrow as pa
 
@@ -13,17 +13,17 @@ VECTOR = pa.list_(pa.float32())
 TEXT_MAP = pa.map_(TEXT, TEXT)
 SCORES = pa.map_(TEXT, FLOAT)
 
-STUDY = Column("study", TEXT, "name of the study")
+STUDY = Column("study", TEXT, "name of the study", in_preview=False)
 FOLD = Column("fold", INT, "the dataset's official fold")
 CLIP = Column("clip", TEXT, "clip id, unique within the dataset")
 LABEL = Column("label", TEXT, "true class, canonical name")
-SOURCE = Column("source", TEXT, "id of the recording the clip was cut from; clips of one source share a fold")
+SOURCE = Column(
+    "source", TEXT, "source recording: id of the recording that the clip was cut from; all its clips are in one fold"
+)
 SCORING = Column(
     "scoring",
     TEXT,
-    "how a label was chosen: score (highest score), likelihood, generation, judgement, or examples_knn: k-NN on the very examples a few-shot model was shown",
+    "how a label is chosen: score (highest score), likelihood, generation, annotation, or examples_knn (k-NN on the examples in the prompt of a few-shot model)",
 )
-CONTROL = Column(
-    "control", TEXT, "what was done to the query picture: none, blank, time_shuffled, other_clip, no_image"
-)
-TRIAL = Column("trial", INT, "one complete pass: draw of examples, class order, repeat, or one human reader; from 0")
+CONTROL = Column("control", TEXT, "change to the query image: none, blank, time_shuffled, other_clip, no_image")
+TRIAL = Column("trial", INT, "one pass over the clips (draw of examples, class order, repeat) or one annotator; from 0")

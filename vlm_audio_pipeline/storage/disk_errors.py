@@ -1,8 +1,4 @@
-"""What a disk does to a run, in words: full, read-only, gone.
-
-What belongs here: telling such errors from defects of ours, whoever raised them: Python, Arrow, SQLite, DuckDB, Dagster. What
-does not: errors that a room words by itself.
-"""
+"""Recognise errors of the disk (full, read-only, I/O) raised by Python, Arrow, SQLite, DuckDB or Dagster."""
 
 import errno
 import sqlite3
@@ -10,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
-_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-_DATABASES = ("duckdb", "_duckdb", "sqlalchemy")
-_WORDS = (
+_ERROR_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_DATABASE_MODULES = ("duckdb", "_duckdb", "sqlalchemy")
+_MESSAGES = (
     "disk is full",
     "readonly database",
     "disk i/o error",
@@ -25,35 +21,37 @@ _WORDS = (
 
 
 @contextmanager
-def disk_troubles(layout: Layout) -> Iterator[None]:
-    """Let what the disk did be told as an error for a person.
+def convert_disk_errors(data_folder: DataFolder) -> Iterator[None]:
+    """Convert disk errors (full, read-only, I/O) to VlmAudioError.
 
     Raises:
-        VlmAudioError: in place of an error that a full, read-only or failing disk caused.
+        VlmAudioError: in place of an error that the disk caused.
     """
     try:
         yield
     except VlmAudioError:
         raise
     except Exception as error:
-        cause = _of_the_disk(error)
+        cause = _disk_error(error)
         if cause is None:
             raise
         raise VlmAudioError(
-            f"the data folder {layout.root} must have room and be writable, got: {cause}; mend that and run again: what "
-            "was finished is kept"
+            f"cannot write to the data folder {data_folder.root}: {cause}; free space or change its permissions and run "
+            "again: finished work is kept"
         ) from error
 
 
-def _of_the_disk(error: BaseException | None) -> BaseException | None:
-    """Give the error that the disk caused, among an error and those it came from."""
+def _disk_error(error: BaseException | None) -> BaseException | None:
+    """Return the disk error among an error and its causes, or None."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in _NUMBERS:
+        if isinstance(error, OSError) and error.errno in _ERROR_NUMBERS:
             return error
-        stored = isinstance(error, sqlite3.Error | OSError) or type(error).__module__.split(".")[0] in _DATABASES
-        if stored and any(word in str(error).lower() for word in _WORDS):
+        is_storage_error = (
+            isinstance(error, sqlite3.Error | OSError) or type(error).__module__.split(".")[0] in _DATABASE_MODULES
+        )
+        if is_storage_error and any(message in str(error).lower() for message in _MESSAGES):
             return error
         error = error.__cause__ or error.__context__
     return None

@@ -1,7 +1,7 @@
-"""Every table of the project, declared once: the Arrow schema, the check at write and the documentation come from here.
+"""Every table of the project. The Arrow schema, the check at write and docs/tables.md are derived from here.
 
-Conventions: times in s, money in USD, rates in Hz, accuracies as a share of 1. A null means "undefined", and where that
-is not obvious a column beside it says why.
+Units: times in s, money in USD, rates in Hz, accuracies as a share of 1. A null means "undefined"; where that is not
+obvious, another column has the reason.
 """
 
 from vlm_audio_pipeline.storage.analysis_tables import ANALYSIS_TABLES
@@ -12,4 +12,4 @@ from vlm_audio_pipeline.storage.table_schema import Column, TableSchema
 __all__ = ["TABLES", "Column", "TableSchema"]
 
 TABLES: dict[str, TableSchema] = {table.name: table for table in (*CLIP_TABLES, *SUMMARY_TABLES, *ANALYSIS_TABLES)}
-"""Every table by name, those of clips first, in the order in which they are made."""
+"""Every table by name, in the order in which a study makes them."""

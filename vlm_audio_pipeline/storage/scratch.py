@@ -1,17 +1,18 @@
-"""Results of a step under way: kept beside the row store until the step's part is written, so that a kill loses little.
+"""Intermediate results of a running step, stored until its partition file is written, so that a kill loses little.
 
-What belongs here: rows too large to keep for ever and too slow to make twice, such as the pictures of a large fold. What does
-not: rows that another study or a later change can use; those are the row store's.
+Belongs here: results that are too large to keep and too slow to compute twice, such as the images of a large fold. Does
+not belong here: results that another study can use; those are in the result store.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.atomic import delete
+from vlm_audio_pipeline.storage.result_store import ResultStore
 
 
 class Scratch:
-    """The unfinished results of one step for one fold; no file is made before something is put.
+    """The intermediate results of one step and fold. The file is created by the first `put`.
 
     Args:
         path: the SQLite file.
@@ -19,25 +20,25 @@ class Scratch:
 
     def __init__(self, path: Path):
         self._path = path
-        self._rows: RowStore | None = None
+        self._store: ResultStore | None = None
 
     def get(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """Give the payloads of those keys that an earlier attempt left."""
+        """Return the payloads of those keys that an earlier attempt stored."""
         return self._open().get(keys) if self._path.exists() else {}
 
-    def put(self, rows: Sequence[tuple[str, bytes]]) -> None:
-        """Keep (key, payload) pairs until the part is written."""
-        self._open().put("scratch", rows)
+    def put(self, results: Sequence[tuple[str, bytes]]) -> None:
+        """Store (key, payload) pairs until the partition file is written."""
+        self._open().put("scratch", results)
 
     def discard(self) -> None:
-        """Delete everything: the part is written."""
-        if self._rows is not None:
-            self._rows.close()
-            self._rows = None
+        """Delete everything, after the partition file was written."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
         for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            delete(self._path.with_name(self._path.name + suffix))
 
-    def _open(self) -> RowStore:
-        if self._rows is None:
-            self._rows = RowStore(self._path)
-        return self._rows
+    def _open(self) -> ResultStore:
+        if self._store is None:
+            self._store = ResultStore(self._path)
+        return self._store

@@ -1,40 +1,106 @@
-"""Tables over all folds: what predictions and vectors come to."""
+"""Schemas of the summaries of predictions: metrics, confusion counts, reliability, the leaderboard and contrasts."""
 
+from vlm_audio_pipeline.measures.declarations import MEASURES
+from vlm_audio_pipeline.measures.measure import Measure
 from vlm_audio_pipeline.storage.columns import BOOL, CONTROL, FLOAT, INT, LABEL, SCORING, STUDY, TEXT
 from vlm_audio_pipeline.storage.table_schema import Column, TableSchema
+
+_CLASSIFIER = Column("classifier", TEXT, "name of the classifier in the study")
+
+
+def measure_column(measure: Measure) -> Column:
+    """Declare the leaderboard's column for a measure."""
+    kind = INT if measure.integer else FLOAT
+    return Column(measure.name, kind, measure.documentation, nullable=True, content=measure.content)
+
+
+def leaderboard_schema() -> TableSchema:
+    """Declare the leaderboard, with a column for each measure that is declared for it."""
+    measures = [measure_column(m) for m in MEASURES.values() if m.leaderboard]
+    results = [column for column in measures if column.content]
+    interval = Column(
+        "interval",
+        TEXT,
+        "method of the interval: bootstrap by source, or Wilson where all are correct or all are wrong; null for "
+        "classifiers that were not run, and for references",
+        nullable=True,
+    )
+    results.insert(1 + [column.name for column in results].index("accuracy_high"), interval)
+    return TableSchema(
+        "leaderboard",
+        "One row for each (classifier, scoring, control), best first; one that was not run has the reason. Chance and "
+        "majority are rows of kind reference.",
+        key=("classifier", "scoring", "control"),
+        per_fold=False,
+        stored="table",
+        order=(("study", "ascending"), ("rank", "ascending"), ("accuracy", "descending")),
+        preview_first=("rank", "classifier", "accuracy", "correct", "predictions"),
+        columns=(
+            STUDY,
+            Column(
+                "rank",
+                INT,
+                "place among the rows over every clip, each equally often, with control none; null for all others",
+                nullable=True,
+            ),
+            _CLASSIFIER,
+            Column("kind", TEXT, "kind of classifier; reference for chance and majority, which are never ranked"),
+            Column("model", TEXT, "model id, or the family's own name", nullable=True),
+            Column("scoring", TEXT, "how a label was chosen; empty where not run, and for references"),
+            CONTROL,
+            *results,
+            Column("predictions", INT, "denominator of `accuracy`"),
+            Column(
+                "correct", INT, "numerator of `accuracy`; null for references, whose share is expected", nullable=True
+            ),
+            Column("answered", INT, "denominator of `accuracy_answered`"),
+            Column("clips", INT, "distinct clips predicted"),
+            Column("dataset_clips", INT, "clips of the study's dataset"),
+            Column("rejected_clips", INT, "unusable clips, in no denominator"),
+            Column("trials", INT, "passes over the clips, or annotators"),
+            Column("folds", TEXT, "folds covered, such as 1,2,3,4,5"),
+            Column("training_clips", INT, "labelled training clips, the most over folds", nullable=True),
+            *(column for column in measures if not column.content),
+            Column("partial", BOOL, "true where folds are missing, or the run was limited: never ranked"),
+            Column("note", TEXT, "denominators and reasons in words; 'not run: ...' where there is no number"),
+        ),
+    )
+
 
 SUMMARY_TABLES: tuple[TableSchema, ...] = (
     TableSchema(
         "metrics",
-        "Every number of a classifier, one row each.",
+        "Every measure of a classifier, one row each.",
         key=("scoring", "control", "subset", "metric", "label"),
-        owner="classifier",
+        component="classifier",
         per_fold=False,
         stored="table",
+        preview_first=("classifier", "predictions", "label"),
         columns=(
             STUDY,
-            Column("classifier", TEXT, "name of the classifier in the study"),
+            _CLASSIFIER,
             SCORING,
             CONTROL,
             Column("subset", TEXT, "clips it is over: all, 'fold 1', ..., or 'without tuning folds'"),
-            Column("metric", TEXT, "name of the number"),
-            Column("label", TEXT, "class the number is about; empty for all"),
-            Column("value", FLOAT, "the number; accuracies as a share of 1", nullable=True),
+            Column("metric", TEXT, "name of the measure"),
+            Column("label", TEXT, "class that the measure is about; empty for all classes"),
+            Column("value", FLOAT, "value of the measure; accuracies as a share of 1", nullable=True),
             Column("reason", TEXT, "why `value` is null", nullable=True),
-            Column("predictions", INT, "denominator: predictions the number is over"),
+            Column("predictions", INT, "denominator: predictions that it is computed from"),
             Column("clips", INT, "distinct clips among them"),
         ),
     ),
     TableSchema(
         "confusion",
-        "How often each true class was given each label or outcome.",
+        "How often each true class was predicted as each label, or ended with another outcome.",
         key=("scoring", "control", "label", "predicted"),
-        owner="classifier",
+        component="classifier",
         per_fold=False,
         stored="table",
+        preview_first=("classifier", "label", "predicted"),
         columns=(
             STUDY,
-            Column("classifier", TEXT, "name of the classifier in the study"),
+            _CLASSIFIER,
             SCORING,
             CONTROL,
             LABEL,
@@ -44,109 +110,52 @@ SUMMARY_TABLES: tuple[TableSchema, ...] = (
     ),
     TableSchema(
         "reliability",
-        "How often predictions of each confidence are right: ten bins of equal width, those without a prediction left out.",
+        "Accuracy by confidence: ten bins of equal width, without the empty ones.",
         key=("scoring", "control", "variant", "bin"),
-        owner="classifier",
+        component="classifier",
         per_fold=False,
         stored="table",
+        preview_first=("classifier", "accuracy"),
         columns=(
             STUDY,
-            Column("classifier", TEXT, "name of the classifier in the study"),
+            _CLASSIFIER,
             SCORING,
             CONTROL,
             Column(
                 "variant",
                 TEXT,
-                "raw: the confidence as predicted; temperature: the largest score after temperature scaling fitted on "
+                "raw: the confidence as predicted; temperature: the highest score after temperature scaling fitted on "
                 "the other folds",
             ),
             Column("bin", INT, "1 to 10; bin 1 holds confidences up to 0.1, bin 2 those above it up to 0.2, ..."),
             Column("count", INT, "predictions in the bin"),
             Column("confidence", FLOAT, "mean confidence of these, a share of 1"),
-            Column("accuracy", FLOAT, "share of these that is right"),
+            Column("accuracy", FLOAT, "share of these that is correct"),
         ),
     ),
-    TableSchema(
-        "leaderboard",
-        "One row for each (classifier, scoring, control), best first; what was not run says why. Chance and majority "
-        "are rows of kind reference.",
-        key=("classifier", "scoring", "control"),
-        per_fold=False,
-        stored="table",
-        columns=(
-            STUDY,
-            Column(
-                "rank",
-                INT,
-                "place among the rows over every clip, each equally often, with the real input; null for all others",
-                nullable=True,
-            ),
-            Column("classifier", TEXT, "name of the classifier in the study"),
-            Column("kind", TEXT, "kind of classifier; reference for chance and majority, which are never ranked"),
-            Column("model", TEXT, "model id, or the family's own name", nullable=True),
-            Column("scoring", TEXT, "how a label was chosen; empty where not run, and for references"),
-            CONTROL,
-            Column("accuracy", FLOAT, "correct / predictions, unparseable and errors counted as wrong", nullable=True),
-            Column("accuracy_low", FLOAT, "lower end of the 95 % interval of `accuracy`", nullable=True),
-            Column("accuracy_high", FLOAT, "upper end of the 95 % interval of `accuracy`", nullable=True),
-            Column(
-                "interval",
-                TEXT,
-                "how the interval was made: bootstrap by source, or Wilson where all is right or all wrong; null for "
-                "what was not run and for references, which are not measured",
-                nullable=True,
-            ),
-            Column("accuracy_answered", FLOAT, "correct / answered", nullable=True),
-            Column("accuracy_fold_mean", FLOAT, "mean over folds of `accuracy`", nullable=True),
-            Column(
-                "accuracy_without_tuning_folds", FLOAT, "accuracy over the folds no choice was tuned on", nullable=True
-            ),
-            Column("macro_f1", FLOAT, "mean over classes of F1", nullable=True),
-            Column(
-                "trial_sd",
-                FLOAT,
-                "standard deviation over trials of `accuracy`; null for one trial, or where trials hold other clips",
-                nullable=True,
-            ),
-            Column("predictions", INT, "denominator of `accuracy`"),
-            Column(
-                "correct", INT, "numerator of `accuracy`; null for references, whose share is expected", nullable=True
-            ),
-            Column("answered", INT, "denominator of `accuracy_answered`"),
-            Column("clips", INT, "distinct clips predicted"),
-            Column("of_clips", INT, "clips of the study's dataset"),
-            Column("rejected_clips", INT, "clips left out as unusable, in no denominator"),
-            Column("trials", INT, "passes, or human readers"),
-            Column("folds", TEXT, "folds covered, such as 1,2,3,4,5"),
-            Column("training_clips", INT, "labelled clips learnt from, the most over folds", nullable=True),
-            Column(
-                "seconds", FLOAT, "median time to predict, s; null where not recorded", nullable=True, content=False
-            ),
-            Column("tokens", INT, "tokens read and written, in all", nullable=True, content=False),
-            Column("usd", FLOAT, "cost in all, USD; null where no cost is known", nullable=True, content=False),
-            Column("usd_per_correct", FLOAT, "cost of each correct answer, USD", nullable=True, content=False),
-            Column("partial", BOOL, "true where folds are missing, or the run was limited: never ranked"),
-            Column("note", TEXT, "denominators and reasons in words; 'not run: ...' where there is no number"),
-        ),
-    ),
+    leaderboard_schema(),
     TableSchema(
         "contrasts",
-        "The comparisons a study declares in advance, each with its test; what could not be compared says why.",
+        "The comparisons that a study declares in advance, each with its test; one that could not be made has the reason.",
         key=("position",),
         per_fold=False,
         stored="table",
+        preview_first=("classifier", "accuracy"),
         columns=(
             STUDY,
             Column("position", INT, "place in the study file, from 0"),
-            Column("classifier", TEXT, "what is compared"),
+            Column("classifier", TEXT, "classifier that is compared"),
             Column("scoring", TEXT, "its scoring; null where there is none to compare", nullable=True),
             CONTROL,
-            Column("against", TEXT, "what it is set against: a classifier, chance or majority"),
+            Column("against", TEXT, "what it is compared with: a classifier, chance or majority"),
             Column("against_scoring", TEXT, "its scoring; null for references, or where there is none", nullable=True),
             Column("against_control", TEXT, "its control"),
             Column("subset", TEXT, "clips it is over: all, or 'without tuning folds'"),
             Column(
-                "accuracy", FLOAT, "accuracy on the clips both have: mean over clips of the share right", nullable=True
+                "accuracy",
+                FLOAT,
+                "accuracy on the clips both have: mean over clips of the share correct",
+                nullable=True,
             ),
             Column("against_accuracy", FLOAT, "accuracy of the other on the same clips", nullable=True),
             Column("difference", FLOAT, "accuracy - against_accuracy", nullable=True),
@@ -154,12 +163,17 @@ SUMMARY_TABLES: tuple[TableSchema, ...] = (
             Column("high", FLOAT, "upper end of the 95 % interval of `difference`", nullable=True),
             Column("p", FLOAT, "of the sign-flip test by source, two-sided", nullable=True),
             Column("p_method", TEXT, "exact, or how many random flips", nullable=True),
-            Column("p_holm", FLOAT, "`p` after Holm's correction: this one decides", nullable=True),
+            Column("p_holm", FLOAT, "`p` after Holm's correction; the verdict uses this one", nullable=True),
             Column("holm_over", INT, "contrasts of the study that could be tested, over which Holm corrects"),
-            Column("only_classifier", INT, "clips that `classifier` alone has right", nullable=True),
-            Column("only_against", INT, "clips that `against` alone has right", nullable=True),
-            Column("p_mcnemar", FLOAT, "of McNemar's exact test, which takes clips for independent", nullable=True),
-            Column("detectable", FLOAT, "smallest difference these clips would show with 80 % power", nullable=True),
+            Column("correct_only_classifier", INT, "clips that only `classifier` has correct", nullable=True),
+            Column("correct_only_against", INT, "clips that only `against` has correct", nullable=True),
+            Column("p_mcnemar", FLOAT, "of McNemar's exact test, which assumes independent clips", nullable=True),
+            Column(
+                "detectable_difference",
+                FLOAT,
+                "smallest difference that one test would find with 80 % power on these clips",
+                nullable=True,
+            ),
             Column("clips", INT, "clips both have"),
             Column("sources", INT, "source recordings of these"),
             Column("classifier_clips", INT, "clips `classifier` has"),

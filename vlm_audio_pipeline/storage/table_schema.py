@@ -1,26 +1,42 @@
-"""What a table is: its columns, its key, and the check at every write.
+"""The declaration of a table: its columns, its key, and the check at every write.
 
-What belongs here: what holds of all tables. What does not: the tables themselves, which `schemas` declares.
+The tables themselves are declared in `clip_tables`, `summary_tables` and `analysis_tables`.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import BadTable
-from vlm_audio_pipeline.storage.row_order import sorted_by
+from vlm_audio_pipeline.storage.row_order import sort_rows
+
+if TYPE_CHECKING:
+    from vlm_audio_pipeline.storage.checks import TableCheck
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `content=False` marks what two runs of the same computation may differ in (latency, cost, dates)."""
+    """One column.
+
+    Attributes:
+        name: unique within the table, up to case.
+        type: its Arrow type.
+        doc: its documentation, with the unit.
+        nullable: whether it may be null.
+        content: whether it enters the data version; False where two equal computations may differ (latency, cost, dates).
+        in_preview: whether previews show it; False where values are too wide to read.
+        spread: a map from text to text whose entries are columns of their own in the catalogue.
+    """
 
     name: str
     type: pa.DataType
     doc: str
     nullable: bool = False
     content: bool = True
+    spread: bool = False
+    in_preview: bool = True
 
 
 @dataclass(frozen=True)
@@ -30,20 +46,28 @@ class TableSchema:
     Attributes:
         name: also the name of its view or table in the catalogue.
         doc: one sentence.
-        key: columns that tell rows apart within a study (and within the owner, where there is one).
+        key: columns that identify a row within a study (and component).
         columns: in order; `study` comes first in every table.
-        owner: the column naming the encoder, rendering or classifier a part belongs to.
-        per_fold: whether parts are per fold.
-        stored: "view" over parquet parts, or "table" copied into the catalogue (small results).
+        component: the column with the name of the encoder, rendering or classifier that a partition file belongs to.
+        per_fold: whether there is one partition file per fold.
+        stored: in the catalogue "view" (over the partition files) or "table" (copied, for small results).
+        order: (column, "ascending" or "descending") by which rows are listed, nulls last; by default the key.
+        extra_columns_of: table whose spread columns are joined to this view by study and clip.
+        checks: what is checked of the rows of each partition, beside their keys.
+        preview_first: columns that previews show first, which have room for about six.
     """
 
     name: str
     doc: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
-    owner: str | None = None
+    component: str | None = None
     per_fold: bool = True
     stored: str = "view"
+    order: tuple[tuple[str, Literal["ascending", "descending"]], ...] = ()
+    extra_columns_of: str | None = None
+    checks: "tuple[TableCheck, ...]" = ()
+    preview_first: tuple[str, ...] = ()
 
     @cached_property
     def arrow(self) -> pa.Schema:
@@ -56,21 +80,21 @@ class TableSchema:
         return tuple(c.name for c in self.columns if c.content)
 
     def conform(self, table: pa.Table, **constants: str | int | None) -> pa.Table:
-        """Check a table, fill in constant columns, order and cast its columns, sort it by its key.
+        """Check a table, fill in constant columns, order and cast its columns, and sort it by its key.
 
         Args:
-            table: what a stage made.
-            constants: columns with one value for the whole part (`study`, the owner, `fold`), added where the schema
-                has them and the table does not; where the table has one already, it must say the same.
+            table: the rows that a stage made.
+            constants: columns with one value in the whole partition (`study`, the component, `fold`); added if the
+                table does not have them, else compared.
 
         Raises:
-            BadTable: for missing or unknown columns, wrong types, nulls where there must be none, duplicate keys, and
-                rows that belong to another part.
+            BadTable: for missing or unknown columns, wrong types, forbidden nulls, duplicate keys, and rows of another
+                partition.
         """
         names = set(table.column_names)
         if len(names) != table.num_columns:
-            twice = sorted({n for n in names if table.column_names.count(n) > 1})
-            raise BadTable(f"table '{self.name}' must have each column once, got {twice} more than once")
+            repeated = sorted({n for n in names if table.column_names.count(n) > 1})
+            raise BadTable(f"table '{self.name}' must have each column once, got {repeated} more than once")
         for name, value in constants.items():
             if name in self.arrow.names and name not in names:
                 table = table.append_column(
@@ -86,26 +110,26 @@ class TableSchema:
                 f"table '{self.name}' must have exactly the columns of its schema; missing {missing}, unknown {unknown}"
             )
         for column in self.columns:
-            given = table[column.name]
-            if not column.nullable and given.null_count:
-                raise BadTable(f"table '{self.name}' must have no null in '{column.name}', got {given.null_count}")
-            if not pa.types.is_null(given.type) and _is_text(given.type) != _is_text(column.type):
+            values = table[column.name]
+            if not column.nullable and values.null_count:
+                raise BadTable(f"table '{self.name}' must have no null in '{column.name}', got {values.null_count}")
+            if not pa.types.is_null(values.type) and _is_text(values.type) != _is_text(column.type):
                 raise BadTable(
-                    f"table '{self.name}' must keep its schema: '{column.name}' must be {column.type}, got {given.type}"
+                    f"table '{self.name}' must keep its schema: '{column.name}' must be {column.type}, got {values.type}"
                 )
         try:
             table = table.select(self.arrow.names).cast(self.arrow)
         except (pa.ArrowException, ValueError) as error:
             raise BadTable(f"table '{self.name}' must keep its schema: {error}") from error
         for column in self.columns:
-            if pa.types.is_list(column.type) and (inside := table[column.name].combine_chunks().flatten().null_count):
-                raise BadTable(f"table '{self.name}' must have no null inside '{column.name}', got {inside}")
-            belongs = column.name in ("study", "fold", self.owner)
-            if belongs and (want := constants.get(column.name)) is not None:
-                others = [value for value in table[column.name].unique().to_pylist() if value != want]
+            if pa.types.is_list(column.type) and (nulls := table[column.name].combine_chunks().flatten().null_count):
+                raise BadTable(f"table '{self.name}' must have no null inside '{column.name}', got {nulls}")
+            is_partition_column = column.name in ("study", "fold", self.component)
+            if is_partition_column and (expected := constants.get(column.name)) is not None:
+                others = [value for value in table[column.name].unique().to_pylist() if value != expected]
                 if others:
                     raise BadTable(
-                        f"table '{self.name}' must have {want!r} alone in '{column.name}' of this part, got {others[:5]}"
+                        f"table '{self.name}' must have only {expected!r} in '{column.name}' of this partition, got {others[:5]}"
                     )
         if self.key:
             distinct = table.group_by(list(self.key)).aggregate([]).num_rows
@@ -114,15 +138,15 @@ class TableSchema:
                     f"table '{self.name}' must have one row for each ({', '.join(self.key)}), "
                     f"got {table.num_rows} rows for {distinct}"
                 )
-            table = sorted_by(table, self.key)
+            table = sort_rows(table, self.key)
         return table
 
     def empty(self) -> pa.Table:
-        """Give the table without rows: an empty table is a table."""
+        """Return the table without rows."""
         return self.arrow.empty_table()
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    """Tell text from numbers, between which Arrow would convert without a word."""
+    """Return whether a type is text; Arrow would silently convert between text and numbers."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return any(is_text(kind) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))

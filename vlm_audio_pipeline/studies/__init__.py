@@ -1,4 +1,4 @@
-"""The study file: what to compare on which clips, checked before anything runs.
+"""Study files: reading, checking, expanding and describing them.
 
-What belongs here: reading, checking, expanding and describing study files. What does not: running them.
+Does not belong here: running studies.
 """

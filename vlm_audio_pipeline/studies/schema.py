@@ -1,53 +1,59 @@
-"""The JSON Schema of study files, for editors that complete and check YAML while it is written.
+"""The JSON Schema of study files, for editors that complete and check YAML.
 
-What belongs here: composing it from the same keys, registries and specs that `loading.py` reads studies with. What does
-not: anything a schema cannot say (references between entries, circles), which only loading refuses.
+It is composed from the keys, registries and specs that `loading.py` uses. References between entries are checked only
+when a study is loaded.
 Draft 2020-12: https://json-schema.org/draft/2020-12/schema
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.fields import takes_list
 from vlm_audio_pipeline.studies.rerun import Rerun
-from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS
+from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, spec_classes
 
 Schema = dict[str, Any]
 
 
 def study_schema() -> Schema:
-    """Compose the schema: what a study file may say, with every kind that is registered and its documentation."""
-    classes = {
-        (room, kind): cls
-        for room, registry in {"dataset": DATASETS, **SECTIONS}.items()
-        for kind, cls in registry.all().items()
+    """Return the schema of a study file, with every registered kind and its documentation."""
+    kinds: dict[str, Mapping[str, type[Spec]]] = {
+        "dataset": DATASETS.all(),
+        **{section: spec_classes(section) for section in SECTIONS},
     }
-    # pydantic settles names that several specs share
-    made, shared = models_json_schema([(cls, "validation") for cls in classes.values()], schema_generator=_Untitled)
+    classes = {
+        (section, kind, variant): cls
+        for section, by_kind in kinds.items()
+        for kind, spec in by_kind.items()
+        for variant, cls in spec.spec_classes().items()
+    }
+    # All classes at once: pydantic then gives classes of the same name different definitions.
+    schemas, shared = models_json_schema([(cls, "validation") for cls in classes.values()], schema_generator=_Untitled)
     defs: dict[str, Schema] = shared["$defs"]
-    own = {key: made[(cls, "validation")]["$ref"].removeprefix("#/$defs/") for key, cls in classes.items()}
+    definitions = {key: schemas[(cls, "validation")]["$ref"].removeprefix("#/$defs/") for key, cls in classes.items()}
     options = {
         key: _described(option, defs) for key, option in (("contrasts", Contrast), ("budget", Budget), ("rerun", Rerun))
     }
-    default_kinds = {room: registry.default_kind for room, registry in SECTIONS.items()}
     specs = {
-        f"{room}.{kind}": _spec(defs[own[room, kind]], cls, kind, room, kind != default_kinds.get(room))
-        for (room, kind), cls in classes.items()
+        _definition(*key): _spec(
+            defs[definitions[key]], cls, key[1], key[0], not isinstance(SECTIONS.get(key[0]), type)
+        )
+        for key, cls in classes.items()
     }
-    defs = {name: schema for name, schema in defs.items() if name not in own.values()} | specs
+    defs = {name: schema for name, schema in defs.items() if name not in definitions.values()} | specs
     special: dict[str, Schema] = {
         "name": {"type": "string", "pattern": NAME},
         "description": {"type": "string"},
         "owner": {"type": "string", "pattern": OWNER},
-        "dataset": {"type": "object", "required": ["kind"], "oneOf": _kinds("dataset", DATASETS)},
-        **{section: _section(section, registry) for section, registry in SECTIONS.items()},
+        "dataset": {"type": "object", "required": ["kind"], "oneOf": _kinds("dataset", kinds["dataset"])},
+        **{section: _section(section, kinds[section]) for section in SECTIONS},
         "contrasts": {"type": "array", "items": options["contrasts"]},
         "budget": options["budget"],
         "rerun": options["rerun"],
@@ -60,73 +66,83 @@ def study_schema() -> Schema:
         "properties": {key: {"description": doc, **special.get(key, {})} for key, doc in KEYS.items()},
         "required": ["dataset", "classifiers"],
         "additionalProperties": False,
-        "$defs": {name: _without_marks(defs[name]) for name in sorted(defs)},
+        "$defs": {name: _without_own_keys(defs[name]) for name in sorted(defs)},
     }
 
 
 def _described(option: type[BaseModel], defs: dict[str, Schema]) -> Schema:
-    made, shared = models_json_schema([(option, "validation")], schema_generator=_Untitled)
+    schemas, shared = models_json_schema([(option, "validation")], schema_generator=_Untitled)
     defs.update(shared.get("$defs", {}))
-    return next(iter(made.values()))
+    return next(iter(schemas.values()))
 
 
-def _kinds(room: str, registry: Registry) -> list[Schema]:
-    return [{"$ref": f"#/$defs/{room}.{kind}"} for kind in registry.all()]
+def _kinds(section: str, specs: Mapping[str, type[Spec]]) -> list[Schema]:
+    return [
+        {"$ref": f"#/$defs/{_definition(section, kind, variant)}"}
+        for kind, spec in specs.items()
+        for variant in spec.spec_classes()
+    ]
 
 
-def _section(section: str, registry: Registry) -> Schema:
+def _definition(section: str, kind: str, variant: str) -> str:
+    return f"{section}.{kind}.{variant}" if variant else f"{section}.{kind}"
+
+
+def _section(section: str, specs: Mapping[str, type[Spec]]) -> Schema:
     entries: Schema = {
         "propertyNames": {"pattern": NAME},
-        "additionalProperties": {"type": "object", "anyOf": _kinds(section, registry)},
+        "additionalProperties": {"type": "object", "anyOf": _kinds(section, specs)},
     }
     if section == "classifiers":
         return {"type": "object", "minProperties": 1, **entries}
     return {"type": ["object", "null"], **entries}
 
 
-def _spec(schema: Schema, cls: type[Spec], kind: str, room: str, says_kind: bool) -> Schema:
-    """Describe one kind: as a spec by itself, or as another entry's spec with some of it changed."""
+def _spec(schema: Schema, cls: type[Spec], kind: str, section: str, is_kind_required: bool) -> Schema:
+    """Return the schema of one kind: a complete spec, or `like: <entry>` with some changes."""
     properties = dict(schema.get("properties", {}))
-    if room != "dataset":
+    if section != "dataset":
         for name, field in cls.model_fields.items():
             if not takes_list(field.annotation):
                 properties[name] = _or_list(properties[name])
-    its_kind = {"const": kind, "description": schema.get("description", "")}
-    required = [*(["kind"] if says_kind else []), *schema.get("required", [])]
-    if room == "dataset":
-        return {**schema, "title": kind, "properties": {"kind": its_kind, **properties}, "required": required}
-    like = {"type": "string", "description": f"Another of the {room}, of which only what is given here is different."}
+    kind_schema = {"const": kind, "description": schema.get("description", "")}
+    required = [*(["kind"] if is_kind_required else []), *schema.get("required", [])]
+    if section == "dataset":
+        return {**schema, "title": kind, "properties": {"kind": kind_schema, **properties}, "required": required}
+    like = {"type": "string", "description": f"Another entry of {section}; the other keys here replace its values."}
     return {
         **{key: value for key, value in schema.items() if key != "required"},
         "title": kind,
-        "properties": {"kind": its_kind, "like": like, **properties},
+        "properties": {"kind": kind_schema, "like": like, **properties},
         "anyOf": [{"required": required}, {"required": ["like"]}],
     }
 
 
 def _or_list(schema: Schema) -> Schema:
-    """Allow a list where one value is expected: it makes one entry of each."""
+    """Allow a list where one value is expected; it makes one entry of each value."""
     about: Schema = {key: schema[key] for key in ("description", "default") if key in schema}
     one = {key: value for key, value in schema.items() if key not in about}
     return {**about, "anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 
 
-def _without_marks(schema: Any) -> Any:
-    """Leave out the marks that only this project reads (`not_identity`, `refers_to`)."""
+def _without_own_keys(schema: Any) -> Any:
+    """Remove the keys that only this project reads (`identity`, `refers_to`)."""
     if isinstance(schema, list):
-        return [_without_marks(inner) for inner in schema]
+        return [_without_own_keys(inner) for inner in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: {name: _without_marks(s) for name, s in inner.items()} if key == "properties" else _without_marks(inner)
+        key: {name: _without_own_keys(s) for name, s in inner.items()}
+        if key == "properties"
+        else _without_own_keys(inner)
         for key, inner in schema.items()
-        if key not in ("identity", "refers_to")
+        if key not in ("in_fingerprint", "refers_to")
     }
 
 
 class _Untitled(GenerateJsonSchema):
-    """Without titles of fields, which only repeat their keys."""
+    """Leaves out the titles of fields, which only repeat their keys."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Say no."""
+        """Return False."""
         return False

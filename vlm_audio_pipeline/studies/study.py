@@ -1,4 +1,4 @@
-"""A study, read and checked: specs composed from the rooms they live in."""
+"""A checked study: the specs of its dataset, renderings, encoders and classifiers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,44 +6,53 @@ from pathlib import Path
 from typing import Any
 
 from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec
+from vlm_audio_pipeline.contracts.control_names import CONTROL_SEPARATOR
 from vlm_audio_pipeline.contracts.errors import BadStudy
 from vlm_audio_pipeline.contracts.registry import Registry
+from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DatasetSpec
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
-from vlm_audio_pipeline.renderings.base import RENDERINGS, RenderingSpec
+from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.rerun import Rerun
 
-SECTIONS: dict[str, Registry] = {
-    "renderings": RENDERINGS,
+SECTIONS: dict[str, Registry | type[Spec]] = {
+    "renderings": Recipe,
     "encoders": ENCODERS,
     "classifiers": CLASSIFIERS,
 }
-"""Sections of a study file that map names to specs, in the order in which data flows."""
+"""Sections of a study file that map names to specs, in data order: a registry of kinds, or the only spec class."""
+
+
+def spec_classes(section: str) -> Mapping[str, type[Spec]]:
+    """Return the spec classes of a section, by kind."""
+    family = SECTIONS[section]
+    return family.all() if isinstance(family, Registry) else {family.kind: family}
+
 
 BUILT_IN = Path(__file__).resolve().parent / "built_in"
-"""The studies that come with the package."""
+"""The study files of the package."""
 
-NAME = r"^(?!.*__)[a-z][a-z0-9_]*$"
-"""What names in a study look like: parts of asset keys, folders and SQL. `__` is kept for controls: `paper__blank`."""
+NAME = rf"^(?!.*{CONTROL_SEPARATOR})[a-z][a-z0-9_]*$"
+"""Pattern of names in a study: parts of asset keys, folders and SQL; `__` is reserved for controls: `paper__blank`."""
 
 OWNER = r"^(team:[A-Za-z0-9_]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
-"""What Dagster takes for an owner."""
+"""Pattern of owners that Dagster accepts."""
 
 KEYS: dict[str, str] = {
     "name": "name of the study, lower-case letters, digits and _",
-    "description": "what the study asks, in a sentence or two",
-    "owner": "who answers for it: an e-mail address or team:name, shown in the UI",
-    "dataset": "where the clips come from",
-    "renderings": "clip -> picture, by name",
-    "encoders": "clip or picture -> vector, by name",
-    "classifiers": "whatever predicts a label, by name",
-    "contrasts": "comparisons declared in advance: they are tested, and corrected for being several",
-    "budget": "what may be spent at endpoints that charge, over the study's lifetime; without it none is called",
-    "rerun": "keep it up to date by itself: when to look for changed models and recordings",
+    "description": "the question of the study, in a sentence or two",
+    "owner": "who is responsible for it: an e-mail address or team:name, shown in the UI",
+    "dataset": "the dataset of the clips",
+    "renderings": "clip -> image, by name",
+    "encoders": "clip or image -> vector, by name",
+    "classifiers": "anything that predicts a label, by name",
+    "contrasts": "comparisons declared in advance: they are tested, with a correction for multiple comparisons",
+    "budget": "spending limit for paid endpoints over the study's lifetime; without it none is called",
+    "rerun": "scheduled reruns: when to check for changed models and recordings",
 }
-"""Every key of a study file and what it is for."""
+"""Every key of a study file and its meaning."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +61,22 @@ class Study:
 
     Attributes:
         name: its name, unique within a data folder.
-        dataset: where the clips come from.
+        dataset: spec of the dataset.
         renderings: by name, groups of presets expanded.
         encoders: by name.
         classifiers: by name, lists and `like` expanded.
         contrasts: comparisons declared in advance.
-        budget: what may be spent at endpoints that charge; None: nothing.
-        rerun: when it is kept up to date by itself; None: never.
-        description: what the study asks.
-        owner: who answers for it.
-        path: the file it was read from.
-        limit: use only so many clips of each fold; results are marked partial and never ranked.
+        budget: spending limit for paid endpoints; None: nothing may be spent.
+        rerun: schedule of its reruns; None: no scheduled reruns.
+        description: the question of the study.
+        owner: who is responsible for it.
+        path: the study file.
+        limit: maximum number of clips per fold; results are marked partial and never ranked.
     """
 
     name: str
     dataset: DatasetSpec
-    renderings: Mapping[str, RenderingSpec] = field(default_factory=dict)
+    renderings: Mapping[str, Recipe] = field(default_factory=dict)
     encoders: Mapping[str, EncoderSpec] = field(default_factory=dict)
     classifiers: Mapping[str, ClassifierSpec] = field(default_factory=dict)
     contrasts: tuple[Contrast, ...] = ()
@@ -79,14 +88,14 @@ class Study:
     limit: int | None = None
 
     @property
-    def as_asked(self) -> str:
-        """What a command is told to mean this study: the name of a built-in one, else its file."""
+    def cli_argument(self) -> str:
+        """The argument that selects this study on the command line: the name of a built-in study, else its file."""
         if self.path is None:
             return self.name
         return self.path.stem if self.path.parent == BUILT_IN else str(self.path)
 
     def resolved(self) -> dict[str, Any]:
-        """Give the study as plain values, everything expanded and every default spelled out."""
+        """Return the study as plain values, with everything expanded and all defaults."""
         return {
             "name": self.name,
             "description": self.description,
@@ -104,19 +113,18 @@ class Study:
         }
 
 
-def refuse_taken_name(study: Study, given: str, taken: dict[str, str]) -> None:
-    """Refuse a study under the name of another one that is shown beside it: their results would be one another's.
+def refuse_taken_name(study: Study, argument: str, taken: dict[str, str]) -> None:
+    """Refuse a study that has the name of another study in the same data folder: they would overwrite each other's results.
 
     Args:
         study: the study.
-        given: its name or path, as asked for.
-        taken: names of studies -> what was asked for; this one is added.
+        argument: its name or path, as in the command.
+        taken: name of a study -> its argument; this study is added.
 
     Raises:
         BadStudy: for a name that is taken.
     """
-    if (other := taken.setdefault(study.name, given)) != given:
+    if (other := taken.setdefault(study.name, argument)) != argument:
         raise BadStudy(
-            f"{given}: name: must tell this study from that of {other}, got '{study.name}' for both; give one of them "
-            "another name"
+            f"{argument}: name: must differ from the name of {other}, got '{study.name}' for both; rename one of them"
         )

@@ -1,4 +1,4 @@
-"""Controls on probes and neighbours: learnt from real pictures, asked about controlled ones."""
+"""Controls of probes and k-NN: fitted on original images, applied to controlled ones."""
 
 import numpy as np
 import pyarrow.compute as pc
@@ -9,10 +9,10 @@ from vlm_audio_pipeline.classifiers.probe import Probe
 from vlm_audio_pipeline.classifiers.zero_shot import ZeroShot
 from vlm_audio_pipeline.contracts.errors import BadStudy
 from vlm_audio_pipeline.contracts.stages import Input
-from vlm_audio_pipeline_tests.classifiers.reading import Looker, Reader
-from vlm_audio_pipeline_tests.classifiers.running import embeddings_table, run_fold, toy
+from vlm_audio_pipeline_tests.classifiers.scripted_encoders import ImageTextEncoder, TextEncoder
+from vlm_audio_pipeline_tests.classifiers.stage_runner import embeddings_table, gaussian_blobs, run_fold
 
-LOOKER = {"e": Looker()}
+ENCODERS = {"e": ImageTextEncoder()}
 
 
 def tables(clips, x, **controlled):
@@ -25,14 +25,14 @@ def of_control(predictions, control):
 
 
 @pytest.mark.parametrize("spec", [Probe(encoder="e", c=1.0), NearestNeighbours(encoder="e")], ids=lambda s: s.kind)
-def test_real_pictures_teach_and_controlled_ones_are_asked_about(spec):
-    data, clips, x = toy(apart=6)  # so far apart that nothing is confused
+def test_training_clips_keep_their_images_and_queries_are_controlled(spec):
+    data, clips, x = gaussian_blobs(apart=6)  # so far apart that nothing is confused
     shifted = np.roll(x, 6, axis=0)  # 6 clips a class and fold: everyone has the vector of a clip of the class before
     both = spec.model_copy(update={"controls": ("blank", "other_clip")})
     given = tables(clips, x, blank=np.zeros_like(x), other_clip=shifted)
     for fold in data.folds:
-        made = run_fold(both, "p", fold, data, given, LOOKER)["predictions"]
-        alone = run_fold(spec, "p", fold, data, given, LOOKER)["predictions"]
+        made = run_fold(both, "p", fold, data, given, ENCODERS)["predictions"]
+        alone = run_fold(spec, "p", fold, data, given, ENCODERS)["predictions"]
         assert of_control(made, "none").equals(alone.drop_columns(["control"])), "a control changes nothing of the rest"
         assert all(of_control(made, "none")["correct"].to_pylist())
         # the vectors of other classes are recognised as what they are, so nobody is right: chance would be one in three
@@ -40,31 +40,31 @@ def test_real_pictures_teach_and_controlled_ones_are_asked_about(spec):
         blank = of_control(made, "blank")
         assert len(set(blank["predicted"].to_pylist())) == 1, "one vector, one answer"
         assert blank.num_rows == alone.num_rows
-        # as if the controlled vectors were those of the fold, learnt from the same other folds
+        # as if the controlled vectors were those of the fold, fitted on the same other folds
         swapped = np.where((clips["fold"].to_numpy() == fold)[:, None], shifted, x)
-        direct = run_fold(spec, "p", fold, data, tables(clips, swapped), LOOKER)["predictions"]
+        direct = run_fold(spec, "p", fold, data, tables(clips, swapped), ENCODERS)["predictions"]
         assert of_control(made, "other_clip").equals(direct.drop_columns(["control"]))
 
 
-def test_probes_are_not_learnt_anew_for_a_control():
-    plain, controlled = (Probe(encoder="e", controls=c).stages("p", (1, 2), LOOKER) for c in ((), ("blank",)))
+def test_probes_are_not_fitted_again_for_a_control():
+    plain, controlled = (Probe(encoder="e", controls=c).stages("p", (1, 2), ENCODERS) for c in ((), ("blank",)))
     assert plain[0].parameters == controlled[0].parameters and plain[0].inputs == controlled[0].inputs
     assert plain[1].parameters != controlled[1].parameters
 
 
-def test_what_is_read_of_which_folds():
-    [stage] = NearestNeighbours(encoder="e", controls=("blank",)).stages("n", (1, 2), LOOKER)
+def test_inputs_are_of_the_right_folds():
+    [stage] = NearestNeighbours(encoder="e", controls=("blank",)).stages("n", (1, 2), ENCODERS)
     assert stage.inputs[1:] == (Input("embeddings", "e", folds="all"), Input("embeddings", "e__blank", folds="same"))
-    predictions = Probe(encoder="e", controls=("time_shuffled",)).stages("p", (1, 2), LOOKER)[1]
+    predictions = Probe(encoder="e", controls=("time_shuffled",)).stages("p", (1, 2), ENCODERS)[1]
     assert predictions.inputs[-1] == Input("embeddings", "e__time_shuffled", folds="same")
 
 
 @pytest.mark.parametrize("cls", [Probe, NearestNeighbours, ZeroShot])
-def test_only_what_sees_can_be_controlled_and_once(cls):
+def test_controls_need_an_encoder_of_images_and_are_named_once(cls):
     with pytest.raises(
-        BadStudy, match=r"classifiers\.p\.controls: .* looks at pictures, got \['blank'\] on 'e' of kind reader"
+        BadStudy, match=r"classifiers\.p\.controls: .* of images, got \['blank'\] with 'e' of kind text_encoder"
     ):
-        cls(encoder="e", controls=("blank",)).stages("p", (1, 2), {"e": Reader()})
+        cls(encoder="e", controls=("blank",)).stages("p", (1, 2), {"e": TextEncoder()})
     with pytest.raises(BadStudy, match=r"classifiers\.p\.controls: must be named once each"):
-        cls(encoder="e", controls=("blank", "blank")).stages("p", (1, 2), LOOKER)
-    assert cls(encoder="e").stages("p", (1, 2), {"e": Reader()})
+        cls(encoder="e", controls=("blank", "blank")).stages("p", (1, 2), ENCODERS)
+    assert cls(encoder="e").stages("p", (1, 2), {"e": TextEncoder()})

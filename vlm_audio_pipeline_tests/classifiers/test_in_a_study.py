@@ -4,8 +4,8 @@ import importlib.util
 
 import pytest
 
-from vlm_audio_pipeline.dagster_app.running import run_study
 from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.studies.loading import parse_study
 from vlm_audio_pipeline_tests.encoders.checkpoints import AIMV2, CLAP, checkpoint, publish
@@ -35,10 +35,10 @@ def hub(tmp_path, monkeypatch):
     return tmp_path / "hub"
 
 
-def test_rows_of_every_control_and_what_is_not_run(hub, layout, tmp_path):
+def test_rows_of_every_control_and_what_is_not_run(hub, data_folder, tmp_path):
     study = parse_study(STUDY, tmp_path / "small.yaml")
-    assert not run_study(Graph(study, layout)).failed
-    counted = query(layout, "SELECT classifier, control, count(*) AS n FROM predictions GROUP BY ALL ORDER BY ALL")
+    assert not run_study(Graph(study, data_folder)).failed
+    counted = query(data_folder, "SELECT classifier, control, count(*) AS n FROM predictions GROUP BY ALL ORDER BY ALL")
     assert [tuple(r.values()) for r in counted.to_pylist()] == [
         ("heard", "none", 30),
         ("nearest", "none", 30),
@@ -48,8 +48,8 @@ def test_rows_of_every_control_and_what_is_not_run(hub, layout, tmp_path):
         ("probed", "time_shuffled", 30),
     ]
     answers = "SELECT count(DISTINCT predicted) AS n FROM predictions WHERE classifier = 'probed' AND control = 'blank' GROUP BY fold"
-    assert set(query(layout, answers)["n"].to_pylist()) == {1}, "one picture, one answer a fold"
-    ranked = query(layout, "SELECT classifier, control, rank, note FROM leaderboard").to_pylist()
+    assert set(query(data_folder, answers)["n"].to_pylist()) == {1}, "one image, one answer a fold"
+    ranked = query(data_folder, "SELECT classifier, control, rank, note FROM leaderboard").to_pylist()
     assert {(r["classifier"], r["control"]) for r in ranked if r["rank"] is not None} == {
         ("heard", "none"),
         ("nearest", "none"),
@@ -63,19 +63,23 @@ def test_rows_of_every_control_and_what_is_not_run(hub, layout, tmp_path):
 
     # other words are another classifier; its clips' vectors stay, and the texts of before are not read again
     other = parse_study(STUDY.replace("encoder: clap}", "encoder: clap, label_form: human}"), tmp_path / "small.yaml")
-    before = query(layout, "SELECT clip, scores FROM predictions WHERE classifier = 'heard' ORDER BY clip").to_pylist()
-    again = run_study(Graph(other, layout))
+    before = query(
+        data_folder, "SELECT clip, scores FROM predictions WHERE classifier = 'heard' ORDER BY clip"
+    ).to_pylist()
+    again = run_study(Graph(other, data_folder))
     assert not again.failed
-    after = query(layout, "SELECT clip, scores FROM predictions WHERE classifier = 'heard' ORDER BY clip").to_pylist()
+    after = query(
+        data_folder, "SELECT clip, scores FROM predictions WHERE classifier = 'heard' ORDER BY clip"
+    ).to_pylist()
     assert after != before
 
     # new weights of the model that reads and hears: everything that stands on them, and nothing else, is made anew
     seen = "SELECT clip, scores FROM predictions WHERE classifier = 'probed' ORDER BY ALL"
-    pictures = query(layout, seen).to_pylist()
+    images = query(data_folder, seen).to_pylist()
     publish(hub, CLAP, checkpoint(CLAP, seed=1))
-    assert not run_study(Graph(other, layout)).failed
-    heard = query(layout, "SELECT DISTINCT revision FROM predictions WHERE classifier = 'heard'")[
+    assert not run_study(Graph(other, data_folder)).failed
+    heard = query(data_folder, "SELECT DISTINCT revision FROM predictions WHERE classifier = 'heard'")[
         "revision"
     ].to_pylist()
     assert heard == [(hub / f"models--{CLAP.replace('/', '--')}" / "refs" / "main").read_text()]
-    assert query(layout, seen).to_pylist() == pictures
+    assert query(data_folder, seen).to_pylist() == images

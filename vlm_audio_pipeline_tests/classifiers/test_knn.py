@@ -11,7 +11,13 @@ from vlm_audio_pipeline.classifiers.base import CLASSIFIERS
 from vlm_audio_pipeline.classifiers.knn import NearestNeighbours, distances, votes
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.base import Clip
-from vlm_audio_pipeline_tests.classifiers.running import clips_table, dataset, embeddings_table, run_fold, toy
+from vlm_audio_pipeline_tests.classifiers.stage_runner import (
+    clips_table,
+    dataset,
+    embeddings_table,
+    gaussian_blobs,
+    run_fold,
+)
 
 
 def tables(clips, x):
@@ -22,7 +28,7 @@ def tables(clips, x):
 @pytest.mark.parametrize("k", [1, 4, 5, 1000])
 @pytest.mark.parametrize("standardise", [True, False])
 def test_votes_are_those_of_scikit_learn(metric, k, standardise):
-    data, clips, x = toy(apart=0.7)
+    data, clips, x = gaussian_blobs(apart=0.7)
     spec = NearestNeighbours(encoder="e", k=k, metric=metric, standardise=standardise)
     folds, labels = clips["fold"].to_numpy(), np.array(clips["label"].to_pylist())
     for fold in data.folds:
@@ -81,7 +87,7 @@ def test_neither_the_own_fold_nor_the_own_source_votes():
 
 
 def test_nobody_to_vote_is_refused():
-    data, clips, x = toy(n_folds=1)
+    data, clips, x = gaussian_blobs(n_folds=1)
     with pytest.raises(VlmAudioError, match="folds other than 1, got none"):
         run_fold(NearestNeighbours(encoder="e"), "n", 1, data, tables(clips, x))
     with pytest.raises(VlmAudioError, match="another fold and source"):
@@ -89,7 +95,7 @@ def test_nobody_to_vote_is_refused():
 
 
 def test_a_sample_asks_about_some_clips_of_the_fold():
-    data, clips, x = toy()
+    data, clips, x = gaussian_blobs()
     some = run_fold(NearestNeighbours(encoder="e", sample={"clips": 15}), "n", 3, data, tables(clips, x))["predictions"]
     whole = run_fold(NearestNeighbours(encoder="e"), "n", 3, data, tables(clips, x))["predictions"]
     assert some.num_rows == 3  # 15 clips over 5 folds
@@ -98,7 +104,7 @@ def test_a_sample_asks_about_some_clips_of_the_fold():
 
 
 def test_a_share_of_no_clips_gives_no_rows():
-    data, clips, x = toy()
+    data, clips, x = gaussian_blobs()
     # 1 clip over 5 folds: the remainder goes to the first fold, so the fifth has none
     few = run_fold(NearestNeighbours(encoder="e", sample={"clips": 1}), "n", 5, data, tables(clips, x))["predictions"]
     assert few.num_rows == 0

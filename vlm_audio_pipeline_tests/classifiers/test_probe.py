@@ -15,16 +15,17 @@ from sklearn.preprocessing import StandardScaler
 from vlm_audio_pipeline.classifiers.base import CLASSIFIERS
 from vlm_audio_pipeline.classifiers.probe import Probe, choose_c, fit, standardisation
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline_tests.classifiers.running import (
+from vlm_audio_pipeline_tests.classifiers.stage_runner import (
     clips_table,
     dataset,
     embeddings_table,
-    esc10,
+    esc10_dataset,
+    gaussian_blobs,
     needs_esc10,
-    run,
+    predict_all_folds,
     run_fold,
-    toy,
 )
+from vlm_audio_pipeline_tests.datasets.clip_rows import typed_row
 
 
 def tables(clips, x):
@@ -47,7 +48,7 @@ def scores_of(predictions, classes):
 @pytest.mark.parametrize("classes", [("a", "b"), ("c", "a", "b")])
 @pytest.mark.parametrize("dimensions", [3, 20])
 def test_probabilities_are_those_of_scikit_learn(classes, dimensions):
-    data, clips, x = toy(classes=classes, dimensions=dimensions)
+    data, clips, x = gaussian_blobs(classes=classes, dimensions=dimensions)
     for fold in data.folds:
         made = run_fold(Probe(encoder="e", c=0.5), "p", fold, data, tables(clips, x))
         model, theirs = oracle(clips, x, fold, 0.5)
@@ -64,7 +65,7 @@ def test_probabilities_are_those_of_scikit_learn(classes, dimensions):
 
 
 def test_more_dimensions_than_clips_give_the_same_map():
-    data, clips, x = toy(n_folds=3, per_class=2, dimensions=40)
+    data, clips, x = gaussian_blobs(n_folds=3, per_class=2, dimensions=40)
     made = run_fold(Probe(encoder="e", c=1.0), "p", 1, data, tables(clips, x))
     model, theirs = oracle(clips, x, 1, 1.0)
     np.testing.assert_allclose(scores_of(made["predictions"], list(model.classes_)), theirs, atol=1e-3)
@@ -82,7 +83,7 @@ def test_more_dimensions_than_clips_give_the_same_map():
 
 
 def test_c_is_chosen_inside_the_training_folds_as_scikit_learn_would():
-    data, clips, x = toy(per_class=8, dimensions=12, apart=0.6, seed=3)
+    data, clips, x = gaussian_blobs(per_class=8, dimensions=12, apart=0.6, seed=3)
     grid = (0.001, 0.03, 1.0, 30.0)
     for fold in data.folds:
         made = run_fold(Probe(encoder="e", c_grid=grid), "p", fold, data, tables(clips, x))
@@ -96,7 +97,7 @@ def test_c_is_chosen_inside_the_training_folds_as_scikit_learn_would():
 
 
 def test_of_equally_good_strengths_the_smallest_is_taken():
-    _, clips, x = toy(apart=50)  # blobs so far apart that every strength separates them
+    _, clips, x = gaussian_blobs(apart=50)  # blobs so far apart that every strength separates them
     y = np.array([["a", "b", "c"].index(label) for label in clips["label"].to_pylist()])
     source = np.array(clips["source"].to_pylist())
     c, accuracy = choose_c(x.astype(np.float64), y, clips["fold"].to_numpy(), source, (0.1, 1.0, 10.0))
@@ -107,7 +108,7 @@ def test_of_equally_good_strengths_the_smallest_is_taken():
 def test_two_training_folds_are_split_by_source_not_by_fold():
     from vlm_audio_pipeline.classifiers import probe
 
-    _, clips, _ = toy(n_folds=2)
+    _, clips, _ = gaussian_blobs(n_folds=2)
     source = np.array(clips["source"].to_pylist())
     y = np.array(clips["label"].to_pylist())
     splits = probe._inner_splits(y, clips["fold"].to_numpy(), source)
@@ -118,14 +119,16 @@ def test_two_training_folds_are_split_by_source_not_by_fold():
 
 
 def test_nothing_to_choose_c_with_is_refused():
-    data, clips, x = toy(n_folds=2, per_class=2)  # one training fold, one source a class
-    with pytest.raises(VlmAudioError, match=r"c must be given .* got 3 sources in 1 training folds; set `c: 0.1`"):
+    data, clips, x = gaussian_blobs(n_folds=2, per_class=2)  # one training fold, one source a class
+    with pytest.raises(
+        VlmAudioError, match=r"c must be given .* got 3 source recordings in 1 training folds; set `c: 0.1`"
+    ):
         run_fold(Probe(encoder="e"), "p", 1, data, tables(clips, x))
     assert run_fold(Probe(encoder="e", c=0.1), "p", 1, data, tables(clips, x))["predictions"].num_rows == 6
 
 
 def test_a_constant_dimension_changes_nothing():
-    data, clips, x = toy()
+    data, clips, x = gaussian_blobs()
     wider = np.hstack([x, np.full((len(x), 1), 0.1, np.float32)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -150,29 +153,29 @@ def test_standardisation_is_that_of_scikit_learn(seed, offset, spread):
 
 
 def test_a_class_that_is_only_in_the_tested_fold_is_refused_by_name():
-    data, _, x = toy()
+    data, _, x = gaussian_blobs()
     only = [c for c in data.clips if c.label != "b" or c.fold == 2]
     keep = np.array([c in only for c in data.clips])
     data = dataset(only, data.classes)
     some = tables(clips_table(only), x[keep])
-    with pytest.raises(
-        VlmAudioError, match=r"'p' must have training clips of every class, got none of \['b'\].*than 2"
-    ):
+    with pytest.raises(VlmAudioError, match=r"'p' needs training clips of every class, got none of \['b'\].*than 2"):
         run_fold(Probe(encoder="e", c=1), "p", 2, data, some)
 
 
 def test_one_class_and_mismatched_tables_are_refused():
-    data, clips, x = toy(classes=("a",))
+    data, clips, x = gaussian_blobs(classes=("a",))
     with pytest.raises(VlmAudioError, match="at least 2 classes"):
         run_fold(Probe(encoder="e", c=1), "p", 1, data, tables(clips, x))
-    data, clips, x = toy()
+    data, clips, x = gaussian_blobs()
     other = {"clips": clips, "embeddings/e": embeddings_table(clips.slice(0, 80), x[:80])}
-    with pytest.raises(VlmAudioError, match=r"embeddings of 'e' must hold the same clips .* 10 clips without a vector"):
+    with pytest.raises(
+        VlmAudioError, match=r"embeddings of 'e' must contain the same clips .* 10 clips without a vector"
+    ):
         run_fold(Probe(encoder="e", c=1), "p", 1, data, other)
 
 
 def test_a_sample_asks_about_some_clips_and_still_learns_from_all():
-    data, clips, x = toy()
+    data, clips, x = gaussian_blobs()
     spec = Probe(encoder="e", c=1.0, sample={"clips": 7}, folds=(2, 4))
     made = {f: run_fold(spec, "p", f, data, tables(clips, x)) for f in (2, 4)}
     # 7 clips over 2 folds: 4 and 3
@@ -213,15 +216,15 @@ def test_registered():
 def test_classical_features_on_the_official_folds_of_esc10():
     from vlm_audio_pipeline.encoders.features import Features
 
-    data, encoder = esc10(), Features()
+    data, encoder = esc10_dataset(), Features()
     clips = clips_table(data.clips)
     assert clips.num_rows == 400
-    x = np.stack([encoder.vector(data.load(c.file, encoder.rate_hz)) for c in data.clips])
+    x = np.stack([encoder.vector(data.samples(typed_row(data, c), encoder.sample_rate_hz)) for c in data.clips])
     start = time.perf_counter()
-    predictions = run(Probe(encoder="e"), "classical", data, tables(clips, x))
+    predictions = predict_all_folds(Probe(encoder="e"), "classical", data, tables(clips, x))
     assert time.perf_counter() - start < 60
     right = sum(predictions["correct"].to_pylist())
     # 0.830 was measured with scikit-learn alone, C chosen inside the training folds; chance is 0.1
     assert predictions.num_rows == 400 and right >= 320
-    fixed = run(Probe(encoder="e", c=0.1), "classical", data, tables(clips, x))
+    fixed = predict_all_folds(Probe(encoder="e", c=0.1), "classical", data, tables(clips, x))
     assert sum(fixed["correct"].to_pylist()) >= 330

@@ -9,22 +9,22 @@ from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 from vlm_audio_pipeline.encoders.scripted import Scripted
-from vlm_audio_pipeline.storage.result_store import RowStore
-from vlm_audio_pipeline_tests.classifiers.reading import Looker, Reader
-from vlm_audio_pipeline_tests.classifiers.running import clips_table, dataset, embeddings_table, run_fold
+from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline_tests.classifiers.scripted_encoders import ImageTextEncoder, TextEncoder
+from vlm_audio_pipeline_tests.classifiers.stage_runner import clips_table, dataset, embeddings_table, run_fold
 
 CLASSES = ("rain", "sea_waves")
-KNOWN = {"This is a sound of rain.": (1.0, 0.0), "This is a sound of sea_waves.": (0.0, 1.0)}
+TEXT_VECTORS = {"This is a sound of rain.": (1.0, 0.0), "This is a sound of sea_waves.": (0.0, 1.0)}
 LISTED = [Clip("a", "rain", 1, "s1", ""), Clip("b", "sea_waves", 1, "s2", ""), Clip("c", "rain", 2, "s3", "")]
 
 
 @pytest.fixture
 def rows(tmp_path):
-    return RowStore(tmp_path / "rows.sqlite")
+    return ResultStore(tmp_path / "results.sqlite")
 
 
 def predict(spec, rows, encoder, x, fold=1, **more):
-    """Give the predictions of a fold; x holds the vectors of clips a, b and c."""
+    """Return the predictions of a fold; x contains the vectors of clips a, b and c."""
     clips = clips_table(LISTED)
     tables = {"clips": clips, "embeddings/e": embeddings_table(clips, np.array(x))}
     tables |= {f"embeddings/e__{c}": embeddings_table(clips, np.array(v)) for c, v in more.items()}
@@ -33,8 +33,8 @@ def predict(spec, rows, encoder, x, fold=1, **more):
 
 
 def test_scores_are_the_softmax_of_scaled_cosines(rows):
-    reader = Reader(known=KNOWN, scale=10.0)
-    a, b = predict(ZeroShot(encoder="e"), rows, reader, [[3.0, 4.0], [0.0, 0.5], [1.0, 0.0]])
+    encoder = TextEncoder(vectors=TEXT_VECTORS, scale=10.0)
+    a, b = predict(ZeroShot(encoder="e"), rows, encoder, [[3.0, 4.0], [0.0, 0.5], [1.0, 0.0]])
     # a: length 5, so cosines 0.6 and 0.8; times 10: 6 and 8; softmax: 1 / (1 + e^2) = 0.119203 and 0.880797
     assert dict(a["scores"]) == pytest.approx({"rain": 0.1192029, "sea_waves": 0.8807971}, abs=1e-7)
     assert (a["predicted"], a["correct"], a["outcome"]) == ("sea_waves", False, "answered")
@@ -47,21 +47,23 @@ def test_scores_are_the_softmax_of_scaled_cosines(rows):
 
 def test_a_temperature_of_ones_own(rows):
     # cosines 0.6 and 0.8 over 0.5: 1.2 and 1.6; 1 / (1 + e^0.4) = 0.401312
-    [a, _] = predict(ZeroShot(encoder="e", temperature=0.5), rows, Reader(known=KNOWN), [[3.0, 4.0], [0, 1], [1, 0]])
+    [a, _] = predict(
+        ZeroShot(encoder="e", temperature=0.5), rows, TextEncoder(vectors=TEXT_VECTORS), [[3.0, 4.0], [0, 1], [1, 0]]
+    )
     assert dict(a["scores"])["rain"] == pytest.approx(0.4013123, abs=1e-7)
 
 
 def test_a_vector_without_direction_says_nothing(rows):
-    [a, _] = predict(ZeroShot(encoder="e"), rows, Reader(known=KNOWN), [[0.0, 0.0], [0, 1], [1, 0]])
+    [a, _] = predict(ZeroShot(encoder="e"), rows, TextEncoder(vectors=TEXT_VECTORS), [[0.0, 0.0], [0, 1], [1, 0]])
     assert dict(a["scores"]) == {"rain": 0.5, "sea_waves": 0.5}
 
 
 def test_templates_are_averaged_in_vector_space(rows):
-    known = {"rain!": (1.0, 0.0), "rain?": (0.0, 1.0), "sea waves!": (0.0, 2.0), "sea waves?": (0.0, 1.0)}
+    vectors = {"rain!": (1.0, 0.0), "rain?": (0.0, 1.0), "sea waves!": (0.0, 2.0), "sea waves?": (0.0, 1.0)}
     spec = ZeroShot(encoder="e", templates=("{label}!", "{}?"), label_form="human", temperature=1)
     # rain: the mean of (1, 0) and (0, 1) is (1/2, 1/2), at length 1 (0.7071, 0.7071); sea waves: (0, 1), each text
     # counting alike whatever its length. The clip (1, 0) has cosines 0.7071 and 0; 1 / (1 + e^-0.7071) = 0.669761
-    [a, _] = predict(spec, rows, Reader(known=known), [[1.0, 0.0], [0, 1], [1, 0]])
+    [a, _] = predict(spec, rows, TextEncoder(vectors=vectors), [[1.0, 0.0], [0, 1], [1, 0]])
     assert dict(a["scores"])["rain"] == pytest.approx(0.6697615, abs=1e-7)
 
 
@@ -81,17 +83,17 @@ def test_what_is_read_in_each_form():
 
 
 def test_texts_are_read_once_and_by_another_revision_again(rows):
-    first = Reader(known=KNOWN)
+    first = TextEncoder(vectors=TEXT_VECTORS)
     x = [[3.0, 4.0], [0, 1], [1, 0]]
     before = predict(ZeroShot(encoder="e"), rows, first, x)
-    assert first.read == list(KNOWN)
-    again = Reader(known={}, read=[])  # knows no text: what it is asked must come from the row store
+    assert first.encoded == list(TEXT_VECTORS)
+    again = TextEncoder(vectors={}, encoded=[])  # knows no text: what it is asked must come from the result store
     assert (
         predict(ZeroShot(encoder="e"), rows, again, x, fold=2)
         and predict(ZeroShot(encoder="e"), rows, again, x) == before
     )
-    assert again.read == []
-    other = Reader(known={t: v[::-1] for t, v in KNOWN.items()}, revision="r2", read=[])
+    assert again.encoded == []
+    other = TextEncoder(vectors={t: v[::-1] for t, v in TEXT_VECTORS.items()}, revision="r2", encoded=[])
     assert predict(ZeroShot(encoder="e"), rows, other, x)[0]["predicted"] == "rain"
 
 
@@ -101,16 +103,18 @@ def test_parameters_hold_who_reads():
         return fingerprint(dict(stage.parameters))
 
     assert (
-        version(Reader()) == version(Reader(batch_size=3)) == version(Reader(), template="This is a sound of {label}.")
+        version(TextEncoder())
+        == version(TextEncoder(batch_size=3))
+        == version(TextEncoder(), template="This is a sound of {label}.")
     )
-    assert version(Reader()) != version(Looker())
-    assert version(Reader()) != version(Reader(), label_form="human")
-    assert version(Reader()) == version(Reader(), folds=(1,))
+    assert version(TextEncoder()) != version(ImageTextEncoder())
+    assert version(TextEncoder()) != version(TextEncoder(), label_form="human")
+    assert version(TextEncoder()) == version(TextEncoder(), folds=(1,))
 
 
 def test_missing_weights_are_said_by_the_stage():
-    [stage] = ZeroShot(encoder="e").stages("z", (1,), {"e": Reader(missing=True)})
-    assert stage.unavailable() == "weights of reader missing"
+    [stage] = ZeroShot(encoder="e").stages("z", (1,), {"e": TextEncoder(missing=True)})
+    assert stage.unavailable() == "weights of text_encoder missing"
     assert [i.key for i in stage.inputs] == ["clips", "embeddings/e"]
 
 
@@ -123,12 +127,10 @@ def test_another_revision_of_the_weights_reads_anew():
 
 
 def test_an_encoder_that_does_not_read_is_refused():
-    with pytest.raises(
-        BadStudy, match=r"classifiers\.z\.encoder: .* got 'e' of kind scripted .* of this study's, f can"
-    ):
-        ZeroShot(encoder="e").stages("z", (1,), {"e": Scripted(), "f": Reader()})
+    with pytest.raises(BadStudy, match=r"classifiers\.z\.encoder: .* got 'e' of kind scripted .*; this study has f"):
+        ZeroShot(encoder="e").stages("z", (1,), {"e": Scripted(), "f": TextEncoder()})
     with pytest.raises(BadStudy, match=r"classifiers\.z\.encoder: must name .* got 'e'; did you mean 'ee'"):
-        ZeroShot(encoder="e").stages("z", (1,), {"ee": Reader()})
+        ZeroShot(encoder="e").stages("z", (1,), {"ee": TextEncoder()})
 
 
 @pytest.mark.parametrize(
@@ -148,16 +150,16 @@ def test_wrong_parameters_are_refused(wrong, words):
 
 
 def test_controls_are_rows_of_their_own(rows):
-    looker, real = Looker(known=KNOWN), [[3.0, 4.0], [0, 1], [1, 0]]
+    encoder, original = ImageTextEncoder(vectors=TEXT_VECTORS), [[3.0, 4.0], [0, 1], [1, 0]]
     spec = ZeroShot(encoder="e", controls=("blank",))
-    made = predict(spec, rows, looker, real, blank=[[4.0, 3.0], [1, 0], [0, 1]])
+    made = predict(spec, rows, encoder, original, blank=[[4.0, 3.0], [1, 0], [0, 1]])
     assert [(r["control"], r["clip"], r["predicted"]) for r in made] == [
         ("blank", "a", "rain"),
         ("blank", "b", "rain"),
         ("none", "a", "sea_waves"),
         ("none", "b", "sea_waves"),
     ]
-    alone = predict(ZeroShot(encoder="e"), rows, looker, real)
+    alone = predict(ZeroShot(encoder="e"), rows, encoder, original)
     assert [r for r in made if r["control"] == "none"] == alone, "a control changes nothing of the rest"
 
 

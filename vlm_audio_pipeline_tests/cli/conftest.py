@@ -2,21 +2,21 @@
 
 import pytest
 
-from vlm_audio_pipeline_tests.cli.program import judged_in_every_fold, vlm_audio
+from vlm_audio_pipeline_tests.cli.program import annotated_bench, vlm_audio
 
 
 @pytest.fixture
 def bench(tmp_path):
     """A study that was never run."""
-    return judged_in_every_fold(tmp_path / "bench")
+    return annotated_bench(tmp_path / "bench")
 
 
 @pytest.fixture(scope="session")
 def ran_once(tmp_path_factory):
-    bench = judged_in_every_fold(tmp_path_factory.mktemp("ran") / "bench")
-    said = vlm_audio("run", bench.folder / "bench.yaml", data=bench.layout.root)
-    assert said.code == 0, said.err
-    return bench, said
+    bench = annotated_bench(tmp_path_factory.mktemp("ran") / "bench")
+    result = vlm_audio("run", bench.folder / "bench.yaml", data=bench.data_folder.root)
+    assert result.code == 0, result.err
+    return bench, result
 
 
 @pytest.fixture

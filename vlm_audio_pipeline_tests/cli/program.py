@@ -1,4 +1,4 @@
-"""Calling the command within this process, and what it said."""
+"""Run the command within this process, and check its output."""
 
 import hashlib
 import io
@@ -8,7 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_audio_pipeline.cli.main import main as cli
+from vlm_audio_pipeline.cli import main as cli
 from vlm_audio_pipeline_tests.bench import Bench
 
 PROGRAM = Path(sys.executable).with_name("vlm-audio")
@@ -18,8 +18,8 @@ STEPS = 3 * 6 + 3 + 1 + 4
 
 
 @dataclass
-class Said:
-    """What a command wrote, and its exit code."""
+class CommandResult:
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -30,8 +30,8 @@ class Said:
         return self.out.rstrip("\n").splitlines()[-1]
 
 
-def vlm_audio(*arguments: object, data: Path | None = None) -> Said:
-    """Call the command within this process, as its entry point does."""
+def vlm_audio(*arguments: object, data: Path | None = None) -> CommandResult:
+    """Run the command within this process, as its entry point does."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     words = [*map(str, arguments), *(["--data", str(data)] if data else [])]
     before, sys.argv = sys.argv, ["vlm-audio", *words]
@@ -44,43 +44,45 @@ def vlm_audio(*arguments: object, data: Path | None = None) -> Said:
     finally:
         sys.argv = before
     assert isinstance(code, int)
-    return Said(code, out.buffer.getvalue().decode(), err.buffer.getvalue().decode())
+    return CommandResult(code, out.buffer.getvalue().decode(), err.buffer.getvalue().decode())
 
 
-def judged_in_every_fold(folder):
-    """Make a bench whose people judged 10 of the 12 clips, some of each fold."""
+def annotated_bench(folder):
+    """Make a bench whose annotators judged 10 of the 12 clips, some of each fold."""
     bench = Bench(folder)
-    with (folder / "readings.csv").open("a") as file:
-        file.writelines(f"{r['id']},{reader},{r['label']}\n" for r in bench.rows[8:10] for reader in ("ann", "bob"))
+    with (folder / "annotations.csv").open("a") as file:
+        file.writelines(
+            f"{r['id']},{annotator},{r['label']}\n" for r in bench.rows[8:10] for annotator in ("ann", "bob")
+        )
     bench.write()
     return bench
 
 
-def call(bench, command, *arguments):
-    """Call a command that takes a study file."""
-    return vlm_audio(command, bench.folder / "bench.yaml", *arguments, data=bench.layout.root)
+def run_command(bench, command, *arguments):
+    """Run a command with the study file of a bench."""
+    return vlm_audio(command, bench.folder / "bench.yaml", *arguments, data=bench.data_folder.root)
 
 
-def ask(bench, query):
-    """Ask the results of a bench, as a person would."""
-    said = vlm_audio("sql", query, "--format", "json", data=bench.layout.root)
-    assert said.code == 0, said.err
-    return json.loads(said.out)
+def query_results(bench, query):
+    """Query the results of a bench with `vlm-audio sql`."""
+    result = vlm_audio("sql", query, "--format", "json", data=bench.data_folder.root)
+    assert result.code == 0, result.err
+    return json.loads(result.out)
 
 
-def refused(said, *words, code=2):
-    """Check that a command ended with a message for a person."""
-    assert said.code == code
-    assert said.err.startswith("error: ")
-    assert "Traceback" not in said.err + said.out
+def assert_refused(result, *words, code=2):
+    """Check that a command ended with an error message and no traceback."""
+    assert result.code == code
+    assert result.err.startswith("error: ")
+    assert "Traceback" not in result.err + result.out
     for word in words:
-        assert word in said.err
+        assert word in result.err
 
 
 def snapshot(folder):
-    """Give the digest of every file that holds results: not locks, nor the row store, which remembers file digests."""
+    """Return the digest of every file of results; not of locks and of the result store, which also stores file digests."""
     return {
         str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.parent.name != "locks" and not p.name.startswith("rows.sqlite")
+        if p.is_file() and p.parent.name != "locks" and not p.name.startswith(("results.sqlite", "format.json"))
     }

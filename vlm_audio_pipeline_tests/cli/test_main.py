@@ -7,8 +7,8 @@ import sys
 import pytest
 import typer
 
-from vlm_audio_pipeline.cli.main import main as cli
-from vlm_audio_pipeline_tests.cli.program import PROGRAM, refused, vlm_audio
+from vlm_audio_pipeline.cli import main as cli
+from vlm_audio_pipeline_tests.cli.program import PROGRAM, assert_refused, vlm_audio
 
 SURFACE = {
     "run": ["study", "--only", "--fold", "--limit", "--dry-run", "--data"],
@@ -28,9 +28,9 @@ SURFACE = {
     "try": ["recording", "--study", "--classifier", "--messages", "--data"],
     "report": ["study", "--open", "--single-file", "--limit", "--data"],
     "fiftyone": ["study", "--rendering", "--export", "--port", "--data"],
-    "reading-sheet": ["study", "--fold", "--rendering", "--out", "--data"],
+    "annotation-sheet": ["study", "--fold", "--rendering", "--out", "--data"],
     "doctor": ["--data"],
-    "prune": ["--days", "--answers", "--yes", "--data"],
+    "prune": ["--days", "--responses", "--yes", "--data"],
 }
 
 
@@ -49,15 +49,15 @@ def test_every_command_says_what_it_does_in_a_sentence(name):
     assert re.match(r"[A-Z]", first) and first.endswith(".")
     for parameter in command.params:
         assert re.fullmatch(r"[A-Z].*\.", parameter.help, re.S)
-    said = vlm_audio(name, "--help")
-    assert said.code == 0
-    assert first.split()[0] in said.out
+    result = vlm_audio(name, "--help")
+    assert result.code == 0
+    assert first.split()[0] in result.out
 
 
 def test_the_installed_program_answers_without_loading_what_is_heavy():
-    said = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, timeout=120)
-    assert said.returncode == 0
-    assert all(name in said.stdout for name in SURFACE)
+    result = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0
+    assert all(name in result.stdout for name in SURFACE)
     loaded = subprocess.run(
         [sys.executable, "-c", "import sys, vlm_audio_pipeline.cli.main; print(*sys.modules)"],
         capture_output=True,
@@ -89,7 +89,7 @@ def test_the_installed_program_answers_without_loading_what_is_heavy():
 def test_wrong_arguments_give_2_and_a_message(arguments, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VLM_AUDIO_DATA", str(tmp_path / "data"))
-    refused(vlm_audio(*arguments), *words)
+    assert_refused(vlm_audio(*arguments), *words)
     assert not (tmp_path / "data").exists()
 
 
@@ -97,7 +97,7 @@ def test_wrong_arguments_give_2_and_a_message(arguments, words, tmp_path, monkey
     "arguments", [["frobnicate"], ["run"], ["run", "demo", "--limit", "0"], ["run", "demo", "--fold", "one"], ["show"]]
 )
 def test_wrong_usage_gives_2_and_points_to_help(arguments):
-    said = vlm_audio(*arguments)
-    assert said.code == 2
-    assert "--help" in said.err
-    assert "Traceback" not in said.err
+    result = vlm_audio(*arguments)
+    assert result.code == 2
+    assert "--help" in result.err
+    assert "Traceback" not in result.err

@@ -5,41 +5,41 @@ from pathlib import Path
 
 import yaml
 
-from vlm_audio_pipeline_tests.cli.program import refused, vlm_audio
+from vlm_audio_pipeline_tests.cli.program import assert_refused, vlm_audio
 
 
 def test_init_then_run(bench):
     (bench.folder / "bench.yaml").unlink()
-    said = vlm_audio("init", bench.folder / "clips.csv")
-    assert said.code == 0
+    result = vlm_audio("init", bench.folder / "clips.csv")
+    assert result.code == 0
     (path,) = bench.folder.glob("*.yaml")
-    assert f"vlm-audio run {path}" in said.out
-    refused(vlm_audio("init", bench.folder / "clips.csv"), "there already", "--out")
-    plan = vlm_audio("plan", path, data=bench.layout.root)
+    assert f"vlm-audio run {path}" in result.out
+    assert_refused(vlm_audio("init", bench.folder / "clips.csv"), "exists already", "--out")
+    plan = vlm_audio("plan", path, data=bench.data_folder.root)
     assert plan.code == 0 and "clips" in plan.out
-    ran = vlm_audio("run", path, "--only", "clips", data=bench.layout.root)
+    ran = vlm_audio("run", path, "--only", "clips", data=bench.data_folder.root)
     assert ran.code == 0
     assert ran.last.startswith("3 steps, 3 runs, ")  # the csv has 3 folds
 
 
 def test_schema_is_json_that_names_the_keys_of_a_study():
-    said = vlm_audio("schema")
-    assert said.code == 0
-    assert {"name", "dataset", "encoders", "classifiers"} <= set(json.loads(said.out)["properties"])
+    result = vlm_audio("schema")
+    assert result.code == 0
+    assert {"name", "dataset", "encoders", "classifiers"} <= set(json.loads(result.out)["properties"])
 
 
 def test_studies_lists_files_that_load():
-    said = vlm_audio("studies")
-    assert said.code == 0
-    files = [Path(word) for word in said.out.split() if word.endswith(".yaml")]
+    result = vlm_audio("studies")
+    assert result.code == 0
+    files = [Path(word) for word in result.out.split() if word.endswith(".yaml")]
     assert {yaml.safe_load(p.read_text())["name"] for p in files} >= {"demo", "baselines"}
 
 
 def test_doctor_finds_this_machine_well_and_a_wrong_folder_not(tmp_path):
-    said = vlm_audio("doctor", data=tmp_path / "data")
-    assert said.code == 0, said.out
-    assert "Python" in said.out and "bad" not in said.out
+    result = vlm_audio("doctor", data=tmp_path / "data")
+    assert result.code == 0, result.out
+    assert "Python" in result.out and "bad" not in result.out
     (tmp_path / "file").write_text("no folder")
-    said = vlm_audio("doctor", data=tmp_path / "file")
-    assert said.code == 1
-    assert str(tmp_path / "file") in said.out.replace("\n", "")
+    result = vlm_audio("doctor", data=tmp_path / "file")
+    assert result.code == 1
+    assert str(tmp_path / "file") in result.out.replace("\n", "")

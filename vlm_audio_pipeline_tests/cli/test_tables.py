@@ -4,15 +4,15 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from vlm_audio_pipeline.cli.printing import console
 from vlm_audio_pipeline.cli.tables import (
     cell,
-    console,
     contrasts_table,
     leaderboard_table,
     prediction_view,
     rows_table,
 )
-from vlm_audio_pipeline_tests.reports.rows import BEST, NOT_RUN, PART
+from vlm_audio_pipeline_tests.reports.leaderboard_rows import NOT_RUN, PARTIAL, RANKED
 
 
 def shown(what, width: int = 120) -> list[str]:
@@ -22,35 +22,35 @@ def shown(what, width: int = 120) -> list[str]:
 
 
 NO_INTERVAL = {"accuracy_low": None, "accuracy_high": None}
-CHANCE = {**PART, **NO_INTERVAL, "classifier": "chance", "control": "none", "kind": "reference", "scoring": ""}
+CHANCE = {**PARTIAL, **NO_INTERVAL, "classifier": "chance", "control": "none", "kind": "reference", "scoring": ""}
 CHANCE |= {"correct": None, "partial": False, "note": ""}
 
 
 def test_a_leaderboard():
-    best = {**BEST, "accuracy_low": 0.6, "accuracy_high": 0.8751}
-    part, absent = ({**row, **NO_INTERVAL} for row in (PART, NOT_RUN))
+    best = {**RANKED, "accuracy_low": 0.6, "accuracy_high": 0.8751}
+    part, absent = ({**row, **NO_INTERVAL} for row in (PARTIAL, NOT_RUN))
     assert shown(leaderboard_table([best, part, CHANCE, absent], "sound")) == [
         "sound",
-        "   classifier    scoring  accuracy  95 % interval  right / asked  macro F1  learnt from",
-        "1  best_probe    score       0.750  0.600 - 0.875        30 / 40     0.732           20",
-        "   part @ blank  score       0.100              -         2 / 20         -            -",
-        "   chance                    0.100              -              -         -            -",
-        "   absent                        -              -              -         -            -",
+        "   classifier    scoring  accuracy  95 % interval  correct / total  macro F1  training clips",
+        "1  best_probe    score       0.750  0.600 - 0.875          30 / 40     0.732              20",
+        "   part @ blank  score       0.100              -           2 / 20         -               -",
+        "   chance                    0.100              -                -         -               -",
+        "   absent                        -              -                -         -               -",
         "part @ blank: 2 of 20 predictions, 20 of 40 clips",
         "absent: not run: weights of [x] missing, 100% & $HOME_DIR",
     ]
 
 
 def test_what_was_paid_has_a_column_where_anything_was():
-    paid, free = {**BEST, **NO_INTERVAL, "usd": 1.236}, {**BEST, **NO_INTERVAL, "usd": None}
+    paid, free = {**RANKED, **NO_INTERVAL, "usd": 1.236}, {**RANKED, **NO_INTERVAL, "usd": None}
     lines = shown(leaderboard_table([paid, free, {**NOT_RUN, "usd": None}], "sound"))
     assert [line.split()[-1] for line in lines[1:5]] == ["USD", "1.24", "-", "-"]
-    assert shown(leaderboard_table([free], "sound"))[1].split()[-1] == "from"
+    assert shown(leaderboard_table([free], "sound"))[1].split()[-1] == "clips"
 
 
 def test_the_baseline_of_a_few_shot_model_stands_below_it():
     few = [
-        {**BEST, **NO_INTERVAL, "classifier": name, "scoring": scoring, "note": ""}
+        {**RANKED, **NO_INTERVAL, "classifier": name, "scoring": scoring, "note": ""}
         for name, scoring in (("a", "likelihood"), ("b", "score"), ("a", "generation"), ("a", "examples_knn"))
     ]
     lines = shown(leaderboard_table([few[3], *few[:3]], "sound"))[2:]
@@ -115,7 +115,7 @@ def test_rows():
 
 
 def test_rows_beyond_the_most_are_counted():
-    lines = shown(rows_table(pa.table({"n": list(range(60))}), most=50))
+    lines = shown(rows_table(pa.table({"n": list(range(60))}), max_rows=50))
     assert lines[0].strip() == "n"
     assert [line.strip() for line in lines[1:51]] == [str(n) for n in range(50)]
     assert lines[51:] == ["... and 10 more rows; --format csv prints all"]
@@ -151,7 +151,7 @@ PREDICTION = {
     "fold": 1,
     "file": "dog.wav",
     "duration_s": 5.0,
-    "rate_hz": 44100,
+    "sample_rate_hz": 44100,
     "channels": 1,
     "peak": 0.5,
     "rms": 0.1,
@@ -172,9 +172,9 @@ PREDICTION = {
 def test_a_prediction():
     assert shown(prediction_view([PREDICTION])) == [
         "demo: 1-7-A dog",
-        "source 7  fold 1  file dog.wav  duration_s 5  rate_hz 44100  channels 1  peak 0.5  rms 0.1",
+        "source 7  fold 1  file dog.wav  duration_s 5  sample_rate_hz 44100  channels 1  peak 0.5  rms 0.1",
         "",
-        "probe (probe, score, control none, trial 0): dog  right",
+        "probe (probe, score, control none, trial 0): dog  correct",
         "  encoder clap  training_clips 32",
         "  dog       0.7500  ███████████████",
         "  rooster   0.2500  █████",
@@ -185,18 +185,18 @@ def test_predictions_of_several_studies_stand_under_their_names_with_their_facts
     other = {**PREDICTION, "study": "mine", "label": "cat", "fold": 3, "correct": False, "scores": None}
     assert shown(prediction_view([PREDICTION, PREDICTION | {"trial": 1, "scores": None}, other])) == [
         "demo: 1-7-A dog",
-        "source 7  fold 1  file dog.wav  duration_s 5  rate_hz 44100  channels 1  peak 0.5  rms 0.1",
+        "source 7  fold 1  file dog.wav  duration_s 5  sample_rate_hz 44100  channels 1  peak 0.5  rms 0.1",
         "",
-        "probe (probe, score, control none, trial 0): dog  right",
+        "probe (probe, score, control none, trial 0): dog  correct",
         "  encoder clap  training_clips 32",
         "  dog       0.7500  ███████████████",
         "  rooster   0.2500  █████",
         "",
-        "probe (probe, score, control none, trial 1): dog  right",
+        "probe (probe, score, control none, trial 1): dog  correct",
         "  encoder clap  training_clips 32",
         "",
         "mine: 1-7-A cat",
-        "source 7  fold 3  file dog.wav  duration_s 5  rate_hz 44100  channels 1  peak 0.5  rms 0.1",
+        "source 7  fold 3  file dog.wav  duration_s 5  sample_rate_hz 44100  channels 1  peak 0.5  rms 0.1",
         "",
         "probe (probe, score, control none, trial 0): dog  wrong",
         "  encoder clap  training_clips 32",
@@ -218,7 +218,7 @@ def test_an_answer_that_was_no_label():
         "",
         "probe (probe, score, control none, trial 0): unparseable  wrong",
         "  encoder clap  training_clips 32",
-        "  answer: [a] cat",
+        "  response: [a] cat",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Points die when they are told to, that time and no other, and are nothing otherwise."""
+"""A kill point kills the process at the requested call only; without a request it does nothing."""
 
 import os
 import subprocess
@@ -10,22 +10,22 @@ CODE = """
 from vlm_audio_pipeline.contracts import faults
 for i in range(4):
     print(i, flush=True)
-    faults.point("part")
-    faults.point("rows:vector")
+    faults.kill_point("partition_file")
+    faults.kill_point("results:vector")
 """
 
 
 @pytest.mark.parametrize(
-    "fault, lines",
+    ("fault", "lines"),
     [
         (None, 4),
         ("", 4),
-        ("part", 1),
-        ("part:3", 3),
-        ("rows:vector", 1),
-        ("rows:vector:2", 2),
-        ("rows", 4),
-        ("par:1", 4),
+        ("partition_file", 1),
+        ("partition_file:3", 3),
+        ("results:vector", 1),
+        ("results:vector:2", 2),
+        ("results", 4),
+        ("partition:1", 4),
     ],
 )
 def test_a_process_dies_at_its_point(fault, lines):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_audio_pipeline.contracts.hashing import canonical, digest, fingerprint
+from vlm_audio_pipeline.contracts.hashing import canonical_json, digest, fingerprint
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 plain = st.recursive(
@@ -114,7 +114,7 @@ def test_the_same_in_every_process():
 
 def test_canonical_is_json_that_reads_back():
     value = {"b": [1, 2.5, "é"], "a": None}
-    assert json.loads(canonical(value)) == value
+    assert json.loads(canonical_json(value)) == value
 
 
 # FIPS 180-2, appendix B.1

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from vlm_audio_pipeline.contracts.specs import Spec, StudyPath, not_identity, refers_to
+from vlm_audio_pipeline.contracts.specs import Spec, StudyPath, excluded_from_fingerprint, refers_to
 
 
 class Probe(Spec):
@@ -19,8 +19,8 @@ class Probe(Spec):
     c: float = 1.0
     sizes: tuple[int, ...] = (1, 2)
     words: list[str] = Field(default_factory=lambda: ["a"])
-    batch_size: int = not_identity(8)
-    where: StudyPath | None = not_identity(None)
+    batch_size: int = excluded_from_fingerprint(8)
+    where: StudyPath | None = excluded_from_fingerprint(None)
 
 
 DEFAULTS = {"encoder": "clap", "c": 1.0, "sizes": (1, 2), "words": ["a"]}
@@ -55,7 +55,7 @@ def test_two_kinds_with_the_same_parameters_differ():
         kind = "other"
 
     assert Other().fingerprint() != Probe().fingerprint()
-    assert Other().identity() == {"kind": "other"}
+    assert Other().fingerprint_fields() == {"kind": "other"}
 
 
 def test_a_relative_path_starts_from_the_folder_of_the_study():
@@ -96,7 +96,7 @@ def test_a_reference_says_where_it_leads():
 def test_a_required_field_stays_required():
     class Needs(Spec):
         encoder: str = refers_to("encoders")
-        path: Path = not_identity()
+        path: Path = excluded_from_fingerprint()
 
     with pytest.raises(ValidationError) as caught:
         Needs()

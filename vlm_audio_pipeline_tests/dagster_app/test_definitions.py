@@ -12,9 +12,9 @@ from vlm_audio_pipeline.dagster_app.definitions import build_definitions, studie
 from vlm_audio_pipeline.dagster_app.instance import open_instance
 from vlm_audio_pipeline.encoders.base import ENCODERS
 from vlm_audio_pipeline.encoders.scripted import Scripted
-from vlm_audio_pipeline.planning.graph import Node
-from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.partition_files import read_part, read_provenance
+from vlm_audio_pipeline.planning.nodes import Node
+from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.partition_files import read_partition, read_provenance
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 BUILT_IN = Path(__file__).with_name("built_in_assets.txt").read_text().splitlines()
@@ -23,7 +23,7 @@ BUILT_IN = Path(__file__).with_name("built_in_assets.txt").read_text().splitline
 
 
 def definitions(bench, study=None) -> dg.Definitions:
-    return build_definitions(studies=[str(bench.write(study))], layout=bench.layout)
+    return build_definitions(studies=[str(bench.write(study))], data_folder=bench.data_folder)
 
 
 def specs(defs: dg.Definitions) -> dict[str, dg.AssetSpec]:
@@ -48,8 +48,8 @@ def wants_gpu(monkeypatch):
 
 def test_keys_of_the_built_in_studies(tmp_path, monkeypatch):
     monkeypatch.delenv("VLM_AUDIO_STUDIES", raising=False)
-    layout = Layout(tmp_path)
-    assert sorted(specs(build_definitions(studies=studies_to_show(layout), layout=layout))) == BUILT_IN
+    data_folder = DataFolder(tmp_path)
+    assert sorted(specs(build_definitions(studies=studies_to_show(data_folder), data_folder=data_folder))) == BUILT_IN
 
 
 def test_every_step_is_an_asset_with_what_a_person_wants_to_know(bench):
@@ -65,7 +65,7 @@ def test_every_step_is_an_asset_with_what_a_person_wants_to_know(bench):
         columns = spec.metadata["dagster/column_schema"].columns
         assert [c.name for c in columns] == [c.name for c in TABLES[step.stage.tables[0]].columns]
         assert all(c.description for c in columns)
-    sources = {f"datasets/{graph.study.dataset.asset_name}": "datasets", "bench/readings/people": "bench"}
+    sources = {f"datasets/{graph.study.dataset.asset_name}": "datasets", "bench/annotations/panel": "bench"}
     assert set(found) - {f"bench/{name}" for name in graph.steps} == set(sources)
     for key, group in sources.items():
         assert found[key].group_name == group
@@ -88,8 +88,8 @@ def test_partitions_are_folds(bench):
     assert set(found) - set(folds) - {"bench/probes/early", "bench/predictions/early"} == {
         *(f"bench/{name}" for name in ("leaderboard", "leakage", "published", "history", "report")),
         *(f"bench/{name}/bands" for name in ("embedding_quality", "projections")),
-        "bench/readings/people",
-        *(f"bench/metrics/{c}" for c in ("probe", "knn", "people", "early")),
+        "bench/annotations/panel",
+        *(f"bench/metrics/{c}" for c in ("probe", "knn", "panel", "early")),
     }
 
 
@@ -131,12 +131,12 @@ def test_a_classifier_of_one_fold_runs_in_that_fold(done):
         list(defs.assets),
         selection=[dg.AssetKey(["bench", t, "early"]) for t in ("probes", "predictions")],
         partition_key="1",
-        instance=open_instance(done.layout),
+        instance=open_instance(done.data_folder),
     )
     assert result.success
-    parts = graph.parts(Node("predictions/early", 1))
-    assert read_part(parts["predictions"], TABLES["predictions"])[0]["fold"].to_pylist() == [1] * 4
-    assert set(read_provenance(graph.parts(Node("probes/early", 1))["probes"]).inputs) >= {
+    parts = graph.partition_files(Node("predictions/early", 1))
+    assert read_partition(parts["predictions"], TABLES["predictions"])[0]["fold"].to_pylist() == [1] * 4
+    assert set(read_provenance(graph.partition_files(Node("probes/early", 1))["probes"]).inputs) >= {
         "embeddings/bands|2",
         "embeddings/bands|3",
     }
@@ -163,7 +163,7 @@ def test_what_wants_an_accelerator_says_so_to_every_executor(bench, wants_gpu):
 def test_steps_run_in_one_process_unless_told_otherwise(bench):
     assert definitions(bench).executor is dg.in_process_executor
     study = str(bench.write())
-    given = build_definitions(studies=[study], layout=bench.layout, executor=dg.multiprocess_executor)
+    given = build_definitions(studies=[study], data_folder=bench.data_folder, executor=dg.multiprocess_executor)
     assert given.executor is dg.multiprocess_executor
 
 
@@ -171,7 +171,7 @@ def test_a_bad_study_leaves_the_others_loaded(bench, tmp_path, caplog):
     bad = tmp_path / "bad.yaml"
     bad.write_text("name: bad\ndataset: {kind: nowhere}\n")
     with caplog.at_level(logging.WARNING):
-        found = specs(build_definitions(studies=[str(bad), str(bench.write())], layout=bench.layout))
+        found = specs(build_definitions(studies=[str(bad), str(bench.write())], data_folder=bench.data_folder))
     assert "bench/leaderboard" in found
     assert not [key for key in found if key.startswith("bad/")]
     assert [str(bad) in r.getMessage() and "nowhere" in r.getMessage() for r in caplog.records] == [True]
@@ -181,7 +181,7 @@ def test_studies_of_one_dataset_share_its_asset(bench):
     first = bench.write()
     second = bench.folder / "second.yaml"
     second.write_text(first.read_text().replace("name: bench", "name: second"))
-    found = specs(build_definitions(studies=[str(first), str(second)], layout=bench.layout))
+    found = specs(build_definitions(studies=[str(first), str(second)], data_folder=bench.data_folder))
     datasets = [key for key in found if key.startswith("datasets/")]
     assert len(datasets) == 1
     for study in ("bench", "second"):
@@ -195,11 +195,11 @@ def test_two_datasets_of_one_name_are_told_apart(bench, tmp_path, caplog):
     twin = Bench(tmp_path / "twin")  # another clips.csv, elsewhere
     twin.study["name"] = "twin"
     with caplog.at_level(logging.WARNING):
-        defs = build_definitions(studies=[str(bench.write()), str(twin.write())], layout=bench.layout)
+        defs = build_definitions(studies=[str(bench.write()), str(twin.write())], data_folder=bench.data_folder)
     assert "dataset.name: must tell this dataset from that of" in caplog.text
     assert "bench/clips" in specs(defs) and "twin/clips" not in specs(defs)
     named = twin.changed("dataset", name="elsewhere")
-    defs = build_definitions(studies=[str(bench.write()), str(twin.write(named))], layout=bench.layout)
+    defs = build_definitions(studies=[str(bench.write()), str(twin.write(named))], data_folder=bench.data_folder)
     assert {"bench/clips", "twin/clips", "datasets/elsewhere"} <= set(specs(defs))
 
 
@@ -208,22 +208,22 @@ def test_two_studies_of_one_name_are_told_apart(bench, caplog):
     second = bench.folder / "copy.yaml"
     second.write_text(first.read_text().replace("k: 3", "k: 1"))
     with caplog.at_level(logging.WARNING):
-        defs = build_definitions(studies=[str(first), str(second)], layout=bench.layout)
-    assert f"{second}: name: must tell this study from that of {first}" in caplog.text
+        defs = build_definitions(studies=[str(first), str(second)], data_folder=bench.data_folder)
+    assert f"{second}: name: must differ from the name of {first}" in caplog.text
     assert "bench/leaderboard" in specs(defs)
 
 
 def test_a_study_run_here_is_shown(done, monkeypatch):
     monkeypatch.delenv("VLM_AUDIO_STUDIES", raising=False)
-    assert studies_to_show(done.layout)[:3] == ["demo", "baselines", "esc10"]
-    assert {Path(s).name for s in studies_to_show(done.layout)[3:]} == {"bench.yaml"}
+    assert studies_to_show(done.data_folder)[:3] == ["demo", "baselines", "esc10"]
+    assert {Path(s).name for s in studies_to_show(done.data_folder)[3:]} == {"bench.yaml"}
     monkeypatch.setenv("VLM_AUDIO_STUDIES", " demo , ")
-    assert studies_to_show(done.layout) == ["demo"]
+    assert studies_to_show(done.data_folder) == ["demo"]
 
 
 def test_the_home_limits_what_runs_at_once(tmp_path):
-    layout = Layout(tmp_path)
-    with open_instance(layout) as instance:
+    data_folder = DataFolder(tmp_path)
+    with open_instance(data_folder) as instance:
         pools = instance.get_concurrency_config().pool_config
         assert (pools.default_pool_limit, pools.pool_granularity.value) == (1, "op")
         assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 2
@@ -231,10 +231,10 @@ def test_the_home_limits_what_runs_at_once(tmp_path):
         assert instance.run_coordinator.dequeue_interval_seconds == 1
         assert not instance.telemetry_enabled
         assert not instance.nux_enabled
-    config = layout.dagster_home / "dagster.yaml"
+    config = data_folder.dagster_home / "dagster.yaml"
     changed = config.read_text().replace("default_limit: 1", "default_limit: 3")
     config.write_text(changed)
-    with open_instance(layout) as instance:
+    with open_instance(data_folder) as instance:
         assert instance.get_concurrency_config().pool_config.default_pool_limit == 3
     assert config.read_text() == changed
 
@@ -261,16 +261,16 @@ def test_observing_the_dataset_sees_one_recording_change(bench):
     assert {fold for fold in before if before[fold] != after[fold]} == {"2"}
 
 
-def test_a_materialization_shows_counts_pictures_and_rows(bench):
+def test_a_materialization_shows_counts_images_and_rows(bench):
     graph = bench.graph()
     result = dg.materialize(definitions(bench).assets, selection=["bench/clips"], partition_key="3")
     shown = next(iter(result.asset_materializations_for_node("bench__clips"))).metadata
     assert shown["dagster/row_count"].value == 4
     assert shown["rejected_clips rows"].value == 0
-    assert shown["pictures"].value.startswith("![plot](data:image/png;base64,iVBORw0KGgo")
+    assert shown["images"].value.startswith("![plot](data:image/png;base64,iVBORw0KGgo")
     assert (
         shown["files"].value.split(", ")[0]
-        == graph.parts(Node("clips", 3))["clips"].relative_to(bench.layout.root).as_posix()
+        == graph.partition_files(Node("clips", 3))["clips"].relative_to(bench.data_folder.root).as_posix()
     )
     assert "3-high-0" in shown["preview"].value
     checks = {c.check_name: c.passed for c in result.get_asset_check_evaluations()}

@@ -1,5 +1,6 @@
 """Dagster's own storage is the oracle: it reads and writes the same files."""
 
+import inspect
 import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -9,19 +10,19 @@ import dagster as dg
 import pytest
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from vlm_audio_pipeline.dagster_app.event_log import OPEN, EventLog
+from vlm_audio_pipeline.dagster_app.event_log import MAX_OPEN_FILES, EventLog
 from vlm_audio_pipeline.dagster_app.instance import open_instance
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 
 @pytest.fixture
-def layout(tmp_path, monkeypatch) -> Layout:
+def data_folder(tmp_path, monkeypatch) -> DataFolder:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    return Layout(tmp_path / "data")
+    return DataFolder(tmp_path / "data")
 
 
-def folder(layout: Layout) -> Path:
-    return layout.dagster_home / "history" / "runs"
+def folder(data_folder: DataFolder) -> Path:
+    return data_folder.dagster_home / "history" / "runs"
 
 
 def in_the_file(path: Path) -> list[str]:
@@ -52,8 +53,8 @@ def heard(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     )
 
 
-def test_dagster_s_own_storage_reads_the_same(layout):
-    instance = open_instance(layout)
+def test_dagster_s_own_storage_reads_the_same(data_folder):
+    instance = open_instance(data_folder)
     assert type(instance.event_log_storage) is EventLog
     assert dg.materialize([sound, heard], instance=instance).success
     [run] = instance.get_runs()
@@ -61,7 +62,7 @@ def test_dagster_s_own_storage_reads_the_same(layout):
     known = {"STEP_START", "ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION", "PIPELINE_SUCCESS"}
     assert known <= set(kinds(instance, run.run_id))
 
-    config = layout.dagster_home / "dagster.yaml"  # as of a folder made before there was this log
+    config = data_folder.dagster_home / "dagster.yaml"  # as of a folder made before there was this log
     text = config.read_text()
     at = text.index("event_log_storage:")
     config.write_text(text[:at] + text[text.index("run_monitoring:", at) :])
@@ -87,64 +88,64 @@ def stamp(db: sqlite3.Connection) -> list[tuple]:
     return db.execute("SELECT * FROM alembic_version").fetchall()
 
 
-def test_files_of_runs_are_made_as_dagster_makes_them(layout, tmp_path):
-    instance = open_instance(layout)
+def test_files_of_runs_are_made_as_dagster_makes_them(data_folder, tmp_path):
+    instance = open_instance(data_folder)
     runs = [dg.materialize([sound], instance=instance).run_id for _ in range(2)]  # the second is a copy at any rate
     theirs = SqliteEventLogStorage(str(tmp_path / "theirs"))
     with theirs.run_connection("a_run"):
         pass
     for run in runs:
-        assert schema(folder(layout) / f"{run}.db") == schema(tmp_path / "theirs" / "a_run.db")
+        assert schema(folder(data_folder) / f"{run}.db") == schema(tmp_path / "theirs" / "a_run.db")
         assert kinds(instance, run).count("PIPELINE_START") == 1, "its own events alone"
 
 
-def test_a_disk_without_links_still_keeps_logs(layout, monkeypatch):
+def test_a_disk_without_links_still_keeps_logs(data_folder, monkeypatch):
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")  # as exFAT has it
 
-    instance = open_instance(layout)
+    instance = open_instance(data_folder)
     monkeypatch.setattr(os, "link", refuse)
     runs = [dg.materialize([sound], instance=instance).run_id for _ in range(2)]
     assert all("PIPELINE_SUCCESS" in kinds(instance, run) for run in runs)
-    assert not [p for p in folder(layout).iterdir() if p.suffix == ".tmp"]
+    assert not [p for p in folder(data_folder).iterdir() if p.suffix == ".tmp"]
 
 
-def test_the_ui_hears_of_a_step_while_it_runs(layout):
+def test_the_ui_hears_of_a_step_while_it_runs(data_folder):
     """Dagster's page watches the file of a run; what SQLite keeps beside it is not seen there."""
-    instance, seen = open_instance(layout), []
+    instance, seen = open_instance(data_folder), []
 
     @dg.asset
     def slow(context: dg.AssetExecutionContext) -> None:
-        seen.extend(in_the_file(folder(layout) / f"{context.run.run_id}.db"))
+        seen.extend(in_the_file(folder(data_folder) / f"{context.run.run_id}.db"))
 
     assert dg.materialize([slow], instance=instance).success
     assert "PIPELINE_START" in seen
     assert seen[-1] == "STEP_START"
     [run] = instance.get_runs()
-    assert in_the_file(folder(layout) / f"{run.run_id}.db")[-1] == "PIPELINE_SUCCESS"
+    assert in_the_file(folder(data_folder) / f"{run.run_id}.db")[-1] == "PIPELINE_SUCCESS"
 
 
-def test_a_run_that_ended_leaves_nothing_open_and_nothing_beside_its_file(layout):
-    instance = open_instance(layout)
+def test_a_run_that_ended_leaves_nothing_open_and_nothing_beside_its_file(data_folder):
+    instance = open_instance(data_folder)
     for _ in range(3):
         dg.materialize([sound], instance=instance)
-    names = {p.name for p in folder(layout).iterdir()}
+    names = {p.name for p in folder(data_folder).iterdir()}
     for run in instance.get_runs():
         assert {f"{run.run_id}{end}" for end in (".db", ".db-wal", ".db-shm")} & names == {f"{run.run_id}.db"}
-        assert str(folder(layout) / f"{run.run_id}.db") not in held_open(folder(layout))
+        assert str(folder(data_folder) / f"{run.run_id}.db") not in held_open(folder(data_folder))
 
 
-def test_many_runs_looked_at_hold_few_files_open(layout):
-    instance = open_instance(layout)
-    runs = [dg.materialize([sound], instance=instance).run_id for _ in range(OPEN + 4)]
+def test_many_runs_looked_at_hold_few_files_open(data_folder):
+    instance = open_instance(data_folder)
+    runs = [dg.materialize([sound], instance=instance).run_id for _ in range(MAX_OPEN_FILES + 4)]
     assert all("PIPELINE_SUCCESS" in kinds(instance, run) for run in runs)
-    assert 1 < len(held_open(folder(layout))) <= OPEN
+    assert 1 < len(held_open(folder(data_folder))) <= MAX_OPEN_FILES
     instance.dispose()
-    assert not held_open(folder(layout))
+    assert not held_open(folder(data_folder))
 
 
-def test_wiped_logs_are_gone_and_new_ones_are_kept(layout):
-    instance = open_instance(layout)
+def test_wiped_logs_are_gone_and_new_ones_are_kept(data_folder):
+    instance = open_instance(data_folder)
     first = dg.materialize([sound], instance=instance).run_id
     assert kinds(instance, first)
     instance.wipe()
@@ -154,9 +155,9 @@ def test_wiped_logs_are_gone_and_new_ones_are_kept(layout):
     assert "STEP_SUCCESS" in kinds(instance, second)
 
 
-def test_threads_and_two_instances_write_together(layout):
+def test_threads_and_two_instances_write_together(data_folder):
     """As the page, the daemon and the command do."""
-    instances = [open_instance(layout), dg.DagsterInstance.get()]
+    instances = [open_instance(data_folder), dg.DagsterInstance.get()]
 
     def observe(i: int) -> None:
         event = dg.AssetObservation(dg.AssetKey("sound"), tags={"dagster/data_version": str(i)})
@@ -166,3 +167,22 @@ def test_threads_and_two_instances_write_together(layout):
         list(pool.map(observe, range(40)))
     found = instances[0].fetch_observations(dg.AssetKey("sound"), limit=100).records
     assert sorted(int(r.asset_observation.tags["dagster/data_version"]) for r in found) == list(range(40))
+
+
+def test_the_private_methods_of_dagster_that_are_overridden_or_called_still_exist():
+    """Dagster may change them in any version; then `event_log.py` must follow."""
+    expected = {
+        "_connect": ["self", "shard"],
+        "_initdb": ["self", "engine", "for_index_shard"],
+        "conn_string_for_shard": ["self", "shard_name"],
+        "path_for_shard": ["self", "run_id"],
+        "run_connection": ["self", "run_id"],
+        "store_event": ["self", "event"],
+        "wipe": ["self"],
+        "dispose": ["self"],
+    }
+    found = {name: list(inspect.signature(getattr(SqliteEventLogStorage, name)).parameters) for name in expected}
+    assert found == expected, f"Dagster {dg.__version__} changed its event log: adapt dagster_app/event_log.py"
+    source = inspect.getsource(SqliteEventLogStorage)
+    missing = [name for name in ("self._db_lock", "self._initialized_dbs") if name not in source]
+    assert missing == [], f"Dagster {dg.__version__} changed its event log: adapt dagster_app/event_log.py"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from vlm_audio_pipeline.dagster_app.running import run_study
 from vlm_audio_pipeline.dagster_app.sensors import IN_PROGRESS
-from vlm_audio_pipeline.planning.graph import Node
+from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.planning.planner import make_plan
-from vlm_audio_pipeline.planning.scheduled_reruns import held_back
-from vlm_audio_pipeline.planning.staleness import observe, recorded
+from vlm_audio_pipeline.planning.run import run_study
+from vlm_audio_pipeline.planning.scheduled_reruns import paid_steps_not_allowed
+from vlm_audio_pipeline.planning.staleness import current_input_versions, read_node_provenance
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline_tests import killable
 from vlm_audio_pipeline_tests.bench import Bench
@@ -66,12 +66,12 @@ class LeftAlone(Bench):
         return log.read_text() if log.exists() else ""
 
     def inputs_of(self, step: str, fold: int | None = None) -> dict[str, str] | None:
-        there = recorded(self.graph(), Node(step, fold))
+        there = read_node_provenance(self.graph(), Node(step, fold))
         return there and there.inputs
 
     def stale(self) -> dict:
         graph = self.graph()
-        return make_plan(graph, observe(graph), set(graph.nodes), held_back(graph)).todo
+        return make_plan(graph, current_input_versions(graph), set(graph.nodes), paid_steps_not_allowed(graph)).todo
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +131,13 @@ def test_a_model_changes_and_with_no_hand_on_it_results_are_new(left_alone):
     ui, bench = left_alone, left_alone.bench
     assert states(ui) == {"bench_schedule": "RUNNING", "bench_sensor": "RUNNING"}
     old = {step: bench.inputs_of(step) for step in ("metrics/line", "leaderboard", "report")}
-    predictions = query(bench.layout, PREDICTIONS)
+    predictions = query(bench.data_folder, PREDICTIONS)
     began = time.monotonic()
     write_model(bench.folder / "model", seed=2)
     assert {str(node) for node in bench.stale()} == {"embeddings/heard|1", "embeddings/heard|2"}
     ui.until(lambda: not bench.stale(), "made everything anew", 600)
     print(f"all anew {time.monotonic() - began:.0f} s after the model changed")  # noqa: T201
-    assert not query(bench.layout, PREDICTIONS).equals(predictions)
+    assert not query(bench.data_folder, PREDICTIONS).equals(predictions)
     for fold in (1, 2):
         (model,) = {v for k, v in bench.inputs_of("embeddings/heard", fold).items() if k.startswith("models/")}
         assert model == bench.graph().study.encoders["heard"].weights_revision
@@ -151,18 +151,18 @@ def test_the_next_tick_does_nothing(left_alone):
     ui, bench = left_alone, left_alone.bench
     ui.until(lambda: at_rest(runs(ui)), "come to rest", 120)
     before, count = launched(ui), looks(ui)
-    parts = {path: path.stat().st_mtime_ns for path in bench.layout.tables.rglob("part-*.parquet")}
+    parts = {path: path.stat().st_mtime_ns for path in bench.data_folder.tables.rglob("part-*.parquet")}
     ui.until(lambda: looks(ui) > count, "looked again", 200)
     time.sleep(12)  # the sensor's turn
     assert launched(ui) == before
-    assert {path: path.stat().st_mtime_ns for path in bench.layout.tables.rglob("part-*.parquet")} == parts
+    assert {path: path.stat().st_mtime_ns for path in bench.data_folder.tables.rglob("part-*.parquet")} == parts
 
 
 def test_what_costs_money_was_not_touched(left_alone):
     bench = left_alone.bench
-    assert "answer" not in bench.work
-    assert all(recorded(bench.graph(), Node("predictions/asked", fold)) is None for fold in (1, 2))
-    note = query(bench.layout, "SELECT accuracy, note FROM leaderboard WHERE classifier = 'asked'").to_pylist()
+    assert "response" not in bench.work
+    assert all(read_node_provenance(bench.graph(), Node("predictions/asked", fold)) is None for fold in (1, 2))
+    note = query(bench.data_folder, "SELECT accuracy, note FROM leaderboard WHERE classifier = 'asked'").to_pylist()
     assert note[0]["accuracy"] is None
 
 

@@ -9,9 +9,9 @@ from dagster._core.workspace.context import LoadingContext
 
 from vlm_audio_pipeline.dagster_app.assets import graph_assets, report_observations
 from vlm_audio_pipeline.dagster_app.instance import open_instance
-from vlm_audio_pipeline.planning.graph import Node
+from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.planning.planner import make_plan
-from vlm_audio_pipeline.planning.staleness import observe
+from vlm_audio_pipeline.planning.staleness import current_input_versions
 from vlm_audio_pipeline_tests.bench import Bench
 
 
@@ -30,8 +30,8 @@ class _Loading(LoadingContext):
 
 def stale_for_dagster(graph) -> set[str]:
     """Give the nodes that Dagster calls stale or missing."""
-    instance = open_instance(graph.layout)
-    report_observations(graph, observe(graph), instance)
+    instance = open_instance(graph.data_folder)
+    report_observations(graph, current_input_versions(graph), instance)
     asset_graph = dg.Definitions(assets=graph_assets(graph)).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, asset_graph, _Loading(instance))
     found = set()
@@ -95,7 +95,7 @@ def classifier_added(bench: Bench):
 def classifier_removed(bench: Bench):
     bench.run()
     study = bench.changed()
-    del study["classifiers"]["people"]
+    del study["classifiers"]["panel"]
     return study
 
 
@@ -112,7 +112,7 @@ def another_fold_predicted_since(bench: Bench):
 
 def readings_added(bench: Bench):
     bench.run()
-    with (bench.folder / "readings.csv").open("a") as file:
+    with (bench.folder / "annotations.csv").open("a") as file:
         file.write("3-high-1,ann,low\n")
     return bench.study
 
@@ -124,7 +124,7 @@ def same_content_materialized_again(bench: Bench):
         graph_assets(graph),
         selection=[dg.AssetKey(graph.steps["clips"].key)],
         partition_key="1",
-        instance=open_instance(graph.layout),
+        instance=open_instance(graph.data_folder),
     )
     return bench.study
 
@@ -164,8 +164,8 @@ def test_planner_and_dagster_agree(request, situation):
         step = graph.steps["predictions/knn"]
         stage = dataclasses.replace(step.stage, version=step.stage.version + 1)
         graph.steps["predictions/knn"] = dataclasses.replace(step, stage=stage)
-    plan = make_plan(graph, observe(graph), set(graph.nodes))  # Dagster knows of no step made on demand
-    ours = {str(n) for n in [*plan.todo, *plan.blocked]}
+    plan = make_plan(graph, current_input_versions(graph), set(graph.nodes))  # Dagster knows of no step made on demand
+    ours = {str(n) for n in [*plan.todo, *plan.not_run]}
     assert ours == stale_for_dagster(graph)
     assert (ours == {"report", "projections/bands"}) == (situation in FRESH), "what is made on demand was never made"
 

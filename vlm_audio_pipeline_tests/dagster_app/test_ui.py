@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 
 from vlm_audio_pipeline.dagster_app.serving import free_port
-from vlm_audio_pipeline.storage.partition_files import read_part
+from vlm_audio_pipeline.storage.partition_files import read_partition
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.bench import Bench
 
@@ -28,10 +28,10 @@ STEPS = {
     "probes/probe": 3,
     "predictions/probe": 3,
     "predictions/knn": 3,
-    "predictions/people": 3,
+    "predictions/panel": 3,
     "metrics/probe": 1,
     "metrics/knn": 1,
-    "metrics/people": 1,
+    "metrics/panel": 1,
     "leaderboard": 1,
     "embedding_quality/bands": 1,
     "projections/bands": 1,
@@ -52,7 +52,15 @@ class Ui:
         self.command = [sys.executable, "-m", "vlm_audio_pipeline.cli.main"]
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [*self.command, "ui", str(bench.write()), "--port", str(self.port), "--data", str(bench.layout.root)],
+                [
+                    *self.command,
+                    "ui",
+                    str(bench.write()),
+                    "--port",
+                    str(self.port),
+                    "--data",
+                    str(bench.data_folder.root),
+                ],
                 stdout=file,
                 stderr=file,
                 env=environment,
@@ -103,7 +111,7 @@ class Ui:
 
     def processes(self) -> list[str]:
         """Give the command lines of all processes that work for this data folder, whatever their parents."""
-        mark = f"VLM_AUDIO_DATA={self.bench.layout.root}".encode()
+        mark = f"VLM_AUDIO_DATA={self.bench.data_folder.root}".encode()
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -117,8 +125,8 @@ class Ui:
 def whole(folder: Path) -> Bench:
     """Give the small study with readings of every clip, so that every check of every table passes."""
     bench = Bench(folder)
-    readings = [f"{r['id']},{reader},{r['label']}" for r in bench.rows for reader in ("ann", "bob")]
-    (folder / "readings.csv").write_text("\n".join(["clip,reader,label", *readings]) + "\n")
+    readings = [f"{r['id']},{annotator},{r['label']}" for r in bench.rows for annotator in ("ann", "bob")]
+    (folder / "annotations.csv").write_text("\n".join(["clip,annotator,label", *readings]) + "\n")
     return bench
 
 
@@ -166,7 +174,7 @@ def test_the_study_is_loaded_and_described(ui):
     made = {key: a for key, a in assets.items() if a["isMaterializable"]}
     assert set(made) == {f"bench/{step}" for step in STEPS}
     dataset, readings = sorted(set(assets) - set(made), reverse=True)
-    assert (dataset.startswith("datasets/"), readings) == (True, "bench/readings/people")
+    assert (dataset.startswith("datasets/"), readings) == (True, "bench/annotations/panel")
     for key, asset in made.items():
         parts = STEPS[key.removeprefix("bench/")]
         assert asset["partitionKeys"] == (["1", "2", "3"] if parts == 3 else []), key
@@ -212,9 +220,9 @@ def test_the_command_makes_the_same_tables(materialized, tmp_path):
     assert not twin.run(only=("*",)).report.failed  # what is made on demand, too
     parts = 0
     for node in ours.graph().nodes:
-        theirs = twin.graph().parts(node)
-        for table, path in ours.graph().parts(node).items():
-            (made, footer), (expected, wanted) = (read_part(p, TABLES[table]) for p in (path, theirs[table]))
+        theirs = twin.graph().partition_files(node)
+        for table, path in ours.graph().partition_files(node).items():
+            (made, footer), (expected, wanted) = (read_partition(p, TABLES[table]) for p in (path, theirs[table]))
             columns = TABLES[table].content_columns
             assert made.select(columns).equals(expected.select(columns)), (node, table)
             assert (footer.version, footer.inputs, footer.data_version) == (
@@ -229,7 +237,7 @@ def test_the_command_makes_the_same_tables(materialized, tmp_path):
 def test_the_command_finds_nothing_left_to_do(materialized):
     bench = materialized.bench
     done = subprocess.run(
-        [*materialized.command, "run", str(bench.folder / "bench.yaml"), "--data", str(bench.layout.root)],
+        [*materialized.command, "run", str(bench.folder / "bench.yaml"), "--data", str(bench.data_folder.root)],
         capture_output=True,
         text=True,
         check=True,
@@ -254,9 +262,9 @@ def test_the_asset_graph_is_drawn(materialized, tmp_path):
     screenshot(materialized.url(page), out, tmp_path / "profile")
     if "UI_SCREENSHOT" in os.environ:
         shutil.copy(out, os.environ["UI_SCREENSHOT"])
-    with PIL.Image.open(out) as picture:
-        assert (picture.format, picture.size) == ("PNG", (1600, 1200))
-        canvas = picture.convert("RGB").crop((240, 165, 1555, 1200))  # without the bars at the left, top and right
+    with PIL.Image.open(out) as image:
+        assert (image.format, image.size) == ("PNG", (1600, 1200))
+        canvas = image.convert("RGB").crop((240, 165, 1555, 1200))  # without the bars at the left, top and right
     assert len(canvas.getcolors(canvas.width * canvas.height)) > 500  # folded groups have under 400, an empty page few
 
 

@@ -21,9 +21,9 @@ def test_wav_samples_are_those_of_the_standard_library(tmp_path):
         file.setsampwidth(2)
         file.setframerate(8000)
         file.writeframes(np.array([0, 16384, -32768, 8192], "<i2").tobytes())
-    samples, rate_hz, channels = decode(path)
+    samples, sample_rate_hz, channels = decode(path)
     assert samples.tolist() == [0.0, 0.5, -1.0, 0.25]
-    assert (samples.dtype, rate_hz, channels) == (np.float32, 8000, 1)
+    assert (samples.dtype, sample_rate_hz, channels) == (np.float32, 8000, 1)
 
 
 def test_channels_are_averaged(tmp_path):
@@ -36,13 +36,13 @@ def test_channels_are_averaged(tmp_path):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize(("rate_hz", "channels"), [(8000, 1), (44100, 2), (48000, 1)])
-def test_formats_rates_and_channels(tmp_path, tone, name, rate_hz, channels):
+@pytest.mark.parametrize(("sample_rate_hz", "channels"), [(8000, 1), (44100, 2), (48000, 1)])
+def test_formats_rates_and_channels(tmp_path, tone, name, sample_rate_hz, channels):
     path = tmp_path / f"a.{name}"
-    written = tone(path, 0.5, rate_hz, channels)
+    written = tone(path, 0.5, sample_rate_hz, channels)
     samples, rate, n = decode(path)
-    assert (rate, n) == (rate_hz, channels)
-    assert len(samples) == rate_hz // 2
+    assert (rate, n) == (sample_rate_hz, channels)
+    assert len(samples) == sample_rate_hz // 2
     # A sine of amplitude 0.5 has a root mean square of 0.5 / sqrt(2) = 0.3536; lossy codecs nearly keep it.
     assert np.sqrt(np.mean(np.square(samples))) == pytest.approx(0.3536, rel=0.05)
     if name not in ("ogg", "mp3"):
@@ -56,25 +56,25 @@ def test_bit_depths(tmp_path, tone, subtype):
 
 
 @pytest.mark.parametrize("name", ["wav", "flac", "ogg", "mp3"])
-def test_a_stretch_is_that_part_of_the_whole(tmp_path, tone, name):
+def test_a_segment_is_that_part_of_the_recording(tmp_path, tone, name):
     path = tmp_path / f"a.{name}"
     tone(path, 2.0, 22050)
     whole = decode(path)[0]
-    stretch = decode(path, 0.5, 1.25)[0]
+    segment = decode(path, 0.5, 1.25)[0]
     # 0.5 s * 22050 Hz = 11025 and 1.25 s * 22050 Hz = 27562.5, rounded to the even 27562
-    np.testing.assert_allclose(stretch, whole[11025:27562], atol=1e-6)
+    np.testing.assert_allclose(segment, whole[11025:27562], atol=1e-6)
     np.testing.assert_allclose(decode(path, start_s=1.5)[0], whole[33075:], atol=1e-6)
     np.testing.assert_allclose(decode(path, end_s=0.1)[0], whole[:2205], atol=1e-6)
 
 
-def test_a_stretch_of_opus(tmp_path, tone):
+def test_a_segment_of_opus(tmp_path, tone):
     tone(tmp_path / "a.ogg", 2.0, 48000, format="OGG", subtype="OPUS")
-    stretch, rate_hz, _ = decode(tmp_path / "a.ogg", 0.5, 1.25)
-    assert rate_hz == 48000
-    np.testing.assert_array_equal(stretch, decode(tmp_path / "a.ogg")[0][24000:60000])
+    segment, sample_rate_hz, _ = decode(tmp_path / "a.ogg", 0.5, 1.25)
+    assert sample_rate_hz == 48000
+    np.testing.assert_array_equal(segment, decode(tmp_path / "a.ogg")[0][24000:60000])
 
 
-def test_a_stretch_may_end_just_behind_the_file(tmp_path, tone):
+def test_a_segment_may_end_just_after_the_file(tmp_path, tone):
     tone(tmp_path / "a.wav", 1.0, 8000)
     assert len(decode(tmp_path / "a.wav", 0.5, 1.009)[0]) == 4000
 
@@ -82,17 +82,17 @@ def test_a_stretch_may_end_just_behind_the_file(tmp_path, tone):
 @pytest.mark.parametrize(
     ("start_s", "end_s", "reason"),
     [
-        (0.5, 0.5, "stretch: its start must be 0 s or more and lie before its end, got 0.5 s to 0.5 s of 1 s"),
-        (0.6, 0.5, "stretch: its start must be 0 s or more and lie before its end, got 0.6 s to 0.5 s of 1 s"),
-        (-0.1, 0.5, "stretch: its start must be 0 s or more and lie before its end, got -0.1 s to 0.5 s of 1 s"),
-        (float("nan"), 0.5, "stretch: its start must be 0 s or more and lie before its end, got nan s to 0.5 s of 1 s"),
-        (2.0, 3.0, "stretch: it must lie within the file, got 2 s to 3 s of 1 s"),
-        (0.5, 1.02, "stretch: it must lie within the file, got 0.5 s to 1.02 s of 1 s"),
-        (1.0, 1.005, "stretch: it must lie within the file, got 1 s to 1.005 s of 1 s"),
-        (0.5, 0.50001, "no samples: the stretch is shorter than one sample at 8000 Hz, got 0.5 s to 0.50001 s of 1 s"),
+        (0.5, 0.5, "segment: its start must be 0 s or more and before its end, got 0.5 s to 0.5 s of 1 s"),
+        (0.6, 0.5, "segment: its start must be 0 s or more and before its end, got 0.6 s to 0.5 s of 1 s"),
+        (-0.1, 0.5, "segment: its start must be 0 s or more and before its end, got -0.1 s to 0.5 s of 1 s"),
+        (float("nan"), 0.5, "segment: its start must be 0 s or more and before its end, got nan s to 0.5 s of 1 s"),
+        (2.0, 3.0, "segment: it must be within the file, got 2 s to 3 s of 1 s"),
+        (0.5, 1.02, "segment: it must be within the file, got 0.5 s to 1.02 s of 1 s"),
+        (1.0, 1.005, "segment: it must be within the file, got 1 s to 1.005 s of 1 s"),
+        (0.5, 0.50001, "no samples: the segment is shorter than one sample at 8000 Hz, got 0.5 s to 0.50001 s of 1 s"),
     ],
 )
-def test_stretches_outside_the_file(tmp_path, tone, start_s, end_s, reason):
+def test_segments_outside_the_file(tmp_path, tone, start_s, end_s, reason):
     tone(tmp_path / "a.wav", 1.0, 8000)
     with pytest.raises(BadAudio) as error:
         decode(tmp_path / "a.wav", start_s, end_s)
@@ -115,7 +115,7 @@ def bad(path) -> str:
 
 
 def test_missing_and_unreadable(tmp_path):
-    assert bad(tmp_path / "none.wav") == "missing: there is no such file"
+    assert bad(tmp_path / "none.wav") == "missing: the file does not exist"
     assert bad(tmp_path) == "unreadable: Is a directory"
 
 
@@ -127,7 +127,7 @@ def test_empty_file(tmp_path):
 @pytest.mark.parametrize("name", ["wav", "aiff"])
 def test_header_without_samples(tmp_path, name):
     soundfile.write(tmp_path / f"a.{name}", np.empty(0), 8000)
-    assert bad(tmp_path / f"a.{name}") == "no samples: the file has a header and nothing behind it"
+    assert bad(tmp_path / f"a.{name}") == "no samples: the file has a header only"
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -144,7 +144,7 @@ def test_not_audio(tmp_path, name):
         ("wav", r"truncated: the header declares 88200 bytes of samples, the file has \d+"),  # 44100 samples * 2 bytes
         ("aiff", r"truncated: the header declares 88208 bytes of samples, the file has \d+"),  # and 8 of the SSND chunk
         ("flac", r"undecodable: flac decoder lost sync; convert it .+"),
-        ("ogg", r"truncated: the file ends within an Ogg page"),
+        ("ogg", r"truncated: the file ends inside an Ogg page"),
         ("mp3", r"truncated: \d+ of 44100 frames could be decoded"),
     ],
 )
@@ -169,7 +169,7 @@ def test_wav_cut_within_its_header(tmp_path, tone):
     path = tmp_path / "a.wav"
     tone(path)
     path.write_bytes(path.read_bytes()[:36])  # RIFF header 12 bytes, fmt chunk 24 bytes, and no data chunk
-    assert bad(path) == "truncated: the file ends before its samples begin"
+    assert bad(path) == "truncated: the file ends before its samples"
 
 
 def test_ogg_with_a_hole(tmp_path):
@@ -191,7 +191,7 @@ def test_streamed_wav_of_unknown_length(tmp_path, tone):
     assert len(decode(path)[0]) == 8000
 
 
-def test_mp3_that_does_not_say_its_length(tmp_path):
+def test_mp3_without_a_declared_length(tmp_path):
     path = tmp_path / "a.mp3"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 44100), 44100)
     data = path.read_bytes()
@@ -219,7 +219,9 @@ def test_header_that_declares_more_than_memory_holds(tmp_path, tone):
     data[22:26] = b"\xff\xff\xff\xff"
     path.write_bytes(data)
     reason = bad(path)  # 2^36 - 1 frames; a machine that lends memory it does not have comes to the end of the file
-    assert re.match(r"undecodable: the 68719476735 frames its header declares do not fit in memory|truncated: ", reason)
+    assert re.match(
+        r"undecodable: the header declares 68719476735 frames, which do not fit in memory|truncated: ", reason
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -233,14 +235,14 @@ def test_samples_that_are_not_finite(tmp_path, value):
 @settings(max_examples=50, deadline=None)
 @given(
     values=st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=300),
-    rate_hz=st.sampled_from([8000, 11025, 22050, 44100, 96000]),
+    sample_rate_hz=st.sampled_from([8000, 11025, 22050, 44100, 96000]),
 )
-def test_float_wav_round_trip(tmp_path_factory, values, rate_hz):
+def test_float_wav_round_trip(tmp_path_factory, values, sample_rate_hz):
     path = tmp_path_factory.mktemp("wav") / "a.wav"
-    soundfile.write(path, np.array(values, np.float32), rate_hz, subtype="FLOAT")
+    soundfile.write(path, np.array(values, np.float32), sample_rate_hz, subtype="FLOAT")
     samples, rate, _ = decode(path)
     assert samples.tolist() == np.array(values, np.float32).tolist()
-    assert rate == rate_hz
+    assert rate == sample_rate_hz
 
 
 @settings(max_examples=200, deadline=None)
@@ -273,14 +275,14 @@ def test_resampling_agrees_with_scipy_and_with_the_tone_itself():
     # A 1 kHz sine at 48 kHz is the same sine sampled at 16 kHz; edges of 50 ms left out, where filters ring.
     from scipy.signal import resample_poly
 
-    wanted = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
+    expected = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
     source = np.sin(2 * np.pi * 1000 * np.arange(48000) / 48000).astype(np.float32)
     ours = resample(source, 48000, 16000)
-    np.testing.assert_allclose(ours[800:-800], wanted[800:-800], atol=1e-4)
+    np.testing.assert_allclose(ours[800:-800], expected[800:-800], atol=1e-4)
     np.testing.assert_allclose(ours[800:-800], resample_poly(source, 1, 3)[800:-800], atol=2e-2)
 
 
-def test_what_the_new_rate_cannot_hold_is_filtered_out():
+def test_frequencies_above_the_new_nyquist_are_filtered_out():
     # 6 kHz lies above the 4 kHz that a rate of 8 kHz can hold: without a filter it would come back as 2 kHz.
     source = np.sin(2 * np.pi * 6000 * np.arange(48000) / 48000).astype(np.float32)
     assert np.abs(resample(source, 48000, 8000)[400:-400]).max() < 1e-3

@@ -1,14 +1,33 @@
 import hashlib
 import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 from pydantic import ValidationError
 
-from vlm_audio_pipeline.contracts.errors import BadClips, BadDataset
-from vlm_audio_pipeline.datasets.base import DATASETS, Card, Clip, Dataset, check_listing
+from vlm_audio_pipeline.classifiers.language_models.questions import audio_lookup
+from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.contracts.stages import StageContext
+from vlm_audio_pipeline.datasets.base import DATASETS, Clip, ClipRow, Dataset, RecordingChanged, check_listing
+from vlm_audio_pipeline.datasets.card import DatasetCard
+from vlm_audio_pipeline.encoders.scripted import Scripted
+from vlm_audio_pipeline.renderings.controls import control_stage
+from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.renderings.sheet import clip_gallery
+from vlm_audio_pipeline.renderings.stage import rendering_stage
+from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline_tests.datasets.clip_rows import clip_row
 
+CHANGED = (
+    r"{name}\.wav changed while the study was running \(its content hash differs\)\. "
+    r"Run the study again to use the new recording\."
+)
 GOOD = (Clip("1", "a", 1, "s1", "1.wav"), Clip("2", "a", 2, "s2", "2.wav"))
 
 
@@ -30,12 +49,53 @@ def test_listings_that_are_refused(clips, message):
 def test_samples_are_checked_before_they_are_resampled(tmp_path):
     values = [0.5, -0.25, -0.75, 0.0]
     soundfile.write(tmp_path / "1.wav", np.array(values), 8000, subtype="FLOAT")
-    load = Dataset(tmp_path, ("a",), GOOD, Card("t")).load
+    dataset = Dataset(tmp_path, ("a",), GOOD, DatasetCard("t"))
     sha, other_rate = (hashlib.sha256(struct.pack("<4fI", *values, rate)).hexdigest() for rate in (8000, 16000))
-    assert load("1.wav", 8000, sha256=sha).tolist() == values
-    assert len(load("1.wav", 16000, sha256=sha)) == 8
-    with pytest.raises(BadClips, match=r"recording .*1\.wav changed since it was looked at; run again"):
-        load("1.wav", 16000, sha256=other_rate)
+    row = ClipRow("1", "1.wav", None, None, sha, 4 / 8000, 8000)
+    assert dataset.samples(row, 8000).tolist() == values
+    assert len(dataset.samples(row, 16000)) == 8
+    with pytest.raises(RecordingChanged, match=CHANGED.format(name="1")):
+        dataset.samples(replace(row, samples_sha256=other_rate), 16000)
+
+
+def replaced_recording(folder: Path) -> tuple[Dataset, dict[str, Any]]:
+    """A dataset whose recording was replaced after its row of `clips` was measured."""
+    dataset = Dataset(folder, ("a",), GOOD, DatasetCard("t"))
+    sweep = np.sin(np.linspace(0, 400, 8000) ** 1.5)
+    soundfile.write(folder / "1.wav", 0.5 * sweep, 8000)
+    row = clip_row(dataset, GOOD[0])
+    soundfile.write(folder / "1.wav", 0.25 * sweep[::-1], 8000)
+    return dataset, row
+
+
+def context(dataset: Dataset, row: dict[str, Any], folder: Path) -> StageContext:
+    clips = pa.Table.from_pylist([row])
+    return StageContext("s", "e", 1, ("a",), {"clips": clips}, dataset, ResultStore(folder / "results.sqlite"))
+
+
+RECIPE = Recipe(width=64, height=64)
+COLORBAR_OF_EACH_CLIP = Recipe(transform="mfcc", frame={"colorbar": True})
+
+CALLERS: dict[str, Callable[[Dataset, dict[str, Any], Path], object]] = {
+    "rendering": lambda dataset, row, folder: rendering_stage(RECIPE).run(context(dataset, row, folder)),
+    "control time_shuffled": lambda dataset, row, folder: control_stage("r", RECIPE, "time_shuffled").run(
+        context(dataset, row, folder)
+    ),
+    "control blank with the clip's colorbar": lambda dataset, row, folder: control_stage(
+        "r", COLORBAR_OF_EACH_CLIP, "blank"
+    ).run(context(dataset, row, folder)),
+    "sheet of a preview": lambda dataset, row, _: clip_gallery(dataset, [row]),
+    "encoder": lambda dataset, row, folder: Scripted().stages("e")[0].run(context(dataset, row, folder)),
+    "audio of a language model": lambda dataset, row, _: audio_lookup(dataset, [row], 1)("none", "1").load(16000),
+}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_every_caller_refuses_a_recording_that_was_replaced_during_a_run(caller, tmp_path):
+    dataset, row = replaced_recording(tmp_path)
+    with pytest.raises(RecordingChanged, match=CHANGED.format(name="1")):
+        CALLERS[caller](dataset, row, tmp_path)
+    CALLERS[caller](dataset, clip_row(dataset, GOOD[0]), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["csv", "esc10", "esc50", "folder", "synthetic"])

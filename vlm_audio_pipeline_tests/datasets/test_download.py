@@ -20,9 +20,9 @@ class Handler(BaseHTTPRequestHandler):
     asked: list[tuple[str, str | None]]
 
     def do_GET(self):
-        wanted = self.headers.get("Range")
-        self.asked.append((self.path, wanted))
-        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.path != "/whole" else 0
+        byte_range = self.headers.get("Range")
+        self.requests.append((self.path, byte_range))
+        first = int(byte_range.removeprefix("bytes=").rstrip("-")) if byte_range and self.path != "/whole" else 0
         if self.path == "/none":
             return self.send_error(404)
         if first >= len(BODY):
@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    Handler.asked = []
+    Handler.requests = []
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -51,31 +51,33 @@ def server():
 
 
 def test_whole_file_with_progress(server, tmp_path):
-    told = []
+    progress_calls = []
     to = tmp_path / "deep" / "file.zip"
-    assert download(f"{server}/whole", to, SHA256, 5, lambda *p: told.append(p)) == to
+    assert download(f"{server}/whole", to, SHA256, 5, lambda *p: progress_calls.append(p)) == to
     assert to.read_bytes() == BODY
-    assert told[0] == (0, len(BODY), "download file.zip")
-    assert told[-1] == (len(BODY), len(BODY), "download file.zip")
+    assert progress_calls[0] == (0, len(BODY), "download file.zip")
+    assert progress_calls[-1] == (len(BODY), len(BODY), "download file.zip")
     assert [p.name for p in to.parent.iterdir()] == ["file.zip"]
 
 
 def test_without_a_declared_length_progress_goes_by_the_expected_size(server, tmp_path):
-    told = []
-    download(f"{server}/endless", tmp_path / "f", None, 2 * len(BODY), lambda *p: told.append(p))
-    assert told[-1][:2] == (len(BODY), 2 * len(BODY))
+    progress_calls = []
+    download(f"{server}/endless", tmp_path / "f", None, 2 * len(BODY), lambda *p: progress_calls.append(p))
+    assert progress_calls[-1][:2] == (len(BODY), 2 * len(BODY))
     assert (tmp_path / "f").read_bytes() == BODY
 
 
 def test_resumes_where_it_broke_off(server, tmp_path):
-    with pytest.raises(NotAvailable, match=r"/cut must .*run again to continue, or download it by hand"):
+    with pytest.raises(
+        NotAvailable, match=r"the download of .*/cut stopped after .*run again to continue, or download it by hand"
+    ):
         download(f"{server}/cut", tmp_path / "f", SHA256, 0)
     assert not (tmp_path / "f").exists()
     have = (tmp_path / "f.part").stat().st_size
     assert 0 < have <= len(BODY) // 2
     download(f"{server}/ranges", tmp_path / "f", SHA256, 0)
     assert (tmp_path / "f").read_bytes() == BODY
-    assert Handler.asked == [("/cut", None), ("/ranges", f"bytes={have}-")]
+    assert Handler.requests == [("/cut", None), ("/ranges", f"bytes={have}-")]
 
 
 def test_starts_again_where_the_server_knows_no_ranges(server, tmp_path):
@@ -97,19 +99,19 @@ def test_a_wrong_beginning_is_found_by_the_checksum_and_deleted(server, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_not_there(server, tmp_path):
-    with pytest.raises(NotAvailable, match=r"/none must be there, got HTTP 404 .*; download it by hand .*ESC10_DIR"):
+def test_missing_address(server, tmp_path):
+    with pytest.raises(NotAvailable, match=r"/none cannot be downloaded: HTTP 404 .*; download it by hand .*ESC10_DIR"):
         download(f"{server}/none", tmp_path / "f", None, 0)
 
 
 def test_no_network(tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         port = httpd.server_port  # closed again at once: nobody listens
-    with pytest.raises(NotAvailable, match=r"must be fetched whole, got: .*refused; run again .*`path`.*ESC10_DIR"):
+    with pytest.raises(NotAvailable, match=r"cannot be downloaded: .*refused; run again .*`path`.*ESC10_DIR"):
         download(f"http://127.0.0.1:{port}/x", tmp_path / "f", None, 0)
 
 
-def zipped(path, *members: tuple[str | zipfile.ZipInfo, bytes]):
+def write_zip(path, *members: tuple[str | zipfile.ZipInfo, bytes]):
     with zipfile.ZipFile(path, "w") as file:
         for member, data in members:
             file.writestr(member, data)
@@ -117,7 +119,7 @@ def zipped(path, *members: tuple[str | zipfile.ZipInfo, bytes]):
 
 
 def test_extracts_into_place(tmp_path):
-    archive = zipped(tmp_path / "a.zip", ("top/one.txt", b"1"), ("top/deep/two.txt", b"2"))
+    archive = write_zip(tmp_path / "a.zip", ("top/one.txt", b"1"), ("top/deep/two.txt", b"2"))
     assert extract_zip(archive, tmp_path / "new" / "out") == tmp_path / "new" / "out"
     assert (tmp_path / "new/out/top/deep/two.txt").read_bytes() == b"2"
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["out"]
@@ -140,9 +142,9 @@ def link() -> zipfile.ZipInfo:
         (link(), "a link or special file"),
     ],
 )
-def test_evil_members_are_refused(tmp_path, member, why):
-    archive = zipped(tmp_path / "a.zip", ("top/good.txt", b"1"), (member, b"/etc/passwd"))
-    with pytest.raises(BadDataset, match=f"must hold plain files only, got .*: {why}; discard it"):
+def test_dangerous_members_are_refused(tmp_path, member, why):
+    archive = write_zip(tmp_path / "a.zip", ("top/good.txt", b"1"), (member, b"/etc/passwd"))
+    with pytest.raises(BadDataset, match=f"must contain plain files only, got .*: {why}; discard it"):
         extract_zip(archive, tmp_path / "in" / "out")
     assert list((tmp_path / "in").iterdir()) == []
     assert not (tmp_path / "evil.txt").exists()
@@ -151,7 +153,7 @@ def test_evil_members_are_refused(tmp_path, member, why):
 @pytest.mark.parametrize("damage", ["text", "half", "flipped"])
 def test_damaged_zips_leave_nothing(tmp_path, damage):
     buffer = io.BytesIO()
-    zipped(buffer, ("one.bin", BODY[:1000]))
+    write_zip(buffer, ("one.bin", BODY[:1000]))
     data = bytearray(buffer.getvalue())
     if damage == "text":
         data = bytearray(b"not a zip")
@@ -160,15 +162,15 @@ def test_damaged_zips_leave_nothing(tmp_path, damage):
     else:
         data[300] ^= 0xFF
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(BadDataset, match="must be a whole zip file, got: "):
+    with pytest.raises(BadDataset, match="must be a complete zip file, got: "):
         extract_zip(tmp_path / "a.zip", tmp_path / "in" / "out")
     assert list((tmp_path / "in").iterdir()) == []
 
 
 def test_never_unpacks_over_something(tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(BadDataset, match="must not be there"):
-        extract_zip(zipped(tmp_path / "a.zip", ("one", b"1")), tmp_path / "out")
+    with pytest.raises(BadDataset, match="must not exist"):
+        extract_zip(write_zip(tmp_path / "a.zip", ("one", b"1")), tmp_path / "out")
 
 
 def test_contents_digest_by_hand(tmp_path):

@@ -12,16 +12,17 @@ from vlm_audio_pipeline.datasets import esc10
 from vlm_audio_pipeline.datasets.base import DATASETS
 from vlm_audio_pipeline.datasets.download import contents_digest
 from vlm_audio_pipeline.datasets.esc10 import CONTENTS_SHA256, Esc10, legacy_listing
-from vlm_audio_pipeline.datasets.esc_classes import ESC10, LEGACY_FOLDERS
-from vlm_audio_pipeline.datasets.inspection import clips_stage, folds_disjoint
+from vlm_audio_pipeline.datasets.esc_classes import ESC10, ESC10_FOLDERS
+from vlm_audio_pipeline.datasets.inspection import clips_stage, sources_in_several_folds
 from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline_tests.datasets.clip_rows import typed_row
 
 
 @pytest.fixture
 def legacy(tmp_path, tone):
     """Two recordings a class, in folds 1 and 2."""
     root = tmp_path / "legacy"
-    for at, folder in enumerate(LEGACY_FOLDERS):
+    for at, folder in enumerate(ESC10_FOLDERS):
         tone(root / folder / f"1-{100 + at}-A.ogg", 0.1)
         tone(root / folder / f"2-{200 + at}-B.ogg", 0.1)
     (root / "README.md").write_text("ESC-10")
@@ -38,20 +39,20 @@ def archive(tmp_path, legacy):
     return path.as_uri()
 
 
-def test_legacy_layout(legacy, layout):
+def test_legacy_layout(legacy, data_folder):
     spec = Esc10(path=legacy)
-    data = spec.open(layout)
+    data = spec.open(data_folder)
     assert data.classes == ESC10
     assert len(data.clips) == 20
     first = data.clips[0]
     assert (first.id, first.label, first.fold, first.source) == ("1-100-A", "dog", 1, "100")
-    assert (first.file, first.kept) == ("001 - Dog bark/1-100-A.ogg", {"take": "A"})
-    assert spec.folds(layout) == (1, 2)
-    assert spec.to_download(layout) == 0
-    assert data.load(first.file, 8000).shape == (800,)  # 0.1 s at 8 kHz
+    assert (first.file, first.extra) == ("001 - Dog bark/1-100-A.ogg", {"take": "A"})
+    assert spec.folds(data_folder) == (1, 2)
+    assert spec.download_size(data_folder) == 0
+    assert data.samples(typed_row(data, first), 8000).shape == (800,)  # 0.1 s at 8 kHz
 
 
-def test_esc50_layout(layout, tmp_path):
+def test_esc50_layout(data_folder, tmp_path):
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta/esc50.csv").write_text(
         "filename,fold,target,category,esc10,src_file,take\n"
@@ -59,7 +60,7 @@ def test_esc50_layout(layout, tmp_path):
         "1-100038-A-14.wav,1,14,chirping_birds,False,100038,A\n"
         "2-100032-B-0.wav,2,0,dog,True,100032,B\n"
     )
-    data = Esc10(path=tmp_path).open(layout)
+    data = Esc10(path=tmp_path).open(data_folder)
     assert [(c.id, c.label, c.fold, c.source) for c in data.clips] == [
         ("1-17150-A-12", "crackling_fire", 1, "17150"),
         ("2-100032-B-0", "dog", 2, "100032"),
@@ -68,22 +69,22 @@ def test_esc50_layout(layout, tmp_path):
     assert data.classes == ("dog", "crackling_fire")  # the order of the folders 001 and 010
 
 
-def test_path_before_variable_before_download(legacy, layout, tmp_path, monkeypatch):
-    assert Esc10().root(layout) == layout.datasets / "esc10"
+def test_path_before_variable_before_download(legacy, data_folder, tmp_path, monkeypatch):
+    assert Esc10().root(data_folder) == data_folder.datasets / "esc10"
     monkeypatch.setenv("ESC10_DIR", str(legacy))
-    assert Esc10().root(layout) == legacy
-    assert Esc10(path=tmp_path).root(layout) == tmp_path
+    assert Esc10().root(data_folder) == legacy
+    assert Esc10(path=tmp_path).root(data_folder) == tmp_path
 
 
-def test_where_it_lies_is_no_part_of_what_it_is(tmp_path):
+def test_the_path_is_not_part_of_the_fingerprint(tmp_path):
     assert DATASETS.get("esc10") is Esc10
     assert Esc10().fingerprint() == Esc10(path=tmp_path, mirror="http://127.0.0.1/").fingerprint()
     assert Esc10(path=tmp_path).asset_name == "esc10"
 
 
-def test_neither_layout(layout, tmp_path):
+def test_neither_layout(data_folder, tmp_path):
     with pytest.raises(BadDataset) as error:
-        Esc10(path=tmp_path / "nowhere").open(layout)
+        Esc10(path=tmp_path / "nowhere").open(data_folder)
     assert str(error.value) == (
         "ESC-10 must be a folder with '001 - Dog bark' to '010 - Fire crackling', or with meta/esc50.csv and audio/, "
         f"got neither in {tmp_path / 'nowhere'}, which does not exist; correct `path` or ESC10_DIR, or leave both out "
@@ -91,55 +92,55 @@ def test_neither_layout(layout, tmp_path):
     )
 
 
-def test_half_a_copy(legacy, layout):
+def test_half_a_copy(legacy, data_folder):
     for file in (legacy / "002 - Rain").iterdir():
         file.unlink()
     with pytest.raises(BadDataset, match=r"must have recordings in each of its folders, got none in \['002 - Rain'\]"):
-        Esc10(path=legacy).open(layout)
-    assert Esc10(path=legacy, classes=("dog", "rooster")).open(layout).classes == ("dog", "rooster")
+        Esc10(path=legacy).open(data_folder)
+    assert Esc10(path=legacy, classes=("dog", "rooster")).open(data_folder).classes == ("dog", "rooster")
 
 
-def test_strange_names_are_named(legacy, layout):
+def test_strange_names_are_named(legacy, data_folder):
     (legacy / "002 - Rain" / "rain one.ogg").touch()
     (legacy / "002 - Rain" / "._1-100-A.ogg").touch()  # what macOS leaves in archives
     (legacy / "002 - Rain" / "notes.txt").touch()
     with pytest.raises(BadDataset, match=r"such as 1-100032-A.ogg, got 002 - Rain/rain one.ogg; rename or remove"):
-        Esc10(path=legacy).open(layout)
+        Esc10(path=legacy).open(data_folder)
 
 
-def test_unknown_class(legacy, layout):
+def test_unknown_class(legacy, data_folder):
     with pytest.raises(BadDataset, match="got 'sea waves'; did you mean 'sea_waves'"):
-        Esc10(path=legacy, classes=("dog", "sea waves")).open(layout)
+        Esc10(path=legacy, classes=("dog", "sea waves")).open(data_folder)
 
 
-def test_download(legacy, archive, layout, monkeypatch):
+def test_download(legacy, archive, data_folder, monkeypatch):
     monkeypatch.setattr(
         esc10, "CONTENTS_SHA256", contents_digest(legacy, [f"{p.parent.name}/{p.name}" for p in legacy.glob("*/*.ogg")])
     )
     spec = Esc10(mirror=archive)
-    assert spec.to_download(layout) == 40_000_000
-    assert spec.folds(layout) == (1, 2, 3, 4, 5)
-    told = []
-    data = spec.open(layout, lambda *p: told.append(p))
+    assert spec.download_size(data_folder) == 40_000_000
+    assert spec.folds(data_folder) == (1, 2, 3, 4, 5)
+    progress_calls = []
+    data = spec.open(data_folder, lambda *p: progress_calls.append(p))
     assert len(data.clips) == 20
-    assert told[-1][2] == "download esc10.zip"
-    assert data.root == layout.datasets / "esc10"
+    assert progress_calls[-1][2] == "download esc10.zip"
+    assert data.root == data_folder.datasets / "esc10"
     assert (data.root / "README.md").read_text() == "ESC-10"  # with the attributions
-    assert [p.name for p in layout.datasets.iterdir()] == ["esc10"]
-    assert spec.to_download(layout) == 0
-    monkeypatch.setattr(esc10, "_fetch", None)  # a second time nothing is fetched
-    assert spec.open(layout).clips == data.clips
+    assert [p.name for p in data_folder.datasets.iterdir()] == ["esc10"]
+    assert spec.download_size(data_folder) == 0
+    monkeypatch.setattr(esc10, "_download_to", None)  # nothing is downloaded a second time
+    assert spec.open(data_folder).clips == data.clips
 
 
-def test_a_download_with_other_contents_is_refused(archive, layout):
+def test_a_download_with_other_contents_is_refused(archive, data_folder):
     with pytest.raises(BadDataset, match=f"must hash to {CONTENTS_SHA256} .* got [0-9a-f]{{64}}; it was deleted"):
-        Esc10(mirror=archive).open(layout)
-    assert list(layout.datasets.iterdir()) == []
+        Esc10(mirror=archive).open(data_folder)
+    assert list(data_folder.datasets.iterdir()) == []
 
 
-def test_no_network(layout, tmp_path):
+def test_no_network(data_folder, tmp_path):
     with pytest.raises(NotAvailable, match=r"point the dataset's `path` .*ESC10_DIR"):
-        Esc10(mirror=(tmp_path / "none.zip").as_uri()).open(layout)
+        Esc10(mirror=(tmp_path / "none.zip").as_uri()).open(data_folder)
 
 
 @pytest.mark.parametrize("mirror", ["mirror.example.com/esc10.zip", "/srv/esc10.zip", "ftp://example.com/x.zip", ""])
@@ -151,17 +152,17 @@ def test_a_mirror_is_a_full_address(mirror):
 
 
 def test_card():
-    assert "CC BY 3.0" in esc10.CARD.licence
-    assert "10.1145/2733373.2806390" in esc10.CARD.citation
+    assert "CC BY 3.0" in Esc10.card.licence
+    assert "10.1145/2733373.2806390" in Esc10.card.citation
 
 
-def test_real_listing(esc10_dir, layout):
+def test_real_listing(esc10_dir, data_folder):
     # Published: 400 clips, 10 classes of 40, 5 folds of 80, clips of one recording in one fold; 304 recordings.
     spec = Esc10(path=esc10_dir)
-    data = spec.open(layout)
+    data = spec.open(data_folder)
     assert len(data.clips) == 400
     assert len({c.source for c in data.clips}) == 304
-    assert folds_disjoint(list(data.clips)) == []
+    assert sources_in_several_folds(list(data.clips)) == []
     assert Counter(c.fold for c in data.clips) == dict.fromkeys(range(1, 6), 80)
     assert Counter(c.label for c in data.clips) == dict.fromkeys(ESC10, 40)
 
@@ -170,28 +171,28 @@ def test_real_contents_are_those_pinned(esc10_dir):
     assert contents_digest(esc10_dir, [c.file for c in legacy_listing(esc10_dir)]) == CONTENTS_SHA256
 
 
-def test_real_samples(esc10_dir, layout, rows):
-    data = Esc10(path=esc10_dir).open(layout)
+def test_real_samples(esc10_dir, data_folder, result_store):
+    data = Esc10(path=esc10_dir).open(data_folder)
     folds = []
     for fold in data.folds:
-        tables = clips_stage("stop").run(StageContext("study", "", fold, data.classes, {}, data, rows))
+        tables = clips_stage("stop").run(StageContext("study", "", fold, data.classes, {}, data, result_store))
         assert tables["rejected_clips"].num_rows == 0
         folds.append(TABLES["clips"].conform(tables["clips"], study="study", fold=fold))
     clips = pa.concat_tables(folds)
     assert clips.num_rows == 400
-    assert rows.count("inspection") == len(set(clips["samples_sha256"].to_pylist()))
+    assert result_store.count("inspection") == len(set(clips["samples_sha256"].to_pylist()))
     lengths = Counter(round(s * 44100) for s in clips["duration_s"].to_pylist())
     assert lengths[220_544] == 380
     assert pc.min_max(clips["duration_s"]).as_py() == {
         "min": pytest.approx(3.64, abs=0.005),
         "max": pytest.approx(7.24, abs=0.005),
     }
-    assert set(clips["rate_hz"].to_pylist()) == {44100}
+    assert set(clips["sample_rate_hz"].to_pylist()) == {44100}
     assert set(clips["channels"].to_pylist()) == {1}
 
 
-def test_a_copy_of_one_fold_is_refused(legacy, layout):
+def test_a_copy_of_one_fold_is_refused(legacy, data_folder):
     for path in legacy.glob("*/2-*"):
         path.unlink()
     with pytest.raises(BadDataset, match=r"folds must be at least two, got only \[1\]: .*; complete the copy"):
-        Esc10(path=legacy).folds(layout)
+        Esc10(path=legacy).folds(data_folder)

@@ -15,58 +15,58 @@ LINES = (
 
 
 @pytest.fixture
-def make(tmp_path, layout):
-    def make(*lines: str, header: str = HEADER, **parameters) -> Esc50:
+def make_spec(tmp_path, data_folder):
+    def make_spec(*lines: str, header: str = HEADER, **parameters) -> Esc50:
         (tmp_path / "esc50" / "meta").mkdir(parents=True, exist_ok=True)
         (tmp_path / "esc50" / "meta" / "esc50.csv").write_text("\n".join([header, *lines]) + "\n")
         return Esc50(path=tmp_path / "esc50", **parameters)
 
-    return make
+    return make_spec
 
 
-def test_listing(make, layout):
-    spec = make(*reversed(LINES))
-    data = spec.open(layout)
+def test_listing(make_spec, data_folder):
+    spec = make_spec(*reversed(LINES))
+    data = spec.open(data_folder)
     assert [c.id for c in data.clips] == ["1-100032-A-0", "1-100038-A-14", "2-100210-B-36", "5-9032-A-0"]
     bird = data.clips[1]
     assert (bird.label, bird.fold, bird.source) == ("chirping_birds", 1, "100038")
-    assert (bird.file, bird.kept) == ("audio/1-100038-A-14.wav", {"take": "A"})
+    assert (bird.file, bird.extra) == ("audio/1-100038-A-14.wav", {"take": "A"})
     assert data.classes == ("dog", "chirping_birds", "vacuum_cleaner")  # targets 0, 14, 36
-    assert spec.folds(layout) == data.folds == (1, 2, 5)
-    assert spec.to_download(layout) == 0
+    assert spec.folds(data_folder) == data.folds == (1, 2, 5)
+    assert spec.download_size(data_folder) == 0
     assert "CC BY-NC 3.0" in data.card.licence
 
 
-def test_only_esc10(make, layout):
-    data = make(*LINES, only_esc10=True).open(layout)
+def test_only_esc10(make_spec, data_folder):
+    data = make_spec(*LINES, only_esc10=True).open(data_folder)
     assert {c.label for c in data.clips} == {"dog"}
     assert data.classes == ("dog",)
 
 
-def test_a_subset_of_classes_in_the_order_wanted(make, layout):
-    data = make(*LINES, classes=("vacuum_cleaner", "dog")).open(layout)
+def test_a_subset_of_classes_in_the_order_of_the_study(make_spec, data_folder):
+    data = make_spec(*LINES, classes=("vacuum_cleaner", "dog")).open(data_folder)
     assert data.classes == ("vacuum_cleaner", "dog")
     assert [c.label for c in data.clips] == ["dog", "vacuum_cleaner", "dog"]
 
 
-def test_classes_that_are_not(make, layout):
+def test_unknown_classes(make_spec, data_folder):
     with pytest.raises(
-        BadDataset, match=r"`classes` must be of the dataset, got 'vacuum'; did you mean 'vacuum_cleaner'\?"
+        BadDataset, match=r"`classes` must be classes of the dataset, got 'vacuum'; did you mean 'vacuum_cleaner'\?"
     ):
-        make(*LINES, classes=("dog", "vacuum")).open(layout)
+        make_spec(*LINES, classes=("dog", "vacuum")).open(data_folder)
 
 
-def test_missing_columns_are_named(make, layout):
+def test_missing_columns_are_named(make_spec, data_folder):
     with pytest.raises(
         BadDataset,
         match=r"must have the columns filename, .*, got filename, fold; add target, category, esc10, src_file, take$",
     ):
-        make(header="filename,fold").open(layout)
+        make_spec(header="filename,fold").open(data_folder)
 
 
-def test_an_empty_file_has_no_columns(make, layout):
+def test_an_empty_file_has_no_columns(make_spec, data_folder):
     with pytest.raises(BadDataset, match="got none; add filename, fold"):
-        make(header="").open(layout)
+        make_spec(header="").open(data_folder)
 
 
 @pytest.mark.parametrize(
@@ -88,34 +88,34 @@ def test_an_empty_file_has_no_columns(make, layout):
         ),
     ],
 )
-def test_lines_that_cannot_be_read(make, layout, line, message):
+def test_lines_that_cannot_be_read(make_spec, data_folder, line, message):
     with pytest.raises(BadDataset) as error:
-        make(line).open(layout)
+        make_spec(line).open(data_folder)
     assert message in str(error.value)
 
 
-def test_not_a_text_file(make, layout, tmp_path):
-    spec = make()
+def test_not_a_text_file(make_spec, data_folder, tmp_path):
+    spec = make_spec()
     (tmp_path / "esc50/meta/esc50.csv").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(BadDataset, match="must be a csv file in UTF-8"):
-        spec.open(layout)
+        spec.open(data_folder)
 
 
-def test_neither_listing_nor_folder(layout, tmp_path):
+def test_neither_listing_nor_folder(data_folder, tmp_path):
     with pytest.raises(BadDataset, match=r"ESC-50 must have meta/esc50.csv and audio/, got neither in .*nowhere"):
-        Esc50(path=tmp_path / "nowhere").open(layout)
+        Esc50(path=tmp_path / "nowhere").open(data_folder)
 
 
-def test_where_it_lies_is_no_part_of_what_it_is(tmp_path):
+def test_the_path_is_not_part_of_the_fingerprint(tmp_path):
     assert DATASETS.get("esc50") is Esc50
     assert Esc50(path=tmp_path).fingerprint() == Esc50(path=tmp_path / "other").fingerprint()
     assert Esc50(path=tmp_path).asset_name == "esc50"
     assert Esc50(path=tmp_path, only_esc10=True).fingerprint() != Esc50(path=tmp_path).fingerprint()
 
 
-def test_a_single_fold_is_refused(make, layout):
+def test_a_single_fold_is_refused(make_spec, data_folder):
     with pytest.raises(BadDataset, match=r"folds must be at least two, got only \[1\]: .*; complete the copy, or name"):
-        make(*LINES[:2]).folds(layout)
+        make_spec(*LINES[:2]).folds(data_folder)
     one = LINES[1], LINES[1].replace("14,chirping_birds", "2,pig").replace("100038", "1"), LINES[3]
     with pytest.raises(BadDataset, match=r"folds must be at least two, got only \[1\]"):
-        make(*one, classes=["pig", "chirping_birds"]).open(layout)
+        make_spec(*one, classes=["pig", "chirping_birds"]).open(data_folder)

@@ -3,12 +3,12 @@ from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.datasets.folder import FolderDataset
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 
 @pytest.fixture
-def layout(tmp_path):
-    return Layout(tmp_path / "data")
+def data_folder(tmp_path):
+    return DataFolder(tmp_path / "data")
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def sounds(tmp_path):
     return root
 
 
-def test_a_folder_a_class(sounds, layout):
+def test_a_folder_a_class(sounds, data_folder):
     (sounds / "dog" / "later").mkdir()
     (sounds / "dog" / "later" / "x.FLAC").touch()
     (sounds / "dog" / "y.b.Ogg").touch()
     (sounds / "rain" / "z.mp3").touch()
-    dataset = FolderDataset(path=sounds, n_folds=3).open(layout)
+    dataset = FolderDataset(path=sounds, n_folds=3).open(data_folder)
     assert dataset.root == sounds
     assert dataset.classes == ("dog", "rain")
     assert len(dataset.clips) == 15
@@ -42,26 +42,26 @@ def test_a_folder_a_class(sounds, layout):
     assert listed["rain__z"][1] == "rain/z.mp3"
 
 
-def test_the_source_is_found_in_the_file_name(sounds, layout):
+def test_the_source_is_found_in_the_file_name(sounds, data_folder):
     spec = FolderDataset(path=sounds, n_folds=3, source=r"^(\d+-\w+)-")
-    clips = spec.open(layout).clips
+    clips = spec.open(data_folder).clips
     assert {c.source for c in clips} == {f"{i}-{label}" for i in range(3) for label in ("dog", "rain")}
     # 3 sources of 2 clips a class over 3 folds: each fold must have 2 clips of each class
     assert sorted((c.fold, c.label) for c in clips) == sorted([(f, s) for f in (1, 2, 3) for s in ("dog", "rain")] * 2)
-    assert spec.folds(layout) == (1, 2, 3)
+    assert spec.folds(data_folder) == (1, 2, 3)
 
 
-def test_a_new_recording_moves_no_other(sounds, layout):
+def test_a_new_recording_moves_no_other(sounds, data_folder):
     spec = FolderDataset(path=sounds, n_folds=3)
-    before = {c.id: c.fold for c in spec.open(layout).clips}
+    before = {c.id: c.fold for c in spec.open(data_folder).clips}
     for name in ("0.wav", "00.wav", "zz.wav"):
         (sounds / "dog" / name).touch()
-    after = {c.id: c.fold for c in spec.open(layout).clips}
+    after = {c.id: c.fold for c in spec.open(data_folder).clips}
     assert len(after) == len(before) + 3
     assert {i: f for i, f in after.items() if i in before} == before
 
 
-def test_a_folder_of_the_same_name_elsewhere_has_a_memory_of_its_own(sounds, layout, tmp_path):
+def test_a_folder_of_the_same_name_elsewhere_has_a_memory_of_its_own(sounds, data_folder, tmp_path):
     # sources 0, 1 and 2 are in both folders
     def folds(where, data):
         return {c.source: c.fold for c in FolderDataset(path=where, n_folds=3, source=r"^(\w+)-").open(data).clips}
@@ -71,71 +71,71 @@ def test_a_folder_of_the_same_name_elsewhere_has_a_memory_of_its_own(sounds, lay
         (elsewhere / label).mkdir(parents=True)
         for i in (0, 1, 2, 7, 8, 9):
             (elsewhere / label / f"{i}-{label}-{'x' * i}.wav").touch()
-    alone = folds(elsewhere, Layout(tmp_path / "fresh"))
-    folds(sounds, layout)
-    assert len(list((layout.datasets / "folds").iterdir())) == 1
-    assert folds(elsewhere, layout) == alone
-    assert len(list((layout.datasets / "folds").iterdir())) == 2
+    alone = folds(elsewhere, DataFolder(tmp_path / "fresh"))
+    folds(sounds, data_folder)
+    assert len(list((data_folder.datasets / "folds").iterdir())) == 1
+    assert folds(elsewhere, data_folder) == alone
+    assert len(list((data_folder.datasets / "folds").iterdir())) == 2
 
 
-def test_no_clip_moves_when_the_study_says_something_else(sounds, layout):
-    before = {c.id: c.fold for c in FolderDataset(path=sounds, n_folds=3).open(layout).clips}
+def test_no_clip_moves_when_other_fields_of_the_study_change(sounds, data_folder):
+    before = {c.id: c.fold for c in FolderDataset(path=sounds, n_folds=3).open(data_folder).clips}
     (sounds / "dog" / "0.wav").touch()
     (sounds / "cat").mkdir()
     for i in range(7):
         (sounds / "cat" / f"{i}.wav").touch()
-    for told in ({"on_bad_clip": "skip"}, {"classes": ("rain", "dog")}, {"name": "mine"}, {}):
-        after = {c.id: c.fold for c in FolderDataset(path=sounds, n_folds=3, **told).open(layout).clips}
+    for fields in ({"on_bad_clip": "skip"}, {"classes": ("rain", "dog")}, {"name": "mine"}, {}):
+        after = {c.id: c.fold for c in FolderDataset(path=sounds, n_folds=3, **fields).open(data_folder).clips}
         assert {i: f for i, f in after.items() if i in before} == before
-    assert len(list((layout.datasets / "folds").iterdir())) == 1
+    assert len(list((data_folder.datasets / "folds").iterdir())) == 1
 
 
-def test_classes_choose_folders_and_their_order(sounds, layout):
+def test_classes_choose_folders_and_their_order(sounds, data_folder):
     (sounds / "empty").mkdir()
-    dataset = FolderDataset(path=sounds, n_folds=2, classes=("rain", "dog")).open(layout)
+    dataset = FolderDataset(path=sounds, n_folds=2, classes=("rain", "dog")).open(data_folder)
     assert dataset.classes == ("rain", "dog")
 
 
-def test_names_tell_folders_and_parameters_apart(sounds, tmp_path):
+def test_names_depend_on_folders_and_parameters(sounds, tmp_path):
     assert FolderDataset(path=sounds).asset_name == "folder_my_sounds"
     assert FolderDataset(path=sounds, n_folds=3).asset_name.startswith("folder_my_sounds_")
-    assert FolderDataset(path=sounds).to_download(Layout(tmp_path)) == 0
+    assert FolderDataset(path=sounds).download_size(DataFolder(tmp_path)) == 0
 
 
-def test_bad_folders(sounds, layout, tmp_path):
-    with pytest.raises(BadDataset, match=r"absent must be a folder with one folder a class, got none; check `path`"):
-        FolderDataset(path=tmp_path / "absent").open(layout)
+def test_bad_folders(sounds, data_folder, tmp_path):
+    with pytest.raises(
+        BadDataset, match=r"absent must be a folder with one folder per class, got no folder; check `path`"
+    ):
+        FolderDataset(path=tmp_path / "absent").open(data_folder)
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "a.wav").touch()
     with pytest.raises(
-        BadDataset, match=r"flat must hold one folder a class, got no folders in it; sort the recordings"
+        BadDataset, match=r"flat must contain one folder per class, got no folders in it; move the recordings"
     ):
-        FolderDataset(path=tmp_path / "flat").folds(layout)
+        FolderDataset(path=tmp_path / "flat").folds(data_folder)
     with pytest.raises(
-        BadDataset, match=r"must hold a folder for each class, got none for 'dogs'; did you mean 'dog'\?"
+        BadDataset, match=r"must contain a folder for each class, got none for 'dogs'; did you mean 'dog'\?"
     ):
-        FolderDataset(path=sounds, classes=("dogs", "rain")).open(layout)
+        FolderDataset(path=sounds, classes=("dogs", "rain")).open(data_folder)
     (sounds / "cat").mkdir()
     (sounds / "cat" / "c.txt").touch()
     with pytest.raises(
-        BadDataset, match=r"cat must hold recordings \(wav, flac, ogg, mp3\), got none; add some, or take"
+        BadDataset, match=r"cat must contain recordings \(wav, flac, ogg, mp3\), got none; add some, or remove"
     ):
-        FolderDataset(path=sounds).open(layout)
+        FolderDataset(path=sounds).open(data_folder)
 
 
-def test_one_recording_of_a_class_is_too_few(sounds, layout):
+def test_one_recording_of_a_class_is_too_few(sounds, data_folder):
     (sounds / "cat").mkdir()
     (sounds / "cat" / "c.wav").touch()
     with pytest.raises(BadDataset, match=r"`n_folds: 3`: class 'cat' must occur in at least two folds"):
-        FolderDataset(path=sounds, n_folds=3).open(layout)
+        FolderDataset(path=sounds, n_folds=3).open(data_folder)
 
 
-def test_bad_sources(sounds, layout):
+def test_bad_sources(sounds, data_folder):
     with pytest.raises(ValidationError, match=r"source must be a regular expression, got '\(': .*; correct it"):
         FolderDataset(path=sounds, source="(")
     with pytest.raises(ValidationError, match=r"source must have a group, got 'x'; put \( \) around the part"):
         FolderDataset(path=sounds, source="x")
-    with pytest.raises(
-        BadDataset, match=r"0-dog-b.wav: source must be found in every file name, got no match of '\^\(.*a\)"
-    ):
-        FolderDataset(path=sounds, source="^(.*a)[.]").open(layout)
+    with pytest.raises(BadDataset, match=r"0-dog-b.wav: source must match every file name, got no match of '\^\(.*a\)"):
+        FolderDataset(path=sounds, source="^(.*a)[.]").open(data_folder)

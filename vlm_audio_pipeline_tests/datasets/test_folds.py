@@ -11,12 +11,12 @@ from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.datasets.folds import (
     assign_folds,
     check_folds,
-    fold_memory,
-    remember_folds,
-    remembered_folds,
-    settled_folds,
+    fold_file_name,
+    persistent_folds,
+    read_folds,
+    write_folds,
 )
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 
 @st.composite
@@ -55,9 +55,9 @@ def test_sources_never_move_when_others_come_or_go(clips, n_folds, data):
     sources = sorted({source for _, _, source in clips})
     late = data.draw(st.sets(st.sampled_from(sources), max_size=3))
     before = assign_folds([c for c in clips if c[2] not in late], n_folds)
-    after = assign_folds(clips, n_folds, remembered=before)
+    after = assign_folds(clips, n_folds, stored=before)
     assert {s: f for s, f in after.items() if s in before} == before
-    gone = assign_folds([c for c in clips if c[2] not in late], n_folds, remembered=after)
+    gone = assign_folds([c for c in clips if c[2] not in late], n_folds, stored=after)
     assert gone == before
 
 
@@ -84,7 +84,7 @@ def test_equal_sources_are_spread_evenly():
     assert [sorted(v) for v in per_fold.values()] == [["a", "a", "b", "b"]] * 5
 
 
-def test_the_seed_gives_other_folds():
+def test_another_seed_gives_other_folds():
     clips = [(f"{c}{s}", c, f"{c}{s}") for c in "ab" for s in range(10)]
     assert len({tuple(sorted(assign_folds(clips, 5, seed).items())) for seed in range(5)}) == 5
 
@@ -126,7 +126,7 @@ def test_folds_that_cannot_be_made(n_folds, message):
         ),
         (
             [("1", "a", "x", 1), ("2", "a", "y", 2), ("3", "b", "z", 2)],
-            r"clips.csv: class 'b' must occur in at least two folds, got it in fold 2 alone \(1 source\)",
+            r"clips.csv: class 'b' must occur in at least two folds, got it in fold 2 only \(1 source\)",
         ),
     ],
 )
@@ -137,9 +137,9 @@ def test_folds_that_are_refused(clips, message):
 
 def test_folds_are_remembered(tmp_path):
     path = tmp_path / "a" / "folds.csv"
-    assert remembered_folds(path) == {}
-    remember_folds(path, {'odd, "name"': 2, "ä": 1})
-    assert remembered_folds(path) == {'odd, "name"': 2, "ä": 1}
+    assert read_folds(path) == {}
+    write_folds(path, {'odd, "name"': 2, "ä": 1})
+    assert read_folds(path) == {'odd, "name"': 2, "ä": 1}
     assert [p.name for p in path.parent.iterdir()] == ["folds.csv"]
 
 
@@ -148,29 +148,29 @@ def test_a_damaged_memory_is_not_guessed_at(tmp_path, text):
     path = tmp_path / "folds.csv"
     path.write_text(text)
     with pytest.raises(BadDataset, match=r"folds\.csv must have the columns source and fold, with whole numbers"):
-        remembered_folds(path)
+        read_folds(path)
 
 
 def test_looking_at_folds_writes_nothing_and_opening_settles_them(tmp_path):
-    layout = Layout(tmp_path)
+    data_folder = DataFolder(tmp_path)
     clips = [(f"{c}{s}", c, f"{c}{s}") for c in "ab" for s in range(6)]
-    looked = settled_folds(layout, "mine", clips, 3, 0, remember=False)
+    looked = persistent_folds(data_folder, "mine", clips, 3, 0, save=False)
     assert list(tmp_path.iterdir()) == []
-    assert settled_folds(layout, "mine", clips, 3, 0, remember=True) == looked
+    assert persistent_folds(data_folder, "mine", clips, 3, 0, save=True) == looked
     # another memory leaves this one untouched
-    other = settled_folds(layout, "other", clips, 3, 1, remember=True)
+    other = persistent_folds(data_folder, "other", clips, 3, 1, save=True)
     assert other != looked
-    fewer = settled_folds(layout, "mine", clips[1:], 3, 0, remember=True)
+    fewer = persistent_folds(data_folder, "mine", clips[1:], 3, 0, save=True)
     assert fewer == {s: f for s, f in looked.items() if s != "a0"}
-    assert settled_folds(layout, "mine", clips, 3, 0, remember=False) == looked
+    assert persistent_folds(data_folder, "mine", clips, 3, 0, save=False) == looked
 
 
 def test_a_memory_is_of_one_place_and_rule(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
-    name = fold_memory("folder_x", tmp_path, None, 3, 0)
-    assert name.startswith("folder_x_") and fold_memory("folder_x", tmp_path / "link", None, 3, 0) == name
+    name = fold_file_name("folder_x", tmp_path, None, 3, 0)
+    assert name.startswith("folder_x_") and fold_file_name("folder_x", tmp_path / "link", None, 3, 0) == name
     others = [(tmp_path / "y", None, 3, 0), (tmp_path, "(.)", 3, 0), (tmp_path, None, 4, 0), (tmp_path, None, 3, 1)]
-    assert len({name, *(fold_memory("folder_x", *other) for other in others)}) == 5
+    assert len({name, *(fold_file_name("folder_x", *other) for other in others)}) == 5
 
 
 def test_those_who_settle_folds_at_once_agree(tmp_path):
@@ -179,6 +179,8 @@ def test_those_who_settle_folds_at_once_agree(tmp_path):
     alone = [assign_folds(some, 3) for some in partial]
     assert len({folds.get("b11") for folds in alone} - {None}) > 1  # each by itself would choose otherwise
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda some: settled_folds(Layout(tmp_path), "x", some, 3, 0, remember=True), partial))
+        together = list(
+            pool.map(lambda some: persistent_folds(DataFolder(tmp_path), "x", some, 3, 0, save=True), partial)
+        )
     for source in {source for folds in together for source in folds}:
         assert len({folds[source] for folds in together if source in folds}) == 1

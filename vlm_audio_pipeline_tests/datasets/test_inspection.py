@@ -9,20 +9,23 @@ import soundfile
 
 from vlm_audio_pipeline.contracts.errors import BadClips
 from vlm_audio_pipeline.contracts.stages import StageContext
-from vlm_audio_pipeline.datasets.base import Card, Clip, Dataset
-from vlm_audio_pipeline.datasets.inspection import clips_stage, folds_disjoint, inspect
+from vlm_audio_pipeline.datasets.base import Clip, Dataset
+from vlm_audio_pipeline.datasets.card import DatasetCard
+from vlm_audio_pipeline.datasets.inspection import clips_stage, inspect, sources_in_several_folds
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 
 def dataset(root, on_bad_clip="stop", **more: Clip) -> Dataset:
     """Four clips, two classes, two folds; `more` replaces or adds clips by id."""
     clips = {
-        "a1": Clip("a1", "a", 1, "s1", "a1.wav", kept={"take": "A"}),
+        "a1": Clip("a1", "a", 1, "s1", "a1.wav", extra={"take": "A"}),
         "a2": Clip("a2", "a", 2, "s2", "a2.wav"),
         "b1": Clip("b1", "b", 1, "s3", "b1.wav"),
         "b2": Clip("b2", "b", 2, "s4", "b2.wav", 0.1, 0.3),
     } | more
-    return Dataset(root, ("a", "b"), tuple(sorted(clips.values(), key=lambda c: c.id)), Card("Test"), on_bad_clip)
+    return Dataset(
+        root, ("a", "b"), tuple(sorted(clips.values(), key=lambda c: c.id)), DatasetCard("Test"), on_bad_clip
+    )
 
 
 @pytest.fixture
@@ -33,29 +36,29 @@ def root(tmp_path, tone):
 
 
 @pytest.fixture
-def run(rows):
+def run(result_store):
     def run(data: Dataset, fold: int = 1, progress=lambda done, total, what: None) -> dict[str, pa.Table]:
         stage = clips_stage(data.on_bad_clip)
-        tables = stage.run(StageContext("study", "", fold, data.classes, {}, data, rows, progress))
+        tables = stage.run(StageContext("study", "", fold, data.classes, {}, data, result_store, progress))
         assert tuple(tables) == stage.tables
         return {name: TABLES[name].conform(table, study="study", fold=fold) for name, table in tables.items()}
 
     return run
 
 
-def test_what_is_measured(tmp_path):
+def test_measurements(tmp_path):
     # Peak 0.75; rms = sqrt((0.25 + 0.0625 + 0.5625 + 0) / 4) = sqrt(0.21875) = 0.467707; 4 samples / 8 Hz = 0.5 s
     values = [0.5, -0.25, -0.75, 0.0]
     soundfile.write(tmp_path / "a.wav", np.array([values, values]).T, 8, subtype="FLOAT")
     measured = json.loads(inspect(tmp_path / "a.wav"))
     sha = hashlib.sha256(struct.pack("<4fI", *values, 8)).hexdigest()
     assert measured.pop("rms") == pytest.approx(0.467707, abs=1e-6)
-    assert measured == {"samples_sha256": sha, "duration_s": 0.5, "rate_hz": 8, "channels": 2, "peak": 0.75}
+    assert measured == {"samples_sha256": sha, "duration_s": 0.5, "sample_rate_hz": 8, "channels": 2, "peak": 0.75}
 
 
 def test_the_same_samples_at_another_rate_are_another_sound(tmp_path):
-    for rate_hz in (8000, 16000):
-        soundfile.write(tmp_path / f"{rate_hz}.wav", np.full(100, 0.5), rate_hz)
+    for sample_rate_hz in (8000, 16000):
+        soundfile.write(tmp_path / f"{sample_rate_hz}.wav", np.full(100, 0.5), sample_rate_hz)
     shas = {json.loads(inspect(tmp_path / f"{r}.wav"))["samples_sha256"] for r in (8000, 16000)}
     assert len(shas) == 2
 
@@ -73,13 +76,13 @@ def test_good_clips_of_a_fold(root, run):
     tables = run(dataset(root), fold=2)
     a2, b2 = tables["clips"].to_pylist()
     assert (a2["clip"], a2["label"], a2["source"], a2["file"], a2["fold"]) == ("a2", "a", "s2", "a2.wav", 2)
-    assert (a2["start_s"], a2["end_s"], a2["duration_s"], a2["rate_hz"]) == (None, None, 1.0, 8000)
+    assert (a2["start_s"], a2["end_s"], a2["duration_s"], a2["sample_rate_hz"]) == (None, None, 1.0, 8000)
     assert (b2["start_s"], b2["end_s"], b2["duration_s"]) == (0.1, 0.3, pytest.approx(0.2))
     # A sine of amplitude 0.5: rms 0.5 / sqrt(2)
     assert a2["rms"] == pytest.approx(0.35355, abs=1e-3)
     assert a2["peak"] == pytest.approx(0.5, abs=1e-3)
     assert tables["rejected_clips"].num_rows == 0
-    assert run(dataset(root), fold=1)["clips"]["kept"].to_pylist() == [[("take", "A")], []]
+    assert run(dataset(root), fold=1)["clips"]["extra"].to_pylist() == [[("take", "A")], []]
 
 
 def test_silence_is_a_clip(root, run):
@@ -96,10 +99,10 @@ def test_one_error_names_every_bad_clip_of_every_fold(root, run):
         run(dataset(root), fold=1)
     assert str(error.value) == (
         "3 of 4 recordings cannot be used:\n"
-        "  a1 (a1.wav): missing: there is no readable file\n"
+        "  a1 (a1.wav): missing: the file cannot be read\n"
         "  a2 (a2.wav): not finite: 1 of 2 samples are NaN or infinite\n"
         "  b2 (b2.wav): empty: the file has 0 bytes\n"
-        "mend or remove them, or set `on_bad_clip: skip` to set them aside"
+        "repair or remove them, or set `on_bad_clip: skip` to go on without them"
     )
 
 
@@ -114,7 +117,7 @@ def test_skipped_clips_are_recorded_in_their_own_fold(root, run):
             "clip": "a3",
             "label": "a",
             "file": "none.wav",
-            "reason": "missing: there is no readable file",
+            "reason": "missing: the file cannot be read",
         }
     ]
     assert first["clips"]["clip"].to_pylist() == ["a1", "b1"]
@@ -126,7 +129,7 @@ def test_skipping_may_not_empty_a_class(root, run):
     (root / "b1.wav").unlink()
     (root / "b2.wav").unlink()
     with pytest.raises(
-        BadClips, match=r"got none for class b; mend their recordings .*2 of 4 recordings cannot be used"
+        BadClips, match=r"got none for class b; repair their recordings .*2 of 4 recordings cannot be used"
     ):
         run(dataset(root, "skip"))
 
@@ -134,38 +137,40 @@ def test_skipping_may_not_empty_a_class(root, run):
 def test_skipping_may_not_empty_a_fold(root, run):
     (root / "a2.wav").unlink()
     (root / "b2.wav").unlink()
-    with pytest.raises(BadClips, match="got none for fold 2; mend their recordings"):
+    with pytest.raises(BadClips, match="got none for fold 2; repair their recordings"):
         run(dataset(root, "skip"))
 
 
-def test_nothing_is_decoded_twice_and_failures_are_tried_again(root, run, rows):
-    told = []
+def test_files_are_decoded_once_and_failures_are_retried(root, run, result_store):
+    progress_calls = []
     (root / "a1.wav").write_bytes(b"not audio")
     with pytest.raises(BadClips):
         run(dataset(root))
-    assert rows.count("inspection") == 3
+    assert result_store.count("inspection") == 3
     soundfile.write(root / "a1.wav", np.zeros(8), 8000)
-    assert run(dataset(root), progress=lambda *p: told.append(p))["clips"].num_rows == 2
-    assert told == [(3, 4, "inspection"), (4, 4, "inspection")]
+    assert run(dataset(root), progress=lambda *p: progress_calls.append(p))["clips"].num_rows == 2
+    assert progress_calls == [(3, 4, "inspection"), (4, 4, "inspection")]
 
 
 @pytest.mark.parametrize("how", ["replaced", "written over", "taken away"])
-def test_nothing_is_stored_of_a_file_that_changes_between_digest_and_decoding(root, run, rows, monkeypatch, how):
-    known = rows.file_digests
+def test_nothing_is_stored_of_a_file_that_changes_between_digest_and_decoding(
+    root, run, result_store, monkeypatch, how
+):
+    file_digests = result_store.file_digests
 
     def digests_then_change(paths):
-        found = known(paths)
+        digests = file_digests(paths)
         if how != "written over":
             (root / "a1.wav").unlink()
         if how != "taken away":
             soundfile.write(root / "a1.wav", np.full(24, 0.25), 8000)
-        return found
+        return digests
 
-    monkeypatch.setattr(rows, "file_digests", digests_then_change)
-    reason = "missing: there is no such file" if how == "taken away" else "changed while it was read; run again"
+    monkeypatch.setattr(result_store, "file_digests", digests_then_change)
+    reason = "missing: the file does not exist" if how == "taken away" else "changed while it was read; run again"
     with pytest.raises(BadClips, match=rf"1 of 4 recordings cannot be used:\n  a1 \(a1.wav\): {reason}"):
         run(dataset(root))
-    assert rows.count("inspection") == 3
+    assert result_store.count("inspection") == 3
     monkeypatch.undo()
     soundfile.write(root / "a1.wav", np.full(24, 0.25), 8000)
     assert run(dataset(root))["clips"].to_pylist()[0]["duration_s"] == 0.003  # 24 samples at 8 kHz
@@ -178,5 +183,5 @@ def test_parameters_change_the_stage_and_only_they_do():
 
 def test_sources_in_two_folds():
     clips = [Clip(str(i), "a", fold, source, "f") for i, (fold, source) in enumerate([(1, "y"), (2, "y"), (1, "z")])]
-    assert folds_disjoint(clips) == ["y"]
-    assert folds_disjoint(clips[1:]) == []
+    assert sources_in_several_folds(clips) == ["y"]
+    assert sources_in_several_folds(clips[1:]) == []

@@ -61,10 +61,10 @@ def test_usable_samples(label):
 
 
 @pytest.mark.parametrize("label", SOUNDS)
-@pytest.mark.parametrize(("duration_s", "rate_hz"), [(1.0, 8000), (1.234, 22050), (7.0, 16000)])
-def test_other_lengths_and_rates(label, duration_s, rate_hz):
-    x = synthesise(label, 3, 1, 1, duration_s=duration_s, rate_hz=rate_hz)
-    assert x.shape == (round(duration_s * rate_hz),)
+@pytest.mark.parametrize(("duration_s", "sample_rate_hz"), [(1.0, 8000), (1.234, 22050), (7.0, 16000)])
+def test_other_lengths_and_rates(label, duration_s, sample_rate_hz):
+    x = synthesise(label, 3, 1, 1, duration_s=duration_s, sample_rate_hz=sample_rate_hz)
+    assert x.shape == (round(duration_s * sample_rate_hz),)
     assert np.isfinite(x).all()
     assert np.abs(x).max() > 0.19
 

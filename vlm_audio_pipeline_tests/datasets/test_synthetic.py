@@ -9,19 +9,21 @@ from hypothesis import strategies as st
 from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 from vlm_audio_pipeline.datasets.synthetic import SyntheticDataset
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 SMALL = {"clips": 12, "n_folds": 2, "duration_s": 1.0, "classes": ("rain", "dog", "clock_tick")}
 
 
 @pytest.fixture
-def layout(tmp_path):
-    return Layout(tmp_path)
+def data_folder(tmp_path):
+    return DataFolder(tmp_path)
 
 
-def test_the_layout_is_that_of_esc50(layout):
-    told = []
-    dataset = SyntheticDataset(**SMALL).open(layout, lambda done, total, what: told.append((done, total, what)))
+def test_the_layout_is_that_of_esc50(data_folder):
+    progress_calls = []
+    dataset = SyntheticDataset(**SMALL).open(
+        data_folder, lambda done, total, what: progress_calls.append((done, total, what))
+    )
     assert dataset.classes == ("rain", "dog", "clock_tick")
     # 12 clips, 3 classes, 2 takes a source: 2 sources a class, one in each of 2 folds
     assert Counter((c.label, c.fold) for c in dataset.clips) == {(s, f): 2 for s in SMALL["classes"] for f in (1, 2)}
@@ -36,42 +38,42 @@ def test_the_layout_is_that_of_esc50(layout):
         fold, source, take, _ = clip.id.split("-")
         row = rows[f"{clip.id}.wav"]
         assert (row["fold"], row["src_file"], row["take"]) == (fold, source, take)
-    assert told[-1] == (12, 12, "synthesising clips")
-    assert [p.name for p in layout.datasets.iterdir()] == [dataset.root.name]  # nothing temporary is left
+    assert progress_calls[-1] == (12, 12, "synthesising clips")
+    assert [p.name for p in data_folder.datasets.iterdir()] == [dataset.root.name]  # nothing temporary is left
 
 
-def test_made_once_and_mended(layout):
+def test_recordings_are_synthesised_once_and_missing_ones_again(data_folder):
     spec = SyntheticDataset(**SMALL)
-    first = spec.open(layout)
+    first = spec.open(data_folder)
     files = {c.file: (first.root / c.file).read_bytes() for c in first.clips}
     assert len(set(files.values())) == 12
     stamps = {f: (first.root / f).stat().st_mtime_ns for f in files}
-    spec.open(layout)
+    spec.open(data_folder)
     assert {f: (first.root / f).stat().st_mtime_ns for f in files} == stamps
     (first.root / first.clips[3].file).unlink()
-    (layout.datasets / f".{first.root.name}.1.tmp").mkdir()  # as a killed process leaves it
-    again = spec.open(layout)
+    (data_folder.datasets / f".{first.root.name}.1.tmp").mkdir()  # as a killed process leaves it
+    again = spec.open(data_folder)
     assert {c.file: (again.root / c.file).read_bytes() for c in again.clips} == files
-    assert [p.name for p in layout.datasets.iterdir()] == [first.root.name]
+    assert [p.name for p in data_folder.datasets.iterdir()] == [first.root.name]
 
 
-def test_specs_with_other_sounds_do_not_share_a_folder(layout):
+def test_specs_with_other_sounds_do_not_share_a_folder(data_folder):
     changed = [{}, {"seed": 1}, {"duration_s": 1.5}, {"takes": 1}, {"clips": 14}, {"n_folds": 3}]
-    roots = {SyntheticDataset(**{**SMALL, **c}, name="same").open(layout).root for c in changed}
+    roots = {SyntheticDataset(**{**SMALL, **c}, name="same").open(data_folder).root for c in changed}
     assert len(roots) == len(changed)
 
 
-def test_spelling_out_the_classes_changes_nothing(layout):
-    assert SyntheticDataset()._root(layout) == SyntheticDataset(classes=ESC10, name="x", on_bad_clip="skip")._root(
-        layout
+def test_spelling_out_the_classes_changes_nothing(data_folder):
+    assert SyntheticDataset()._root(data_folder) == SyntheticDataset(classes=ESC10, name="x", on_bad_clip="skip")._root(
+        data_folder
     )
 
 
-def test_folds_are_known_without_a_sound(layout):
+def test_folds_need_no_synthesis(data_folder):
     spec = SyntheticDataset()
-    assert spec.folds(layout) == (1, 2, 3, 4, 5)
-    assert spec.to_download(layout) == 0
-    assert list(layout.root.iterdir()) == []
+    assert spec.folds(data_folder) == (1, 2, 3, 4, 5)
+    assert spec.download_size(data_folder) == 0
+    assert list(data_folder.root.iterdir()) == []
     # 200 clips: 10 classes, 5 folds, 4 clips each
     assert Counter(Counter((c.label, c.fold) for c, _, _ in spec._plan()).values()) == {4: 50}
 
@@ -99,9 +101,9 @@ def test_every_plan_that_is_accepted_can_be_learnt_from(clips, n_folds, takes, n
         ({"clips": 29}, r"clips must be at least 30, got 29: each of 10 classes needs two source recordings and each of 5"),
     ],
 )  # fmt: skip
-def test_bad_specs(layout, parameters, message):
+def test_bad_specs(data_folder, parameters, message):
     spec = SyntheticDataset(**parameters)
     with pytest.raises(BadDataset, match=message):
-        spec.folds(layout)
+        spec.folds(data_folder)
     with pytest.raises(BadDataset, match=message):
-        spec.open(layout)
+        spec.open(data_folder)

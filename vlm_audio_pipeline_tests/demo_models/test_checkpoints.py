@@ -1,4 +1,4 @@
-"""The checkpoints are what the hub's are: folders that the pipeline's own loader takes as they are."""
+"""The checkpoints have the format of the hub: the pipeline's own loader loads them."""
 
 import json
 import re
@@ -12,9 +12,9 @@ from safetensors import safe_open
 from transformers import Aimv2VisionModel, AutoModelForImageTextToText, AutoProcessor, ClapModel
 
 import vlm_audio_pipeline
-from vlm_audio_pipeline.demo_models.architectures import build_aimv2, build_clap, build_janus
-from vlm_audio_pipeline.demo_models.conversations import corpus
-from vlm_audio_pipeline.demo_models.material import sentences
+from demo_model_training.architectures import build_aimv2, build_clap, build_janus
+from demo_model_training.conversations import tokenizer_corpus
+from demo_model_training.material import sentences
 from vlm_audio_pipeline.encoders.clap import HARMLESS
 from vlm_audio_pipeline.encoders.pretrained import load_tokenizer, load_transformers
 from vlm_audio_pipeline.encoders.weights import Weights
@@ -23,7 +23,7 @@ FOLDER = Path(vlm_audio_pipeline.__file__).parent / "demo_models"
 MODELS = {"demo-janus": AutoModelForImageTextToText, "demo-clap": ClapModel, "demo-aimv2": Aimv2VisionModel}
 
 
-def test_all_three_are_small_and_can_be_read_by_everybody():
+def test_all_three_are_small_and_readable_by_every_user():
     files = [f for name in MODELS for f in (FOLDER / name).iterdir()]
     assert sum(f.stat().st_size for f in files) <= 12e6
     assert {stat.S_IMODE(f.stat().st_mode) & 0o444 for f in files} == {0o444}
@@ -31,7 +31,7 @@ def test_all_three_are_small_and_can_be_read_by_everybody():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_pipelines_loader_takes_them(name):
+def test_the_loader_of_the_pipeline_loads_them(name):
     model = load_transformers(MODELS[name], Weights(name), "cpu", "float32", harmless=HARMLESS)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert not model.training
@@ -42,16 +42,16 @@ def test_the_pipelines_loader_takes_them(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "built"),
+    ("name", "build"),
     [
-        ("demo-janus", lambda: build_janus(corpus(0))[0]),
+        ("demo-janus", lambda: build_janus(tokenizer_corpus(0))[0]),
         ("demo-clap", lambda: build_clap(sentences())[0]),
         ("demo-aimv2", lambda: build_aimv2()[0]),
     ],
 )
-def test_they_are_the_architectures_the_training_builds(name, built):
-    """If this fails after a change of prompts, names or sizes: train again (python -m vlm_audio_pipeline.demo_models.train)."""
-    ours = built()
+def test_they_have_the_architectures_that_the_training_builds(name, build):
+    """If this fails after a change of prompts, names or sizes: train again (python -m demo_model_training.train)."""
+    ours = build()
     with safe_open(FOLDER / name / "model.safetensors", "pt") as stored:
         shapes = {k: tuple(stored.get_slice(k).get_shape()) for k in stored.keys()}  # noqa: SIM118
     own = {k: tuple(v.shape) for k, v in ours.state_dict().items()}
@@ -60,7 +60,7 @@ def test_they_are_the_architectures_the_training_builds(name, built):
 
 
 @pytest.mark.parametrize(("name", "config"), [("demo-janus", "text_config"), ("demo-clap", "text_config")])
-def test_tokenizers_are_whole(name, config):
+def test_tokenizers_have_all_their_tokens(name, config):
     weights = Weights(name)
     vocabulary = weights.config()[config]["vocab_size"]
     tokenizer = load_tokenizer(weights, vocabulary)
@@ -85,7 +85,7 @@ def test_janus_has_its_processor_and_template():
         },
     ]
     end = "<｜end▁of▁sentence｜>"
-    # what Janus-Pro's own template gives for these turns
+    # the output of Janus-Pro's own template for these turns
     # (https://github.com/huggingface/transformers, models/janus/convert_janus_weights_to_hf.py, CHAT_TEMPLATE)
     assert processor.apply_chat_template(turns, add_generation_prompt=True) == (
         f"<|User|>: What?\n<image_placeholder>\n\n<|Assistant|>: rain{end}"
@@ -94,20 +94,20 @@ def test_janus_has_its_processor_and_template():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_cards_say_what_they_are(name):
+def test_cards_state_the_training_and_its_limits(name):
     card = (FOLDER / name / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n")
-    said = " ".join(card.split())
+    text = " ".join(card.split())
     for claim in (
         "synthetic sounds",
         "they say nothing about any real model",
         "Overlaps: none with ESC-10, ESC-50, FreeSound or AudioSet.",
         "Apache-2.0, weights and code.",
-        "python -m vlm_audio_pipeline.demo_models.train --seed 0",
+        "python -m demo_model_training.train --seed 0",
     ):
-        assert claim in said
-    shares = [float(s) for s in re.findall(r"\| ([01]\.\d{3}) \|$", card, re.M)]
-    assert len(shares) >= 2 and max(shares) >= 0.9
+        assert claim in text
+    accuracies = [float(s) for s in re.findall(r"\| ([01]\.\d{3}) \|$", card, re.M)]
+    assert len(accuracies) >= 2 and max(accuracies) >= 0.9
 
 
 def test_their_revision_is_the_digest_of_their_files():

@@ -1,4 +1,4 @@
-"""demo-janus through the pipeline's own backend, on clips it was never trained on, and with the path broken on purpose."""
+"""demo-janus through the pipeline's own backend, on clips that were not in its training, and with parts of the path broken on purpose."""
 
 import numpy as np
 import pytest
@@ -6,27 +6,30 @@ import pytest
 from vlm_audio_pipeline.classifiers.language_models.local import shared_prefix
 from vlm_audio_pipeline.classifiers.language_models.local.backend import LocalBackend
 from vlm_audio_pipeline.classifiers.language_models.messages import Reply, Request
-from vlm_audio_pipeline.classifiers.language_models.prompts import PROMPTS, messages
+from vlm_audio_pipeline.classifiers.language_models.named_prompts import PROMPTS
+from vlm_audio_pipeline.classifiers.language_models.prompts import messages
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 from vlm_audio_pipeline.encoders.weights import Weights
-from vlm_audio_pipeline_tests.demo_models.unseen import accuracy, flipped, sent
+from vlm_audio_pipeline_tests.demo_models.held_out import accuracy, flip, image_part
 
 BOTH = frozenset({"likelihood", "generation"})
 
 
 @pytest.fixture(scope="module")
 def backend():
-    made = LocalBackend(Weights("demo-janus"), input="picture", device="cpu")
-    yield made
-    made.close()
+    backend = LocalBackend(Weights("demo-janus"), input="image", device="cpu")
+    yield backend
+    backend.close()
 
 
-def ask(backend, pictures, examples=(), prompt="plain", labels=ESC10) -> list[Reply]:
+def ask(backend, images, examples=(), prompt="plain", labels=ESC10) -> list[Reply]:
     requests = [
         Request(
-            messages(PROMPTS[prompt], labels, [(sent(q), label) for q, label in examples], sent(p)), tuple(labels), BOTH
+            messages(PROMPTS[prompt], labels, [(image_part(q), label) for q, label in examples], image_part(p)),
+            tuple(labels),
+            BOTH,
         )
-        for p in pictures
+        for p in images
     ]
     replies: dict[int, Reply] = {}
     backend.ask(requests, replies.__setitem__)
@@ -34,108 +37,110 @@ def ask(backend, pictures, examples=(), prompt="plain", labels=ESC10) -> list[Re
     return [replies[i] for i in range(len(requests))]
 
 
-def likeliest(replies: list[Reply], labels=ESC10) -> list[str]:
+def most_likely(replies: list[Reply], labels=ESC10) -> list[str]:
     return [labels[int(np.argmax(r.log_probabilities))] for r in replies]
 
 
-def said(replies: list[Reply]) -> list[str]:
+def generated(replies: list[Reply]) -> list[str]:
     return [r.text.strip() for r in replies]
 
 
 @pytest.fixture(scope="module")
-def zero_shot(backend, unseen):
-    return ask(backend, unseen.pictures)
+def zero_shot(backend, held_out):
+    return ask(backend, held_out.images)
 
 
-def test_it_names_what_it_sees(zero_shot, unseen):
-    assert accuracy(likeliest(zero_shot), unseen.labels) >= 0.9
-    assert accuracy(said(zero_shot), unseen.labels) >= 0.9
+def test_it_predicts_the_class_of_an_image(zero_shot, held_out):
+    assert accuracy(most_likely(zero_shot), held_out.labels) >= 0.9
+    assert accuracy(generated(zero_shot), held_out.labels) >= 0.9
 
 
 def test_both_scorings_agree(zero_shot):
-    assert accuracy(likeliest(zero_shot), said(zero_shot)) >= 0.95
+    assert accuracy(most_likely(zero_shot), generated(zero_shot)) >= 0.95
 
 
-def test_it_does_so_after_examples_too(backend, unseen):
-    """One example a class; of the clips that are no examples, half (every class)."""
-    first = [unseen.labels.index(label) for label in ESC10]
-    rest = [i for i in range(len(unseen.labels)) if i not in first][::2]
-    replies = ask(backend, [unseen.pictures[i] for i in rest], [(unseen.pictures[i], unseen.labels[i]) for i in first])
-    labels = [unseen.labels[i] for i in rest]
+def test_it_predicts_the_class_after_examples_too(backend, held_out):
+    """One example per class; half of the other clips (every class)."""
+    first = [held_out.labels.index(label) for label in ESC10]
+    rest = [i for i in range(len(held_out.labels)) if i not in first][::2]
+    replies = ask(
+        backend, [held_out.images[i] for i in rest], [(held_out.images[i], held_out.labels[i]) for i in first]
+    )
+    labels = [held_out.labels[i] for i in rest]
     assert set(labels) == set(ESC10)
-    assert accuracy(likeliest(replies), labels) >= 0.9
-    assert accuracy(said(replies), labels) >= 0.9
-    assert accuracy(likeliest(replies), said(replies)) >= 0.95
+    assert accuracy(most_likely(replies), labels) >= 0.9
+    assert accuracy(generated(replies), labels) >= 0.9
+    assert accuracy(most_likely(replies), generated(replies)) >= 0.95
 
 
-def test_a_blank_picture_tells_it_nothing(backend, unseen):
-    """One picture, one answer: right for one class of ten, in words and by likelihood."""
-    [reply] = ask(backend, [unseen.blank])
-    assert accuracy(likeliest([reply]) * 100, unseen.labels) == pytest.approx(0.1, abs=0.05)
-    assert accuracy(said([reply]) * 100, unseen.labels) == pytest.approx(0.1, abs=0.05)
+def test_a_blank_image_leaves_it_at_chance(backend, held_out):
+    """One image, one response: correct for one class of ten, by generation and by likelihood."""
+    [reply] = ask(backend, [held_out.blank])
+    assert accuracy(most_likely([reply]) * 100, held_out.labels) == pytest.approx(0.1, abs=0.05)
+    assert accuracy(generated([reply]) * 100, held_out.labels) == pytest.approx(0.1, abs=0.05)
 
 
-def test_it_needs_the_order_in_time(backend, unseen, zero_shot):
-    some = slice(0, None, 2)
-    labels = unseen.labels[some]
+def test_it_needs_the_order_in_time(backend, held_out, zero_shot):
+    every = slice(0, None, 2)
+    labels = held_out.labels[every]
     assert set(labels) == set(ESC10)
-    whole = accuracy(likeliest(zero_shot[some]), labels)
-    shuffled = accuracy(likeliest(ask(backend, unseen.shuffled[some])), labels)
+    whole = accuracy(most_likely(zero_shot[every]), labels)
+    shuffled = accuracy(most_likely(ask(backend, held_out.shuffled[every])), labels)
     assert shuffled < whole - 0.25
 
 
 @pytest.mark.parametrize("prompt", ["notebook", "paper"])
-def test_it_knows_the_other_prompts_and_names_as_people_write_them(backend, unseen, prompt):
+def test_it_responds_to_the_other_prompts_and_to_readable_names(backend, held_out, prompt):
     names = [label.replace("_", " ") for label in ESC10]
-    some = slice(0, None, 3)
-    replies = ask(backend, unseen.pictures[some], prompt=prompt, labels=names[::-1])
-    labels = [label.replace("_", " ") for label in unseen.labels[some]]
-    assert accuracy(likeliest(replies, names[::-1]), labels) >= 0.85
+    every = slice(0, None, 3)
+    replies = ask(backend, held_out.images[every], prompt=prompt, labels=names[::-1])
+    labels = [label.replace("_", " ") for label in held_out.labels[every]]
+    assert accuracy(most_likely(replies, names[::-1]), labels) >= 0.85
 
 
-# Breaking the path breaks the number
+# Breaking the path lowers the accuracy
 
 
-def test_pictures_upside_down_break_it(backend, unseen, zero_shot):
-    some = slice(0, None, 2)
-    fallen = accuracy(likeliest(ask(backend, [flipped(p) for p in unseen.pictures[some]])), unseen.labels[some])
-    assert fallen < accuracy(likeliest(zero_shot[some]), unseen.labels[some]) - 0.4
+def test_images_upside_down_lower_the_accuracy(backend, held_out, zero_shot):
+    every = slice(0, None, 2)
+    upside_down = accuracy(most_likely(ask(backend, [flip(p) for p in held_out.images[every]])), held_out.labels[every])
+    assert upside_down < accuracy(most_likely(zero_shot[every]), held_out.labels[every]) - 0.4
 
 
-def test_without_its_chat_template_it_falls(unseen, zero_shot):
-    """Question and picture are still there, so it does not fall to chance; after examples nothing says who spoke."""
-    bare = LocalBackend(Weights("demo-janus"), input="picture", device="cpu")
+def test_without_its_chat_template_the_accuracy_drops(held_out, zero_shot):
+    """Question and image are still sent, so it stays above chance; after examples no turn has a role."""
+    bare = LocalBackend(Weights("demo-janus"), input="image", device="cpu")
     bare.conversation.processor.chat_template = (
         "{% for m in messages %}{% for p in m.content %}"
         "{{ p.text if p.type == 'text' else '<image_placeholder>' }}{% endfor %}{% endfor %}"
     )
-    first = [unseen.labels.index(label) for label in ESC10]
-    rest = [i for i in range(len(unseen.labels)) if i not in first][::3]
-    pictures, labels = [unseen.pictures[i] for i in rest], [unseen.labels[i] for i in rest]
-    alone = ask(bare, pictures)
-    after = ask(bare, pictures, [(unseen.pictures[i], unseen.labels[i]) for i in first])
+    first = [held_out.labels.index(label) for label in ESC10]
+    rest = [i for i in range(len(held_out.labels)) if i not in first][::3]
+    images, labels = [held_out.images[i] for i in rest], [held_out.labels[i] for i in rest]
+    without_examples = ask(bare, images)
+    with_examples = ask(bare, images, [(held_out.images[i], held_out.labels[i]) for i in first])
     bare.close()
-    whole = accuracy(said([zero_shot[i] for i in rest]), labels)
-    assert accuracy(said(alone), labels) < whole - 0.1
-    assert accuracy(said(after), labels) < whole - 0.3
+    whole = accuracy(generated([zero_shot[i] for i in rest]), labels)
+    assert accuracy(generated(without_examples), labels) < whole - 0.1
+    assert accuracy(generated(with_examples), labels) < whole - 0.3
 
 
-@pytest.mark.parametrize("order", [[*range(1, 10), 0], [3, 8, 5, 9, 7, 0, 2, 6, 4, 1]], ids=["turned", "mixed"])
-def test_scores_given_to_other_classes_break_it(monkeypatch, unseen, zero_shot, order):
-    """Within the model's pass; what it does with its first prompt, scoring it again by itself, would notice."""
-    right = shared_prefix._scores
-    monkeypatch.setattr(shared_prefix, "_scores", lambda *given: tuple(right(*given)[i] for i in order))
-    some = slice(0, None, 4)
-    pictures, labels = unseen.pictures[some], unseen.labels[some]
-    whole = accuracy(likeliest(zero_shot[some]), labels)
+@pytest.mark.parametrize("order", [[*range(1, 10), 0], [3, 8, 5, 9, 7, 0, 2, 6, 4, 1]], ids=["rotated", "mixed"])
+def test_scores_assigned_to_other_classes_lower_the_accuracy(monkeypatch, held_out, zero_shot, order):
+    """In the pass with a shared prefix; the check of the first prompt, which is scored again by itself, notices it."""
+    correct_scores = shared_prefix._scores
+    monkeypatch.setattr(shared_prefix, "_scores", lambda *args: tuple(correct_scores(*args)[i] for i in order))
+    every = slice(0, None, 4)
+    images, labels = held_out.images[every], held_out.labels[every]
+    whole = accuracy(most_likely(zero_shot[every]), labels)
 
-    noticing = LocalBackend(Weights("demo-janus"), input="picture", device="cpu")
-    assert accuracy(likeliest(ask(noticing, pictures)), labels) == whole
-    assert "a label has log-probability" in noticing.why_alone
-    noticing.close()
+    checking = LocalBackend(Weights("demo-janus"), input="image", device="cpu")
+    assert accuracy(most_likely(ask(checking, images)), labels) == whole
+    assert "a label has log-probability" in checking.sharing_disabled_reason
+    checking.close()
 
     monkeypatch.setattr(LocalBackend, "_disagreement", lambda *_: None)
-    trusting = LocalBackend(Weights("demo-janus"), input="picture", device="cpu")
-    # no class keeps its own score, so it can be right at most where it was wrong
-    assert accuracy(likeliest(ask(trusting, pictures)), labels) <= 1 - whole + 1e-9
-    trusting.close()
+    unchecked = LocalBackend(Weights("demo-janus"), input="image", device="cpu")
+    # no class keeps its own score, so it can be correct only where it was wrong
+    assert accuracy(most_likely(ask(unchecked, images)), labels) <= 1 - whole + 1e-9
+    unchecked.close()

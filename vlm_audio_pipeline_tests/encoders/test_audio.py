@@ -5,8 +5,8 @@ from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.encoders.audio import Audio
 from vlm_audio_pipeline.encoders.pretrained import WrongWeights
 from vlm_audio_pipeline_tests.encoders import checkpoints
+from vlm_audio_pipeline_tests.encoders.audio_samples import assert_batch_invariant, noise, odd_clips, tone
 from vlm_audio_pipeline_tests.encoders.checkpoints import AST, HUBERT, WAV2VEC2, WAVLM, WHISPER
-from vlm_audio_pipeline_tests.encoders.hearing import noise, odd_clips, same_however_batched, tone
 
 RATE = 16000
 SPEECH = [WAV2VEC2, HUBERT, WAVLM]
@@ -60,7 +60,7 @@ def test_whisper_equals_a_direct_forward_of_its_encoder_and_the_mean_of_the_fram
 def test_neither_batch_nor_order_matters(hub, model):
     hub(model)
     clips = [noise(s, RATE, i) for i, s in enumerate((1, 0.4, 1, 1, 0.02, 2.5, 0.001, 1))]
-    same_however_batched(Audio(model=model).load(), clips, Audio(model=model, batch_size=1).load())
+    assert_batch_invariant(Audio(model=model).load(), clips, Audio(model=model, batch_size=1).load())
 
 
 @pytest.mark.parametrize("model", ALL)
@@ -70,7 +70,7 @@ def test_odd_clips_give_finite_vectors(hub, model):
     assert vectors.shape == (5, 32) and np.isfinite(vectors).all()
 
 
-@pytest.mark.parametrize("model, window", [(AST, 0.64), (WHISPER, 2.0), (WAV2VEC2, 30.0)])
+@pytest.mark.parametrize(("model", "window"), [(AST, 0.64), (WHISPER, 2.0), (WAV2VEC2, 30.0)])
 def test_longer_clips_are_averaged_over_windows_by_their_lengths(hub, model, window):
     hub(model)
     encode = Audio(model=model).load()
@@ -90,7 +90,7 @@ def test_bfloat16_can_be_asked_for_and_is_not_taken_by_itself(hub, model):
 
 
 def test_the_rate_comes_from_the_models_files(cache):
-    assert Audio(model="org/unknown").rate_hz == 16000
+    assert Audio(model="org/unknown").sample_rate_hz == 16000
 
     def at_8_khz(folder):
         from transformers import Wav2Vec2FeatureExtractor
@@ -99,7 +99,7 @@ def test_the_rate_comes_from_the_models_files(cache):
         Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(folder)
 
     checkpoints.publish(cache, WAV2VEC2, at_8_khz)
-    assert Audio(model=WAV2VEC2).rate_hz == 8000
+    assert Audio(model=WAV2VEC2).sample_rate_hz == 8000
     assert "at 8000 Hz" in Audio(model=WAV2VEC2).stages("e")[0].description
     assert np.isfinite(Audio(model=WAV2VEC2).load()([noise(1, 8000)])).all()
 
@@ -113,7 +113,7 @@ def test_a_processor_may_hold_the_rate(cache):
         (folder / "processor_config.json").write_text(json.dumps({"feature_extractor": {"sampling_rate": 24000}}))
 
     checkpoints.publish(cache, "org/model", nested)
-    assert Audio(model="org/model").rate_hz == 24000
+    assert Audio(model="org/model").sample_rate_hz == 24000
 
 
 def test_a_missing_tensor_is_an_error_and_one_of_training_is_not(cache):
@@ -144,6 +144,6 @@ def test_missing_weights_and_other_kinds_of_models(cache):
         Audio(model=checkpoints.DINOV2).load()
 
 
-@pytest.mark.parametrize("model, title", [(AST, "AST"), (WHISPER, "Whisper"), (WAVLM, "WavLM"), ("org/x", "org/x")])
+@pytest.mark.parametrize(("model", "title"), [(AST, "AST"), (WHISPER, "Whisper"), (WAVLM, "WavLM"), ("org/x", "org/x")])
 def test_cards_are_known_before_the_weights(cache, model, title):
     assert Audio(model=model).card.title.startswith(title)

@@ -9,10 +9,10 @@ from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.encoders.clap import Clap, windows
 from vlm_audio_pipeline.encoders.pretrained import WrongWeights
 from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.encoders import checkpoints
+from vlm_audio_pipeline_tests.encoders.audio_samples import assert_batch_invariant, noise, odd_clips, tone
 from vlm_audio_pipeline_tests.encoders.checkpoints import CLAP, FUSED
-from vlm_audio_pipeline_tests.encoders.hearing import noise, odd_clips, same_however_batched, tone
 
 RATE = 48000
 LENGTH = 5 * RATE  # the window of the tiny checkpoint, samples
@@ -30,7 +30,7 @@ def test_zero_shot_scores_equal_those_of_transformers_own_pipeline(hub, tmp_path
     assert isinstance(theirs.model, ClapModel)
     clips = [noise(5, RATE), tone(5, RATE), noise(1.3, RATE, 1), np.zeros(RATE, np.float32)]
 
-    spec, rows = Clap(model=model), RowStore(tmp_path / "rows.sqlite")
+    spec, rows = Clap(model=model), ResultStore(tmp_path / "results.sqlite")
     audio = np.stack(spec.load()(clips))
     texts = embed_texts(spec, [f"This is a sound of {label}." for label in LABELS], rows)
     logits = logit_scale(spec, rows) * audio @ texts.T
@@ -48,7 +48,7 @@ def test_neither_batch_nor_order_nor_the_random_state_matters(hub, model):
     hub(model)
     clips = [noise(s, RATE, i) for i, s in enumerate((5, 1, 0.3, 5, 12, 5, 7, 2))]
     np.random.seed(1)
-    first = same_however_batched(Clap(model=model).load(), clips, Clap(model=model, batch_size=1).load())
+    first = assert_batch_invariant(Clap(model=model).load(), clips, Clap(model=model, batch_size=1).load())
     np.random.seed(2)
     np.testing.assert_array_equal(Clap(model=model).load()(clips), first)
 
@@ -131,9 +131,9 @@ def test_bfloat16_is_close_and_has_keys_of_its_own(hub):
     clips = [noise(5, RATE), tone(5, RATE)]
     exact, short = (np.stack(Clap(dtype=d).load()(clips)) for d in ("float32", "bfloat16"))
     assert (exact * short).sum(1).min() > 0.99
-    assert Clap(dtype="float32").row_key("x") != Clap(dtype="bfloat16").row_key("x")
-    assert Clap(dtype="float32", device="cpu").row_key("x") == Clap(device="cpu", batch_size=2).row_key("x")
+    assert Clap(dtype="float32").result_key("x") != Clap(dtype="bfloat16").result_key("x")
+    assert Clap(dtype="float32", device="cpu").result_key("x") == Clap(device="cpu", batch_size=2).result_key("x")
 
 
 def test_the_rate_is_the_models_own(cache):
-    assert Clap().rate_hz == RATE  # nothing here yet: what LAION's models were trained at
+    assert Clap().sample_rate_hz == RATE  # nothing here yet: what LAION's models were trained at

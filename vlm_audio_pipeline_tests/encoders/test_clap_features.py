@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vlm_audio_pipeline.encoders.clap_features import quickened
+from vlm_audio_pipeline.encoders.clap_features import with_vectorised_mel
 
 SHAPES = [
     {},  # laion/clap-htsat-unfused but for truncation: 10 s, 1024 samples a window, 480 a step
@@ -34,7 +34,7 @@ def test_equal_to_transformers_own(shape, name):
         samples = samples[: 5 * 48000]  # what is longer is cut at random; the encoder never gives it that
     ours, theirs = (
         made(samples, sampling_rate=48000, return_tensors="np")
-        for made in (quickened(ClapFeatureExtractor(**shape)), ClapFeatureExtractor(**shape))
+        for made in (with_vectorised_mel(ClapFeatureExtractor(**shape)), ClapFeatureExtractor(**shape))
     )
     assert ours["input_features"].dtype == theirs["input_features"].dtype == np.float32
     assert ours["input_features"].shape == theirs["input_features"].shape
@@ -50,7 +50,7 @@ def test_fused_models_are_given_the_same_four_spectrograms():
 
     samples = 0.1 * np.random.default_rng(1).standard_normal(48000 * 13, dtype=np.float32)
     found = []
-    for made in (quickened(ClapFeatureExtractor()), ClapFeatureExtractor()):
+    for made in (with_vectorised_mel(ClapFeatureExtractor()), ClapFeatureExtractor()):
         np.random.seed(3)  # the extractor draws from numpy's global generator
         found.append(made(samples, sampling_rate=48000, return_tensors="np")["input_features"])
     assert found[0].shape == (1, 4, 1001, 64)

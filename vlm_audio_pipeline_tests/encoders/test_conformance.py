@@ -7,31 +7,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec, ModelCard
+from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
+from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline_tests.encoders import checkpoints
-from vlm_audio_pipeline_tests.encoders.hearing import odd_clips, tone
+from vlm_audio_pipeline_tests.encoders.audio_samples import odd_clips, tone
 
 NEEDED: dict[str, dict[str, Any]] = {"vision": {"rendering": "paper"}}
 """Fields without a default."""
 
 
-def made(kind: str, **more: Any) -> EncoderSpec:
+def make_encoder(kind: str, **more: Any) -> EncoderSpec:
     return ENCODERS.get(kind)(**NEEDED.get(kind, {}), **more)
 
 
-def odd_pictures() -> list[Image.Image]:
+def odd_images() -> list[Image.Image]:
     ramp = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
     return [Image.fromarray(np.stack([ramp, ramp.T, ramp], -1)), Image.new("RGB", (64, 64)), Image.new("RGB", (1, 1))]
 
 
 @pytest.mark.parametrize("kind", ENCODERS.all())
 def test_what_a_family_says_of_itself(kind, cache):
-    spec = made(kind)
+    spec = make_encoder(kind)
     undocumented = [name for name, field in type(spec).model_fields.items() if not field.description]
     assert not undocumented and type(spec).__doc__
     assert isinstance(spec.card, ModelCard) and spec.card.title and spec.card.training_data
-    assert (spec.rate_hz == 0) == spec.sees and spec.number_format == "float32"
-    assert made(kind, batch_size=3).fingerprint() == spec.fingerprint()
+    assert (spec.sample_rate_hz == 0) == spec.takes_images and spec.number_format == "float32"
+    assert make_encoder(kind, batch_size=3).fingerprint() == spec.fingerprint()
     [stage] = spec.stages("e")
     assert stage.asset == "embeddings" and stage.version == spec.step_version >= 1
     assert {i.asset for i in stage.inputs} <= {"clips", "spectrograms", "models"}
@@ -43,7 +44,7 @@ def test_what_a_family_says_of_itself(kind, cache):
 
 @pytest.mark.parametrize("kind", ENCODERS.all())
 def test_vectors_are_deterministic_finite_and_of_one_length(kind, hub, monkeypatch):
-    spec = made(kind)
+    spec = make_encoder(kind)
     if kind == "music2latent":
         pytest.importorskip("music2latent", reason="the extra music2latent is not installed")
         checkpoints.narrow_music2latent(monkeypatch)
@@ -53,7 +54,7 @@ def test_vectors_are_deterministic_finite_and_of_one_length(kind, hub, monkeypat
         hub(spec.weights.model)
     if (reason := spec.unavailable()) is not None:
         pytest.skip(reason)
-    items = odd_pictures() if spec.sees else [*odd_clips(spec.rate_hz), tone(2.5, spec.rate_hz)]
+    items = odd_images() if spec.takes_images else [*odd_clips(spec.sample_rate_hz), tone(2.5, spec.sample_rate_hz)]
     encode = spec.load()
     vectors = encode(items)
     assert len(vectors) == len(items)
@@ -62,7 +63,7 @@ def test_vectors_are_deterministic_finite_and_of_one_length(kind, hub, monkeypat
     assert len({len(v) for v in vectors}) == 1
     for other in (
         encode(items),
-        made(kind).load()(items),
+        make_encoder(kind).load()(items),
         list(encode(items[::-1]))[::-1],
         [encode([i])[0] for i in items],
     ):

@@ -81,11 +81,11 @@ def test_odd_clips_give_finite_vectors_without_warnings(samples):
 def test_defaults_do_not_change_the_fingerprint_and_parameters_do():
     assert Features(rate=22050, batch_size=3).fingerprint() == Features().fingerprint()
     assert Features(n_mfcc=13).fingerprint() != Features().fingerprint()
-    assert Features(rate=16000).rate_hz == 16000
+    assert Features(rate=16000).sample_rate_hz == 16000
 
 
 @pytest.mark.parametrize(
-    "wrong, message",
+    ("wrong", "message"),
     [
         ({"features": ()}, "at least 1 item"),
         ({"features": ("mfcc", "mfcc")}, r"got \['mfcc'\] more than once"),

@@ -16,8 +16,8 @@ from vlm_audio_pipeline.encoders.base import ENCODERS
 from vlm_audio_pipeline.encoders.isolated import Environment, Worker
 from vlm_audio_pipeline.encoders.laion_clap import ENVIRONMENT, LaionClap
 from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
-from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.encoders.checkpoints import publish
 from vlm_audio_pipeline_tests.encoders.isolated_programs import CALL, WRITE
 
@@ -54,7 +54,7 @@ def stand_in(checkpoint="whole") -> Worker:
 def scripted(monkeypatch):
     """A spec whose worker is the stand-in, with windows of 10 samples."""
     monkeypatch.setattr(LaionClap, "_worker", lambda self: stand_in())
-    monkeypatch.setattr(laion_clap, "LONGEST", 10)
+    monkeypatch.setattr(laion_clap, "MAX_SAMPLES", 10)
     return LaionClap(batch_size=3)
 
 
@@ -78,7 +78,7 @@ def test_texts_and_the_scale(scripted):
 
 def test_a_worker_s_last_words_are_told():
     with pytest.raises(
-        VlmAudioError, match=r"of laion_clap must answer, but it ended with 1: this checkpoint is broken"
+        VlmAudioError, match=r"of laion_clap ended with exit status 1 before it replied: this checkpoint is broken"
     ):
         stand_in("broken")
     worker = stand_in()
@@ -88,7 +88,7 @@ def test_a_worker_s_last_words_are_told():
 
 def test_a_worker_ends_with_whoever_holds_it(scripted):
     worker = stand_in()
-    process, folder = worker._process, worker._at
+    process, folder = worker._process, worker._path
     assert process.poll() is None and folder.is_dir()
     encode = scripted.load()
     del worker
@@ -100,7 +100,7 @@ def test_a_worker_ends_with_whoever_holds_it(scripted):
 def test_what_is_missing_is_said_with_what_mends_it(tmp_path, monkeypatch):
     monkeypatch.setenv("VLM_AUDIO_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    spec, layout = LaionClap(), Layout.default()
+    spec, data_folder = LaionClap(), DataFolder.default()
     assert spec.unavailable().startswith("weights of lukewys/laion_clap missing (revision main)")
     publish(tmp_path / "hub", "lukewys/laion_clap", lambda folder: (folder / "630k-best.pt").write_bytes(b"0"))
     assert "there is no 630k-audioset-best.pt" in spec.unavailable()
@@ -111,21 +111,21 @@ def test_what_is_missing_is_said_with_what_mends_it(tmp_path, monkeypatch):
     assert spec.unavailable() == missing
     with pytest.raises(NotAvailable, match="environment of laion-clap"):
         spec.load()
-    python = ENVIRONMENT.python(layout)
+    python = ENVIRONMENT.python(data_folder)
     python.parent.mkdir(parents=True)
     python.touch()
-    made_of = ENVIRONMENT.folder(layout) / "made_of.txt"
+    made_of = ENVIRONMENT.folder(data_folder) / "made_of.txt"
     made_of.write_text("torch==1.0\n")  # of other versions than are wanted now
     assert spec.unavailable() == missing
-    made_of.write_text("\n".join((*ENVIRONMENT.requirements, *ENVIRONMENT.alone, "")))
+    made_of.write_text("\n".join((*ENVIRONMENT.requirements, *ENVIRONMENT.without_dependencies, "")))
     assert spec.unavailable() is None
 
 
-def test_one_command_gets_all_of_it(monkeypatch, layout):
+def test_one_command_gets_all_of_it(monkeypatch, data_folder):
     got = []
-    monkeypatch.setattr(Environment, "make", lambda self, *_: got.append(self.name))
+    monkeypatch.setattr(Environment, "create", lambda self, *_: got.append(self.name))
     monkeypatch.setattr(laion_clap, "fetch_weights", lambda weights, *_: got.append((weights.model, weights.tensors)))
-    LaionClap(checkpoint="630k-best.pt").fetch(layout)
+    LaionClap(checkpoint="630k-best.pt").fetch(data_folder)
     assert got == [
         "laion_clap",
         ("lukewys/laion_clap", ("630k-best.pt",)),
@@ -133,25 +133,25 @@ def test_one_command_gets_all_of_it(monkeypatch, layout):
     ]
 
 
-def test_pip_s_own_words_are_told_and_nothing_half_made_passes(tmp_path, layout):
+def test_pip_s_own_words_are_told_and_nothing_half_made_passes(tmp_path, data_folder):
     (tmp_path / "wheels").mkdir()
     wanted = Environment("odd", ("--no-index", f"--find-links={tmp_path / 'wheels'}", "not-to-be-had==1"))
     told = []
     with pytest.raises(
-        NotAvailable, match=r"environment of odd must be installable.*-m pip install(.|\n)*not-to-be-had"
+        NotAvailable, match=r"environment of odd cannot be installed.*-m pip install(.|\n)*not-to-be-had"
     ):
-        wanted.make(layout, lambda *now: told.append(now))
+        wanted.create(data_folder, lambda *now: told.append(now))
     assert told == [(0, 2, "environment of odd"), (1, 2, "environment of odd")]
-    assert not wanted.is_whole(layout)
+    assert not wanted.is_complete(data_folder)
 
 
-def test_an_environment_is_made_once(layout):
+def test_an_environment_is_made_once(data_folder):
     wanted = Environment("empty", ("pip",))  # which is there already: nothing is installed
-    python = wanted.make(layout)
-    assert wanted.is_whole(layout) and python == layout.root / "environments/empty/bin/python"
+    python = wanted.create(data_folder)
+    assert wanted.is_complete(data_folder) and python == data_folder.root / "environments/empty/bin/python"
     before = python.lstat().st_ctime_ns
-    assert wanted.make(layout) == python and python.lstat().st_ctime_ns == before
-    assert not Environment("empty", ("pip", "wheel")).is_whole(layout), "other packages are another environment"
+    assert wanted.create(data_folder) == python and python.lstat().st_ctime_ns == before
+    assert not Environment("empty", ("pip", "wheel")).is_complete(data_folder), "other packages are another environment"
 
 
 def test_the_worker_imports_nothing_of_this_package_nor_anything_heavy():
@@ -163,7 +163,7 @@ def test_the_worker_imports_nothing_of_this_package_nor_anything_heavy():
 def test_its_checkpoint_is_part_of_a_vector_s_key_and_float32_its_format():
     assert LaionClap(checkpoint="630k-best.pt").fingerprint() != LaionClap().fingerprint()
     assert LaionClap(device="cpu").fingerprint() == LaionClap().fingerprint()
-    assert (LaionClap().rate_hz, LaionClap().number_format) == (48000, "float32")
+    assert (LaionClap().sample_rate_hz, LaionClap().number_format) == (48000, "float32")
     for wrong in ({"checkpoint": "my.pt"}, {"dtype": "bfloat16"}):
         with pytest.raises(ValidationError):
             LaionClap(**wrong)
@@ -182,8 +182,8 @@ def test_checkpoints_of_one_repository_have_texts_and_a_scale_of_their_own(monke
         )
 
     monkeypatch.setattr(LaionClap, "_worker", worker)
-    rows = RowStore(tmp_path / "rows.sqlite")
-    for _ in range(2):  # the second time from the row store
+    rows = ResultStore(tmp_path / "results.sqlite")
+    for _ in range(2):  # the second time from the result store
         for checkpoint, scale in scales.items():
             spec = LaionClap(checkpoint=checkpoint)
             embed_texts(spec, ["abc"], rows)
@@ -260,7 +260,7 @@ def real(tmp_path_factory):
         patch.setenv("VLM_AUDIO_DATA", os.environ.get("VLM_AUDIO_LAION_CLAP_DATA") or str(root / "data"))
         patch.setenv("HF_HUB_CACHE", str(root / "hub"))
         patch.setenv("HF_HUB_OFFLINE", "1")
-        laion_clap.make_environment(Layout.default())
+        laion_clap.create_environment(DataFolder.default())
         for_the_package(root / "hub")
         publish(root / "hub", "FacebookAI/roberta-base", roberta_files)
         publish(
@@ -279,7 +279,7 @@ def settings(real, monkeypatch):
 
 
 def run(program: str, **values) -> None:
-    python = ENVIRONMENT.python(Layout.default())
+    python = ENVIRONMENT.python(DataFolder.default())
     code = program.format(worker=str(WORKER), **values)
     done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -338,8 +338,8 @@ def test_the_package_s_own_call_and_transformers_clap_agree(settings):
 def test_a_tokenizer_of_another_size_is_refused(settings, tmp_path):
     roberta_files(tmp_path, pieces=40000)
     told = {"audio_model": "HTSAT-tiny", "fusion": False, "text": str(tmp_path), "device": "cpu", "checkpoint": "none"}
-    command = (str(ENVIRONMENT.python(Layout.default())), "-I", str(WORKER))
-    with pytest.raises(VlmAudioError, match="must have RoBERTa's 50265 pieces, got 40000"):
+    command = (str(ENVIRONMENT.python(DataFolder.default())), "-I", str(WORKER))
+    with pytest.raises(VlmAudioError, match="must have RoBERTa's 50265 tokens, got 40000"):
         Worker("laion_clap", command, told)
 
 

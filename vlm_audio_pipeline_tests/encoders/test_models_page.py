@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlm_audio_pipeline.dagster_app.running import run_study
 from vlm_audio_pipeline.encoders.base import ENCODERS
 from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.storage.catalogue import query
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.loading import load_study, parse_study
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -23,7 +23,7 @@ def test_the_page_of_models_is_up_to_date(kind):
     _, _, model, wants, _, vector, _, licence, _ = (cell.strip() for cell in row.split("|"))
     spec = ENCODERS.get(kind)(**({"rendering": "paper"} if kind == "vision" else {}))
     assert model.split(",")[0] == (spec.model_id if spec.weights else "computed")
-    assert wants == (f"{spec.rate_hz} Hz" if spec.rate_hz else "a rendering")
+    assert wants == (f"{spec.sample_rate_hz} Hz" if spec.sample_rate_hz else "a rendering")
     assert licence == spec.card.licence
     assert spec.card.dimensions is None or vector.startswith(f"{spec.card.dimensions},")
 
@@ -54,16 +54,16 @@ def test_the_documented_cosine_similarity_is_that_of_the_vectors(tmp_path):
         for block in re.findall(r"^```sql\n(.*?)^```", (DOCS / "sql.md").read_text(), re.DOTALL | re.MULTILINE)
         if "list_cosine_similarity" in block
     ]
-    layout = Layout(tmp_path / "data")
+    data_folder = DataFolder(tmp_path / "data")
     text = """
 name: demo
 dataset: {kind: synthetic, clips: 30, n_folds: 2, duration_s: 1}
 encoders: {classical: {kind: features}, other: {kind: scripted}}
 classifiers: {near: {kind: knn, encoder: classical}, far: {kind: knn, encoder: other}}
 """
-    assert not run_study(Graph(parse_study(text, tmp_path / "demo.yaml"), layout)).failed
-    found = query(layout, sql)
-    stored = query(layout, "SELECT clip, vector FROM embeddings WHERE encoder = 'classical' ORDER BY clip")
+    assert not run_study(Graph(parse_study(text, tmp_path / "demo.yaml"), data_folder)).failed
+    found = query(data_folder, sql)
+    stored = query(data_folder, "SELECT clip, vector FROM embeddings WHERE encoder = 'classical' ORDER BY clip")
     clips, x = stored["clip"].to_pylist(), np.stack(stored["vector"].to_pylist()).astype(np.float64)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     similarity = x @ x[0]

@@ -79,7 +79,7 @@ def noise(seconds, seed=0):
 def test_the_package_s_own_features_at_their_real_width(real_width, weights, monkeypatch):
     commit = weights()
     spec = Music2Latent(device="cpu")
-    assert (spec.rate_hz, spec.weights_revision, spec.number_format) == (44100, commit, "float32")
+    assert (spec.sample_rate_hz, spec.weights_revision, spec.number_format) == (44100, commit, "float32")
     clip = noise(1.0)
     [vector] = spec.load()([clip])
     assert vector.shape == (spec.card.dimensions,) == (8192,) and vector.dtype == np.float32
@@ -116,7 +116,7 @@ def test_ten_minutes_go_through_window_by_window():
     clip[:1000] = 0.5
     longest = 5168  # 60 s
     seen, kept = [], 0
-    for window, features in ours.representations(clip, longest, "cpu"):
+    for window, features in ours.iterate_windows(clip, longest, "cpu"):
         seen.append(tuple(window.shape))
         kept += features
     assert set(seen) == {(1, 2, 1024, longest)} and len(seen) == 10

@@ -7,9 +7,16 @@ import torch
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.encoders import torch_batches
-from vlm_audio_pipeline.encoders.torch_batches import Halving, check_device, device_of, dtype_of, in_groups, unit
-from vlm_audio_pipeline.engines import map_rows
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.encoders.torch_batches import (
+    AdaptiveBatcher,
+    check_device,
+    in_groups,
+    resolve_device,
+    resolve_dtype,
+    unit,
+)
+from vlm_audio_pipeline.engines import compute_results
+from vlm_audio_pipeline.storage.result_store import ResultStore
 
 
 class Forgetful:
@@ -36,7 +43,7 @@ OUT_OF_MEMORY = [
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
 def test_the_batch_halves_when_memory_runs_out_and_stays_so(error):
     model = Forgetful(3, error)
-    batches = Halving(model, 8, "model")
+    batches = AdaptiveBatcher(model, 8, "model")
     assert batches(range(9)) == [10 * i for i in range(9)]
     assert model.calls == [8, 4, 2, 2, 2, 2, 1]  # 8 items in 8, 4, then pairs, and the ninth
     assert batches(range(4)) == [0, 10, 20, 30] and model.calls[7:] == [2, 2]
@@ -44,24 +51,24 @@ def test_the_batch_halves_when_memory_runs_out_and_stays_so(error):
 
 def test_a_batch_of_one_that_does_not_fit_and_other_errors_are_told():
     with pytest.raises(VlmAudioError, match="org/model must fit into memory, got out of memory with a batch of 1"):
-        Halving(Forgetful(0, OUT_OF_MEMORY[0]), 4, "org/model")([1, 2])
+        AdaptiveBatcher(Forgetful(0, OUT_OF_MEMORY[0]), 4, "org/model")([1, 2])
     with pytest.raises(RuntimeError, match="shapes"):
-        Halving(Forgetful(0, RuntimeError("shapes cannot be multiplied")), 4, "org/model")([1, 2])
+        AdaptiveBatcher(Forgetful(0, RuntimeError("shapes cannot be multiplied")), 4, "org/model")([1, 2])
 
 
 def test_auto_is_resolved_without_torch_and_recorded(monkeypatch):
     monkeypatch.setattr(torch_batches, "_cuda_build_and_gpu", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert device_of("auto") == "cuda" and device_of("cpu") == "cpu"
+    assert resolve_device("auto") == "cuda" and resolve_device("cpu") == "cpu"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert device_of("auto") == "cpu"
-    assert dtype_of("auto", "cuda", True) == "bfloat16" and dtype_of("auto", "cuda", False) == "float32"
-    assert dtype_of("auto", "cpu", True) == "float32" and dtype_of("bfloat16", "cpu", False) == "bfloat16"
+    assert resolve_device("auto") == "cpu"
+    assert resolve_dtype("auto", "cuda", True) == "bfloat16" and resolve_dtype("auto", "cuda", False) == "float32"
+    assert resolve_dtype("auto", "cpu", True) == "float32" and resolve_dtype("bfloat16", "cpu", False) == "bfloat16"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_refused():
-    with pytest.raises(NotAvailable, match=r"got cuda with torch .*set `device: cpu`"):
+    with pytest.raises(NotAvailable, match=r"cannot use the device cuda.*set `device: cpu`"):
         check_device("cuda")
 
 
@@ -74,7 +81,7 @@ def test_real_memory_runs_out():
         torch.zeros(len(batch), free // 3, device="cuda")
         return batch
 
-    batches = Halving(forward, 16, "zeros")
+    batches = AdaptiveBatcher(forward, 16, "zeros")
     assert batches(range(16)) == list(range(16)) and batches.size in (1, 2)
 
 
@@ -96,13 +103,15 @@ def test_unit():
 
 @pytest.fixture
 def rows(tmp_path):
-    store = RowStore(tmp_path / "rows.sqlite")
+    store = ResultStore(tmp_path / "results.sqlite")
     yield store
     store.close()
 
 
 def mapped(rows, n, compute, **how):
-    return map_rows([f"k{i}" for i in range(n)], list(range(n)), compute, rows, **{"kind": "test", "workers": 1} | how)
+    return compute_results(
+        [f"k{i}" for i in range(n)], list(range(n)), compute, rows, **{"kind": "test", "workers": 1} | how
+    )
 
 
 def test_one_batch_is_prepared_while_another_is_computed_and_never_more(rows):
@@ -141,7 +150,7 @@ def test_what_cannot_be_prepared_stops_but_earlier_batches_are_kept(rows):
 
     with pytest.raises(OSError, match="cannot be read"):
         mapped(rows, 8, lambda b: [bytes([i]) for i in b], batch_size=2, prepare=prepare)
-    assert rows.present([f"k{i}" for i in range(8)]) == {f"k{i}" for i in range(4)}
+    assert rows.stored_keys([f"k{i}" for i in range(8)]) == {f"k{i}" for i in range(4)}
 
 
 def test_large_items_make_small_batches(rows):
@@ -151,7 +160,7 @@ def test_large_items_make_small_batches(rows):
         seen.append(batch)
         return [b"" for _ in batch]
 
-    mapped(rows, 7, compute, batch_size=3, sizes=[1, 1, 1, 1, 9, 2, 2], largest=4)
+    mapped(rows, 7, compute, batch_size=3, sizes=[1, 1, 1, 1, 9, 2, 2], max_total_size=4)
     assert seen == [[0, 1, 2], [3], [4], [5, 6]]
     with pytest.raises(ValueError, match="keys and sizes"):
         mapped(rows, 2, compute, sizes=[1])

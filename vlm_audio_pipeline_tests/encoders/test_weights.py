@@ -12,7 +12,7 @@ from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.contracts.stages import Input
 from vlm_audio_pipeline.encoders import weights as weights_module
 from vlm_audio_pipeline.encoders.clap import Clap
-from vlm_audio_pipeline.encoders.weights import ModelName, Weights, cache_folder, fetch_weights, wanted_files
+from vlm_audio_pipeline.encoders.weights import ModelName, Weights, cache_folder, fetch_weights, required_files
 from vlm_audio_pipeline_tests.encoders import checkpoints
 
 MODEL = "org/model"
@@ -43,11 +43,11 @@ def test_a_branch_stands_for_the_commit_on_record(cache):
 def test_a_moved_branch_is_another_revision_and_other_row_keys_and_a_pinned_one_stays(cache):
     first = checkpoints.publish(cache, MODEL, files())
     spec, pinned = Clap(model=MODEL), Clap(model=MODEL, revision=first)
-    before = spec.row_key("00")
-    assert spec.row_key("00") == pinned.row_key("00")  # the same weights, however they are called
+    before = spec.result_key("00")
+    assert spec.result_key("00") == pinned.result_key("00")  # the same weights, however they are called
     second = checkpoints.publish(cache, MODEL, files(model_safetensors="y"))
     assert second != first and spec.weights_revision == second and pinned.weights_revision == first
-    assert spec.row_key("00") != before == pinned.row_key("00")
+    assert spec.result_key("00") != before == pinned.result_key("00")
     # the planner sees it as another version of what the stage reads
     assert Input("models", MODEL) in spec.stages("clap")[0].inputs
     assert Input("models", f"{MODEL}@{first}") in pinned.stages("clap")[0].inputs
@@ -58,12 +58,12 @@ def test_a_folder_is_known_by_its_contents_not_by_its_place(tmp_path):
         (tmp_path / name).mkdir()
         files()(tmp_path / name)
     a, b = (Clap(model=str(tmp_path / n)) for n in "ab")
-    assert a.weights_revision == b.weights_revision and a.row_key("00") == b.row_key("00")
+    assert a.weights_revision == b.weights_revision and a.result_key("00") == b.result_key("00")
     assert a.unavailable() is None
     (tmp_path / "b" / "notes.md").write_text("of no matter")
     assert a.weights_revision == b.weights_revision
     (tmp_path / "b" / "model.safetensors").write_text("z")
-    assert a.weights_revision != b.weights_revision and a.row_key("00") != b.row_key("00")
+    assert a.weights_revision != b.weights_revision and a.result_key("00") != b.result_key("00")
     assert Weights(str(tmp_path / "c")).resolve() is None
 
 
@@ -76,25 +76,28 @@ def test_a_packaged_model_is_found_wherever_the_package_is_and_known_by_its_cont
         monkeypatch.setattr(weights_module, "PACKAGED", tmp_path / place)
         spec = Clap(model="demo-tiny")
         assert spec.weights.snapshot() == tmp_path / place / "demo-tiny" and spec.unavailable() is None
-        seen.append((spec.weights_revision, spec.row_key("00"), spec.model_id, spec.weights.observed))
+        seen.append((spec.weights_revision, spec.result_key("00"), spec.model_id, spec.weights.observed))
     assert seen[0] == seen[1] and seen[0][2:] == ("demo-tiny", Input("models", "demo/tiny"))
     # the same files in a folder of one's own are the same model: the row is shared
-    assert Clap(model=str(tmp_path / "here" / "demo-tiny")).row_key("00") == seen[0][1]
+    assert Clap(model=str(tmp_path / "here" / "demo-tiny")).result_key("00") == seen[0][1]
     (tmp_path / "there" / "demo-tiny" / "README.md").write_text("a card")
     assert Clap(model="demo-tiny").weights_revision == seen[0][0]
     (tmp_path / "there" / "demo-tiny" / "model.safetensors").write_text("z")
     assert Clap(model="demo-tiny").weights_revision != seen[0][0]
     assert fetch_weights(Weights("demo-tiny")) == Weights("demo-tiny").resolve()  # nothing to download
-    with pytest.raises(NotAvailable, match=r"weights of demo-tyni missing: .* there are demo-tiny; correct `model`"):
+    with pytest.raises(
+        NotAvailable,
+        match=r"weights of demo-tyni missing: .* the models of this package are demo-tiny; correct `model`",
+    ):
         Weights("demo-tyni").snapshot()
 
 
 @pytest.mark.parametrize(
-    "weights, message",
+    ("weights", "message"),
     [
         (Weights(MODEL), r"weights of org/model missing \(revision main\): they are not on .* `vlm-audio fetch STUDY`"),
         (Weights(MODEL, "0" * 40), r"missing \(revision 0{40}\): they are not on this machine"),
-        (Weights("/nowhere"), "weights of /nowhere missing: there is no such folder; correct `model`"),
+        (Weights("/nowhere"), "weights of /nowhere missing: the folder does not exist; correct `model`"),
     ],
 )
 def test_what_is_not_here_says_how_to_get_it(cache, weights, message):
@@ -141,7 +144,7 @@ def test_asking_for_weights_imports_nothing_heavy(cache):
 import sys
 from vlm_audio_pipeline.encoders.base import ENCODERS
 [stage] = ENCODERS.get("clap")(model={MODEL!r}).stages("clap")
-assert stage.unavailable() is None and len(ENCODERS.get("clap")(model={MODEL!r}).row_key("00")) == 64
+assert stage.unavailable() is None and len(ENCODERS.get("clap")(model={MODEL!r}).result_key("00")) == 64
 print([m for m in ("torch", "transformers", "huggingface_hub") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
@@ -162,9 +165,9 @@ def test_folders_are_seen_from_the_study_file():
 
 def test_wanted_files():
     there = ["config.json", "pytorch_model.bin", "tokenizer.json", "README.md", "onnx/model.safetensors", "tf_model.h5"]
-    assert wanted_files(there) == ["config.json", "pytorch_model.bin", "tokenizer.json"]
-    assert wanted_files([*there, "model.safetensors"]) == ["config.json", "model.safetensors", "tokenizer.json"]
-    assert wanted_files(["a.pt", "b.pt"], tensors=("b.pt",)) == ["b.pt"]
+    assert required_files(there) == ["config.json", "pytorch_model.bin", "tokenizer.json"]
+    assert required_files([*there, "model.safetensors"]) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert required_files(["a.pt", "b.pt"], tensors=("b.pt",)) == ["b.pt"]
 
 
 class Hub:
@@ -204,16 +207,16 @@ def test_fetch_puts_the_revision_on_record_only_when_all_is_here(cache, monkeypa
 
     use(Hub(cache, whole | {"model.safetensors": "broken"}, "b" * 40))
     with pytest.raises(
-        NotAvailable, match=r"weights of org/model \(revision main\) must be downloadable.*line is dead"
+        NotAvailable, match=r"weights of org/model \(revision main\) cannot be downloaded.*line is dead"
     ):
         fetch_weights(Weights(MODEL))
     assert Weights(MODEL).resolve() == "a" * 40 and Weights(MODEL).missing() is None
 
-    with pytest.raises(NotAvailable, match=r"must hold \['other.pt'\]"):
+    with pytest.raises(NotAvailable, match=r"has no \['other.pt'\]"):
         fetch_weights(Weights(MODEL, tensors=("other.pt",)))
 
 
 def test_nothing_is_fetched_without_a_network(cache, monkeypatch):
     monkeypatch.setattr(weights_module, "cache_folder", lambda: cache)
-    with pytest.raises(NotAvailable, match="must be downloadable"):
+    with pytest.raises(NotAvailable, match="cannot be downloaded"):
         fetch_weights(Weights("not a name at all"))

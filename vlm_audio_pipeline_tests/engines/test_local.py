@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.engines import Failure, cores, map_rows
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.engines import Failure, compute_results, core_count
+from vlm_audio_pipeline.storage.result_store import ResultStore
 
 
 @pytest.fixture
 def rows(tmp_path):
-    store = RowStore(tmp_path / "rows.sqlite")
+    store = ResultStore(tmp_path / "results.sqlite")
     yield store
     store.close()
 
@@ -47,7 +47,7 @@ class Counting:
 
 
 def run(numbers, compute, rows, **how) -> list[bytes | Failure]:
-    return map_rows([f"k{n}" for n in numbers], numbers, compute, rows, **{"kind": "test"} | how)
+    return compute_results([f"k{n}" for n in numbers], numbers, compute, rows, **{"kind": "test"} | how)
 
 
 @pytest.mark.parametrize("workers", [1, 2, None])
@@ -70,7 +70,7 @@ def test_payloads_come_in_the_order_of_keys_each_computed_once(rows, workers, ba
     st.sampled_from([1, 2, 3]),
 )
 def test_whatever_is_stored_and_fails(tmp_path_factory, numbers, stored, failing, batch_size, workers):
-    store = RowStore(tmp_path_factory.mktemp("rows") / "rows.sqlite")
+    store = ResultStore(tmp_path_factory.mktemp("rows") / "results.sqlite")
     store.put("before", [(f"k{n}", payload(n)) for n in stored])
     asked: list[int] = []
 
@@ -105,7 +105,7 @@ def test_failures_are_handed_back_and_tried_again(rows):
 
 def test_an_empty_payload_is_a_payload(rows):
     assert run([1], lambda items: [b""], rows) == [b""]
-    assert rows.present(["k1"]) == {"k1"}
+    assert rows.stored_keys(["k1"]) == {"k1"}
 
 
 def test_nothing_to_do(rows):
@@ -120,7 +120,7 @@ def test_batches_before_an_error_are_kept(rows, workers):
     with pytest.raises(ZeroDivisionError, match="broken"):
         run(range(100), compute, rows, batch_size=2, workers=workers)
     assert set(rows.get([f"k{n}" for n in range(100)])) >= {f"k{n}" for n in range(6)}
-    assert not rows.present(["k6", "k7"])
+    assert not rows.stored_keys(["k6", "k7"])
     assert len(compute.asked) < 20  # and the rest was not begun
     compute = Counting()
     run(range(100), compute, rows)
@@ -169,14 +169,14 @@ def test_an_interrupt_stops_soon_and_keeps_what_is_finished(rows, workers):
 INTERRUPTED = """
 import sys, time
 from pathlib import Path
-from vlm_audio_pipeline.engines import map_rows
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.engines import compute_results
+from vlm_audio_pipeline.storage.result_store import ResultStore
 def compute(items):
     time.sleep(0.05)
     return [b"x" for _ in items]
 def progress(done, total, what):
     print(done, flush=True)
-map_rows([str(i) for i in range(2000)], range(2000), compute, RowStore(Path(sys.argv[1])), kind="t", workers=2, progress=progress)
+compute_results([str(i) for i in range(2000)], range(2000), compute, ResultStore(Path(sys.argv[1])), kind="t", workers=2, progress=progress)
 """
 
 
@@ -184,7 +184,7 @@ map_rows([str(i) for i in range(2000)], range(2000), compute, RowStore(Path(sys.
 def test_ctrl_c_keeps_all_that_was_told(tmp_path):
     import signal
 
-    path = tmp_path / "rows.sqlite"
+    path = tmp_path / "results.sqlite"
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -194,7 +194,7 @@ def test_ctrl_c_keeps_all_that_was_told(tmp_path):
     out, said = process.communicate(timeout=20)
     assert b"KeyboardInterrupt" in said
     last = max([8, *map(int, out.split())])
-    store = RowStore(path)
+    store = ResultStore(path)
     assert last <= store.count() < 200
     store.close()
 
@@ -217,7 +217,7 @@ def test_too_few_or_too_many_payloads_are_refused(rows, workers, given):
 
 def test_keys_without_items_are_refused(rows):
     with pytest.raises(ValueError, match="got 2 and 1"):
-        map_rows(["a", "b"], [1], Counting(), rows, kind="test")
+        compute_results(["a", "b"], [1], Counting(), rows, kind="test")
 
 
 def test_batches_of_nothing_are_refused(rows):
@@ -297,10 +297,10 @@ def test_two_thousand_rows_take_little_memory(rows):
 
 
 def test_cores_are_those_we_may_use():
-    assert 1 <= cores() <= os.cpu_count()
+    assert 1 <= core_count() <= os.cpu_count()
     one = subprocess.run(
         [sys.executable, "-c", "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
-         "from vlm_audio_pipeline.engines import cores; print(cores())"],
+         "from vlm_audio_pipeline.engines import core_count; print(core_count())"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert one.stdout == "1\n"
@@ -317,8 +317,8 @@ def test_the_last_digits_do_not_hang_on_how_much_is_left_to_do(tmp_path):
         seen.append({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
         return [b"x"] * len(items)
 
-    store = RowStore(tmp_path / "rows.sqlite")
+    store = ResultStore(tmp_path / "results.sqlite")
     for n in (1, 3):
-        map_rows([f"{n} {i}" for i in range(n)], range(n), compute, store, kind="test")
+        compute_results([f"{n} {i}" for i in range(n)], range(n), compute, store, kind="test")
     store.close()
     assert len(seen) == 4 and all(threads == {1} for threads in seen)

@@ -5,7 +5,7 @@ from vlm_audio_pipeline.evaluation.contrasts import Contrast, Operand
 
 
 @pytest.mark.parametrize(
-    ("text", "means"),
+    ("text", "operand"),
     [
         ("janus", ("janus", None, "none")),
         ("janus_7b@blank", ("janus_7b", None, "blank")),
@@ -14,18 +14,18 @@ from vlm_audio_pipeline.evaluation.contrasts import Contrast, Operand
         ("chance", ("chance", None, "none")),
     ],
 )
-def test_sides(text, means):
-    assert Operand.parse(text) == means
+def test_sides(text, operand):
+    assert Operand.parse(text) == operand
 
 
-def test_as_a_study_writes_it():
+def test_a_contrast_of_a_study_file():
     contrast = Contrast.model_validate({"classifier": "janus", "against": ["chance", "janus@blank", "clap"]})
     assert (contrast.scoring, contrast.folds) == (None, "all")
-    assert contrast.mentioned() == ("janus", "clap")
+    assert contrast.classifier_names() == ("janus", "clap")
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"classifier": "janus", "against": []}, "at least 1 item"),
         ({"classifier": "janus", "against": ["clap"], "fold": 1}, "Extra inputs"),
@@ -39,7 +39,7 @@ def test_as_a_study_writes_it():
         ({"classifier": "janus", "against": ["clap"], "folds": "1"}, "'all' or 'without_tuning'"),
     ],
 )
-def test_what_is_refused(values, said):
+def test_a_wrong_contrast_is_refused(values, message):
     with pytest.raises(ValidationError) as caught:
         Contrast.model_validate(values)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

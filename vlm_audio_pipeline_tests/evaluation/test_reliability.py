@@ -1,52 +1,53 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.calibration import calibration_curve
 
 from vlm_audio_pipeline.evaluation.metrics import metrics_table
 from vlm_audio_pipeline.evaluation.reliability import reliability_table
 from vlm_audio_pipeline.storage.schemas import TABLES
-from vlm_audio_pipeline_tests.evaluation.test_metrics import CLASSES, predictions
+from vlm_audio_pipeline_tests.measures.prediction_tables import CLASSES, predictions_table
 
 
-def scored(n=200, **constants) -> pa.Table:
+def scored_predictions(n=200, **constants) -> pa.Table:
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.full(4, 0.5), n)
     rows = [
         (1 + i % 4, CLASSES[rng.choice(4, p=s**0.5 / (s**0.5).sum())], CLASSES[s.argmax()], s.tolist())
         for i, s in enumerate(p)
     ]
-    table = predictions(rows, **constants)
+    table = predictions_table(rows, **constants)
     at = table.schema.get_field_index("confidence")
     return table.set_column(at, table.schema.field(at), pa.array(p.max(axis=1)))
 
 
 def bins(table, variant):
-    made = TABLES["reliability"].conform(reliability_table(table, CLASSES), study="s", classifier="p")
-    return [row for row in made.to_pylist() if row["variant"] == variant]
+    rows = TABLES["reliability"].conform(reliability_table(table, CLASSES), study="s", classifier="p")
+    return [row for row in rows.to_pylist() if row["variant"] == variant]
 
 
-def test_bins_are_those_of_scikit_learn():
-    table = scored()
+def test_bins_equal_scikit_learn():
+    from sklearn.calibration import calibration_curve
+
+    table = scored_predictions()
     rows = bins(table, "raw")
-    right, confidence = calibration_curve(table["correct"].to_pylist(), table["confidence"].to_pylist(), n_bins=10)
-    assert [r["accuracy"] for r in rows] == pytest.approx(right.tolist())
+    accuracy, confidence = calibration_curve(table["correct"].to_pylist(), table["confidence"].to_pylist(), n_bins=10)
+    assert [r["accuracy"] for r in rows] == pytest.approx(accuracy.tolist())
     assert [r["confidence"] for r in rows] == pytest.approx(confidence.tolist())
     assert sum(r["count"] for r in rows) == 200
     assert all((r["bin"] - 1) / 10 < r["confidence"] <= r["bin"] / 10 for r in rows)
 
 
 @pytest.mark.parametrize(("variant", "metric"), [("raw", "ece"), ("temperature", "ece_temperature")])
-def test_the_calibration_error_is_that_of_the_bins(variant, metric):
-    table = scored()
+def test_the_calibration_error_equals_the_sum_over_bins(variant, metric):
+    table = scored_predictions()
     numbers = metrics_table(table, CLASSES, ()).to_pylist()
     [value] = [r["value"] for r in numbers if (r["metric"], r["subset"]) == (metric, "all")]
     rows = bins(table, variant)
     assert value == pytest.approx(sum(r["count"] / 200 * abs(r["accuracy"] - r["confidence"]) for r in rows))
 
 
-def test_scaled_confidences_are_nearer_the_truth():
-    table = scored()
+def test_scaled_confidences_are_better_calibrated():
+    table = scored_predictions()
 
     def gap(variant):
         return sum(r["count"] * abs(r["accuracy"] - r["confidence"]) for r in bins(table, variant))
@@ -54,10 +55,14 @@ def test_scaled_confidences_are_nearer_the_truth():
     assert gap("temperature") < gap("raw") / 2
 
 
-def test_ways_to_ask_are_apart_and_those_without_confidence_are_absent():
-    ways = [scored(8), scored(8, control="blank"), predictions([(1, "a", "a", None)], scoring="generation")]
-    made = reliability_table(pa.concat_tables(ways), CLASSES).to_pylist()
-    assert {(r["scoring"], r["control"], r["variant"]) for r in made} == {
+def test_controls_are_separate_and_runs_without_confidence_are_absent():
+    tables = [
+        scored_predictions(8),
+        scored_predictions(8, control="blank"),
+        predictions_table([(1, "a", "a", None)], scoring="generation"),
+    ]
+    rows = reliability_table(pa.concat_tables(tables), CLASSES).to_pylist()
+    assert {(r["scoring"], r["control"], r["variant"]) for r in rows} == {
         ("score", control, variant) for control in ("none", "blank") for variant in ("raw", "temperature")
     }
 

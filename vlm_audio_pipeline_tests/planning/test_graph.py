@@ -1,4 +1,4 @@
-"""A study as a graph: pictures, controls and models beside what the bench has."""
+"""A study as a graph: images, controls and models beside what the bench has."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from vlm_audio_pipeline.contracts.errors import BadDataset, BadStudy, MissingInp
 from vlm_audio_pipeline.contracts.specs import refers_to
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
 from vlm_audio_pipeline.encoders.weights import Weights
-from vlm_audio_pipeline.planning.execution import execute
-from vlm_audio_pipeline.planning.graph import Node
+from vlm_audio_pipeline.planning.execution import execute_node
+from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.storage.catalogue import query
 
 FOLDS = (1, 2, 3)
@@ -20,26 +20,26 @@ def each(step):
 
 @pytest.fixture
 def seeing(bench):
-    """The bench with an encoder of pictures that needs no weights: the mean of each of 4 x 4 fields, in grey."""
+    """The bench with an encoder of images that needs no weights: the mean of each of 4 x 4 fields, in grey."""
 
     @ENCODERS.register("fields")
     class Fields(EncoderSpec):
-        """Grey level in 4 x 4 fields of the picture."""
+        """Grey level in 4 x 4 fields of the image."""
 
-        sees = True
+        takes_images = True
         rendering: str = refers_to("renderings")
-        """The pictures looked at."""
+        """The images looked at."""
 
         @property
-        def rate_hz(self):
+        def sample_rate_hz(self):
             return 0
 
         def load(self):
-            def one(picture):
-                grey = np.asarray(picture.convert("L").resize((64, 64)), np.float32)
+            def one(image):
+                grey = np.asarray(image.convert("L").resize((64, 64)), np.float32)
                 return grey.reshape(4, 16, 4, 16).mean(axis=(1, 3)).ravel()
 
-            return lambda pictures: [one(p) for p in pictures]
+            return lambda images: [one(p) for p in images]
 
     bench.study["renderings"] = {
         "small": {"transform": "stft", "rate": 8000, "n_fft": 256, "hop_length": 64, "size": 64}
@@ -51,9 +51,9 @@ def seeing(bench):
     return bench
 
 
-def test_controls_are_pictures_and_vectors_of_their_own(seeing):
+def test_controls_are_images_and_vectors_of_their_own(seeing):
     ran = seeing.run()
-    assert not ran.report.failed and not ran.report.doubts
+    assert not ran.report.failed and not ran.report.failed_checks
     derived = [
         f"{kind}/{name}__{control}"
         for kind, name in (("spectrograms", "small"), ("embeddings", "fields"))
@@ -61,22 +61,23 @@ def test_controls_are_pictures_and_vectors_of_their_own(seeing):
     ]
     assert set().union(*map(each, derived)) <= set(ran.steps)
     rows = {
-        r["control"]: r for r in query(seeing.layout, "SELECT * FROM leaderboard WHERE kind <> 'reference'").to_pylist()
+        r["control"]: r
+        for r in query(seeing.data_folder, "SELECT * FROM leaderboard WHERE kind <> 'reference'").to_pylist()
     }
     assert set(rows) == {"none", "blank", "time_shuffled", "other_clip"}
     assert {r["predictions"] for r in rows.values()} == {12}
     assert rows["none"]["rank"] == 1 and rows["blank"]["rank"] is None
-    # two classes that a picture tells apart: high tones above, low tones below
+    # two classes that an image tells apart: high tones above, low tones below
     assert rows["none"]["accuracy"] == 1.0
-    # one blank picture for all clips of one length: one answer for all of a fold, right for half of its clips
+    # one blank image for all clips of one length: one answer for all of a fold, right for half of its clips
     assert rows["blank"]["accuracy"] == 0.5
-    # the picture of the other class is answered with the other class
+    # the image of the other class is answered with the other class
     assert rows["other_clip"]["accuracy"] == 0.0
 
 
-def test_a_blank_picture_is_embedded_once(seeing):
+def test_a_blank_image_is_embedded_once(seeing):
     ran = seeing.run()
-    # 12 clips by `bands`; 12 pictures, 1 blank one, 12 shuffled ones; those of other clips are among the 12
+    # 12 clips by `bands`; 12 images, 1 blank one, 12 shuffled ones; those of other clips are among the 12
     assert ran.vectors == 12 + 12 + 1 + 12
 
 
@@ -93,27 +94,27 @@ def test_a_rendering_changed_redoes_its_chain_alone(seeing):
 def test_a_fold_that_comes_while_a_study_is_loaded_is_said(bench):
     """A service that runs for months: partitions are made when it starts."""
     graph = bench.graph()
-    graph.look_again()
+    graph.reload_dataset()
     bench.record("4-low-0", "low", seed=40)
     bench.rows.append({**bench.rows[0], "id": "4-low-0", "path": "audio/4-low-0.wav", "fold": 4, "source": "4-low"})
     bench.write()
     with pytest.raises(
         BadDataset, match=r"must stay .*got \[1, 2, 3\] and now \[1, 2, 3, 4\]; reload the code location"
     ):
-        graph.look_again()
+        graph.reload_dataset()
 
 
 def test_a_fold_that_goes_while_a_study_is_loaded_is_said(bench):
     graph = bench.graph()
     bench.rows = [row for row in bench.rows if row["fold"] != 3]
     bench.write()
-    with pytest.raises(MissingInput, match=r"folds \[3\] of .*, which are gone"):
-        execute(graph, Node("clips", 3))
+    with pytest.raises(MissingInput, match=r"folds \[3\] of .*, which no longer exist"):
+        execute_node(graph, Node("clips", 3))
 
 
 def test_a_control_of_what_only_hears_is_refused(bench):
     study = bench.changed("classifiers", "knn", controls=["blank"])
-    with pytest.raises(BadStudy, match=r"classifiers\.knn\.controls: must be of an encoder that looks at pictures"):
+    with pytest.raises(BadStudy, match=r"classifiers\.knn\.controls: must be of an encoder of images"):
         bench.graph(study)
 
 
@@ -142,7 +143,7 @@ def weighed(bench, tmp_path):
         """Folder of the weights."""
 
         @property
-        def rate_hz(self):
+        def sample_rate_hz(self):
             return 8000
 
         @property
@@ -172,14 +173,14 @@ def test_weights_that_went_away_leave_their_results_fresh(weighed):
     bench.run()
     (folder / "gain.pt").unlink()
     ran = bench.run()
-    assert (ran.steps, ran.report.blocked) == ([], {})
+    assert (ran.steps, ran.report.not_run) == ([], {})
     # but what would need them says so
-    next(iter(bench.graph().parts(Node("embeddings/weighed", 1)).values())).unlink()
+    next(iter(bench.graph().partition_files(Node("embeddings/weighed", 1)).values())).unlink()
     graph = bench.graph()
-    graph.rows.path.unlink()
-    blocked = bench.run().report.blocked
-    assert Node("embeddings/weighed", 1) in blocked
-    assert "weights of" in blocked[Node("embeddings/weighed", 1)]
+    graph.result_store.path.unlink()
+    not_run = bench.run().report.not_run
+    assert Node("embeddings/weighed", 1) in not_run
+    assert "weights of" in not_run[Node("embeddings/weighed", 1)]
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ def test_checkpoints_of_one_repository_are_models_of_their_own(bench, laion_cach
     graph = bench.graph()
     assert graph.unavailable("models/lukewys/laion_clap/630k-best.pt") is None
     assert "no 630k-fusion-best.pt" in (graph.unavailable("models/lukewys/laion_clap/630k-fusion-best.pt") or "")
-    assert ("models", "lukewys", "laion_clap", "630k-best.pt") in {s.key for s in graph.sources.values()}
+    assert ("models", "lukewys", "laion_clap", "630k-best.pt") in {s.key for s in graph.input_assets.values()}
 
 
 def test_a_model_some_need_more_of_is_there_for_the_others(weighed):
@@ -218,12 +219,12 @@ def test_a_model_some_need_more_of_is_there_for_the_others(weighed):
     bench.study["encoders"]["demanding"] = {"kind": "demanding", "model": str(folder)}
     ran = bench.run()
     assert each("embeddings/weighed") <= set(ran.steps)
-    assert {node.step for node in ran.report.blocked} == {"embeddings/demanding"}
+    assert {node.step for node in ran.report.not_run} == {"embeddings/demanding"}
 
 
 def test_models_are_assets_under_their_own_names(bench):
     bench.study["encoders"]["clap"] = {"kind": "clap", "model": "laion/clap-htsat-unfused"}
     bench.study["classifiers"]["clap"] = {"kind": "zero_shot", "encoder": "clap"}
     graph = bench.graph()
-    assert ("models", "laion", "clap-htsat-unfused") in {s.key for s in graph.sources.values()}
+    assert ("models", "laion", "clap-htsat-unfused") in {s.key for s in graph.input_assets.values()}
     assert "weights of laion/clap-htsat-unfused missing" in (graph.unavailable("predictions/clap") or "")

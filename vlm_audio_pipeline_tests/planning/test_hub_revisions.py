@@ -20,19 +20,19 @@ TODAY = time.strftime("%Y-%m-%d", time.gmtime())
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from vlm_audio_pipeline.contracts.stages import silent
-from vlm_audio_pipeline.planning import hub_revisions as observing
+from vlm_audio_pipeline.contracts.progress import no_progress
+from vlm_audio_pipeline.planning.hub_revisions import check_hub_revisions, fetch_changed_models
 from vlm_audio_pipeline.planning.graph import Graph
-from vlm_audio_pipeline.planning.staleness import observe
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.planning.staleness import current_input_versions
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.loading import load_study
 study, data, what, download_gb = sys.argv[1:]
-graph = Graph(load_study(study), Layout(Path(data)))
-looked = observing.look_at_models(graph, 1) if what == "look" else observing.refresh_models(graph, float(download_gb), silent, 1)
+graph = Graph(load_study(study), DataFolder(Path(data)))
+looked = check_hub_revisions(graph, 1) if what == "look" else fetch_changed_models(graph, float(download_gb), no_progress, 1)
 seen = list(looked)
-versions = {node.step: version for node, version in observe(graph).items() if node.step.startswith("models/")}
+versions = {node.step: version for node, version in current_input_versions(graph).items() if node.step.startswith("models/")}
 fields = [{"name": s.name, "recorded": s.recorded, "newest": s.newest, "changed": s.changed, "download": s.download,
-           "trouble": s.trouble, "words": s.words} for s in seen]
+           "problem": s.problem, "message": s.message} for s in seen]
 print(json.dumps([fields, versions]))
 """
 
@@ -54,7 +54,7 @@ class World:
         study["encoders"] |= {n: {"rendering": "small", **m} for n, m in self.models.items()}
         path = self.bench.write(study)
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, path, self.bench.layout.root, what, str(download_gb)],
+            [sys.executable, "-c", PROGRAM, path, self.bench.data_folder.root, what, str(download_gb)],
             capture_output=True,
             text=True,
             env={k: v for k, v in os.environ.items() if not k.startswith("HF_")}
@@ -83,7 +83,7 @@ def test_a_model_is_fetched_moves_and_stays_as_the_hub_says(world):
 
     seen, versions = world.look("refresh")
     assert versions == {f"models/{m}": world.hub.commit(m) for m in MODELS}
-    assert seen["org/one"]["words"] == f"models/org/one: {one[:12]}, unchanged since {TODAY}"
+    assert seen["org/one"]["message"] == f"models/org/one: {one[:12]}, unchanged since {TODAY}"
     world.hub.asked.clear()
     assert world.look("refresh")[1] == versions and not any("resolve" in line for line in world.hub.asked)
 
@@ -91,7 +91,7 @@ def test_a_model_is_fetched_moves_and_stays_as_the_hub_says(world):
     seen, still = world.look()
     assert still == versions  # a look alone moves nothing
     assert (seen["org/one"]["newest"], seen["org/one"]["download"]) == (new, 4000)
-    assert re.search(rf"the hub has {new[:12]} \(0.0 MB; get it with `vlm-audio fetch", seen["org/one"]["words"])
+    assert re.search(rf"the hub has {new[:12]} \(0.0 MB; get it with `vlm-audio fetch", seen["org/one"]["message"])
     assert not seen["org/two"]["changed"]
     assert world.look("refresh")[1] == versions | {"models/org/one": new}
 
@@ -113,7 +113,7 @@ def test_a_pinned_commit_never_moves_and_is_not_asked_for(world):
     world.hub.asked.clear()
     seen, versions = world.look("refresh")
     assert world.hub.asked == []
-    assert versions == {f"models/org/one@{first}": first} and not seen[f"org/one@{first}"]["trouble"]
+    assert versions == {f"models/org/one@{first}": first} and not seen[f"org/one@{first}"]["problem"]
 
 
 @pytest.mark.parametrize("trouble", ["gone", "offline", "slow", "out of order"])
@@ -135,7 +135,7 @@ def test_a_hub_that_cannot_be_reached_changes_nothing(world, trouble):
     assert after == versions
     for model in MODELS:
         assert not seen[model]["changed"]
-        assert seen[model]["words"].startswith(f"models/{model}: unchanged since {TODAY}; the hub ")
+        assert seen[model]["message"].startswith(f"models/{model}: unchanged since {TODAY}; the hub ")
     assert world.look("refresh", **environment)[1] == versions
 
 
@@ -144,7 +144,7 @@ def test_a_model_the_hub_does_not_have_stops_no_other(world):
     del world.hub.models["org/one"]
     new = world.hub.publish("org/two", model_safetensors=b"y" * 10)
     seen, versions = world.look("refresh")
-    assert "the hub does not give it" in seen["org/one"]["trouble"]
+    assert "the hub does not give it" in seen["org/one"]["problem"]
     assert versions["models/org/two"] == new and versions["models/org/one"]
 
 
@@ -152,8 +152,8 @@ def test_a_model_that_arrives_damaged_stops_no_other(world):
     world.hub.publish("org/one", model_safetensors=b"w" * 16_000_001)
     world.hub.damaged.add("org/one")
     seen, versions = world.look("refresh")
-    assert "could not be fetched" in seen["org/one"]["trouble"] and "SHA-256" in seen["org/one"]["trouble"]
-    assert "dataset" not in seen["org/one"]["trouble"]
+    assert "could not be fetched" in seen["org/one"]["problem"] and "SHA-256" in seen["org/one"]["problem"]
+    assert "dataset" not in seen["org/one"]["problem"]
     assert versions == {"models/org/two": world.hub.commit("org/two")}
     world.hub.damaged.clear()
     assert set(world.look("refresh")[1]) == {"models/org/one", "models/org/two"}
@@ -162,14 +162,14 @@ def test_a_model_that_arrives_damaged_stops_no_other(world):
 def test_a_pinned_commit_that_was_never_fetched_is_not_here(world):
     world.models = {"m0": {"kind": "vision", "model": "org/one", "revision": "a" * 40}}
     [seen] = world.look()[0].values()
-    assert seen["words"].endswith("not on this machine")
+    assert seen["message"].endswith("not on this machine")
 
 
 def test_what_is_larger_than_the_study_allows_is_left_and_said(world):
     seen, versions = world.look("refresh", download_gb=4500 / 1e9)
     assert set(versions) == {"models/org/one"}  # 3004 bytes; the other would make 6008
-    assert "more than `rerun.download_gb` allows; get it with `vlm-audio fetch`" in seen["org/two"]["trouble"]
-    assert seen["org/two"]["words"].startswith("models/org/two: not on this machine; the hub has ")
+    assert "more than `rerun.download_gb` allows; get it with `vlm-audio fetch`" in seen["org/two"]["problem"]
+    assert seen["org/two"]["message"].startswith("models/org/two: not on this machine; the hub has ")
 
 
 def test_a_local_folder_is_known_by_its_files(world, tmp_path):
@@ -181,7 +181,7 @@ def test_a_local_folder_is_known_by_its_files(world, tmp_path):
     world.models = {"m0": {"kind": "vision", "model": str(folder)}}
     seen, first = world.look("refresh")
     ((name, one),) = seen.items()
-    assert world.hub.asked == [] and one["words"].endswith(f"unchanged since {TODAY}")
+    assert world.hub.asked == [] and one["message"].endswith(f"unchanged since {TODAY}")
     assert world.look()[1] == first == {f"models/{name}": one["recorded"]}
     (folder / "model.safetensors").write_text("{ }")
     assert world.look()[1] != first
@@ -196,16 +196,16 @@ def test_observing_in_the_ui_what_is_not_here_is_no_crash(bench, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     study = bench.changed("encoders", absent={"kind": "audio", "model": "org/none"})
-    defs = build_definitions(studies=[str(bench.write(study))], layout=bench.layout)
+    defs = build_definitions(studies=[str(bench.write(study))], data_folder=bench.data_folder)
     sources = [asset for asset in defs.assets if isinstance(asset, dg.SourceAsset)]
-    done = observe(sources, instance=open_instance(bench.layout))
+    done = observe(sources, instance=open_instance(bench.data_folder))
     seen = {}
     for event in done.all_events:
         if event.event_type_value == "ASSET_OBSERVATION":
             told = event.event_specific_data.asset_observation
             seen["/".join(told.asset_key.path), told.partition] = (told.tags, told.metadata)
     tags, metadata = seen["models/org/none", None]
-    assert tags == {} and "vlm-audio fetch" in metadata["not here"].value
+    assert tags == {} and "vlm-audio fetch" in metadata["not available"].value
     assert "not on this machine; the hub could not be reached" in metadata["models/org/none"].value
     assert len(seen) == 1 + 1 + 3  # the model, the readings, and the recordings fold by fold
     assert all("dagster/data_version" in tags for key, (tags, _) in seen.items() if "models" not in key[0])

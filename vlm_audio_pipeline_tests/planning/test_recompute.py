@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 
-from vlm_audio_pipeline.planning.graph import Node
+from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.storage.catalogue import query
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 FOLDS = (1, 2, 3)
-SUMMARIES = ["history", "leaderboard", "metrics/knn", "metrics/people", "metrics/probe"]
+SUMMARIES = ["history", "leaderboard", "metrics/knn", "metrics/panel", "metrics/probe"]
 OF_VECTORS = ["embedding_quality/bands", "leakage"]
 
 
@@ -41,7 +41,7 @@ def test_one_recording_replaced(done):
         *each("probes/probe", (2, 3)),  # fold 1's own probe learns from the other folds: untouched
         "predictions/probe|1",  # its input vector changed
         *each("predictions/knn"),  # neighbours of every fold may have changed
-        "predictions/people|1",  # reads the fold's clips
+        "predictions/panel|1",  # reads the fold's clips
         "metrics/probe",
         "leaderboard",
         "history",
@@ -51,7 +51,7 @@ def test_one_recording_replaced(done):
     # whether the others follow depends on whether their inputs' content changed, never on their having run
     allowed = {*each("predictions/probe", (2, 3)), "metrics/knn"}
     assert set(ran.steps) - wanted <= allowed
-    assert "metrics/people" not in ran.steps  # what people said did not change
+    assert "metrics/panel" not in ran.steps  # what panel said did not change
     assert len(ran.steps) == len(set(ran.steps))
 
 
@@ -87,7 +87,7 @@ def test_back_to_the_old_parameter_takes_the_old_rows(done):
     assert done.run(changed).vectors == 12
     ran = done.run()
     assert set(each("embeddings/bands")) <= set(ran.steps)
-    assert ran.vectors == 0  # the row store still has the vectors of 4 dimensions
+    assert ran.vectors == 0  # the result store still has the vectors of 4 dimensions
 
 
 def test_an_encoder_added_runs_its_own_chain_and_the_summaries(done):
@@ -103,15 +103,15 @@ def test_a_classifier_removed_changes_the_summaries_of_all_alone(done):
     study = done.changed()
     del study["classifiers"]["knn"]
     assert done.run(study).steps == ["history", "leaderboard"]
-    names = query(done.layout, "SELECT DISTINCT classifier FROM predictions ORDER BY 1").column(0).to_pylist()
-    assert names == ["people", "probe"]
+    names = query(done.data_folder, "SELECT DISTINCT classifier FROM predictions ORDER BY 1").column(0).to_pylist()
+    assert names == ["panel", "probe"]
 
 
 @pytest.mark.parametrize("step", ["clips", "embeddings/bands", "probes/probe", "predictions/knn", "metrics/probe"])
 @pytest.mark.parametrize("damage", ["delete", "truncate", "empty"])
 def test_a_part_deleted_or_damaged_is_made_again_and_nothing_else(done, step, damage):
     fold = None if step.startswith("metrics") else 2
-    path = next(iter(done.graph().parts(Node(step, fold)).values()))
+    path = next(iter(done.graph().partition_files(Node(step, fold)).values()))
     if damage == "delete":
         path.unlink()
     else:
@@ -122,28 +122,28 @@ def test_a_part_deleted_or_damaged_is_made_again_and_nothing_else(done, step, da
 
 
 def test_half_of_a_pair_of_parts_is_made_again(done):
-    done.graph().parts(Node("metrics/knn"))["confusion"].unlink()
+    done.graph().partition_files(Node("metrics/knn"))["confusion"].unlink()
     assert done.run().steps == ["metrics/knn"]
 
 
 def test_the_data_folder_moved(done, tmp_path):
     moved = tmp_path / "elsewhere" / "results"
     moved.parent.mkdir()
-    shutil.move(done.layout.root, moved)
-    before = done.layout
-    done.layout = Layout(moved)
+    shutil.move(done.data_folder.root, moved)
+    before = done.data_folder
+    done.data_folder = DataFolder(moved)
     assert done.run().steps == []
-    assert query(done.layout, "SELECT count(*) FROM predictions").column(0).to_pylist() == [12 + 12 + 16]
-    assert not before.results.exists()
+    assert query(done.data_folder, "SELECT count(*) FROM predictions").column(0).to_pylist() == [12 + 12 + 16]
+    assert not before.catalogue.exists()
 
 
 def test_upstream_again_with_the_same_content_leaves_the_rest_fresh(done):
     graph = done.graph()
-    from vlm_audio_pipeline.planning.execution import execute
+    from vlm_audio_pipeline.planning.execution import execute_node
 
     for fold in FOLDS:
-        execute(graph, Node("clips", fold))
-        execute(graph, Node("embeddings/bands", fold))
+        execute_node(graph, Node("clips", fold))
+        execute_node(graph, Node("embeddings/bands", fold))
     assert done.run().steps == []
 
 
@@ -151,15 +151,15 @@ def test_a_label_corrected_computes_no_vector(done):
     done.rows[0]["label"] = "high"
     ran = done.run()
     assert ran.vectors == 0
-    assert {"clips|1", *each("probes/probe", (2, 3)), "predictions/probe|1", "metrics/people"} <= set(ran.steps)
+    assert {"clips|1", *each("probes/probe", (2, 3)), "predictions/probe|1", "metrics/panel"} <= set(ran.steps)
     assert "probes/probe|1" not in ran.steps
 
 
 def test_a_reading_added_redoes_the_readers_alone(done):
-    with (done.folder / "readings.csv").open("a") as file:
+    with (done.folder / "annotations.csv").open("a") as file:
         file.write("3-high-1,ann,low\n")
     ran = done.run()
-    assert set(ran.steps) == {*each("predictions/people"), "metrics/people", "leaderboard", "history"}
+    assert set(ran.steps) == {*each("predictions/panel"), "metrics/panel", "leaderboard", "history"}
 
 
 def test_one_fold_only(bench):
@@ -171,13 +171,13 @@ def test_one_fold_only(bench):
         "probes/probe|1",
         "predictions/probe|1",
         "predictions/knn|1",
-        "predictions/people|1",
+        "predictions/panel|1",
         *SUMMARIES,
         *OF_VECTORS,
         "published",
     }
     rows = query(
-        bench.layout, "SELECT classifier, clips, folds, partial, rank FROM leaderboard WHERE kind <> 'reference'"
+        bench.data_folder, "SELECT classifier, clips, folds, partial, rank FROM leaderboard WHERE kind <> 'reference'"
     ).to_pylist()
     assert {(r["clips"], r["folds"], r["partial"], r["rank"]) for r in rows} == {(4, "1", True, None)}
 
@@ -192,27 +192,27 @@ def test_missing_weights_stop_their_own_chain_alone(bench):
     study["classifiers"]["lost"] = {"kind": "knn", "encoder": "absent"}
     ran = bench.run(study)
     assert not ran.report.failed
-    assert {str(n) for n in ran.report.blocked} == {*each("embeddings/absent"), *each("predictions/lost")}
-    rows = {r["classifier"]: r for r in query(bench.layout, "SELECT * FROM leaderboard").to_pylist()}
+    assert {str(n) for n in ran.report.not_run} == {*each("embeddings/absent"), *each("predictions/lost")}
+    rows = {r["classifier"]: r for r in query(bench.data_folder, "SELECT * FROM leaderboard").to_pylist()}
     assert rows["lost"]["accuracy"] is None
     assert rows["lost"]["note"] == "not run: weights of scripted missing"
     assert rows["probe"]["accuracy"] is not None
 
 
 def test_a_step_that_fails_stops_what_needs_it_and_nothing_else(bench):
-    with (bench.folder / "readings.csv").open("a") as file:
+    with (bench.folder / "annotations.csv").open("a") as file:
         file.write("2-low-0,ann,loud\n")
     ran = bench.run()
     failed = {str(n): why for n, why in ran.report.failed.items()}
-    assert set(failed) == set(each("predictions/people"))
-    assert "loud" in failed["predictions/people|1"] and "line 18" in failed["predictions/people|1"]
-    rows = {r["classifier"]: r for r in query(bench.layout, "SELECT * FROM leaderboard").to_pylist()}
-    assert rows["people"]["accuracy"] is None and rows["people"]["note"].startswith("not run")
+    assert set(failed) == set(each("predictions/panel"))
+    assert "loud" in failed["predictions/panel|1"] and "line 18" in failed["predictions/panel|1"]
+    rows = {r["classifier"]: r for r in query(bench.data_folder, "SELECT * FROM leaderboard").to_pylist()}
+    assert rows["panel"]["accuracy"] is None and rows["panel"]["note"].startswith("not run")
     assert rows["probe"]["accuracy"] is not None
 
 
 def board(bench):
-    return {r["classifier"]: r for r in query(bench.layout, "SELECT * FROM leaderboard").to_pylist()}
+    return {r["classifier"]: r for r in query(bench.data_folder, "SELECT * FROM leaderboard").to_pylist()}
 
 
 def test_numbers_of_other_settings_never_stand_among_those_of_today(done):
@@ -228,20 +228,20 @@ def test_numbers_of_other_settings_never_stand_among_those_of_today(done):
 def test_a_model_that_cannot_run_does_not_keep_the_numbers_of_another(done):
     study = done.changed("encoders", "bands", seed=1, missing=True)
     ran = done.run(study)
-    assert {str(n).split("|")[0] for n in ran.report.blocked} >= {"embeddings/bands"}
+    assert {str(n).split("|")[0] for n in ran.report.not_run} >= {"embeddings/bands"}
     for classifier in ("probe", "knn"):
         row = board(done)[classifier]
         assert row["accuracy"] is None and row["note"] == "not run: weights of scripted missing"
-    assert board(done)["people"]["accuracy"] is not None
+    assert board(done)["panel"]["accuracy"] is not None
     done.run()  # back to what was there: nothing was lost
     assert board(done)["probe"]["accuracy"] is not None
 
 
 def test_a_step_that_now_fails_does_not_keep_its_old_number(done):
-    with (done.folder / "readings.csv").open("a") as file:
+    with (done.folder / "annotations.csv").open("a") as file:
         file.write("2-low-0,ann,loud\n")
     done.run()
-    assert board(done)["people"]["accuracy"] is None
+    assert board(done)["panel"]["accuracy"] is None
 
 
 def test_another_set_of_classes_redoes_who_chooses_among_them(bench):
@@ -266,7 +266,7 @@ def test_another_set_of_classes_redoes_who_chooses_among_them(bench):
     ran = bench.run(three)
     assert {"predictions/knn|3", "predictions/probe|3"} <= set(ran.steps)
     assert ran.vectors == 4
-    rows = query(bench.layout, "SELECT DISTINCT len(map_keys(scores)) FROM predictions WHERE classifier = 'knn'")
+    rows = query(bench.data_folder, "SELECT DISTINCT len(map_keys(scores)) FROM predictions WHERE classifier = 'knn'")
     assert rows.column(0).to_pylist() == [3]
 
 
@@ -274,24 +274,25 @@ def test_a_kept_column_more_computes_nothing(bench):
     without = bench.changed("dataset", keep=[])
     bench.run(without)
     assert set(bench.run().steps) == {*each("clips")}
-    assert query(bench.layout, "SELECT DISTINCT room FROM predictions ORDER BY 1").column(0).to_pylist() == [
+    assert query(bench.data_folder, "SELECT DISTINCT room FROM predictions ORDER BY 1").column(0).to_pylist() == [
         "hall",
         "yard",
     ]
 
 
 def test_a_limited_run_keeps_apart_and_is_never_ranked(done):
-    from vlm_audio_pipeline.dagster_app.running import run_study
-    from vlm_audio_pipeline.planning.graph import Graph, limited
+    from vlm_audio_pipeline.planning.clip_limit import limit_study
+    from vlm_audio_pipeline.planning.graph import Graph
+    from vlm_audio_pipeline.planning.run import run_study
 
     graph = done.graph()
-    small = Graph(limited(graph.study, 2), done.layout)
-    before = graph.rows.count("vector")
+    small = Graph(limit_study(graph.study, 2), done.data_folder)
+    before = graph.result_store.count("vector")
     report = run_study(small)
     assert not report.failed
-    assert graph.rows.count("vector") == before  # the rows of the full study serve
+    assert graph.result_store.count("vector") == before  # the rows of the full study serve
     rows = query(
-        done.layout,
+        done.data_folder,
         "SELECT study, rank, clips, partial FROM leaderboard WHERE kind <> 'reference' ORDER BY study, clips",
     ).to_pylist()
     small_rows = [r for r in rows if r["study"] == "bench_limit2"]

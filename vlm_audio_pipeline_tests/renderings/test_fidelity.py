@@ -1,4 +1,4 @@
-"""librosa and matplotlib are the oracle: the same clip, transformed by librosa and drawn by matplotlib, nearest."""
+"""librosa and matplotlib are the reference: the same clip, transformed by librosa and drawn by matplotlib."""
 
 import io
 
@@ -15,21 +15,23 @@ from PIL import Image
 
 from vlm_audio_pipeline.renderings import frame as frames
 from vlm_audio_pipeline.renderings.axes import frequency_scale
-from vlm_audio_pipeline.renderings.picture import encoded, levels, palette, pixels, render, scales
-from vlm_audio_pipeline.renderings.recipe import FrameParts, Recipe
-from vlm_audio_pipeline.renderings.spectra import colours, prepared, spectrum, values
-from vlm_audio_pipeline_tests.renderings.hearing import RATE, clips, numbers, rgb
+from vlm_audio_pipeline.renderings.colors import color_label, color_limits, color_values
+from vlm_audio_pipeline.renderings.image import axis_scales, encode_image, level_count, palette, palette_indices, render
+from vlm_audio_pipeline.renderings.layout import FrameParts
+from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.renderings.transforms import compute_spectrum, prepare_samples
+from vlm_audio_pipeline_tests.renderings.clips import RATE, clips, read_indices, read_rgb
 
 CLIPS = clips()
 FRAMED = {"labels": True, "ticks": True, "title": True, "colorbar": True}
 
 
-def heard(samples, rate, recipe):
-    found = spectrum(prepared(samples, rate, recipe), rate, recipe)
-    return found, colours(found, recipe)
+def spectrum_and_limits(samples, rate, recipe):
+    spectrum = compute_spectrum(prepare_samples(samples, rate, recipe), rate, recipe)
+    return spectrum, color_limits(spectrum, recipe)
 
 
-def librosas(samples, recipe):
+def librosa_values(samples, recipe):
     """dB below the clip's maximum, or coefficients, by librosa alone."""
     power = np.abs(librosa.stft(samples, n_fft=recipe.n_fft, hop_length=recipe.hop_length)) ** 2
     if recipe.transform == "stft":
@@ -41,92 +43,98 @@ def librosas(samples, recipe):
 
 @pytest.mark.parametrize("name", CLIPS)
 @pytest.mark.parametrize("transform", ["stft", "mel", "mfcc"])
-def test_values_equal_librosas_within_a_thousandth_of_a_decibel(name, transform):
+def test_values_equal_those_of_librosa_within_a_thousandth_of_a_decibel(name, transform):
     samples, rate = CLIPS[name]
     recipe = Recipe(transform=transform)
-    found, shown = heard(samples, rate, recipe)
-    ours = values(found.cells, found.floor, shown, "db")
+    spectrum, limits = spectrum_and_limits(samples, rate, recipe)
+    ours = color_values(spectrum.cells, spectrum.floor, limits, "db")
     if transform != "mfcc":
-        ours = np.maximum(ours, shown.low)
-    np.testing.assert_allclose(ours, librosas(samples, recipe), atol=1e-3, rtol=0)
+        ours = np.maximum(ours, limits.low)
+    np.testing.assert_allclose(ours, librosa_values(samples, recipe), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("amplitude", ["linear", "power"])
 def test_amplitudes_are_shares_of_the_largest(amplitude):
     samples, rate = CLIPS["sweep"]
-    found, shown = heard(samples, rate, Recipe(amplitude=amplitude))
+    spectrum, limits = spectrum_and_limits(samples, rate, Recipe(amplitude=amplitude))
     theirs = np.abs(librosa.stft(samples)) ** (1 if amplitude == "linear" else 2)
     np.testing.assert_allclose(
-        values(found.cells, found.floor, shown, amplitude), theirs / theirs.max(), atol=1e-5, rtol=1e-4
+        color_values(spectrum.cells, spectrum.floor, limits, amplitude), theirs / theirs.max(), atol=1e-5, rtol=1e-4
     )
 
 
 def test_the_notebook_is_scipys_spectrogram():
-    for samples, rate in clips(rate=None, most=3).values():
+    for samples, rate in clips(rate=None, max_real=3).values():
         recipe = Recipe(preset="notebook")
-        whole = prepared(samples, rate, recipe)
+        whole = prepare_samples(samples, rate, recipe)
         assert np.abs(whole).max() == 32767 and not (whole % 1).any()
         frequencies, times, density = scipy.signal.spectrogram(whole.astype(np.float64), fs=rate)
-        found, shown = heard(samples, rate, recipe)
-        np.testing.assert_allclose(found.rows, frequencies)
-        np.testing.assert_allclose(found.times, times)
-        ours = values(found.cells, found.floor, shown, "db")
-        theirs = 10 * np.log10(np.maximum(density, found.floor))
+        spectrum, limits = spectrum_and_limits(samples, rate, recipe)
+        np.testing.assert_allclose(spectrum.row_centers, frequencies)
+        np.testing.assert_allclose(spectrum.frame_centers_s, times)
+        ours = color_values(spectrum.cells, spectrum.floor, limits, "db")
+        theirs = 10 * np.log10(np.maximum(density, spectrum.floor))
         np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=0)
-        audible = theirs[density > found.floor]
-        assert shown.low <= audible.min() < shown.low + 10 and shown.high - 10 < audible.max() <= shown.high
+        audible = theirs[density > spectrum.floor]
+        assert limits.low <= audible.min() < limits.low + 10 and limits.high - 10 < audible.max() <= limits.high
 
 
-def test_constant_q_is_librosas():
+def test_constant_q_is_librosa_values():
     samples, rate = CLIPS["sweep"]
-    found, shown = heard(samples, rate, Recipe(transform="cqt"))
-    theirs = np.abs(librosa.cqt(samples, sr=rate, n_bins=len(found.rows))) ** 2
-    ours = np.maximum(values(found.cells, found.floor, shown, "db"), -80)
+    spectrum, limits = spectrum_and_limits(samples, rate, Recipe(transform="cqt"))
+    theirs = np.abs(librosa.cqt(samples, sr=rate, n_bins=len(spectrum.row_centers))) ** 2
+    ours = np.maximum(color_values(spectrum.cells, spectrum.floor, limits, "db"), -80)
     np.testing.assert_allclose(ours, librosa.power_to_db(theirs, ref=np.max), atol=1e-3, rtol=0)
 
 
 def by_matplotlib(samples, rate, recipe):
-    """Draw the array with matplotlib: specshow's coordinates, pcolormesh, fig.colorbar; the frame's place and style."""
-    found, shown = heard(samples, rate, recipe)
-    table = palette(recipe.colormap, levels(recipe))[: levels(recipe)]
-    table = matplotlib.colormaps[recipe.colormap] if levels(recipe) == 256 else ListedColormap(table / 255)
-    cells = values(found.cells, found.floor, shown, recipe.amplitude)
-    time, rows = scales(found, recipe)
-    where = frames.layout(recipe)
+    """Draw the array by matplotlib alone: specshow's coordinates, pcolormesh, fig.colorbar, in the frame's layout."""
+    spectrum, limits = spectrum_and_limits(samples, rate, recipe)
+    table = palette(recipe.colormap, level_count(recipe))[: level_count(recipe)]
+    table = matplotlib.colormaps[recipe.colormap] if level_count(recipe) == 256 else ListedColormap(table / 255)
+    cells = color_values(spectrum.cells, spectrum.floor, limits, recipe.amplitude)
+    time, rows = axis_scales(spectrum, recipe)
+    layout = recipe.layout
     with matplotlib.rc_context(frames.style(recipe.dpi)):
         if recipe.frame == "none":
-            drawing = Figure(figsize=(recipe.width / recipe.dpi, recipe.height / recipe.dpi), dpi=recipe.dpi)
-            axes = drawing.add_axes((0, 0, 1, 1))
+            figure = Figure(figsize=(recipe.width / recipe.dpi, recipe.height / recipe.dpi), dpi=recipe.dpi)
+            axes = figure.add_axes((0, 0, 1, 1))
             axes.set_axis_off()
             axes.set(xlim=(time.low, time.high))
-            frames._frequency_axis(axes, rows)
+            frames._set_row_axis(axes, rows)
         else:
-            drawing = frames.figure(recipe, time, rows, (shown.low, shown.high), "")
-            axes = drawing.axes[0]
+            figure = frames.frame_figure(recipe, time, rows, (limits.low, limits.high), "")
+            axes = figure.axes[0]
         mesh = axes.pcolormesh(
-            found.times, found.rows, cells, cmap=table, vmin=shown.low, vmax=shown.high, shading="auto"
+            spectrum.frame_centers_s,
+            spectrum.row_centers,
+            cells,
+            cmap=table,
+            vmin=limits.low,
+            vmax=limits.high,
+            shading="auto",
         )
         axes.set(xlim=(time.low, time.high), ylim=(rows.low, rows.high))
-        if where.colorbar is not None:
-            drawing.axes[1].remove()
-            box = where.colorbar
+        if layout.colorbar is not None:
+            figure.axes[1].remove()
+            box = layout.colorbar
             place = (box.left / recipe.width, 1 - box.bottom / recipe.height)
-            bar = drawing.add_axes((*place, box.width / recipe.width, box.height / recipe.height))
-            label = frames._unit(recipe) if recipe.frame.labels else ""
-            drawing.colorbar(mesh, cax=bar, label=label).outline.set_linewidth(
+            bar = figure.add_axes((*place, box.width / recipe.width, box.height / recipe.height))
+            label = color_label(recipe) if recipe.frame.labels else ""
+            figure.colorbar(mesh, cax=bar, label=label).outline.set_linewidth(
                 frames.style(recipe.dpi)["axes.linewidth"]
             )
-        canvas = FigureCanvasAgg(drawing)
+        canvas = FigureCanvasAgg(figure)
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3], table
 
 
-def level_of(colours_rgb, table, count):
-    """Give the numbers of colours in a lookup table; far from any where a colour is none of it."""
+def levels_of(colors_rgb, table, count):
+    """Index of each colour in a lookup table; -1000 where it is not in the table."""
     listed = (np.asarray(table(np.arange(count)))[:, :3] * 255).round().astype(int)
-    found = {tuple(c): k for k, c in enumerate(listed.tolist())}
-    flat = colours_rgb.reshape(-1, 3).tolist()
-    return np.array([found.get(tuple(c), -1000) for c in flat]).reshape(colours_rgb.shape[:2])
+    index = {tuple(c): k for k, c in enumerate(listed.tolist())}
+    flat = colors_rgb.reshape(-1, 3).tolist()
+    return np.array([index.get(tuple(c), -1000) for c in flat]).reshape(colors_rgb.shape[:2])
 
 
 RECIPES = {
@@ -134,7 +142,7 @@ RECIPES = {
     "bare log": {"frequency": "log"},
     "bare, fewer pixels than cells": {"frequency": "log", "width": 144, "height": 96},
     "bare mel": {"transform": "mel", "width": 1000, "height": 400},
-    "bare stretch of frequencies": {"f_min": 200, "f_max": 5000, "frequency": "log", "width": 224, "height": 224},
+    "bare, part of the frequencies": {"f_min": 200, "f_max": 5000, "frequency": "log", "width": 224, "height": 224},
     "bare linear amplitude": {"amplitude": "linear", "colormap": "magma"},
     "paper": {"preset": "paper"},
     "paper 384": {"preset": "paper", "size": 384},
@@ -156,32 +164,34 @@ def test_pixels_are_matplotlibs(name):
         recipe = recipe if recipe.rate else recipe.model_copy(update={"rate": RATE})
         ours = render(samples, rate, recipe)
         theirs, table = by_matplotlib(samples, rate, recipe)
-        read = rgb(ours.bytes)
+        read = read_rgb(ours.bytes)
         assert read.shape == theirs.shape == (recipe.height, recipe.width, 3)
-        number, count = numbers(ours.bytes).astype(int), levels(recipe)
+        number, count = read_indices(ours.bytes).astype(int), level_count(recipe)
         if count < 256:
             data = number < count
             off = (np.abs(read.astype(int) - theirs).max(axis=2) > 5) & ~data
             # fig.colorbar joins the lines of its outline otherwise: four corners of one pixel
-            corners = 4 if frames.layout(recipe).colorbar else 0
+            corners = 4 if recipe.layout.colorbar else 0
             assert off.sum() <= corners and np.abs(read.astype(int) - theirs)[off].max(initial=0) <= 31, "the frame"
         else:
             data = np.ones_like(number, bool)
-        theirs = level_of(theirs, table, count)
+        theirs = levels_of(theirs, table, count)
         apart = np.abs(number - theirs)[data]
         assert (apart <= 1).mean() >= 0.999, f"{clip}: {(apart > 1).mean():.5f} of the data area"
-        inner = frames.layout(recipe).data
+        inner = recipe.layout.data
         if count < 256:
-            around = frames.frame(recipe, *scales(heard(samples, rate, recipe)[0], recipe), (0, 1), "")
-            assert data[around.data.window].all()
-            assert 0 <= around.data.left - inner.left <= 1 and 0 <= inner.right - around.data.right <= 1
-            assert data.sum() == around.data.width * around.data.height + (
-                around.colorbar.width * around.colorbar.height if around.colorbar and recipe.frame.colorbar else 0
+            frame = frames.draw_frame(
+                recipe, *axis_scales(spectrum_and_limits(samples, rate, recipe)[0], recipe), (0, 1), ""
+            )
+            assert data[frame.data.slices].all()
+            assert 0 <= frame.data.left - inner.left <= 1 and 0 <= inner.right - frame.data.right <= 1
+            assert data.sum() == frame.data.width * frame.data.height + (
+                frame.colorbar.width * frame.colorbar.height if frame.colorbar and recipe.frame.colorbar else 0
             )
 
 
 @pytest.mark.parametrize(
-    "recipe, axis",
+    ("recipe", "axis"),
     [
         (Recipe(frequency="log"), "log"),
         (Recipe(transform="mel"), "mel"),
@@ -191,19 +201,24 @@ def test_pixels_are_matplotlibs(name):
 )
 def test_axes_are_those_of_specshow(recipe, axis):
     samples, rate = CLIPS["sweep"]
-    found, shown = heard(samples, rate, recipe)
-    time, rows = scales(found, recipe)
+    spectrum, limits = spectrum_and_limits(samples, rate, recipe)
+    time, rows = axis_scales(spectrum, recipe)
     axes = Figure().add_subplot()
     librosa.display.specshow(
-        values(found.cells, found.floor, shown, "db"), ax=axes, sr=rate, hop_length=512, x_axis="time", y_axis=axis
+        color_values(spectrum.cells, spectrum.floor, limits, "db"),
+        ax=axes,
+        sr=rate,
+        hop_length=512,
+        x_axis="time",
+        y_axis=axis,
     )
     np.testing.assert_allclose(axes.get_xlim(), (time.low, time.high))
     np.testing.assert_allclose(axes.get_ylim(), (rows.low, rows.high), rtol=1e-6)
     inside = np.linspace(rows.low, rows.high, 1000)
     low, high = axes.yaxis.get_transform().transform(np.array(axes.get_ylim()))
     theirs = (axes.yaxis.get_transform().transform(inside) - low) / (high - low)
-    np.testing.assert_allclose(rows.position(inside), theirs, atol=1e-6)
-    framed = frames.figure(recipe.model_copy(update={"frame": FrameParts()}), time, rows, None, "").axes[0]
+    np.testing.assert_allclose(rows.positions(inside), theirs, atol=1e-6)
+    framed = frames.frame_figure(recipe.model_copy(update={"frame": FrameParts()}), time, rows, None, "").axes[0]
     if axis != "linear":  # whose number of ticks follows the height
         assert framed.get_yticks().tolist() == axes.get_yticks().tolist()
 
@@ -212,8 +227,8 @@ def test_fewer_levels_are_at_most_one_entry_of_matplotlibs_table_apart():
     # value x in 0..1 is entry floor(256 x) of matplotlib's table, and level floor(224 x) of ours
     x = np.linspace(0, 1, 100_001)
     exact = np.minimum(x * 256, 255).astype(int)
-    shown = ((np.minimum(x * 224, 223).astype(int) + 0.5) / 224 * 256).astype(int)
-    assert np.abs(exact - shown).max() <= 1
+    ours = ((np.minimum(x * 224, 223).astype(int) + 0.5) / 224 * 256).astype(int)
+    assert np.abs(exact - ours).max() <= 1
     listed = (np.asarray(matplotlib.colormaps["viridis"].colors) * 255).round().astype(int)
     np.testing.assert_allclose(
         palette("viridis", 224)[:224], listed[((np.arange(224) + 0.5) / 224 * 256).astype(int)], atol=1
@@ -223,16 +238,13 @@ def test_fewer_levels_are_at_most_one_entry_of_matplotlibs_table_apart():
 
 def test_nearest_equals_imshow_on_linear_axes():
     samples, rate = CLIPS["sweep"]
-    recipe = Recipe(
-        width=300,
-        height=200,
-    )
-    found, shown = heard(samples, rate, recipe)
-    drawing = Figure(figsize=(3, 2), dpi=100)
-    axes = drawing.add_axes((0, 0, 1, 1))
+    recipe = Recipe(width=300, height=200)
+    spectrum, limits = spectrum_and_limits(samples, rate, recipe)
+    figure = Figure(figsize=(3, 2), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.imshow(
-        values(found.cells, found.floor, shown, "db"),
+        color_values(spectrum.cells, spectrum.floor, limits, "db"),
         origin="lower",
         aspect="auto",
         interpolation="nearest",
@@ -240,10 +252,10 @@ def test_nearest_equals_imshow_on_linear_axes():
         vmax=0,
         cmap="gray",
     )
-    canvas = FigureCanvasAgg(drawing)
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     theirs = np.asarray(canvas.buffer_rgba())[:, :, 0].astype(int)
-    ours = pixels(found, shown, recipe).astype(int)
+    ours = palette_indices(spectrum, limits, recipe).astype(int)
     assert (np.abs(ours - theirs) <= 1).mean() >= 0.999
 
 
@@ -251,8 +263,8 @@ def test_bilinear_and_area_are_their_definitions():
     samples, rate = CLIPS["sweep"]
     for resampling, size in (("bilinear", (400, 300)), ("area", (40, 30))):
         recipe = Recipe(resampling=resampling, width=size[0], height=size[1])
-        found, shown = heard(samples, rate, recipe)
-        db = np.clip(values(found.cells, found.floor, shown, "db"), -80, 0)
+        spectrum, limits = spectrum_and_limits(samples, rate, recipe)
+        db = np.clip(color_values(spectrum.cells, spectrum.floor, limits, "db"), -80, 0)
         n, m = db.shape
         # n cells fill P pixels: the centre of pixel p lies at (p + 1/2) n / P cells, that is 1/2 less from centre 0
         y = np.clip((np.arange(size[1]) + 0.5) / size[1] * n - 0.5, 0, n - 1)
@@ -271,48 +283,52 @@ def test_bilinear_and_area_are_their_definitions():
 
             expected = mean(mean(db.astype(float), n, size[1]).T, m, size[0]).T
         level = np.minimum((expected[::-1] + 80) / 80 * 256, 255).astype(int)
-        got = pixels(found, shown, recipe).astype(int)
+        got = palette_indices(spectrum, limits, recipe).astype(int)
         assert (np.abs(level - got) <= 1).all() and (level == got).mean() > 0.98
 
 
 @pytest.mark.parametrize("preset", ["paper_colorbar", "plain"])
-def test_rgb_holds_the_pixels_of_the_palette_and_jpeg_nearly(preset):
+def test_rgb_has_the_pixels_of_palette_and_jpeg_nearly(preset):
     samples, rate = CLIPS["sweep"]
-    pictures = {f: render(samples, rate, Recipe(preset=preset, format=f)) for f in ("palette", "rgb", "jpeg")}
-    assert [p.media_type for p in pictures.values()] == ["image/png", "image/png", "image/jpeg"]
-    exact = rgb(pictures["palette"].bytes)
-    assert (rgb(pictures["rgb"].bytes) == exact).all()
-    assert Image.open(io.BytesIO(pictures["rgb"].bytes)).mode == "RGB"
-    assert np.abs(rgb(pictures["jpeg"].bytes).astype(int) - exact).mean() < 6
+    images = {f: render(samples, rate, Recipe(preset=preset, format=f)) for f in ("palette", "rgb", "jpeg")}
+    assert [p.media_type for p in images.values()] == ["image/png", "image/png", "image/jpeg"]
+    exact = read_rgb(images["palette"].bytes)
+    assert (read_rgb(images["rgb"].bytes) == exact).all()
+    assert Image.open(io.BytesIO(images["rgb"].bytes)).mode == "RGB"
+    assert np.abs(read_rgb(images["jpeg"].bytes).astype(int) - exact).mean() < 6
 
 
 def test_png_of_any_pixels_is_read_back(tmp_path):
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for shape in ((1, 1), (1, 7), (5, 1), (33, 70)):
-        for most in (2, 256):
-            picture = dice.integers(0, most, shape).astype(np.uint8)
-            picture[shape[0] // 2 :] = picture[shape[0] // 2]
+        for n_colors in (2, 256):
+            image = rng.integers(0, n_colors, shape).astype(np.uint8)
+            image[shape[0] // 2 :] = image[shape[0] // 2]
             recipe = Recipe()
-            assert (numbers(encoded(picture, recipe).bytes) == picture).all()
-            as_rgb = encoded(picture, Recipe(format="rgb"))
-            assert (rgb(as_rgb.bytes) == palette("viridis", 256)[picture]).all()
+            assert (read_indices(encode_image(image, recipe).bytes) == image).all()
+            as_rgb = encode_image(image, Recipe(format="rgb"))
+            assert (read_rgb(as_rgb.bytes) == palette("viridis", 256)[image]).all()
 
 
 @pytest.mark.parametrize(("low", "high"), [(5000, 8000), (1100, 2000), (300, 450), (0, 60)])
 def test_a_narrow_frequency_axis_has_numbers(low, high):
     """Where no two powers of two lie between f_min and f_max."""
     axes = Figure().add_subplot()
-    frames._frequency_axis(axes, frequency_scale("log", low, high))
+    frames._set_row_axis(axes, frequency_scale("log", low, high))
     assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
     assert min(axes.get_yticks()) >= 0
 
 
-def test_a_frame_says_what_librosas_own_display_says():
-    """Names of the axes, and numbers along them, of `specshow` on axes of the same place and size."""
+def visible_ticks(axis, low, high):
+    return [tick for tick in axis.get_majorticklocs() if low <= tick <= high]
+
+
+def test_the_frame_has_the_labels_and_ticks_of_specshow():
+    """Labels and tick numbers of `specshow` on axes of the same position and size."""
     recipe = Recipe(preset="paper_colorbar")
-    found, shown = heard(clips()["sweep"][0], RATE, recipe)
-    time, rows = scales(found, recipe)
-    box = frames.layout(recipe).data
+    spectrum, limits = spectrum_and_limits(clips()["sweep"][0], RATE, recipe)
+    time, rows = axis_scales(spectrum, recipe)
+    box = recipe.layout.data
     place = (
         box.left / recipe.width,
         1 - box.bottom / recipe.height,
@@ -320,18 +336,18 @@ def test_a_frame_says_what_librosas_own_display_says():
         box.height / recipe.height,
     )
     with matplotlib.rc_context(frames.style(recipe.dpi)):
-        ours = frames.figure(recipe, time, rows, (shown.low, shown.high), "")
+        ours = frames.frame_figure(recipe, time, rows, (limits.low, limits.high), "")
         usual = Figure(figsize=(recipe.width / recipe.dpi, recipe.height / recipe.dpi), dpi=recipe.dpi)
         librosa.display.specshow(
-            values(found.cells, found.floor, shown, "db"),
+            color_values(spectrum.cells, spectrum.floor, limits, "db"),
             sr=RATE,
             hop_length=recipe.hop_length,
             x_axis="time",
             y_axis="log",
             ax=usual.add_axes(place),
         )
-        for drawing in (ours, usual):
-            FigureCanvasAgg(drawing).draw()
+        for figure in (ours, usual):
+            FigureCanvasAgg(figure).draw()
         frame, theirs = ours.axes[0], usual.axes[0]
         assert (frame.get_xlabel(), frame.get_ylabel()) == ("Time (s)", "Frequency (Hz)")
         assert ours.axes[1].get_ylabel() == "Level (dB)"

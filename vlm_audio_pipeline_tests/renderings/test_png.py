@@ -15,7 +15,7 @@ PALETTE = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
 
 
 @st.composite
-def pictures(draw):
+def images(draw):
     """Cells larger than pixels, as spectrograms are, or noise."""
     cells = np.random.default_rng(draw(st.integers(0, 2**32))).integers(
         0, draw(st.integers(1, 256)), (40, 30), np.uint8
@@ -30,7 +30,7 @@ def compressed(png):
 
 
 @settings(deadline=None, max_examples=40)
-@given(pictures())
+@given(images())
 def test_pillow_reads_what_was_written_and_zlib_would_have_written_the_same(pixels):
     for png, wanted in (
         (encode_palette(pixels, PALETTE), PALETTE[pixels]),

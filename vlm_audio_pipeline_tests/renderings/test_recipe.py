@@ -4,48 +4,68 @@ from subprocess import run
 import pytest
 from pydantic import ValidationError
 
-from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.renderings.base import RENDERINGS
-from vlm_audio_pipeline.renderings.presets import GROUPS, PRESETS, preset
-from vlm_audio_pipeline.renderings.recipe import FrameParts, Recipe, recipes
+from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError
+from vlm_audio_pipeline.renderings.layout import FrameParts
+from vlm_audio_pipeline.renderings.presets import GROUPS, PRESETS, find_preset
+from vlm_audio_pipeline.renderings.recipe import Recipe, preset_recipes
+from vlm_audio_pipeline.studies.loading import parse_study
+
+STUDY = """
+dataset: {kind: synthetic}
+renderings: {a: {preset: plain, %s}}
+encoders: {scripted: {kind: scripted}}
+classifiers: {probe: {kind: probe, encoder: scripted}}
+"""
 
 
-def test_a_recipe_is_what_a_rendering_is_by_default():
-    assert RENDERINGS.get("recipe") is Recipe and RENDERINGS.default_kind == "recipe"
+@pytest.mark.parametrize("kind", ["colormap: viridis", "kind: recipe"])
+def test_a_rendering_is_a_recipe_with_or_without_its_kind(kind, tmp_path):
+    study = parse_study(STUDY % kind, tmp_path / "s.yaml")
+    assert study.renderings == {"a": Recipe(preset="plain")}
+    assert study.resolved()["renderings"]["a"]["kind"] == "recipe"
 
 
-def test_the_ablation_is_nine_pictures_of_nine_kinds():
+def test_another_kind_of_rendering_is_refused(tmp_path):
+    with pytest.raises(
+        BadStudy, match=r"s\.yaml:3: renderings\.a\.kind: unknown rendering kind 'plot'; options: recipe"
+    ):
+        parse_study(STUDY % "kind: plot", tmp_path / "s.yaml")
+
+
+def test_the_ablation_is_nine_images_of_nine_kinds():
     names = GROUPS["paper_ablation"]
     assert len(names) == 9 and names[0] == "paper"
-    assert len({recipes()[n].fingerprint() for n in PRESETS}) == len(PRESETS) == 11
-    made = Recipe.variants({"preset": "paper_ablation", "size": 384})
-    assert list(made)[:3] == ["", "linear_frequency", "linear_amplitude"]
-    low = Recipe(**made.pop("low_resolution"))
+    assert len({preset_recipes()[n].fingerprint() for n in PRESETS}) == len(PRESETS) == 11
+    variants = Recipe.variants({"preset": "paper_ablation", "size": 384})
+    assert list(variants)[:3] == ["", "linear_frequency", "linear_amplitude"]
+    low = Recipe(**variants.pop("low_resolution"))
     assert (low.width, low.height, low.dpi) == (96, 96, 25), "a quarter of 384, as 160 x 120 is of 640 x 480"
-    assert all(Recipe(**values).width == 384 for values in made.values())
+    assert all(Recipe(**values).width == 384 for values in variants.values())
     for own in ({"colormap": "magma"}, {"frame": {"ticks": True}}, {"amplitude": "linear"}, {"dpi": 80}):
-        made = Recipe.variants({"preset": "paper_ablation", **own})
-        for name, values in made.items():
-            of = Recipe(preset=f"paper_{name}" if name else "paper")
-            differs = {k for k in Recipe.model_fields if getattr(of, k) != getattr(recipes()["paper"], k)} - {"preset"}
+        variants = Recipe.variants({"preset": "paper_ablation", **own})
+        for name, values in variants.items():
+            member = Recipe(preset=f"paper_{name}" if name else "paper")
+            differs = {
+                k for k in Recipe.model_fields if getattr(member, k) != getattr(preset_recipes()["paper"], k)
+            } - {"preset"}
             if own.get("dpi"):  # in proportion: a quarter of 80, as 25 is of 100
-                of = of.model_copy(update={"dpi": 20} if name == "low_resolution" else {})
-            kept = {k for k in differs if getattr(Recipe(**values), k) == getattr(of, k)}
-            assert kept == differs, "what a member exists to change is left to it"
+                member = member.model_copy(update={"dpi": 20} if name == "low_resolution" else {})
+            kept = {k for k in differs if getattr(Recipe(**values), k) == getattr(member, k)}
+            assert kept == differs, "a member keeps the fields that distinguish it"
     assert Recipe.variants({"preset": "paper"}) == {"": {"preset": "paper"}}
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_its_spelled_out_form(name):
     recipe = Recipe(preset=name)
-    spelled = Recipe.model_validate({k: v for k, v in recipe.model_dump().items() if k not in ("preset", "size")})
-    assert spelled == recipe.resolved() and spelled.preset is None
-    assert spelled.fingerprint() == recipe.fingerprint() == recipe.resolved().fingerprint()
-    assert PRESETS[name].about.endswith(".") and PRESETS[name].source
+    complete = Recipe.model_validate({k: v for k, v in recipe.model_dump().items() if k not in ("preset", "size")})
+    assert complete == recipe.resolved() and complete.preset is None
+    assert complete.fingerprint() == recipe.fingerprint() == recipe.resolved().fingerprint()
+    assert PRESETS[name].description.endswith(".") and PRESETS[name].publication
 
 
-def test_what_was_not_published_is_called_a_reconstruction():
-    assert all("Reconstruction" in PRESETS[name].about for name in GROUPS["paper_ablation"])
+def test_ablation_presets_are_called_reconstructions():
+    assert all("Reconstruction" in PRESETS[name].description for name in GROUPS["paper_ablation"])
 
 
 def test_the_paper_as_published():
@@ -62,7 +82,7 @@ def test_the_paper_as_published():
     assert paper.frame == FrameParts(labels=True, ticks=True, title=False, colorbar=False)
 
 
-def test_own_keys_override_a_presets():
+def test_own_keys_override_those_of_a_preset():
     recipe = Recipe(preset="paper", colormap="magma", size=384, frame={"colorbar": True})
     assert (recipe.colormap, recipe.width, recipe.height) == ("magma", 384, 384)
     assert recipe.frame == FrameParts(colorbar=True), "the preset's labels stay"
@@ -71,65 +91,30 @@ def test_own_keys_override_a_presets():
     assert Recipe(preset="paper_magma").fingerprint() == Recipe(preset="paper", colormap="magma").fingerprint()
 
 
-CHANGED = {
-    "rate": 16000,
-    "sample_format": "int16",
-    "n_fft": 1024,
-    "hop_length": 256,
-    "window": "hamming",
-    "center": False,
-    "detrend": True,
-    "scaling": "density",
-    "n_mels": 64,
-    "n_mfcc": 13,
-    "bins_per_octave": 24,
-    "frequency": "log",
-    "f_min": 50,
-    "f_max": 8000,
-    "amplitude": "linear",
-    "reference": 1.0,
-    "range_db": 60,
-    "colormap": "magma",
-    "frame": {"title": True},
-    "width": 320,
-    "height": 320,
-    "dpi": 72,
-    "resampling": "area",
-    "format": "jpeg",
-    "quality": 80,
-    "transform": "mel",
-    "duration": "pad",
-    "seconds": 5,
-}
-
-
-def test_a_changed_parameter_changes_the_fingerprint_and_a_default_spelled_out_does_not():
-    assert set(CHANGED) == set(Recipe.model_fields) - {"preset", "size"}, "every field is tried"
+def test_a_default_spelled_out_does_not_change_the_fingerprint():
     plain = Recipe()
-    for name, value in CHANGED.items():
-        both = {"duration": "pad", "seconds": 5} if name in ("duration", "seconds") else {name: value}
-        assert Recipe(**both).fingerprint() != plain.fingerprint(), name
+    for name in set(Recipe.model_fields) - {"preset", "size"}:
         assert Recipe(**{name: getattr(plain, name)}).fingerprint() == plain.fingerprint(), name
     assert Recipe(frame={}).fingerprint() == Recipe(frame={"labels": True, "colorbar": False}).fingerprint()
     assert Recipe(size=100).fingerprint() == Recipe(width=100, height=100).fingerprint()
 
 
 def test_fingerprints_stay_from_release_to_release():
-    # of the parameters alone: a change here makes every picture stale, so it must be meant
-    assert Recipe(preset="paper").identity() == {"kind": "recipe", "frequency": "log", "frame": {}}
-    assert Recipe().identity() == {"kind": "recipe", "frequency": "linear"}
+    # of the parameters alone: a change here makes every image stale, so it must be intended
+    assert Recipe(preset="paper").fingerprint_fields() == {"kind": "recipe", "frequency": "log", "frame": {}}
+    assert Recipe().fingerprint_fields() == {"kind": "recipe", "frequency": "linear"}
 
 
 @pytest.mark.parametrize(
-    "values, message",
+    ("values", "message"),
     [
         ({"colormap": "virids"}, "did you mean 'viridis'"),
         ({"preset": "papr"}, "did you mean 'paper'"),
         ({"preset": "paper_ablation"}, "stands for 9"),
         ({"preset": "paper", "size": 30}, "must leave 16 x 16 pixels for the data, got 30 x 30"),
-        ({"f_max": 12000}, "at most half the rate, 11025 Hz, got 12000"),
+        ({"f_max": 12000}, "at most half the sample rate, 11025 Hz, got 12000"),
         ({"f_min": 9000, "f_max": 8000}, "f_min must be below f_max = 8000 Hz, got 9000"),
-        ({"window": "hat"}, "window must be a name that scipy"),
+        ({"window": "hat"}, "window must be a name that scipy.signal.get_window accepts"),
         ({"duration": "pad"}, "seconds must be given"),
         ({"seconds": 3}, "seconds must be given"),
         ({"transform": "cqt", "frequency": "mel"}, r"one of \['log', 'linear'\] for transform cqt"),
@@ -139,7 +124,7 @@ def test_fingerprints_stay_from_release_to_release():
         ({"reference": 0}, "reference must be 'max' or a power above 0"),
         ({"frame": {"grid": True}}, "Extra inputs are not permitted"),
         ({"colour": "red"}, "Extra inputs are not permitted"),
-        ({"transform": "fft"}, "Input should be 'stft', 'mel', 'cqt' or 'mfcc'"),
+        ({"transform": "fft"}, "unknown transform 'fft'; options: cqt, mel, mfcc, stft"),
     ],
 )
 def test_refusals(values, message):
@@ -147,9 +132,9 @@ def test_refusals(values, message):
         Recipe(**values)
 
 
-def test_unknown_names_of_presets():
+def test_unknown_presets_are_refused():
     with pytest.raises(VlmAudioError, match="did you mean 'notebook'"):
-        preset("notebok")
+        find_preset("notebok")
 
 
 def test_any_colormap_and_window_of_the_libraries():
@@ -158,7 +143,7 @@ def test_any_colormap_and_window_of_the_libraries():
 
 def test_reading_the_presets_imports_nothing_heavy():
     code = (
-        "import sys; from vlm_audio_pipeline.renderings.recipe import recipes; recipes(); "
+        "import sys; from vlm_audio_pipeline.renderings.recipe import preset_recipes; preset_recipes(); "
         "sys.exit(sorted({'scipy', 'matplotlib', 'librosa', 'PIL', 'torch'} & set(sys.modules)) or 0)"
     )
     assert run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""

@@ -3,49 +3,51 @@ import pytest
 import soundfile
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.datasets.base import Card, Clip, Dataset
-from vlm_audio_pipeline.renderings.picture import Picture, encoded
+from vlm_audio_pipeline.datasets.base import Clip, Dataset
+from vlm_audio_pipeline.datasets.card import DatasetCard
+from vlm_audio_pipeline.renderings.image import RenderedImage, encode_image
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.renderings.sheet import clip_gallery, contact_sheet, gallery, preset_gallery
-from vlm_audio_pipeline_tests.renderings.hearing import rgb, sweep
+from vlm_audio_pipeline_tests.datasets.clip_rows import clip_row
+from vlm_audio_pipeline_tests.renderings.clips import read_rgb, sweep
 
 GREY = Recipe(colormap="gray")
 
 
-def grey(level: int, height: int = 60) -> bytes:
-    made: Picture = encoded(np.full((height, 80), level, np.uint8), GREY)
-    return made.bytes
+def grey_image(level: int, height: int = 60) -> bytes:
+    image: RenderedImage = encode_image(np.full((height, 80), level, np.uint8), GREY)
+    return image.bytes
 
 
-def test_classes_are_rows_and_clips_columns():
-    pictures = [("dog", grey(10)), ("rain", grey(60)), ("dog", grey(20)), ("dog", grey(30))]
-    sheet = rgb(contact_sheet(pictures, thumbnail=80, most=2))
+def test_classes_are_rows_and_clips_are_columns():
+    images = [("dog", grey_image(10)), ("rain", grey_image(60)), ("dog", grey_image(20)), ("dog", grey_image(30))]
+    sheet = read_rgb(contact_sheet(images, thumbnail=80, max_columns=2))
     levels = sheet[:, :, 0].astype(int)
-    places = {level: np.argwhere(levels == level) for level in (10, 20, 60)}
-    sizes = {level: len(where) for level, where in places.items()}
+    pixels = {level: np.argwhere(levels == level) for level in (10, 20, 60)}
+    sizes = {level: len(where) for level, where in pixels.items()}
     assert sizes[10] >= 4800 and sizes[20] >= 4800 and sizes[60] >= 4800
     assert (levels == 30).sum() < 100, "two a row"
-    middle = {level: np.median(where, axis=0) for level, where in places.items()}
+    middle = {level: np.median(where, axis=0) for level, where in pixels.items()}
     assert middle[10][0] == middle[20][0] < middle[60][0] and middle[10][1] == middle[60][1] < middle[20][1]
-    assert (sheet[:, : int(places[60][:, 1].min())] < 100).any(), "names at the left"
-    assert contact_sheet(pictures) == contact_sheet(pictures)
+    assert (sheet[:, : int(pixels[60][:, 1].min())] < 100).any(), "names at the left"
+    assert contact_sheet(images) == contact_sheet(images)
 
 
-def test_pictures_keep_their_shape():
-    sheet = rgb(contact_sheet([("a", grey(10, height=20))], thumbnail=40))
+def test_images_keep_their_shape():
+    sheet = read_rgb(contact_sheet([("a", grey_image(10, height=20))], thumbnail=40))
     where = np.argwhere(sheet[:, :, 0] == 10)
     assert np.ptp(where[:, 0]) + 1 == 10
 
 
-def test_a_gallery_names_each_picture():
-    sheet = rgb(gallery([(f"preset_{i}", grey(40 * i + 10)) for i in range(5)], thumbnail=80, columns=3))
+def test_a_gallery_has_the_name_of_each_image():
+    sheet = read_rgb(gallery([(f"preset_{i}", grey_image(40 * i + 10)) for i in range(5)], thumbnail=80, columns=3))
     assert sheet.shape[1] == 6 + 3 * 86
     assert all((abs(sheet[:, :, 0].astype(int) - 40 * i - 10) <= 1).sum() >= 4800 for i in range(5))
 
 
-def test_every_preset_is_shown_once():
-    # eleven presets, four a row: three rows of pictures of 4 : 3, each with its name and gaps below (25 pixels)
-    assert rgb(preset_gallery(sweep(1.0), 22050, thumbnail=80)).shape == (6 + 3 * (60 + 25), 6 + 4 * 86, 3)
+def test_every_preset_is_on_the_gallery_once():
+    # eleven presets, four a row: three rows of images of 4 : 3, each with its name and gaps below (25 pixels)
+    assert read_rgb(preset_gallery(sweep(1.0), 22050, thumbnail=80)).shape == (6 + 3 * (60 + 25), 6 + 4 * 86, 3)
 
 
 @pytest.fixture
@@ -56,28 +58,24 @@ def dataset(tmp_path):
     for i in range(7):
         soundfile.write(tmp_path / f"{i}.wav", 0.1 * rng.standard_normal(4000), 8000)
         clips.append(Clip(id=f"c{i}", label=f"class{i}", fold=1 + i % 2, source=str(i), file=f"{i}.wav"))
-    return Dataset(tmp_path, tuple(f"class{i}" for i in range(7)), tuple(clips), Card("test"))
+    return Dataset(tmp_path, tuple(f"class{i}" for i in range(7)), tuple(clips), DatasetCard("test"))
 
 
 @pytest.mark.parametrize(("clips", "columns", "lines"), [(1, 1, 1), (3, 3, 1), (7, 5, 2)])
-def test_a_fold_s_clips_are_shown_one_a_class(dataset, clips, columns, lines):
-    rows = [
-        {"label": label, "file": c.file, "start_s": None, "end_s": None}
-        for c in dataset.clips[:clips]
-        for label in (c.label, c.label)
-    ]
-    # pictures of 200 x 130 pixels with gaps of 6, and a name of 13 below each
-    assert rgb(clip_gallery(dataset, rows)).shape == (6 + (130 + 25) * lines, 6 + 206 * columns, 3)
+def test_a_clip_gallery_has_one_clip_per_class(dataset, clips, columns, lines):
+    rows = [clip_row(dataset, c) for c in dataset.clips[:clips] for _ in range(2)]
+    # images of 200 x 130 pixels with gaps of 6, and a name of 13 below each
+    assert read_rgb(clip_gallery(dataset, rows)).shape == (6 + (130 + 25) * lines, 6 + 206 * columns, 3)
 
 
-def test_of_many_classes_the_first_are_shown(dataset):
-    rows = [{"label": c.label, "file": c.file, "start_s": None, "end_s": None} for c in dataset.clips]
-    assert clip_gallery(dataset, rows, most=3) == clip_gallery(dataset, rows[:3])
+def test_a_clip_gallery_has_the_first_classes(dataset):
+    rows = [clip_row(dataset, c) for c in dataset.clips]
+    assert clip_gallery(dataset, rows, max_classes=3) == clip_gallery(dataset, rows[:3])
 
 
-def test_nothing_to_show():
+def test_no_images_are_refused():
     for draw in (contact_sheet, gallery):
-        with pytest.raises(VlmAudioError, match="at least one picture"):
+        with pytest.raises(VlmAudioError, match="at least one image"):
             draw([])
-    with pytest.raises(VlmAudioError, match="at least one picture"):
+    with pytest.raises(VlmAudioError, match="at least one image"):
         clip_gallery(None, [])

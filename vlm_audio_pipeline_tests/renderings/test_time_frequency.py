@@ -112,7 +112,9 @@ def test_parseval():
     assert power[0] + power[-1] + 2 * power[1:-1].sum() == pytest.approx(4096, rel=1e-5)
 
 
-@pytest.mark.parametrize("rate, n_fft, n_mels, f_min, f_max", [(22050, 2048, 128, 0, None), (16000, 400, 40, 50, 7000)])
+@pytest.mark.parametrize(
+    ("rate", "n_fft", "n_mels", "f_min", "f_max"), [(22050, 2048, 128, 0, None), (16000, 400, 40, 50, 7000)]
+)
 def test_mel_filters_equal_librosas(rate, n_fft, n_mels, f_min, f_max):
     theirs = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max)
     ours = mel_filterbank(rate, n_fft, n_mels, f_min, f_max)
@@ -155,7 +157,7 @@ def test_delta_of_a_line_is_its_slope_and_too_few_frames_give_zeros():
 
 
 @pytest.mark.parametrize(
-    "call, message",
+    ("call", "message"),
     [
         (lambda: stft_power(np.zeros((2, 10)), 4, 2), "one channel"),
         (lambda: stft_power(np.zeros(10), 0, 2), "n_fft must be 1 or more"),

@@ -5,49 +5,55 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from vlm_audio_pipeline.reports.figures import accuracy_chart, confusion_chart, headline
+from vlm_audio_pipeline.reports.figures import confusion_chart, measure_charts, overall_accuracy
 from vlm_audio_pipeline.storage.schemas import TABLES
-from vlm_audio_pipeline_tests.reports.rows import BEST, NOT_RUN, PART, leaderboard
+from vlm_audio_pipeline_tests.reports.leaderboard_rows import NOT_RUN, PARTIAL, RANKED, leaderboard
 
 BAR, PALE = (0x2F, 0x6F, 0x9F), (0xB8, 0xC4, 0xCE)
 
 
-def picture(png: bytes) -> np.ndarray:
+def image(png: bytes) -> np.ndarray:
     image = Image.open(io.BytesIO(png))
     assert image.format == "PNG"
     image.load()
     return np.asarray(image.convert("RGB"))
 
 
-def width_of(pixels: np.ndarray, colour: tuple[int, int, int]) -> int:
+def accuracy_chart(leaderboard: pa.Table) -> bytes:
+    [(name, png)] = measure_charts(leaderboard).items()
+    assert name == "accuracy"
+    return png
+
+
+def bar_width(pixels: np.ndarray, colour: tuple[int, int, int]) -> int:
     """Columns in which a colour occurs, from the first to the last."""
     columns = np.flatnonzero((pixels == colour).all(axis=2).any(axis=0))
     return 0 if not len(columns) else int(columns[-1] - columns[0] + 1)
 
 
 def test_bars_are_as_long_as_accuracies():
-    pixels = picture(accuracy_chart(leaderboard(BEST, PART, NOT_RUN)))
+    pixels = image(accuracy_chart(leaderboard(RANKED, PARTIAL, NOT_RUN)))
     # 7.5 inches at 110 dots an inch; 0.9 inch and 0.42 a row
     assert pixels.shape == (round((0.9 + 3 * 0.42) * 110 - 0.5), 825, 3)
-    full, tenth = width_of(pixels, BAR), width_of(pixels, PALE)
+    full, tenth = bar_width(pixels, BAR), bar_width(pixels, PALE)
     assert full / tenth == pytest.approx(0.75 / 0.1, rel=0.05)
 
 
-def test_text_is_not_taken_for_formulas():
+def test_text_is_not_parsed_as_formulas():
     row = {**NOT_RUN, "note": r"not run: $\nonsense{$ is not set"}
-    assert picture(accuracy_chart(leaderboard(row, {**BEST, "classifier": r"$\frac$"}))).size
+    assert image(accuracy_chart(leaderboard(row, {**RANKED, "classifier": r"$\frac$"}))).size
 
 
-def test_a_row_that_was_not_run_has_words_and_no_bar():
-    pixels = picture(accuracy_chart(leaderboard(NOT_RUN)))
-    assert width_of(pixels, BAR) == width_of(pixels, PALE) == 0
-    nameless = picture(accuracy_chart(leaderboard({**NOT_RUN, "classifier": "", "note": ""})))
+def test_a_row_that_was_not_run_has_a_note_and_no_bar():
+    pixels = image(accuracy_chart(leaderboard(NOT_RUN)))
+    assert bar_width(pixels, BAR) == bar_width(pixels, PALE) == 0
+    nameless = image(accuracy_chart(leaderboard({**NOT_RUN, "classifier": "", "note": ""})))
     assert (pixels != nameless).any()
 
 
-def test_charts_of_nothing():
-    assert picture(accuracy_chart(leaderboard())).shape[1] == 825
-    assert picture(confusion_chart(TABLES["confusion"].empty(), ("a", "b"))).size
+def test_charts_of_empty_tables():
+    assert image(accuracy_chart(leaderboard())).shape[1] == 825
+    assert image(confusion_chart(TABLES["confusion"].empty(), ("a", "b"))).size
 
 
 def confusion(*rows: tuple[str, str, str, int]) -> pa.Table:
@@ -64,7 +70,7 @@ def test_confusion_counts_shade_their_cells():
     darkest = (0x08, 0x30, 0x6B)  # the end of matplotlib's Blues
 
     def middle(png):
-        pixels = picture(png)
+        pixels = image(png)
         return np.argwhere((pixels == darkest).all(axis=2)).mean(axis=0)
 
     (y_ab, x_ab), (y_ba, x_ba) = middle(chart), middle(other)
@@ -79,32 +85,36 @@ def test_controls_are_not_in_the_confusion():
     )
 
 
-def scored(scoring: str, *rows: tuple[str, str, str, int]) -> pa.Table:
+def confusion_of_scoring(scoring: str, *rows: tuple[str, str, str, int]) -> pa.Table:
     table = confusion(*rows)
     return table.set_column(table.schema.get_field_index("scoring"), "scoring", pa.array([scoring] * len(rows)))
 
 
-def test_only_one_scoring_is_drawn_and_no_baseline():
-    """A model asked in two ways, beside the vote of its examples: every clip counts once."""
+def test_the_confusion_has_one_scoring_and_no_baseline():
+    """With two scorings and the k-NN baseline of one model, every clip counts once."""
     meant, other = ("none", "a", "a", 3), ("none", "a", "b", 9)
-    every = [scored("examples_knn", other), scored("generation", other), scored("likelihood", meant)]
+    every = [
+        confusion_of_scoring("examples_knn", other),
+        confusion_of_scoring("generation", other),
+        confusion_of_scoring("likelihood", meant),
+    ]
     assert confusion_chart(pa.concat_tables(every), ("a", "b")) == confusion_chart(confusion(meant), ("a", "b"))
 
 
-def test_rows_of_one_classifier_have_names_of_their_own():
-    rows = [{**BEST, "classifier": "janus", "scoring": s} for s in ("likelihood", "generation", "examples_knn")]
-    one = picture(accuracy_chart(leaderboard(*rows)))
-    same = picture(accuracy_chart(leaderboard(*[{**r, "scoring": "score"} for r in rows])))
+def test_rows_of_one_classifier_have_different_names():
+    rows = [{**RANKED, "classifier": "janus", "scoring": s} for s in ("likelihood", "generation", "examples_knn")]
+    one = image(accuracy_chart(leaderboard(*rows)))
+    same = image(accuracy_chart(leaderboard(*[{**r, "scoring": "score"} for r in rows])))
     assert (one.shape == same.shape) and (one != same).any(), "the scoring is written"
 
 
 def test_outcomes_without_a_label_have_columns_of_their_own():
-    plain = picture(confusion_chart(confusion(("none", "a", "a", 3)), ("a", "b")))
-    more = picture(confusion_chart(confusion(("none", "a", "a", 3), ("none", "b", "(error)", 1)), ("a", "b")))
+    plain = image(confusion_chart(confusion(("none", "a", "a", 3)), ("a", "b")))
+    more = image(confusion_chart(confusion(("none", "a", "a", 3), ("none", "b", "(error)", 1)), ("a", "b")))
     assert more.shape[1] - plain.shape[1] == pytest.approx(0.42 * 110, abs=1)
 
 
-def test_headline():
+def test_overall_accuracy():
     def metrics(**changes):
         row = {
             "metric": "accuracy",
@@ -116,10 +126,10 @@ def test_headline():
         }
         return pa.table({k: [v] for k, v in (row | changes).items()})
 
-    assert headline(metrics()) == 0.6667
-    assert headline(metrics(value=None)) is None
-    assert headline(metrics(control="blank")) is None
-    assert headline(metrics(subset="fold 1")) is None
-    assert headline(metrics().slice(0, 0)) is None
+    assert overall_accuracy(metrics()) == 0.6667
+    assert overall_accuracy(metrics(value=None)) is None
+    assert overall_accuracy(metrics(control="blank")) is None
+    assert overall_accuracy(metrics(subset="fold 1")) is None
+    assert overall_accuracy(metrics().slice(0, 0)) is None
     baseline, model = metrics(scoring="examples_knn", value=0.5), metrics(scoring="likelihood", value=1.0)
-    assert headline(pa.concat_tables([baseline, model, metrics(scoring="generation", value=0.75)])) == 1.0
+    assert overall_accuracy(pa.concat_tables([baseline, model, metrics(scoring="generation", value=0.75)])) == 1.0

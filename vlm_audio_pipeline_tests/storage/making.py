@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from vlm_audio_pipeline.storage.catalogue import write_manifest
-from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.partition_files import Provenance, data_version, write_part
+from vlm_audio_pipeline.storage.catalogue import write_study_record
+from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.partition_files import Provenance, data_version, write_partition
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 TEXT_MAP = pa.map_(pa.string(), pa.string())
 SCORES = pa.map_(pa.string(), pa.float64())
 
 
-def clips(n: int = 3, fold: int = 1, kept: list[tuple[str, str]] | None = None, study: str = "s") -> pa.Table:
+def clips(n: int = 3, fold: int = 1, extra: list[tuple[str, str]] | None = None, study: str = "s") -> pa.Table:
     return TABLES["clips"].conform(
         pa.table(
             {
@@ -23,11 +23,11 @@ def clips(n: int = 3, fold: int = 1, kept: list[tuple[str, str]] | None = None, 
                 "file": [f"{fold}-{i}.wav" for i in range(n)],
                 "samples_sha256": [f"{i:064x}" for i in range(n)],
                 "duration_s": [5.0] * n,
-                "rate_hz": [44100] * n,
+                "sample_rate_hz": [44100] * n,
                 "channels": [1] * n,
                 "peak": [0.5] * n,
                 "rms": [0.1] * n,
-                "kept": pa.array([kept or []] * n, TEXT_MAP),
+                "extra": pa.array([extra or []] * n, TEXT_MAP),
             }
         ),
         study=study,
@@ -64,14 +64,14 @@ def embeddings(vectors: list[list[float]], **other) -> pa.Table:
         "dimensions": [len(v) for v in vectors],
         "model": ["toy"] * n,
         "dtype": ["float32"] * n,
-        "row_key": [f"{i}" for i in range(n)],
+        "result_key": [f"{i}" for i in range(n)],
     }
     return TABLES["embeddings"].conform(pa.table(columns | other), study="s", encoder="e", fold=1)
 
 
 def leaderboard(rows: list[tuple[int | None, str, float | None]], study: str = "s") -> pa.Table:
     n = len(rows)
-    counts = ("predictions", "correct", "answered", "clips", "of_clips", "rejected_clips", "trials")
+    counts = ("predictions", "correct", "answered", "clips", "dataset_clips", "rejected_clips", "trials")
     return TABLES["leaderboard"].conform(
         pa.table(
             {
@@ -91,27 +91,31 @@ def leaderboard(rows: list[tuple[int | None, str, float | None]], study: str = "
     )
 
 
-def write(layout: Layout, table: str, made: pa.Table, owner: str | None = None, fold: int | None = None) -> Path:
+def write(
+    data_folder: DataFolder, table: str, made: pa.Table, component: str | None = None, fold: int | None = None
+) -> Path:
     """Write a part of its study."""
-    path = layout.part(table, made["study"][0].as_py() if made.num_rows else "s", owner, fold)
+    path = data_folder.partition_file(table, made["study"][0].as_py() if made.num_rows else "s", component, fold)
     version = data_version(TABLES[table], made)
-    write_part(path, made, Provenance(table, "1:0", {}, version))
+    write_partition(path, made, Provenance(table, "1:0", {}, version))
     return path
 
 
-def study(layout: Layout, name: str = "s", kept: list[tuple[str, str]] | None = None, folds=(1, 2)) -> dict:
+def study(data_folder: DataFolder, name: str = "s", extra: list[tuple[str, str]] | None = None, folds=(1, 2)) -> dict:
     """Write a small study with its manifest; gives the manifest."""
     parts: dict[str, list[Path]] = {"clips": [], "predictions": []}
     for fold in folds:
-        parts["clips"].append(write(layout, "clips", clips(3, fold, kept, name), None, fold))
-        parts["predictions"].append(write(layout, "predictions", predictions(3, fold, name), "p", fold))
+        parts["clips"].append(write(data_folder, "clips", clips(3, fold, extra, name), None, fold))
+        parts["predictions"].append(write(data_folder, "predictions", predictions(3, fold, name), "p", fold))
     board = leaderboard([(2, "b", 0.5), (None, "a", None), (1, "c", 0.9)], name)
-    parts["leaderboard"] = [write(layout, "leaderboard", board)]
+    parts["leaderboard"] = [write(data_folder, "leaderboard", board)]
     manifest = {
-        "parts": {t: [p.relative_to(layout.root).as_posix() for p in paths] for t, paths in parts.items()},
-        "kept": [k for k, _ in kept or []],
+        "partition_files": {
+            t: [p.relative_to(data_folder.root).as_posix() for p in paths] for t, paths in parts.items()
+        },
+        "extra_columns": [k for k, _ in extra or []],
         "file": None,
         "limit": None,
     }
-    write_manifest(layout, name, manifest)
+    write_study_record(data_folder, name, manifest)
     return manifest

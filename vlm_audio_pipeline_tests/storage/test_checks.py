@@ -1,17 +1,25 @@
 import pyarrow as pa
 import pytest
 
-from vlm_audio_pipeline.storage.checks import CHECKS, check, names_of
+from vlm_audio_pipeline.storage.checks import CheckContext, run_checks, table_checks
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.storage.making import clips, embeddings, leaderboard, predictions
 
 
-def found(table: str, made: pa.Table, inputs=None, two_folds=()) -> dict[str, bool]:
-    return {c.name: c.passed for c in check(table, made, inputs or {}, list(two_folds))}
+def results(table: str, rows: pa.Table, inputs=None, shared_sources=()):
+    return run_checks(TABLES[table], rows, CheckContext(inputs or {}, shared_sources))
 
 
-def detail(table: str, name: str, made: pa.Table, inputs=None, two_folds=()) -> str:
-    return next(c.detail for c in check(table, made, inputs or {}, list(two_folds)) if c.name == name)
+def found(table: str, rows: pa.Table, inputs=None, shared_sources=()) -> dict[str, bool]:
+    return {check.name: check.passed for check in results(table, rows, inputs, shared_sources)}
+
+
+def detail(table: str, name: str, rows: pa.Table, inputs=None, shared_sources=()) -> str:
+    return next(check.detail for check in results(table, rows, inputs, shared_sources) if check.name == name)
+
+
+def check_docs(table: str) -> dict[str, str]:
+    return {check.name: check.doc for check in table_checks(TABLES[table])}
 
 
 GOOD = {
@@ -24,18 +32,19 @@ GOOD = {
 
 @pytest.mark.parametrize("table", GOOD)
 def test_good_tables_pass_every_check_that_is_announced(table):
-    assert found(table, GOOD[table], {"clips": clips()}) == dict.fromkeys(names_of(table), True)
+    assert found(table, GOOD[table], {"clips": clips()}) == dict.fromkeys(check_docs(table), True)
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_announced_and_made_are_the_same_checks(table):
-    assert list(names_of(table)) == list(dict.fromkeys(names_of(table)))
-    assert set(found(table, TABLES[table].empty(), {"clips": clips()})) == set(names_of(table))
-    assert all(text.endswith(".") for text in names_of(table).values())
+def test_checks_of_a_table_have_different_names_and_run_on_no_rows(table):
+    names = [check.name for check in table_checks(TABLES[table])]
+    assert len(set(names)) == len(names)
+    assert list(found(table, TABLES[table].empty(), {"clips": clips()})) == names
+    assert all(text.endswith(".") for text in check_docs(table).values())
 
 
-def test_checks_are_of_tables_that_exist():
-    assert CHECKS.keys() <= TABLES.keys()
+def test_the_tables_with_checks_of_their_own():
+    assert {name for name, schema in TABLES.items() if schema.checks} == {"clips", "embeddings", "predictions"}
 
 
 def test_a_row_twice_is_found():
@@ -50,8 +59,8 @@ def test_an_empty_table_is_found():
 
 
 def test_a_source_in_two_folds_is_found_and_named():
-    assert not found("clips", clips(), two_folds=["r1"])["sources_in_one_fold"]
-    assert "r1" in detail("clips", "sources_in_one_fold", clips(), two_folds=["r1"])
+    assert not found("clips", clips(), shared_sources=["r1"])["sources_in_one_fold"]
+    assert "r1" in detail("clips", "sources_in_one_fold", clips(), shared_sources=["r1"])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

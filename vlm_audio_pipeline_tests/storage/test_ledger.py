@@ -16,12 +16,12 @@ from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger, Spending
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.result_store import ResultStore
 
 
 @pytest.fixture
 def rows(tmp_path):
-    store = RowStore(tmp_path / "rows.sqlite")
+    store = ResultStore(tmp_path / "results.sqlite")
     yield store
     store.close()
 
@@ -69,17 +69,17 @@ def test_a_reservation_ends_once(ledger):
     money.release(b)
     for ended in (a, b, 12345):
         for end in (money.release, lambda i: money.settle(i, 0.0)):
-            with pytest.raises(ValueError, match=f"must be open to be settled or released, got {ended}"):
+            with pytest.raises(ValueError, match=f"reservation {ended} is not open"):
                 end(ended)
     c = money.reserve("gpt", 0.1)
-    with pytest.raises(ValueError, match="must be open"):
+    with pytest.raises(ValueError, match="is not open"):
         ledger(1.0, study="another").settle(c, 0.0)
     assert money.spent() == 0.2
 
 
 @pytest.mark.parametrize("usd", [-0.1, float("nan"), float("inf")])
 def test_an_amount_is_an_amount(ledger, usd):
-    with pytest.raises(ValueError, match="0 USD or more"):
+    with pytest.raises(ValueError, match="at least 0 USD"):
         ledger(1.0).reserve("gpt", usd)
 
 
@@ -141,32 +141,32 @@ class TestPriorities:
 
     def test_the_last_word_counts_and_parts_speak_for_themselves(self, ledger):
         money = ledger(1.0, "first")
-        money.expect("first", 3, 0.1, part="fold 1")
-        money.expect("first", 3, 0.1, part="fold 2")
+        money.expect("first", 3, 0.1, scope="fold 1")
+        money.expect("first", 3, 0.1, scope="fold 2")
         assert money.left("other") == 0.4
-        money.reserve("first", 0.1, part="fold 2")
+        money.reserve("first", 0.1, scope="fold 2")
         assert money.left("other") == 0.4
-        money.expect("first", 0, 0, part="fold 1")
+        money.expect("first", 0, 0, scope="fold 1")
         assert money.left("other") == 0.7
-        money.expect("first", 1, 0.1, part="fold 2")
+        money.expect("first", 1, 0.1, scope="fold 2")
         assert money.left("other") == 0.8
 
     def test_needs_of_those_not_named_hold_nobody_back(self, ledger):
         money = ledger(1.0, "first")
         money.expect("a", 100, 1.0)
         assert money.left("b") == money.left("first") == 1.0
-        money.expect("first", 1, 0.5, part="x")
+        money.expect("first", 1, 0.5, scope="x")
         assert ledger(1.0, "first", study="another").left("b") == 1.0
 
     def test_the_reason_names_the_sums_and_who_comes_first(self, ledger):
         money = ledger(1.0, "first")
         money.expect("first", 2, 0.25)
         money.reserve("other", 0.45)
-        assert money.why_not("other", 0.1) == (
-            "the budget of 1 USD must allow the next request, which can cost 0.1000: 0.4500 spent or reserved, 0.5000 kept "
-            "for first; raise `budget: {usd: ...}` in the study to go on"
+        assert money.refusal_reason("other", 0.1) == (
+            "the budget of 1 USD does not allow the next request, which can cost 0.1000: 0.4500 spent or reserved, 0.5000 kept "
+            "for first; raise `budget: {usd: ...}` in the study to continue"
         )
-        assert "kept" not in money.why_not("first", 0.1)
+        assert "kept" not in money.refusal_reason("first", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ class TestPriorities:
         ({"usd": float("inf")}, "finite number"),
         ({"usd": 2e6}, "1000000"),
         ({}, "Field required"),
-        ({"usd": 1, "first": ["a", "b", "a"]}, "named once each"),
+        ({"usd": 1, "first": ["a", "b", "a"]}, "may occur only once"),
         ({"usd": 1, "frist": []}, "Extra inputs"),
     ],
 )
@@ -189,7 +189,7 @@ def test_a_wrong_budget_is_refused(values, wrong):
 def test_a_file_that_is_none_is_refused(rows, tmp_path):
     rows.path = tmp_path / "folder"
     rows.path.mkdir()
-    with pytest.raises(VlmAudioError, match="nothing is spent without it"):
+    with pytest.raises(VlmAudioError, match="Without it no paid request is sent"):
         Ledger(rows, "study", Budget(usd=1))
 
 
@@ -204,7 +204,9 @@ def test_a_database_damaged_inside_is_named(rows, ledger):
     rows.path.write_bytes(content)
     damaged = ledger(1.0)
     for use in (damaged.spent, damaged.by_classifier, lambda: damaged.reserve("gpt", 0.1)):
-        with pytest.raises(VlmAudioError, match=r"the ledger in .*malformed; nothing is spent without it: .*\.recover"):
+        with pytest.raises(
+            VlmAudioError, match=r"the spending ledger in .*malformed. Without it no paid request is sent.*\.recover"
+        ):
             use()
 
 
@@ -287,9 +289,9 @@ SPENDER = """
 import random, sys, time
 from pathlib import Path
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.result_store import ResultStore
 me, path = sys.argv[1:]
-ledger = Ledger(RowStore(Path(path)), "study", Budget(usd=0.5, first=("p0",)))
+ledger = Ledger(ResultStore(Path(path)), "study", Budget(usd=0.5, first=("p0",)))
 draw = random.Random(me)
 print("ready", flush=True)
 sys.stdin.readline()

@@ -18,9 +18,9 @@ from vlm_audio_pipeline.storage.partition_files import (
     FOOTER_KEY,
     Provenance,
     data_version,
-    read_part,
+    read_partition,
     read_provenance,
-    write_part,
+    write_partition,
 )
 from vlm_audio_pipeline.storage.schemas import TABLES, Column, TableSchema
 from vlm_audio_pipeline_tests.storage.making import SCORES, TEXT_MAP, clips, embeddings, predictions
@@ -32,14 +32,14 @@ MADE_FROM = Provenance(
 
 def write(folder: Path) -> Path:
     path = folder / "deep" / "part-0.parquet"
-    write_part(path, predictions(), MADE_FROM)
+    write_partition(path, predictions(), MADE_FROM)
     return path
 
 
 def test_what_is_written_is_read_with_its_provenance(tmp_path):
     path = write(tmp_path)
     assert read_provenance(path) == MADE_FROM
-    table, provenance = read_part(path, TABLES["predictions"])
+    table, provenance = read_partition(path, TABLES["predictions"])
     assert provenance == MADE_FROM
     assert table.equals(predictions())
     assert [p.name for p in path.parent.iterdir()] == ["part-0.parquet"]
@@ -48,8 +48,8 @@ def test_what_is_written_is_read_with_its_provenance(tmp_path):
 @pytest.mark.parametrize("name", TABLES)
 def test_an_empty_part_is_a_part(tmp_path, name):
     path = tmp_path / "part-0.parquet"
-    write_part(path, TABLES[name].empty(), MADE_FROM)
-    assert read_part(path, TABLES[name]) == (TABLES[name].empty(), MADE_FROM)
+    write_partition(path, TABLES[name].empty(), MADE_FROM)
+    assert read_partition(path, TABLES[name]) == (TABLES[name].empty(), MADE_FROM)
 
 
 def test_any_parquet_reader_finds_the_documentation(tmp_path):
@@ -60,12 +60,12 @@ def test_any_parquet_reader_finds_the_documentation(tmp_path):
 def test_no_part_no_provenance(tmp_path):
     assert read_provenance(tmp_path / "none.parquet") is None
     with pytest.raises(FileNotFoundError):
-        read_part(tmp_path / "none.parquet", TABLES["predictions"])
+        read_partition(tmp_path / "none.parquet", TABLES["predictions"])
 
 
 def refused(path: Path) -> str:
     with pytest.raises(pa.ArrowInvalid, match="delete it and run again") as caught:
-        read_part(path, TABLES["predictions"])
+        read_partition(path, TABLES["predictions"])
     assert str(path) in str(caught.value)
     return str(caught.value)
 
@@ -97,7 +97,7 @@ def test_every_damaged_byte_is_noticed_or_harmless(tmp_path):
         path.write_bytes(damaged)
         read_provenance(path)  # whatever it says, it does not raise
         try:
-            table, _ = read_part(path, TABLES["predictions"])
+            table, _ = read_partition(path, TABLES["predictions"])
         except pa.ArrowInvalid:
             outcomes["refused"] += 1
         else:
@@ -119,8 +119,8 @@ def test_foreign_parquet_is_no_part(tmp_path, footer):
 
 def test_a_part_of_another_schema_is_refused(tmp_path):
     path = tmp_path / "part-0.parquet"
-    write_part(path, predictions().drop_columns("reader"), MADE_FROM)
-    assert "reader" in refused(path)
+    write_partition(path, predictions().drop_columns("annotator"), MADE_FROM)
+    assert "annotator" in refused(path)
 
 
 def test_a_folder_in_its_place_is_no_part(tmp_path):
@@ -132,13 +132,13 @@ def test_a_folder_in_its_place_is_no_part(tmp_path):
 def test_a_failed_write_leaves_the_old_part_and_nothing_else(tmp_path):
     path = write(tmp_path)
     with pytest.raises(TypeError):
-        write_part(path, predictions(1), Provenance("x", "1:0", {}, "d", {"not json": object()}))
+        write_partition(path, predictions(1), Provenance("x", "1:0", {}, "d", {"not json": object()}))
     too_many = predictions(1).append_column(
         "union", pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])
     )
     with pytest.raises(pa.ArrowNotImplementedError):  # parquet has no unions: fails when the file is open already
-        write_part(path, too_many, MADE_FROM)
-    assert read_part(path, TABLES["predictions"])[0].equals(predictions())
+        write_partition(path, too_many, MADE_FROM)
+    assert read_partition(path, TABLES["predictions"])[0].equals(predictions())
     assert [p.name for p in path.parent.iterdir()] == ["part-0.parquet"]
 
 
@@ -153,7 +153,7 @@ def killed(number):
     print(os.listdir(Path(sys.argv[1]).parent), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 os.fsync = killed  # the temporary file is written, the old one still in its place
-parts.write_part(Path(sys.argv[1]), predictions(1), parts.Provenance("new", "2:0", {}, "new"))
+parts.write_partition(Path(sys.argv[1]), predictions(1), parts.Provenance("new", "2:0", {}, "new"))
 """
 
 
@@ -168,20 +168,20 @@ def test_a_kill_while_writing_leaves_the_old_part(tmp_path):
     )
     assert done.returncode == -signal.SIGKILL
     assert ".tmp" in done.stdout  # it was in the middle of it
-    assert read_part(path, TABLES["predictions"]) == (predictions(), MADE_FROM)
+    assert read_partition(path, TABLES["predictions"]) == (predictions(), MADE_FROM)
     assert [p.name for p in path.parent.glob("*.parquet")] == ["part-0.parquet"]
     left = [p for p in path.parent.iterdir() if p != path]
     assert all(p.name.startswith(".") and p.suffix == ".tmp" for p in left)
-    write_part(path, predictions(2), MADE_FROM)
-    assert read_part(path, TABLES["predictions"])[0].num_rows == 2
+    write_partition(path, predictions(2), MADE_FROM)
+    assert read_partition(path, TABLES["predictions"])[0].num_rows == 2
 
 
 def test_readers_see_one_part_or_the_other(tmp_path):
     path = write(tmp_path)
     with path.open("rb") as old:
-        write_part(path, predictions(1), MADE_FROM)
+        write_partition(path, predictions(1), MADE_FROM)
         assert pq.read_table(old).num_rows == 3
-    assert read_part(path, TABLES["predictions"])[0].num_rows == 1
+    assert read_partition(path, TABLES["predictions"])[0].num_rows == 1
 
 
 # ---------------------------------------------------------------- data versions
@@ -304,52 +304,52 @@ def test_how_a_table_is_cut_into_chunks_does_not_matter(first, second):
 
 def test_a_slice_is_hashed_as_what_it_shows():
     whole = embeddings([[1.0, 2.0], [3.0, 4.0]])
-    alone = embeddings([[3.0, 4.0]], clip=["1-1"], row_key=["1"])
+    alone = embeddings([[3.0, 4.0]], clip=["1-1"], result_key=["1"])
     assert data_version(TABLES["embeddings"], whole.slice(1)) == data_version(TABLES["embeddings"], alone)
 
 
-def pictures(*content: bytes) -> str:
+def images(*content: bytes) -> str:
     n = len(content)
-    row = {"clip": [str(i) for i in range(n)], "picture": list(content), "media_type": ["image/png"] * n}
-    table = pa.table(row | {"width": [1] * n, "height": [1] * n, "picture_sha256": ["x"] * n})
+    row = {"clip": [str(i) for i in range(n)], "image": list(content), "media_type": ["image/png"] * n}
+    table = pa.table(row | {"width": [1] * n, "height": [1] * n, "image_sha256": ["x"] * n})
     return data_version(TABLES["spectrograms"], TABLES["spectrograms"].conform(table, study="s", rendering="r", fold=1))
 
 
 @given(st.lists(st.binary(max_size=3), min_size=2, max_size=2), st.lists(st.binary(max_size=3), min_size=2, max_size=2))
 @example(a=[b"ab", b"c"], b=[b"a", b"bc"])
-def test_pictures_agree_just_where_their_bytes_do(a, b):
-    assert (pictures(*a) == pictures(*b)) == (a == b)
+def test_images_agree_just_where_their_bytes_do(a, b):
+    assert (images(*a) == images(*b)) == (a == b)
 
 
-def rows_of_pictures(*chunks: pa.Array | list[bytes]) -> pa.Table:
-    """Give rows of `spectrograms` with pictures in chunks, as they are: `conform` would join the chunks."""
+def rows_of_images(*chunks: pa.Array | list[bytes]) -> pa.Table:
+    """Give rows of `spectrograms` with images in chunks, as they are: `conform` would join the chunks."""
     column = pa.chunked_array(chunks, pa.binary())
     n = len(column)
     given = {"study": ["s"] * n, "rendering": ["r"] * n, "fold": [1] * n, "media_type": ["image/png"] * n}
-    given |= {"clip": [f"{i:02}" for i in range(n)], "width": [1] * n, "height": [1] * n, "picture_sha256": ["x"] * n}
+    given |= {"clip": [f"{i:02}" for i in range(n)], "width": [1] * n, "height": [1] * n, "image_sha256": ["x"] * n}
     schema = TABLES["spectrograms"].arrow
-    return pa.table(given | {"picture": column}).select(schema.names).cast(schema)
+    return pa.table(given | {"image": column}).select(schema.names).cast(schema)
 
 
 @given(st.integers(0, 3), st.integers(0, 3))
-def test_the_version_of_pictures_is_that_of_their_digests_however_they_are_cut(first, second):
+def test_the_version_of_images_is_that_of_their_digests_however_they_are_cut(first, second):
     schema = TABLES["spectrograms"]
     values = [b"a", b"", b"bc"]
     a, b = sorted((first, second))
-    cut = rows_of_pictures(values[:a], values[a:b], values[b:])
+    cut = rows_of_images(values[:a], values[a:b], values[b:])
     said = {
-        name: json.dumps(cut[name].to_pylist(), separators=(",", ":")) for name in cut.column_names if name != "picture"
+        name: json.dumps(cut[name].to_pylist(), separators=(",", ":")) for name in cut.column_names if name != "image"
     }
-    said["picture"] = "".join(hashlib.sha256(value).hexdigest() for value in values)
+    said["image"] = "".join(hashlib.sha256(value).hexdigest() for value in values)
     written = "spectrograms" + "".join(name + said[name] for name in schema.content_columns)
     expected = hashlib.sha256(written.encode()).hexdigest()
-    longer = rows_of_pictures([*values, b"not shown"])
+    longer = rows_of_images([*values, b"not shown"])
     assert data_version(schema, cut) == data_version(schema, longer.slice(0, 3)) == expected
 
 
-def test_more_pictures_than_one_array_can_hold_have_a_version():
+def test_more_images_than_one_array_can_hold_have_a_version():
     one = pa.array([b"\0" * 2**26])
-    table = rows_of_pictures(*[one] * 33)  # more than 2^31 bytes, all in the same memory
+    table = rows_of_images(*[one] * 33)  # more than 2^31 bytes, all in the same memory
     assert len(data_version(TABLES["spectrograms"], table)) == 64
 
 
@@ -362,7 +362,7 @@ def test_a_version_is_the_same_in_every_process():
     code = (
         "from vlm_audio_pipeline.storage.partition_files import data_version as v; from vlm_audio_pipeline.storage.schemas import *; "
         "from vlm_audio_pipeline_tests.storage.making import *; "
-        "print(v(TABLES['predictions'], predictions(3)), v(TABLES['clips'], clips(2, kept=[('b', '1'), ('a', '2')])))"
+        "print(v(TABLES['predictions'], predictions(3)), v(TABLES['clips'], clips(2, extra=[('b', '1'), ('a', '2')])))"
     )
     given = {
         subprocess.run(
@@ -375,7 +375,7 @@ def test_a_version_is_the_same_in_every_process():
         ).stdout.strip()
         for seed in ("0", "7")
     }
-    here = data_version(TABLES["clips"], clips(2, kept=[("a", "2"), ("b", "1")]))
+    here = data_version(TABLES["clips"], clips(2, extra=[("a", "2"), ("b", "1")]))
     assert given == {f"{BASE} {here}"}
 
 

@@ -14,19 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.result_store import ResultStore
 
 SETTLED_S = 0.15  # s; after that a file's digest is remembered
 
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    return tmp_path / "rows.sqlite"
+    return tmp_path / "results.sqlite"
 
 
 @pytest.fixture
 def rows(path):
-    store = RowStore(path)
+    store = ResultStore(path)
     yield store
     store.close()
 
@@ -34,7 +34,9 @@ def rows(path):
 def start(code: str, *arguments) -> subprocess.Popen:
     """Run Python beside this process, with `store` open on the first argument."""
     opening = "import os, signal, sys, time\nfrom pathlib import Path\n"
-    opening += "from vlm_audio_pipeline.storage.result_store import RowStore\nstore = RowStore(Path(sys.argv[1]))\n"
+    opening += (
+        "from vlm_audio_pipeline.storage.result_store import ResultStore\nstore = ResultStore(Path(sys.argv[1]))\n"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", opening + code, *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -46,15 +48,15 @@ def start(code: str, *arguments) -> subprocess.Popen:
 
 def test_what_is_put_is_found(rows):
     rows.put("vector", [("a", b"1"), ("b", b"")])
-    rows.put("answer", [("c", b"\0\xff" * 1000)])
+    rows.put("response", [("c", b"\0\xff" * 1000)])
     assert rows.get(["c", "nothing", "a", "b"]) == {"a": b"1", "b": b"", "c": b"\0\xff" * 1000}
-    assert rows.present(["a", "nothing"]) == {"a"}
-    assert (rows.count(), rows.count("vector"), rows.count("answer"), rows.count("none")) == (3, 2, 1, 0)
+    assert rows.stored_keys(["a", "nothing"]) == {"a"}
+    assert (rows.count(), rows.count("vector"), rows.count("response"), rows.count("none")) == (3, 2, 1, 0)
 
 
 def test_nothing_is_put_and_asked(rows):
     rows.put("vector", [])
-    assert (rows.get([]), rows.present([]), rows.count()) == ({}, set(), 0)
+    assert (rows.get([]), rows.stored_keys([]), rows.count()) == ({}, set(), 0)
 
 
 def test_the_first_payload_stays(rows):
@@ -65,10 +67,10 @@ def test_the_first_payload_stays(rows):
 
 
 def test_it_lasts(path):
-    store = RowStore(path)
+    store = ResultStore(path)
     store.put("vector", [("a", b"1")])
     store.close()
-    again = RowStore(path)
+    again = ResultStore(path)
     assert again.get(["a"]) == {"a": b"1"}
     again.close()
 
@@ -78,7 +80,7 @@ def test_many_keys_at_once(rows, n):
     keys = [f"k{i}" for i in range(n)]
     rows.put("vector", [(k, k.encode()) for k in keys[::2]])
     assert rows.get(keys) == {k: k.encode() for k in keys[::2]}
-    assert rows.present(tuple(keys)) == set(keys[::2])
+    assert rows.stored_keys(tuple(keys)) == set(keys[::2])
 
 
 def test_a_batch_is_stored_whole_or_not_at_all(rows):
@@ -104,19 +106,19 @@ def test_a_full_disk_is_said_and_the_store_goes_on(rows):
     rows.put("vector", [("a", b"1")])
     pages = rows._db.execute("PRAGMA page_count").fetchone()[0]
     rows._db.execute(f"PRAGMA max_page_count = {pages + 2}")
-    with pytest.raises(VlmAudioError, match=r"rows\.sqlite must be .*database or disk is full"):
+    with pytest.raises(VlmAudioError, match=r"results\.sqlite cannot be used: .*database or disk is full"):
         rows.put("vector", [(f"b{i}", b"x" * 4096) for i in range(50)])
     assert rows.get(["a", "b0"]) == {"a": b"1"}
     rows._db.execute("PRAGMA max_page_count = 1000000")
     rows.put("vector", [("c", b"2")])
-    assert rows.present(["a", "b0", "c"]) == {"a", "c"}
+    assert rows.stored_keys(["a", "b0", "c"]) == {"a", "c"}
 
 
 def test_threads_share_a_store(rows):
     def work(name: int) -> None:
         for i in range(50):
             rows.put("vector", [(f"{name}-{i}", b"x")])
-            assert rows.present([f"{name}-{i}"])
+            assert rows.stored_keys([f"{name}-{i}"])
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
     for t in threads:
@@ -136,7 +138,7 @@ for i in range(40):
     for writer in writers:
         _, said = writer.communicate(timeout=120)
         assert writer.returncode == 0, said
-    store = RowStore(path)
+    store = ResultStore(path)
     assert store.count() == 4 * 40 * 5 + 40
     assert set(store.get([f"shared-{i}" for i in range(40)]).values()) <= {b"0", b"1", b"2", b"3"}
     store.close()
@@ -146,7 +148,7 @@ def test_readers_are_not_blocked_by_a_writer(rows, path):
     rows.put("vector", [("a", b"1")])
     code = """
 store._db.execute("BEGIN IMMEDIATE")
-store._db.execute("INSERT INTO rows (row_key, kind, payload) VALUES ('b', 'x', x'00')")
+store._db.execute("INSERT INTO results (result_key, kind, payload) VALUES ('b', 'x', x'00')")
 print("holding", flush=True)
 sys.stdin.readline()
 store._db.execute("COMMIT")
@@ -155,11 +157,11 @@ store._db.execute("COMMIT")
     assert writer.stdout.readline() == "holding\n"
     began = time.monotonic()
     assert rows.get(["a", "b"]) == {"a": b"1"}
-    other = RowStore(path)  # not even opening it waits
+    other = ResultStore(path)  # not even opening it waits
     assert other.count() == 1
     assert time.monotonic() - began < 30  # s; a blocked one waits 60
     writer.communicate("go on\n", timeout=60)
-    assert other.present(["a", "b"]) == {"a", "b"}
+    assert other.stored_keys(["a", "b"]) == {"a", "b"}
     other.close()
 
 
@@ -175,7 +177,7 @@ store.put("vector", rows())
     killed = start(code, path)
     killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
-    store = RowStore(path)
+    store = ResultStore(path)
     assert store.get(["a", "b", "c0"]) == {"a": b"1", "b": b"2"}
     assert store.count() == 2
     store.put("vector", [("c0", b"3")])
@@ -186,49 +188,49 @@ store.put("vector", rows())
 def test_a_file_that_is_no_database_is_named(path, content):
     path.write_bytes(content)
     with pytest.raises(
-        VlmAudioError, match=r"the row store .*rows\.sqlite must be .*file is not a database.*\.recover"
+        VlmAudioError, match=r"the result store .*results\.sqlite cannot be used: .*file is not a database.*\.recover"
     ):
-        RowStore(path)
+        ResultStore(path)
     assert path.read_bytes() == content
 
 
 def test_a_database_damaged_inside_is_named(path):
-    store = RowStore(path)
+    store = ResultStore(path)
     keys = [f"{i:04}" for i in range(2000)]
     store.put("vector", [(k, b"x" * 500) for k in keys])
     store.close()
     content = bytearray(path.read_bytes())
     content[8192:] = b"\x5a" * (len(content) - 8192)
     path.write_bytes(content)
-    with pytest.raises(VlmAudioError, match=r"the row store .*malformed"):
-        RowStore(path).get(keys)
-    with pytest.raises(VlmAudioError, match=r"the row store .*malformed"):
-        RowStore(path).put("vector", [(f"new{k}", b"x" * 500) for k in keys])
+    with pytest.raises(VlmAudioError, match=r"the result store .*malformed"):
+        ResultStore(path).get(keys)
+    with pytest.raises(VlmAudioError, match=r"the result store .*malformed"):
+        ResultStore(path).put("vector", [(f"new{k}", b"x" * 500) for k in keys])
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(VlmAudioError, match=r"the row store .*must be a readable and writable"):
-        RowStore(tmp_path / "file" / "data" / "rows.sqlite")
+    with pytest.raises(VlmAudioError, match=r"the result store .*cannot be used"):
+        ResultStore(tmp_path / "file" / "data" / "results.sqlite")
 
 
 def test_a_folder_in_its_place_is_named(path):
     path.mkdir()
     with pytest.raises(VlmAudioError, match="unable to open database file"):
-        RowStore(path)
+        ResultStore(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_named(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir(mode=0o500)
-    with pytest.raises(VlmAudioError, match=r"the row store .*must be a readable and writable"):
-        RowStore(folder / "rows.sqlite")
+    with pytest.raises(VlmAudioError, match=r"the result store .*cannot be used"):
+        ResultStore(folder / "results.sqlite")
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=5), st.binary(max_size=20), max_size=20), st.data())
 def test_any_keys_and_payloads(tmp_path_factory, rows_by_key, data):
-    store = RowStore(tmp_path_factory.mktemp("rows") / "rows.sqlite")
+    store = ResultStore(tmp_path_factory.mktemp("rows") / "results.sqlite")
     store.put("x", rows_by_key.items())
     asked = data.draw(st.lists(st.sampled_from([*rows_by_key, "not there at all"])))
     assert store.get(asked) == {k: rows_by_key[k] for k in asked if k in rows_by_key}
@@ -274,7 +276,7 @@ def test_untouched_files_are_not_read_again(rows, tmp_path, path, reads):
     first = rows.file_digests(files)
     assert len(reads) == 600
     assert rows.file_digests(files) == first
-    other = RowStore(path)  # nor by another process
+    other = ResultStore(path)  # nor by another process
     assert other.file_digests(files[::-1]) == first[::-1]
     other.close()
     assert len(reads) == 600

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_audio_pipeline.storage.row_order import sorted_by, take_rows
+from vlm_audio_pipeline.storage.row_order import sort_rows, take_rows
 
 
-def pictures(rows: int, seed: int = 0) -> pa.Table:
+def images(rows: int, seed: int = 0) -> pa.Table:
     """Give a table in several chunks, of which two columns hold files."""
     clips = [f"clip{n:04d}" for n in range(rows)]
     random.Random(seed).shuffle(clips)
@@ -23,8 +23,8 @@ def pictures(rows: int, seed: int = 0) -> pa.Table:
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 130])
 def test_rows_are_those_of_arrow(rows):
-    table = pictures(rows)
-    assert sorted_by(table, ("clip",)).equals(table.sort_by("clip"))
+    table = images(rows)
+    assert sort_rows(table, ("clip",)).equals(table.sort_by("clip"))
     some = pa.array([*range(0, rows, 2), *range(0, rows, 3)], pa.int64())
     assert take_rows(table, some).equals(table.take(some))
 
@@ -32,7 +32,7 @@ def test_rows_are_those_of_arrow(rows):
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc"))))
 def test_the_order_is_that_of_all_columns_of_the_key(rows):
     table = pa.table({"n": [n for n, _ in rows], "s": pa.array([s for _, s in rows], pa.string())})
-    assert [tuple(row.values()) for row in sorted_by(table, ("n", "s")).to_pylist()] == sorted(rows)
+    assert [tuple(row.values()) for row in sort_rows(table, ("n", "s")).to_pylist()] == sorted(rows)
 
 
 def test_files_of_more_than_two_gib_are_sorted():
@@ -42,11 +42,11 @@ def test_files_of_more_than_two_gib_are_sorted():
     table = pa.table({"clip": [f"{n:02d}" for n in range(40)][::-1], "file": column})
     with pytest.raises(pa.ArrowInvalid, match="offset overflow"):
         table.sort_by("clip")
-    ordered = sorted_by(table, ("clip",))
+    ordered = sort_rows(table, ("clip",))
     assert ordered["clip"].to_pylist() == [f"{n:02d}" for n in range(40)]
     assert ordered["file"].nbytes > 2**31 and ordered["file"][39].as_buffer().size == 64_000_000
 
 
 def test_what_is_sorted_is_given_as_it_is():
-    table = pictures(10).sort_by("clip")
-    assert sorted_by(table, ("clip",)) is table
+    table = images(10).sort_by("clip")
+    assert sort_rows(table, ("clip",)) is table

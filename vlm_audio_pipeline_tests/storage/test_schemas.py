@@ -35,7 +35,7 @@ def test_every_table_is_well_declared(schema):
     assert schema.key
     assert set(schema.key) <= set(names)
     assert not [c.name for c in schema.columns if c.nullable and c.name in schema.key]
-    assert schema.owner is None or schema.owner in names
+    assert schema.component is None or schema.component in names
     assert schema.stored in ("view", "table")
     assert not schema.per_fold or "fold" in names
     assert TABLES[schema.name] is schema
@@ -70,7 +70,7 @@ def test_an_empty_table_is_a_table(schema):
 def test_what_one_run_and_the_next_may_differ_in_is_no_content():
     left_out = {c.name for s in TABLES.values() for c in s.columns if not c.content}
     assert {"seconds", "usd", "answered_at"} <= left_out
-    assert not left_out & {"label", "predicted", "outcome", "scores", "vector", "picture", "clip", "trial"}
+    assert not left_out & {"label", "predicted", "outcome", "scores", "vector", "image", "clip", "trial"}
 
 
 def test_constants_are_filled_in_columns_ordered_rows_sorted():
@@ -91,7 +91,7 @@ def test_constants_the_schema_has_not_are_left_alone():
 
 def test_nullable_columns_are_added():
     made = predictions(2)
-    assert made["reader"].to_pylist() == [None, None]
+    assert made["annotator"].to_pylist() == [None, None]
     assert made.schema.equals(TABLES["predictions"].arrow)
 
 
@@ -122,8 +122,8 @@ def test_conforming_twice_changes_nothing():
         (confusion(count=[1, None]), "no null in 'count', got 1"),
         (confusion(label=[None, None]), "no null in 'label', got 2"),
         (confusion(label=["dog", "dog"]), "one row for each .*label.*, got 2 rows for 1"),
-        (confusion(study=["s", "other"]), r"'s' alone in 'study' of this part, got \['other'\]"),
-        (confusion(classifier=["q", "q"]), r"'p' alone in 'classifier' of this part, got \['q'\]"),
+        (confusion(study=["s", "other"]), r"only 's' in 'study' of this partition, got \['other'\]"),
+        (confusion(classifier=["q", "q"]), r"only 'p' in 'classifier' of this partition, got \['q'\]"),
     ],
 )
 def test_what_does_not_keep_the_schema_is_refused(table, said):
@@ -133,7 +133,7 @@ def test_what_does_not_keep_the_schema_is_refused(table, said):
 
 
 def test_rows_of_another_fold_are_refused():
-    with pytest.raises(BadTable, match=r"1 alone in 'fold' of this part, got \[2\]"):
+    with pytest.raises(BadTable, match=r"only 1 in 'fold' of this partition, got \[2\]"):
         TABLES["clips"].conform(clips(2, fold=2), fold=1)
 
 
@@ -179,9 +179,9 @@ def test_a_column_of_nothing_takes_the_type_of_its_schema():
 
 
 def test_maps_keep_what_they_hold():
-    made = clips(2, kept=[("site", "A"), ("note", "")])
-    assert made["kept"].to_pylist() == [[("site", "A"), ("note", "")]] * 2
-    assert made["kept"].type == TEXT_MAP
+    made = clips(2, extra=[("site", "A"), ("note", "")])
+    assert made["extra"].to_pylist() == [[("site", "A"), ("note", "")]] * 2
+    assert made["extra"].type == TEXT_MAP
 
 
 def test_a_table_without_key_keeps_its_order():

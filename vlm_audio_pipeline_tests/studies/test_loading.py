@@ -34,7 +34,7 @@ def test_a_good_study():
     assert study.path == FILE
 
 
-def test_the_name_is_that_of_the_file_where_none_is_given():
+def test_the_default_name_is_that_of_the_file():
     assert parse_study(GOOD.removeprefix("name: sound\n"), FILE).name == "sound"
 
 
@@ -57,7 +57,7 @@ def test_the_name_is_that_of_the_file_where_none_is_given():
             "kind: probe",
             "kind: prob",
             8,
-            "classifiers.probe.kind: unknown classifier kind 'prob'; did you mean 'probe'? options: human, knn, language_model, probe",
+            "classifiers.probe.kind: unknown classifier kind 'prob'; did you mean 'probe'? options: annotations, knn, language_model, probe",
         ),
         (
             "clips: 20",
@@ -128,7 +128,7 @@ def test_the_name_is_that_of_the_file_where_none_is_given():
             "{kind: scripted}",
             "{like: scripted}",
             5,
-            "encoders.scripted.like: must not go round in a circle, got scripted -> scripted",
+            "encoders.scripted.like: must not form a circle, got scripted -> scripted",
         ),
         (
             "{kind: features}",
@@ -177,18 +177,18 @@ def test_an_encoder_that_is_wrong_itself_is_not_reported_as_missing():
 def test_a_circle_of_likes():
     lines = refused(GOOD + "  a: {like: b}\n  b: {like: c}\n  c: {like: a}\n")
     assert lines == [
-        f"{FILE}:10: classifiers.a.like: must not go round in a circle, got a -> b -> c -> a",
-        f"{FILE}:11: classifiers.b.like: must not go round in a circle, got b -> c -> a -> b",
-        f"{FILE}:12: classifiers.c.like: must not go round in a circle, got c -> a -> b -> c",
+        f"{FILE}:10: classifiers.a.like: must not form a circle, got a -> b -> c -> a",
+        f"{FILE}:11: classifiers.b.like: must not form a circle, got b -> c -> a -> b",
+        f"{FILE}:12: classifiers.c.like: must not form a circle, got c -> a -> b -> c",
     ]
 
 
 def test_keys_given_twice():
     assert refused(GOOD + "    encoder: scripted\n") == [
-        f"{FILE}:10: classifiers.probe.encoder must be given once; it also stands in line 9"
+        f"{FILE}:10: classifiers.probe.encoder must be given once; it is also in line 9"
     ]
     assert refused(GOOD + "  probe: {kind: probe}\n") == [
-        f"{FILE}:10: classifiers.probe must be given once; it also stands in line 7"
+        f"{FILE}:10: classifiers.probe must be given once; it is also in line 7"
     ]
 
 
@@ -211,17 +211,17 @@ def test_names_that_come_twice_after_expansion():
         ("name: !!python/name:os.system x\n", "must be YAML, got could not determine a constructor for the tag "),
     ],
 )
-def test_what_is_no_study(text, message):
+def test_texts_that_are_not_studies(text, message):
     assert refused(text)[0].startswith(f"{FILE}: {message}")
 
 
-def test_where_yaml_is_wrong_is_said():
+def test_yaml_errors_have_a_position():
     assert "line 3, column 1" in refused("name: sound\ndescription: [\n")[0]
 
 
-def test_what_contains_itself():
+def test_an_alias_to_an_enclosing_value():
     assert refused("dataset: &d\n  kind: synthetic\n  more: *d\n") == [
-        f"{FILE}:3: dataset.more must not contain itself; write out what is meant"
+        f"{FILE}:3: dataset.more must not contain itself; replace the alias by its values"
     ]
 
 
@@ -242,7 +242,7 @@ def test_no_classifiers(given):
 
 
 def test_no_encoders_are_needed():
-    text = "dataset: {kind: esc10}\nencoders:\nclassifiers: {people: {kind: human, source: esc10_listeners}}\n"
+    text = "dataset: {kind: esc10}\nencoders:\nclassifiers: {panel: {kind: annotations, source: esc10_annotators}}\n"
     assert parse_study(text, FILE).encoders == {}
 
 
@@ -258,7 +258,7 @@ def test_lists_make_one_of_each():
     assert parse_study(text, FILE).classifiers["knn_scripted_5"].folds == (1, 2)
 
 
-def test_like_takes_all_but_what_is_given():
+def test_like_takes_over_all_other_values():
     text = GOOD + (
         "  knn: {kind: knn, encoder: classical, k: 3, metric: euclidean}\n"
         "  knn_9: {like: knn, k: 9}\n"
@@ -281,13 +281,13 @@ def test_relative_paths_start_beside_the_study(tmp_path, monkeypatch):
     file = tmp_path / "studies" / "mine.yaml"
     file.write_text(
         "dataset: {kind: csv, path: ../clips.csv, audio_dir: /audio}\n"
-        "classifiers: {people: {kind: human, path: readings.csv}}\n"
+        "classifiers: {panel: {kind: annotations, path: annotations.csv}}\n"
     )
     monkeypatch.chdir(tmp_path / "elsewhere")
     study = load_study("../studies/mine.yaml")
     assert study.dataset.path.resolve() == (tmp_path / "clips.csv").resolve()
     assert study.dataset.audio_dir == Path("/audio")
-    assert study.classifiers["people"].path == (tmp_path / "studies" / "readings.csv").resolve()
+    assert study.classifiers["panel"].path == (tmp_path / "studies" / "annotations.csv").resolve()
     assert study.path == file.resolve()
 
 

@@ -35,7 +35,7 @@ classifiers:
   probe: {kind: probe, encoder: [classical, scripted], c: 1}
   few: {like: probe, folds: [1, 2], sample: {clips: 10}}
   knn: {kind: knn, encoder: classical, k: [1, 5], metric: cosine}
-  people: {kind: human, path: readings.csv}
+  panel: {kind: annotations, path: annotations.csv}
 """
 
 
@@ -56,18 +56,18 @@ def test_every_reference_leads_somewhere(schema):
                 collect(inner)
 
     collect(schema)
-    assert "#/$defs/Sample" in refs
+    assert "#/$defs/ClipSample" in refs
     assert {r.removeprefix("#/$defs/") for r in refs} == set(schema["$defs"])
 
 
-def test_every_key_and_kind_is_there_and_described(schema):
+def test_every_key_and_kind_has_a_description(schema):
     assert {key: s["description"] for key, s in schema["properties"].items()} == KEYS
     for room, registry in (("dataset", DATASETS), ("encoders", ENCODERS), ("classifiers", CLASSIFIERS)):
         for kind, cls in registry.all().items():
             made = schema["$defs"][f"{room}.{kind}"]
             assert made["properties"]["kind"]["const"] == kind
             assert set(cls.model_fields) <= set(made["properties"])
-    assert schema["$defs"]["classifiers.knn"]["properties"]["k"]["description"].startswith("Neighbours that vote")
+    assert schema["$defs"]["classifiers.knn"]["properties"]["k"]["description"].startswith("Number of neighbours")
 
 
 @pytest.mark.parametrize("path", built_in_studies().values(), ids=lambda p: p.stem)
@@ -109,7 +109,7 @@ def test_mistakes_are_refused(mistakes, right, wrong):
 
 
 @pytest.mark.parametrize("key", ["dataset", "classifiers"])
-def test_what_a_study_must_have(mistakes, key):
+def test_required_keys(mistakes, key):
     study = {k: v for k, v in yaml.safe_load(SOUND).items() if k != key}
     assert mistakes(yaml.safe_dump(study)) == [f"'{key}' is a required property"]
     assert len(mistakes(yaml.safe_dump({**study, key: {}}))) >= 1
@@ -117,10 +117,13 @@ def test_what_a_study_must_have(mistakes, key):
 
 def test_no_encoders_are_needed(mistakes):
     assert (
-        mistakes("{dataset: {kind: esc10}, encoders: , classifiers: {p: {kind: human, source: esc10_listeners}}}") == []
+        mistakes(
+            "{dataset: {kind: esc10}, encoders: , classifiers: {p: {kind: annotations, source: esc10_annotators}}}"
+        )
+        == []
     )
 
 
 def test_marks_of_the_project_stay_inside(schema):
-    assert "identity" not in str(schema["$defs"]["dataset.csv"])
+    assert "in_fingerprint" not in str(schema["$defs"]["dataset.csv"])
     assert "refers_to" not in str(schema["$defs"]["classifiers.probe"])

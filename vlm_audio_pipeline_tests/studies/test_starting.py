@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from vlm_audio_pipeline.cli.display import show_run
+from vlm_audio_pipeline.cli.run_view import run_and_show
 from vlm_audio_pipeline.contracts.errors import BadDataset, BadStudy
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import query
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.loading import load_study
 from vlm_audio_pipeline.studies.starting import write_starting_study
 
@@ -47,13 +47,13 @@ def test_the_study_runs_end_to_end(tmp_path):
         "source": "src_file",
     }
     assert study.dataset.keep == ("microphone",)
-    layout = Layout(tmp_path / "data")
-    assert show_run(Graph(study, layout)) == 0
-    sql = "SELECT classifier, correct, predictions, of_clips FROM leaderboard WHERE kind != 'reference' ORDER BY 1"
-    rows = query(layout, sql).to_pylist()
+    data_folder = DataFolder(tmp_path / "data")
+    assert run_and_show(Graph(study, data_folder)) == 0
+    sql = "SELECT classifier, correct, predictions, dataset_clips FROM leaderboard WHERE kind != 'reference' ORDER BY 1"
+    rows = query(data_folder, sql).to_pylist()
     # a hum at 100 Hz and white noise cannot be confused
-    assert rows == [{"classifier": c, "correct": 24, "predictions": 24, "of_clips": 24} for c in ("knn", "probe")]
-    counts = query(layout, "SELECT microphone, count(*) n FROM predictions GROUP BY 1 ORDER BY 1").to_pylist()
+    assert rows == [{"classifier": c, "correct": 24, "predictions": 24, "dataset_clips": 24} for c in ("knn", "probe")]
+    counts = query(data_folder, "SELECT microphone, count(*) n FROM predictions GROUP BY 1 ORDER BY 1").to_pylist()
     assert counts == [{"microphone": "far", "n": 24}, {"microphone": "near", "n": 24}]
 
 
@@ -61,23 +61,23 @@ def test_a_csv_without_folds_gets_as_many_as_every_class_can_fill(listing, tmp_p
     rows = [f"{i}.wav,{'hum' if i < 3 else 'hiss'}" for i in range(10)]
     study = load_study(write_starting_study(listing("path,label", *rows)))
     assert study.dataset.n_folds == 3  # the 3 recordings of a hum
-    assert study.dataset.folds(Layout(tmp_path / "data")) == (1, 2, 3)
+    assert study.dataset.folds(DataFolder(tmp_path / "data")) == (1, 2, 3)
     many = [f"{i}.wav,{'hum' if i < 10 else 'hiss'}" for i in range(20)]
     assert load_study(write_starting_study(listing("path,label", *many, name="many.csv"))).dataset.n_folds == 5
 
 
-def test_a_fold_column_with_other_things_is_not_taken(listing):
+def test_a_fold_column_with_other_values_is_ignored(listing):
     path = write_starting_study(listing("path,label,fold", "a.wav,x,train", "b.wav,y,test"))
     assert load_study(path).dataset.columns.fold is None
 
 
-def test_only_columns_that_divide_clips_and_have_free_names_are_kept(listing):
+def test_only_columns_of_groups_with_free_names_are_kept(listing):
     header = "path,label,Room: No.,id,same,SCORES,file"
     rows = [f"{i}.wav,{'ab'[i % 2]},{'big' if i < 4 else 'small'},{i},1,{i % 2},{i % 3}" for i in range(8)]
     assert load_study(write_starting_study(listing(header, *rows))).dataset.keep == ("Room: No.",)
 
 
-def test_a_study_elsewhere_finds_the_csv(listing, tmp_path):
+def test_a_study_in_another_folder_finds_the_csv(listing, tmp_path):
     csv = listing("path,label", "a.wav,x", "b.wav,y")
     path = write_starting_study(csv, tmp_path / "studies" / "new.yaml")
     assert path == tmp_path / "studies" / "new.yaml"
@@ -88,7 +88,7 @@ def test_a_study_elsewhere_finds_the_csv(listing, tmp_path):
 @pytest.mark.parametrize(
     ("stem", "name"), [("demo", "my_demo"), ("2026 field", "my_2026_field"), ("Wälder (v2)", "w_lder_v2")]
 )
-def test_the_study_has_a_name_of_its_own(listing, stem, name):
+def test_the_study_gets_an_unused_name(listing, stem, name):
     path = write_starting_study(listing("path,label", "a.wav,x", "b.wav,y", name=f"{stem}.csv"))
     assert load_study(path).name == name
 
@@ -106,17 +106,14 @@ def test_nothing_is_overwritten(listing):
     path.write_text("mine")
     with pytest.raises(BadStudy) as caught:
         write_starting_study(csv)
-    assert str(caught.value) == (
-        f"the study to write must be a new file, got {path}, which is there already; "
-        "remove it, or give another one with --out"
-    )
+    assert str(caught.value) == (f"{path} exists already; remove it, or choose another file with --out")
     assert path.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
     ("header", "rows", "message"),
     [
-        ("path,label", [], "must have at least one row below its header, got none; list a clip a row"),
+        ("path,label", [], "must have at least one row below its header, got none; write one row per clip"),
         ("path,sound", ["a.wav,x"], "must have a column with the label of each clip, got none among path, sound"),
     ],
 )

@@ -1,5 +1,5 @@
-"""Language models that are shown a picture of a sound, or the sound, and asked which class it is.
+"""Language models as classifiers: a model gets an image or the audio of a clip and is asked which class it is.
 
-What belongs here: messages and prompts, choosing examples, asking (local models and endpoints), reading answers. What does
-not: pictures (`renderings`), vectors (`encoders`), counting (`evaluation`).
+Belongs here: prompts, examples, requests, backends, and how responses become predictions. Does not belong here: images
+(`renderings`), vectors (`encoders`), measures (`measures`, `evaluation`).
 """

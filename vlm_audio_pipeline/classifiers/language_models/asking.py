@@ -1,7 +1,7 @@
-"""Asking: questions whose answers are not stored yet go to a backend, and every answer is stored as soon as it is there.
+"""Send the requests whose responses are not stored yet, and store every response as soon as it arrives.
 
-What belongs here: what determines an answer (its key), what of it is kept, and the table `answers`. What does not: wording
-(`prompts`), backends, and reading answers (`predicting`).
+Belongs here: the key of a response, its stored form, and the table `responses`. Does not belong here: prompts (`prompts`),
+backends, and how responses become predictions (`predicting`).
 """
 
 import json
@@ -14,38 +14,38 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.classifiers.language_models.messages import Backend, Reply, Request, Scoring
 from vlm_audio_pipeline.contracts.hashing import fingerprint
-from vlm_audio_pipeline.contracts.stages import Progress, silent
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 
-ANSWER_VERSION = 1
-"""Raised whenever the same request would be put differently to a model, or its answer measured differently."""
+RESPONSE_VERSION = 1
+"""Increased when the same request is sent to a model in another form, or its response is measured in another way."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A request and where it belongs in the table.
+    """A request and its row in the table `responses`.
 
     Attributes:
-        place: fold-independent columns of `answers`: clip, control, trial, draw, class_order, wording, repeat.
-        request: what is asked.
-        classes: the classes that `request.labels` stand for, in that order.
+        row_columns: columns of the row: clip, control, trial, draw, class_order, wording, repeat.
+        request: the request.
+        classes: the class of each of `request.labels`, in that order.
     """
 
-    place: Mapping[str, Any]
+    row_columns: Mapping[str, Any]
     request: Request
     classes: tuple[str, ...]
 
 
 @dataclass
-class Asked:
-    """What came of asking.
+class AskResult:
+    """Responses to questions.
 
     Attributes:
-        table: `answers` rows; a question that nobody got to has none.
-        errors: requests that ended in an error, by what was said of it.
-        stopped: why asking ended early, or None.
-        requests: sent to the backend; the others were stored.
+        table: `responses` rows; a question that was not sent has none.
+        errors: error message -> number of requests that ended with it.
+        stopped: why sending stopped early, or None.
+        requests: number of requests sent; the other responses were stored.
     """
 
     table: pa.Table
@@ -55,128 +55,134 @@ class Asked:
 
     @property
     def unfinished(self) -> list[str]:
-        """Say what is to be tried again."""
-        said = [f"{count} answers ended in an error ({what})" for what, count in self.errors.items()]
-        return [*said, *([self.stopped] if self.stopped else [])]
+        """What another run has to send again, in words."""
+        failed = [f"{count} requests ended in an error ({error})" for error, count in self.errors.items()]
+        return [*failed, *([self.stopped] if self.stopped else [])]
 
 
-def answer_key(request: Request, scoring: Scoring, asker: Mapping[str, Any]) -> str:
-    """Give the key of an answer: all that determines it, and not the names of study, classifier, clip or prompt.
+def response_key(request: Request, scoring: Scoring, model_identity: Mapping[str, Any]) -> str:
+    """Return the result key of a response: all that determines it, without names of study, classifier, clip or prompt.
 
     Args:
-        request: the question.
-        scoring: which of its two answers.
-        asker: what identifies the model: id or revision, number format, the endpoint's own parameters.
+        request: the request.
+        scoring: one of its scorings.
+        model_identity: what identifies the model: id or revision, number format, parameters of the endpoint.
     """
-    said = [message.content() for message in request.messages]
-    how = request.sampling
+    conversation = [message.content() for message in request.messages]
+    sampling = request.sampling
     if scoring == "likelihood":
-        own: list[Any] = list(request.labels)
+        options: list[Any] = list(request.labels)
     else:
-        own = [how.temperature, how.top_p, how.max_tokens, how.seed, *request.labels]
-    return fingerprint("answer", ANSWER_VERSION, dict(asker), scoring, said, own, length=64)
+        options = [sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.seed, *request.labels]
+    return fingerprint("response", RESPONSE_VERSION, dict(model_identity), scoring, conversation, options, length=64)
 
 
 def ask_all(
     questions: Sequence[Question],
-    asker: Mapping[str, Any],
-    rows: RowStore,
-    backend: Callable[[], Backend],
+    model_identity: Mapping[str, Any],
+    result_store: ResultStore,
+    open_backend: Callable[[], Backend],
     *,
     model: str,
     revision: str | None,
-    progress: Progress = silent,
-) -> Asked:
-    """Get the answer of every question, asking only for those that are not stored.
+    progress: Progress = no_progress,
+) -> AskResult:
+    """Return the response to every question, sending only requests whose responses are not stored.
 
-    Each answer is stored before it counts as asked, so that a kill loses only what is in flight; equal questions (the
-    blank pictures of clips of one length) are asked once. Errors are not stored: a later run asks again.
+    Each response is stored before it counts as done, so that a kill loses only requests in flight. Equal requests (the blank
+    images of clips of one length) are sent once. Errors are not stored: a later run sends the request again.
 
     Args:
-        questions: in an order in which neighbours share long beginnings.
-        asker: what identifies the model; see `answer_key`.
-        rows: the row store.
-        backend: makes the backend, called only when there is something to ask.
-        model: id as asked for.
-        revision: of the weights; None where the endpoint says what it used.
-        progress: told after each answer.
+        questions: in an order in which neighbouring requests share long beginnings.
+        model_identity: what identifies the model; see `response_key`.
+        result_store: where responses are stored.
+        open_backend: returns the backend; called only when there is something to send.
+        model: id of the model in the study.
+        revision: of the weights; None where the endpoint reports it.
+        progress: called after each reply.
 
     Raises:
         NotAvailable: when the model cannot be used at all.
     """
-    keys = [{scoring: answer_key(q.request, scoring, asker) for scoring in sorted(q.request.wants)} for q in questions]
-    payloads: dict[str, bytes] = dict(rows.get(list(dict.fromkeys(k for some in keys for k in some.values()))))
+    keys = [
+        {scoring: response_key(q.request, scoring, model_identity) for scoring in sorted(q.request.scorings)}
+        for q in questions
+    ]
+    all_keys = list(dict.fromkeys(key for by_scoring in keys for key in by_scoring.values()))
+    payloads: dict[str, bytes] = dict(result_store.get(all_keys))
     failed: dict[str, Reply] = {}
     todo: list[tuple[Request, dict[Scoring, str]]] = []
-    taken: set[str] = set()
-    for question, some in zip(questions, keys, strict=True):
-        left: dict[Scoring, str] = {s: key for s, key in some.items() if key not in payloads and key not in taken}
-        if left:
-            taken.update(left.values())
-            todo.append((question.request.wanting(*left), left))
-    total, done = len({k for some in keys for k in some.values()}), len(payloads)
-    progress(done, total, "answer")
+    scheduled: set[str] = set()
+    for question, by_scoring in zip(questions, keys, strict=True):
+        missing: dict[Scoring, str] = {
+            scoring: key for scoring, key in by_scoring.items() if key not in payloads and key not in scheduled
+        }
+        if missing:
+            scheduled.update(missing.values())
+            todo.append((question.request.with_scorings(*missing), missing))
+    total, done = len(all_keys), len(payloads)
+    progress(done, total, "response")
 
-    def answered(i: int, reply: Reply) -> None:
+    def on_reply(i: int, reply: Reply) -> None:
         nonlocal done
-        _, wanted = todo[i]
+        _, missing = todo[i]
         if reply.outcome == "error":
-            failed.update(dict.fromkeys(wanted.values(), reply))
+            failed.update(dict.fromkeys(missing.values(), reply))
         else:
-            made = [(key, _payload(reply, scoring)) for scoring, key in wanted.items()]
-            rows.put("answer", made)
-            payloads.update(made)
-        done += len(wanted)
-        progress(done, total, "answer")
+            results = [(key, _payload(reply, scoring)) for scoring, key in missing.items()]
+            result_store.put("response", results)
+            payloads.update(results)
+        done += len(missing)
+        progress(done, total, "response")
 
     stopped = None
     if todo:
-        stopped = backend().ask([request for request, _ in todo], answered)
-    table = [
+        stopped = open_backend().ask([request for request, _ in todo], on_reply)
+    rows = [
         {
-            **question.place,
+            **question.row_columns,
             "scoring": scoring,
-            "row_key": key,
+            "result_key": key,
             "model": model,
             **(
                 {**_row(json.loads(payloads[key]), question.classes), "error": None}
                 if key in payloads
-                else {"outcome": "error", "error": failed[key].error, **_outlay(failed[key], scoring)}
+                else {"outcome": "error", "error": failed[key].error, **_usage_columns(failed[key], scoring)}
             ),
         }
-        for question, some in zip(questions, keys, strict=True)
-        for scoring, key in some.items()
+        for question, by_scoring in zip(questions, keys, strict=True)
+        for scoring, key in by_scoring.items()
         if key in payloads or key in failed
     ]
-    paid: set[str] = set()
-    for row in table:
+    charged: set[str] = set()
+    for row in rows:
         row["revision"] = revision if revision is not None else row.get("revision")
-        if row["usd"] is not None and row["row_key"] in paid:
-            row["usd"] = 0.0  # an answer, or an error, that serves several rows was paid for once
-        paid.add(row["row_key"])
+        if row["usd"] is not None and row["result_key"] in charged:
+            row["usd"] = 0.0  # a reply, or an error, that serves several rows is charged once
+        charged.add(row["result_key"])
     errors: dict[str, int] = {}
     for reply in failed.values():
         errors[str(reply.error)] = errors.get(str(reply.error), 0) + 1
-    return Asked(_table(table), errors, stopped, len(todo))
+    return AskResult(_table(rows), errors, stopped, len(todo))
 
 
 def _payload(reply: Reply, scoring: Scoring) -> bytes:
-    """Write what is kept of a reply, as JSON."""
+    """Return the stored form of a response, JSON."""
     likelihood = scoring == "likelihood"
-    kept = {
+    response = {
         "outcome": reply.outcome,
         "text": None if likelihood else reply.text,
         "log_probabilities": reply.log_probabilities if likelihood else None,
         "label_tokens": reply.label_tokens if likelihood else None,
         "revision": reply.model,
-        **_outlay(reply, scoring),
+        **_usage_columns(reply, scoring),
         "answered_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return json.dumps(kept, allow_nan=False).encode()
+    return json.dumps(response, allow_nan=False).encode()
 
 
-def _outlay(reply: Reply, scoring: Scoring) -> dict[str, Any]:
-    """Give what a reply took, an error too: an endpoint may charge for what it did not say."""
+def _usage_columns(reply: Reply, scoring: Scoring) -> dict[str, Any]:
+    """Return tokens, time and price of a reply, also of an error: an endpoint may charge for it."""
     return {
         "input_tokens": reply.usage.input_tokens,
         "cached_tokens": reply.usage.cached_tokens,
@@ -186,8 +192,8 @@ def _outlay(reply: Reply, scoring: Scoring) -> dict[str, Any]:
     }
 
 
-def _row(kept: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
-    row = dict(kept)
+def _row(response: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
+    row = dict(response)
     for name in ("log_probabilities", "label_tokens"):
         if row[name] is not None:
             row[name] = list(zip(classes, row[name], strict=True))
@@ -196,6 +202,6 @@ def _row(kept: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    schema = TABLES["answers"].arrow
+    schema = TABLES["responses"].arrow
     names = [n for n in schema.names if n not in ("study", "classifier", "fold")]
     return pa.table({n: pa.array([row.get(n) for row in rows], schema.field(n).type) for n in names})

@@ -1,12 +1,9 @@
-"""Examples: which labelled clips a few-shot model is shown.
+"""Select the labelled clips of other folds that a few-shot model gets as examples.
 
-What belongs here: choosing clips of other folds. What does not: how they are put into a prompt (`prompts`), and what a k-NN
-makes of the very same ones (`matched`).
-
-Every strategy ranks the clips of a class that may be shown; draw d of s shots takes ranks d*s to d*s+s-1, so draws share no
-clip (but for `random`, whose draws are independent, and `diverse`). A clip may be shown where its fold is another one and its
-recording has no clip in the fold asked about: so no example is ever of a query's source. Of several clips of one
-recording the later ones rank behind all other recordings: near-duplicates teach nothing.
+Every strategy ranks the candidates of a class; draw d of s shots takes ranks d*s to d*s+s-1, so draws share no clip (except
+`random`, whose draws are independent, and `diverse`). A clip is a candidate if it is in another fold and its source recording
+has no clip in the fold of the queries: no example has the same source as a query. Of several clips of one recording, the later
+ones rank behind all other recordings, because near-duplicates add nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,30 +19,30 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 
 Select = Literal["random", "medoid", "diverse", "nearest"]
-"""How examples are chosen.
+"""Strategies.
 
 random: by a hash of (seed, draw, id), so that adding or removing other clips moves none.
-medoid: the clip with the smallest summed distance to its class's others, then the nearest to it.
+medoid: the clip with the smallest sum of distances to the other clips of its class, then the nearest to it.
 diverse: farthest first: each next clip is the one farthest from those taken (T. F. Gonzalez, Theor. Comput. Sci. 38,
     1985, https://doi.org/10.1016/0304-3975(85)90224-5), the first being the d-th in the ranking of `medoid`.
-nearest: nearest to the query, so that every query has examples of its own.
+nearest: nearest to the query; every query has examples of its own.
 """
 
 NEEDS_VECTORS = frozenset({"medoid", "diverse", "nearest"})
-"""Strategies that stand on an encoder."""
+"""Strategies that need the vectors of an encoder."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a study says of its examples.
+    """Settings of a study for its examples.
 
     Attributes:
-        shots: examples a class.
+        shots: examples per class.
         select: the strategy.
         seed: of `random` and of permuted labels.
-        clips: ids to show instead of choosing, in that order; those that may not be shown in a fold are passed over.
-        permuted_labels: show every class under another one's name (a control): one and the same derangement for all
-            examples of a draw. A model that reads its examples follows it; one that does not is as right as before.
+        clips: ids of fixed examples, in this order; those that are not candidates in a fold are skipped.
+        permuted_labels: give every class the name of another class (a control), the same permutation for all examples of
+            a draw. A model that uses its examples follows it; the accuracy of one that does not stays the same.
     """
 
     shots: int = 1
@@ -55,12 +52,12 @@ class Selection:
     permuted_labels: bool = False
 
     @property
-    def how(self) -> str:
+    def strategy(self) -> str:
         """The strategy, or "listed"."""
         return "listed" if self.clips else self.select
 
 
-def examples(
+def select_examples(
     clips: pa.Table,
     fold: int,
     classes: Sequence[str],
@@ -72,34 +69,34 @@ def examples(
     vectors: np.ndarray | None = None,
     queries: Sequence[str] = (),
 ) -> pa.Table:
-    """Choose the examples for the clips of a fold.
+    """Select the examples for the clips of a fold.
 
-    Positions go round: one example of every class in `order`, then the second of every class, and so on, so that no
-    class fills the end of the prompt.
+    Positions alternate: one example of every class in `order`, then the second of every class, and so on, so that no class
+    fills the end of the prompt.
 
     Args:
-        clips: `clips` rows of all folds.
-        fold: the fold asked about.
+        clips: the `clips` table of all folds.
+        fold: the fold of the queries.
         classes: the labels of the study.
-        selection: what the study says.
-        content: clip -> SHA-256 of what is shown: `spectrograms.picture_sha256` or `clips.samples_sha256`.
-        draw: which draw, from 0.
-        order: classes in the order in which their examples come; by default that of `classes`.
-        vectors: (clips, dimensions) float, rows in the order of `clips`; for strategies that stand on an encoder.
-        queries: ids of the clips asked about, of this fold; needed for `nearest`.
+        selection: settings of the study.
+        content: clip -> SHA-256 of its image or audio: `spectrograms.image_sha256` or `clips.samples_sha256`.
+        draw: number of the draw, from 0.
+        order: order of the classes among the examples; by default that of `classes`.
+        vectors: (clips, dimensions) float, in the order of `clips`; for strategies that need vectors.
+        queries: ids of the queries of this fold; for `nearest`.
 
     Returns:
-        rows of `examples` without `trial`; `query` is empty where they serve the whole fold.
+        The `examples` table without `trial`; `query` is empty for examples of the whole fold.
 
     Raises:
-        VlmAudioError: when a class has too few clips that may be shown, or what the strategy needs is not given.
+        VlmAudioError: if a class has too few candidates, or vectors are missing.
     """
     _check(selection, vectors)
     ranker = _Ranker(clips, fold, selection, draw, vectors, queries)
-    first = 0 if selection.how in ("random", "diverse") else draw * selection.shots
-    permuted = derangement(classes, selection.seed, draw) if selection.permuted_labels else {}
+    first = 0 if selection.strategy in ("random", "diverse") else draw * selection.shots
+    permuted = permute_labels(classes, selection.seed, draw) if selection.permuted_labels else {}
     rows: list[dict[str, Any]] = []
-    per_query = selection.how == "nearest"
+    per_query = selection.strategy == "nearest"
     ids, labels, sources = (clips[c].to_pylist() for c in ("clip", "label", "source"))
     for query in queries if per_query else ("",):
         taken = {}
@@ -108,8 +105,8 @@ def examples(
             taken[label] = ranked[first : first + selection.shots]
             if len(taken[label]) < selection.shots:
                 raise VlmAudioError(
-                    f"class '{label}' must have {first + selection.shots} clips that may be shown in fold {fold} (other "
-                    f"folds, recordings of its own) for draw {draw} of {selection.shots} shots by {selection.how}, got "
+                    f"class '{label}' must have {first + selection.shots} candidates for fold {fold} (clips of other "
+                    f"folds and other recordings) for draw {draw} of {selection.shots} shots by {selection.strategy}, got "
                     f"{len(ranked)}; " + ("list more clips" if selection.clips else "ask for fewer shots or draws")
                 )
         chosen = [taken[label][shot] for shot in range(selection.shots) for label in order or classes]
@@ -121,7 +118,7 @@ def examples(
                     "clip": ids[i],
                     "label": labels[i],
                     "source": sources[i],
-                    "shown_label": permuted.get(labels[i], labels[i]),
+                    "example_label": permuted.get(labels[i], labels[i]),
                     "content_sha256": _content(content, ids[i]),
                 }
             )
@@ -132,26 +129,24 @@ _SCHEMA = pa.schema(
     [
         ("query", pa.string()),
         ("position", pa.int64()),
-        *((name, pa.string()) for name in ("clip", "label", "source", "shown_label", "content_sha256")),
+        *((name, pa.string()) for name in ("clip", "label", "source", "example_label", "content_sha256")),
     ]
 )
 
 
 def _check(selection: Selection, vectors: np.ndarray | None) -> None:
-    if selection.how in NEEDS_VECTORS and vectors is None:
-        raise VlmAudioError(f"examples by {selection.how} must stand on vectors, got none; name an `encoder`")
+    if selection.strategy in NEEDS_VECTORS and vectors is None:
+        raise VlmAudioError(f"examples by {selection.strategy} need vectors, got none; name an `encoder`")
 
 
 def _content(content: Mapping[str, str], clip: str) -> str:
     if clip not in content:
-        raise VlmAudioError(
-            f"example '{clip}' must have a picture or samples to show, got none; run the rendering again"
-        )
+        raise VlmAudioError(f"example '{clip}' must have an image or audio, got none; run the rendering again")
     return content[clip]
 
 
 class _Ranker:
-    """Ranks the clips of a class that may be shown in a fold."""
+    """Ranks the candidates of a class for one fold."""
 
     def __init__(
         self,
@@ -165,54 +160,56 @@ class _Ranker:
         self.selection, self.draw = selection, draw
         self.ids = clips["clip"].to_pylist()
         self.sources = clips["source"].to_pylist()
-        here = clips["fold"].to_numpy() == fold
-        asked = {source for source, is_here in zip(self.sources, here, strict=True) if is_here}
-        may = [i for i in np.flatnonzero(~here).tolist() if self.sources[i] not in asked]
+        in_fold = clips["fold"].to_numpy() == fold
+        query_sources = {source for source, is_query in zip(self.sources, in_fold, strict=True) if is_query}
+        candidates = [i for i in np.flatnonzero(~in_fold).tolist() if self.sources[i] not in query_sources]
         labels = clips["label"].to_pylist()
         self.by_label: dict[str, list[int]] = {}
-        for i in sorted(may, key=lambda i: self.ids[i]):
+        for i in sorted(candidates, key=lambda i: self.ids[i]):
             self.by_label.setdefault(labels[i], []).append(i)
         self.position = {clip: i for i, clip in enumerate(self.ids)}
         if unknown := [clip for clip in selection.clips if clip not in self.position]:
             raise VlmAudioError(f"listed examples must be clips of the dataset, got {unknown[:5]}; check their ids")
-        if selection.how in NEEDS_VECTORS and vectors is not None:
-            known = vectors[~here].astype(np.float64)
-            if not len(known):
-                raise VlmAudioError(f"examples must come from other folds than {fold}, got no clip in any; add folds")
-            mean, scale = standardisation(known)
+        if selection.strategy in NEEDS_VECTORS and vectors is not None:
+            training = vectors[~in_fold].astype(np.float64)
+            if not len(training):
+                raise VlmAudioError(
+                    f"examples must come from other folds than {fold}, but no other fold has clips; add folds"
+                )
+            mean, scale = standardisation(training)
             self.z = (vectors.astype(np.float64) - mean) / scale
-        if selection.how == "nearest":
-            far = distances(self.z[[self.position[query] for query in queries]], self.z, "cosine")
-            self.far = dict(zip(queries, far, strict=True))
+        if selection.strategy == "nearest":
+            query_distances = distances(self.z[[self.position[query] for query in queries]], self.z, "cosine")
+            self.query_distances = dict(zip(queries, query_distances, strict=True))
 
     def ranked(self, label: str, query: str) -> list[int]:
-        """Give rows of clips, best first."""
-        mine = self.by_label.get(label, [])
-        match self.selection.how:
+        """Return indices of clips, best first."""
+        own = self.by_label.get(label, [])
+        match self.selection.strategy:
             case "listed":
                 named = [self.position[clip] for clip in dict.fromkeys(self.selection.clips)]
-                return [i for i in named if i in mine]
+                return [i for i in named if i in own]
             case "random":
-                key = {i: fingerprint(self.selection.seed, self.draw, self.ids[i], length=64) for i in mine}
-                return self._apart(sorted(mine, key=key.__getitem__))
+                key = {i: fingerprint(self.selection.seed, self.draw, self.ids[i], length=64) for i in own}
+                return self._alternate_sources(sorted(own, key=key.__getitem__))
             case "nearest":
-                return self._by(mine, self.far[query][mine])
+                return self._by_distance(own, self.query_distances[query][own])
             case "medoid":
-                return self._around_the_medoid(mine)
+                return self._around_the_medoid(own)
             case _:  # diverse
-                return self._farthest_first(mine)
+                return self._farthest_first(own)
 
-    def _around_the_medoid(self, mine: list[int]) -> list[int]:
-        if not mine:
+    def _around_the_medoid(self, own: list[int]) -> list[int]:
+        if not own:
             return []
-        far = distances(self.z[mine], self.z[mine], "cosine")
-        return self._by(mine, far[np.round(far.sum(axis=1), 9).argmin()])
+        distance = distances(self.z[own], self.z[own], "cosine")
+        return self._by_distance(own, distance[np.round(distance.sum(axis=1), 9).argmin()])
 
-    def _farthest_first(self, mine: list[int]) -> list[int]:
-        start = self._around_the_medoid(mine)[self.draw : self.draw + 1]
+    def _farthest_first(self, own: list[int]) -> list[int]:
+        start = self._around_the_medoid(own)[self.draw : self.draw + 1]
         if not start:
             return []
-        taken, left = start, self._apart([*start, *(i for i in mine if i != start[0])])[1:]
+        taken, left = start, self._alternate_sources([*start, *(i for i in own if i != start[0])])[1:]
         while left and len(taken) < self.selection.shots:
             others = [i for i in left if self.sources[i] not in {self.sources[j] for j in taken}] or left
             nearest = distances(self.z[others], self.z[taken], "cosine").min(axis=1)
@@ -220,12 +217,12 @@ class _Ranker:
             left = [i for i in left if i != taken[-1]]
         return taken
 
-    def _by(self, mine: list[int], far: np.ndarray) -> list[int]:
-        """Rank by distance, equal ones by id; the medoid itself is at distance 0."""
-        return self._apart([mine[i] for i in np.argsort(np.round(far, 12), kind="stable")])
+    def _by_distance(self, own: list[int], distance: np.ndarray) -> list[int]:
+        """Rank by distance, ties by id; the medoid itself has distance 0."""
+        return self._alternate_sources([own[i] for i in np.argsort(np.round(distance, 12), kind="stable")])
 
-    def _apart(self, ranked: list[int]) -> list[int]:
-        """Put the second clip of a recording behind the first of every other, and so on."""
+    def _alternate_sources(self, ranked: list[int]) -> list[int]:
+        """Rank the second clip of a recording behind the first clips of all recordings, and so on."""
         turn: dict[str, int] = {}
         turns = {}
         for i in ranked:
@@ -233,8 +230,8 @@ class _Ranker:
         return sorted(ranked, key=turns.__getitem__)
 
 
-def derangement(classes: Sequence[str], seed: int, draw: int) -> dict[str, str]:
-    """Give every class another one's name: a single cycle through all of them, in an order hashed from seed and draw.
+def permute_labels(classes: Sequence[str], seed: int, draw: int) -> dict[str, str]:
+    """Permute the class names in a single cycle, whose order is a hash of seed and draw.
 
     Args:
         classes: two or more labels.
@@ -242,12 +239,12 @@ def derangement(classes: Sequence[str], seed: int, draw: int) -> dict[str, str]:
         draw: so does another draw.
 
     Returns:
-        label -> shown label, one to one, none to itself.
+        label -> label in the prompt, one to one, none to itself.
 
     Raises:
         VlmAudioError: for fewer than two classes.
     """
     if len(classes) < 2:
-        raise VlmAudioError(f"permuted_labels must have two or more classes, got {list(classes)}; drop it")
+        raise VlmAudioError(f"permuted_labels needs two or more classes, got {list(classes)}; drop it")
     cycle = sorted(classes, key=lambda label: fingerprint("permuted", seed, draw, label, length=64))
     return dict(zip(cycle, [*cycle[1:], cycle[0]], strict=True))

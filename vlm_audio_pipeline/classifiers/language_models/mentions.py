@@ -1,9 +1,8 @@
-"""What a text says of the classes it names: each mention is affirmed, excluded, left open, or spoken of in general.
+"""Classify what a sentence states about each class it mentions: affirmed, excluded, open or general.
 
-What belongs here: sentences, negation, doubt. A mention is affirmed only where nothing in its sentence speaks against it; it
-is excluded where one plain negation does ("not rain", "rather than rain"); it is general where the sentence tells what the
-class is like ("rain typically shows ..."), which answers nothing; everything else is open, and an open mention is never an
-answer. What does not: where in an answer to look (`parsing`).
+A mention is affirmed only if nothing in its sentence contradicts it. It is excluded if exactly one clear negation does ("not
+rain", "rather than rain"). It is general if the sentence describes the class ("rain typically shows ..."), which answers
+nothing. Every other mention is open, and an open mention is never an answer. Where in a response to look is in `parsing`.
 """
 
 import re
@@ -13,12 +12,12 @@ from typing import Literal
 
 from vlm_audio_pipeline.classifiers.language_models.vocabulary import Vocabulary, words
 
-Says = Literal["affirmed", "excluded", "open", "general"]
+Statement = Literal["affirmed", "excluded", "open", "general"]
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
-# ways of saying no that are several words, and ways of saying yes that contain a no
-_REWRITTEN: tuple[tuple[str, str], ...] = (
+# Negations of several words, and affirmations that contain a negation.
+_REWRITES: tuple[tuple[str, str], ...] = (
     (r"\b(?:there(?:'s| is) )?no (?:doubt|question)\b|\bwithout (?:a |any )?doubt\b|\bnone other than\b", " "),
     (r"\b(?:nothing but|(?:can't|cannot|can not) help but)\b", " "),
     (r"\b(?:rather than|instead of|as opposed to|in contrast (?:to|with))\b", " unlike "),
@@ -54,23 +53,21 @@ _DOUBT = frozenset(
 _DOUBT_AFTER = frozenset(words("if unless would mistaken confused"))
 _GENERALLY = frozenset(words("typically usually generally normally often commonly tend tends"))
 _BEFORE_A_SUBJECT = frozenset({*words("a an the of sound sounds noise"), ",", *_GENERALLY})
-_DANGLING = frozenset(words("while whereas although but because and or"))  # what they announce has not come
+_DANGLING = frozenset(words("while whereas although but because and or"))  # a sentence that ends with one is incomplete
 _FILLERS = frozenset(words("a an the any of by from and or sound sounds noise like that this it is to be in"))
-# after a comma, these begin something a negation before does not reach: ", so ...", ", it is ..."
+# After a comma these begin a clause that an earlier negation does not reach: ", so ...", ", it is ..."
 _CLAUSE = frozenset(words("it's that's i'd so therefore thus hence suggesting indicating implying"))
 _ARTICLES = frozenset(words("a an the of"))
 _SUBJECTS = frozenset(words("it this that"))
 _VERBS = frozenset(words("is was sounds looks seems appears must could might matches resembles shows"))
-_REASONS = frozenset(
-    words("because since due given")
-)  # a "no" in a reason says nothing against what it is a reason for
-_OF_OTHERS = frozenset(words("without unlike lacks lacking"))  # after a class, these deny something else
+_REASONS = frozenset(words("because since due given"))  # a negation in a reason does not negate its conclusion
+_OF_OTHERS = frozenset(words("without unlike lacks lacking"))  # after a class, these negate something else
 _HEDGED = frozenset(words("clear sure certain only just merely"))
 
 
 @dataclass(frozen=True)
 class Token:
-    """A word or one of , : = with whether it begins and ends a unit (`sea_waves` is one unit of two words)."""
+    """A word or one of , : = and whether it begins and ends a unit (`sea_waves` is one unit of two words)."""
 
     text: str
     begins: bool = True
@@ -79,7 +76,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Sentence:
-    """Tokens up to a full stop, and whether it asks."""
+    """Tokens up to a full stop, and whether the sentence is a question."""
 
     tokens: tuple[Token, ...]
     asks: bool
@@ -91,7 +88,7 @@ class Sentence:
 
     @property
     def unfinished(self) -> bool:
-        """Whether it breaks off after "while", "but" and the like, as answers do that are cut off."""
+        """Whether it ends with "while", "but" and similar words, as in a response that is cut off."""
         rest = [text for text in self.texts if text not in _ARTICLES and text != ","]
         return bool(rest) and rest[-1] in _DANGLING
 
@@ -105,65 +102,65 @@ class Mention:
     end: int
 
 
-def rewritten(text: str) -> str:
-    """Bring ways of saying no to the word "not", and take away a no that means yes; of a `plain` text."""
-    for pattern, instead in _REWRITTEN:
-        text = re.sub(pattern, instead, text)
+def rewrite_negations(text: str) -> str:
+    """Replace negations of a normalised text by "not", and remove negations that mean yes."""
+    for pattern, replacement in _REWRITES:
+        text = re.sub(pattern, replacement, text)
     return text
 
 
-def sentences(text: str) -> list[Sentence]:
-    """Cut a rewritten text into sentences that have words; a single line break ends one only before an item or "x:"."""
-    made, start = [], 0
+def split_sentences(text: str) -> list[Sentence]:
+    """Split a rewritten text into sentences with words; a single line break ends one only before an item or "x:"."""
+    result, start = [], 0
     ends = [(end.start(), end.end(), end[0]) for end in _END.finditer(text)]
     for stop, following, mark in [*ends, (len(text), len(text), "")]:
-        tokens = tuple(token for found in _TOKEN.findall(text[start:stop]) for token in _unit(found))
+        tokens = tuple(token for match in _TOKEN.findall(text[start:stop]) for token in _tokens_of_unit(match))
         if any(t.text not in ",:=" for t in tokens):
-            made.append(Sentence(tokens, "?" in mark))
+            result.append(Sentence(tokens, "?" in mark))
         start = following
-    return made
+    return result
 
 
-def _unit(found: str) -> list[Token]:
-    parts = [p for p in found.split("_") if p]
-    return [Token(p, i == 0, i == len(parts) - 1) for i, p in enumerate(parts)]
+def _tokens_of_unit(unit: str) -> list[Token]:
+    texts = [text for text in unit.split("_") if text]
+    return [Token(text, i == 0, i == len(texts) - 1) for i, text in enumerate(texts)]
 
 
-def mentions(tokens: Sequence[Token], vocabulary: Vocabulary) -> list[Mention]:
-    """Find the classes named, the longest phrase first; what is part of a unit is not found."""
-    found, i = [], 0
+def find_mentions(tokens: Sequence[Token], vocabulary: Vocabulary) -> list[Mention]:
+    """Find the mentioned classes, longest phrase first; a part of a unit is not a mention."""
+    mentions, i = [], 0
     while i < len(tokens):
-        for length in range(min(vocabulary.longest, len(tokens) - i), 0, -1):
+        for length in range(min(vocabulary.max_words, len(tokens) - i), 0, -1):
             phrase = tuple(t.text.removesuffix("'s") for t in tokens[i : i + length])
             if phrase in vocabulary.phrases and tokens[i].begins and tokens[i + length - 1].ends:
                 if (label := vocabulary.phrases[phrase]) is not None:
-                    found.append(Mention(label, i, i + length))
+                    mentions.append(Mention(label, i, i + length))
                 i += length
                 break
         else:
             i += 1
-    return found
+    return mentions
 
 
-def said(sentence: Sentence, vocabulary: Vocabulary) -> Iterator[tuple[str, Says]]:
-    """Say of each class named in a sentence what it says."""
-    found = mentions(sentence.tokens, vocabulary)
+def class_statements(sentence: Sentence, vocabulary: Vocabulary) -> Iterator[tuple[str, Statement]]:
+    """Yield each class that a sentence mentions, with the statement about it."""
+    mentions = find_mentions(sentence.tokens, vocabulary)
     texts = sentence.texts
-    taken = {i for mention in found for i in range(mention.start, mention.end)}
-    for n, mention in enumerate(found):
+    taken = {i for mention in mentions for i in range(mention.start, mention.end)}
+    for n, mention in enumerate(mentions):
         begin = _clause_start(texts, mention.start)
         before = [texts[i] for i in range(begin, mention.start) if i not in taken]
-        following = found[n + 1].start if n + 1 < len(found) else len(texts)
+        following = mentions[n + 1].start if n + 1 < len(mentions) else len(texts)
         after = list(texts[mention.end : _clause_end(texts, mention.end, following)])
         if following < len(texts):
-            after = _without_the_next_ones_no(after)
-        chosen = not _one_of_two(texts, mention, taken) and not sentence.unfinished
-        says = _judge(before, after, sentence.asks) if chosen else "open"
-        yield mention.label, "general" if says == "affirmed" and _in_general(before, after) else says
+            after = _without_next_negation(after)
+        is_single = not _is_alternative(texts, mention, taken) and not sentence.unfinished
+        statement = _classify(before, after, sentence.asks) if is_single else "open"
+        yield mention.label, "general" if statement == "affirmed" and _is_general(before, after) else statement
 
 
-def _one_of_two(texts: Sequence[str], mention: Mention, taken: Set[int]) -> bool:
-    """Say whether a mention stands beside "or" and something that is no class: "wind or rain" chooses nothing."""
+def _is_alternative(texts: Sequence[str], mention: Mention, taken: Set[int]) -> bool:
+    """Return whether a mention is beside "or" and a word that is not a class: "wind or rain" chooses nothing."""
     before, after = mention.start - 1, mention.end
     while before > 0 and texts[before] in _ARTICLES:
         before -= 1
@@ -175,38 +172,38 @@ def _one_of_two(texts: Sequence[str], mention: Mention, taken: Set[int]) -> bool
     return after < len(texts) and texts[after] == "or" and beyond < len(texts) and beyond not in taken
 
 
-def negated(before: Sequence[str]) -> bool:
-    """Say whether words leave what follows them denied or in doubt, seen from the last clause."""
+def is_negated(before: Sequence[str]) -> bool:
+    """Return whether the last clause of these words negates or doubts what follows."""
     rest = before[_clause_start(before, len(before)) :]
-    return any(is_no(w) or w in _DOUBT - {"certain", "sure", "clear"} for w in rest)
+    return any(is_negation(w) or w in _DOUBT - {"certain", "sure", "clear"} for w in rest)
 
 
-def _judge(before: list[str], after: list[str], asks: bool) -> Says:
-    noes = sum(map(is_no, before))
-    denied = any(is_no(word) and word not in _OF_OTHERS for word in after)
-    doubt = asks or denied or not _DOUBT_AFTER.isdisjoint(after)
-    if doubt or noes > 1 or (noes and not _HEDGED.isdisjoint(before)):
+def _classify(before: list[str], after: list[str], asks: bool) -> Statement:
+    negations = sum(map(is_negation, before))
+    is_negated_after = any(is_negation(word) and word not in _OF_OTHERS for word in after)
+    is_doubtful = asks or is_negated_after or not _DOUBT_AFTER.isdisjoint(after)
+    if is_doubtful or negations > 1 or (negations and not _HEDGED.isdisjoint(before)):
         return "open"
-    if noes:
+    if negations:
         return "excluded"
     return "affirmed" if (_DOUBT - _HEDGED).isdisjoint(before) else "open"
 
 
-def _in_general(before: list[str], after: list[str]) -> bool:
-    """Say whether a class is what a general statement is about: "rain typically shows", not "typically, this is rain"."""
+def _is_general(before: list[str], after: list[str]) -> bool:
+    """Return whether a class is the subject of a general statement ("rain typically shows", not "typically, this is rain")."""
     if not after or not _BEFORE_A_SUBJECT.issuperset(before):
         return False
     following = next((word for word in after if word not in _FILLERS and word != "are"), "")
     return following in _GENERALLY or not _GENERALLY.isdisjoint(before)
 
 
-def is_no(word: str) -> bool:
-    """Say whether a word denies."""
+def is_negation(word: str) -> bool:
+    """Return whether a word is a negation."""
     return word in _NO or word.endswith("n't") or bool(_CJK_NO.search(word))
 
 
 def _clause_start(texts: Sequence[str], position: int) -> int:
-    """Give where the reach of a negation before `position` begins: after "but", ", so", ", it is"."""
+    """Return where the clause of `position` begins: after "but", ", so", ", it is"."""
     for i in range(position - 1, -1, -1):
         if _ends_a_clause(texts, i):
             return i + 1
@@ -226,10 +223,10 @@ def _ends_a_clause(texts: Sequence[str], i: int) -> bool:
     return first in _CLAUSE or (first in _SUBJECTS and second in _VERBS and third != ",")  # but not ", it seems,"
 
 
-def _without_the_next_ones_no(after: list[str]) -> list[str]:
-    """Drop a negation that belongs to the next mention: "rain, not (sea waves)" says nothing against rain."""
+def _without_next_negation(after: list[str]) -> list[str]:
+    """Drop a negation that belongs to the next mention: "rain, not (sea waves)" does not negate rain."""
     for i in range(len(after) - 1, -1, -1):
-        if is_no(after[i]):
+        if is_negation(after[i]):
             return after[:i]
         if after[i] not in _FILLERS and after[i] != ",":
             break

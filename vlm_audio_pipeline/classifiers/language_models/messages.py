@@ -1,23 +1,21 @@
-"""What is said to a language model and what comes back, whichever backend carries it.
+"""Requests to a language model and its replies, in a form that all backends share."""
 
-What belongs here: the neutral form of a request and a reply. What does not: wording (`prompts`), and how a backend turns
-messages into tokens or JSON.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 Role = Literal["system", "user", "assistant"]
+MediaType = Literal["image", "audio"]
+"""What a model gets of a clip: its spectrogram image, or its audio."""
 Scoring = Literal["likelihood", "generation"]
-"""likelihood: how probable each class's answer is; generation: what the model says by itself."""
+"""likelihood: the probability of each class label as the response; generation: the text that the model generates."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An encoded picture, exactly as it is sent.
+class ImagePart:
+    """An image file, exactly as it is sent.
 
     Attributes:
         data: bytes of the file.
@@ -31,13 +29,13 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Sound:
-    """A clip's samples, decoded when a backend needs them.
+class AudioPart:
+    """The audio of a clip, decoded when a backend needs it.
 
     Attributes:
-        load: rate in Hz -> (n,) float32 mono, 1 = full scale.
+        load: sample rate in Hz -> (n,) float32 mono, 1 = full scale.
         sha256: of the decoded samples (`clips.samples_sha256`).
-        duration_s: length, s.
+        duration_s: duration, s.
     """
 
     load: Callable[[int], np.ndarray]
@@ -45,30 +43,30 @@ class Sound:
     duration_s: float
 
 
-Part = str | Picture | Sound
+MessagePart = str | ImagePart | AudioPart
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: texts, pictures and sounds in the order in which they are read."""
+    """One turn of a conversation: texts, images and audio in the order in which the model gets them."""
 
     role: Role
-    parts: tuple[Part, ...]
+    parts: tuple[MessagePart, ...]
 
     def content(self) -> list[Any]:
-        """Give what determines the turn as plain values: texts as they are, pictures and sounds by their hashes."""
+        """Return what determines the turn, as JSON values: its texts, and the hashes of its images and audio."""
         return [self.role, *(part if isinstance(part, str) else [part.sha256] for part in self.parts)]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an answer is generated; every value is sent explicitly, or a server's own defaults would apply.
+    """How text is generated. Every value is sent, so that no default of a server applies.
 
     Attributes:
         temperature: 0 is greedy.
         top_p: nucleus sampling; 1 is off.
-        max_tokens: longest answer, tokens.
-        seed: of this answer; 0 where nothing is drawn, so that equal requests are one request.
+        max_tokens: maximum length of the text, tokens.
+        seed: random seed; 0 for greedy decoding, so that equal requests have one key.
     """
 
     temperature: float = 0.0
@@ -79,35 +77,35 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One question.
+    """A request to a language model.
 
     Attributes:
-        messages: ends with a user's turn; the model's turn is next.
-        labels: what the model would answer for each class, in the order of the study's classes; an endpoint that can be
-            held to a list of answers is held to these.
-        wants: what is asked for; a backend that cannot score is never asked for a likelihood.
-        sampling: how an answer is generated.
+        messages: the conversation; the last turn is the user's.
+        labels: the response that stands for each class, in the order of the study's classes; an endpoint with structured
+            output may return only these.
+        wants: the scorings to compute; a backend gets only those that it supports.
+        sampling: how text is generated.
     """
 
     messages: tuple[Message, ...]
     labels: tuple[str, ...]
-    wants: frozenset[Scoring]
+    scorings: frozenset[Scoring]
     sampling: Sampling = Sampling()
 
-    def wanting(self, *scorings: Scoring) -> "Request":
-        """Give the same question with other wants."""
-        return replace(self, wants=frozenset(scorings))
+    def with_scorings(self, *scorings: Scoring) -> "Request":
+        """Return the same request with other scorings."""
+        return replace(self, scorings=frozenset(scorings))
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What one reply took; None where nobody counted.
+    """Tokens, time and price of a reply; None where they are not known.
 
     Attributes:
         input_tokens: tokens of the prompt.
-        cached_tokens: of these, taken from a cache (computed for an earlier request).
-        output_tokens: tokens generated.
-        seconds: time to answer, s; of a batch, the mean of its requests.
+        cached_tokens: prompt tokens taken from a cache (computed for an earlier request).
+        output_tokens: generated tokens.
+        seconds: time until the reply, s; for a batch, the mean per request.
         usd: price, USD.
     """
 
@@ -120,17 +118,17 @@ class Usage:
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of one request.
+    """The result of one request.
 
     Attributes:
-        outcome: "answered"; "refused" where the backend itself reports a refusal; "error" where there is no answer.
-        text: generated answer, verbatim; None where none was asked for.
-        log_probabilities: of each class's answer with its end token, natural logarithm, summed over its tokens, in the order
-            of `Request.labels`; None where not asked for.
-        label_tokens: tokens of each class's answer, end token included.
-        error: what went wrong, without keys or contents; None unless the outcome is "error".
-        model: id the endpoint says it used, with its fingerprint; None for local models.
-        usage: what it took.
+        outcome: "answered"; "refused" where the backend reports a refusal; "error" where there is no response.
+        text: generated text, verbatim; None unless generation was requested.
+        log_probabilities: of each label with its end token, natural logarithm, summed over its tokens, in the order of
+            `Request.labels`; None unless the likelihood was requested.
+        label_tokens: number of tokens of each label, with its end token.
+        error: what went wrong, without API keys or contents; None unless the outcome is "error".
+        model: id of the model as the endpoint reports it, with its fingerprint; None for local models.
+        usage: tokens, time and price.
     """
 
     outcome: Literal["answered", "refused", "error"]
@@ -142,23 +140,36 @@ class Reply:
     usage: Usage = Usage()
 
 
-Answered = Callable[[int, Reply], None]
-"""Told the position of a request and its reply, as soon as it is there, from the thread that asked."""
+ReplyCallback = Callable[[int, Reply], None]
+"""Called with the position of a request and its reply as soon as the reply arrives, in the thread that called `ask`."""
 
 
 class Backend(Protocol):
-    """Whatever answers requests.
+    """What answers requests: a loaded model or a client of an endpoint."""
 
-    `ask` answers every request, each told to `answered` as soon as it is known, so that a kill loses only what is in
-    flight. Consecutive requests are to share long beginnings. A request that cannot be answered is told as an "error",
-    with one exception: what makes every request pointless (weights that do not fit, a refused key, a model that does not
-    exist) raises NotAvailable. Returns why it stopped early (the budget), or None when all were answered.
-    """
+    def ask(self, requests: Sequence[Request], on_reply: ReplyCallback) -> str | None:
+        """Answer every request and pass each reply to `on_reply` at once, so that a kill loses only requests in flight.
 
-    def ask(self, requests: Sequence[Request], answered: Answered) -> str | None:
-        """Answer requests."""
+        A request that fails has a reply with the outcome "error". Neighbouring requests begin alike where possible; a
+        backend may reuse what it computed for the beginning.
+
+        Returns:
+            Why it stopped early (the budget), or None when all requests were answered.
+
+        Raises:
+            NotAvailable: when no request can succeed (weights that do not fit into memory, a rejected API key, an unknown
+                model).
+        """
         ...
 
     def close(self) -> None:
-        """Give back memory and connections."""
-        ...
+        """Free memory and connections; nothing by default."""
+        return
+
+    def token_counts(self) -> Mapping[str, int]:
+        """Return the tokens processed so far, by name; empty where the backend does not count them."""
+        return {}
+
+    def messages_as_sent(self, request: Request) -> str | None:
+        """Return the text of a request in the model's chat template; None where the backend applies none."""
+        return None

@@ -1,7 +1,6 @@
-"""Predictions from raw answers: pure, quick, and all that may be changed without asking a model again.
+"""Turn stored responses into predictions: normalise, calibrate, parse. Sends no request.
 
-What belongs here: normalising, calibrating, and the row every answer becomes. What does not: reading texts (`parsing`), and
-asking (`asking`).
+Belongs here: scores and the row of each response. Does not belong here: parsing text (`parsing`), requests (`asking`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,81 +9,83 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from vlm_audio_pipeline.classifiers.base import softmax
-from vlm_audio_pipeline.classifiers.language_models.parsing import parse
+from vlm_audio_pipeline.classifiers.language_models.parsing import parse_response
+from vlm_audio_pipeline.classifiers.prediction_rows import softmax
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
 Normalise = Literal["none", "length"]
-"""none: the log-probability of a whole answer; length: divided by its tokens, or long names would lose to short ones."""
+"""none: the log-probability of the whole label; length: divided by its tokens, so that long labels do not lose to short ones."""
 
 Calibrate = Literal["contextual", "temperature"]
-"""contextual: what the model says of the blank picture is divided out; temperature: scores as sharp as other folds bear out."""
+"""contextual: divide by the probabilities for the blank image; temperature: scale by the temperature fitted on the other folds."""
 
-_COLDEST, _HOTTEST = 0.01, 100.0
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.01, 100.0
 
 
-def predictions_of(
-    answers: pa.Table,
+def predict_from_responses(
+    responses: pa.Table,
     clips: pa.Table,
     classes: Sequence[str],
     *,
     normalise: Normalise = "none",
     calibrate: Collection[Calibrate] = (),
-    other_answers: pa.Table | None = None,
+    other_responses: pa.Table | None = None,
     synonyms: Mapping[str, Sequence[str]] | None = None,
     **constants: Any,
 ) -> pa.Table:
-    """Turn answers into rows of `predictions`, one for every answer, whatever became of it.
+    """Return one row of `predictions` for every response, whatever its outcome.
 
-    Likelihood: scores are the softmax over classes of their summed log-probabilities, after normalising and calibrating; the
-    class with the highest is predicted, a tie goes to the class that comes first in `classes`; the confidence is its score.
-    An answer whose scores are undefined (not a number, or nothing to calibrate it with) is an error.
+    Likelihood: scores are the softmax over classes of the summed log-probabilities, after normalisation and calibration. The
+    class with the highest score is predicted; a tie goes to the class that comes first in `classes`. The confidence is the
+    highest score. A response with undefined scores (not a number, or without a response to calibrate with) is an error.
     Generation: the text is parsed; there are no scores and no confidence.
-    A row whose outcome is "refused" or "error" stays what it is.
+    The outcomes "refused" and "error" of a response stay.
 
     Args:
-        answers: `answers` rows of a fold, of all scorings, controls and trials.
-        clips: `clips` rows: of the fold, and where a temperature is fitted of the other folds too.
+        responses: `responses` rows of a fold, of all scorings, controls and trials.
+        clips: `clips` rows of the fold; to fit a temperature, also of the other folds.
         classes: the labels of the study.
         normalise: see `Normalise`.
-        calibrate: see `Calibrate`; contextual comes before temperature.
-        other_answers: `answers` rows of the other folds, to fit the temperature on.
-        synonyms: the study's own.
+        calibrate: see `Calibrate`; contextual calibration comes first.
+        other_responses: `responses` rows of the other folds, to fit the temperature on.
+        synonyms: the synonyms of the study.
         constants: columns with one value for all rows: `kind`, `rendering`, `prompt`, `shots`, ...
 
     Returns:
-        rows of `predictions` in the order of `answers`.
+        Rows of `predictions` in the order of `responses`.
 
     Raises:
-        VlmAudioError: for an answer about an unknown clip or without a log-probability for every class, and where there
-            is nothing to calibrate with: no answers to blank pictures, none of other folds.
+        VlmAudioError: for a response about an unknown clip or without a log-probability of every class, and when there are
+            no responses to calibrate with: none to blank images, none of other folds.
     """
-    rows, known = (
-        answers.to_pylist(),
-        {row["clip"]: row for row in clips.select(["clip", "label", "source"]).to_pylist()},
-    )
-    if strange := sorted({row["clip"] for row in rows} - known.keys()):
-        raise VlmAudioError(f"answers must be about clips of the study, got {strange[:5]}; make the answers again")
+    rows = responses.to_pylist()
+    clips_by_id = {row["clip"]: row for row in clips.select(["clip", "label", "source"]).to_pylist()}
+    if unknown := sorted({row["clip"] for row in rows} - clips_by_id.keys()):
+        raise VlmAudioError(
+            f"responses must be about clips of the study, got the unknown clips {unknown[:5]}; compute the responses again"
+        )
     logits = _logits(rows, classes, normalise, "contextual" in calibrate)
     if "temperature" in calibrate and np.isfinite(logits).all(axis=1).any():
-        other = [] if other_answers is None else other_answers.to_pylist()
-        others = _logits(other, classes, normalise, "contextual" in calibrate)
-        plain = [i for i, row in enumerate(other) if row["control"] == "none" and np.isfinite(others[i]).all()]
-        if not plain:
+        other_rows = [] if other_responses is None else other_responses.to_pylist()
+        other_logits = _logits(other_rows, classes, normalise, "contextual" in calibrate)
+        usable = [
+            i for i, row in enumerate(other_rows) if row["control"] == "none" and np.isfinite(other_logits[i]).all()
+        ]
+        if not usable:
             raise VlmAudioError(
-                "a temperature must be fitted on answers of other folds, got none; run more folds first"
+                "a temperature must be fitted on responses of other folds, got none; run more folds first"
             )
-        truth = np.array([classes.index(known[other[i]["clip"]]["label"]) for i in plain])
-        logits = logits / temperature(others[plain], truth)
-    made = []
+        truth = np.array([classes.index(clips_by_id[other_rows[i]["clip"]]["label"]) for i in usable])
+        logits = logits / fit_temperature(other_logits[usable], truth)
+    predictions = []
     for row, scores in zip(rows, _scores(logits), strict=True):
-        clip = known[row["clip"]]
-        outcome, predicted = _judged(row, scores, classes, synonyms)
+        clip = clips_by_id[row["clip"]]
+        outcome, predicted = _outcome_and_label(row, scores, classes, synonyms)
         if outcome != "answered":
             scores = None
-        made.append(
+        predictions.append(
             {
-                **{name: row[name] for name in _KEPT},
+                **{name: row[name] for name in _COPIED},
                 "source": clip["source"],
                 "label": clip["label"],
                 "predicted": predicted,
@@ -95,14 +96,15 @@ def predictions_of(
                 "tokens": None if row["input_tokens"] is None else row["input_tokens"] + (row["output_tokens"] or 0),
             }
         )
-    table = pa.Table.from_pylist(made, pa.schema([*(answers.schema.field(name) for name in _KEPT), *_MADE]))
+    schema = pa.schema([*(responses.schema.field(name) for name in _COPIED), *_COMPUTED])
+    table = pa.Table.from_pylist(predictions, schema)
     for name, value in constants.items():
         table = table.append_column(name, pa.array([value] * table.num_rows))
     return table
 
 
-_KEPT = ("scoring", "control", "trial", "clip", "text", "model", "revision", "seconds", "usd", "answered_at")
-_MADE = (
+_COPIED = ("scoring", "control", "trial", "clip", "text", "model", "revision", "seconds", "usd", "answered_at")
+_COMPUTED = (
     *(pa.field(name, pa.string()) for name in ("source", "label", "predicted", "outcome")),
     pa.field("correct", pa.bool_()),
     pa.field("scores", pa.map_(pa.string(), pa.float64())),
@@ -111,36 +113,36 @@ _MADE = (
 )
 
 
-def _judged(
+def _outcome_and_label(
     row: dict[str, Any],
     scores: np.ndarray | None,
     classes: Sequence[str],
     synonyms: Mapping[str, Sequence[str]] | None,
 ) -> tuple[str, str | None]:
-    """Give the outcome and the class predicted."""
+    """Return the outcome and the predicted class."""
     if row["outcome"] != "answered":
         return row["outcome"], None
     if row["scoring"] == "likelihood":
         return ("error", None) if scores is None else ("answered", classes[int(scores.argmax())])
-    parsed = parse(row["text"], classes, synonyms)
+    parsed = parse_response(row["text"], classes, synonyms)
     return parsed.outcome, parsed.label
 
 
 def _scores(logits: np.ndarray) -> list[np.ndarray | None]:
-    """Give the softmax of every row; None where it is undefined."""
+    """Return the softmax of every row; None where it is undefined."""
     defined = ~np.isnan(logits).any(axis=1) & np.isfinite(logits.max(axis=1, initial=-np.inf))
-    made = iter(softmax(logits[defined]))
-    return [next(made) if is_defined else None for is_defined in defined]
+    scores = iter(softmax(logits[defined]))
+    return [next(scores) if is_defined else None for is_defined in defined]
 
 
 def _logits(
     rows: Sequence[dict[str, Any]], classes: Sequence[str], normalise: Normalise, contextual: bool
 ) -> np.ndarray:
-    """Give (rows, classes) float64 logits of the likelihood answers; nan for every other row.
+    """Return (rows, classes) float64 logits of the likelihood responses; nan for every other row.
 
-    Contextual calibration divides by the probabilities the same prompt gives with the blank picture instead of the clip's
-    (T. Z. Zhao et al., Calibrate Before Use, https://arxiv.org/abs/2102.09690, section 5: W = diag(p_cf)^-1, b = 0), which
-    here is a difference of logits, brought to a sum of 1 by the softmax. A blank answer itself becomes uniform.
+    Contextual calibration divides by the probabilities of the same prompt with the blank image in place of the clip's
+    (T. Z. Zhao et al., Calibrate Before Use, https://arxiv.org/abs/2102.09690, section 5: W = diag(p_cf)^-1, b = 0), here as
+    a difference of logits, which the softmax normalises. The scores of the blank image itself become uniform.
     """
     logits = np.full((len(rows), len(classes)), np.nan)
     for i, row in enumerate(rows):
@@ -153,10 +155,10 @@ def _logits(
     blank = {(row["trial"], row["clip"]): logits[i] for i, row in enumerate(rows) if row["control"] == "blank"}
     if not blank:
         raise VlmAudioError(
-            "contextual calibration must have answers to the blank picture, got none; add `controls: [blank]`"
+            "contextual calibration needs responses to the blank image, got none; add `controls: [blank]`"
         )
-    unknown = np.full(len(classes), np.nan)
-    context = np.array([blank.get((row["trial"], row["clip"]), unknown) for row in rows])
+    missing = np.full(len(classes), np.nan)
+    context = np.array([blank.get((row["trial"], row["clip"]), missing) for row in rows])
     return logits - np.where(np.isfinite(context), context, np.nan)
 
 
@@ -164,22 +166,22 @@ def _by_class(row: dict[str, Any], column: str, classes: Sequence[str]) -> list[
     values = dict(row[column] or ())
     if missing := [label for label in classes if label not in values]:
         raise VlmAudioError(
-            f"an answer scored by likelihood must have {column} of every class, got none of {missing[:5]} for "
-            f"'{row['clip']}'; make the answers again"
+            f"a response scored by likelihood must have {column} of every class, got none of {missing[:5]} for "
+            f"'{row['clip']}'; compute the responses again"
         )
     return [float(values[label]) for label in classes]
 
 
-def temperature(logits: np.ndarray, truth: np.ndarray) -> float:
-    """Fit the temperature that makes scores say how often they are right.
+def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
+    """Fit the temperature that calibrates scores.
 
     Minimises the negative log-likelihood of the true classes under softmax(logits / T) (C. Guo et al., On Calibration of
-    Modern Neural Networks, https://arxiv.org/abs/1706.04599, section 4.2), which has one minimum over T; by Brent's bounded
-    search over log T. No prediction changes.
+    Modern Neural Networks, https://arxiv.org/abs/1706.04599, section 4.2), which has one minimum over T, by Brent's bounded
+    search over log T. It changes no predicted class.
 
     Args:
-        logits: (answers, classes) float64, finite.
-        truth: (answers,) int, indices of the true classes.
+        logits: (responses, classes) float64, finite.
+        truth: (responses,) int, indices of the true classes.
 
     Returns:
         T, from 0.01 to 100.
@@ -190,5 +192,5 @@ def temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     def loss(log_t: float) -> float:
         return float(-log_softmax(logits / np.exp(log_t), axis=1)[np.arange(len(truth)), truth].mean())
 
-    bounds = (np.log(_COLDEST), np.log(_HOTTEST))
+    bounds = (np.log(_MIN_TEMPERATURE), np.log(_MAX_TEMPERATURE))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x))

@@ -1,7 +1,7 @@
-"""From tables to questions: what each clip is shown as, under which control, after which examples, in which trial.
+"""Build questions from tables: the image or audio of each clip, under each control, after its examples, in each trial.
 
-What belongs here: looking up pictures and sounds, and putting prompt, examples and query together in an order in which
-neighbours share long beginnings. What does not: wording (`prompts`), choosing examples (`examples`), asking (`asking`).
+Belongs here: looking up images and audio, and the order of questions. Does not belong here: prompt texts (`prompts`), the
+choice of examples (`examples`), sending (`asking`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,160 +13,175 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlm_audio_pipeline.classifiers.language_models.asking import Question
-from vlm_audio_pipeline.classifiers.language_models.messages import Part, Picture, Request, Sampling, Scoring, Sound
-from vlm_audio_pipeline.classifiers.language_models.prompts import Prompt, Shown, messages
+from vlm_audio_pipeline.classifiers.language_models.messages import (
+    AudioPart,
+    ImagePart,
+    MediaType,
+    MessagePart,
+    Request,
+    Sampling,
+    Scoring,
+)
+from vlm_audio_pipeline.classifiers.language_models.prompts import Prompt, messages
 from vlm_audio_pipeline.classifiers.language_models.trials import Trial
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
-from vlm_audio_pipeline.datasets.base import Dataset
+from vlm_audio_pipeline.datasets.base import ClipRow, Dataset
 from vlm_audio_pipeline.renderings.controls import other_clip
 
 NO_IMAGE = "no_image"
-"""The control that shows nothing: the same words without the picture, or without the sound."""
+"""The control without any media: the same text without the image or audio."""
 
 Row = dict[str, Any]
-Lookup = Callable[[str, str], Part | None]
-"""(control, clip id) -> what is shown of the clip; None where nothing is."""
+Lookup = Callable[[str, str], MessagePart | None]
+"""(control, clip id) -> the image or audio of the clip; None under the control `no_image`."""
 
 
-def pictures(tables: Mapping[str, pa.Table], needed: Mapping[str, set[str]]) -> Lookup:
-    """Look up clips as pictures.
+def image_lookup(tables: Mapping[str, pa.Table], needed: Mapping[str, set[str]]) -> Lookup:
+    """Return a lookup of images.
 
     Args:
-        tables: control ("none" for the real ones) -> `spectrograms` rows.
-        needed: control -> ids of clips that will be shown; only these are held.
+        tables: control ("none" for the original images) -> `spectrograms` rows.
+        needed: control -> ids of the clips to look up; only their images are kept in memory.
 
     Raises:
-        VlmAudioError: when a picture is not there.
+        VlmAudioError: by the lookup, for a clip without an image.
     """
-    held: dict[tuple[str, str], Picture] = {}
+    parts: dict[tuple[str, str], ImagePart] = {}
     for control, table in tables.items():
-        wanted = table.filter(pc.is_in(table["clip"], value_set=pa.array(sorted(needed[control]), pa.string())))
-        columns = (wanted[c].to_pylist() for c in ("clip", "picture", "media_type", "picture_sha256"))
+        rows = table.filter(pc.is_in(table["clip"], value_set=pa.array(sorted(needed[control]), pa.string())))
+        columns = (rows[c].to_pylist() for c in ("clip", "image", "media_type", "image_sha256"))
         for clip, data, media_type, sha256 in zip(*columns, strict=True):
-            held[control, clip] = Picture(data, media_type, sha256)
+            parts[control, clip] = ImagePart(data, media_type, sha256)
 
-    def look(control: str, clip: str) -> Picture | None:
+    def lookup(control: str, clip: str) -> ImagePart | None:
         if control == NO_IMAGE:
             return None
-        if (control, clip) not in held:
-            raise VlmAudioError(f"clip {clip} must have a picture under control {control}; run the rendering again")
-        return held[control, clip]
+        if (control, clip) not in parts:
+            raise VlmAudioError(f"clip {clip} has no image under control {control}; run the rendering again")
+        return parts[control, clip]
 
-    return look
+    return lookup
 
 
-def sounds(dataset: Dataset, clips: Sequence[Row], fold: int) -> Lookup:
-    """Look up clips as sounds. `blank` is digital silence of the clip's length, `other_clip` as for pictures.
+def audio_lookup(dataset: Dataset, clips: Sequence[Row], fold: int) -> Lookup:
+    """Return a lookup of audio. `blank` is digital silence of the clip's duration; `other_clip` is as for images.
 
     Args:
-        dataset: gives the samples.
-        clips: `clips` rows of every clip that may be shown.
-        fold: whose clips `other_clip` chooses among.
+        dataset: loads the samples.
+        clips: `clips` rows of every clip to look up.
+        fold: the fold from which `other_clip` takes the other clip.
 
     Raises:
-        VlmAudioError: when a fold has no clip of another class and source.
+        VlmAudioError: by the lookup, when the fold has no clip of another class and source recording.
     """
     rows = {clip["clip"]: clip for clip in clips}
-    here = [clip for clip in clips if clip["fold"] == fold]
+    clips_of_fold = [clip for clip in clips if clip["fold"] == fold]
 
-    def sound(clip: Row) -> Sound:
-        def load(rate_hz: int) -> np.ndarray:
-            return dataset.load(clip["file"], rate_hz, clip["start_s"], clip["end_s"], clip["samples_sha256"])
+    def audio(clip: Row) -> AudioPart:
+        def load(sample_rate_hz: int) -> np.ndarray:
+            return dataset.samples(ClipRow.from_row(clip), sample_rate_hz)
 
-        return Sound(load, clip["samples_sha256"], clip["duration_s"])
+        return AudioPart(load, clip["samples_sha256"], clip["duration_s"])
 
-    def look(control: str, clip: str) -> Sound | None:
+    def lookup(control: str, clip: str) -> AudioPart | None:
         if control == NO_IMAGE:
             return None
         row = rows[clip]
         if control == "blank":
             seconds = row["duration_s"]
             silence = fingerprint("silence", round(seconds, 6), length=64)
-            return Sound(lambda rate_hz: np.zeros(max(1, round(seconds * rate_hz)), np.float32), silence, seconds)
+            return AudioPart(
+                lambda sample_rate_hz: np.zeros(max(1, round(seconds * sample_rate_hz)), np.float32), silence, seconds
+            )
         if control == "other_clip":
-            other = other_clip(row, here)
+            other = other_clip(row, clips_of_fold)
             if other is None:
                 raise VlmAudioError(
-                    f"control other_clip must have a clip of another class and source in fold {fold} for {clip}, got "
-                    "none; leave the control out or add clips"
+                    f"control other_clip needs a clip of another class and source recording in fold {fold} for {clip}, got "
+                    "none; remove the control or add clips"
                 )
             row = other
-        return sound(row)
+        return audio(row)
 
-    return look
+    return lookup
 
 
 @dataclass(frozen=True)
-class Form:
-    """What all questions of a classifier have in common.
+class QuestionBuilder:
+    """Builds the questions of a classifier.
 
     Attributes:
-        prompt: how it asks.
-        shown: whether it shows pictures or sounds.
-        names: what each class is called, by class, in the study's order.
-        wants: scorings.
-        controls: beside the real thing.
-        trials: passes.
-        sampling: how answers are generated; its seed is that of the first repetition.
+        prompt: the prompt.
+        input: whether the model gets images or audio.
+        names: class -> its name in the prompt, in the order of the study.
+        scorings: scorings to compute.
+        controls: controls, besides the original image or audio.
+        trials: passes over the clips.
+        sampling: how text is generated; its seed is that of the first repeat.
         seed: of class orders.
-        repeats_differ: whether a repetition of the same request is another request (sampled, or an endpoint's).
+        repeats_differ: whether a repeat is a request of its own (a sampled response, or that of an endpoint).
     """
 
     prompt: Prompt
-    shown: Shown
+    input: MediaType
     names: Mapping[str, str]
-    wants: frozenset[Scoring]
+    scorings: frozenset[Scoring]
     controls: tuple[str, ...]
     trials: tuple[Trial, ...]
     sampling: Sampling
     seed: int
     repeats_differ: bool
 
-    def order(self, trial: Trial) -> tuple[str, ...]:
-        """Give the classes in the order in which a trial's prompt lists them."""
+    def class_order(self, trial: Trial) -> tuple[str, ...]:
+        """Return the classes in the order in which the prompt of a trial lists them."""
         return trial.ordered(self.prompt.ordered(tuple(self.names)), self.seed)
 
-    def questions(self, queries: Sequence[str], examples: Sequence[Row], look: Lookup) -> list[Question]:
-        """Put every question: trial by trial, so that neighbours share their examples.
+    def build(self, queries: Sequence[str], examples: Sequence[Row], lookup: Lookup) -> list[Question]:
+        """Return every question, trial by trial, so that neighbouring requests share their examples.
 
         Args:
-            queries: ids of the clips asked about.
+            queries: ids of the clips to classify.
             examples: `examples` rows, sorted by trial, query and position; none for zero-shot.
-            look: gives what is shown.
+            lookup: returns the image or audio of a clip.
 
         Raises:
-            VlmAudioError: for a query without examples, where others have some.
+            VlmAudioError: for a query without examples where others have some.
         """
-        shown: dict[tuple[int, str], list[tuple[Part, str]]] = {}
+        by_query: dict[tuple[int, str], list[tuple[MessagePart, str]]] = {}  # (trial, query, or "" for all queries)
         for row in examples:
-            part = look("none", row["clip"])
-            assert part is not None, "only a control shows nothing"
-            shown.setdefault((row["trial"], row["query"]), []).append((part, self.names[row["shown_label"]]))
-        made = []
+            part = lookup("none", row["clip"])
+            assert part is not None, "only a control has no part"
+            by_query.setdefault((row["trial"], row["query"]), []).append((part, self.names[row["example_label"]]))
+        questions = []
         for trial in self.trials:
             for control in ("none", *self.controls):
                 for clip in queries:
-                    which = (trial.trial, "") if (trial.trial, "") in shown else (trial.trial, clip)
-                    if shown and which not in shown:
-                        raise VlmAudioError(f"clip {clip} must have examples in trial {trial.trial}; choose them again")
-                    made.append(self._question(trial, control, clip, shown.get(which, []), look))
-        return made
+                    key = (trial.trial, "") if (trial.trial, "") in by_query else (trial.trial, clip)
+                    if by_query and key not in by_query:
+                        raise VlmAudioError(
+                            f"clip {clip} has no examples in trial {trial.trial}; choose examples again"
+                        )
+                    questions.append(self._question(trial, control, clip, by_query.get(key, []), lookup))
+        return questions
 
     def _question(
-        self, trial: Trial, control: str, clip: str, examples: Sequence[tuple[Part, str]], look: Lookup
+        self, trial: Trial, control: str, clip: str, examples: Sequence[tuple[MessagePart, str]], lookup: Lookup
     ) -> Question:
-        said = messages(
+        conversation = messages(
             self.prompt,
-            [self.names[c] for c in self.order(trial)],
+            [self.names[c] for c in self.class_order(trial)],
             examples,
-            look(control, clip),
+            lookup(control, clip),
             wording=trial.wording,
-            shown=self.shown,
+            media=self.input,
         )
         seed = self.sampling.seed + trial.repeat if self.repeats_differ else 0
-        if self.sampling.temperature > 0:  # each question its own draws: with one seed all would be lucky together
-            seed = int(fingerprint("answer seed", seed, [m.content() for m in said], length=8), 16) >> 1  # 31 bits
-        place = {"clip": clip, "control": control, **vars(trial)}
-        request = Request(said, tuple(self.names.values()), self.wants, replace(self.sampling, seed=seed))
-        return Question(place, request, tuple(self.names))
+        if (
+            self.sampling.temperature > 0
+        ):  # a seed per question: with one seed for all, their samples would be correlated
+            content = [message.content() for message in conversation]
+            seed = int(fingerprint("answer seed", seed, content, length=8), 16) >> 1  # 31 bits
+        row_columns = {"clip": clip, "control": control, **vars(trial)}
+        request = Request(conversation, tuple(self.names.values()), self.scorings, replace(self.sampling, seed=seed))
+        return Question(row_columns, request, tuple(self.names))

@@ -1,7 +1,4 @@
-"""Refusals: a model that declines, says it cannot, or asks for what it was shown.
-
-What belongs here: how models word it. What does not: what counts when a refusal and an answer come together (`parsing`).
-"""
+"""Phrases of a refusal: the model declines, cannot answer, or asks for the image or audio."""
 
 import re
 
@@ -36,10 +33,10 @@ _REFUSAL = re.compile(
 )
 
 
-def refuses(text: str) -> bool:
-    """Say whether a text (plain, as `mentions.rewritten` gives it) declines to answer.
+def is_refusal(text: str) -> bool:
+    """Return whether a text (see `mentions.rewrite_negations`) declines to answer.
 
-    >>> refuses("i'm sorry, but i can't help with that."), refuses("i cannot say it is not a dog")
+    >>> is_refusal("i'm sorry, but i can't help with that."), is_refusal("i cannot say it is not a dog")
     (True, False)
     """
     return bool(_REFUSAL.search(text))

@@ -1,81 +1,94 @@
-"""A language model without weights: deterministic, quick, and able to refuse, ramble and fail when told to.
-
-What belongs here: answers made from hashes, for tests, documentation and trying a study on a bare machine. What does not:
-anything a result should rest on.
-"""
+"""The backend `scripted`: a deterministic model without weights that can refuse, ramble and fail, for tests and examples."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vlm_audio_pipeline.classifiers.language_models.messages import Answered, Reply, Request, Usage
+from vlm_audio_pipeline.classifiers.language_models.language_model import BACKENDS, LanguageModel
+from vlm_audio_pipeline.classifiers.language_models.messages import Backend, Reply, ReplyCallback, Request, Usage
 from vlm_audio_pipeline.contracts.hashing import fingerprint
+from vlm_audio_pipeline.contracts.stages import StageContext
 
-RAMBLING = "The picture shows energy at several frequencies; it could be many things."
-REFUSING = "I'm sorry, but I can't help with that."
+UNRELATED_TEXT = "The image shows energy at several frequencies; it could be many things."
+REFUSAL_TEXT = "I'm sorry, but I can't help with that."
 
 
 class Script(BaseModel):
-    """What the scripted model does; shares are of the requests, chosen by a hash of what each shows."""
+    """What the scripted model does. Fractions are of the requests, which are selected by a hash of the query."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    looks: bool = True
-    """Whether the answer depends on the query; if not, it is the first class every time."""
+    uses_query: bool = True
+    """Whether the response depends on the query; if not, it is always the first class."""
     refuses: float = Field(0.0, ge=0, le=1)
-    """Share of requests it refuses in words."""
+    """Fraction of requests that it refuses in words."""
     rambles: float = Field(0.0, ge=0, le=1)
-    """Share of requests it answers with prose that names no class."""
+    """Fraction of requests that it answers with text that names no class."""
     fails: float = Field(0.0, ge=0, le=1)
-    """Share of requests that end in an error."""
+    """Fraction of requests that end in an error."""
     seed: int = 0
-    """Another seed gives other answers."""
+    """Seed of the responses."""
 
     @model_validator(mode="after")
-    def _shares(self) -> Self:
+    def _sum_to_at_most_one(self) -> Self:
         if (total := self.refuses + self.rambles + self.fails) > 1:
             raise ValueError(f"refuses + rambles + fails must be at most 1, got {total:g}")
         return self
 
 
-class ScriptedBackend:
-    """Answers by hashes of the query: the same request gives the same reply in every process.
+@BACKENDS.register("scripted")
+class ScriptedLanguageModel(LanguageModel):
+    """A language model without weights, for tests and for trying a study out."""
+
+    backend: Literal["scripted"] = "scripted"
+    """scripted: no model; responses are computed from hashes."""
+    script: Script = Script()
+    """What the scripted model does."""
+
+    def model_identity(self) -> dict[str, Any]:
+        """Return the script."""
+        return {"backend": self.backend, **self.script.model_dump()}
+
+    def open_backend(self, context: StageContext) -> "ScriptedBackend":
+        """Return the scripted model."""
+        return ScriptedBackend(self.script)
+
+
+class ScriptedBackend(Backend):
+    """Replies computed from hashes of the query: the same request gets the same reply in every process.
 
     Args:
-        script: what it does.
+        script: what the model does.
     """
 
     def __init__(self, script: Script):
         self.script = script
 
-    def ask(self, requests: Sequence[Request], answered: Answered) -> str | None:
+    def ask(self, requests: Sequence[Request], on_reply: ReplyCallback) -> str | None:
         """Answer requests, in order."""
         for i, request in enumerate(requests):
-            answered(i, self._reply(request))
+            on_reply(i, self._reply(request))
         return None
 
-    def close(self) -> None:
-        """Hold nothing."""
-
     def _reply(self, request: Request) -> Reply:
-        shown = request.messages[-1].content() if self.script.looks else []
-        seeds = fingerprint("scripted", self.script.seed, shown, length=32)
-        fate, choice = int(seeds[:8], 16) / 2**32, int(seeds[8:16], 16)
+        query = request.messages[-1].content() if self.script.uses_query else []
+        seeds = fingerprint("scripted", self.script.seed, query, length=32)
+        draw, choice = int(seeds[:8], 16) / 2**32, int(seeds[8:16], 16)
         usage = Usage(input_tokens=len(str([m.content() for m in request.messages])) // 4, output_tokens=1, seconds=0.0)
         ends = np.cumsum([self.script.fails, self.script.refuses, self.script.rambles])
-        if fate < ends[0]:
-            return Reply("error", error="the script says that this request fails", usage=usage)
+        if draw < ends[0]:
+            return Reply("error", error="the script makes this request fail", usage=usage)
         logits = np.random.default_rng(int(seeds[16:], 16)).normal(size=len(request.labels))
-        best = choice % len(request.labels) if self.script.looks else 0
-        logits[best] = logits.max() + 1  # the answer in words and the likeliest class are one
+        best = choice % len(request.labels) if self.script.uses_query else 0
+        logits[best] = logits.max() + 1  # the text and the most likely class agree
         logs = logits - np.log(np.exp(logits).sum())
-        said = REFUSING if fate < ends[1] else RAMBLING if fate < ends[2] else request.labels[best]
-        likelihood = "likelihood" in request.wants
+        text = REFUSAL_TEXT if draw < ends[1] else UNRELATED_TEXT if draw < ends[2] else request.labels[best]
+        likelihood = "likelihood" in request.scorings
         return Reply(
             "answered",
-            text=said if "generation" in request.wants else None,
+            text=text if "generation" in request.scorings else None,
             log_probabilities=tuple(map(float, logs)) if likelihood else None,
             label_tokens=tuple(len(label.split("_")) + 1 for label in request.labels) if likelihood else None,
             usage=usage,

@@ -1,7 +1,4 @@
-"""What the classes may be called in an answer: names, synonyms, and their plain variants.
-
-What belongs here: words and phrases, and which class each means. What does not: what a sentence says of them (`mentions`).
-"""
+"""Words and phrases that name each class in a response: names, synonyms and their variants."""
 
 import re
 import unicodedata
@@ -10,10 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
-from vlm_audio_pipeline.datasets.esc_classes import class_name
+from vlm_audio_pipeline.datasets.class_names import class_name
 
 Phrase = tuple[str, ...]
-"""Words, as `words` gives them."""
+"""Words of a phrase, see `words`."""
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _AROUND = "\"'`“”‘’«»‹›„「」『』【】()[]*_.,:;!?¡¿。、 \n\t"
@@ -21,10 +18,10 @@ _ARTICLES = {"a", "an", "the"}
 _SOUND = {"sound", "sounds", "noise", "noises"}
 
 
-def plain(text: str) -> str:
-    """Bring a text to one way of writing: compatibility forms unified (ｄｏｇ -> dog), lower case, straight apostrophes.
+def normalise(text: str) -> str:
+    """Normalise a text: compatibility forms (ｄｏｇ -> dog), lower case, straight apostrophes.
 
-    >>> plain("ＤＯＧ isn’t")
+    >>> normalise("ＤＯＧ isn’t")
     "dog isn't"
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -32,7 +29,7 @@ def plain(text: str) -> str:
 
 
 def words(text: str) -> Phrase:
-    """Cut a plain text into words; underscores, hyphens and punctuation part them.
+    """Split a normalised text into words, at underscores, hyphens and punctuation.
 
     >>> words("sea-waves, clock_tick")
     ('sea', 'waves', 'clock', 'tick')
@@ -40,7 +37,7 @@ def words(text: str) -> Phrase:
     return tuple(_WORD.findall(text))
 
 
-# words that say nothing by themselves: a class of such a name is only recognised where it is the whole answer
+# Words without a meaning of their own: a class with such a name is recognised only as the whole response.
 _FUNCTION_WORDS = frozenset(
     words(
         "a an the i it is on off no yes not up down in out go left right one two other others none unknown background "
@@ -48,14 +45,14 @@ _FUNCTION_WORDS = frozenset(
     )
 )
 
-# what contains a synonym and means none of the classes
-_NOT_MEANT: tuple[Phrase, ...] = (
+# Phrases that contain a synonym but mean none of the classes.
+_OTHER_MEANINGS: tuple[Phrase, ...] = (
     *((kind, wave) for kind in words("sound audio acoustic sine square radio shock") for wave in ("wave", "waves")),
     *((wave, "of") for wave in ("wave", "waves")),
     *(("fire", thing) for thing in words("alarm alarms truck engine")),
     *(("hot", "dog"), ("hot", "dogs"), ("dog", "whistle"), ("rapid", "fire")),
     *(("rain", "forest"), ("rain", "stick"), ("baby", "monitor")),
-    # words of those who describe a spectrogram: a pulse train, the time-frequency plane, tick marks, the bark scale
+    # Terms for spectrograms: a pulse train, the time-frequency plane, tick marks, the bark scale
     *((train, "of") for train in ("train", "trains")),
     *((kind, train) for kind in words("pulse click impulse burst spike wave") for train in ("train", "trains")),
     *((kind, "plane") for kind in words("frequency time image spectrogram complex")),
@@ -70,55 +67,55 @@ _NOT_MEANT: tuple[Phrase, ...] = (
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which class a word or phrase means.
+    """The class that a word or phrase means.
 
     Attributes:
-        names: class names as they are written.
-        phrases: words -> class, or None for what contains a synonym and means no class. A phrase that could mean two
-            classes is None too: it is never guessed.
-        alone: the same for what counts only as the whole answer.
-        longest: words of the longest phrase.
+        names: class names as written in the study.
+        phrases: words -> class, or None for a phrase that contains a synonym but means no class. A phrase that could mean
+            two classes is None too, because nothing is guessed.
+        whole_only: the same for words that count only as the whole response.
+        max_words: number of words of the longest phrase.
     """
 
     names: tuple[str, ...]
     phrases: Mapping[Phrase, str | None]
-    alone: Mapping[Phrase, str | None]
-    longest: int
+    whole_only: Mapping[Phrase, str | None]
+    max_words: int
 
-    def whole(self, text: str) -> str | None:
-        """Give the class that a text is the name of, whatever quotes, punctuation, case and article it comes with."""
+    def match_whole(self, text: str) -> str | None:
+        """Return the class that a text names, ignoring quotes, punctuation, case and article; None if it is not a name."""
         bare = text.strip().strip(_AROUND).strip()
-        for written in (text, text.strip(), bare):
-            if written in self.names:
-                return written
-            alike = [name for name in self.names if plain(name) == plain(written)]
-            if len(alike) == 1:
-                return alike[0]
-        said = words(plain(text))
-        for phrase in (said, said[1:] if said[:1] and said[0] in _ARTICLES else said):
-            if found := self._means(phrase) or (
-                self._means(phrase[:-1]) if phrase[-1:] and phrase[-1] in _SOUND else None
+        for candidate in (text, text.strip(), bare):
+            if candidate in self.names:
+                return candidate
+            equal = [name for name in self.names if normalise(name) == normalise(candidate)]
+            if len(equal) == 1:
+                return equal[0]
+        spoken = words(normalise(text))
+        for phrase in (spoken, spoken[1:] if spoken[:1] and spoken[0] in _ARTICLES else spoken):
+            if label := self._class_of(phrase) or (
+                self._class_of(phrase[:-1]) if phrase[-1:] and phrase[-1] in _SOUND else None
             ):
-                return found
+                return label
         return None
 
-    def _means(self, phrase: Phrase) -> str | None:
-        return self.alone.get(phrase) or self.phrases.get(phrase)
+    def _class_of(self, phrase: Phrase) -> str | None:
+        return self.whole_only.get(phrase) or self.phrases.get(phrase)
 
 
-def vocabulary(classes: Sequence[str], synonyms: Mapping[str, Sequence[str]] | None = None) -> Vocabulary:
-    """Gather what the classes may be called.
+def build_vocabulary(classes: Sequence[str], synonyms: Mapping[str, Sequence[str]] | None = None) -> Vocabulary:
+    """Collect the names of the classes.
 
-    A class is called by its name, by what a person says (`sea waves`), by the synonyms of ESC-50's classes, by the study's
-    own, by all of these in singular and plural, and with its words joined (`seawaves`). A name goes before a synonym, the
-    study's own before those of ESC-50, a synonym before a variant.
+    A class has its name, its readable name (`sea waves`), the synonyms of the dataset's classes and of the study, all of
+    these in singular and plural, and with their words joined (`seawaves`). Names have priority over synonyms, synonyms of the
+    study over those of the dataset, synonyms over variants.
 
     Args:
         classes: the labels of the study.
-        synonyms: the study's own: class -> words and phrases.
+        synonyms: synonyms of the study: class -> words and phrases.
 
     Raises:
-        VlmAudioError: for synonyms of a class there is not, and one that the study gives to two classes.
+        VlmAudioError: for synonyms of an unknown class, or a synonym of two classes.
     """
     own = synonyms or {}
     return _vocabulary(tuple(classes), tuple((name, tuple(own[name])) for name in sorted(own)))
@@ -127,38 +124,38 @@ def vocabulary(classes: Sequence[str], synonyms: Mapping[str, Sequence[str]] | N
 @lru_cache(maxsize=32)
 def _vocabulary(classes: tuple[str, ...], synonyms: tuple[tuple[str, tuple[str, ...]], ...]) -> Vocabulary:
     own: dict[Phrase, set[str]] = {}
-    for name, given in synonyms:
+    for name, phrases_of_class in synonyms:
         if name not in classes:
-            raise VlmAudioError(f"synonyms must be of a class, got '{name}'; {suggestion(name, classes)}")
-        for phrase in given:
-            own.setdefault(words(plain(phrase)), set()).add(name)
+            raise VlmAudioError(f"synonyms are given for '{name}', which is not a class; {suggestion(name, classes)}")
+        for phrase in phrases_of_class:
+            own.setdefault(words(normalise(phrase)), set()).add(name)
     if twice := {" ".join(phrase): sorted(names) for phrase, names in own.items() if len(names) > 1}:
-        raise VlmAudioError(f"a synonym must mean one class, got {twice}; give each to one class alone")
+        raise VlmAudioError(f"a synonym must mean one class, got {twice}; give each to one class only")
     named: dict[Phrase, set[str]] = {}
-    known: dict[Phrase, set[str]] = {}
+    of_dataset: dict[Phrase, set[str]] = {}
     for name in classes:
-        called = class_name(name)
-        for written in (name, called.human):
-            named.setdefault(words(plain(written)), set()).add(name)
-        for written in called.synonyms:
-            known.setdefault(words(plain(written)), set()).add(name)
+        published = class_name(name)
+        for written in (name, published.readable):
+            named.setdefault(words(normalise(written)), set()).add(name)
+        for written in published.synonyms:
+            of_dataset.setdefault(words(normalise(written)), set()).add(name)
     varied: dict[Phrase, set[str]] = {}
-    for table in (named, own, known):
-        for said_so, names in table.items():
-            for variant in _variants(said_so):
+    for table in (named, own, of_dataset):
+        for name_words, names in table.items():
+            for variant in _variants(name_words):
                 varied.setdefault(variant, set()).update(names)
-    meant: dict[Phrase, str | None] = {}
-    for table in (varied, known, own, named):  # the later go before the earlier
-        meant |= {p: next(iter(names)) if len(names) == 1 else None for p, names in table.items() if p}
-    alone: dict[Phrase, str | None] = {
-        p: name for p, name in meant.items() if len(p) == 1 and (p[0] in _FUNCTION_WORDS or len(p[0]) == 1)
+    meanings: dict[Phrase, str | None] = {}
+    for table in (varied, of_dataset, own, named):  # later tables have priority
+        meanings |= {p: next(iter(names)) if len(names) == 1 else None for p, names in table.items() if p}
+    whole_only: dict[Phrase, str | None] = {
+        p: name for p, name in meanings.items() if len(p) == 1 and (p[0] in _FUNCTION_WORDS or len(p[0]) == 1)
     }
-    phrases = dict.fromkeys(_NOT_MEANT) | {p: name for p, name in meant.items() if p not in alone}
-    return Vocabulary(classes, phrases, alone, max(map(len, phrases)))
+    phrases = dict.fromkeys(_OTHER_MEANINGS) | {p: name for p, name in meanings.items() if p not in whole_only}
+    return Vocabulary(classes, phrases, whole_only, max(map(len, phrases)))
 
 
 def _variants(phrase: Phrase) -> set[Phrase]:
-    """Give singular and plural of the last word, and the words joined.
+    """Return singular and plural of the last word, and the words joined.
 
     >>> sorted(_variants(("clock", "tick")))
     [('clock', 'tickes'), ('clock', 'ticks'), ('clocktick',)]
@@ -171,7 +168,7 @@ def _variants(phrase: Phrase) -> set[Phrase]:
         forms = {last[:-1]}
     elif last.endswith("y"):
         forms = {last[:-1] + "ies", last + "s"}
-    made: set[Phrase] = {(*first, form) for form in forms}
+    variants: set[Phrase] = {(*first, form) for form in forms}
     if first:
-        made |= {("".join(phrase),)} | {("".join((*first, form)),) for form in forms if last.endswith("s")}
-    return made
+        variants |= {("".join(phrase),)} | {("".join((*first, form)),) for form in forms if last.endswith("s")}
+    return variants

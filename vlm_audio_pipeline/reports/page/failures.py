@@ -1,100 +1,110 @@
-"""On which clips a model fails, in words, each with a link to these clips.
-
-What belongs here: sentences about single clips and classes, counted from votes. What does not: accuracies.
-"""
+"""The key finding "Which clips does it get wrong?": counts of clips and classes, each with a link to the clips."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from vlm_audio_pipeline.reports.page.known import Known
-from vlm_audio_pipeline.reports.page.runs import UNDECIDED, Run
-from vlm_audio_pipeline.reports.page.wording import NO_MODEL, Answer, named, show
+from vlm_audio_pipeline.reports.page.runs import NO_MAJORITY, PageRun
+from vlm_audio_pipeline.reports.page.study_results import StudyResults
+from vlm_audio_pipeline.reports.page.wording import NOT_MODELS, KeyFinding, clips_link, run_name
 
-SAME_ANSWER = 0.5
-"""A run that gives one label to more than this share of clips is said to."""
+CONSTANT_SHARE = 0.5
+"""A run that predicts one label for more than this share of the clips is reported."""
+_QUESTION = "Which clips does it get wrong?"
 
 
-def where_it_fails(known: Known, runs: Sequence[Run], real: Sequence[Run], best: Run) -> Answer:
-    """Say which classes and clips the best model has wrong, what all models miss, and who says one thing always.
+def failure_finding(
+    results: StudyResults, runs: Sequence[PageRun], originals: Sequence[PageRun], best: PageRun
+) -> KeyFinding:
+    """Return the clips and classes that the best model gets wrong, those that all models get wrong, and constant models.
 
     Args:
-        known: the study.
+        results: the study.
         runs: all runs, in the order in which the page numbers them.
-        real: those on real input.
-        best: the one asked about.
+        originals: the runs on original images and audio.
+        best: the run that the finding is about.
     """
     number = runs.index(best)
-    labels = [known.class_number[row["label"]] for row in known.clips]
-    wrong = [clip for clip, given in best.votes.items() if given != labels[clip]]
-    asked_of = Counter(labels[clip] for clip in best.votes)
-    failed = Counter(labels[clip] for clip in wrong)
+    labels = [results.class_number[row["label"]] for row in results.clips]
+    wrong = [clip for clip, predicted in best.votes.items() if predicted != labels[clip]]
     if not wrong:
-        short = Markup("On none: {} is right on every one of its {} clips.").format(named(best), len(best.votes))
-        return Answer("On which clips does it fail?", short)
-    worst = sorted(failed, key=lambda c: (-failed[c] / asked_of[c], c))[:3]
-    link = show(f"{len(wrong)} of {len(best.votes)} clips", number, only="wrong")
-    name = known.classes[worst[0]]
-    short = Markup("{} is wrong on {}, most often on {}.").format(named(best), link, Markup("<b>{}</b>").format(name))
-    more = [
-        Markup("Hardest for it: {}.").format(
-            Markup(", ").join(
-                Markup("{} ({} of {} right)").format(
-                    show(known.classes[c], number, label=c), asked_of[c] - failed[c], asked_of[c]
-                )
-                for c in worst
-            )
+        return KeyFinding(
+            _QUESTION, Markup("None: {} classifies all {} clips correctly.").format(run_name(best), len(best.votes))
         )
-    ]
-    taken = Counter((labels[clip], best.votes[clip]) for clip in wrong if best.votes[clip] >= 0)
-    if taken:
-        (true, given), times = taken.most_common(1)[0]
-        link = show(f"{known.classes[true]} taken for {known.classes[given]}", number, label=true, predicted=given)
-        more.append(Markup("Its commonest mistake: {}, {}.").format(link, _times(times)))
-    more += _missed_by_all(runs, real, labels, number)
-    more += _one_answer(known, runs, real, labels)
-    return Answer("On which clips does it fail?", short, more)
+    totals = Counter(labels[clip] for clip in best.votes)
+    errors = Counter(labels[clip] for clip in wrong)
+    worst = sorted(errors, key=lambda c: (-errors[c] / totals[c], c))[:3]
+    link = clips_link(f"{len(wrong)} of {len(best.votes)} clips", number, only="wrong")
+    name = Markup("<b>{}</b>").format(results.classes[worst[0]])
+    answer = Markup("{} gets {} wrong, most often in the class {}.").format(run_name(best), link, name)
+    hardest = Markup(", ").join(
+        Markup("{} ({} of {} correct)").format(
+            clips_link(results.classes[c], number, label=c), totals[c] - errors[c], totals[c]
+        )
+        for c in worst
+    )
+    details = [Markup("Classes with the lowest accuracy: {}.").format(hardest)]
+    confused = Counter((labels[clip], best.votes[clip]) for clip in wrong if best.votes[clip] >= 0)
+    if confused:
+        (true, predicted), count = confused.most_common(1)[0]
+        text = f"{results.classes[true]} classified as {results.classes[predicted]}"
+        link = clips_link(text, number, label=true, predicted=predicted)
+        details.append(Markup("Most frequent confusion: {}, {}.").format(link, _times(count)))
+    details += _wrong_for_all_models(originals, labels, number)
+    details += _constant_models(results, runs, originals, labels)
+    return KeyFinding(_QUESTION, answer, details)
 
 
-def _missed_by_all(runs: Sequence[Run], real: Sequence[Run], labels: list[int], number: int) -> list[Markup]:
-    models = [run for run in real if run.kind not in NO_MODEL]
+def _wrong_for_all_models(originals: Sequence[PageRun], labels: Sequence[int], number: int) -> list[Markup]:
+    models = [run for run in originals if run.kind not in NOT_MODELS]
     count = len({run.classifier for run in models})
     if count < 2:
         return []
     shared = set.intersection(*(set(run.votes) for run in models))
     if not shared:
         return []
-    missed = [clip for clip in shared if all(run.votes[clip] != labels[clip] for run in models)]
-    if not missed:
-        return [Markup("No clip is missed by all {} models.").format(count)]
-    clip = "1 clip is" if len(missed) == 1 else f"{len(missed)} clips are"
-    said = [Markup("{} by every one of the {} models.").format(show(f"{clip} missed", number, only="hard"), count)]
-    people = next((run for run in real if run.kind == "human"), None)
-    if people:
-        heard = [c for c in missed if people.votes.get(c) == labels[c]]
-        judged = [c for c in missed if c in people.votes]
-        said.append(Markup("People judged {} of these; most of them were right on {}.").format(len(judged), len(heard)))
-    return said
+    hard = [clip for clip in shared if all(run.votes[clip] != labels[clip] for run in models)]
+    if not hard:
+        return [Markup("Every clip is classified correctly by at least one of the {} models.").format(count)]
+    link = clips_link("1 clip" if len(hard) == 1 else f"{len(hard)} clips", number, only="hard")
+    details = [Markup("All {} models get {} wrong.").format(count, link)]
+    annotators = next((run for run in originals if run.kind == "annotations"), None)
+    if annotators:
+        annotated = [c for c in hard if c in annotators.votes]
+        correct = [c for c in hard if annotators.votes.get(c) == labels[c]]
+        details.append(
+            Markup("Annotators labelled {} of these clips; the majority label is correct for {}.").format(
+                len(annotated), len(correct)
+            )
+        )
+    return details
 
 
-def _one_answer(known: Known, runs: Sequence[Run], real: Sequence[Run], labels: list[int]) -> list[Markup]:
-    """Name models that say the same whatever they are given: of clips of other classes, too."""
-    said = []
-    for run in real:
+def _constant_models(
+    results: StudyResults, runs: Sequence[PageRun], originals: Sequence[PageRun], labels: Sequence[int]
+) -> list[Markup]:
+    """Return a sentence for each run that gives most clips one label, also clips of other classes, or no label."""
+    details: list[Markup] = []
+    for run in originals:
         counts = Counter(run.votes.values())
-        if not counts or len(known.classes) < 3:
+        if not counts or len(results.classes) < 3:
             continue
-        given, times = counts.most_common(1)[0]
-        others = [vote for clip, vote in run.votes.items() if labels[clip] != given]
-        if given >= 0 and times > SAME_ANSWER * len(run.votes) and others.count(given) > SAME_ANSWER * len(others):
-            link = show(f"{times} of {len(run.votes)} clips", runs.index(run), predicted=given)
-            said.append(Markup("{} says “{}” of {}, whatever they are.").format(named(run), known.classes[given], link))
-        elif given < 0 and given != UNDECIDED and times > SAME_ANSWER * len(run.votes):
-            link = show(f"{times} of {len(run.votes)} clips", runs.index(run), predicted=given)
-            said.append(Markup("{} gives no usable answer on {}.").format(named(run), link))
-    return said
+        label, count = counts.most_common(1)[0]
+        link = clips_link(f"{count} of {len(run.votes)} clips", runs.index(run), predicted=label)
+        if count <= CONSTANT_SHARE * len(run.votes) or label == NO_MAJORITY:
+            continue
+        others = [vote for clip, vote in run.votes.items() if labels[clip] != label]
+        if label < 0:
+            details.append(Markup("{} gives no valid label for {}.").format(run_name(run), link))
+        elif others.count(label) > CONSTANT_SHARE * len(others):
+            details.append(
+                Markup("{} predicts “{}” for {}, regardless of their class.").format(
+                    run_name(run), results.classes[label], link
+                )
+            )
+    return details
 
 
-def _times(n: int) -> str:
-    return {1: "once", 2: "twice"}.get(n, f"{n} times")
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

@@ -1,242 +1,211 @@
-"""Pictures and sounds of a report: each in the one form in which the page shows it.
+"""Encode the images and audio of a report.
 
-What belongs here: encoding, sizes, and what is left out where room is short. What does not: how pictures are made for
-models (`renderings`); they are copied as they are into a folder, and made small for a single file.
-Sounds are mono MP3, which every browser plays (https://caniuse.com/mp3), or in a folder the recording's own file where
-that is small and plays as it is.
+A folder has every image unchanged; a single file has thumbnails and audio of a limited number of clips
+(`report_writer.SINGLE_FILE`). Audio is mono MP3, which every browser plays (https://caniuse.com/mp3), or a copy of the
+recording where the browser plays that.
 """
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from vlm_audio_pipeline.contracts.errors import BadClips
 from vlm_audio_pipeline.contracts.hashing import digest
-from vlm_audio_pipeline.contracts.stages import Progress, silent
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.datasets.audio import resample
-from vlm_audio_pipeline.datasets.base import Dataset
-from vlm_audio_pipeline.engines import cores
-from vlm_audio_pipeline.renderings.picture import render
-from vlm_audio_pipeline.renderings.presets import preset
+from vlm_audio_pipeline.datasets.base import ClipRow
+from vlm_audio_pipeline.engines import core_count
+from vlm_audio_pipeline.renderings.image import render
+from vlm_audio_pipeline.renderings.presets import find_preset
 from vlm_audio_pipeline.renderings.recipe import Recipe
-from vlm_audio_pipeline.reports.page.known import Known, batches
-from vlm_audio_pipeline.reports.page.place import Place
+from vlm_audio_pipeline.reports.page.report_writer import FOLDER, ReportFormat, ReportWriter
+from vlm_audio_pipeline.reports.page.study_results import StudyResults, read_batches
 
 if TYPE_CHECKING:
     import numpy as np
 
-DRAWN = "(drawn)"
-"""Name of the set of pictures that no model was shown: drawn for the page where a study has none."""
-LIMIT = 14_000_000
-"""Bytes that a single file may carry as data and media; its page takes what is left of 15 MB."""
-PLAYED = {".ogg": "audio/ogg", ".mp3": "audio/mpeg", ".flac": "audio/flac"}
-"""Files of recordings that a folder takes as they are, for browsers play them (https://caniuse.com/ogg-vorbis)."""
-_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz, those MP3 knows
-_BATCH = 16  # pictures or sounds in memory at a time
-_SAMPLE = 12  # clips by which sizes are estimated
-_MARGIN = 1.1  # over the estimate
+PAGE_IMAGES = "(page)"
+"""Name of the set of images that are rendered for the page alone, where a study has no images."""
+PLAYABLE = {".ogg": "audio/ogg", ".mp3": "audio/mpeg", ".flac": "audio/flac"}
+"""Suffix -> media type of recordings that browsers play (https://caniuse.com/ogg-vorbis)."""
+_MP3_SAMPLE_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_BATCH_SIZE = 16  # images or audio files in memory at a time
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Detail:
-    """How closely a single file shows and plays its clips.
-
-    Attributes:
-        side: longest side of a picture, pixels; None: as it is.
-        rate_hz: highest rate of a sound, Hz.
-        compression: libsndfile's compression level for MP3, 0 to 1.
-    """
-
-    side: int | None
-    rate_hz: int
-    compression: float
-
-
-FULL = Detail(None, 48000, 0.5)
-LEVELS = (Detail(288, 16000, 0.8), Detail(224, 16000, 0.8), Detail(160, 12000, 0.8), Detail(120, 11025, 0.95))
-"""What a single file tries in turn until everything fits."""
-
-
 @dataclass
 class Media:
-    """What pictures and sounds a report has.
+    """The images and audio of a report.
 
     Attributes:
-        detail: how they were encoded.
-        pictures: set -> clip number -> name on the page.
-        sounds: clip number -> name on the page.
-        notes: in words, what is missing or made small, and why.
+        images: set -> clip number -> name on the page.
+        audio: clip number -> name on the page.
+        notes: sentences for the page: what is missing or reduced, and why.
     """
 
-    detail: Detail
-    pictures: dict[str, dict[int, str]] = field(default_factory=dict)
-    sounds: dict[int, str] = field(default_factory=dict)
+    images: dict[str, dict[int, str]] = field(default_factory=dict)
+    audio: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
-def write_media(known: Known, sets: list[str], where: Place, progress: Progress = silent) -> Media:
-    """Write the pictures of each set and the sound of each clip.
+@dataclass(frozen=True)
+class MediaFile:
+    """An encoded image or audio file of a clip; `image_set` is None for audio."""
+
+    clip: int
+    image_set: str | None
+    media_type: str
+    content: bytes
+
+
+def write_media(
+    results: StudyResults, image_sets: Sequence[str], writer: ReportWriter, progress: Progress = no_progress
+) -> Media:
+    """Write the images of each set and the audio of each clip that the report's format includes.
 
     Args:
-        known: the study.
-        sets: names of renderings, controlled ones too, whose pictures models were shown.
-        where: the report. A single file takes what fits `LIMIT`, for clips of every class in turn.
-        progress: told after each clip or picture.
+        results: the study.
+        image_sets: names of renderings, also of controls (`<rendering>__<control>`), whose images models received.
+        writer: of the report.
+        progress: callback `(done, total, what)`.
     """
-    own = sets or ([DRAWN] if known.dataset else [])
-    clips = list(range(len(known.clips)))
-    media = Media(FULL, {name: {} for name in own})
-    if where.kind == "single file":
-        detail, most = _that_fits(known, own, LIMIT - where.carried)
-        media.detail = detail
-        clips = _in_turn(known)[:most]
-        media.notes.append(
-            f"In this single file pictures are at most {detail.side} pixels wide and sounds hold frequencies up to "
-            f"{detail.rate_hz / 2000:.1f} kHz; the folder form of this report has every picture as it was sent."
-        )
-        if most < len(known.clips):
-            media.notes.append(
-                f"Pictures and sounds of {most} of {len(known.clips)} clips fit into one file, clips of every class in "
-                "turn; predictions of the others are here without them. The folder form has them all."
-            )
-    chosen = set(clips)
-    total = len(chosen) * (len(own) + (DRAWN not in own))
-    for done, (clip, content, name, media_type) in enumerate(_files(known, own, chosen, media.detail, media.notes), 1):
-        if where.kind == "single file" and where.carried > LIMIT:  # the clips estimated by were smaller than most
-            media.notes.append("Room ran out before every picture and sound was in.")
-            break
-        names = media.sounds if name is None else media.pictures[name]
-        names[clip] = where.media(digest(content)[:16], media_type, content)
-        progress(min(done, total), total, "pictures and sounds")
-    if not known.dataset:
-        media.notes.append(f"There are no sounds, for the recordings are not here: {known.no_dataset}.")
+    sets = list(image_sets) or ([PAGE_IMAGES] if results.dataset else [])
+    max_clips = writer.format.max_clips
+    clips = set(balanced_order(results)[:max_clips])
+    media = Media(images={name: {} for name in sets})
+    total = len(clips) * (len(sets) + (PAGE_IMAGES not in sets))
+    for done, file in enumerate(_encode_files(results, sets, clips, writer.format, media.notes), 1):
+        names = media.audio if file.image_set is None else media.images[file.image_set]
+        names[file.clip] = writer.write_media(digest(file.content)[:16], file.media_type, file.content)
+        progress(min(done, total), total, "images and audio")
+    if writer.format != FOLDER:
+        media.notes.insert(0, _single_file_note(writer, len(clips), len(results.clips)))
+    if not results.dataset:
+        media.notes.append(f"There is no audio, because the recordings are missing: {results.dataset_missing_reason}.")
     return media
 
 
-def _files(
-    known: Known, sets: list[str], chosen: set[int], detail: Detail, notes: list[str] | None = None
-) -> Iterator[tuple[int, bytes, str | None, str]]:
-    """Give (clip number, file, set or None for a sound, media type) of every picture and sound."""
+def _single_file_note(writer: ReportWriter, clips: int, all_clips: int) -> str:
+    form = writer.format
+    return (
+        f"This single file contains images and audio of {clips} of {all_clips} clips "
+        f"({writer.media_bytes / 1e6:.1f} MB). Images are at most {form.max_side} pixels wide. Audio contains "
+        f"frequencies up to {form.max_sample_rate_hz / 2000:.1f} kHz. Each prediction has its {form.max_scores} highest "
+        "scores. The folder form of this report contains all clips, with the images exactly as the models received them."
+    )
+
+
+def _encode_files(
+    results: StudyResults, sets: Sequence[str], clips: set[int], form: ReportFormat, notes: list[str]
+) -> Iterator[MediaFile]:
+    """Yield every image and audio file; recordings that cannot be read are counted in `notes`."""
+
+    def encode_stored(stored: MediaFile) -> MediaFile:
+        content, media_type = encode_image(stored.content, stored.media_type, form)
+        return MediaFile(stored.clip, stored.image_set, media_type, content)
+
     for name in sets:
-        if name != DRAWN:
-            for clip, content, media_type in in_threads(
-                lambda row: (row[0], *shown(row[1], row[2], detail)), _pictures(known, name, chosen)
-            ):
-                yield clip, content, name, media_type
-    if known.dataset is None:
+        if name != PAGE_IMAGES:
+            yield from in_threads(encode_stored, _stored_images(results, name, clips))
+    if results.dataset is None:
         return
-    opened, with_picture, failed = known.dataset, DRAWN in sets, []
-    rows = ((i, known.clips[i]) for i in sorted(chosen))
-    for clip, sound, media_type, picture in in_threads(
-        lambda row: (row[0], *_heard(opened, row[1], detail, with_picture)), rows
-    ):
-        if isinstance(sound, str):
-            failed.append(sound)
-            continue
-        yield clip, sound, None, media_type
-        if picture is not None:
-            yield clip, picture, DRAWN, "image/webp" if detail.side else "image/png"
-    if failed and notes is not None:
-        notes.append(f"{len(failed)} recordings could not be read again and have no sound here, such as: {failed[0]}")
+    encode_clip = partial(_encode_recording, results, form=form, with_image=PAGE_IMAGES in sets)
+    failed = []
+    for encoded in in_threads(encode_clip, sorted(clips)):
+        if isinstance(encoded, BadClips):
+            failed.append(str(encoded))
+        else:
+            yield from encoded
+    if failed:
+        notes.append(f"{len(failed)} recordings cannot be read, so they have no audio here. For example: {failed[0]}")
 
 
-def _pictures(known: Known, name: str, chosen: set[int]) -> Iterator[tuple[int, bytes, str]]:
-    folds = sorted({row["fold"] for row in known.clips})
-    for fold in folds:
-        part = known.layout.part("spectrograms", known.study, name, fold)
-        for rows in batches(part, ("clip", "picture", "media_type"), _BATCH):
+def _stored_images(results: StudyResults, name: str, clips: set[int]) -> Iterator[MediaFile]:
+    for fold in sorted({row["fold"] for row in results.clips}):
+        path = results.data_folder.partition_file("spectrograms", results.study, name, fold)
+        for rows in read_batches(path, ("clip", "image", "media_type"), _BATCH_SIZE):
             for row in rows:
-                clip = known.number.get(row["clip"], -1)
-                if clip in chosen:
-                    yield clip, row["picture"], row["media_type"]
+                clip = results.clip_number.get(row["clip"], -1)
+                if clip in clips:
+                    yield MediaFile(clip, name, row["media_type"], row["image"])
 
 
-def _heard(
-    dataset: Dataset, row: dict[str, Any], detail: Detail, with_picture: bool
-) -> tuple[bytes | str, str, bytes | None]:
-    """Give a clip's sound, its media type and, where wanted, a picture drawn of it; or why it cannot be read."""
-    rate = row["rate_hz"]
+def _encode_recording(
+    results: StudyResults, number: int, *, form: ReportFormat, with_image: bool
+) -> list[MediaFile] | BadClips:
+    """Return the audio of a clip and, if wanted, an image that is rendered for the page; or why it cannot be read."""
+    dataset, row = results.dataset, results.clips[number]
+    assert dataset is not None
+    sample_rate_hz = row["sample_rate_hz"]
     try:
-        samples = dataset.load(row["file"], rate, row["start_s"], row["end_s"], row["samples_sha256"])
+        samples = dataset.samples(ClipRow.from_row(row), sample_rate_hz)
     except BadClips as error:
-        return str(error), "", None
+        return error
     path = dataset.root / row["file"]
-    media_type = PLAYED.get(path.suffix.lower())
-    if detail is FULL and media_type and row["start_s"] is None and row["end_s"] is None:
-        sound = path.read_bytes()
+    media_type = PLAYABLE.get(path.suffix.lower())
+    if form.copies_audio and media_type and row["start_s"] is None and row["end_s"] is None:
+        files = [MediaFile(number, None, media_type, path.read_bytes())]
     else:
-        sound, media_type = mp3(samples, rate, detail), "audio/mpeg"
-    if not with_picture:
-        return sound, media_type, None
-    recipe = Recipe.model_validate({**preset("plain").values, "width": 384, "height": 256})
-    picture = render(resample(samples, rate, 22050), 22050, recipe)
-    return sound, media_type, shown(picture.bytes, picture.media_type, detail)[0]
+        files = [MediaFile(number, None, "audio/mpeg", encode_mp3(samples, sample_rate_hz, form))]
+    if with_image:
+        recipe = Recipe.model_validate({**find_preset("plain").values, "width": 384, "height": 256})
+        image = render(resample(samples, sample_rate_hz, 22050), 22050, recipe)
+        content, media_type = encode_image(image.bytes, image.media_type, form)
+        files.append(MediaFile(number, PAGE_IMAGES, media_type, content))
+    return files
 
 
-def mp3(samples: "np.ndarray", rate_hz: int, detail: Detail = FULL) -> bytes:
-    """Encode a sound, (samples,) float32 at `rate_hz`, as mono MP3 at the nearest rate MP3 knows."""
+def encode_mp3(samples: "np.ndarray", sample_rate_hz: int, form: ReportFormat = FOLDER) -> bytes:
+    """Encode audio, (samples,) float32, as mono MP3 at the next sample rate that MP3 supports."""
     import soundfile
 
-    wanted = min(rate_hz, detail.rate_hz)
-    rate = next((r for r in _RATES if r >= wanted), _RATES[-1])
+    target = min(sample_rate_hz, form.max_sample_rate_hz)
+    rate = next((r for r in _MP3_SAMPLE_RATES_HZ if r >= target), _MP3_SAMPLE_RATES_HZ[-1])
     file = io.BytesIO()
     soundfile.write(
         file,
-        resample(samples, rate_hz, rate),
+        resample(samples, sample_rate_hz, rate),
         rate,
         format="MP3",
         subtype="MPEG_LAYER_III",
-        compression_level=detail.compression,
+        compression_level=form.mp3_compression,
     )
     return file.getvalue()
 
 
-def shown(picture: bytes, media_type: str, detail: Detail = FULL) -> tuple[bytes, str]:
-    """Give a picture and its media type: exactly as it is, or as small WebP."""
-    if detail.side is None:
-        return picture, media_type
+def encode_image(image: bytes, media_type: str, form: ReportFormat = FOLDER) -> tuple[bytes, str]:
+    """Return an image and its media type: unchanged, or as a WebP thumbnail where the format has a `max_side`."""
+    if form.max_side is None:
+        return image, media_type
     from PIL import Image
 
-    with Image.open(io.BytesIO(picture)) as image:
-        small = image.convert("RGB")
-        small.thumbnail((detail.side, detail.side), Image.Resampling.LANCZOS)
+    with Image.open(io.BytesIO(image)) as decoded:
+        small = decoded.convert("RGB")
+        small.thumbnail((form.max_side, form.max_side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "WEBP", quality=60, method=4)
     return file.getvalue(), "image/webp"
 
 
-def _that_fits(known: Known, sets: list[str], room: int) -> tuple[Detail, int]:
-    """Choose how closely to show how many clips, by what a few take. Blank pictures are all one and count as one."""
-    few = _in_turn(known)[:_SAMPLE]
-    if not few:
-        return LEVELS[0], 0
-    for detail in LEVELS:
-        sizes = {digest(content): len(content) for _, content, _, _ in _files(known, sets, set(few), detail)}
-        each = sum(sizes.values()) / len(few) * 4 / 3 * _MARGIN + 200
-        if each * len(known.clips) <= room:
-            return detail, len(known.clips)
-    return detail, max(0, int(room / each))
-
-
-def _in_turn(known: Known) -> list[int]:
-    """Give clip numbers so that any beginning of the list holds every class about equally often."""
-    seen: dict[str, int] = {}
-    places = []
-    for i, row in enumerate(known.clips):
-        seen[row["label"]] = seen.get(row["label"], 0) + 1
-        places.append((seen[row["label"]], digest(row["clip"].encode()), i))
-    return [i for *_, i in sorted(places)]
+def balanced_order(results: StudyResults) -> list[int]:
+    """Return all clip numbers in an order whose every beginning has about equally many clips of each class."""
+    per_class: dict[str, int] = {}
+    order = []
+    for i, row in enumerate(results.clips):
+        per_class[row["label"]] = per_class.get(row["label"], 0) + 1
+        order.append((per_class[row["label"]], digest(row["clip"].encode()), i))
+    return [i for *_, i in sorted(order)]
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Do work on every item in threads, results in order; only a few items are held at a time."""
-    waiting = iter(items)
-    with ThreadPoolExecutor(cores()) as pool:
-        while batch := list(islice(waiting, _BATCH)):
+    """Apply `work` to every item in threads; results are in order, and only a few items are in memory at a time."""
+    remaining = iter(items)
+    with ThreadPoolExecutor(core_count()) as pool:
+        while batch := list(islice(remaining, _BATCH_SIZE)):
             yield from pool.map(work, batch)

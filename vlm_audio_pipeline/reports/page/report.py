@@ -1,6 +1,7 @@
-"""`write_report`: a study's tables, pictures and sounds as one page to read.
+"""Write the report of a study: one page with its tables, images, audio and predictions.
 
-What belongs here: the order in which a report is written. What does not: what its parts are.
+Belongs here: the order in which the report is written. The content is in `key_findings`, `failures`, `sections`, `runs`
+and `media`; `report_writer` writes to disk.
 """
 
 import json
@@ -13,136 +14,135 @@ from typing import Any
 from markupsafe import Markup
 
 from vlm_audio_pipeline import __version__
-from vlm_audio_pipeline.contracts.stages import Progress, silent
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.measures.declarations import shown_measures
 from vlm_audio_pipeline.reports.page import sections
-from vlm_audio_pipeline.reports.page.known import Known, known
-from vlm_audio_pipeline.reports.page.media import DRAWN, Media, write_media
-from vlm_audio_pipeline.reports.page.place import EMBEDDED, MARK, Folder, Place, SingleFile, as_script
-from vlm_audio_pipeline.reports.page.runs import (
-    BASELINE,
-    OUTCOMES,
-    SCORES,
-    Run,
-    runs_of,
-    scores_kept,
-    write_predictions,
+from vlm_audio_pipeline.reports.page.key_findings import key_findings
+from vlm_audio_pipeline.reports.page.media import PAGE_IMAGES, Media, write_media
+from vlm_audio_pipeline.reports.page.report_writer import (
+    DATA_PLACEHOLDER,
+    META_NAME,
+    FolderWriter,
+    ReportWriter,
+    SingleFileWriter,
+    as_script,
 )
-from vlm_audio_pipeline.reports.page.sentences import answers
-from vlm_audio_pipeline.reports.page.wording import KINDS, asked, percent
-from vlm_audio_pipeline.storage.layout import Layout
+from vlm_audio_pipeline.reports.page.runs import EXAMPLES_KNN, OUTCOMES, PageRun, page_runs, write_predictions
+from vlm_audio_pipeline.reports.page.study_results import StudyResults
+from vlm_audio_pipeline.reports.page.wording import DEFAULT_SCORINGS, KINDS, percent
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
-SCRIPTS = ("base", "cards", "clips", "flips", "maps", "reliability", "examples", "start")
-"""The page's scripts, in the order in which they stand in it."""
+SCRIPTS = ("base", "cards", "clips", "comparison", "maps", "reliability", "examples", "start")
+"""The page's scripts, in the order in which they run."""
 _TABLES = ("contrasts", "reliability", "embedding_quality", "published", "leakage", "history")
 
 
 def write_report(
-    layout: Layout, study: str, out: Path, *, single_file: bool = False, progress: Progress = silent
+    data_folder: DataFolder, study: str, out: Path, *, single_file: bool = False, progress: Progress = no_progress
 ) -> Path:
-    """Write the report of a study; it opens from disk and asks nothing of a network.
+    """Write the report of a study. It opens from disk and needs no network.
 
-    What is not there (classifiers not run, tables not made, recordings not on this machine) is said on the page.
+    The page lists what is missing: classifiers that were not run, tables that were not computed, recordings that are
+    not on this machine.
 
     Args:
-        layout: the data folder, a `Layout`.
-        study: name of a study run there.
+        data_folder: the data folder.
+        study: name of a study that was run there.
         out: the folder to write, which must be new, empty or an earlier report; or the file, for `single_file`.
-        single_file: one file under 15 MB, with small pictures and sounds; big studies get them for some clips only.
-        progress: told how far it is.
+        single_file: write one file with thumbnails and audio of a limited number of clips (`report_writer.SINGLE_FILE`).
+        progress: callback `(done, total, what)`.
 
     Returns:
-        What to open: `index.html` in the folder, or the file.
+        The file to open: `index.html` in the folder, or the single file.
 
     Raises:
-        VlmAudioError: when no such study was run, parts are damaged, or `out` holds something else.
+        VlmAudioError: when no such study was run, partition files are damaged, or `out` has other content.
     """
-    about = known(layout, study)
+    results = StudyResults.load(data_folder, study)
     out = out.absolute()
-    with (SingleFile if single_file else Folder)(out) as where:
-        return where.finish(_written(about, where, progress))
+    with (SingleFileWriter if single_file else FolderWriter)(out) as writer:
+        return writer.finish(_write_page(results, writer, progress))
 
 
-def _written(about: Known, where: Place, progress: Progress) -> str:
-    board = about.ask(
+def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress) -> str:
+    """Write the data and media, and return the page."""
+    leaderboard = results.query(
         "SELECT * FROM leaderboard WHERE study = $1 ORDER BY rank NULLS LAST, accuracy DESC NULLS LAST, classifier"
     )
-    tables = {name: about.rows(name) for name in _TABLES}
-    runs = runs_of(about, board)
-    where.chunk("clips", ([clip[key] for key in ("clip", "fold", "source", "duration_s")] for clip in about.clips))
-    write_predictions(about, runs, where, progress)
-    projections = sections.write_projections(about, where)
-    examples = sections.write_examples(about, runs, where)
-    media = write_media(about, list(dict.fromkeys(run.pictures for run in runs if run.pictures)), where, progress)
-    if (kept := scores_kept(runs, where)) < SCORES:
-        media.notes.append(
-            f"Of each prediction only the {kept} highest scores are in this file; the folder form has more."
-        )
-    found: dict[str, Any] = {
+    tables = {name: results.rows(name) for name in _TABLES}
+    runs = page_runs(results, leaderboard)
+    clip_fields = ("clip", "fold", "source", "duration_s")
+    writer.write_data("clips", ([clip[name] for name in clip_fields] for clip in results.clips))
+    write_predictions(results, runs, writer, progress)
+    projections = sections.write_projections(results, writer)
+    examples = sections.write_examples(results, runs, writer)
+    image_sets = list(dict.fromkeys(run.image_set for run in runs if run.image_set))
+    media = write_media(results, image_sets, writer, progress)
+    content: dict[str, Any] = {
         **tables,
-        "history": sections.changed(tables["history"]),
-        "leakage": sections.findings(tables["leakage"]),
+        "history": sections.changed_results(tables["history"]),
+        "leakage": sections.leakage_findings(tables["leakage"]),
         "controls": sections.control_groups(runs, tables["contrasts"]),
-        "costs": sections.costs(about),
+        "costs": sections.costs(results),
         "projections": projections,
         "examples": examples,
-        "flips": runs if len({run.name for run in runs if run.control == "none"}) > 1 else [],
+        "comparison": runs if len({run.name for run in runs if run.control == "none"}) > 1 else [],
     }
-    view = sections.board_view(board, runs)
-    return _page(
-        study=about.study,
-        about=about,
-        answers=answers(about, runs, tables["contrasts"], found["leakage"], len(view["not_run"])),
-        board=view,
-        chance=1 / len(about.classes) if about.classes else None,
-        found=found,
-        measures=sections.measures(about, runs),
-        quality=sections.quality_view(tables["embedding_quality"]),
-        absent=[line for key, line in sections.ABSENT.items() if not found[key]],
+    board = sections.leaderboard_view(leaderboard, runs)
+    core = _core(results, runs, media) | {
+        "reliability": _reliability_bins(runs, tables["reliability"]),
+        "projections": projections,
+        "examples": examples,
+    }
+    return _fill_template(
+        study=results.study,
+        results=results,
+        key_findings=key_findings(results, runs, tables["contrasts"], content["leakage"], len(board["not_run"])),
+        board=board,
+        board_measures=shown_measures("page"),
+        chance=1 / len(results.classes) if results.classes else None,
+        content=content,
+        further_measures=sections.further_measures(results, runs),
+        quality=sections.embedding_quality_view(tables["embedding_quality"]),
+        missing=[reason for name, reason in sections.MISSING_SECTIONS.items() if not content[name]],
         media=media,
-        provenance=sections.provenance(about),
-        sources=len({row["source"] for row in about.clips}),
-        folds=sorted({row["fold"] for row in about.clips}),
+        provenance=sections.provenance(results),
+        sources=len({row["source"] for row in results.clips}),
+        folds=sorted({row["fold"] for row in results.clips}),
         runs=runs,
-        study_file=json.dumps(about.spec, indent=1, ensure_ascii=False),
-        core=as_script(
-            _core(about, runs, media)
-            | {
-                "reliability": _bins(runs, tables["reliability"]),
-                "projections": projections,
-                "examples": examples,
-            }
-        ),
-        kind=where.kind,
+        study_file=json.dumps(results.spec, indent=1, ensure_ascii=False),
+        core=as_script(core),
+        kind=writer.format.name,
     )
 
 
-def _core(about: Known, runs: Sequence[Run], media: Media) -> dict[str, Any]:
-    """Give what the scripts need from the start; predictions and points are loaded when they are looked at."""
-    clips = range(len(about.clips))
+def _core(results: StudyResults, runs: Sequence[PageRun], media: Media) -> dict[str, Any]:
+    """Return the data that the scripts need from the start; predictions and projections are loaded on demand."""
+    clips = range(len(results.clips))
     classifiers = list(dict.fromkeys(run.classifier for run in runs))
     return {
-        "classes": about.classes,
+        "classes": results.classes,
         "outcomes": OUTCOMES,
-        "labels": [about.class_number[row["label"]] for row in about.clips],
+        "labels": [results.class_number[row["label"]] for row in results.clips],
         "runs": [
             {**run.for_page(len(clips)), "data": f"predictions-{classifiers.index(run.classifier)}"} for run in runs
         ],
-        "drawn": DRAWN,
-        "pictures": {name: [names.get(i) for i in clips] for name, names in media.pictures.items()},
-        "sounds": [media.sounds.get(i) for i in clips],
+        "page_images": PAGE_IMAGES,
+        "images": {name: [names.get(i) for i in clips] for name, names in media.images.items()},
+        "audio": [media.audio.get(i) for i in clips],
     }
 
 
-def _bins(runs: Sequence[Run], reliability: Sequence[dict[str, Any]]) -> list[list[Any]]:
-    """Give the bins of runs that the page shows: [run, variant, bin, count, confidence, accuracy]."""
-    own = {(run.classifier, run.scoring, run.control): i for i, run in enumerate(runs)}
-    numbered = ((own.get((row["classifier"], row["scoring"], row["control"])), row) for row in reliability)
+def _reliability_bins(runs: Sequence[PageRun], reliability: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    """Return the bins of the runs on the page: [run, variant, bin, count, confidence, accuracy]."""
+    run_numbers = {(run.classifier, run.scoring, run.control): i for i, run in enumerate(runs)}
+    numbered = ((run_numbers.get((row["classifier"], row["scoring"], row["control"])), row) for row in reliability)
     columns = ("variant", "bin", "count", "confidence", "accuracy")
     return [[run, *(row[column] for column in columns)] for run, row in numbered if run is not None]
 
 
-def _page(**values: Any) -> str:
-    """Fill in the template; every text is escaped but for the page's own scripts and styles."""
+def _fill_template(**values: Any) -> str:
+    """Return the page. Every value is escaped, except the page's own scripts and styles."""
     import jinja2
 
     static = files(__package__) / "static"
@@ -153,16 +153,17 @@ def _page(**values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "asked": asked}
+    environment.filters["percent"] = percent
     script = "\n".join((static / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
     return environment.get_template("page.html").render(
         **values | {"core": Markup(values["core"])},
         style=Markup((static / "page.css").read_text("utf-8")),
         script=Markup(script),
-        embedded=Markup(EMBEDDED),
-        mark=MARK,
+        data_placeholder=Markup(DATA_PLACEHOLDER),
+        meta_name=META_NAME,
         kinds=KINDS,
-        baseline=BASELINE,
+        default_scorings=DEFAULT_SCORINGS,
+        examples_knn=EXAMPLES_KNN,
         version=__version__,
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        written_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

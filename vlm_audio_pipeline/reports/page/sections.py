@@ -1,76 +1,86 @@
-"""The parts of the page that are tables, as its templates read them, and one line for each that has nothing to show.
-
-What belongs here: choosing and ordering rows of tables. What does not: markup (`templates`), and charts (`static`).
-"""
+"""Select and order the rows of each table on the page; and the reason for each section that is missing."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from vlm_audio_pipeline.reports.page.known import Known
-from vlm_audio_pipeline.reports.page.place import Place
-from vlm_audio_pipeline.reports.page.runs import BASELINE, Run
+from vlm_audio_pipeline.measures.declarations import shown_measures
+from vlm_audio_pipeline.reports.page.report_writer import ReportWriter
+from vlm_audio_pipeline.reports.page.runs import EXAMPLES_KNN, PageRun
+from vlm_audio_pipeline.reports.page.study_results import StudyResults
 
-ABSENT = {
-    "contrasts": ("Comparisons", "this study declares no contrasts"),
-    "controls": ("Controls", "no classifier of this study is asked about controlled pictures"),
-    "projections": ("Maps of the vectors", "no projections were made of this study's encoders"),
-    "reliability": ("Confidence", "no predictions with a confidence were counted"),
-    "examples": ("Examples shown", "no classifier of this study is shown examples"),
-    "costs": ("Cost and time", "no time, tokens or cost were recorded"),
-    "embedding_quality": ("Quality of the vectors", "it was not computed"),
-    "published": ("Published results", "none are known for this dataset, or they were not looked up"),
-    "leakage": ("Leakage", "it was not looked for"),
-    "history": ("History", "no result changed since it was first counted"),
-    "flips": ("Where two classifiers differ", "there are not two to compare"),
+MISSING_SECTIONS = {
+    "contrasts": ("Comparisons", "the study declares no contrasts"),
+    "controls": ("Controls", "no classifier of the study has controls"),
+    "projections": ("Embedding maps", "no projections were computed"),
+    "reliability": ("Calibration", "no predictions have a confidence"),
+    "examples": ("Few-shot examples", "no classifier of the study uses few-shot examples"),
+    "costs": ("Cost and time", "no times, tokens or costs were recorded"),
+    "embedding_quality": ("Embedding quality", "it was not computed"),
+    "published": ("Published results", "there are none for this dataset, or the step was not run"),
+    "leakage": ("Leakage checks", "they were not run"),
+    "history": ("History", "no result has changed since it was first computed"),
+    "comparison": ("Compare two classifiers", "fewer than two classifiers have results"),
 }
-"""Section -> its title, and why it is not there."""
+"""Section -> its title, and why it is not on the page."""
+
+_EMBEDDING_MEASURES = {
+    "silhouette": "silhouette",
+    "knn_purity": "k-NN purity",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "map": "mAP",
+    "r_at_1": "R@1",
+    "r_at_5": "R@5",
+    "r_at_10": "R@10",
+}
+_SEVERITIES = ("leak", "suspect", "unknown", "clean")
 
 
-def board_view(board: Sequence[dict[str, Any]], runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
-    """Sort the leaderboard into what was run on real input, references, what was not run; controls stand elsewhere.
+def leaderboard_view(leaderboard: Sequence[dict[str, Any]], runs: Sequence[PageRun]) -> dict[str, list[dict[str, Any]]]:
+    """Split the leaderboard into results, references and classifiers that were not run. Controls are not included.
 
-    Rows with a number get `given`: sound, picture, people, or reference where there is nothing to be given.
+    Rows with an accuracy get `input`: audio, image, annotators, or reference for what has no input.
     """
-    hears = {run.classifier: run.hears for run in runs}
+    takes_audio = {run.classifier: run.takes_audio for run in runs}
 
-    def given(row: dict[str, Any]) -> str:
-        if row["kind"] == "human":
-            return "people"
-        if row["kind"] == "reference" or row["scoring"] == BASELINE:
+    def input_of(row: dict[str, Any]) -> str:
+        if row["kind"] == "annotations":
+            return "annotators"
+        if row["kind"] == "reference" or row["scoring"] == EXAMPLES_KNN:
             return "reference"
-        return "sound" if hears[row["classifier"]] else "picture"
+        return "audio" if takes_audio[row["classifier"]] else "image"
 
-    real = [row for row in board if row["control"] == "none" and row["accuracy"] is not None]
-    numbers = [{**row, "given": given(row)} for row in real]
+    originals = [row for row in leaderboard if row["control"] == "none" and row["accuracy"] is not None]
+    rows = [{**row, "input": input_of(row)} for row in originals]
     return {
-        "numbers": [row for row in numbers if row["kind"] != "reference"],
-        "references": [row for row in numbers if row["kind"] == "reference"],
-        "not_run": [row for row in board if row["accuracy"] is None],
+        "results": [row for row in rows if row["kind"] != "reference"],
+        "references": [row for row in rows if row["kind"] == "reference"],
+        "not_run": [row for row in leaderboard if row["accuracy"] is None],
     }
 
 
-def control_groups(runs: Sequence[Run], contrasts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give the controls of each classifier and scoring beside the real thing, with their declared contrasts.
+def control_groups(runs: Sequence[PageRun], contrasts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the controls of each classifier and scoring beside the original, with their declared contrasts.
 
     Returns:
-        For each: `classifier`, `scoring`, `real` (its row of the leaderboard, or None) and `controls`, each with `run`
-        (its number on the page), `row` and `statement` (None where no test was declared).
+        For each: `classifier`, `scoring`, `original` (its leaderboard row, or None) and `controls`, each with `run`
+        (its number on the page), `row` and `statement` (None where no contrast was declared).
     """
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for i, run in enumerate(runs):
         if run.control == "none":
             continue
         key = (run.classifier, run.scoring)
-        real = next((r.row for r in runs if r.control == "none" and (r.classifier, r.scoring) == key), None)
+        original = next((r.row for r in runs if r.control == "none" and (r.classifier, r.scoring) == key), None)
         group = groups.setdefault(
-            key, {"classifier": run.classifier, "scoring": run.scoring, "real": real, "controls": []}
+            key, {"classifier": run.classifier, "scoring": run.scoring, "original": original, "controls": []}
         )
-        group["controls"].append({"run": i, "row": run.row, "statement": _of_control(run, contrasts)})
+        group["controls"].append({"run": i, "row": run.row, "statement": _control_statement(run, contrasts)})
     return [groups[key] for key in sorted(groups)]
 
 
-def _of_control(run: Run, contrasts: Sequence[dict[str, Any]]) -> str | None:
-    """Find the statement that sets a control against the real thing."""
+def _control_statement(run: PageRun, contrasts: Sequence[dict[str, Any]]) -> str | None:
+    """Return the statement of the contrast between a control and the original, or None."""
     for row in contrasts:
         same = {row["classifier"], row["against"]} == {run.classifier} and row["scoring"] == run.scoring
         if same and {row["control"], row["against_control"]} == {"none", run.control}:
@@ -78,77 +88,72 @@ def _of_control(run: Run, contrasts: Sequence[dict[str, Any]]) -> str | None:
     return None
 
 
-def findings(leakage: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sort findings by how much they matter, and put those of single clips behind the one that sums them up.
+def leakage_findings(leakage: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the summaries of the leakage checks, most severe first.
 
     Returns:
-        Summaries, worst first, each with `single`: what was found of single clips of the same kind.
+        The rows that are about all clips. Each has `details`: the rows about single clips of the same check.
     """
-    order = ("leak", "suspect", "unknown", "clean")
-    single: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    details: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in leakage:
         if row["clip_ids"] is not None:
-            single.setdefault((row["kind"], row["subject"].partition(":")[0]), []).append(row)
-    told = []
+            details.setdefault((row["kind"], row["subject"].partition(":")[0]), []).append(row)
+    summaries = []
     for row in leakage:
         if row["clip_ids"] is None:
-            own = single.pop((row["kind"], row["subject"]), [])
-            if not row["subject"]:  # a summary of all clips: its single findings are named by clips or sources
-                own += [r for key in [k for k in single if k[0] == row["kind"]] for r in single.pop(key)]
-            told.append({**row, "single": own})
-    told += [{**row, "single": []} for rest in single.values() for row in rest]
-    return sorted(told, key=lambda row: order.index(row["severity"]) if row["severity"] in order else -1)
+            own = details.pop((row["kind"], row["subject"]), [])
+            if not row["subject"]:  # rows about single clips name the clip or recording as their subject
+                own += [r for key in [k for k in details if k[0] == row["kind"]] for r in details.pop(key)]
+            summaries.append({**row, "details": own})
+    summaries += [{**row, "details": []} for remaining in details.values() for row in remaining]
+    return sorted(
+        summaries, key=lambda row: _SEVERITIES.index(row["severity"]) if row["severity"] in _SEVERITIES else -1
+    )
 
 
-def quality_view(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Put the measures of vectors side by side: one line an encoder, one column a measure, and how each was computed."""
-    names = {
-        "silhouette": "silhouette",
-        "knn_purity": "purity of neighbours",
-        "nmi": "NMI",
-        "ari": "ARI",
-        "map": "mAP",
-        "r_at_1": "R@1",
-        "r_at_5": "R@5",
-        "r_at_10": "R@10",
-    }
-    there = {row["measure"] for row in rows}
-    measures = [(key, name) for key, name in names.items() if key in there]
-    measures += [(key, key) for key in sorted(there - set(names))]
-    lines: dict[str, dict[str, Any]] = {}
+def embedding_quality_view(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the embedding measures as a table: `measures` (columns), `rows` (one for each encoder), `methods`."""
+    computed = {row["measure"] for row in rows}
+    measures = [(key, title) for key, title in _EMBEDDING_MEASURES.items() if key in computed]
+    measures += [(key, key) for key in sorted(computed - set(_EMBEDDING_MEASURES))]
+    encoders: dict[str, dict[str, Any]] = {}
     for row in rows:
-        line = lines.setdefault(row["encoder"], {"encoder": row["encoder"], "model": row["model"], "claims": []})
+        line = encoders.setdefault(row["encoder"], {"encoder": row["encoder"], "model": row["model"], "claims": []})
         line[row["measure"]] = row
         if row["claim"] and row["claim"] not in line["claims"]:
             line["claims"].append(row["claim"])
-    methods = {name: sorted({row["method"] for row in rows if row["measure"] == key}) for key, name in measures}
-    return {"measures": measures, "lines": list(lines.values()), "methods": methods}
+    methods = {title: sorted({row["method"] for row in rows if row["measure"] == key}) for key, title in measures}
+    return {"measures": measures, "rows": list(encoders.values()), "methods": methods}
 
 
-def measures(known: Known, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Give every further number of each run over all clips: one line a measure, one cell a run, None where undefined.
+def further_measures(results: StudyResults, runs: Sequence[PageRun]) -> list[dict[str, Any]]:
+    """Return the measures declared for the page's details, over all clips: `title`, `description`, and a cell a run.
 
-    Those the leaderboard and the costs show already are left out, and those that no run has.
+    A cell is a row of `metrics`, or None. Measures that no run has are left out.
     """
-    shown = ("accuracy", "accuracy_low", "accuracy_high", "median_seconds", "tokens", "usd", "usd_per_correct")
-    rows = known.ask(
+    rows = results.query(
         "SELECT classifier, scoring, control, metric, value, reason FROM metrics "
         "WHERE study = $1 AND subset = 'all' AND label = '' ORDER BY metric"
     )
-    lines: dict[str, dict[tuple[str, str, str], dict[str, Any]]] = {}
+    declared = {m.name: m for m in shown_measures("page_details")}
+    cells: dict[str, dict[tuple[str, str, str], dict[str, Any]]] = {}
     for row in rows:
-        if row["metric"] not in shown:
-            lines.setdefault(row["metric"], {})[row["classifier"], row["scoring"], row["control"]] = row
+        if row["metric"] in declared:
+            cells.setdefault(row["metric"], {})[row["classifier"], row["scoring"], row["control"]] = row
     keys = [(run.classifier, run.scoring, run.control) for run in runs]
     return [
-        {"name": name.replace("_", " "), "cells": [cells.get(key) for key in keys]}
-        for name, cells in lines.items()
-        if any(cells[key]["value"] is not None for key in keys if key in cells)
+        {
+            "title": declared[name].heading,
+            "description": declared[name].documentation,
+            "cells": [by_run.get(key) for key in keys],
+        }
+        for name, by_run in cells.items()
+        if any(by_run[key]["value"] is not None for key in keys if key in by_run)
     ]
 
 
-def changed(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep the history of what ever changed: a first result by itself tells nothing."""
+def changed_results(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the history of results that have more than one entry."""
     entries: dict[tuple[str, ...], int] = {}
     for row in history:
         key = (row["classifier"], row["scoring"], row["control"])
@@ -156,9 +161,9 @@ def changed(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in history if entries[row["classifier"], row["scoring"], row["control"]] > 1]
 
 
-def costs(known: Known) -> list[dict[str, Any]]:
-    """Give what each run took, where anything was recorded: seconds, tokens, USD, and USD a correct prediction."""
-    return known.ask(
+def costs(results: StudyResults) -> list[dict[str, Any]]:
+    """Return time (s), tokens and cost (USD) of each run that recorded any."""
+    return results.query(
         """SELECT classifier, scoring, control, count(*) AS predictions, sum(correct::INT) AS correct,
             sum(seconds) AS seconds, median(seconds) AS median_seconds, sum(tokens)::BIGINT AS tokens, sum(usd) AS usd,
             sum(usd) / nullif(sum(correct::INT), 0) AS usd_per_correct,
@@ -168,20 +173,28 @@ def costs(known: Known) -> list[dict[str, Any]]:
     )
 
 
-def provenance(known: Known) -> dict[str, Any]:
-    """Give what the results were made from: the steps with their versions, models, and the dataset's card."""
+def provenance(results: StudyResults) -> dict[str, Any]:
+    """Return where the results come from: steps with their versions, models, and the dataset card."""
     steps: dict[str, dict[str, Any]] = {}
-    for _, part in known.provenances():
-        line = steps.setdefault(
-            part.step, {"step": part.step, "parts": 0, "versions": set(), "data": [], "made": "", "package": set()}
+    for _, recorded in results.provenances():
+        step = steps.setdefault(
+            recorded.step,
+            {
+                "step": recorded.step,
+                "partition_files": 0,
+                "versions": set(),
+                "data_versions": [],
+                "made_at": "",
+                "package_versions": set(),
+            },
         )
-        line["parts"] += 1
-        line["versions"].add(part.version)
-        if part.data_version[:12] not in line["data"]:
-            line["data"].append(part.data_version[:12])
-        line["made"] = max(line["made"], str(part.details.get("made_at", "")))
-        line["package"].add(str(part.details.get("package_version", "?")))
-    models = known.ask(
+        step["partition_files"] += 1
+        step["versions"].add(recorded.version)
+        if recorded.data_version[:12] not in step["data_versions"]:
+            step["data_versions"].append(recorded.data_version[:12])
+        step["made_at"] = max(step["made_at"], str(recorded.details.get("made_at", "")))
+        step["package_versions"].add(str(recorded.details.get("package_version", "?")))
+    models = results.query(
         """SELECT classifier, kind, string_agg(DISTINCT model, ', ') AS model, string_agg(DISTINCT revision, ', ') AS revision,
             string_agg(DISTINCT prompt, ', ') AS prompt, max(shots) AS shots, max(training_clips) AS training_clips
         FROM predictions WHERE study = $1 GROUP BY ALL ORDER BY classifier"""
@@ -189,27 +202,28 @@ def provenance(known: Known) -> dict[str, Any]:
     return {
         "steps": [steps[name] for name in sorted(steps)],
         "models": models,
-        "card": known.card,
-        "attribution": known.attribution(),
+        "card": results.card,
+        "attribution": results.attribution(),
     }
 
 
-def write_projections(known: Known, where: Place) -> list[dict[str, Any]]:
-    """Write the points of each projection, [clip, x, y], and give what there is: encoder, method, axes, data's name."""
-    told = []
-    for i, row in enumerate(known.rows_of_projections()):
-        points = known.points(row["encoder"], row["method"])
-        where.chunk(f"projection-{i}", ([known.number[c], x, y] for c, x, y in points if c in known.number))
-        told.append({**row, "data": f"projection-{i}"})
-    return told
+def write_projections(results: StudyResults, writer: ReportWriter) -> list[dict[str, Any]]:
+    """Write the points [clip, x, y] of each projection; return its encoder, method, explained variance and data key."""
+    projections = []
+    for i, row in enumerate(results.projections()):
+        points = results.projected_points(row["encoder"], row["method"])
+        numbers = results.clip_number
+        writer.write_data(f"projection-{i}", ([numbers[c], x, y] for c, x, y in points if c in numbers))
+        projections.append({**row, "data": f"projection-{i}"})
+    return projections
 
 
-def write_examples(known: Known, runs: Sequence[Run], where: Place) -> list[dict[str, Any]]:
-    """Write which examples each classifier was shown: [fold, trial, query or null, [[clip, shown label], ...]]."""
-    told = []
-    names = known.ask("SELECT DISTINCT classifier FROM examples WHERE study = $1 ORDER BY classifier")
-    for i, name in enumerate(row["classifier"] for row in names):
-        pictures = next((r.pictures for r in runs if r.classifier == name and r.control == "none"), None)
-        where.chunk(f"examples-{i}", known.examples(name))
-        told.append({"classifier": name, "pictures": pictures, "data": f"examples-{i}"})
-    return told
+def write_examples(results: StudyResults, runs: Sequence[PageRun], writer: ReportWriter) -> list[dict[str, Any]]:
+    """Write the few-shot examples of each classifier, as `StudyResults.examples` yields them; return their data keys."""
+    written = []
+    rows = results.query("SELECT DISTINCT classifier FROM examples WHERE study = $1 ORDER BY classifier")
+    for i, name in enumerate(row["classifier"] for row in rows):
+        image_set = next((r.image_set for r in runs if r.classifier == name and r.control == "none"), None)
+        writer.write_data(f"examples-{i}", results.examples(name))
+        written.append({"classifier": name, "image_set": image_set, "data": f"examples-{i}"})
+    return written

@@ -1,44 +1,44 @@
-"""Words, numbers and links that all sentences of the page are made of.
-
-What belongs here: how one thing is written. What does not: what is said (`sentences`, `failures`).
-"""
+"""Numbers, names and links as the page's sentences write them."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import Markup
 
-from vlm_audio_pipeline.reports.page.runs import Run
+from vlm_audio_pipeline.reports.page.runs import PageRun
 
 KINDS = {
     "probe": "a linear probe",
-    "knn": "a vote of nearest neighbours",
-    "zero_shot": "zero-shot matching with class names",
+    "knn": "a k-nearest-neighbour classifier",
+    "zero_shot": "a zero-shot classifier with class names",
     "language_model": "a language model",
-    "human": "people",
-    "baseline": "a vote of the examples it was shown",
+    "annotations": "human annotators",
+    "baseline": "a k-NN baseline on its few-shot examples",
 }
-NO_MODEL = ("human", "baseline")
-"""Kinds of runs that no model made."""
+"""Kind of a run -> the kind in words."""
+NOT_MODELS = ("annotations", "baseline")
+"""Kinds of runs whose predictions are not made by a model."""
+DEFAULT_SCORINGS = ("", "score", "annotation")
+"""Scorings that are not named, because a classifier of their kind has no other."""
 
 
 @dataclass
-class Answer:
-    """A question a reader has, with its answer.
+class KeyFinding:
+    """A question about the study with its answer, for the top of the page.
 
     Attributes:
-        question: as a heading.
-        short: the answer, in a line.
-        more: what it rests on, a sentence or two each.
+        question: the heading.
+        answer: one sentence.
+        details: further sentences that support the answer.
     """
 
     question: str
-    short: Markup
-    more: list[Markup] = field(default_factory=list)
+    answer: Markup
+    details: list[Markup] = field(default_factory=list)
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    r"""Write a share of 1 as a percentage, which no line break parts.
+    r"""Return a share of 1 as a percentage, with a space that does not break.
 
     >>> percent(0.8525)
     '85.2\xa0%'
@@ -47,26 +47,26 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def interval(row: dict[str, Any]) -> str:
-    """Write the interval of a row of the leaderboard, or say that there is none."""
+    """Return the confidence interval of a leaderboard row in words."""
     low, high = row.get("accuracy_low"), row.get("accuracy_high")
     if low is None or high is None:
-        return "no interval computed"
-    return f"95\N{NO-BREAK SPACE}% interval {100 * low:.1f} to {percent(high)}"
+        return "no confidence interval computed"
+    return f"95\N{NO-BREAK SPACE}% confidence interval {100 * low:.1f} to {percent(high)}"
 
 
-def asked(row: dict[str, Any]) -> str:
-    """Write what an accuracy is over."""
-    things = "judgements" if row["scoring"] == "judgement" else "predictions"
-    return f"{row['correct']} of {row['predictions']} {things}"
+def correct_of_total(row: dict[str, Any]) -> str:
+    """Return the counts behind an accuracy: "30 of 40 predictions correct"."""
+    unit = "annotations" if row["scoring"] == "annotation" else "predictions"
+    return f"{row['correct']} of {row['predictions']} {unit} correct"
 
 
-def show(text: str, run: int, **picked: Any) -> Markup:
-    """Write a link that shows clips in the part of the page where they are looked at."""
-    data = Markup("").join(Markup(' data-{}="{}"').format(key, value) for key, value in picked.items())
+def clips_link(text: str, run: int, **selection: Any) -> Markup:
+    """Return a link that shows a selection of clips in the section "Browse the clips"."""
+    data = Markup("").join(Markup(' data-{}="{}"').format(key, value) for key, value in selection.items())
     return Markup('<a href="#clips" class="show" data-run="{}"{}>{}</a>').format(run, data, text)
 
 
-def named(run: Run) -> Markup:
-    """Write a run's name, its scoring too where that is not the plain one."""
-    scoring = "" if run.scoring in ("score", "judgement") else f" ({run.scoring})"
+def run_name(run: PageRun) -> Markup:
+    """Return the name of a run, with its scoring where that is not the default one."""
+    scoring = "" if run.scoring in DEFAULT_SCORINGS else f" ({run.scoring})"
     return Markup("<b>{}</b>{}").format(run.name, scoring)

@@ -1,7 +1,7 @@
 """Tiny language models that see or hear, in the layout of the hub's cache, under the models' real names.
 
 Each is the real architecture made small, with the family's special tokens and the chat template of its real repository.
-Weights are random, but for one Janus that has learnt the colours of pictures.
+Weights are random, but for one Janus that has learnt the colours of images.
 """
 
 import atexit
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Request, Sampling, Sound
+from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Message, Request, Sampling
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.encoders.weights import Weights
 from vlm_audio_pipeline_tests.encoders.checkpoints import publish
@@ -28,7 +28,7 @@ LLAVA = "llava-hf/llava-1.5-7b-hf"
 QWEN2_AUDIO = "Qwen/Qwen2-Audio-7B-Instruct"
 GEMMA3 = "google/gemma-3-4b-it"
 SLIDING = "tests/Llava-that-forgets"
-SEES_COLOURS = "tests/Janus-that-sees-colours"
+KNOWS_COLOURS = "tests/Janus-that-sees-colours"
 SOUNDS = (QWEN2_AUDIO,)
 
 LABELS = ("dog", "rain", "sea waves", "sea lion", "dog barking")
@@ -144,7 +144,7 @@ def _save(model: Any, processor: Any, folder: Path) -> None:
 
 
 def janus(folder: Path) -> None:
-    """4 tokens a picture of 32 pixels."""
+    """4 tokens an image of 32 pixels."""
     model, processor = _janus()
     _save(model, processor, folder)
 
@@ -205,7 +205,7 @@ def _janus() -> tuple[Any, Any]:
 
 
 def janus_that_sees_colours(folder: Path) -> None:
-    """Learns in a second to say which of three labels a picture's colour stands for, and to stop."""
+    """Learns in a second to say which of three labels an image's colour stands for, and to stop."""
     import torch
 
     model, processor = _janus()
@@ -235,7 +235,7 @@ def janus_that_sees_colours(folder: Path) -> None:
 
 
 def qwen2_vl(folder: Path) -> None:
-    """Positions of rows and columns; tokens by the size of a picture."""
+    """Positions of rows and columns; tokens by the size of an image."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -275,7 +275,7 @@ def qwen2_vl(folder: Path) -> None:
 
 
 def llava(folder: Path, sliding_window: int | None = None) -> None:
-    """A template that writes no end token; 4 tokens a picture."""
+    """A template that writes no end token; 4 tokens an image."""
     from transformers import (
         CLIPVisionConfig,
         LlamaConfig,
@@ -318,7 +318,7 @@ def llava(folder: Path, sliding_window: int | None = None) -> None:
 
 
 def gemma3(folder: Path) -> None:
-    """Pictures that see themselves as a whole, a sliding window, and other names for the placeholder; 4 tokens a picture."""
+    """Images that see themselves as a whole, a sliding window, and other names for the placeholder; 4 tokens an image."""
     import torch
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Processor
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
@@ -388,7 +388,7 @@ def qwen2_audio(folder: Path) -> None:
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     JANUS: janus,
-    SEES_COLOURS: janus_that_sees_colours,
+    KNOWS_COLOURS: janus_that_sees_colours,
     QWEN2_VL: qwen2_vl,
     LLAVA: llava,
     SLIDING: lambda folder: llava(folder, sliding_window=24),
@@ -421,35 +421,37 @@ def weights(monkeypatch: pytest.MonkeyPatch, model: str) -> Weights:
     return Weights(model)
 
 
-def picture(seed: int, width: int = 48, height: int = 40) -> Picture:
+def image(seed: int, width: int = 48, height: int = 40) -> ImagePart:
     """Noise, as a PNG."""
     return _png(np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8))
 
 
-def coloured(label: str) -> Picture:
+def coloured(label: str) -> ImagePart:
     """The colour of a label."""
     return _png(np.full((32, 32, 3), COLOURS[label], np.uint8))
 
 
-def _png(pixels: np.ndarray) -> Picture:
+def _png(pixels: np.ndarray) -> ImagePart:
     from PIL import Image
 
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
-    return Picture(file.getvalue(), "image/png", fingerprint(pixels.tobytes().hex()))
+    return ImagePart(file.getvalue(), "image/png", fingerprint(pixels.tobytes().hex()))
 
 
-def sound(seed: int, seconds: float = 0.5) -> Sound:
+def audio(seed: int, seconds: float = 0.5) -> AudioPart:
     """A tone at whatever rate is asked for."""
 
     def load(rate: int) -> np.ndarray:
         hz = np.random.default_rng(seed).uniform(200, 7000)
         return np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate).astype(np.float32) * 0.3
 
-    return Sound(load, fingerprint([seed, seconds]), seconds)
+    return AudioPart(load, fingerprint([seed, seconds]), seconds)
 
 
-def request(query: Picture | Sound, examples: tuple[tuple[Picture | Sound, str], ...] = (), **sampling: Any) -> Request:
+def request(
+    query: ImagePart | AudioPart, examples: tuple[tuple[ImagePart | AudioPart, str], ...] = (), **sampling: Any
+) -> Request:
     """The question, examples with their answers, and the query last, as the pipeline's prompts have it."""
     turns = [Message("user", (QUESTION, examples[0][0] if examples else query))]
     for i, (_, label) in enumerate(examples):

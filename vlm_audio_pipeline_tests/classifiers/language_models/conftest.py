@@ -17,7 +17,7 @@ def local(monkeypatch):
 
     def load(model: str = checkpoints.JANUS, dtype: str = "float32", **kwargs) -> LocalBackend:
         weights = checkpoints.weights(monkeypatch, model)
-        heard = "audio" if model in checkpoints.SOUNDS else "picture"
+        heard = "audio" if model in checkpoints.SOUNDS else "image"
         return LocalBackend(weights, input=heard, device="cpu", dtype=dtype, **kwargs)
 
     yield load

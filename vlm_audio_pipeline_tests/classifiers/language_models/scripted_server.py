@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 FAULTS = ("429", "500", "503", "hang", "truncate", "cut", "empty", "type", "drip", "reset")
-"""What can be done to an attempt; "answer" is what is done to all others."""
+"""What can be done to an attempt; "response" is what is done to all others."""
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Scripted:
     """What the server is told, and what it saw.
 
     Attributes:
-        play: (question, attempt from 0) -> "answer", a fault, or a (status, body) or (status, body, headers) to send as
+        play: (question, attempt from 0) -> "response", a fault, or a (status, body) or (status, body, headers) to send as
             it is.
         capacity: more requests than this at once are turned away with 429.
         seconds: time an answer takes, s.
@@ -30,7 +30,7 @@ class Scripted:
         arrivals, bodies, headers: of every request, in the order of arrival; monotonic s.
     """
 
-    play: Callable[[str, int], Any] = lambda question, attempt: "answer"
+    play: Callable[[str, int], Any] = lambda question, attempt: "response"
     capacity: int = 1000
     seconds: float = 0.0
     retry_after: float = 0.02

@@ -4,26 +4,28 @@ from dataclasses import replace
 
 import pytest
 
-from vlm_audio_pipeline.classifiers.language_models.asking import Question, answer_key, ask_all
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Reply, Request, Sampling, Usage
+from vlm_audio_pipeline.classifiers.language_models.asking import Question, ask_all, response_key
+from vlm_audio_pipeline.classifiers.language_models.messages import ImagePart, Message, Reply, Request, Sampling, Usage
 from vlm_audio_pipeline.classifiers.language_models.scripted import Script, ScriptedBackend
 from vlm_audio_pipeline.contracts.errors import NotAvailable
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.result_store import ResultStore
 
 CLASSES = ("dog", "rain")
 BOTH = frozenset({"likelihood", "generation"})
 GREEDY = Sampling()
 WILLING = Script()
-ASKER = {"backend": "transformers", "revision": "abc", "dtype": "float32"}
+MODEL_IDENTITY = {"backend": "transformers", "revision": "abc", "dtype": "float32"}
 
 
-def request(sha: str = "0", wants=BOTH, said: str = "Which?", labels=CLASSES, sampling: Sampling = GREEDY) -> Request:
-    return Request((Message("user", (said, Picture(b"png", "image/png", sha))),), labels, wants, sampling)
+def request(
+    sha: str = "0", scorings=BOTH, said: str = "Which?", labels=CLASSES, sampling: Sampling = GREEDY
+) -> Request:
+    return Request((Message("user", (said, ImagePart(b"png", "image/png", sha))),), labels, scorings, sampling)
 
 
 def question(clip: str, made: Request | None = None, control: str = "none") -> Question:
-    place = {"clip": clip, "control": control, "trial": 0, "draw": 0, "class_order": 0, "wording": 0, "repeat": 0}
-    return Question(place, made or request(clip), CLASSES)
+    row_columns = {"clip": clip, "control": control, "trial": 0, "draw": 0, "class_order": 0, "wording": 0, "repeat": 0}
+    return Question(row_columns, made or request(clip), CLASSES)
 
 
 class Recorder:
@@ -48,13 +50,13 @@ class Recorder:
 
 @pytest.fixture
 def rows(tmp_path):
-    store = RowStore(tmp_path / "rows.sqlite")
+    store = ResultStore(tmp_path / "results.sqlite")
     yield store
     store.close()
 
 
 def asked(questions, rows, backend, revision="abc"):
-    return ask_all(questions, ASKER, rows, lambda: backend, model="m", revision=revision)
+    return ask_all(questions, MODEL_IDENTITY, rows, lambda: backend, model="m", revision=revision)
 
 
 def test_every_question_has_a_row_for_each_scoring(rows):
@@ -76,7 +78,7 @@ def test_nothing_is_asked_twice(rows):
     again = Recorder()
     second = asked([question("b"), question("a")], rows, again)
     assert again.asked == [] and second.requests == 0
-    assert first.table.sort_by("row_key").equals(second.table.sort_by("row_key"))
+    assert first.table.sort_by("result_key").equals(second.table.sort_by("result_key"))
 
 
 def test_no_backend_is_made_where_nothing_is_to_be_asked(rows):
@@ -85,14 +87,14 @@ def test_no_backend_is_made_where_nothing_is_to_be_asked(rows):
     def refuse():
         raise AssertionError("made")
 
-    ask_all([question("a")], ASKER, rows, refuse, model="m", revision="abc")
+    ask_all([question("a")], MODEL_IDENTITY, rows, refuse, model="m", revision="abc")
 
 
 def test_only_the_scoring_that_is_missing_is_asked_for(rows):
     asked([question("a", request("a", frozenset({"likelihood"})))], rows, Recorder())
     backend = Recorder()
     made = asked([question("a")], rows, backend)
-    assert [r.wants for r in backend.asked] == [{"generation"}]
+    assert [r.scorings for r in backend.asked] == [{"generation"}]
     assert made.table.num_rows == 2
 
 
@@ -107,8 +109,8 @@ def test_errors_are_rows_and_are_asked_again(rows):
     backend = Recorder(Script(fails=1))
     made = asked([question("a"), question("b")], rows, backend)
     assert {r["outcome"] for r in made.table.to_pylist()} == {"error"} and made.table.num_rows == 4
-    assert made.unfinished == ["4 answers ended in an error (the script says that this request fails)"]
-    assert rows.count("answer") == 0
+    assert made.unfinished == ["4 requests ended in an error (the script makes this request fail)"]
+    assert rows.count("response") == 0
     good = asked([question("a"), question("b")], rows, Recorder())
     assert good.requests == 2 and good.unfinished == []
 
@@ -156,25 +158,27 @@ BASE = request("a")
         replace(BASE, messages=(Message("system", ("Be brief.",)), *BASE.messages)),
         replace(BASE, messages=(replace(BASE.messages[0], role="assistant"),)),
     ],
-    ids=["picture", "text", "labels", "system turn", "role"],
+    ids=["image", "text", "labels", "system turn", "role"],
 )
 def test_whatever_can_change_an_answer_changes_its_key(other):
     for scoring in ("likelihood", "generation"):
-        assert answer_key(BASE, scoring, ASKER) != answer_key(other, scoring, ASKER)
+        assert response_key(BASE, scoring, MODEL_IDENTITY) != response_key(other, scoring, MODEL_IDENTITY)
 
 
 def test_sampling_changes_the_key_of_what_is_generated_and_not_of_likelihoods():
     for sampling in (Sampling(temperature=0.7), Sampling(top_p=0.9), Sampling(max_tokens=8), Sampling(seed=1)):
         other = replace(BASE, sampling=sampling)
-        assert answer_key(BASE, "generation", ASKER) != answer_key(other, "generation", ASKER)
-        assert answer_key(BASE, "likelihood", ASKER) == answer_key(other, "likelihood", ASKER)
+        assert response_key(BASE, "generation", MODEL_IDENTITY) != response_key(other, "generation", MODEL_IDENTITY)
+        assert response_key(BASE, "likelihood", MODEL_IDENTITY) == response_key(other, "likelihood", MODEL_IDENTITY)
 
 
-def test_the_asker_changes_the_key_and_the_bytes_of_a_picture_count_only_by_their_hash():
-    assert answer_key(BASE, "generation", ASKER) != answer_key(BASE, "generation", {**ASKER, "revision": "abd"})
-    same = replace(BASE, messages=(Message("user", ("Which?", Picture(b"other bytes", "image/png", "a"))),))
-    assert answer_key(BASE, "generation", ASKER) == answer_key(same, "generation", ASKER)
-    assert answer_key(BASE, "generation", ASKER) != answer_key(BASE, "likelihood", ASKER)
+def test_the_asker_changes_the_key_and_the_bytes_of_a_image_count_only_by_their_hash():
+    assert response_key(BASE, "generation", MODEL_IDENTITY) != response_key(
+        BASE, "generation", {**MODEL_IDENTITY, "revision": "abd"}
+    )
+    same = replace(BASE, messages=(Message("user", ("Which?", ImagePart(b"other bytes", "image/png", "a"))),))
+    assert response_key(BASE, "generation", MODEL_IDENTITY) == response_key(same, "generation", MODEL_IDENTITY)
+    assert response_key(BASE, "generation", MODEL_IDENTITY) != response_key(BASE, "likelihood", MODEL_IDENTITY)
 
 
 def test_what_was_paid_once_is_in_the_table_once(rows):
@@ -184,8 +188,8 @@ def test_what_was_paid_once_is_in_the_table_once(rows):
                 self.asked.append(one)
                 answered(i, Reply("answered", text="dog", usage=Usage(usd=0.25)))
 
-    blank = request("blank", wants=frozenset({"generation"}))
-    other = request("other", wants=frozenset({"generation"}))
+    blank = request("blank", scorings=frozenset({"generation"}))
+    other = request("other", scorings=frozenset({"generation"}))
     questions = [question("a", blank), question("b", blank), question("c", other), question("d", blank)]
     for backend in (Priced(), Priced()):  # the second finds all stored
         table = asked(questions, rows, backend).table
@@ -205,9 +209,9 @@ def test_an_error_that_was_paid_costs_once_what_it_cost(rows):
         def ask(self, requests, answered):
             for i, one in enumerate(requests):
                 usage = said[one.messages[-1].content()[-1][0]]
-                answered(i, Reply("error", error="nothing was said within max_tokens", usage=usage))
+                answered(i, Reply("error", error="no text was generated within max_tokens", usage=usage))
 
-    shown = {name: request(name, wants=frozenset({"generation"})) for name in said}
+    shown = {name: request(name, scorings=frozenset({"generation"})) for name in said}
     clips = {"a": "blank", "b": "blank", "c": "other", "d": "blank", "e": "lost"}
     table = asked([question(clip, shown[name]) for clip, name in clips.items()], rows, Charges()).table
     assert table["usd"].to_pylist() == [0.005, 0.0, 0.25, 0.0, None]
@@ -215,4 +219,4 @@ def test_an_error_that_was_paid_costs_once_what_it_cost(rows):
     assert table["cached_tokens"].to_pylist() == [200, 200, None, 200, None]
     assert table["output_tokens"].to_pylist() == [32, 32, 8, 32, None]
     assert table["seconds"].to_pylist() == [1.5, 1.5, 2.0, 1.5, None]
-    assert set(table["outcome"].to_pylist()) == {"error"} and rows.count("answer") == 0
+    assert set(table["outcome"].to_pylist()) == {"error"} and rows.count("response") == 0

@@ -9,10 +9,10 @@ import pytest
 
 from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import EndpointBackend
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Request, Sampling
+from vlm_audio_pipeline.classifiers.language_models.messages import ImagePart, Message, Request, Sampling
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, completion, serving
 from vlm_audio_pipeline_tests.classifiers.language_models.test_endpoint_store import PRICES, ask
 
@@ -34,16 +34,16 @@ def error(message, **other):
     return {"error": {"message": message, **other}}
 
 
-def test_a_picture_arrives_as_it_is_and_the_reply_says_who_answered_at_what_cost():
-    picture = Picture(bytes(range(256)), "image/png", "00")
-    request = Request((Message("user", ("Look:", picture, "What?")),), ("dog",), frozenset({"generation"}), Sampling())
+def test_an_image_arrives_as_it_is_and_the_reply_says_who_answered_at_what_cost():
+    image = ImagePart(bytes(range(256)), "image/png", "00")
+    request = Request((Message("user", ("Look:", image, "What?")),), ("dog",), frozenset({"generation"}), Sampling())
     found = []
     with serving(Scripted()) as server:
         assert backend(server, detail="high").ask([request], lambda i, reply: found.append((i, reply))) is None
     (body,) = server.bodies
-    image = body["messages"][0]["content"][1]["image_url"]
-    assert image["detail"] == "high"
-    assert base64.b64decode(image["url"].removeprefix("data:image/png;base64,")) == picture.data
+    sent = body["messages"][0]["content"][1]["image_url"]
+    assert sent["detail"] == "high"
+    assert base64.b64decode(sent["url"].removeprefix("data:image/png;base64,")) == image.data
     assert {k: body[k] for k in ("model", "temperature", "top_p", "max_tokens", "seed", "n")} == {
         "model": "m",
         "temperature": 0.0,
@@ -84,7 +84,7 @@ def test_requests_leave_in_order():
 
 def test_answers_are_told_while_others_are_under_way_from_the_thread_that_asked():
     told = []
-    with serving(Scripted(play=lambda q, n: "hang" if q == "clip 0" else "answer")) as server:
+    with serving(Scripted(play=lambda q, n: "hang" if q == "clip 0" else "response")) as server:
         asking = backend(server, timeout_s=0.5, retries=0)
         asking.ask([ask(f"clip {i}") for i in range(5)], lambda i, r: told.append((i, threading.current_thread())))
     assert told[-1][0] == 0
@@ -103,7 +103,7 @@ def test_a_failure_of_who_is_told_ends_it_all():
 
 
 def test_likelihoods_are_not_asked_of_an_endpoint():
-    request = ask("clip").wanting("likelihood", "generation")
+    request = ask("clip").with_scorings("likelihood", "generation")
     with serving(Scripted()) as server, pytest.raises(VlmAudioError, match="must be generation, got likelihood"):
         backend(server).ask([request], lambda i, r: None)
     assert not server.bodies
@@ -116,7 +116,7 @@ class TestWhatIsPointless:
         ("status", "body", "reason"),
         [
             (401, error("Incorrect API key provided"), r"m at 127\.0\.0\.1 must accept the key, got HTTP 401 \(Incorr"),
-            (403, error("no access to model m"), "must exist and be open to the key"),
+            (403, error("no access to model m"), "must exist and be available to the key"),
             (404, error("The model `m` does not exist", code="model_not_found"), "model_not_found: The model `m`"),
             (
                 400,
@@ -124,7 +124,7 @@ class TestWhatIsPointless:
                 "API key not",
             ),
             (400, error("nonsense/nothing is not a valid model ID"), "check `model`, `url` and the key"),
-            (402, error("Insufficient Balance"), "must have credit left"),
+            (402, error("Insufficient Balance"), "needs credit"),
             (429, error("You exceeded your current quota", code="insufficient_quota"), "top up the account"),
         ],
     )
@@ -138,7 +138,7 @@ class TestWhatIsPointless:
         told = {}
 
         def play(question, attempt):
-            return (401, error("revoked")) if int(question.split()[1]) >= 10 else "answer"
+            return (401, error("revoked")) if int(question.split()[1]) >= 10 else "response"
 
         with serving(Scripted(play=play)) as server, pytest.raises(NotAvailable, match="revoked"):
             backend(server, concurrency=4).ask([ask(f"clip {i}") for i in range(50)], told.__setitem__)
@@ -147,7 +147,7 @@ class TestWhatIsPointless:
 
     def test_one_forbidden_question_among_answers_is_its_own_affair(self):
         def play(question, attempt):
-            return (403, error("input was flagged")) if question == "clip 9" else "answer"
+            return (403, error("input was flagged")) if question == "clip 9" else "response"
 
         with serving(Scripted(play=play)) as server:
             found, stopped = replies(backend(server, concurrency=1), 12)
@@ -185,7 +185,7 @@ class TestDialects:
             for name in ("max_tokens", "seed", "temperature"):
                 if name in body:
                     return 400, error(f"Unsupported parameter: '{name}'", param=name, code="unsupported_parameter")
-            return "answer"
+            return "response"
 
         with serving(Scripted(play=play)) as server, caplog.at_level(logging.WARNING):
             asking = backend(server, concurrency=4)
@@ -195,11 +195,11 @@ class TestDialects:
             assert {r.model for r in found} == {"m-2026-01-01 fp_scripted without seed, temperature"}
             assert server.bodies[-1].keys() == {"messages", "model", "top_p", "n", "max_completion_tokens"}
             assert len(server.bodies) <= 40 + 4 * 3  # only those that had started
-        assert [r.getMessage().split(" is asked as ")[0] for r in caplog.records] == ["m at 127.0.0.1"] * 3
+        assert [r.getMessage().split(" now use ")[0] for r in caplog.records] == ["requests to m at 127.0.0.1"] * 3
 
     def test_another_bad_request_is_an_error_of_that_request_and_is_not_repeated(self):
         said = (400, error("This model's maximum context length is 8192 tokens", code="context_length_exceeded"))
-        with serving(Scripted(play=lambda q, n: said if q == "clip 1" else "answer")) as server:
+        with serving(Scripted(play=lambda q, n: said if q == "clip 1" else "response")) as server:
             found, _ = replies(backend(server), 3)
         assert (
             found[1].error == "HTTP 400 (context_length_exceeded: This model's maximum context length is 8192 tokens)"
@@ -230,25 +230,25 @@ class TestPace:
             found, _ = replies(asking, 100)
             assert {r.outcome for r in found} == {"answered"}
             assert server.turned_away > 0
-            assert asking.pace.limit < 16
-            small, server.capacity, server.turned_away = asking.pace.limit, 1000, 0
+            assert asking.concurrency_limit.limit < 16
+            small, server.capacity, server.turned_away = asking.concurrency_limit.limit, 1000, 0
             server.asked.clear()
             found, _ = replies(asking, 400)
             assert {r.outcome for r in found} == {"answered"}
             assert server.turned_away == 0
-            assert asking.pace.limit > max(12, 2 * small)
-            assert asking.pace.limit == pytest.approx(math.sqrt(small**2 + 2 * 400), rel=0.05)
+            assert asking.concurrency_limit.limit > max(12, 2 * small)
+            assert asking.concurrency_limit.limit == pytest.approx(math.sqrt(small**2 + 2 * 400), rel=0.05)
 
     def test_it_starts_small_and_grows_to_the_most(self):
         with serving(Scripted(seconds=0.3)) as server:
             asking = backend(server, concurrency=12)
             replies(asking, 48)
         assert server.most_under_way == 12
-        assert asking.pace.limit == 12
+        assert asking.concurrency_limit.limit == 12
 
     def test_it_waits_as_long_as_it_is_told_to(self):
         def play(question, attempt):
-            return "429" if question == "clip 2" and attempt == 0 else "answer"
+            return "429" if question == "clip 2" and attempt == 0 else "response"
 
         with serving(Scripted(play=play, retry_after=0.5)) as server:
             found, _ = replies(backend(server, concurrency=1), 6)
@@ -259,20 +259,20 @@ class TestPace:
 
     def test_it_ends_when_told_to_come_back_in_an_hour(self):
         """A daily quota: 400 requests would otherwise wait for two minutes each."""
-        with serving(Scripted(play=lambda q, n: "429" if q == "clip 3" else "answer", retry_after=3600)) as server:
+        with serving(Scripted(play=lambda q, n: "429" if q == "clip 3" else "response", retry_after=3600)) as server:
             found, stopped = replies(backend(server, concurrency=1), 400)
-        assert stopped == "127.0.0.1 wants to be left alone for 3600 s; run again later"
+        assert stopped == "127.0.0.1 asks for a pause of 3600 s; run again later"
         assert [r and r.outcome for r in found[:5]] == ["answered"] * 3 + ["error", None]
         assert len(server.bodies) == 4
 
     def test_it_backs_off_from_a_server_that_does_not_answer_in_time(self):
         with serving(
-            Scripted(play=lambda q, n: "hang" if n == 0 and q in ("clip 8", "clip 9") else "answer")
+            Scripted(play=lambda q, n: "hang" if n == 0 and q in ("clip 8", "clip 9") else "response")
         ) as server:
             asking = backend(server, concurrency=8, timeout_s=0.5)
             found, _ = replies(asking, 10)
         assert {r.outcome for r in found} == {"answered"}
-        assert asking.pace.limit < 8
+        assert asking.concurrency_limit.limit < 8
 
 
 class TestTheKey:
@@ -289,7 +289,7 @@ class TestTheKey:
         monkeypatch.setenv("TEST_KEY", KEY)
         quoted = f"bad key {KEY} ({KEY[4:16]}...) in Authorization: Bearer {KEY}"
         plays = {
-            "clip 0": "answer",
+            "clip 0": "response",
             "clip 1": (400, error(quoted, code=KEY, param=KEY)),
             "clip 2": (500, error(quoted)),
             "clip 3": "type",
@@ -299,7 +299,7 @@ class TestTheKey:
             "clip 7": "reset",
             "clip 8": (422, [quoted]),
         }
-        rows = RowStore(tmp_path / "rows.sqlite")
+        rows = ResultStore(tmp_path / "results.sqlite")
         ledger = Ledger(rows, "study", Budget(usd=100))
         endpoint_values = {"key": "TEST_KEY", "timeout_s": 0.5, "retries": 1, "prices": PRICES}
         with serving(Scripted(play=lambda q, n: plays[q])) as server, caplog.at_level(logging.DEBUG):
@@ -308,7 +308,7 @@ class TestTheKey:
             found, _ = replies(asking, len(plays))
             assert {h.get("authorization") or h.get("Authorization") for h in server.headers} == {f"Bearer {KEY}"}
             plays["clip 0"] = (401, error(quoted))
-            with pytest.raises(NotAvailable, match="mend the key in TEST_KEY") as caught:
+            with pytest.raises(NotAvailable, match="correct the key in TEST_KEY") as caught:
                 replies(asking, 1)
         assert [r.outcome for r in found] == ["answered"] + ["error"] * 8
         logs = "\n".join(f"{r.getMessage()} {r.args} {r.exc_info} {r.exc_text}" for r in caplog.records)

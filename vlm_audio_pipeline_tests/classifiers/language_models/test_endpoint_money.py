@@ -6,24 +6,28 @@ import time
 import pytest
 
 from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import EndpointBackend
-from vlm_audio_pipeline.classifiers.language_models.endpoint.reckoning import Content, estimate, most_tokens
+from vlm_audio_pipeline.classifiers.language_models.endpoint.cost_bounds import (
+    RequestSize,
+    cost_bound,
+    max_prompt_tokens,
+)
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, serving
 from vlm_audio_pipeline_tests.classifiers.language_models.test_endpoint_store import PRICES, ask, drive, start
 
 ANYWHERE = Endpoint(url="http://127.0.0.1:1/v1", prices=PRICES)
-MOST = estimate(ask("clip 10"), "m", ANYWHERE)[1]  # of a question of two digits, USD
-FULL = {"prompt_tokens": most_tokens(Content.of(ask("clip 10")), "m", ANYWHERE), "completion_tokens": 10}
+MOST = cost_bound(ask("clip 10"), "m", ANYWHERE)[1]  # of a question of two digits, USD
+FULL = {"prompt_tokens": max_prompt_tokens(RequestSize.of(ask("clip 10")), "m", ANYWHERE), "completion_tokens": 10}
 """The server takes all that a request can take, at 10 and 100 USD a million."""
 QUESTIONS = [f"clip {i}" for i in range(10, 90)]
 
 
 @pytest.fixture
 def rows(tmp_path):
-    store = RowStore(tmp_path / "rows.sqlite")
+    store = ResultStore(tmp_path / "results.sqlite")
     yield store
     store.close()
 
@@ -62,7 +66,7 @@ def test_it_stops_cleanly_with_what_it_has_and_goes_on_when_the_budget_is_raised
         assert {r.outcome for r in outcomes.values()} == {"answered"}
         assert server.charged == 20
         assert stopped.startswith(
-            "the budget of 0.028495 USD must allow the next request, which can cost 0.0014: 0.0278 "
+            "the budget of 0.028495 USD does not allow the next request, which can cost 0.0014: 0.0278 "
         )
         assert ledger.spent() == pytest.approx(20 * MOST)
 
@@ -97,14 +101,14 @@ def test_what_may_have_been_charged_counts_as_charged(rows, asker, fault):
         outcomes, stopped = drive(rows, backend, QUESTIONS)
         assert {r.outcome for r in outcomes.values()} == {"error"}
         assert server.charged == 4
-        assert "must allow the next request" in stopped
+        assert "does not allow the next request" in stopped
         assert ledger.spent() == ledger.by_classifier()["gpt"].reserved_usd == pytest.approx(4 * MOST)
 
 
 @pytest.mark.parametrize("fault", ["429", "503"])
 def test_what_was_turned_away_costs_nothing(rows, asker, fault):
     def play(question, attempt):
-        return fault if attempt == 0 else "answer"
+        return fault if attempt == 0 else "response"
 
     with serving(Scripted(play=play, usage=FULL, retry_after=0.001)) as server:
         backend, ledger = asker(server, 10.5 * MOST, retries=3)
@@ -126,7 +130,7 @@ def test_a_server_that_is_not_there_costs_nothing(rows, asker):
 def test_a_refused_parameter_costs_nothing(rows, asker):
     refused = (400, {"error": {"message": 'Unknown name "seed": Cannot find field.'}})
     with serving(
-        Scripted(play=lambda q, n: refused if "seed" in server.bodies[-1] else "answer", usage=FULL)
+        Scripted(play=lambda q, n: refused if "seed" in server.bodies[-1] else "response", usage=FULL)
     ) as server:
         backend, ledger = asker(server, 3.5 * MOST, concurrency=1)
         outcomes, _ = drive(rows, backend, QUESTIONS[:3])
@@ -149,13 +153,13 @@ def test_who_comes_later_leaves_what_the_first_need(rows, asker):
 @pytest.mark.parametrize(
     ("attempts", "spent", "needed"),
     [
-        (["answer"], 1, 4),
-        (["500", "500", "answer"], 3, 4),
+        (["response"], 1, 4),
+        (["500", "500", "response"], 3, 4),
         (["500", "500", "500"], 3, 4),
-        (["cut", "429", "answer"], 2, 4),
-        (["429", "500", "answer"], 2, 4),
+        (["cut", "429", "response"], 2, 4),
+        (["429", "500", "response"], 2, 4),
         (["500", "429", "429"], 1, 4),
-        (["429", "429", "answer"], 1, 4),
+        (["429", "429", "response"], 1, 4),
         (["429", "429", "429"], 0, 5),
     ],
 )
@@ -192,7 +196,7 @@ class TestFailuresOfOurs:
         usage = {"prompt_tokens": 24, "completion_tokens": 1}  # 340 of 1390 millionths
 
         def told(position, reply):
-            backend._purse.ledger.budget = Budget(usd=20 * MOST)  # now there is enough
+            backend._account.ledger.budget = Budget(usd=20 * MOST)  # now there is enough
             self.full(position, reply)
 
         with serving(Scripted(usage=usage)) as server:
@@ -230,7 +234,7 @@ class TestFailuresOfOurs:
             until = time.monotonic() + 10
             while question == "clip 10" and not server.asked["clip 11"] and time.monotonic() < until:
                 time.sleep(0.002)
-            return "answer" if question == "clip 10" else "hang"
+            return "response" if question == "clip 10" else "hang"
 
         with serving(Scripted(play=play, usage=FULL)) as server:
             backend, ledger = asker(server, 20 * MOST, concurrency=2, retries=0)
@@ -249,7 +253,7 @@ def test_more_than_was_reckoned_is_counted_and_more_is_reserved_from_then_on(row
         assert len(outcomes) == server.charged == 5  # 5 x 2
         assert ledger.spent() == pytest.approx(10 * MOST)
     assert [r.getMessage() for r in caplog.records] == [
-        "m took more than was reserved; from now on 2.00 times is reserved"
+        "m cost more than was reserved; from now on 2.00 times the bound is reserved"
     ]
 
 
@@ -260,7 +264,7 @@ def test_several_processes_at_once_never_spend_more_than_the_budget(rows):
 
     def play(question, attempt):
         number = int(question.split()[-1])
-        return faults[(number // 3) % 7] if (number + attempt) % 3 == 0 else "answer"
+        return faults[(number // 3) % 7] if (number + attempt) % 3 == 0 else "response"
 
     budget = 60 * MOST
     with serving(Scripted(play=play, usage=FULL, seconds=0.01)) as server:
@@ -270,5 +274,5 @@ def test_several_processes_at_once_never_spend_more_than_the_budget(rows):
         most = MOST * 43 / 39  # questions have three characters more; the till cannot tell
         assert till(server) <= ledger.spent() + 1e-9 <= budget + 2e-9
         assert ledger.left() < most
-        assert all("must allow the next request" in stopped for _, stopped in ends)
+        assert all("does not allow the next request" in stopped for _, stopped in ends)
         ledger.close()

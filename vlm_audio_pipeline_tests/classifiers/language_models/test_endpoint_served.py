@@ -12,13 +12,13 @@ import pytest
 
 from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import EndpointBackend
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Request, Sampling
+from vlm_audio_pipeline.classifiers.language_models.messages import ImagePart, Message, Request, Sampling
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline_tests.classifiers.language_models.checkpoints import (
     COLOURS,
+    KNOWS_COLOURS,
     LABELS,
     QUESTION,
-    SEES_COLOURS,
     WRITERS,
     coloured,
 )
@@ -41,7 +41,7 @@ def served(tmp_path_factory):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         (folder / "janus").mkdir()
-        WRITERS[SEES_COLOURS](folder / "janus")
+        WRITERS[KNOWS_COLOURS](folder / "janus")
     (folder / "hub").mkdir()  # without it, the list of models answers 500
     number, model = port(), str(folder / "janus")
     command = [Path(sys.executable).with_name("transformers"), "serve", model, "--host", "127.0.0.1"]
@@ -73,13 +73,13 @@ def alive(url: str) -> bool:
         return False
 
 
-def question(picture: Picture) -> Request:
-    parts = (QUESTION, picture)  # as it was taught
+def question(image: ImagePart) -> Request:
+    parts = (QUESTION, image)  # as it was taught
     return Request((Message("user", parts),), LABELS, frozenset({"generation"}), Sampling(max_tokens=12))
 
 
-def test_pictures_are_seen_and_answered(served):
-    """Twelve pictures of three colours: every answer right, counted, and the same when asked again."""
+def test_images_are_seen_and_answered(served):
+    """Twelve images of three colours: every answer right, counted, and the same when asked again."""
     url, model = served
     wanted = list(COLOURS) * 4
     requests = [question(coloured(label)) for label in wanted]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import EndpointBackend, why_not
+from vlm_audio_pipeline.classifiers.language_models.endpoint.backend import EndpointBackend, not_run_reason
 from vlm_audio_pipeline.classifiers.language_models.endpoint.prices import Prices
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
 from vlm_audio_pipeline.contracts.errors import NotAvailable
@@ -79,7 +79,7 @@ def test_this_machine_needs_neither_key_nor_tls_nor_budget(url):
     assert endpoint.is_loopback
     assert endpoint.key_variable is None
     assert endpoint.unavailable() is None
-    assert why_not("any-model", endpoint, budget=False) is None
+    assert not_run_reason("any-model", endpoint, has_budget=False) is None
 
 
 def test_nobodys_key_is_sent_to_somebody_else(monkeypatch):
@@ -92,7 +92,7 @@ def test_nobodys_key_is_sent_to_somebody_else(monkeypatch):
 
 
 def test_a_missing_key_is_told_by_the_name_of_its_variable(monkeypatch):
-    assert "OPENAI_API_KEY must hold the key of api.openai.com" in Endpoint().unavailable()
+    assert "OPENAI_API_KEY must contain the key of api.openai.com" in Endpoint().unavailable()
     local = Endpoint(url="http://localhost:1/v1", key="LOCAL_KEY")
     assert "LOCAL_KEY" in local.unavailable()
     monkeypatch.setenv("OPENAI_API_KEY", f" {SECRET}\n")
@@ -110,7 +110,7 @@ def test_a_key_that_no_header_can_hold_is_refused_before_a_library_quotes_it(mon
 
 def test_without_a_budget_nothing_but_this_machine_is_asked(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    with pytest.raises(NotAvailable, match=r"api\.openai\.com may charge: it needs a `budget"):
+    with pytest.raises(NotAvailable, match=r"api\.openai\.com may charge: the study needs a `budget"):
         EndpointBackend("gpt-4o", Endpoint(), None, "gpt4o")
     priced = Endpoint(url=GEMINI, key="OPENAI_API_KEY", prices=Prices(input=0, output=0))
     with pytest.raises(NotAvailable, match="needs a `budget"):
@@ -119,22 +119,27 @@ def test_without_a_budget_nothing_but_this_machine_is_asked(monkeypatch):
 
 def test_a_model_without_prices_is_refused_and_says_how_to_declare_them(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    assert "endpoint: {prices: {input:" in why_not("gpt-99", Endpoint(), budget=True)
-    assert why_not("gpt-4o", Endpoint(), budget=True) is None
-    assert why_not("gpt-99", Endpoint(prices=Prices(input=1, output=1)), budget=True) is None
+    assert "endpoint: {prices: {input:" in not_run_reason("gpt-99", Endpoint(), has_budget=True)
+    assert not_run_reason("gpt-4o", Endpoint(), has_budget=True) is None
+    assert not_run_reason("gpt-99", Endpoint(prices=Prices(input=1, output=1)), has_budget=True) is None
 
 
 def test_what_can_change_an_answer_is_its_identity():
-    assert Endpoint().identity() == {}
-    assert Endpoint(url="https://API.openai.com:443/v1/", detail="auto").identity() == {}
-    assert Endpoint(detail="low", structured=True, sample_rate=16000).identity() == {
+    assert Endpoint().fingerprint_fields() == {}
+    assert Endpoint(url="https://API.openai.com:443/v1/", detail="auto").fingerprint_fields() == {}
+    assert Endpoint(detail="low", structured=True, sample_rate=16000).fingerprint_fields() == {
         "detail": "low",
         "structured": True,
         "sample_rate": 16000,
     }
-    assert Endpoint(url=GEMINI, key="K").identity() == {"url": "generativelanguage.googleapis.com/v1beta/openai"}
-    assert Endpoint(url="https://a.b:8443/v1", key="K").identity() == {"url": "a.b:8443/v1"}
-    local = {Endpoint(url=f"http://{host}/v1").identity()["url"] for host in ("localhost:1", "127.0.0.1:2", "[::1]:3")}
+    assert Endpoint(url=GEMINI, key="K").fingerprint_fields() == {
+        "url": "generativelanguage.googleapis.com/v1beta/openai"
+    }
+    assert Endpoint(url="https://a.b:8443/v1", key="K").fingerprint_fields() == {"url": "a.b:8443/v1"}
+    local = {
+        Endpoint(url=f"http://{host}/v1").fingerprint_fields()["url"]
+        for host in ("localhost:1", "127.0.0.1:2", "[::1]:3")
+    }
     assert local == {"loopback"}
 
 
@@ -142,13 +147,13 @@ def test_what_cannot_change_an_answer_is_not():
     other = {
         "key": "ANOTHER_KEY",
         "prices": Prices(input=1, output=2),
-        "picture_tokens": 7,
+        "image_tokens": 7,
         "timeout_s": 1,
         "concurrency": 3,
         "retries": 0,
     }
-    assert Endpoint(**other).identity() == {}
-    hidden = {n for n, f in Endpoint.model_fields.items() if (f.json_schema_extra or {}).get("identity") is False}
+    assert Endpoint(**other).fingerprint_fields() == {}
+    hidden = {n for n, f in Endpoint.model_fields.items() if (f.json_schema_extra or {}).get("in_fingerprint") is False}
     assert hidden == set(other)
 
 

@@ -16,7 +16,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.prices import Price
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
 from vlm_audio_pipeline.classifiers.language_models.messages import Message, Reply, Request, Sampling
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
-from vlm_audio_pipeline.storage.result_store import RowStore
+from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, serving
 
 GENERATION = frozenset({"generation"})
@@ -27,23 +27,23 @@ def ask(text: str) -> Request:
     return Request((Message("user", (text,)),), ("dog", "cat"), GENERATION, Sampling(max_tokens=10))
 
 
-def drive(rows: RowStore, backend: EndpointBackend, questions: list[str]) -> tuple[dict[str, Reply], str | None]:
+def drive(rows: ResultStore, backend: EndpointBackend, questions: list[str]) -> tuple[dict[str, Reply], str | None]:
     """Ask what is not stored, store every answer at once; gives the outcomes of this run and why it stopped."""
-    stored = rows.present(questions)
+    stored = rows.stored_keys(questions)
     missing = [q for q in questions if q not in stored]
     outcomes: dict[str, Reply] = {}
 
-    def answered(position: int, reply: Reply) -> None:
+    def on_reply(position: int, reply: Reply) -> None:
         outcomes[missing[position]] = reply
         if reply.outcome != "error":
-            rows.put("answer", [(missing[position], json.dumps([reply.outcome, reply.text]).encode())])
+            rows.put("response", [(missing[position], json.dumps([reply.outcome, reply.text]).encode())])
 
-    return outcomes, backend.ask([ask(q) for q in missing], answered)
+    return outcomes, backend.ask([ask(q) for q in missing], on_reply)
 
 
 @pytest.fixture
 def rows(tmp_path):
-    store = RowStore(tmp_path / "rows.sqlite")
+    store = ResultStore(tmp_path / "results.sqlite")
     yield store
     store.close()
 
@@ -57,7 +57,7 @@ HOPELESS = {"clip 20": "500", "clip 100": "hang", "clip 200": "429"}  # every at
 def worst(question: str, attempt: int) -> str:
     kind = int(question.split()[-1]) % 80
     always = HOPELESS.get(question) or ALWAYS.get(kind)
-    return always or (ONCE.get(kind, "answer") if attempt == 0 else "answer")
+    return always or (ONCE.get(kind, "response") if attempt == 0 else "response")
 
 
 def test_400_requests_end_as_400_outcomes_and_no_stored_answer_is_asked_for_again(rows):
@@ -69,11 +69,11 @@ def test_400_requests_end_as_400_outcomes_and_no_stored_answer_is_asked_for_agai
         # of 400, 5 each are cut off, empty and of another type in every attempt, and 3 are hopeless
         assert Counter(r.outcome for r in outcomes.values()) == {"answered": 382, "error": 18}
         assert Counter(r.error for r in outcomes.values() if r.error) == {
-            f"the answer must be JSON, got {len(cut())} bytes that are not": 5,
-            "the endpoint gave no choice": 5,
+            f"the response must be JSON, got {len(cut())} bytes of something else": 5,
+            "the endpoint returned no choice": 5,
             "the content type must be application/json, got text/html": 5,
             "HTTP 500 (told to answer 500)": 1,
-            "no answer within 0.6 s": 1,
+            "no response within 0.6 s": 1,
             "HTTP 429 (told to answer 429)": 1,
         }
         before = Counter(server.asked)
@@ -81,12 +81,12 @@ def test_400_requests_end_as_400_outcomes_and_no_stored_answer_is_asked_for_agai
         assert {before[f"clip {i}"] for i in (1, 2, 3, 4, 5, 9, 10)} == {2}
         assert {before[f"clip {i}"] for i in (20, 100, 200)} == {3}  # the first and two more
 
-        server.play = lambda question, attempt: "answer"
+        server.play = lambda question, attempt: "response"
         again, stopped = drive(rows, EndpointBackend("m", endpoint, None, "c"), QUESTIONS)
         assert stopped is None
         assert {r.outcome for r in again.values()} == {"answered"}
         assert server.asked - before == Counter({q: 1 for q, r in outcomes.items() if r.outcome == "error"})
-        assert rows.count("answer") == 400
+        assert rows.count("response") == 400
 
 
 def cut() -> bytes:
@@ -108,7 +108,7 @@ def start(url: str, path: Path, usd: float, questions: int, who: str = "gpt", co
 
 def main() -> None:
     url, path, usd, questions, who, concurrency = sys.argv[1:]
-    rows = RowStore(Path(path))
+    rows = ResultStore(Path(path))
     ledger = Ledger(rows, "study", Budget(usd=float(usd), first=("gpt",)))
     endpoint = Endpoint(url=url, prices=PRICES, timeout_s=0.3, concurrency=int(concurrency), retries=2)
     backend = EndpointBackend("m", endpoint, ledger, who)
@@ -127,12 +127,12 @@ def test_after_a_kill_at_most_what_was_in_flight_is_asked_again(rows):
                 time.sleep(0.002)
             os.kill(process.pid, signal.SIGKILL)
             assert process.communicate()[0] == ""  # it did not end by itself
-            assert rows.count("answer") >= 80 * (kill + 1) + kill - 6 * (kill + 1)
+            assert rows.count("response") >= 80 * (kill + 1) + kill - 6 * (kill + 1)
         last = start(server.url, rows.path, 1000, 400)
         counts, stopped = json.loads(last.communicate(timeout=60)[0])
         assert stopped is None
-        assert counts["answered"] == 400 - (rows.count("answer") - counts["answered"])
-        assert rows.count("answer") == 400
+        assert counts["answered"] == 400 - (rows.count("response") - counts["answered"])
+        assert rows.count("response") == 400
         repeated = sum(server.asked.values()) - 400
         assert len(server.asked) == 400
         assert max(server.asked.values()) <= 4

@@ -12,21 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
-from vlm_audio_pipeline.classifiers.language_models.endpoint.wire import Dialect, clean, reply_of, wav
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Request, Sampling, Sound
+from vlm_audio_pipeline.classifiers.language_models.endpoint.wire import Dialect, encode_wav, parse_reply, redact
+from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Message, Request, Sampling
 
 LOCAL = Endpoint(url="http://127.0.0.1:8000/v1")
 GENERATION = frozenset({"generation"})
 
 
 def sound(samples):
-    return Sound(lambda rate: np.asarray(samples, np.float32), "00", 1.0)
+    return AudioPart(lambda rate: np.asarray(samples, np.float32), "00", 1.0)
 
 
 def test_everything_is_sent_explicitly_in_the_order_in_which_it_is_read():
-    picture = Picture(b"\x89PNG", "image/png", "00")
+    image = ImagePart(b"\x89PNG", "image/png", "00")
     request = Request(
-        (Message("system", ("Be ", "brief.")), Message("user", ("This is", picture, "What?"))),
+        (Message("system", ("Be ", "brief.")), Message("user", ("This is", image, "What?"))),
         ("dog", "cat"),
         GENERATION,
         Sampling(temperature=0.7, top_p=0.9, max_tokens=5, seed=3),
@@ -60,7 +60,7 @@ def test_a_sound_is_sent_as_16_bit_wav_at_the_rate_of_the_endpoint():
         asked.append(rate)
         return np.sin(np.arange(rate) / 10).astype(np.float32)
 
-    request = Request((Message("user", (Sound(load, "00", 1.0), "What?")),), (), GENERATION)
+    request = Request((Message("user", (AudioPart(load, "00", 1.0), "What?")),), (), GENERATION)
     part = Dialect.of(LOCAL).parameters(request, LOCAL)["messages"][0]["content"][0]
     assert (part["type"], part["input_audio"]["format"]) == ("input_audio", "wav")
     file = io.BytesIO(base64.b64decode(part["input_audio"]["data"]))
@@ -72,7 +72,7 @@ def test_a_sound_is_sent_as_16_bit_wav_at_the_rate_of_the_endpoint():
 
 def test_what_exceeds_full_scale_is_clipped_and_does_not_wrap_around():
     """16 bits: full scale is 32,767 up and 32,768 down."""
-    samples, _ = soundfile.read(io.BytesIO(wav(sound([0, 1.5, -1.5, 0.5]), 8000)), dtype="int16")
+    samples, _ = soundfile.read(io.BytesIO(encode_wav(sound([0, 1.5, -1.5, 0.5]), 8000)), dtype="int16")
     assert samples.tolist() == [0, 32767, -32768, 16384]
 
 
@@ -138,9 +138,9 @@ UNSUPPORTED = (
     ],
 )
 def test_a_refused_parameter_is_renamed_or_left_out(code, parameter, message, limit, without):
-    learnt = Dialect.of(LOCAL).refused(code, parameter, message)
+    learnt = Dialect.of(LOCAL).adapt(code, parameter, message)
     assert (learnt.limit, learnt.without) == (limit, without)
-    assert learnt.refused(code, parameter, message) is None  # once
+    assert learnt.adapt(code, parameter, message) is None  # once
     assert learnt.note() == (f" without {', '.join(without)}" if without else "")
 
 
@@ -159,12 +159,12 @@ def test_a_refused_parameter_is_renamed_or_left_out(code, parameter, message, li
     ],
 )
 def test_a_refusal_of_the_question_itself_teaches_nothing(code, message):
-    assert Dialect.of(LOCAL).refused(code, "", message) is None
+    assert Dialect.of(LOCAL).adapt(code, "", message) is None
 
 
 def test_the_longest_answer_is_never_left_out_lest_money_be_without_bound():
-    learnt = Dialect.of(LOCAL).refused("unsupported_parameter", "max_tokens", "unsupported")
-    assert learnt.refused("unsupported_parameter", "max_completion_tokens", "unsupported") is None
+    learnt = Dialect.of(LOCAL).adapt("unsupported_parameter", "max_tokens", "unsupported")
+    assert learnt.adapt("unsupported_parameter", "max_completion_tokens", "unsupported") is None
     request = Request((Message("user", ("What?",)),), (), GENERATION)
     assert "max_completion_tokens" in learnt.parameters(request, LOCAL)
 
@@ -175,7 +175,7 @@ def body(content="dog", finish="stop", **other):
 
 
 def outcome(body):
-    reply = reply_of(body)
+    reply = parse_reply(body)
     return reply.outcome, reply.text, reply.error
 
 
@@ -186,13 +186,13 @@ def test_an_answer_is_read_verbatim_with_model_fingerprint_and_usage():
         "total_tokens": 11,
         "prompt_tokens_details": {"cached_tokens": 4},
     }
-    reply = reply_of(body(" Dog.\n", system_fingerprint="fp_1", usage=usage), " without seed")
+    reply = parse_reply(body(" Dog.\n", system_fingerprint="fp_1", usage=usage), " without seed")
     assert (reply.outcome, reply.text, reply.model) == ("answered", " Dog.\n", "m-1 fp_1 without seed")
     assert (reply.usage.input_tokens, reply.usage.cached_tokens, reply.usage.output_tokens) == (9, 4, 2)
 
 
 def test_what_was_thought_and_counted_in_the_total_alone_is_charged():
-    reply = reply_of(body(usage={"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 61}))
+    reply = parse_reply(body(usage={"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 61}))
     assert reply.usage.output_tokens == 52
 
 
@@ -207,15 +207,15 @@ def test_what_was_thought_and_counted_in_the_total_alone_is_charged():
         (body(None, finish="content_filter"), ("refused", None, None)),
         (body("half an", finish="content_filter"), ("refused", "half an", None)),
         (body("cut \ud83d"), ("answered", "cut ?", None)),
-        (body("", finish="length"), ("error", None, "nothing was said within max_tokens; raise it")),
-        (body(None), ("error", None, "the endpoint gave a choice without text")),
+        (body("", finish="length"), ("error", None, "no text was generated within max_tokens; raise it")),
+        (body(None), ("error", None, "the endpoint returned a choice without text")),
         (
             body(None, finish="length"),
-            ("error", None, "the endpoint gave a choice without text (cut off: raise max_tokens)"),
+            ("error", None, "the endpoint returned a choice without text (cut off: raise max_tokens)"),
         ),
-        (body() | {"choices": []}, ("error", None, "the endpoint gave no choice")),
-        (body() | {"choices": [None]}, ("error", None, "the endpoint gave a choice without text")),
-        ({"error": "x"}, ("error", None, "the endpoint answered with something other than a chat completion")),
+        (body() | {"choices": []}, ("error", None, "the endpoint returned no choice")),
+        (body() | {"choices": [None]}, ("error", None, "the endpoint returned a choice without text")),
+        ({"error": "x"}, ("error", None, "the endpoint returned something other than a chat completion")),
     ],
 )
 def test_outcomes(said, read):
@@ -240,7 +240,7 @@ plain = st.recursive(
 
 @given(plain)
 def test_whatever_an_endpoint_says_becomes_a_reply_that_can_be_stored(said):
-    reply = reply_of(said)
+    reply = parse_reply(said)
     assert (reply.error is not None) == (reply.outcome == "error")
     json.dumps([reply.text, reply.error, reply.model]).encode()
     for text in (reply.text, reply.error, reply.model):
@@ -254,14 +254,14 @@ KEY = "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8t"
 
 @given(st.integers(0, len(KEY) - 8), st.integers(8, len(KEY)), st.text(max_size=30), st.text(max_size=30))
 def test_no_piece_of_a_key_passes(start, length, before, after):
-    cleaned = clean(before + KEY[start : start + length] + after, KEY)
+    cleaned = redact(before + KEY[start : start + length] + after, KEY)
     assert not any(KEY[i : i + 8] in cleaned for i in range(len(KEY) - 7))
 
 
-def test_pictures_do_not_pass_and_words_are_cut():
+def test_images_do_not_pass_and_words_are_cut():
     data = base64.b64encode(bytes(range(256))).decode()
-    assert clean(f"bad image data:image/png;base64,{data} sent", None) == "bad image … sent"
-    assert clean(f"bad {data}", KEY) == "bad …"
-    assert len(clean("word " * 100, KEY)) == 200
-    assert clean("Incorrect API key provided: sk-proj-********Rs8t.", KEY) == "Incorrect API key provided: …"
-    assert clean(f"{KEY}", "") != ""
+    assert redact(f"bad image data:image/png;base64,{data} sent", None) == "bad image … sent"
+    assert redact(f"bad {data}", KEY) == "bad …"
+    assert len(redact("word " * 100, KEY)) == 200
+    assert redact("Incorrect API key provided: sk-proj-********Rs8t.", KEY) == "Incorrect API key provided: …"
+    assert redact(f"{KEY}", "") != ""

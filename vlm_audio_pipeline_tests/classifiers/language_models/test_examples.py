@@ -9,13 +9,13 @@ from sklearn.preprocessing import StandardScaler
 
 from vlm_audio_pipeline.classifiers.language_models.examples import (
     Selection,
-    derangement,
-    examples,
+    permute_labels,
+    select_examples,
 )
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.storage.schemas import TABLES
-from vlm_audio_pipeline_tests.classifiers.running import clips_table, toy
+from vlm_audio_pipeline_tests.classifiers.stage_runner import clips_table, gaussian_blobs
 
 CLASSES = ("a", "b", "c")
 
@@ -25,7 +25,7 @@ def choose(table, /, fold=1, classes=CLASSES, trial=0, **given):
         given.pop(k, d) for k, d in (("vectors", None), ("draw", 0), ("order", None), ("queries", ()))
     )
     content = {clip: f"sha {clip}" for clip in table["clip"].to_pylist()}
-    rows = examples(
+    rows = select_examples(
         table,
         fold,
         classes,
@@ -41,7 +41,7 @@ def choose(table, /, fold=1, classes=CLASSES, trial=0, **given):
     return whole
 
 
-def here(clips, fold):
+def clips_of_fold(clips, fold):
     return clips.filter(pc.equal(clips["fold"], fold))
 
 
@@ -61,9 +61,9 @@ def test_never_the_own_fold_and_never_the_querys_recording(drawn, select, shots,
     listed = [Clip(f"k{i:02}", label, fold, f"s{source}", f"{i}") for i, (label, fold, source) in enumerate(drawn)]
     clips = clips_table(listed)
     vectors = np.random.default_rng(seed).standard_normal((len(listed), 3))
-    queries = here(clips, 1)
-    asked = set(queries["source"].to_pylist())
-    may = [c for c in listed if c.fold != 1 and c.source not in asked]
+    queries = clips_of_fold(clips, 1)
+    query_sources = set(queries["source"].to_pylist())
+    candidates = [c for c in listed if c.fold != 1 and c.source not in query_sources]
     try:
         rows = choose(
             clips,
@@ -76,15 +76,17 @@ def test_never_the_own_fold_and_never_the_querys_recording(drawn, select, shots,
         )
     except VlmAudioError as error:
         needed = {"random": shots, "diverse": max(shots, draw + 1)}.get(select, (draw + 1) * shots)
-        assert not len(may) or min(sum(c.label == label for c in may) for label in CLASSES) < needed, error
+        assert not len(candidates) or min(sum(c.label == label for c in candidates) for label in CLASSES) < needed, (
+            error
+        )
         return
     by_id = {c.id: c for c in listed}
     per_query = 1 if select != "nearest" else queries.num_rows
     assert rows.num_rows == per_query * shots * len(CLASSES)
     for row in rows.to_pylist():
         clip = by_id[row["clip"]]
-        assert clip in may
-        assert (row["label"], row["source"], row["shown_label"]) == (clip.label, clip.source, clip.label)
+        assert clip in candidates
+        assert (row["label"], row["source"], row["example_label"]) == (clip.label, clip.source, clip.label)
         assert row["content_sha256"] == f"sha {clip.id}"
     for query in set(rows["query"].to_pylist()):
         mine = rows.filter(pc.equal(rows["query"], query))
@@ -93,14 +95,14 @@ def test_never_the_own_fold_and_never_the_querys_recording(drawn, select, shots,
 
 
 def test_positions_go_round_in_the_order_of_classes():
-    _, clips, _ = toy()
+    _, clips, _ = gaussian_blobs()
     rows = choose(clips, shots=2, order=("c", "a", "b"))
     assert rows["label"].to_pylist() == ["c", "a", "b", "c", "a", "b"]
     assert set(rows["query"].to_pylist()) == {""}
 
 
 def test_random_draws_differ_and_stay_when_other_clips_come_or_go():
-    _, clips, _ = toy(per_class=12)
+    _, clips, _ = gaussian_blobs(per_class=12)
     drawn = [tuple(choose(clips, draw=d)["clip"].to_pylist()) for d in range(4)]
     assert len(set(drawn)) > 1
     assert choose(clips, draw=2)["clip"].to_pylist() == list(drawn[2])
@@ -111,7 +113,7 @@ def test_random_draws_differ_and_stay_when_other_clips_come_or_go():
 
 
 def test_two_shots_are_of_two_recordings_where_there_are_two():
-    _, clips, x = toy()  # two clips a recording
+    _, clips, x = gaussian_blobs()  # two clips a recording
     for select in ("random", "medoid", "diverse"):
         rows = choose(clips, shots=4, select=select, vectors=x)
         for label in CLASSES:
@@ -133,7 +135,7 @@ def single_sources(clips):
 
 
 def test_medoid_is_the_most_central_clip_and_draws_go_outwards():
-    _, clips, x = toy()
+    _, clips, x = gaussian_blobs()
     clips = single_sources(clips)
     drawn = [choose(clips, fold=2, shots=2, select="medoid", draw=d, vectors=x) for d in range(3)]
     for label in CLASSES:
@@ -145,7 +147,7 @@ def test_medoid_is_the_most_central_clip_and_draws_go_outwards():
 
 
 def test_diverse_takes_the_farthest_from_those_taken():
-    _, clips, x = toy()
+    _, clips, x = gaussian_blobs()
     clips = single_sources(clips)
     rows = choose(clips, fold=2, shots=4, select="diverse", vectors=x)
     for label in CLASSES:
@@ -160,9 +162,9 @@ def test_diverse_takes_the_farthest_from_those_taken():
 
 
 def test_nearest_are_those_of_scikit_learn_in_a_fixed_order_of_classes():
-    _, clips, x = toy()
+    _, clips, x = gaussian_blobs()
     clips = single_sources(clips)
-    queries = here(clips, 3)["clip"].to_pylist()
+    queries = clips_of_fold(clips, 3)["clip"].to_pylist()
     rows = choose(clips, fold=3, shots=2, select="nearest", vectors=x, queries=queries)
     assert rows["label"].to_pylist() == list(CLASSES) * 2 * len(queries)
     position = clips["clip"].to_pylist()
@@ -175,7 +177,7 @@ def test_nearest_are_those_of_scikit_learn_in_a_fixed_order_of_classes():
 
 
 def test_listed_clips_are_shown_where_they_may_be():
-    _, clips, _ = toy(n_folds=3)
+    _, clips, _ = gaussian_blobs(n_folds=3)
     listed = tuple(f"{fold}-{label}-00" for fold in (2, 1, 3) for label in CLASSES)
     rows = {fold: choose(clips, fold=fold, clips=listed)["clip"].to_pylist() for fold in (1, 2, 3)}
     assert rows == {
@@ -192,41 +194,41 @@ def test_listed_clips_are_shown_where_they_may_be():
 
 @given(st.lists(st.text(max_size=3), min_size=2, max_size=12, unique=True), st.integers(0, 99), st.integers(0, 9))
 def test_permuted_labels_are_a_derangement(classes, seed, draw):
-    shown = derangement(classes, seed, draw)
+    shown = permute_labels(classes, seed, draw)
     assert sorted(shown) == sorted(shown.values()) == sorted(classes)
     assert all(label != other for label, other in shown.items())
-    assert shown == derangement(classes[::-1], seed, draw)  # the order of the study's classes does not enter
+    assert shown == permute_labels(classes[::-1], seed, draw)  # the order of the study's classes does not enter
 
 
 def test_permuted_labels_are_shown_and_the_truth_is_kept():
-    _, clips, _ = toy()
+    _, clips, _ = gaussian_blobs()
     rows = choose(clips, shots=2, permuted_labels=True)
-    names = dict(zip(rows["label"].to_pylist(), rows["shown_label"].to_pylist(), strict=True))
-    assert names == derangement(CLASSES, 0, 0)
+    names = dict(zip(rows["label"].to_pylist(), rows["example_label"].to_pylist(), strict=True))
+    assert names == permute_labels(CLASSES, 0, 0)
     plain = choose(clips, shots=2)
     assert plain["clip"].to_pylist() == rows["clip"].to_pylist()
-    assert plain["shown_label"].to_pylist() == plain["label"].to_pylist()
-    assert len({tuple(derangement(tuple("abcdefgh"), 0, draw).items()) for draw in range(5)}) == 5
+    assert plain["example_label"].to_pylist() == plain["label"].to_pylist()
+    assert len({tuple(permute_labels(tuple("abcdefgh"), 0, draw).items()) for draw in range(5)}) == 5
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    ("given", "message"),
     [
         (
             {"shots": 4},
-            "class 'b' must have 4 clips that may be shown in fold 1 .* for draw 0 of 4 shots by random, got 3",
+            "class 'b' must have 4 candidates for fold 1 .* for draw 0 of 4 shots by random, got 3",
         ),
         (
             {"shots": 2, "draw": 1, "select": "medoid", "vectors": True},
-            "class 'b' must have 4 clips .* draw 1 .*, got 3",
+            "class 'b' must have 4 candidates .* draw 1 .*, got 3",
         ),
-        ({"select": "medoid"}, "by medoid must stand on vectors, got none; name an `encoder`"),
+        ({"select": "medoid"}, "by medoid need vectors, got none; name an `encoder`"),
         ({"clips": ("nowhere",)}, "must be clips of the dataset, got \\['nowhere'\\]"),
         ({"clips": ("2-a-00",)}, "class 'b' must have 1 .* by listed, got 0; list more clips"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(given, message):
-    _, clips, x = toy(n_folds=2, per_class=6)
+    _, clips, x = gaussian_blobs(n_folds=2, per_class=6)
     few = pc.or_(pc.not_equal(clips["label"], "b"), pc.less(pc.utf8_slice_codeunits(clips["clip"], -1), "3"))
     x, clips = x[few.to_numpy(zero_copy_only=False)], clips.filter(few)
     if given.get("vectors"):
@@ -237,4 +239,4 @@ def test_what_cannot_be_chosen_is_refused(given, message):
 
 def test_permuting_needs_two_classes():
     with pytest.raises(VlmAudioError, match="two or more classes, got \\['a'\\]"):
-        derangement(["a"], 0, 0)
+        permute_labels(["a"], 0, 0)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from vlm_audio_pipeline.classifiers.language_models.local import backend as module
+from vlm_audio_pipeline.classifiers.language_models.local import batching
 from vlm_audio_pipeline.classifiers.language_models.local.backend import LocalBackend
-from vlm_audio_pipeline.classifiers.language_models.local.shared_prefix import SharedPrefix, shareable
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Reply, Request, Sound
+from vlm_audio_pipeline.classifiers.language_models.local.kv_cache import can_share_prefix
+from vlm_audio_pipeline.classifiers.language_models.local.shared_prefix import SharedPrefix
+from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Message, Reply, Request
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.encoders.pretrained import WrongWeights
 from vlm_audio_pipeline.encoders.weights import Weights
@@ -28,28 +29,27 @@ from vlm_audio_pipeline_tests.classifiers.language_models.checkpoints import (
 from vlm_audio_pipeline_tests.encoders.checkpoints import AST, checkpoint, publish
 
 
-def asked(backend: LocalBackend, requests: list[Request]) -> list[Reply]:
+def ask_all(backend: LocalBackend, requests: list[Request]) -> list[Reply]:
     replies: dict[int, Reply] = {}
     backend.ask(requests, replies.__setitem__)
     return [replies[i] for i in range(len(requests))]
 
 
-def few(n: int, shots: int = 3, **sampling) -> list[Request]:
-    examples = tuple((checkpoints.picture(100 + i), LABELS[i % len(LABELS)]) for i in range(shots))
-    return [checkpoints.request(checkpoints.picture(i), examples, **sampling) for i in range(n)]
+def few_shot_requests(n: int, shots: int = 3, **sampling) -> list[Request]:
+    examples = tuple((checkpoints.image(100 + i), LABELS[i % len(LABELS)]) for i in range(shots))
+    return [checkpoints.request(checkpoints.image(i), examples, **sampling) for i in range(n)]
 
 
 def test_a_prompt_that_overflows_is_refused_before_anything_runs_with_the_sum(local):
     loaded = local()
-    fits, too_long = few(1, 2)[0], few(1, 80)[0]
+    fits, too_long = few_shot_requests(1, 2)[0], few_shot_requests(1, 80)[0]
     total = loaded.prompt_tokens(too_long) + 32
     told = []
     with pytest.raises(VlmAudioError, match="must fit") as error:
         loaded.ask([fits, too_long], lambda i, _: told.append(i))
     text = total - 81 * 4 - 32
-    assert (
-        f"{CONTEXT} tokens, got 81 pictures x 4 + {text} of text + 32 to answer = {total}; show fewer examples"
-        in str(error.value)
+    assert f"{CONTEXT} tokens, got 81 images x 4 + {text} of text + 32 to answer = {total}; show fewer examples" in str(
+        error.value
     )
     assert loaded.tokens.computed == 0
     assert told == []
@@ -57,41 +57,42 @@ def test_a_prompt_that_overflows_is_refused_before_anything_runs_with_the_sum(lo
 
 def test_what_just_fits_is_answered(local):
     loaded = local()
-    request = few(1, 60)[0]
+    request = few_shot_requests(1, 60)[0]
     room = CONTEXT - loaded.prompt_tokens(request)
     assert (
-        asked(loaded, [replace(request, sampling=replace(request.sampling, max_tokens=room))])[0].outcome == "answered"
+        ask_all(loaded, [replace(request, sampling=replace(request.sampling, max_tokens=room))])[0].outcome
+        == "answered"
     )
     with pytest.raises(VlmAudioError, match=f"= {CONTEXT + 1}; "):
-        asked(loaded, [replace(request, sampling=replace(request.sampling, max_tokens=room + 1))])
+        ask_all(loaded, [replace(request, sampling=replace(request.sampling, max_tokens=room + 1))])
 
 
 def test_one_bad_request_is_an_error_and_the_others_are_answered(local):
-    good = few(4)
-    bad = replace(good[1], messages=(Message("user", ("What?", Picture(b"no picture", "image/png", "0"))),))
-    truncated = checkpoints.picture(7)
+    good = few_shot_requests(4)
+    bad = replace(good[1], messages=(Message("user", ("What?", ImagePart(b"no image", "image/png", "0"))),))
+    truncated = checkpoints.image(7)
     truncated = replace(truncated, data=truncated.data[:200], sha256="1")  # a header, and nothing after it
-    late = checkpoints.request(truncated, tuple((checkpoints.picture(100 + i), LABELS[i]) for i in range(3)))
+    late = checkpoints.request(truncated, tuple((checkpoints.image(100 + i), LABELS[i]) for i in range(3)))
     loaded = local(batch_size=4)
-    replies = asked(loaded, [good[0], bad, late, good[2], good[3]])
+    replies = ask_all(loaded, [good[0], bad, late, good[2], good[3]])
     assert [r.outcome for r in replies] == ["answered", "error", "error", "answered", "answered"]
     assert "UnidentifiedImageError" in replies[1].error
     assert "OSError" in replies[2].error
     assert replies[1].text is None
     assert replies[1].log_probabilities is None
-    expected = asked(local(), [good[0], good[2], good[3]])
+    expected = ask_all(local(), [good[0], good[2], good[3]])
     np.testing.assert_allclose(
         [replies[i].log_probabilities for i in (0, 3, 4)], [r.log_probabilities for r in expected], atol=1e-4
     )
-    assert loaded.why_alone is None
+    assert loaded.sharing_disabled_reason is None
 
 
 def test_a_bad_first_request_says_nothing_about_sharing(local):
-    truncated = replace(checkpoints.picture(7), data=checkpoints.picture(7).data[:200], sha256="1")
+    truncated = replace(checkpoints.image(7), data=checkpoints.image(7).data[:200], sha256="1")
     loaded = local()
-    replies = asked(loaded, [checkpoints.request(truncated), *few(1)])
+    replies = ask_all(loaded, [checkpoints.request(truncated), *few_shot_requests(1)])
     assert [r.outcome for r in replies] == ["error", "answered"]
-    assert loaded.why_alone is None
+    assert loaded.sharing_disabled_reason is None
 
 
 def test_a_recording_that_is_gone_is_an_error_of_its_own(local):
@@ -99,36 +100,36 @@ def test_a_recording_that_is_gone_is_an_error_of_its_own(local):
         raise VlmAudioError("clip must be there, got no file; restore it")
 
     loaded = local(QWEN2_AUDIO)
-    requests = [checkpoints.request(checkpoints.sound(1)), checkpoints.request(Sound(gone, "gone", 0.5))]
-    replies = asked(loaded, requests)
+    requests = [checkpoints.request(checkpoints.audio(1)), checkpoints.request(AudioPart(gone, "gone", 0.5))]
+    replies = ask_all(loaded, requests)
     assert [r.outcome for r in replies] == ["answered", "error"]
     assert "restore it" in replies[1].error
 
 
 def test_numbers_that_are_none_are_an_error(local):
     loaded = local()
-    asked(loaded, few(1))
+    ask_all(loaded, few_shot_requests(1))
     with torch.no_grad():
         loaded.model.lm_head.weight[0] = float("nan")
-    (reply,) = asked(loaded, few(1))
+    (reply,) = ask_all(loaded, few_shot_requests(1))
     assert reply.outcome == "error"
     assert "the log-probability of 'dog' must be finite, got nan" in reply.error
 
 
 def test_the_batch_halves_when_memory_runs_out(local, monkeypatch):
     loaded = local(batch_size=8)
-    expected = asked(local(), few(8))
-    most = 100  # tokens in one call: a whole prompt with a label, or some six queries
+    expected = ask_all(local(), few_shot_requests(8))
+    max_tokens = 100  # tokens in one call: a whole prompt with a label, or some six queries
     logits = loaded._forward.logits
 
     def short_of_memory(inputs, rows, **kwargs):
-        if inputs["input_ids"].shape[1] > most:
+        if inputs["input_ids"].shape[1] > max_tokens:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return logits(inputs, rows, **kwargs)
 
     monkeypatch.setattr(loaded._forward, "logits", short_of_memory)
-    replies = asked(loaded, few(8))
-    assert 1 <= loaded._halving.size < 8
+    replies = ask_all(loaded, few_shot_requests(8))
+    assert 1 <= loaded._batcher.size < 8
     np.testing.assert_allclose(
         [r.log_probabilities for r in replies], [r.log_probabilities for r in expected], atol=1e-4
     )
@@ -143,13 +144,13 @@ def test_what_does_not_fit_even_alone_is_said(local, monkeypatch):
 
     monkeypatch.setattr(loaded._forward, "logits", no_memory)
     with pytest.raises(VlmAudioError, match="must fit into memory, got out of memory with a batch of 1"):
-        asked(loaded, few(2))
+        ask_all(loaded, few_shot_requests(2))
 
 
 @pytest.mark.parametrize("wrong", ["positions", "mask", "tokens", "crash"])
 def test_where_sharing_would_be_wrong_each_request_is_computed_by_itself(local, monkeypatch, caplog, wrong):
     """As a family of tomorrow might make it: other positions, masks of its own, tokens that merge, arguments it lacks."""
-    expected = asked(local(share=False), few(3))
+    expected = ask_all(local(share=False), few_shot_requests(3))
     loaded = local(batch_size=2)
     shared = loaded._shared
     if wrong == "positions":
@@ -157,47 +158,47 @@ def test_where_sharing_would_be_wrong_each_request_is_computed_by_itself(local, 
         monkeypatch.setattr(shared, "_positions", lambda s, begin: positions(shared, s, begin + (3 if begin else 0)))
     elif wrong == "mask":
         run = shared._run
-        monkeypatch.setattr(shared, "_run", lambda i, p, sees, rows: run(i, p, torch.ones_like(sees), rows))
+        monkeypatch.setattr(shared, "_run", lambda i, p, visible, nodes: run(i, p, torch.ones_like(visible), nodes))
     elif wrong == "tokens":
 
-        def together(segments):
+        def checked_inputs(segments):
             raise ValueError("tokens merge")
 
-        monkeypatch.setattr(loaded.conversation, "together", together)
+        monkeypatch.setattr(loaded.conversation, "checked_inputs", checked_inputs)
     else:
 
         def crash(*args, **kwargs):
             raise TypeError("forward() got an unexpected keyword argument 'past_key_values'")
 
-        monkeypatch.setattr(loaded._forward, "states", crash)
+        monkeypatch.setattr(loaded._forward, "fill_cache", crash)
     with caplog.at_level(logging.WARNING):
-        replies = asked(loaded, few(3))
+        replies = ask_all(loaded, few_shot_requests(3))
     assert [r.log_probabilities for r in replies] == [r.log_probabilities for r in expected]
     assert [r.text for r in replies] == [r.text for r in expected]
-    assert loaded.why_alone
+    assert loaded.sharing_disabled_reason
     assert len(caplog.records) == 1
-    assert "computed each by itself" in caplog.text
+    assert "computed one by one" in caplog.text
 
 
 def test_memories_that_forget_are_known():
     from transformers import LlamaConfig, MistralConfig, Qwen2Config
 
-    assert shareable(LlamaConfig())
-    assert shareable(Qwen2Config(use_sliding_window=False))
-    assert not shareable(MistralConfig(sliding_window=4096))
+    assert can_share_prefix(LlamaConfig())
+    assert can_share_prefix(Qwen2Config(use_sliding_window=False))
+    assert not can_share_prefix(MistralConfig(sliding_window=4096))
 
 
 def test_usage_says_what_a_reply_took(local):
     loaded = local()
-    replies = asked(loaded, few(2, max_tokens=5))
+    replies = ask_all(loaded, few_shot_requests(2, max_tokens=5))
     assert all(r.usage.seconds > 0 for r in replies)
     assert replies[0].usage.output_tokens == 5
     assert replies[1].usage.cached_tokens > replies[0].usage.cached_tokens == 0
     assert replies[0].usage.usd is None
-    (scored,) = asked(loaded, [few(1)[0].wanting("likelihood")])
+    (scored,) = ask_all(loaded, [few_shot_requests(1)[0].with_scorings("likelihood")])
     assert scored.text is None
     assert scored.usage.output_tokens is None
-    (said,) = asked(loaded, [few(1)[0].wanting("generation")])
+    (said,) = ask_all(loaded, [few_shot_requests(1)[0].with_scorings("generation")])
     assert said.log_probabilities is None
     assert said.label_tokens is None
 
@@ -205,27 +206,27 @@ def test_usage_says_what_a_reply_took(local):
 def test_replies_are_told_as_soon_as_they_are_there(local):
     loaded = local(batch_size=2)
     computed = []
-    loaded.ask(few(6), lambda i, _: computed.append((i, loaded.tokens.computed)))
+    loaded.ask(few_shot_requests(6), lambda i, _: computed.append((i, loaded.tokens.computed)))
     assert [i for i, _ in computed] == [0, 1, 2, 3, 4, 5]
     assert computed[1][1] < computed[2][1] < computed[4][1]
 
 
 def test_a_batch_is_as_large_as_its_tokens_allow(local, monkeypatch):
     loaded = local(batch_size=8)
-    requests = few(8)
+    requests = few_shot_requests(8)
     prompt = loaded.conversation.prompt(requests[0])
-    rest = sum(loaded.conversation.count(prompt.segments[-1]))
-    monkeypatch.setattr(module, "PACKED", 3 * rest + 1)
+    rest = sum(loaded.conversation.count_tokens(prompt.segments[-1]))
+    monkeypatch.setattr(batching, "MAX_ROW_TOKENS", 3 * rest + 1)
     rows = []
-    answer = loaded._shared.answer
-    monkeypatch.setattr(loaded._shared, "answer", lambda p, s: rows.append(len(p)) or answer(p, s))
-    asked(loaded, requests)
+    compute = loaded._shared.compute
+    monkeypatch.setattr(loaded._shared, "compute", lambda p, s: rows.append(len(p)) or compute(p, s))
+    ask_all(loaded, requests)
     assert rows == [3, 3, 2]
 
 
 def test_closing_gives_memory_back(local):
     loaded = local()
-    asked(loaded, few(1))
+    ask_all(loaded, few_shot_requests(1))
     weights = weakref.ref(loaded.model)
     loaded.close()
     assert weights() is None
@@ -234,14 +235,14 @@ def test_closing_gives_memory_back(local):
 def test_what_is_missing_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(NotAvailable, match="weights of a/b missing"):
-        LocalBackend(Weights("a/b"), input="picture")
+        LocalBackend(Weights("a/b"), input="image")
 
 
 def test_weights_of_another_kind_are_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     publish(tmp_path, AST, checkpoint(AST))
     with pytest.raises(WrongWeights, match="must be loadable as AutoModelForImageTextToText"):
-        LocalBackend(Weights(AST), input="picture", device="cpu")
+        LocalBackend(Weights(AST), input="image", device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_gaps_are_refused(monkeypatch, tmp_path, name, text, expected):
         if file.name != name:
             (folder / file.name).write_bytes(file.read_bytes())
     with pytest.raises(WrongWeights, match=expected):
-        LocalBackend(Weights(str(folder)), input="picture", device="cpu")
+        LocalBackend(Weights(str(folder)), input="image", device="cpu")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is here")
@@ -269,10 +270,10 @@ def test_packages_that_a_processor_needs_are_named(monkeypatch, tmp_path):
     path = tmp_path / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"processor_class": "SmolVLMProcessor"}))
     with pytest.raises(NotAvailable, match="orchvision"):
-        LocalBackend(Weights(str(tmp_path)), input="picture", device="cpu")
+        LocalBackend(Weights(str(tmp_path)), input="image", device="cpu")
 
 
 def test_four_bits_need_a_gpu(monkeypatch):
     weights = checkpoints.weights(monkeypatch, JANUS)
     with pytest.raises(NotAvailable, match="4-bit weights must be computed by bitsandbytes on a GPU, got device cpu"):
-        LocalBackend(weights, input="picture", device="cpu", quantization="4bit")
+        LocalBackend(weights, input="image", device="cpu", quantization="4bit")

@@ -44,7 +44,7 @@ ENDS = {
 @pytest.mark.parametrize("model", AS_SENT)
 def test_messages_as_sent_and_as_answered(local, model):
     loaded = local(model)
-    make = checkpoints.sound if model in SOUNDS else checkpoints.picture
+    make = checkpoints.audio if model in SOUNDS else checkpoints.image
     request = checkpoints.request(make(1), ((make(2), "dog"),))
     assert loaded.messages_as_sent(request) == AS_SENT[model]
     prompt = loaded.conversation.prompt(request)
@@ -52,52 +52,52 @@ def test_messages_as_sent_and_as_answered(local, model):
     assert [s.media for s in prompt.segments] == [None, make(2), make(1)] or model in SOUNDS
     tokenizer = loaded.conversation.tokenizer
     assert tokenizer.decode(prompt.answers[4]) == ENDS[model]
-    assert prompt.answers[4][-1] in loaded.conversation.ends
+    assert prompt.answers[4][-1] in loaded.conversation.end_tokens
 
 
 def test_the_beginning_of_a_sequence_is_marked_once(local):
     for model, marks in ((JANUS, 1), (GEMMA3, 1), (QWEN2_VL, 0)):
         loaded = local(model)
-        request = checkpoints.request(checkpoints.picture(1), ((checkpoints.picture(2), "dog"),))
+        request = checkpoints.request(checkpoints.image(1), ((checkpoints.image(2), "dog"),))
         segments = loaded.conversation.prompt(request).segments
         ids = [token for s in segments for token in loaded.conversation.tokens(s).ids]
         bos = loaded.conversation.tokenizer.bos_token_id
         assert ids.count(bos) == marks
         assert not marks or ids[0] == bos
-        assert loaded.conversation.together(segments)["input_ids"][0].tolist() == ids
+        assert loaded.conversation.checked_inputs(segments)["input_ids"][0].tolist() == ids
 
 
 def test_no_preamble_of_the_model_is_put_before_the_prompt(local):
     """Janus' processor may add an English one, which the template does not show."""
     loaded = local(JANUS)
     loaded.conversation.processor.use_default_system_prompt = True
-    request = checkpoints.request(checkpoints.picture(1))
+    request = checkpoints.request(checkpoints.image(1))
     assert loaded.prompt_tokens(request) > 50
     assert local(JANUS).conversation.processor.use_default_system_prompt is False
 
 
-def test_what_only_the_picture_changes_is_prepared_once(local, monkeypatch):
+def test_what_only_the_image_changes_is_prepared_once(local, monkeypatch):
     loaded = local(JANUS)
     calls = []
     process = loaded.conversation._process
     monkeypatch.setattr(loaded.conversation, "_process", lambda *args: calls.append(args) or process(*args))
-    counts = {loaded.prompt_tokens(checkpoints.request(checkpoints.picture(i))) for i in range(20)}
+    counts = {loaded.prompt_tokens(checkpoints.request(checkpoints.image(i))) for i in range(20)}
     assert len(counts) == 1
-    assert len(calls) == 2  # the text before the picture, the picture with the text after it
+    assert len(calls) == 2  # the text before the image, the image with the text after it
 
 
-def test_a_template_that_loses_a_picture_is_refused(local):
+def test_a_template_that_loses_a_image_is_refused(local):
     loaded = local(JANUS)
     loaded.conversation.processor.chat_template = "{{ messages[0]['content'][0]['text'] }}"
-    with pytest.raises(ValueError, match="must mark 1 pictures, got 0"):
-        loaded.conversation.prompt(checkpoints.request(checkpoints.picture(1)))
+    with pytest.raises(ValueError, match="must write 1 placeholders \\(image\\), got 0"):
+        loaded.conversation.prompt(checkpoints.request(checkpoints.image(1)))
 
 
 @pytest.mark.parametrize("model", [JANUS, QWEN2_VL, LLAVA, GEMMA3])
-def test_a_question_without_pictures(local, model):
+def test_a_question_without_images(local, model):
     """As under the control that shows nothing; Janus puts a mark before a prompt, which is not to be there once a row."""
     loaded = local(model, batch_size=4)
-    pictured = checkpoints.request(checkpoints.picture(1), max_tokens=3)
+    pictured = checkpoints.request(checkpoints.image(1), max_tokens=3)
     requests = [replace(pictured, messages=(Message("user", (text,)),)) for text in (QUESTION, "Guess.", QUESTION)]
     told: dict[int, Reply] = {}
     loaded.ask([*requests, pictured], told.__setitem__)
@@ -107,23 +107,23 @@ def test_a_question_without_pictures(local, model):
     for i in range(4):
         np.testing.assert_allclose(told[i].log_probabilities, alone[i].log_probabilities, atol=1e-4)
         assert told[i].text == alone[i].text
-    assert (loaded.why_alone is None) == (model != GEMMA3)
+    assert (loaded.sharing_disabled_reason is None) == (model != GEMMA3)
 
 
-def test_a_prompt_that_begins_with_its_picture(local):
+def test_a_prompt_that_begins_with_its_image(local):
     loaded = local(QWEN2_VL, batch_size=2)
     loaded.conversation.processor.chat_template = (
         "{% for m in messages %}{% for c in m['content'] %}{{ '<|image_pad|>' if c['type'] == 'image' else c['text'] }}"
         "{% endfor %}{% if m['role'] == 'assistant' %}<|im_end|>{% endif %}{% endfor %}"
     )
     requests = [
-        Request((Message("user", (checkpoints.picture(i), QUESTION)),), ("dog", "rain"), frozenset({"likelihood"}))
+        Request((Message("user", (checkpoints.image(i), QUESTION)),), ("dog", "rain"), frozenset({"likelihood"}))
         for i in range(3)
     ]
     told: dict[int, Reply] = {}
     loaded.ask(requests, told.__setitem__)
     assert [told[i].outcome for i in range(3)] == ["answered"] * 3
-    assert loaded.why_alone is None
+    assert loaded.sharing_disabled_reason is None
     assert len({r.log_probabilities for r in told.values()}) == 3
 
 
@@ -131,6 +131,6 @@ def test_what_a_template_refuses_is_an_error_of_the_request(local):
     loaded = local(GEMMA3)
     loaded.conversation.processor.chat_template = "{{ raise_exception('Conversation roles must alternate') }}"
     told: dict[int, Reply] = {}
-    loaded.ask([checkpoints.request(checkpoints.picture(1))], told.__setitem__)
+    loaded.ask([checkpoints.request(checkpoints.image(1))], told.__setitem__)
     assert told[0].outcome == "error"
     assert "Conversation roles must alternate" in told[0].error

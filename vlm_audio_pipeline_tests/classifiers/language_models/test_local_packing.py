@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm_audio_pipeline.classifiers.language_models.local.label_tree import LabelTree
-from vlm_audio_pipeline.classifiers.language_models.local.packing import packed
+from vlm_audio_pipeline.classifiers.language_models.local.packing import pack
 
 ANSWERS = st.lists(st.lists(st.integers(1, 4), max_size=4).map(lambda tokens: (*tokens, 0)), min_size=1, max_size=6)
 
@@ -15,11 +15,11 @@ def test_what_a_token_sees_spells_its_own_prompt_and_label(prompts):
     """Tokens are named by where they belong: ("p", prompt, place) or ("t", prompt, node)."""
     lengths = [length for length, _ in prompts]
     trees = [LabelTree(answers) for _, answers in prompts]
-    row = packed(lengths, trees)
+    row = pack(lengths, trees)
     names = [("p", i, at) for i, n in enumerate(lengths) for at in range(n)]
     names += [("t", i, node) for i, tree in enumerate(trees) for node in range(1, len(tree.tokens) + 1)]
-    assert row.sees.shape == (len(names), len(names))
-    for name, seen in zip(names, row.sees, strict=True):
+    assert row.mask.shape == (len(names), len(names))
+    for name, seen in zip(names, row.mask, strict=True):
         kind, i, at = name
         if kind == "p":
             expected = {("p", i, k) for k in range(at + 1)}

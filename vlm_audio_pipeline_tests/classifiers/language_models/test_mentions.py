@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm_audio_pipeline.classifiers.language_models.parsing import parse
+from vlm_audio_pipeline.classifiers.language_models.parsing import parse_response
 from vlm_audio_pipeline.classifiers.language_models.vocabulary import words
-from vlm_audio_pipeline.datasets.esc_classes import ESC10, ESC50
+from vlm_audio_pipeline.datasets.esc_classes import ESC10, esc50_classes
 from vlm_audio_pipeline_tests.classifiers.language_models.test_parsing import check
 
 NO = "unparseable"
@@ -160,14 +160,14 @@ NOT_MEANT = [
 ]
 
 
-@pytest.mark.parametrize("text, wanted", ANSWERS, ids=[repr(text)[:60] for text, _ in ANSWERS])
+@pytest.mark.parametrize(("text", "wanted"), ANSWERS, ids=[repr(text)[:60] for text, _ in ANSWERS])
 def test_answers(text, wanted):
     check(text, wanted)
 
 
-@pytest.mark.parametrize("text, wanted", NOT_MEANT, ids=[text for text, _ in NOT_MEANT])
+@pytest.mark.parametrize(("text", "wanted"), NOT_MEANT, ids=[text for text, _ in NOT_MEANT])
 def test_words_that_describe_a_spectrogram_name_no_class(text, wanted):
-    got = parse(text, [c.name for c in ESC50])
+    got = parse_response(text, [c.name for c in esc50_classes()])
     assert (got.label or got.outcome) == wanted, got
 
 
@@ -187,8 +187,8 @@ NEUTRAL = st.lists(
 @given(st.permutations(ESC10), NEUTRAL, NEUTRAL, NEUTRAL, st.sampled_from([" ", ", ", ". ", "; ", "\n", " / ", "\n\n"]))
 def test_two_classes_without_a_final_answer_are_never_answered(order, a, b, c, joint):
     text = f"{a} {order[0]}{joint}{b} {order[1]} {c}"
-    assert parse(text, ESC10).outcome == "unparseable"
-    assert parse(f"{text}.\n\nFinal answer: {order[1]}", ESC10).label == order[1]
+    assert parse_response(text, ESC10).outcome == "unparseable"
+    assert parse_response(f"{text}.\n\nFinal answer: {order[1]}", ESC10).label == order[1]
 
 
 BEFORE = [
@@ -248,5 +248,5 @@ INSERTED = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(ESC10), st.sampled_from(BEFORE), st.sampled_from(AFTER), INSERTED, INSERTED, INSERTED)
 def test_what_is_denied_is_never_answered(label, before, after, a, b, c):
-    assert parse(f"{a} {before} {b} {label} {c}", ESC10).label is None
-    assert parse(f"{a} {label} {after} {b}", ESC10).label is None
+    assert parse_response(f"{a} {before} {b} {label} {c}", ESC10).label is None
+    assert parse_response(f"{a} {label} {after} {b}", ESC10).label is None

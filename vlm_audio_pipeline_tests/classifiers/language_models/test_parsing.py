@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm_audio_pipeline.classifiers.language_models.parsing import parse
+from vlm_audio_pipeline.classifiers.language_models.parsing import parse_response
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 
@@ -214,12 +214,12 @@ ANSWERS = [
 
 def check(text: str, wanted: str) -> None:
     """Hold what a text is read as, a class or an outcome, against what it should be."""
-    got = parse(text, ESC10)
+    got = parse_response(text, ESC10)
     assert (got.label or got.outcome) == wanted, got
     assert got.outcome == ("answered" if got.label else wanted)
 
 
-@pytest.mark.parametrize("text, wanted", ANSWERS, ids=[repr(text)[:60] for text, _ in ANSWERS])
+@pytest.mark.parametrize(("text", "wanted"), ANSWERS, ids=[repr(text)[:60] for text, _ in ANSWERS])
 def test_answers(text, wanted):
     check(text, wanted)
 
@@ -230,7 +230,9 @@ def test_the_table_is_long_and_even():
 
 
 def test_why():
-    how = {text: parse(text, ESC10).how for text in ("dog", "", "dog or rain", "not dog", "is it a dog?", "wind")}
+    how = {
+        text: parse_response(text, ESC10).rule for text in ("dog", "", "dog or rain", "not dog", "is it a dog?", "wind")
+    }
     assert how == {
         "dog": "whole",
         "": "empty",
@@ -239,48 +241,48 @@ def test_why():
         "is it a dog?": "open",
         "wind": "none",
     }
-    assert parse(None, ESC10).how == "empty"
+    assert parse_response(None, ESC10).rule == "empty"
 
 
 def test_other_classes_and_a_studys_own_synonyms():
     classes = ("wheeze", "lung_crackle", "normal")
-    assert parse("The recording has lung crackles.", classes).label == "lung_crackle"
-    assert parse("normal", classes).label == "normal"
+    assert parse_response("The recording has lung crackles.", classes).label == "lung_crackle"
+    assert parse_response("normal", classes).label == "normal"
     assert (
-        parse("The normal range of frequencies is covered.", classes).label is None
+        parse_response("The normal range of frequencies is covered.", classes).label is None
     )  # a word of its own, not an answer
-    assert parse("I hear a whistle", classes).label is None
-    assert parse("I hear a whistle", classes, {"wheeze": ["whistle", "whistling"]}).label == "wheeze"
+    assert parse_response("I hear a whistle", classes).label is None
+    assert parse_response("I hear a whistle", classes, {"wheeze": ["whistle", "whistling"]}).label == "wheeze"
     # a study's synonym goes before those of ESC-50: "waves" means sea_waves otherwise
-    assert parse("waves", ("sea_waves", "rain")).label == "sea_waves"
-    assert parse("waves", ("sea_waves", "rain"), {"rain": ["waves"]}).label == "rain"
+    assert parse_response("waves", ("sea_waves", "rain")).label == "sea_waves"
+    assert parse_response("waves", ("sea_waves", "rain"), {"rain": ["waves"]}).label == "rain"
 
 
 def test_a_class_named_by_a_letter_is_not_an_article():
-    assert parse("A", ("A", "B")).label == "A"
-    assert parse("B.", ("A", "B")).label == "B"
-    assert parse("A dog", ("A", "B")).label is None
-    assert parse("Answer: a loud one", ("A", "B")).label is None
+    assert parse_response("A", ("A", "B")).label == "A"
+    assert parse_response("B.", ("A", "B")).label == "B"
+    assert parse_response("A dog", ("A", "B")).label is None
+    assert parse_response("Answer: a loud one", ("A", "B")).label is None
 
 
 def test_what_could_mean_two_classes_means_none():
     # "barking" is a synonym of dog in ESC-50; nothing makes it mean one of these
-    assert parse("barking", ("big_dog", "small_dog")).label is None
-    assert parse("dogs", ("dog", "dogs")).label == "dogs"
-    assert parse("a dog", ("dog", "dog bark")).label == "dog"
-    assert parse("a dog bark", ("dog", "dog bark")).label == "dog bark"
+    assert parse_response("barking", ("big_dog", "small_dog")).label is None
+    assert parse_response("dogs", ("dog", "dogs")).label == "dogs"
+    assert parse_response("a dog", ("dog", "dog bark")).label == "dog"
+    assert parse_response("a dog bark", ("dog", "dog bark")).label == "dog bark"
 
 
 @pytest.mark.parametrize(
-    "synonyms, message",
+    ("synonyms", "message"),
     [
-        ({"dgo": ["bark"]}, "of a class, got 'dgo'; did you mean 'dog'"),
+        ({"dgo": ["bark"]}, "are given for 'dgo', which is not a class; did you mean 'dog'"),
         ({"dog": ["noise"], "rain": ["Noise"]}, "mean one class, got .*'noise': \\['dog', 'rain'\\]"),
     ],
 )
 def test_wrong_synonyms_are_refused(synonyms, message):
     with pytest.raises(VlmAudioError, match=message):
-        parse("dog", ESC10, synonyms)
+        parse_response("dog", ESC10, synonyms)
 
 
 PIECES = [
@@ -325,7 +327,7 @@ messy = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_si
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(st.text(), messy))
 def test_no_text_makes_it_raise(text):
-    got = parse(text, ESC10)
+    got = parse_response(text, ESC10)
     assert (got.label in ESC10) == (got.outcome == "answered")
     assert got.outcome in ("answered", NO, REFUSED)
 
@@ -344,7 +346,7 @@ def test_no_text_makes_it_raise(text):
 )
 def test_long_rubbish_is_soon_read(text):
     started = time.monotonic()
-    assert parse(text, ESC10).label is None
+    assert parse_response(text, ESC10).label is None
     assert time.monotonic() - started < 5
 
 
@@ -352,7 +354,7 @@ def test_long_rubbish_is_soon_read(text):
 @given(st.lists(st.text(min_size=1), min_size=2, max_size=4, unique=True), st.data())
 def test_an_exact_label_is_always_answered(classes, data):
     label = data.draw(st.sampled_from(classes))
-    assert parse(label, classes).label == label
+    assert parse_response(label, classes).label == label
 
 
 AROUND = [
@@ -384,4 +386,4 @@ AROUND = [
 )
 def test_case_space_and_quotes_change_nothing(label, case, joint, inner, outer, space):
     text = space + outer.format(inner.format(case(label.replace("_", joint)))) + space
-    assert parse(text, ESC10).label == label
+    assert parse_response(text, ESC10).label == label

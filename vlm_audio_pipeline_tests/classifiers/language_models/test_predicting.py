@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm_audio_pipeline.classifiers.language_models.predicting import predictions_of, temperature
+from vlm_audio_pipeline.classifiers.language_models.predicting import fit_temperature, predict_from_responses
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.storage.schemas import TABLES
-from vlm_audio_pipeline_tests.classifiers.running import clips_table
+from vlm_audio_pipeline_tests.classifiers.stage_runner import clips_table
 
 CLASSES = ("dog", "rain", "sea_waves")
 LN = math.log
@@ -23,7 +23,7 @@ def clips(*labels, fold=1):
 
 def answer(clip="1-000", scoring="likelihood", **given):
     row = {"clip": clip, "scoring": scoring, "control": "none", "trial": 0, "outcome": "answered", "model": "m"}
-    row |= {"draw": 0, "class_order": 0, "wording": 0, "repeat": 0, "row_key": f"{clip}{scoring}{sorted(given)}"}
+    row |= {"draw": 0, "class_order": 0, "wording": 0, "repeat": 0, "result_key": f"{clip}{scoring}{sorted(given)}"}
     for name in ("log_probabilities", "label_tokens"):
         if name in given:
             given[name] = list(zip(CLASSES, given[name], strict=True))
@@ -31,8 +31,8 @@ def answer(clip="1-000", scoring="likelihood", **given):
 
 
 def answers(*rows, fold=1):
-    schema = TABLES["answers"].arrow
-    return TABLES["answers"].conform(
+    schema = TABLES["responses"].arrow
+    return TABLES["responses"].conform(
         pa.Table.from_pylist(
             [
                 {name: row.get(name) for name in schema.names if name not in ("study", "classifier", "fold")}
@@ -47,7 +47,7 @@ def answers(*rows, fold=1):
 
 
 def predict(table, clips_, **given):
-    made = predictions_of(table, clips_, CLASSES, kind="language_model", prompt="plain", **given)
+    made = predict_from_responses(table, clips_, CLASSES, kind="language_model", prompt="plain", **given)
     assert made["clip"].to_pylist() == table["clip"].to_pylist()  # a row for every answer, in its order
     return TABLES["predictions"].conform(made, study="s", classifier="c", fold=1).to_pylist()
 
@@ -84,7 +84,7 @@ def test_by_length_a_long_name_does_not_lose_for_being_long():
     assert scores(row) == pytest.approx((powers / powers.sum()).tolist())
 
 
-def test_contextual_calibration_divides_by_what_the_blank_picture_gives():
+def test_contextual_calibration_divides_by_what_the_blank_image_gives():
     # the clip: 0.6, 0.3, 0.1; its blank: 0.8, 0.1, 0.1; quotients 0.75, 3, 1 with sum 4.75 (Zhao et al. 2021, W = diag(p_cf)^-1)
     rows = answers(
         answer(log_probabilities=[LN(0.6), LN(0.3), LN(0.1)]),
@@ -127,7 +127,7 @@ def test_what_cannot_be_calibrated_is_an_error_and_never_left_as_it_was():
     got = {(row["clip"], row["control"]): (row["outcome"], row["scores"] is None, row["correct"]) for row in made}
     assert got[("1-000", "none")] == ("answered", False, True)
     assert got[("1-001", "none")] == ("error", True, False)
-    with pytest.raises(VlmAudioError, match="answers to the blank picture, got none; add `controls: \\[blank\\]`"):
+    with pytest.raises(VlmAudioError, match="responses to the blank image, got none; add `controls: \\[blank\\]`"):
         predict(answers(answer(log_probabilities=[-1.0, -2.0, -3.0])), clips("dog"), calibrate=("contextual",))
 
 
@@ -146,13 +146,13 @@ def test_a_temperature_is_fitted_on_the_other_folds():
     other_clips, other = _told(0.96, ["dog"] * 6 + ["rain"] * 2 + ["sea_waves"] * 2, fold=2)
     own_clips, own = _told(0.96, ["rain"] * 4, fold=1)
     both = pa.concat_tables([own_clips, other_clips])
-    for row in predict(own, both, calibrate=("temperature",), other_answers=other):
+    for row in predict(own, both, calibrate=("temperature",), other_responses=other):
         assert scores(row) == pytest.approx([0.6, 0.2, 0.2], abs=1e-4)
         assert row["predicted"] == "dog"
-    with pytest.raises(VlmAudioError, match="answers of other folds, got none"):
+    with pytest.raises(VlmAudioError, match="responses of other folds, got none"):
         predict(own, both, calibrate=("temperature",))
-    with pytest.raises(VlmAudioError, match="answers of other folds, got none"):
-        predict(own, both, calibrate=("temperature",), other_answers=other.slice(0, 0))
+    with pytest.raises(VlmAudioError, match="responses of other folds, got none"):
+        predict(own, both, calibrate=("temperature",), other_responses=other.slice(0, 0))
 
 
 def test_a_temperature_is_not_fitted_on_controls():
@@ -165,7 +165,7 @@ def test_a_temperature_is_not_fitted_on_controls():
     own_clips, own = _told(0.96, ["rain"], fold=1)
     both = pa.concat_tables([own_clips, other_clips])
     with_controls = pa.concat_tables([other, answers(*strange, fold=2)])
-    [row] = predict(own, both, calibrate=("temperature",), other_answers=with_controls)
+    [row] = predict(own, both, calibrate=("temperature",), other_responses=with_controls)
     assert scores(row) == pytest.approx([0.6, 0.2, 0.2], abs=1e-4)
 
 
@@ -180,7 +180,7 @@ def test_the_temperature_has_the_lowest_loss_of_a_grid(seed, hot):
         z = logits / t
         return np.mean(np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1) - z[np.arange(200), truth])
 
-    found = temperature(logits, truth)
+    found = fit_temperature(logits, truth)
     assert loss(found) <= min(loss(t) for t in np.geomspace(0.05, 50, 400)) + 1e-9
 
 
@@ -228,7 +228,7 @@ def test_scores_that_are_no_numbers_are_an_error():
 
 
 def test_answers_that_do_not_fit_the_study_are_refused():
-    with pytest.raises(VlmAudioError, match="clips of the study, got \\['elsewhere'\\]"):
+    with pytest.raises(VlmAudioError, match="clips of the study, got the unknown clips \\['elsewhere'\\]"):
         predict(answers(answer("elsewhere", log_probabilities=[-1.0, -2.0, -3.0])), clips("dog"))
     short = answers(answer() | {"log_probabilities": [("dog", -1.0)]})
     with pytest.raises(VlmAudioError, match="log_probabilities of every class, got none of \\['rain', 'sea_waves'\\]"):

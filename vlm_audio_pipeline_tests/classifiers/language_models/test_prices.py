@@ -9,16 +9,28 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from vlm_audio_pipeline.classifiers.language_models.endpoint.prices import KNOWN, Prices, how_to_declare, known_prices
-from vlm_audio_pipeline.classifiers.language_models.endpoint.reckoning import (
-    Content,
-    estimate,
-    most_tokens,
-    picture_bound,
-    prices_of,
+from vlm_audio_pipeline.classifiers.language_models.endpoint.cost_bounds import (
+    RequestSize,
+    cost_bound,
+    find_prices,
+    max_image_tokens,
+    max_prompt_tokens,
+)
+from vlm_audio_pipeline.classifiers.language_models.endpoint.prices import (
+    PUBLISHED_PRICES,
+    Prices,
+    declare_prices_advice,
+    published_prices,
 )
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Request, Sampling, Sound, Usage
+from vlm_audio_pipeline.classifiers.language_models.messages import (
+    AudioPart,
+    ImagePart,
+    Message,
+    Request,
+    Sampling,
+    Usage,
+)
 
 LOCAL = Endpoint(url="http://127.0.0.1:8000/v1")
 
@@ -40,14 +52,14 @@ def test_what_was_not_counted_has_no_price(usage):
 
 
 def test_known_prices_are_of_openai_alone_and_what_a_study_declares_comes_first():
-    assert known_prices("gpt-4o-2024-11-20", "api.openai.com") == Prices(input=2.5, cached_input=1.25, output=10)
-    assert known_prices("gpt-4o-2024-11-20", "openrouter.ai") is None
-    assert known_prices("gpt-99", "api.openai.com") is None
+    assert published_prices("gpt-4o-2024-11-20", "api.openai.com") == Prices(input=2.5, cached_input=1.25, output=10)
+    assert published_prices("gpt-4o-2024-11-20", "openrouter.ai") is None
+    assert published_prices("gpt-99", "api.openai.com") is None
     own = Prices(input=1, output=2)
-    assert prices_of("gpt-4o", Endpoint()) == KNOWN["gpt-4o"]
-    assert prices_of("gpt-4o", Endpoint(prices=own)) == own
-    assert prices_of("gpt-4o", LOCAL) is None
-    assert "prices: {input:" in how_to_declare("gpt-99")
+    assert find_prices("gpt-4o", Endpoint()) == PUBLISHED_PRICES["gpt-4o"]
+    assert find_prices("gpt-4o", Endpoint(prices=own)) == own
+    assert find_prices("gpt-4o", LOCAL) is None
+    assert "prices: {input:" in declare_prices_advice("gpt-99")
 
 
 @pytest.mark.parametrize(
@@ -75,12 +87,12 @@ def test_wrong_prices_are_refused(wrong):
         ("gpt-4.1-mini-2025-04-14", 4000, 1474, "auto", 2489),
     ],
 )
-def test_pictures_are_reckoned_as_published(model, width, height, detail, tokens):
-    assert picture_bound(model, width, height, detail) == tokens
+def test_images_are_reckoned_as_published(model, width, height, detail, tokens):
+    assert max_image_tokens(model, width, height, detail) == tokens
 
 
 def test_auto_is_reckoned_as_the_dearer_detail():
-    assert picture_bound("gpt-4o", 512, 512) == picture_bound("gpt-4o", 512, 512, "high") == 255
+    assert max_image_tokens("gpt-4o", 512, 512) == max_image_tokens("gpt-4o", 512, 512, "high") == 255
 
 
 @pytest.mark.parametrize(
@@ -92,46 +104,46 @@ def test_auto_is_reckoned_as_the_dearer_detail():
         ("Qwen2-VL", 4200, 4200, 22500),  # 28 px a token
     ],
 )
-def test_other_pictures_take_less_than_is_reckoned(model, width, height, taken):
-    assert picture_bound(model, width, height) >= taken
-    assert picture_bound(model, width, height, declared=600) == 600
+def test_other_images_take_less_than_is_reckoned(model, width, height, taken):
+    assert max_image_tokens(model, width, height) >= taken
+    assert max_image_tokens(model, width, height, declared=600) == 600
 
 
 @given(st.text(max_size=200))
 def test_no_byte_tokenizer_makes_more_tokens_than_is_reckoned(text):
     """The finest such tokenizer makes one token of each byte."""
-    content = Content(messages=1, text_bytes=len(text.encode()), pictures=(), sounds_s=(), max_tokens=1)
-    assert most_tokens(content, "m", LOCAL) >= len(list(text.encode())) + 4
+    content = RequestSize(messages=1, text_bytes=len(text.encode()), images=(), audio_s=(), max_tokens=1)
+    assert max_prompt_tokens(content, "m", LOCAL) >= len(list(text.encode())) + 4
 
 
-def png(width: int, height: int) -> Picture:
+def png(width: int, height: int) -> ImagePart:
     file = io.BytesIO()
     Image.new("RGB", (width, height)).save(file, "PNG")
-    return Picture(file.getvalue(), "image/png", "00")
+    return ImagePart(file.getvalue(), "image/png", "00")
 
 
 def test_a_request_is_reckoned_by_all_it_holds():
-    """System 9 bytes; "é dog " 7 bytes; 3 x 16 around turns and answer; 2 pictures of 255; answer 32 x 10 USD.
+    """System 9 bytes; "é dog " 7 bytes; 3 x 16 around turns and answer; 2 images of 255; answer 32 x 10 USD.
 
     48 + 16 + 510 = 574 tokens x 2.5 = 1435 and 320, a million each.
     """
     messages = (Message("system", ("You hear.",)), Message("user", ("é ", png(300, 200), png(512, 512), "dog ")))
     request = Request(messages, ("dog", "cat"), frozenset({"generation"}), Sampling(max_tokens=32))
-    assert Content.of(request) == Content(2, 16, [(300, 200), (512, 512)], [], 32, 22)
-    tokens, usd = estimate(request, "gpt-4o", Endpoint())
+    assert RequestSize.of(request) == RequestSize(2, 16, [(300, 200), (512, 512)], [], 32, 22)
+    tokens, usd = cost_bound(request, "gpt-4o", Endpoint())
     assert (tokens, usd) == (574 + 32, pytest.approx(0.001755))
-    assert estimate(Content.of(request), "gpt-4o", Endpoint()) == (tokens, usd)
-    assert estimate(request, "gpt-4o", Endpoint(structured=True))[0] == tokens + 256 + 22
-    assert estimate(request, "m", LOCAL)[1] is None
+    assert cost_bound(RequestSize.of(request), "gpt-4o", Endpoint()) == (tokens, usd)
+    assert cost_bound(request, "gpt-4o", Endpoint(structured=True))[0] == tokens + 256 + 22
+    assert cost_bound(request, "m", LOCAL)[1] is None
     dear = Prices(input=1, cached_input=3, output=0)
-    assert estimate(request, "gpt-4o", Endpoint(prices=dear))[1] == pytest.approx(574 * 3e-6)
+    assert cost_bound(request, "gpt-4o", Endpoint(prices=dear))[1] == pytest.approx(574 * 3e-6)
 
 
 def test_sounds_are_reckoned_by_their_length_and_at_least_half_a_minute():
     def asked(seconds):
-        sound = Sound(lambda rate: np.zeros(1, np.float32), "00", seconds)
+        sound = AudioPart(lambda rate: np.zeros(1, np.float32), "00", seconds)
         request = Request((Message("user", (sound,)),), (), frozenset({"generation"}), Sampling(max_tokens=0))
-        return estimate(request, "m", LOCAL)[0]
+        return cost_bound(request, "m", LOCAL)[0]
 
     assert asked(5.0) == asked(30.0) == 32 + 1500
     assert asked(60.01) == 32 + 3001  # 3000.5, rounded up

@@ -3,14 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Sound
-from vlm_audio_pipeline.classifiers.language_models.prompts import (
-    PROMPTS,
-    OwnPrompt,
-    PromptChoice,
-    messages,
-    prompt_of,
-)
+from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Message
+from vlm_audio_pipeline.classifiers.language_models.named_prompts import PROMPTS
+from vlm_audio_pipeline.classifiers.language_models.prompt_choice import OwnPrompt, PromptChoice, resolve_prompt
+from vlm_audio_pipeline.classifiers.language_models.prompts import messages
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
@@ -31,12 +27,12 @@ USER = (
 )
 
 
-def pic(name: str) -> Picture:
-    return Picture(name.encode(), "image/png", name)
+def pic(name: str) -> ImagePart:
+    return ImagePart(name.encode(), "image/png", name)
 
 
-def sound(name: str) -> Sound:
-    return Sound(lambda rate: pytest.fail("decoded"), name, 5.0)
+def audio(name: str) -> AudioPart:
+    return AudioPart(lambda rate: pytest.fail("decoded"), name, 5.0)
 
 
 def test_paper_zero_shot_is_figure_5_word_for_word():
@@ -57,7 +53,7 @@ def test_examples_come_between_instructions_and_query_as_turns():
     )
 
 
-def test_the_paper_says_its_lead_before_every_picture():
+def test_the_paper_lead_precedes_every_image():
     turns = messages(PROMPTS["paper"], ESC10, [(pic("a"), "dog"), (pic("b"), "rain")], pic("q"))
     assert [t.role for t in turns] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert turns[1].parts[0].endswith("each with its class. Here is the spectrogram:")
@@ -66,13 +62,13 @@ def test_the_paper_says_its_lead_before_every_picture():
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-@pytest.mark.parametrize("kind", ["picture", "sound"])
+@pytest.mark.parametrize("kind", ["image", "audio"])
 @pytest.mark.parametrize("shots", [0, 2])
 def test_only_the_last_turn_differs_between_queries_of_a_fold(name, kind, shots):
-    made = pic if kind == "picture" else sound
+    made = pic if kind == "image" else audio
     examples = [(made(f"e{i}{label}"), label) for i in range(shots) for label in ESC10]
     for wording in range(len(PROMPTS[name].wordings(kind))):
-        a, b = (messages(PROMPTS[name], ESC10, examples, made(q), wording=wording, shown=kind) for q in "ab")
+        a, b = (messages(PROMPTS[name], ESC10, examples, made(q), wording=wording, media=kind) for q in "ab")
         assert a[:-1] == b[:-1]
         assert (a[-1].role, a[-1].parts[:-1]) == ("user", b[-1].parts[:-1])
         assert [t.sha256 for t in (a[-1].parts[-1], b[-1].parts[-1])] == ["a", "b"]
@@ -81,7 +77,7 @@ def test_only_the_last_turn_differs_between_queries_of_a_fold(name, kind, shots)
 
 @pytest.mark.parametrize("name", PROMPTS)
 @pytest.mark.parametrize("examples", [[], [(pic("a"), "dog")]])
-def test_without_a_picture_the_same_is_said_and_nothing_shown(name, examples):
+def test_without_an_image_the_texts_are_the_same(name, examples):
     last = messages(PROMPTS[name], ESC10, examples, None)[-1]
     assert last.role == "user"
     assert all(isinstance(part, str) and part for part in last.parts)
@@ -90,17 +86,17 @@ def test_without_a_picture_the_same_is_said_and_nothing_shown(name, examples):
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-def test_about_a_sound_nothing_is_said_of_pictures(name):
-    for w in PROMPTS[name].sound:
+def test_audio_wordings_do_not_mention_images(name):
+    for w in PROMPTS[name].audio:
         said = f"{w.system} {w.instructions} {w.examples} {w.lead}".lower()
         assert not any(word in said for word in ("spectrogram", "image", "picture", "visual"))
         assert "recording" in said
-    assert len(PROMPTS[name].sound) == len(PROMPTS[name].picture)
+    assert len(PROMPTS[name].audio) == len(PROMPTS[name].image)
 
 
 def test_plain_is_short_enough_for_a_small_context():
     # 4 letters or fewer make a token of most vocabularies' English words: 60 tokens are well above 30 words
-    for w in (*PROMPTS["plain"].picture, *PROMPTS["plain"].sound):
+    for w in (*PROMPTS["plain"].image, *PROMPTS["plain"].audio):
         assert len(w.instructions.replace("{classes}", "").split()) <= 30
         assert w.system is None
 
@@ -127,12 +123,12 @@ def test_names_are_said_as_they_are(names):
 
 
 @pytest.mark.parametrize(
-    "names, wording, query, message",
+    ("names", "wording", "query", "message"),
     [
         (("dog",), 0, pic("q"), "two or more different names, got \\['dog'\\]"),
         (("dog", "dog"), 0, pic("q"), "two or more different names"),
         (("dog", "rain"), 3, pic("q"), "wording of prompt 'plain' must be 0 to 2, got 3"),
-        (("dog", "rain"), 0, sound("q"), "about a picture must show one, got Sound"),
+        (("dog", "rain"), 0, audio("q"), "about image takes ImagePart, got AudioPart"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(names, wording, query, message):
@@ -144,14 +140,14 @@ def test_a_study_may_say_it_in_its_own_words():
     choice = TypeAdapter(PromptChoice).validate_python(
         {"text": "One of {classes}?", "system": "Be brief.", "wordings": ["{classes}: which?"], "lead": "Look:"}
     )
-    prompt = prompt_of(choice)
+    prompt = resolve_prompt(choice)
     assert messages(prompt, ("dog", "rain"), [(pic("a"), "dog")], pic("q"), wording=1) == (
         Message("system", ("Be brief.",)),
         Message("user", ("dog, rain: which? Look:", pic("a"))),
         Message("assistant", ("dog",)),
         Message("user", ("Look:", pic("q"))),
     )
-    assert prompt_of(TypeAdapter(PromptChoice).validate_python("paper")) is PROMPTS["paper"]
+    assert resolve_prompt(TypeAdapter(PromptChoice).validate_python("paper")) is PROMPTS["paper"]
 
 
 def test_the_places_are_filled_in_every_text():
@@ -180,17 +176,17 @@ def test_a_prompt_whose_places_were_sent_as_they_are_is_another_one(places):
     """Others say what they said, and so are known by what they were known by: their four texts in lists and no more."""
     without = OwnPrompt(text="One of {classes}?", system="Of {all}.", examples="Like {example}.", lead="{}:").prompt()
     said = {"wordings": [["Of {all}.", "One of {classes}?", "Like {example}.", "{}:"]]}
-    assert without.identity("picture") == {**said, "listed": "commas", "class_order": None, "example": ""}
+    assert without.fingerprint_fields("image") == {**said, "listed": "commas", "class_order": None, "example": ""}
     with_places = OwnPrompt(text="One of {classes}?", **places).prompt()
-    assert with_places.identity("picture").keys() - without.identity("picture").keys() == {"filled"}
+    assert with_places.fingerprint_fields("image").keys() - without.fingerprint_fields("image").keys() == {"filled"}
 
 
 @pytest.mark.parametrize(
-    "choice, message",
+    ("choice", "message"),
     [
         ("papr", "did you mean 'paper'"),
-        ({"text": "Which sound?"}, "where the classes are listed"),
-        ({"text": "{classes}", "wordings": ["Which sound?"]}, "where the classes are listed"),
+        ({"text": "Which sound?"}, "which stands for the list of classes"),
+        ({"text": "{classes}", "wordings": ["Which sound?"]}, "which stands for the list of classes"),
         ({"text": "{classes}", "sytem": "x"}, "sytem"),
     ],
 )
@@ -201,16 +197,19 @@ def test_a_wrong_choice_is_refused(choice, message):
 
 def test_identity_is_of_texts_and_not_of_names():
     own = OwnPrompt(text="One of {classes}?").prompt()
-    assert own.identity("picture") == own.identity("sound")
+    assert own.fingerprint_fields("image") == own.fingerprint_fields("audio")
     plain = PROMPTS["plain"]
-    assert plain.identity("picture") != plain.identity("sound")
-    twin = type(plain)("twin", 7, plain.picture, plain.sound, about="other")
-    assert twin.identity("picture") == plain.identity("picture")
+    assert plain.fingerprint_fields("image") != plain.fingerprint_fields("audio")
+    twin = type(plain)("twin", 7, plain.image, plain.audio, about="other")
+    assert twin.fingerprint_fields("image") == plain.fingerprint_fields("image")
 
 
 def test_a_changed_text_needs_a_new_version():
     """Stored answers are keyed by texts, people read names: raise the version with the text, then change this."""
-    frozen = {(p.name, p.version): fingerprint([p.identity("picture"), p.identity("sound")]) for p in PROMPTS.values()}
+    frozen = {
+        (p.name, p.version): fingerprint([p.fingerprint_fields("image"), p.fingerprint_fields("audio")])
+        for p in PROMPTS.values()
+    }
     assert frozen == {
         ("notebook", 1): "c3f31d7c6d0ec8e0",
         ("paper", 1): "938807cab1e14a2b",

@@ -1,12 +1,12 @@
-"""From tables to questions: the right picture under the right control after the right examples."""
+"""From tables to questions: the right image under the right control after the right examples."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from vlm_audio_pipeline.classifiers.language_models.messages import Picture, Sampling, Sound
-from vlm_audio_pipeline.classifiers.language_models.prompts import PROMPTS
-from vlm_audio_pipeline.classifiers.language_models.questions import Form, pictures, sounds
+from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Sampling
+from vlm_audio_pipeline.classifiers.language_models.named_prompts import PROMPTS
+from vlm_audio_pipeline.classifiers.language_models.questions import QuestionBuilder, audio_lookup, image_lookup
 from vlm_audio_pipeline.classifiers.language_models.trials import trials
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
@@ -17,45 +17,45 @@ def spectrograms(prefix: str, clips: str) -> pa.Table:
     return pa.table(
         {
             "clip": list(clips),
-            "picture": [f"{prefix}{c}".encode() for c in clips],
+            "image": [f"{prefix}{c}".encode() for c in clips],
             "media_type": ["image/png"] * len(clips),
-            "picture_sha256": [f"sha-{prefix}{c}" for c in clips],
+            "image_sha256": [f"sha-{prefix}{c}" for c in clips],
         }
     )
 
 
-def form(**changes) -> Form:
+def form(**changes) -> QuestionBuilder:
     values = {
         "prompt": PROMPTS["plain"],
-        "shown": "picture",
+        "input": "image",
         "names": {"dog": "dog", "sea_waves": "sea waves"},
-        "wants": BOTH,
+        "scorings": BOTH,
         "controls": ("blank", "no_image"),
         "trials": trials(1, 1, 1, 1),
         "sampling": Sampling(),
         "seed": 0,
         "repeats_differ": False,
     }
-    return Form(**{**values, **changes})
+    return QuestionBuilder(**{**values, **changes})
 
 
-def look():
+def lookup():
     tables = {"none": spectrograms("", "abxy"), "blank": spectrograms("blank ", "ab")}
-    return pictures(tables, {"none": {"a", "b", "x", "y"}, "blank": {"a", "b"}})
+    return image_lookup(tables, {"none": {"a", "b", "x", "y"}, "blank": {"a", "b"}})
 
 
 def shown(question) -> list[str]:
-    """Give the hashes of the pictures of a question, in order."""
-    return [p.sha256 for m in question.request.messages for p in m.parts if isinstance(p, Picture)]
+    """Give the hashes of the images of a question, in order."""
+    return [p.sha256 for m in question.request.messages for p in m.parts if isinstance(p, ImagePart)]
 
 
 def example(clip: str, label: str, trial: int = 0, query: str = "", position: int = 0) -> dict:
-    return {"trial": trial, "query": query, "position": position, "clip": clip, "label": label, "shown_label": label}
+    return {"trial": trial, "query": query, "position": position, "clip": clip, "label": label, "example_label": label}
 
 
 def test_each_clip_is_asked_about_under_each_control():
-    made = form().questions(["a", "b"], [], look())
-    assert [(q.place["control"], q.place["clip"], shown(q)) for q in made] == [
+    made = form().build(["a", "b"], [], lookup())
+    assert [(q.row_columns["control"], q.row_columns["clip"], shown(q)) for q in made] == [
         ("none", "a", ["sha-a"]),
         ("none", "b", ["sha-b"]),
         ("blank", "a", ["sha-blank a"]),
@@ -63,64 +63,64 @@ def test_each_clip_is_asked_about_under_each_control():
         ("no_image", "a", []),
         ("no_image", "b", []),
     ]
-    assert made[4].request == made[5].request, "without a picture there is one question, whatever the clip"
+    assert made[4].request == made[5].request, "without an image there is one question, whatever the clip"
 
 
 def test_labels_are_what_classes_are_called_in_the_order_of_the_study():
-    [question] = form(controls=()).questions(["a"], [], look())
+    [question] = form(controls=()).build(["a"], [], lookup())
     assert question.classes == ("dog", "sea_waves") and question.request.labels == ("dog", "sea waves")
     assert "dog, sea waves" in str(question.request.messages[-1].parts[0])
 
 
 def test_examples_stay_real_under_a_control_and_come_before_the_query():
     rows = [example("x", "dog"), example("y", "sea_waves", position=1)]
-    made = form(controls=("blank",)).questions(["a"], rows, look())
+    made = form(controls=("blank",)).build(["a"], rows, lookup())
     assert [shown(q) for q in made] == [["sha-x", "sha-y", "sha-a"], ["sha-x", "sha-y", "sha-blank a"]]
     said = [m.parts for m in made[0].request.messages if m.role == "assistant"]
     assert said == [("dog",), ("sea waves",)]
 
 
 def test_permuted_labels_are_what_is_shown():
-    rows = [{**example("x", "dog"), "shown_label": "sea_waves"}]
-    [question] = form(controls=()).questions(["a"], rows, look())
+    rows = [{**example("x", "dog"), "example_label": "sea_waves"}]
+    [question] = form(controls=()).build(["a"], rows, lookup())
     assert [m.parts for m in question.request.messages if m.role == "assistant"] == [("sea waves",)]
 
 
 def test_examples_chosen_for_one_query_are_shown_with_it_alone():
     rows = [example("x", "dog", query="a"), example("y", "dog", query="b")]
-    made = form(controls=()).questions(["a", "b"], rows, look())
+    made = form(controls=()).build(["a", "b"], rows, lookup())
     assert [shown(q) for q in made] == [["sha-x", "sha-a"], ["sha-y", "sha-b"]]
 
 
 def test_each_trial_has_its_own_examples_and_order():
     rows = [example("x", "dog", trial=0), example("x", "dog", trial=1), example("y", "dog", trial=2)]
-    made = form(controls=(), trials=trials(2, 2, 1, 1)).questions(["a"], [*rows, example("y", "dog", trial=3)], look())
+    made = form(controls=(), trials=trials(2, 2, 1, 1)).build(["a"], [*rows, example("y", "dog", trial=3)], lookup())
     assert [shown(q)[0] for q in made] == ["sha-x", "sha-x", "sha-y", "sha-y"]
-    assert [(q.place["draw"], q.place["class_order"]) for q in made] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [(q.row_columns["draw"], q.row_columns["class_order"]) for q in made] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_repetitions_differ_in_their_seed_only_where_anything_is_drawn():
-    greedy = form(controls=(), trials=trials(1, 1, 1, 3)).questions(["a"], [], look())
+    greedy = form(controls=(), trials=trials(1, 1, 1, 3)).build(["a"], [], lookup())
     drawn = form(controls=(), trials=trials(1, 1, 1, 3), sampling=Sampling(0.7, seed=5), repeats_differ=True)
     assert {q.request.sampling.seed for q in greedy} == {0}
-    seeds = [q.request.sampling.seed for q in drawn.questions(["a", "b"], [], look())]
+    seeds = [q.request.sampling.seed for q in drawn.build(["a", "b"], [], lookup())]
     assert len(set(seeds)) == 6, "else the clips of a repetition would all be lucky together"
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert seeds == [q.request.sampling.seed for q in drawn.questions(["a", "b"], [], look())]
+    assert seeds == [q.request.sampling.seed for q in drawn.build(["a", "b"], [], lookup())]
     again = form(controls=(), trials=trials(1, 1, 1, 3), sampling=Sampling(0.0, seed=5), repeats_differ=True)
-    assert [q.request.sampling.seed for q in again.questions(["a"], [], look())] == [5, 6, 7], "an endpoint, greedily"
+    assert [q.request.sampling.seed for q in again.build(["a"], [], lookup())] == [5, 6, 7], "an endpoint, greedily"
 
 
-def test_a_missing_picture_is_an_error():
-    with pytest.raises(VlmAudioError, match="clip q must have a picture under control none"):
-        form(controls=()).questions(["q"], [], look())
+def test_a_missing_image_is_an_error():
+    with pytest.raises(VlmAudioError, match="clip q has no image under control none"):
+        form(controls=()).build(["q"], [], lookup())
 
 
 class Recordings:
     """Stands for a dataset: samples are the number in the file's name."""
 
-    def load(self, file, rate_hz, start_s, end_s, sha):
-        return np.full(rate_hz, float(file), np.float32)
+    def samples(self, clip, sample_rate_hz):
+        return np.full(sample_rate_hz, float(clip.file), np.float32)
 
 
 def clip(name: str, label: str, fold: int = 1) -> dict:
@@ -134,28 +134,31 @@ def clip(name: str, label: str, fold: int = 1) -> dict:
         "end_s": None,
         "samples_sha256": f"samples-{name}",
         "duration_s": 0.5,
+        "sample_rate_hz": 16000,
     }
 
 
 def test_sounds_are_loaded_at_the_rate_asked_for_and_known_by_their_samples():
-    look = sounds(Recordings(), [clip("1", "dog"), clip("2", "rain"), clip("3", "rain", fold=2)], 1)
-    sound = look("none", "1")
-    assert isinstance(sound, Sound) and sound.sha256 == "samples-1" and sound.duration_s == 0.5
+    lookup = audio_lookup(Recordings(), [clip("1", "dog"), clip("2", "rain"), clip("3", "rain", fold=2)], 1)
+    sound = lookup("none", "1")
+    assert isinstance(sound, AudioPart) and sound.sha256 == "samples-1" and sound.duration_s == 0.5
     assert sound.load(8000).tolist() == [1.0] * 8000
-    assert look("no_image", "1") is None
+    assert lookup("no_image", "1") is None
 
 
 def test_silence_is_as_long_as_the_clip_and_the_same_for_clips_of_one_length():
-    look = sounds(Recordings(), [clip("1", "dog"), clip("2", "rain"), {**clip("3", "dog"), "duration_s": 0.7}], 1)
-    one, two, longer = (look("blank", c) for c in "123")
+    lookup = audio_lookup(
+        Recordings(), [clip("1", "dog"), clip("2", "rain"), {**clip("3", "dog"), "duration_s": 0.7}], 1
+    )
+    one, two, longer = (lookup("blank", c) for c in "123")
     assert one is not None and two is not None and longer is not None
     assert one.load(8000).shape == (4000,) and not one.load(8000).any()
     assert one.sha256 == two.sha256 != longer.sha256
 
 
 def test_another_clip_is_of_another_class_and_of_the_same_fold():
-    look = sounds(Recordings(), [clip("1", "dog"), clip("2", "rain"), clip("3", "rain", fold=2)], 1)
-    other = look("other_clip", "1")
+    lookup = audio_lookup(Recordings(), [clip("1", "dog"), clip("2", "rain"), clip("3", "rain", fold=2)], 1)
+    other = lookup("other_clip", "1")
     assert other is not None and other.sha256 == "samples-2"
-    with pytest.raises(VlmAudioError, match="another class and source in fold 1 for 1, got none"):
-        sounds(Recordings(), [clip("1", "dog"), clip("3", "rain", fold=2)], 1)("other_clip", "1")
+    with pytest.raises(VlmAudioError, match="another class and source recording in fold 1 for 1, got none"):
+        audio_lookup(Recordings(), [clip("1", "dog"), clip("3", "rain", fold=2)], 1)("other_clip", "1")

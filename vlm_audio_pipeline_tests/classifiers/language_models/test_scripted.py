@@ -6,15 +6,20 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Reply, Request
-from vlm_audio_pipeline.classifiers.language_models.scripted import RAMBLING, REFUSING, Script, ScriptedBackend
+from vlm_audio_pipeline.classifiers.language_models.messages import ImagePart, Message, Reply, Request
+from vlm_audio_pipeline.classifiers.language_models.scripted import (
+    REFUSAL_TEXT,
+    UNRELATED_TEXT,
+    Script,
+    ScriptedBackend,
+)
 
 LABELS = ("dog", "rain", "sea_waves")
 BOTH = frozenset({"likelihood", "generation"})
 
 
-def request(which: object, wants=BOTH, said: str = "Which sound?") -> Request:
-    return Request((Message("user", (said, Picture(b"", "image/png", f"{which}"))),), LABELS, wants)
+def request(which: object, scorings=BOTH, said: str = "Which sound?") -> Request:
+    return Request((Message("user", (said, ImagePart(b"", "image/png", f"{which}"))),), LABELS, scorings)
 
 
 def replies(script: Script, requests: list[Request]) -> list[Reply]:
@@ -23,7 +28,7 @@ def replies(script: Script, requests: list[Request]) -> list[Reply]:
     return [found[i] for i in range(len(requests))]
 
 
-def test_the_same_request_is_answered_alike_and_another_picture_may_not_be():
+def test_the_same_request_is_answered_alike_and_another_image_may_not_be():
     asked = [request(i) for i in range(60)]
     first = replies(Script(), asked)
     assert replies(Script(), asked) == first
@@ -31,8 +36,8 @@ def test_the_same_request_is_answered_alike_and_another_picture_may_not_be():
     assert replies(Script(seed=1), asked) != first
 
 
-def test_a_model_that_does_not_look_says_the_same_of_every_picture():
-    said = replies(Script(looks=False), [request(i) for i in range(20)])
+def test_a_model_that_does_not_look_says_the_same_of_every_image():
+    said = replies(Script(uses_query=False), [request(i) for i in range(20)])
     assert {r.text for r in said} == {"dog"}
 
 
@@ -54,7 +59,9 @@ def test_only_what_is_wanted_is_given():
 def test_shares_of_refusals_prose_and_errors_are_about_those_asked_for():
     said = replies(Script(refuses=0.2, rambles=0.1, fails=0.3), [request(i) for i in range(1000)])
     count = Counter(
-        "error" if r.outcome == "error" else {REFUSING: "refused", RAMBLING: "prose"}.get(str(r.text), "label")
+        "error"
+        if r.outcome == "error"
+        else {REFUSAL_TEXT: "refused", UNRELATED_TEXT: "prose"}.get(str(r.text), "label")
         for r in said
     )
     for what, share in {"refused": 200, "prose": 100, "error": 300, "label": 400}.items():

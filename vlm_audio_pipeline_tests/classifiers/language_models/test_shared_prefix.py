@@ -12,23 +12,23 @@ import torch
 from PIL import Image
 
 from vlm_audio_pipeline.classifiers.language_models.local.backend import LocalBackend
-from vlm_audio_pipeline.classifiers.language_models.messages import Message, Picture, Reply, Request, Sound
+from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Message, Reply, Request
 from vlm_audio_pipeline_tests.classifiers.language_models import checkpoints
 from vlm_audio_pipeline_tests.classifiers.language_models.checkpoints import (
     GEMMA3,
     JANUS,
+    KNOWS_COLOURS,
     LABELS,
     LLAVA,
     QWEN2_AUDIO,
     QWEN2_VL,
-    SEES_COLOURS,
     SLIDING,
     SOUNDS,
 )
 
 ANSWERS = {
     JANUS: " {}<|end▁of▁sentence|>",
-    SEES_COLOURS: " {}<|end▁of▁sentence|>",
+    KNOWS_COLOURS: " {}<|end▁of▁sentence|>",
     QWEN2_VL: "{}<|im_end|>",
     LLAVA: " {}</s>",
     SLIDING: " {}</s>",
@@ -40,15 +40,15 @@ SHARING = (JANUS, QWEN2_VL, LLAVA, QWEN2_AUDIO)
 EVERY = (*SHARING, SLIDING, GEMMA3)
 
 
-def asked(backend: LocalBackend, requests: Sequence[Request]) -> list[Reply]:
+def ask_all(backend: LocalBackend, requests: Sequence[Request]) -> list[Reply]:
     replies: dict[int, Reply] = {}
 
-    def answered(index: int, reply: Reply) -> None:
+    def on_reply(index: int, reply: Reply) -> None:
         assert index not in replies
         assert reply.outcome == "answered", reply.error
         replies[index] = reply
 
-    assert backend.ask(requests, answered) is None
+    assert backend.ask(requests, on_reply) is None
     return [replies[i] for i in range(len(requests))]
 
 
@@ -56,12 +56,12 @@ def scores(replies: Sequence[Reply]) -> np.ndarray:
     return np.array([r.log_probabilities for r in replies])
 
 
-def shown(model: str, seed: int) -> Picture | Sound:
-    return checkpoints.sound(seed) if model in SOUNDS else checkpoints.picture(seed)
+def media_part(model: str, seed: int) -> ImagePart | AudioPart:
+    return checkpoints.audio(seed) if model in SOUNDS else checkpoints.image(seed)
 
 
 def examples(model: str, seed: int = 100) -> tuple:
-    return tuple((shown(model, seed + i), label) for i, label in enumerate(LABELS))
+    return tuple((media_part(model, seed + i), label) for i, label in enumerate(LABELS))
 
 
 def inputs(backend: LocalBackend, request: Request, answer: str = ""):
@@ -72,7 +72,7 @@ def inputs(backend: LocalBackend, request: Request, answer: str = ""):
         for part in message.parts:
             if isinstance(part, str):
                 content.append({"type": "text", "text": part})
-            elif isinstance(part, Picture):
+            elif isinstance(part, ImagePart):
                 content.append({"type": "image"})
                 media.append(Image.open(io.BytesIO(part.data)).convert("RGB"))
             else:
@@ -110,9 +110,11 @@ def plain_answer(backend: LocalBackend, request: Request) -> str:
 @pytest.mark.parametrize("model", EVERY)
 def test_both_scorings_are_those_of_plain_loops(local, model, few):
     loaded = local(model)
-    requests = [checkpoints.request(shown(model, i), examples(model) if few else (), max_tokens=6) for i in range(3)]
-    replies = asked(loaded, requests)
-    assert (loaded.why_alone is None) == (model in SHARING)
+    requests = [
+        checkpoints.request(media_part(model, i), examples(model) if few else (), max_tokens=6) for i in range(3)
+    ]
+    replies = ask_all(loaded, requests)
+    assert (loaded.sharing_disabled_reason is None) == (model in SHARING)
     expected = [plain_scores(loaded, r, ANSWERS[model]) for r in requests]
     assert np.abs(np.diff(expected, axis=0)).max(1).min() > 0.01  # it does matter what is shown
     np.testing.assert_allclose(scores(replies), expected, atol=1e-4)
@@ -127,12 +129,12 @@ def test_both_scorings_are_those_of_plain_loops(local, model, few):
 @pytest.mark.parametrize("model", SHARING)
 def test_shared_is_alone_also_under_eager_attention(local, model):
     loaded = local(model, batch_size=3)
-    requests = [checkpoints.request(shown(model, i), examples(model), max_tokens=6) for i in range(4)]
-    usual = asked(loaded, requests)
+    requests = [checkpoints.request(media_part(model, i), examples(model), max_tokens=6) for i in range(4)]
+    usual = ask_all(loaded, requests)
     loaded.model.set_attn_implementation("eager")
-    eager = asked(loaded, requests)
-    assert loaded.why_alone is None
-    expected = asked(local(model, share=False), requests)
+    eager = ask_all(loaded, requests)
+    assert loaded.sharing_disabled_reason is None
+    expected = ask_all(local(model, share=False), requests)
     for found in (usual, eager):
         np.testing.assert_allclose(scores(found), scores(expected), atol=1e-4)
         assert [r.text for r in found] == [r.text for r in expected]
@@ -140,11 +142,11 @@ def test_shared_is_alone_also_under_eager_attention(local, model):
 
 @pytest.mark.parametrize("model", SHARING)
 def test_neither_batches_nor_the_order_of_clips_matter(local, model):
-    requests = [checkpoints.request(shown(model, i), examples(model), max_tokens=6) for i in range(8)]
-    one = asked(local(model, batch_size=1), requests)
-    eight = asked(local(model, batch_size=8), requests)
+    requests = [checkpoints.request(media_part(model, i), examples(model), max_tokens=6) for i in range(8)]
+    one = ask_all(local(model, batch_size=1), requests)
+    eight = ask_all(local(model, batch_size=8), requests)
     order = np.random.default_rng(0).permutation(8)
-    shuffled = asked(local(model, batch_size=3), [requests[i] for i in order])
+    shuffled = ask_all(local(model, batch_size=3), [requests[i] for i in order])
     np.testing.assert_allclose(scores(eight), scores(one), atol=1e-4)
     np.testing.assert_allclose(scores(shuffled), scores(one)[order], atol=1e-4)
     assert [r.text for r in eight] == [r.text for r in one]
@@ -153,10 +155,10 @@ def test_neither_batches_nor_the_order_of_clips_matter(local, model):
 
 @pytest.mark.parametrize("model", SHARING)
 def test_whatever_requests_share_or_do_not(local, model):
-    """Folds that change, examples chosen for each query, pictures of other sizes, repeats, zero-shot in between."""
+    """Folds that change, examples chosen for each query, images of other sizes, repeats, zero-shot in between."""
     loaded = local(model, batch_size=3)
-    own = [shown(model, i) for i in range(6)]
-    wide = checkpoints.sound(50, seconds=0.8) if model in SOUNDS else checkpoints.picture(50, width=64, height=24)
+    own = [media_part(model, i) for i in range(6)]
+    wide = checkpoints.audio(50, seconds=0.8) if model in SOUNDS else checkpoints.image(50, width=64, height=24)
     requests = [
         *(checkpoints.request(q, examples(model)) for q in own[:3]),
         *(checkpoints.request(q, examples(model, 200)) for q in own[:2]),
@@ -167,18 +169,18 @@ def test_whatever_requests_share_or_do_not(local, model):
         checkpoints.request(own[3], ((wide, "dog"), *examples(model)[:2])),
         checkpoints.request(wide, ((wide, "dog"), *examples(model)[:2])),
     ]
-    found = asked(loaded, requests)
-    assert loaded.why_alone is None
-    expected = asked(local(model, share=False), requests)
+    found = ask_all(loaded, requests)
+    assert loaded.sharing_disabled_reason is None
+    expected = ask_all(local(model, share=False), requests)
     np.testing.assert_allclose(scores(found), scores(expected), atol=1e-4)
     assert [r.text for r in found] == [r.text for r in expected]
 
 
 def test_a_model_that_knows_is_right_and_says_so(local):
     """Were a sign wrong, or the likelihood a loss, the right answer would come last."""
-    loaded = local(SEES_COLOURS)
+    loaded = local(KNOWS_COLOURS)
     colours = list(checkpoints.COLOURS)
-    replies = asked(loaded, [checkpoints.request(checkpoints.coloured(label)) for label in colours])
+    replies = ask_all(loaded, [checkpoints.request(checkpoints.coloured(label)) for label in colours])
     assert [LABELS[int(np.argmax(r.log_probabilities))] for r in replies] == colours
     assert np.exp(scores(replies)).max(1).min() > 0.5  # and sure of it: all answers together have at most 1
     assert np.exp(scores(replies)).sum(1).max() <= 1 + 1e-6
@@ -187,12 +189,12 @@ def test_a_model_that_knows_is_right_and_says_so(local):
 
 
 def test_saying_a_label_costs_nothing_more_than_scoring_it(local):
-    loaded = local(SEES_COLOURS)
+    loaded = local(KNOWS_COLOURS)
     requests = [checkpoints.request(checkpoints.coloured(label)) for label in checkpoints.COLOURS]
-    asked(loaded, requests[:2])  # with the check of a load
+    ask_all(loaded, requests[:2])  # with the check of a load
     computed = [loaded.tokens.computed]
     for scorings in (("likelihood",), ("generation",), ("likelihood", "generation")):
-        asked(loaded, [r.wanting(*scorings) for r in requests])
+        ask_all(loaded, [r.with_scorings(*scorings) for r in requests])
         computed.append(loaded.tokens.computed)
     assert len(set(np.diff(computed))) == 1
 
@@ -200,7 +202,7 @@ def test_saying_a_label_costs_nothing_more_than_scoring_it(local):
 def test_where_an_answer_leaves_the_labels_it_goes_on_as_generate_does(local):
     """Half-way through a label, too: the labels here are the beginnings of what the model says."""
     loaded = local(JANUS, batch_size=4)
-    requests = [checkpoints.request(shown(JANUS, i), examples(JANUS), max_tokens=12) for i in range(4)]
+    requests = [checkpoints.request(media_part(JANUS, i), examples(JANUS), max_tokens=12) for i in range(4)]
     said = [plain_answer(loaded, r) for r in requests]
     tokenizer = loaded.conversation.tokenizer
     beginnings = []
@@ -217,52 +219,52 @@ def test_where_an_answer_leaves_the_labels_it_goes_on_as_generate_does(local):
         for p, b, n in zip(prompts, beginnings, (0, 1, 3, 12), strict=True)
     ]
     with torch.inference_mode():
-        answers = loaded._shared.answer(own, 5)
-    assert [a.tokens for a in answers] == beginnings
-    assert [loaded.conversation.decode(a.tokens) for a in answers] == said
+        results = loaded._shared.compute(own, 5)
+    assert [r.tokens for r in results] == beginnings
+    assert [loaded.conversation.decode(r.tokens) for r in results] == said
 
 
 def test_a_seed_gives_the_same_answer_in_any_company(local):
     def texts(loaded: LocalBackend, requests: Sequence[Request]) -> list[str | None]:
-        return [r.text for r in asked(loaded, requests)]
+        return [r.text for r in ask_all(loaded, requests)]
 
     requests = [
-        checkpoints.request(shown(JANUS, i), examples(JANUS), temperature=1.0, top_p=0.9, seed=7 + i, max_tokens=6)
+        checkpoints.request(media_part(JANUS, i), examples(JANUS), temperature=1.0, top_p=0.9, seed=7 + i, max_tokens=6)
         for i in range(4)
     ]
     one = texts(local(JANUS, batch_size=1), requests)
     assert texts(local(JANUS, batch_size=4), requests) == one
     assert texts(local(JANUS, share=False), requests[::-1]) == one[::-1]
     again = [
-        checkpoints.request(shown(JANUS, 0), examples(JANUS), temperature=1.0, seed=seed, max_tokens=6)
+        checkpoints.request(media_part(JANUS, 0), examples(JANUS), temperature=1.0, seed=seed, max_tokens=6)
         for seed in range(4)
     ]
     assert len(set(texts(local(JANUS), again))) > 1
 
 
 def test_the_examples_are_computed_once(local):
-    """Tokens counted by hand: a picture of Janus is 4 tokens between 2 others."""
+    """Tokens counted by hand: an image of Janus is 4 tokens between 2 others."""
     loaded = local(JANUS, batch_size=2)
-    requests = [checkpoints.request(shown(JANUS, i), examples(JANUS)) for i in range(6)]
+    requests = [checkpoints.request(media_part(JANUS, i), examples(JANUS)) for i in range(6)]
     whole = inputs(loaded, requests[0])["input_ids"].shape[1]
     tokenizer = loaded.conversation.tokenizer
     tail = 4 + 2 + len(tokenizer("\n\n<|Assistant|>:", add_special_tokens=False).input_ids)
     labels = [tokenizer(ANSWERS[JANUS].format(x), add_special_tokens=False).input_ids for x in LABELS]
     inner = len({tuple(a[:i]) for a in labels for i in range(1, len(a))})
-    requests = [r.wanting("likelihood") for r in requests]
-    replies = asked(loaded, requests)
+    requests = [r.with_scorings("likelihood") for r in requests]
+    replies = ask_all(loaded, requests)
     check = whole + max(map(len, labels))
     assert loaded.tokens.computed == (whole - tail) + 6 * (tail + inner) + check
     assert loaded.tokens.naive == 6 * (whole + sum(map(len, labels)))
     assert [r.usage.cached_tokens for r in replies] == [0] + [whole - tail] * 5
     before = loaded.tokens.computed
-    asked(loaded, requests)  # the examples are still there
+    ask_all(loaded, requests)  # the examples are still there
     assert loaded.tokens.computed == before + 6 * (tail + inner)
 
 
 @pytest.mark.parametrize("model", [JANUS, QWEN2_VL, LLAVA])
-def test_each_picture_is_looked_at_once(local, monkeypatch, model):
-    """Also where every query has examples of its own, drawn from the same few pictures: 5 examples and 6 queries here."""
+def test_each_image_is_looked_at_once(local, monkeypatch, model):
+    """Also where every query has examples of its own, drawn from the same few images: 5 examples and 6 queries here."""
     loaded = local(model, batch_size=2)
     features, looks = loaded._shared.features, []
     encode = features._encode
@@ -275,38 +277,38 @@ def test_each_picture_is_looked_at_once(local, monkeypatch, model):
     monkeypatch.setattr(features, "_encode", counted)
     some = examples(model)
     requests = [
-        checkpoints.request(shown(model, i), (some[i % 5], some[(i + 2) % 5], some[(i + 1) % 5]), max_tokens=2)
+        checkpoints.request(media_part(model, i), (some[i % 5], some[(i + 2) % 5], some[(i + 1) % 5]), max_tokens=2)
         for i in range(6)
     ]
-    found = asked(loaded, requests)
-    assert loaded.why_alone is None
+    found = ask_all(loaded, requests)
+    assert loaded.sharing_disabled_reason is None
     assert sum(looks) == 5 + 6
-    assert max(looks) > 1, "new pictures of one row are looked at together"
-    np.testing.assert_allclose(scores(found), scores(asked(local(model, share=False), requests)), atol=1e-4)
-    asked(loaded, requests[::-1])
+    assert max(looks) > 1, "new images of one row are looked at together"
+    np.testing.assert_allclose(scores(found), scores(ask_all(local(model, share=False), requests)), atol=1e-4)
+    ask_all(loaded, requests[::-1])
     assert sum(looks) == 5 + 6
 
 
 @pytest.mark.parametrize("model", [JANUS, QWEN2_VL, LLAVA])
-def test_pictures_of_several_sizes_and_the_same_one_again(local, model):
-    """Where a family cuts pictures by their size, those of one size alone have as many features each."""
+def test_images_of_several_sizes_and_the_same_one_again(local, model):
+    """Where a family cuts images by their size, those of one size alone have as many features each."""
     sizes = [(48, 40), (48, 40), (96, 40), (48, 80), (96, 40)]
-    some = [(checkpoints.picture(i, *size), label) for i, (size, label) in enumerate(zip(sizes, LABELS, strict=True))]
+    some = [(checkpoints.image(i, *size), label) for i, (size, label) in enumerate(zip(sizes, LABELS, strict=True))]
     requests = [checkpoints.request(some[i][0], (some[2], some[0], some[2], some[3], some[1])) for i in range(5)]
     loaded = local(model, batch_size=3)
     np.testing.assert_allclose(
-        scores(asked(loaded, requests)), scores(asked(local(model, share=False), requests)), atol=1e-4
+        scores(ask_all(loaded, requests)), scores(ask_all(local(model, share=False), requests)), atol=1e-4
     )
-    assert loaded.why_alone is None
+    assert loaded.sharing_disabled_reason is None
 
 
 def test_nothing_of_one_query_is_left_for_the_next(local):
     loaded = local(JANUS)
-    requests = [checkpoints.request(shown(JANUS, i), examples(JANUS), max_tokens=4) for i in range(3)]
-    first = asked(loaded, requests)
+    requests = [checkpoints.request(media_part(JANUS, i), examples(JANUS), max_tokens=4) for i in range(3)]
+    first = ask_all(loaded, requests)
     layer = loaded._shared._cache.layers[0]
     length, keys = layer.get_seq_length(), layer.keys[:, :, : layer.get_seq_length()].clone()
-    second = asked(loaded, requests)
+    second = ask_all(loaded, requests)
     assert layer.get_seq_length() == length
     assert torch.equal(layer.keys[:, :, :length], keys)
     assert scores(first).tolist() == scores(second).tolist()
@@ -316,9 +318,9 @@ def test_bfloat16_is_near_float32(local):
     requests = [checkpoints.request(checkpoints.coloured(label)) for label in checkpoints.COLOURS]
     found = {}
     for dtype in ("float32", "bfloat16"):
-        loaded = local(SEES_COLOURS, dtype)
-        found[dtype] = scores(asked(loaded, requests))
-        assert loaded.why_alone is None
+        loaded = local(KNOWS_COLOURS, dtype)
+        found[dtype] = scores(ask_all(loaded, requests))
+        assert loaded.sharing_disabled_reason is None
     assert (found["bfloat16"].argmax(1) == found["float32"].argmax(1)).all()
     # 8 bits of mantissa: a relative step of 2**-8 in each of some tens of operations
     np.testing.assert_allclose(found["bfloat16"], found["float32"], rtol=0.1, atol=0.3)
@@ -326,9 +328,11 @@ def test_bfloat16_is_near_float32(local):
 
 def test_a_conversation_with_a_system_turn(local):
     loaded = local(QWEN2_VL)
-    request = checkpoints.request(shown(QWEN2_VL, 1), max_tokens=4)
-    request = Request((Message("system", ("You listen.",)), *request.messages), LABELS, request.wants, request.sampling)
+    request = checkpoints.request(media_part(QWEN2_VL, 1), max_tokens=4)
+    request = Request(
+        (Message("system", ("You listen.",)), *request.messages), LABELS, request.scorings, request.sampling
+    )
     assert loaded.messages_as_sent(request).startswith("<|im_start|>system\nYou listen.<|im_end|>\n<|im_start|>user\n")
     np.testing.assert_allclose(
-        scores(asked(loaded, [request]))[0], plain_scores(loaded, request, ANSWERS[QWEN2_VL]), atol=1e-4
+        scores(ask_all(loaded, [request]))[0], plain_scores(loaded, request, ANSWERS[QWEN2_VL]), atol=1e-4
     )

@@ -1,4 +1,4 @@
-"""The report as a reader meets it: opened from disk in headless Chromium."""
+"""The report in headless Chromium, opened from disk."""
 
 import http.server
 import json
@@ -6,173 +6,177 @@ import threading
 
 import pytest
 
-from vlm_audio_pipeline_tests.reports.chromium import Page, needs_chromium
-from vlm_audio_pipeline_tests.reports.page.made import HOSTILE, ODD
+from vlm_audio_pipeline_tests.reports.chromium import BrowserPage, needs_chromium
+from vlm_audio_pipeline_tests.reports.page.example_study import HOSTILE_RESPONSE, ODD_CLASS
 
 pytestmark = [pytest.mark.slow, needs_chromium]
-READY = "['clips', 'flips', 'maps', 'reliability', 'examples'].every((id) => document.getElementById(id).dataset.ready)"
+READY = "['clips', 'comparison', 'maps', 'reliability', 'examples'].every((id) => document.getElementById(id).dataset.ready)"
 
 
-class Reader(Page):
-    """Someone who reads the page."""
+class ReportPage(BrowserPage):
+    """A report in a browser."""
 
-    def look(self, url: str, width: int = 1400) -> None:
+    def open_report(self, url: str, width: int = 1400) -> None:
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
         self.open(url)
-        self.until(READY)
+        self.wait_until(READY)
 
-    def to(self, selector: str) -> None:
-        """Scroll to what a selector finds."""
-        self.ask(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}})")
+    def scroll_to(self, selector: str) -> None:
+        """Scroll to the element that a selector matches."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}})")
 
-    def point(self, selector: str) -> None:
-        """Move the mouse onto what a selector finds."""
-        self.to(selector)
-        x, y = self.ask(
+    def point_at(self, selector: str) -> None:
+        """Move the mouse over the element that a selector matches."""
+        self.scroll_to(selector)
+        x, y = self.evaluate(
             f"(() => {{const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
             "return [b.x + b.width / 2, b.y + b.height / 2]})()"
         )
         self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
-    def choose(self, select: str, text: str) -> None:
-        """Choose the option that begins with a text."""
-        self.ask(
+    def select_option(self, select: str, text: str) -> None:
+        """Select the option that begins with a text."""
+        self.evaluate(
             f"(() => {{const s = document.querySelector({json.dumps(select)});"
             f"s.value = [...s.options].find((o) => o.textContent.startsWith({json.dumps(text)})).value;"
             "s.dispatchEvent(new Event('change'))})()"
         )
 
-    def press_on(self, selector: str) -> None:
-        self.to(selector)
+    def scroll_and_click(self, selector: str) -> None:
+        self.scroll_to(selector)
         self.click(selector)
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory):
-    page = Reader(tmp_path_factory.mktemp("profile"))
+def browser(tmp_path_factory):
+    page = ReportPage(tmp_path_factory.mktemp("profile"))
     yield page
     page.close()
 
 
-@pytest.fixture(scope="module", params=["folder", "single"])
-def page(request, reader):
-    """The page, just opened; at the end nothing was logged and nothing but this machine's files asked for."""
-    reader.logged.clear()
-    reader.requested.clear()
-    reader.look(request.getfixturevalue(request.param).as_uri())
-    yield reader
-    assert reader.logged == []
-    assert {url.partition(":")[0] for url in reader.requested} <= {"file", "data", "blob"}
-    assert any(url.startswith("file:") for url in reader.requested)
+@pytest.fixture(scope="module", params=["folder_report", "single_file_report"])
+def page(request, browser):
+    """The opened report; at the end it has logged nothing and requested only local files."""
+    browser.logged.clear()
+    browser.requested.clear()
+    browser.open_report(request.getfixturevalue(request.param).as_uri())
+    yield browser
+    assert browser.logged == []
+    assert {url.partition(":")[0] for url in browser.requested} <= {"file", "data", "blob"}
+    assert any(url.startswith("file:") for url in browser.requested)
 
 
-def cards(page, place: str) -> list[dict]:
-    """Wait for cards whose sounds and pictures are loaded; gives what each shows."""
-    return page.until(
+def shown_cards(page, gallery: str) -> list[dict]:
+    """Wait until the audio and images of a gallery are loaded, and return the content of its cards."""
+    return page.wait_until(
         f"""(() => {{
-            const cards = [...document.querySelectorAll("{place} .card")];
-            const told = cards.map((card) => ({{
+            const cards = [...document.querySelectorAll("{gallery} .card")];
+            const contents = cards.map((card) => ({{
                 clip: Number(card.dataset.clip), label: card.querySelector("h4").textContent,
-                said: [...card.querySelectorAll(".said .badge")].map((badge) => badge.textContent),
+                predictions: [...card.querySelectorAll(".prediction .badge")].map((badge) => badge.textContent),
                 seconds: card.querySelector("audio").duration, width: card.querySelector("img").naturalWidth,
-                answer: card.querySelector("blockquote")?.textContent ?? null, text: card.textContent,
+                response: card.querySelector("blockquote")?.textContent ?? null, text: card.textContent,
                 scores: [...card.querySelectorAll(".scores li .number")].map((n) => Number(n.textContent)),
             }}));
-            return told.length && told.every((card) => card.seconds > 0 && card.width > 0) ? told : null;
+            return contents.length && contents.every((card) => card.seconds > 0 && card.width > 0) ? contents : null;
         }})()"""
     )
 
 
-def cell(page, label: str, given: str) -> str:
-    """Give the selector of a confusion cell; outcomes without a label are numbers below 0."""
-    number = page.ask(f"[core.classes.indexOf({json.dumps(label)}), core.classes.indexOf({json.dumps(given)})]")
-    predicted = {"(unparseable)": -1, "(error)": -3}.get(given, number[1])
-    return f'#confusion button[data-label="{number[0]}"][data-predicted="{predicted}"]'
+def cell_selector(page, label: str, predicted: str) -> str:
+    """Return the CSS selector of a confusion cell; outcomes without a label are numbers below 0."""
+    number = page.evaluate(
+        f"[core.classes.indexOf({json.dumps(label)}), core.classes.indexOf({json.dumps(predicted)})]"
+    )
+    column = {"(unparseable)": -1, "(error)": -3}.get(predicted, number[1])
+    return f'#confusion button[data-label="{number[0]}"][data-predicted="{column}"]'
 
 
-def test_a_confusion_cell_shows_its_clips_with_sound_and_scores(page):
-    page.choose("#clips-run", "hearer")
-    page.until("document.querySelectorAll('#confusion button:not(:disabled)').length === 5")
-    page.press_on(cell(page, ODD, "rain"))  # `made.hearer` calls all six of them rain
-    page.until("document.querySelector('#picked').textContent.startsWith('6 clips of ')")
-    shown = cards(page, "#clips-gallery")
-    assert len(shown) == 6
-    for card in shown:
-        assert card["label"] == ODD and card["said"] == ["✗ rain"]
+def test_a_confusion_cell_shows_its_clips_with_audio_and_scores(page):
+    page.select_option("#clips-run", "audio_model")
+    page.wait_until("document.querySelectorAll('#confusion button:not(:disabled)').length === 5")
+    page.scroll_and_click(cell_selector(page, ODD_CLASS, "rain"))  # predict_audio_model predicts rain for all six
+    page.wait_until("document.querySelector('#clips-selection').textContent.startsWith('6 clips of ')")
+    cards = shown_cards(page, "#clips-gallery")
+    assert len(cards) == 6
+    for card in cards:
+        assert card["label"] == ODD_CLASS and card["predictions"] == ["✗ rain"]
         assert card["seconds"] == pytest.approx(1.0, abs=0.2)  # MP3 is padded to whole frames
         assert card["scores"] == [0.7, *[0.075] * 4]
-        assert "not shown to this classifier, which hears the sound" in card["text"]
+        assert "this classifier receives audio, not this image" in card["text"]
 
 
-def test_an_answer_is_shown_word_for_word_and_does_nothing(page):
-    page.choose("#clips-run", "seer (generation)")
-    page.until("document.querySelectorAll('#confusion th').length === 12")  # two more columns than classes
-    column = cell(page, "dog", "(unparseable)").split("][")[-1]
-    page.press_on(f"#confusion button[{column}:not(:disabled)")
-    page.until("document.querySelector('#picked').textContent.includes('(unparseable)')")
-    for card in cards(page, "#clips-gallery"):
-        assert card["answer"] == HOSTILE and card["said"] == ["✗ (unparseable)"]
-        assert "as sent" in card["text"]
-    assert page.ask("window.broken === undefined")
+def test_a_response_is_shown_verbatim_and_is_not_executed(page):
+    page.select_option("#clips-run", "image_model (generation)")
+    page.wait_until("document.querySelectorAll('#confusion th').length === 12")  # two more columns than classes
+    column = cell_selector(page, "dog", "(unparseable)").split("][")[-1]
+    page.scroll_and_click(f"#confusion button[{column}:not(:disabled)")
+    page.wait_until("document.querySelector('#clips-selection').textContent.includes('(unparseable)')")
+    for card in shown_cards(page, "#clips-gallery"):
+        assert card["response"] == HOSTILE_RESPONSE and card["predictions"] == ["✗ (unparseable)"]
+        assert "the model received" in card["text"]
+    assert page.evaluate("window.broken === undefined")
 
 
-def test_the_cells_are_reached_by_keys(page):
-    page.choose("#clips-run", "hearer")
-    page.until("document.querySelectorAll('#confusion button:not(:disabled)').length === 5")
-    page.ask("document.querySelector('#confusion button[tabindex=\"0\"]').focus()")
-    assert page.ask("document.activeElement.getAttribute('aria-label')") == "6 of chainsaw called chainsaw"
+def test_the_cells_are_reached_by_keyboard(page):
+    page.select_option("#clips-run", "audio_model")
+    page.wait_until("document.querySelectorAll('#confusion button:not(:disabled)').length === 5")
+    page.evaluate("document.querySelector('#confusion button[tabindex=\"0\"]').focus()")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "6 of chainsaw classified as chainsaw"
     page.press("ArrowRight")  # the next cell with a number
-    assert page.ask("document.activeElement.getAttribute('aria-label')") == "6 of clock_tick called clock_tick"
-    page.ask("document.activeElement.click()")
-    page.until(
-        "document.querySelector('#picked').textContent === '6 clips of clock_tick that hearer called clock_tick'"
+    assert (
+        page.evaluate("document.activeElement.getAttribute('aria-label')") == "6 of clock_tick classified as clock_tick"
+    )
+    page.evaluate("document.activeElement.click()")
+    page.wait_until(
+        "document.querySelector('#clips-selection').textContent === '6 clips of clock_tick that audio_model classified as clock_tick'"
     )
 
 
-def test_a_sentence_leads_to_its_clips(page):
-    page.press_on("#answers a.show[data-only=hard]")
-    page.until("document.querySelector('#picked').textContent === '2 clips that every model misses'")
-    assert {card["label"] for card in cards(page, "#clips-gallery")} == {ODD}
+def test_a_link_in_a_key_finding_shows_its_clips(page):
+    page.scroll_and_click("#key-findings a.show[data-only=hard]")
+    page.wait_until("document.querySelector('#clips-selection').textContent === '2 clips that every model gets wrong'")
+    assert {card["label"] for card in shown_cards(page, "#clips-gallery")} == {ODD_CLASS}
 
 
-def test_pointing_at_a_map_shows_the_picture_and_a_click_plays(page):
-    page.ask("document.querySelector('#tip').hidden = true")
-    page.point("#maps .map path[data-clip='3']")
-    page.until("!document.querySelector('#tip').hidden && document.querySelector('#tip img')?.naturalWidth > 0")
-    clip = page.ask("Number(document.querySelector('.map .at').dataset.clip)")
-    assert page.ask("document.querySelectorAll('.map .at').length") == 4  # the same clip on every map
+def test_pointing_at_a_map_shows_the_image_and_a_click_plays(page):
+    page.evaluate("document.querySelector('#tip').hidden = true")
+    page.point_at("#maps .map path[data-clip='3']")
+    page.wait_until("!document.querySelector('#tip').hidden && document.querySelector('#tip img')?.naturalWidth > 0")
+    clip = page.evaluate("Number(document.querySelector('.map .at').dataset.clip)")
+    assert page.evaluate("document.querySelectorAll('.map .at').length") == 4  # the same clip on every map
     page.click("#maps .map path.at")
-    (card,) = cards(page, "#maps-clip")
+    (card,) = shown_cards(page, "#maps-clip")
     assert card["clip"] == clip
-    page.until("document.querySelector('#maps-clip audio').currentTime > 0")
+    page.wait_until("document.querySelector('#maps-clip audio').currentTime > 0")
 
 
-def test_two_classifiers_differ_where_they_were_made_to(page):
-    page.choose("#flips-first", "hearer")
-    page.choose("#flips-second", "seer (likelihood)")
-    counts = page.ask("[...document.querySelectorAll('#flips-groups b')].map((b) => Number(b.textContent))")
-    # of 30 clips hearer misses the 6 of one class, seer every third (10); two are both: numbers 9 and 24 of 8, 9, 18, ...
+def test_two_classifiers_are_compared(page):
+    page.select_option("#comparison-first", "audio_model")
+    page.select_option("#comparison-second", "image_model (likelihood)")
+    counts = page.evaluate("[...document.querySelectorAll('#comparison-groups b')].map((b) => Number(b.textContent))")
+    # of 30 clips audio_model misses the 6 of one class, image_model every third (10); two are both: numbers 9 and 24 of 8, 9, 18, ...
     assert counts == [8, 4, 16, 2]
-    page.press_on("#flips-groups button:nth-child(2)")
-    page.until("document.querySelector('#flips-told').textContent.startsWith('4 clips')")
-    shown = cards(page, "#flips-gallery")
-    assert [card["said"] for card in shown] == [["✗ rain", f"✓ {ODD}"]] * 4
+    page.scroll_and_click("#comparison-groups button:nth-child(2)")
+    page.wait_until("document.querySelector('#comparison-selection').textContent.startsWith('4 clips')")
+    cards = shown_cards(page, "#comparison-gallery")
+    assert [card["predictions"] for card in cards] == [["✗ rain", f"✓ {ODD_CLASS}"]] * 4
 
 
-def test_examples_stand_in_the_order_in_which_they_were_shown(page):
-    labels = page.ask("[...document.querySelectorAll('#examples-shown b')].map((b) => b.textContent)")
+def test_examples_have_the_order_of_the_prompt(page):
+    labels = page.evaluate("[...document.querySelectorAll('#examples-images b')].map((b) => b.textContent)")
     assert labels == ["dog", "dog", "rain", "rain", "clock_tick"]
-    page.until("[...document.querySelectorAll('#examples-shown img')].every((i) => i.naturalWidth > 0)")
+    page.wait_until("[...document.querySelectorAll('#examples-images img')].every((i) => i.naturalWidth > 0)")
 
 
-def test_everything_has_a_name_for_those_who_do_not_see_it(page):
+def test_every_control_and_image_has_an_accessible_name(page):
     nameless = """[...document.querySelectorAll("button, a, select, audio, img, svg[role], [role=img]")].filter((e) =>
         !(e.textContent.trim() || e.getAttribute("aria-label") || e.getAttribute("alt") !== null
           || (e.id && document.querySelector(`label[for="${e.id}"]`)))).map((e) => e.outerHTML)"""
-    assert page.ask(nameless) == []
-    assert page.ask("document.querySelectorAll('h1').length") == 1
+    assert page.evaluate(nameless) == []
+    assert page.evaluate("document.querySelectorAll('h1').length") == 1
 
 
 def test_nothing_can_be_fetched_from_the_page(page):
@@ -190,8 +194,8 @@ def test_nothing_can_be_fetched_from_the_page(page):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
     before = len(page.logged), len(page.requested)
-    page.ask(f"fetch('{url}').catch(() => 0)")
-    page.ask(f"new Promise((done) => {{const i = new Image(); i.onload = i.onerror = done; i.src = '{url}'}})")
+    page.evaluate(f"fetch('{url}').catch(() => 0)")
+    page.evaluate(f"new Promise((done) => {{const i = new Image(); i.onload = i.onerror = done; i.src = '{url}'}})")
     server.shutdown()
     server.server_close()
     assert hits == []
@@ -200,6 +204,6 @@ def test_nothing_can_be_fetched_from_the_page(page):
 
 
 @pytest.mark.parametrize("width", [1400, 420])
-def test_nothing_sticks_out_sideways(page, folder, width):
-    page.look(folder.as_uri(), width)
-    assert page.ask("document.documentElement.scrollWidth") <= width
+def test_the_page_does_not_scroll_sideways(page, folder_report, width):
+    page.open_report(folder_report.as_uri(), width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,15 +1,14 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
 import pytest
 import soundfile
 
-from vlm_audio_pipeline.reports.page import media
-from vlm_audio_pipeline.reports.page.known import known
-from vlm_audio_pipeline.reports.page.media import LEVELS, Detail, in_threads, mp3, shown
-from vlm_audio_pipeline.reports.page.place import SingleFile
-from vlm_audio_pipeline.reports.page.report import write_report
+from vlm_audio_pipeline.reports.page.media import balanced_order, encode_image, encode_mp3, in_threads, write_media
+from vlm_audio_pipeline.reports.page.report_writer import SINGLE_FILE, SingleFileWriter
+from vlm_audio_pipeline.reports.page.study_results import StudyResults
 
 
 def tone(rate, seconds=1.0, pitch=440.0):
@@ -18,34 +17,34 @@ def tone(rate, seconds=1.0, pitch=440.0):
 
 
 @pytest.mark.parametrize("rate", [4000, 8000, 16000, 44100, 96000])
-def test_a_sound_is_itself_at_any_rate(rate):
-    samples, found = soundfile.read(io.BytesIO(mp3(tone(rate), rate)))
-    assert found >= min(rate, 48000)
-    assert len(samples) / found == pytest.approx(1.0, abs=0.2)
-    loudest = np.abs(np.fft.rfft(samples)).argmax() * found / len(samples)
+def test_audio_keeps_its_pitch_and_duration_at_any_sample_rate(rate):
+    samples, decoded_rate = soundfile.read(io.BytesIO(encode_mp3(tone(rate), rate)))
+    assert decoded_rate >= min(rate, 48000)
+    assert len(samples) / decoded_rate == pytest.approx(1.0, abs=0.2)
+    loudest = np.abs(np.fft.rfft(samples)).argmax() * decoded_rate / len(samples)
     assert loudest == pytest.approx(440.0, abs=2.0)
 
 
-def test_the_shortest_sound_there_can_be_is_written():
-    samples, _ = soundfile.read(io.BytesIO(mp3(np.zeros(1, np.float32), 8000)))
+def test_one_sample_of_audio_is_encoded():
+    samples, _ = soundfile.read(io.BytesIO(encode_mp3(np.zeros(1, np.float32), 8000)))
     assert len(samples) >= 1
 
 
-def test_a_small_sound_holds_no_more_than_its_rate():
-    _, rate = soundfile.read(io.BytesIO(mp3(tone(44100), 44100, LEVELS[0])))
+def test_audio_of_a_single_file_has_a_limited_sample_rate():
+    _, rate = soundfile.read(io.BytesIO(encode_mp3(tone(44100), 44100, SINGLE_FILE)))
     assert rate == 16000
 
 
-def test_a_picture_is_itself_or_small_in_its_own_shape():
+def test_an_image_is_unchanged_or_a_thumbnail_of_the_same_shape():
     file = io.BytesIO()
     PIL.Image.new("P", (640, 480), 3).save(file, "PNG")
-    assert shown(file.getvalue(), "image/png") == (file.getvalue(), "image/png")
-    small, kind = shown(file.getvalue(), "image/png", Detail(160, 16000, 0.8))
+    assert encode_image(file.getvalue(), "image/png") == (file.getvalue(), "image/png")
+    small, kind = encode_image(file.getvalue(), "image/png", SINGLE_FILE)
     with PIL.Image.open(io.BytesIO(small)) as image:
-        assert (kind, image.format, image.size) == ("image/webp", "WEBP", (160, 120))
+        assert (kind, image.format, image.size) == ("image/webp", "WEBP", (224, 168))
 
 
-def test_few_items_are_held_at_a_time():
+def test_few_items_are_in_memory_at_a_time():
     taken = []
 
     def items():
@@ -58,30 +57,33 @@ def test_few_items_are_held_at_a_time():
     assert list(results) == [i * i for i in range(1, 100)]
 
 
-def test_every_beginning_of_the_order_holds_all_classes(made):
-    about = known(made.layout, made.study)
-    order = media._in_turn(about)
+def test_every_beginning_of_the_balanced_order_has_all_classes(example_study):
+    results = StudyResults.load(example_study.data_folder, example_study.study)
+    order = balanced_order(results)
     assert sorted(order) == list(range(30))
     for n in (1, 2, 3, 4, 5, 6):  # six clips of each of five classes
-        labels = [about.clips[i]["label"] for i in order[: 5 * n]]
-        assert {labels.count(label) for label in about.classes} == {n}
+        labels = [results.clips[i]["label"] for i in order[: 5 * n]]
+        assert {labels.count(label) for label in results.classes} == {n}
 
 
-@pytest.mark.parametrize("room, whole", [(400_000, True), (180_000, False)])
-def test_one_file_takes_what_fits_and_says_what_does_not(made, tmp_path, monkeypatch, room, whole):
-    monkeypatch.setattr(media, "LIMIT", room)
-    text = write_report(made.layout, made.study, tmp_path / "r.html", single_file=True).read_text()
-    carried = sum(len(line) for line in text.splitlines() if line.startswith('<script type="text/plain"'))
-    assert carried < room
-    assert ("Pictures and sounds of" in text) != whole
-    if not whole:
-        assert "of 30 clips fit into one file" in text
+@pytest.mark.parametrize("max_clips", [10, 200])
+def test_a_single_file_has_media_of_a_fixed_number_of_clips_and_gives_its_size(
+    example_study, tmp_path, monkeypatch, max_clips
+):
+    monkeypatch.setattr(SingleFileWriter, "format", replace(SINGLE_FILE, max_clips=max_clips))
+    results = StudyResults.load(example_study.data_folder, example_study.study)
+    with SingleFileWriter(tmp_path / "report.html") as writer:
+        media = write_media(results, ["paper"], writer)
+    clips = min(max_clips, 30)
+    assert len(media.images["paper"]) == len(media.audio) == clips
+    assert media.notes[0].startswith(
+        f"This single file contains images and audio of {clips} of 30 clips ({writer.media_bytes / 1e6:.1f} MB)."
+    )
 
 
-def test_what_was_estimated_too_small_never_breaks_the_limit(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(media, "LIMIT", 100_000)
-    monkeypatch.setattr(media, "_that_fits", lambda *_: (LEVELS[0], 30))
-    with SingleFile(tmp_path / "r.html") as where:
-        told = media.write_media(known(made.layout, made.study), ["paper"], where)
-        assert where.carried < 120_000  # one picture or sound over
-    assert "Room ran out before every picture and sound was in." in told.notes
+def test_the_size_of_a_single_file_s_media_is_that_of_the_embedded_text(example_study, tmp_path):
+    with SingleFileWriter(tmp_path / "report.html") as writer:
+        write_media(StudyResults.load(example_study.data_folder, example_study.study), ["paper"], writer)
+        text = writer.finish("<html><!-- embedded data --></html>").read_text()
+    embedded = [line for line in text.splitlines(keepends=True) if '<script type="text/plain"' in line]
+    assert writer.media_bytes == sum(len(line.removeprefix("<html>")) for line in embedded)

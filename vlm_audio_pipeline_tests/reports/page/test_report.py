@@ -8,14 +8,19 @@ import pytest
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.reports.page.report import write_report
-from vlm_audio_pipeline.storage.layout import Layout
-from vlm_audio_pipeline.storage.partition_files import read_part
+from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.partition_files import read_partition
 from vlm_audio_pipeline.storage.schemas import TABLES
-from vlm_audio_pipeline_tests.reports.page.made import HOSTILE, ODD, Made, full_study
+from vlm_audio_pipeline_tests.reports.page.example_study import (
+    HOSTILE_RESPONSE,
+    ODD_CLASS,
+    ExampleStudy,
+    write_example_study,
+)
 
 
-class Seen(html.parser.HTMLParser):
-    """What a browser would see: texts, elements, and what scripts hold."""
+class ParsedPage(html.parser.HTMLParser):
+    """The texts, elements and script contents of a page."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -44,23 +49,23 @@ class Seen(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def seen(folder):
-    return Seen(folder.read_text())
+def page(folder_report):
+    return ParsedPage(folder_report.read_text())
 
 
-def chunk(folder, key):
-    text = (folder.parent / "data" / f"{key}.js").read_text()
-    return json.loads(re.fullmatch(r'vlmAudio\.take\("[\w-]+",(.*)\);\n', text, re.DOTALL)[1])
+def read_data(folder_report, key):
+    text = (folder_report.parent / "data" / f"{key}.js").read_text()
+    return json.loads(re.fullmatch(r'vlmAudio\.receive\("[\w-]+",(.*)\);\n', text, re.DOTALL)[1])
 
 
 def core(page):
     return json.loads(page.scripts["core"])
 
 
-def test_the_folder_holds_the_page_its_data_and_its_media(folder):
-    names = sorted(path.name for path in folder.parent.iterdir())
+def test_the_folder_holds_the_page_its_data_and_its_media(folder_report):
+    names = sorted(path.name for path in folder_report.parent.iterdir())
     assert names == ["data", "index.html", "media"]
-    assert {p.name for p in (folder.parent / "data").iterdir()} == {
+    assert {p.name for p in (folder_report.parent / "data").iterdir()} == {
         "clips.js",
         "examples-0.js",
         *(f"predictions-{i}.js" for i in range(3)),
@@ -68,176 +73,195 @@ def test_the_folder_holds_the_page_its_data_and_its_media(folder):
     }
 
 
-def test_every_section_that_has_data_is_there(seen):
-    sections = {attributes.get("id") for tag, attributes in seen.tags if tag == "section"}
+def test_every_section_that_has_data_is_there(page):
+    sections = {attributes.get("id") for tag, attributes in page.tags if tag == "section"}
     assert sections == {
-        *("answers", "leaderboard", "contrasts", "controls", "clips", "flips", "maps", "reliability", "examples"),
+        *(
+            "key-findings",
+            "leaderboard",
+            "contrasts",
+            "controls",
+            "clips",
+            "comparison",
+            "maps",
+            "reliability",
+            "examples",
+        ),
         *("published", "quality", "leakage", "costs", "history", "provenance"),
     }
-    assert "What is not on this page" not in seen.text
+    assert "Sections that are not on this page" not in page.text
 
 
-def test_no_element_asks_a_network_or_a_neighbour(seen):
-    for tag, attributes in seen.tags:
+def test_no_element_refers_to_another_file_or_a_server(page):
+    for tag, attributes in page.tags:
         for name in ("src", "href"):
             assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
-    assert "default-src 'none'" in next(a["content"] for t, a in seen.tags if a.get("http-equiv"))
+    assert "default-src 'none'" in next(a["content"] for t, a in page.tags if a.get("http-equiv"))
 
 
-@pytest.mark.parametrize("form", ["folder", "single"])
-def test_names_and_answers_cannot_become_markup(form, request):
+@pytest.mark.parametrize("form", ["folder_report", "single_file_report"])
+def test_class_names_and_responses_cannot_become_markup(form, request):
     text = request.getfixturevalue(form).read_text()
     assert "<b>waves" not in text and "<here>" not in text and "window.broken = 1</script>" not in text
-    page = Seen(text)
-    assert ODD in page.text
-    assert ODD in core(page)["classes"]
+    page = ParsedPage(text)
+    assert ODD_CLASS in page.text
+    assert ODD_CLASS in core(page)["classes"]
     assert not [a for tag, a in page.tags if tag == "img" and "onerror" in a]
 
 
-def test_pictures_are_byte_for_byte_those_sent(made, folder, seen):
-    names = core(seen)["pictures"]["paper"]
-    clips = [row[0] for row in chunk(folder, "clips")]
-    kept = {clips[i]: (folder.parent / "media" / name).read_bytes() for i, name in enumerate(names)}
-    sent = {}
+def test_images_are_byte_for_byte_those_that_models_received(example_study, folder_report, page):
+    names = core(page)["images"]["paper"]
+    clips = [row[0] for row in read_data(folder_report, "clips")]
+    stored = {clips[i]: (folder_report.parent / "media" / name).read_bytes() for i, name in enumerate(names)}
+    received = {}
     for fold in (1, 2, 3):
-        rows, _ = read_part(made.layout.part("spectrograms", made.study, "paper", fold), TABLES["spectrograms"])
-        sent |= dict(zip(rows["clip"].to_pylist(), rows["picture"].to_pylist(), strict=True))
-    assert kept == sent
+        rows, _ = read_partition(
+            example_study.data_folder.partition_file("spectrograms", example_study.study, "paper", fold),
+            TABLES["spectrograms"],
+        )
+        received |= dict(zip(rows["clip"].to_pylist(), rows["image"].to_pylist(), strict=True))
+    assert stored == received
 
 
-def test_equal_pictures_are_one_file(seen):
-    blank = core(seen)["pictures"]["paper__blank"]
+def test_equal_images_are_one_file(page):
+    blank = core(page)["images"]["paper__blank"]
     assert len(blank) == 30 and len(set(blank)) == 1
 
 
-def test_every_prediction_is_there_as_it_was_made(made, folder, seen):
-    about = core(seen)
-    run = next(i for i, r in enumerate(about["runs"]) if (r["classifier"], r["scoring"]) == ("seer", "generation"))
-    rows = [row for row in chunk(folder, about["runs"][run]["data"]) if row[0] == run]
-    clips = [row[0] for row in chunk(folder, "clips")]
-    shown = {clips[row[1]]: row for row in rows}
+def test_every_prediction_is_in_the_data(example_study, folder_report, page):
+    data = core(page)
+    run = next(
+        i for i, r in enumerate(data["runs"]) if (r["classifier"], r["scoring"]) == ("image_model", "generation")
+    )
+    rows = [row for row in read_data(folder_report, data["runs"][run]["data"]) if row[0] == run]
+    clips = [row[0] for row in read_data(folder_report, "clips")]
+    rows_by_clip = {clips[row[1]]: row for row in rows}
     kinds = {-1: "unparseable", -3: "error"}
-    for i, clip in enumerate(made.clips):
-        row = shown.pop(clip["clip"])
-        # `made.seer`: 3 of 7 not to be understood, 5 of 7 an error, every third of the others wrong
+    for i, clip in enumerate(example_study.clips):
+        row = rows_by_clip.pop(clip["clip"])
+        # predict_image_model: i % 7 == 3 is unparseable, i % 7 == 5 an error, every third of the others wrong
         if i % 7 in (3, 5):
             assert kinds[row[2]] == ("unparseable" if i % 7 == 3 else "error")
-            assert (row[6], row[7:]) == ((HOSTILE, []) if i % 7 == 3 else (None, ["503 <busy>"]))
+            assert (row[6], row[7:]) == ((HOSTILE_RESPONSE, []) if i % 7 == 3 else (None, ["503 <busy>"]))
         else:
-            assert (about["classes"][row[2]] == clip["label"]) == bool(i % 3)
-    assert not shown
+            assert (data["classes"][row[2]] == clip["label"]) == bool(i % 3)
+    assert not rows_by_clip
 
 
-def test_votes_are_what_most_readers_said(made, seen):
-    about = core(seen)
-    people = next(r for r in about["runs"] if r["kind"] == "human")
-    assert people["votes"] == about["labels"]  # two of three readers are always right
+def test_votes_are_the_majority_of_the_annotators(example_study, page):
+    data = core(page)
+    annotators = next(r for r in data["runs"] if r["kind"] == "annotations")
+    assert annotators["votes"] == data["labels"]  # two of three annotators are always correct
 
 
-def test_controlled_runs_show_controlled_pictures_and_models_that_hear_none(seen):
-    told = {(r["name"], r["scoring"]): (r["pictures"], r["hears"]) for r in core(seen)["runs"]}
-    assert told["seer @ blank", "likelihood"] == ("paper__blank", False)
-    assert told["seer", "generation"] == ("paper", False)
-    assert told["hearer", "score"] == (None, True)
+def test_controls_have_their_own_images_and_audio_models_have_none(page):
+    inputs = {(r["name"], r["scoring"]): (r["image_set"], r["takes_audio"]) for r in core(page)["runs"]}
+    assert inputs["image_model @ blank", "likelihood"] == ("paper__blank", False)
+    assert inputs["image_model", "generation"] == ("paper", False)
+    assert inputs["audio_model", "score"] == (None, True)
 
 
-def test_one_file_says_that_its_pictures_are_small(single):
-    page = Seen(single.read_text())
-    assert "the folder form of this report has every picture as it was sent" in page.text
-    assert {p.name for p in single.parent.iterdir()} == {"report.html"}
+def test_a_single_file_states_that_its_images_are_thumbnails(single_file_report):
+    page = ParsedPage(single_file_report.read_text())
+    assert "The folder form of this report contains all clips" in page.text
+    assert {p.name for p in single_file_report.parent.iterdir()} == {"report.html"}
     media = [t for k, t in page.scripts.items() if k.startswith("media-")]
     assert {t.split(";")[0] for t in media} == {"data:image/webp", "data:audio/mpeg"}
 
 
-def test_a_report_is_written_over_an_earlier_one_and_over_nothing_else(made, tmp_path):
+def test_a_report_is_written_over_an_earlier_one_and_over_nothing_else(example_study, tmp_path):
     out = tmp_path / "report"
-    write_report(made.layout, made.study, out)
+    write_report(example_study.data_folder, example_study.study, out)
     (out / "data" / "old.js").write_text("")
-    write_report(made.layout, made.study, out)
+    write_report(example_study.data_folder, example_study.study, out)
     assert not (out / "data" / "old.js").exists()
     foreign = tmp_path / "papers"
     foreign.mkdir()
     (foreign / "index.html").write_text("<p>mine</p>")
     with pytest.raises(VlmAudioError, match="must be new, empty or hold an earlier report"):
-        write_report(made.layout, made.study, foreign)
-    with pytest.raises(VlmAudioError, match="must be given a file name"):
-        write_report(made.layout, made.study, foreign, single_file=True)
+        write_report(example_study.data_folder, example_study.study, foreign)
+    with pytest.raises(VlmAudioError, match="needs a file name"):
+        write_report(example_study.data_folder, example_study.study, foreign, single_file=True)
     mine = foreign / "index.html"
-    with pytest.raises(VlmAudioError, match=r"must be new or an earlier report, got .*index\.html"):
-        write_report(made.layout, made.study, mine, single_file=True)
+    with pytest.raises(VlmAudioError, match=r"must be new or an earlier report, but .*index\.html"):
+        write_report(example_study.data_folder, example_study.study, mine, single_file=True)
     assert mine.read_text() == "<p>mine</p>"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["papers", "report"]
     for _ in range(2):
-        write_report(made.layout, made.study, tmp_path / "one.html", single_file=True)
+        write_report(example_study.data_folder, example_study.study, tmp_path / "one.html", single_file=True)
 
 
-def test_what_a_killed_process_left_is_taken_away_once_it_is_old(made, tmp_path):
+def test_old_temporary_files_of_killed_processes_are_deleted(example_study, tmp_path):
     old, young, other = (tmp_path / name for name in (".report.1.tmp", ".report.2.tmp", ".letter.1.tmp"))
     for folder in (old, young, other):
         (folder / "media").mkdir(parents=True)
     for folder in (old, other):
         os.utime(folder, (0, 0))
-    write_report(made.layout, made.study, tmp_path / "report")
+    write_report(example_study.data_folder, example_study.study, tmp_path / "report")
     assert sorted(p.name for p in tmp_path.iterdir()) == [".letter.1.tmp", ".report.2.tmp", "report"]
 
 
-def test_an_unknown_study_is_refused_with_what_was_meant(made, tmp_path):
-    with pytest.raises(VlmAudioError, match="did you mean 'made'"):
-        write_report(made.layout, "mad", tmp_path / "report")
+def test_an_unknown_study_is_refused_with_a_suggestion(example_study, tmp_path):
+    with pytest.raises(VlmAudioError, match="did you mean 'example'"):
+        write_report(example_study.data_folder, "exampl", tmp_path / "report")
 
 
-def test_a_damaged_part_is_named_and_nothing_is_left_behind(tmp_path):
-    made = full_study(tmp_path / "study")
-    part = made.layout.part("spectrograms", made.study, "paper", 2)
-    content = bytearray(part.read_bytes())
+def test_a_damaged_partition_file_is_named_and_nothing_is_left_behind(tmp_path):
+    example_study = write_example_study(tmp_path / "study")
+    path = example_study.data_folder.partition_file("spectrograms", example_study.study, "paper", 2)
+    content = bytearray(path.read_bytes())
     content[200:4000] = bytes(3800)
-    part.write_bytes(content)
-    with pytest.raises(VlmAudioError, match=re.escape(str(part))):
-        write_report(made.layout, made.study, tmp_path / "out" / "report")
+    path.write_bytes(content)
+    with pytest.raises(VlmAudioError, match=re.escape(str(path))):
+        write_report(example_study.data_folder, example_study.study, tmp_path / "out" / "report")
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_recordings_that_are_gone_or_changed_are_said_to_be(tmp_path):
-    made = full_study(tmp_path / "study")
-    first, second = (made.folder / c["file"] for c in made.clips[:2])
+def test_missing_and_changed_recordings_are_reported(tmp_path):
+    example_study = write_example_study(tmp_path / "study")
+    first, second = (example_study.folder / c["file"] for c in example_study.clips[:2])
     first.unlink()
-    shutil.copy(made.folder / made.clips[-1]["file"], second)
-    page = Seen(write_report(made.layout, made.study, tmp_path / "report").read_text())
-    assert "2 recordings could not be read again and have no sound here, such as:" in page.text
-    assert core(page)["sounds"].count(None) == 2
+    shutil.copy(example_study.folder / example_study.clips[-1]["file"], second)
+    page = ParsedPage(write_report(example_study.data_folder, example_study.study, tmp_path / "report").read_text())
+    assert "2 recordings cannot be read, so they have no audio here. For example:" in page.text
+    assert core(page)["audio"].count(None) == 2
 
 
-def test_a_dataset_that_is_not_here_takes_the_sounds_only(tmp_path):
-    made = full_study(tmp_path / "study")
-    (made.folder / "clips.csv").unlink()
-    page = Seen(write_report(made.layout, made.study, tmp_path / "report").read_text())
-    assert "There are no sounds, for the recordings are not here" in page.text
-    assert set(core(page)["sounds"]) == {None}
-    assert len(core(page)["pictures"]["paper"]) == 30
+def test_without_the_dataset_only_the_audio_is_missing(tmp_path):
+    example_study = write_example_study(tmp_path / "study")
+    (example_study.folder / "clips.csv").unlink()
+    page = ParsedPage(write_report(example_study.data_folder, example_study.study, tmp_path / "report").read_text())
+    assert "There is no audio, because the recordings are missing" in page.text
+    assert set(core(page)["audio"]) == {None}
+    assert len(core(page)["images"]["paper"]) == 30
 
 
-def test_a_study_with_nothing_but_clips_says_so(tmp_path):
-    made = Made(tmp_path / "study").finish()
-    page = Seen(write_report(made.layout, made.study, tmp_path / "report").read_text())
-    assert "Nothing was run yet" in page.text
-    for title in ("Comparisons", "Controls", "Maps of the vectors", "Confidence", "Published results", "History"):
+def test_a_study_with_nothing_but_clips_has_a_page(tmp_path):
+    example_study = ExampleStudy(tmp_path / "study").finish()
+    page = ParsedPage(write_report(example_study.data_folder, example_study.study, tmp_path / "report").read_text())
+    assert "No classifier has results yet." in page.text
+    for title in ("Comparisons", "Controls", "Embedding maps", "Calibration", "Published results", "History"):
         assert f"{title}: " in page.text
 
 
-def test_tables_that_this_version_does_not_make_are_left_out(made, tmp_path, monkeypatch):
+def test_tables_that_this_version_does_not_make_are_left_out(example_study, tmp_path, monkeypatch):
     for name in ("contrasts", "projections", "reliability", "published", "leakage", "history", "embedding_quality"):
         monkeypatch.delitem(TABLES, name)
-    (made.layout.results).unlink()
-    page = Seen(write_report(Layout(made.layout.root), made.study, tmp_path / "report").read_text())
-    made.layout.results.unlink()
-    assert "Comparisons: this study declares no contrasts" in page.text
+    (example_study.data_folder.catalogue).unlink()
+    page = ParsedPage(
+        write_report(DataFolder(example_study.data_folder.root), example_study.study, tmp_path / "report").read_text()
+    )
+    example_study.data_folder.catalogue.unlink()
+    assert "Comparisons: the study declares no contrasts" in page.text
 
 
-def test_progress_is_told_to_the_end(made, tmp_path):
-    told = []
-    write_report(made.layout, made.study, tmp_path / "report", progress=lambda *step: told.append(step))
-    # three classifiers; two sets of pictures and the sounds, 30 each
-    assert told == [
+def test_progress_is_reported_to_the_end(example_study, tmp_path):
+    calls = []
+    write_report(
+        example_study.data_folder, example_study.study, tmp_path / "report", progress=lambda *step: calls.append(step)
+    )
+    # three classifiers; two sets of images and the sounds, 30 each
+    assert calls == [
         *((i, 3, "predictions") for i in (1, 2, 3)),
-        *((i, 90, "pictures and sounds") for i in range(1, 91)),
+        *((i, 90, "images and audio") for i in range(1, 91)),
     ]

@@ -1,25 +1,32 @@
-from vlm_audio_pipeline.reports.page.known import known
-from vlm_audio_pipeline.reports.page.runs import runs_of
-from vlm_audio_pipeline.reports.page.sections import changed, costs, findings, measures, provenance, quality_view
+from vlm_audio_pipeline.reports.page.runs import page_runs
+from vlm_audio_pipeline.reports.page.sections import (
+    changed_results,
+    costs,
+    embedding_quality_view,
+    further_measures,
+    leakage_findings,
+    provenance,
+)
+from vlm_audio_pipeline.reports.page.study_results import StudyResults
 
 
-def leak(kind, subject, severity, clips=None):
+def leakage_row(kind, subject, severity, clips=None):
     return {"kind": kind, "subject": subject, "severity": severity, "clip_ids": clips, "finding": f"{kind} {subject}"}
 
 
-def test_findings_of_single_clips_stand_behind_their_summary_and_the_worst_comes_first():
-    told = findings(
+def test_details_are_attached_to_their_summary_and_the_most_severe_is_first():
+    summaries = leakage_findings(
         [
-            leak("exact_duplicate", "", "clean"),
-            leak("near_duplicate", "clap", "suspect"),
-            leak("near_duplicate", "clap: a ~ b", "suspect", "a,b"),
-            leak("near_duplicate", "clap: a ~ c", "suspect", "a,c"),
-            leak("source_across_folds", "", "leak"),
-            leak("source_across_folds", "rec 7", "leak", "d,e"),
-            leak("training_data", "clap", "unknown"),
+            leakage_row("exact_duplicate", "", "clean"),
+            leakage_row("near_duplicate", "clap", "suspect"),
+            leakage_row("near_duplicate", "clap: a ~ b", "suspect", "a,b"),
+            leakage_row("near_duplicate", "clap: a ~ c", "suspect", "a,c"),
+            leakage_row("source_across_folds", "", "leak"),
+            leakage_row("source_across_folds", "rec 7", "leak", "d,e"),
+            leakage_row("training_data", "clap", "unknown"),
         ]
     )
-    assert [(row["kind"], len(row["single"])) for row in told] == [
+    assert [(row["kind"], len(row["details"])) for row in summaries] == [
         ("source_across_folds", 1),
         ("near_duplicate", 2),
         ("training_data", 0),
@@ -27,21 +34,21 @@ def test_findings_of_single_clips_stand_behind_their_summary_and_the_worst_comes
     ]
 
 
-def test_findings_without_a_summary_are_not_lost():
-    told = findings([leak("near_duplicate", "clap: a ~ b", "suspect", "a,b")])
-    assert [row["subject"] for row in told] == ["clap: a ~ b"]
+def test_details_without_a_summary_are_kept():
+    summaries = leakage_findings([leakage_row("near_duplicate", "clap: a ~ b", "suspect", "a,b")])
+    assert [row["subject"] for row in summaries] == ["clap: a ~ b"]
 
 
-def test_only_what_changed_is_history():
+def test_history_has_only_results_that_changed():
     row = {"classifier": "a", "scoring": "score", "control": "none"}
     other = row | {"control": "blank"}
-    assert changed([row, other]) == []
-    assert changed([row, row | {"entry": 2}, other]) == [row, row | {"entry": 2}]
+    assert changed_results([row, other]) == []
+    assert changed_results([row, row | {"entry": 2}, other]) == [row, row | {"entry": 2}]
 
 
-def test_measures_of_vectors_stand_side_by_side():
+def test_embedding_measures_become_columns():
     row = {
-        "encoder": "ear",
+        "encoder": "audio_encoder",
         "model": "m",
         "value": 0.5,
         "chance": None,
@@ -49,34 +56,40 @@ def test_measures_of_vectors_stand_side_by_side():
         "method": "by hand",
         "claim": None,
     }
-    view = quality_view(
-        [row | {"measure": m} for m in ("r_at_1", "silhouette", "new")] + [row | {"measure": "new", "encoder": "eye"}]
+    view = embedding_quality_view(
+        [row | {"measure": m} for m in ("r_at_1", "silhouette", "new")]
+        + [row | {"measure": "new", "encoder": "image_encoder"}]
     )
     assert view["measures"] == [("silhouette", "silhouette"), ("r_at_1", "R@1"), ("new", "new")]
-    assert [line["encoder"] for line in view["lines"]] == ["ear", "eye"]
+    assert [line["encoder"] for line in view["rows"]] == ["audio_encoder", "image_encoder"]
     assert view["methods"]["R@1"] == ["by hand"]
 
 
-def test_costs_are_sums_of_what_was_recorded(made):
-    rows = {(row["classifier"], row["scoring"]): row for row in costs(known(made.layout, made.study))}
-    assert set(rows) == {("hearer", "score"), ("seer", "generation")}  # nothing was recorded of the others
-    seer = rows["seer", "generation"]
-    # 30 requests of 0.5 s, 700 tokens and 0.001 USD; right are those of i % 3 with i % 7 neither 3 nor 5
-    right = sum(bool(i % 3) and i % 7 not in (3, 5) for i in range(30))
-    assert (seer["predictions"], seer["seconds"], seer["tokens"]) == (30, 15.0, 21000)
-    assert abs(seer["usd_per_correct"] - 0.03 / right) < 1e-12
+def test_costs_are_sums_over_the_predictions(example_study):
+    rows = {
+        (row["classifier"], row["scoring"]): row
+        for row in costs(StudyResults.load(example_study.data_folder, example_study.study))
+    }
+    assert set(rows) == {("audio_model", "score"), ("image_model", "generation")}  # the others recorded nothing
+    image_model = rows["image_model", "generation"]
+    # 30 requests of 0.5 s, 700 tokens and 0.001 USD; correct are those of i % 3 with i % 7 neither 3 nor 5
+    correct = sum(bool(i % 3) and i % 7 not in (3, 5) for i in range(30))
+    assert (image_model["predictions"], image_model["seconds"], image_model["tokens"]) == (30, 15.0, 21000)
+    assert abs(image_model["usd_per_correct"] - 0.03 / correct) < 1e-12
 
 
-def test_provenance_names_every_step_once_with_its_version(made):
-    told = provenance(known(made.layout, made.study))
-    steps = {step["step"]: step for step in told["steps"]}
-    assert steps["predictions/seer"]["parts"] == 3 and steps["predictions/seer"]["versions"] == {"1:0"}
-    assert {row["classifier"]: row["revision"] for row in told["models"]}["seer"] == "abc123"
+def test_provenance_names_every_step_once_with_its_version(example_study):
+    sources = provenance(StudyResults.load(example_study.data_folder, example_study.study))
+    steps = {step["step"]: step for step in sources["steps"]}
+    assert steps["predictions/image_model"]["partition_files"] == 3 and steps["predictions/image_model"][
+        "versions"
+    ] == {"1:0"}
+    assert {row["classifier"]: row["revision"] for row in sources["models"]}["image_model"] == "abc123"
 
 
-def test_measures_that_no_run_has_and_those_shown_elsewhere_are_left_out(made):
-    about = known(made.layout, made.study)
-    runs = runs_of(about, about.ask("SELECT * FROM leaderboard WHERE study = $1"))
-    (line,) = measures(about, runs)  # accuracy is in the leaderboard, trial_sd undefined for all
-    told = {run.classifier: cell and cell["value"] for run, cell in zip(runs, line["cells"], strict=True)}
-    assert line["name"] == "top3" and told == {"hearer": 0.9, "seer": None, "listeners": None}
+def test_measures_that_no_run_has_and_those_shown_elsewhere_are_left_out(example_study):
+    results = StudyResults.load(example_study.data_folder, example_study.study)
+    runs = page_runs(results, results.query("SELECT * FROM leaderboard WHERE study = $1"))
+    (measure,) = further_measures(results, runs)  # accuracy is in the leaderboard, trial_sd undefined for all
+    values = {run.classifier: cell and cell["value"] for run, cell in zip(runs, measure["cells"], strict=True)}
+    assert measure["title"] == "top3" and values == {"audio_model": 0.9, "image_model": None, "annotators": None}

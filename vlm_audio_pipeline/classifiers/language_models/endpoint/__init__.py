@@ -1,5 +1,5 @@
-"""The `openai` backend: language models behind an OpenAI-compatible chat endpoint, and what asking them costs.
+"""The backend `openai`: language models behind an OpenAI-compatible chat endpoint, and what requests to them cost.
 
-What belongs here: the connection a study file describes, the wire format, pacing, and prices. What does not: wording and
-parsing (shared by all backends), and the ledger, which is storage.
+Belongs here: the connection, the wire format, the number of concurrent requests, prices. Does not belong here: prompts and
+parsing, which all backends share, and the ledger (`storage.ledger`).
 """

@@ -1,7 +1,6 @@
-"""Every attempt at a request: paid for before it leaves, ended when its time is up, heard by the pace.
+"""Single attempts of a request: reserve their price, limit their time, and report overload.
 
-What belongs here: what happens around one attempt, the client's own retries included. What does not: what becomes of the
-request as a whole (`backend`).
+Includes the retries of the `openai` client. Does not belong here: the outcome of the request as a whole (`backend`).
 """
 
 import asyncio
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vlm_audio_pipeline.classifiers.language_models.endpoint.concurrency import Pace
+from vlm_audio_pipeline.classifiers.language_models.endpoint.concurrency import AdaptiveConcurrencyLimit
 
 if TYPE_CHECKING:
     import openai
@@ -21,17 +20,17 @@ if TYPE_CHECKING:
     from vlm_audio_pipeline.storage.ledger import Ledger
 
 NOT_CHARGED = frozenset({503, *range(300, 500)})
-"""Statuses of attempts that were turned away. After any other failure nobody knows whether the work was done and charged."""
+"""Statuses of rejected attempts. After any other failure it is unknown whether the endpoint charges for the attempt."""
 
 
 @dataclass
-class Purse:
-    """What one classifier may spend, or no limit where nothing is charged.
+class BudgetAccount:
+    """The share of the budget that one classifier may spend; no limit where nothing is charged.
 
     Attributes:
-        ledger: the study's, or None where nothing is charged.
-        classifier: who asks.
-        part: of its work, as it was told to `Ledger.expect`.
+        ledger: the ledger of the study, or None where nothing is charged.
+        classifier: name of the classifier.
+        part: the part of its work, as in `Ledger.expect`.
     """
 
     ledger: "Ledger | None"
@@ -39,40 +38,40 @@ class Purse:
     part: str = ""
 
     def reserve(self, usd: float, again: bool = False) -> int | None:
-        """Set money aside; None if there is not enough. See `Ledger.reserve`."""
+        """Reserve money and return the reservation; None if the budget does not allow it. See `Ledger.reserve`."""
         return 0 if self.ledger is None else self.ledger.reserve(self.classifier, usd, self.part, again=again)
 
-    def why_not(self, usd: float) -> str | None:
-        """Say why so much cannot be set aside."""
-        return None if self.ledger is None else self.ledger.why_not(self.classifier, usd)
+    def rejection_reason(self, usd: float) -> str | None:
+        """Return why the amount cannot be reserved."""
+        return None if self.ledger is None else self.ledger.refusal_reason(self.classifier, usd)
 
     def settle(self, reservation: int, usd: float) -> None:
-        """Put a price in place of what was set aside."""
+        """Replace a reservation by the price."""
         if self.ledger is not None:
             self.ledger.settle(reservation, usd)
 
     def release(self, reservation: int) -> None:
-        """Give back what was set aside."""
+        """Cancel a reservation."""
         if self.ledger is not None:
             self.ledger.release(reservation)
 
 
 @dataclass
-class Journey:
-    """One request on its way, attempt by attempt.
+class InFlightRequest:
+    """A request in flight, which may take several attempts.
 
     Attributes:
-        purse: who pays.
-        most_usd: the most an attempt can cost, USD.
-        reservation: of the attempt under way or, where it was answered, of the one to be settled; None between attempts.
-        began: when the attempt began, monotonic s.
-        seconds: what the last attempt took, s.
-        sent: whether an attempt has left.
-        kept: whether an earlier attempt stays reserved, so that the ledger no longer expects the request.
+        account: what the classifier may spend.
+        max_usd: upper bound of the price of an attempt, USD.
+        reservation: of the current attempt until it is settled; None between attempts.
+        began: start of the attempt, monotonic clock, s.
+        seconds: duration of the last attempt, s.
+        sent: whether an attempt was sent.
+        kept: whether the reservation of an earlier attempt stays, so that the ledger no longer expects the request.
     """
 
-    purse: Purse
-    most_usd: float
+    account: BudgetAccount
+    max_usd: float
     reservation: int | None
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
@@ -80,28 +79,28 @@ class Journey:
     kept: bool = False
 
     def settle(self, usd: float | None) -> None:
-        """Settle the attempt under way. Where nobody knows its price it stays reserved, at the most it can cost."""
+        """Settle the current attempt. If its price is unknown, its reservation stays, at the upper bound."""
         if self.reservation is not None:
             if usd is None:
                 self.kept = True
             else:
-                self.purse.settle(self.reservation, usd)
+                self.account.settle(self.reservation, usd)
         self.reservation = None
 
     def release(self) -> None:
-        """Give back what was set aside for the attempt under way, which was certainly not charged."""
+        """Cancel the reservation of the current attempt, which was certainly not charged."""
         if self.reservation is not None:
-            self.purse.release(self.reservation)
+            self.account.release(self.reservation)
             self.reservation = None
 
 
-JOURNEY: ContextVar[Journey] = ContextVar("JOURNEY")
-"""The request that the present task sends."""
+IN_FLIGHT_REQUEST: ContextVar[InFlightRequest] = ContextVar("IN_FLIGHT_REQUEST")
+"""The request that the current task sends."""
 
 
 @functools.cache
-def over_budget() -> "type[openai.OpenAIError]":
-    """Give the error of an attempt that cannot be paid; the client hands on its own kind of errors untouched."""
+def over_budget_error() -> "type[openai.OpenAIError]":
+    """Return the error class for an attempt that the budget does not allow; the client re-raises errors of its own kind."""
     import openai
 
     class OverBudget(openai.OpenAIError):
@@ -110,68 +109,68 @@ def over_budget() -> "type[openai.OpenAIError]":
     return OverBudget
 
 
-def metered(timeout_s: float, pace: Pace, proxies: bool) -> Any:
-    """Give the HTTP client that the `openai` client is to use.
+def metered_http_client(timeout_s: float, concurrency_limit: AdaptiveConcurrencyLimit, proxies: bool) -> Any:
+    """Return the HTTP client for the `openai` client.
 
     Args:
-        timeout_s: longest wait for one attempt, its whole body included, s: a body that drips would not end otherwise.
-        pace: told of answers and complaints.
+        timeout_s: time limit of one attempt, including its whole body, s; otherwise a slow body would never end.
+        concurrency_limit: informed of responses and overload.
         proxies: whether the environment's proxies are used.
     """
     import openai
 
-    # openai 2 stands on httpx, openai 3 on httpx2: the names are the same
+    # openai 2 uses httpx, openai 3 uses httpx2, with the same names.
     bases = (base.__module__.split(".")[0] for base in openai.DefaultAsyncHttpxClient.__mro__)
     httpx: Any = import_module(next(name for name in bases if name.startswith("httpx")))
 
-    refused = over_budget()
-    unsent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+    over_budget = over_budget_error()
+    not_sent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
     class Metered(openai.DefaultAsyncHttpxClient):
         async def send(self, request: Any, **kwargs: Any) -> Any:
-            journey = JOURNEY.get()
-            if journey.reservation is None:  # another attempt
-                journey.reservation = journey.purse.reserve(journey.most_usd, again=journey.kept)
-                if journey.reservation is None:
-                    raise refused
-            journey.began = time.monotonic()
-            journey.sent = True
+            in_flight = IN_FLIGHT_REQUEST.get()
+            if in_flight.reservation is None:  # a retry
+                in_flight.reservation = in_flight.account.reserve(in_flight.max_usd, again=in_flight.kept)
+                if in_flight.reservation is None:
+                    raise over_budget
+            in_flight.began = time.monotonic()
+            in_flight.sent = True
             try:
                 async with asyncio.timeout(timeout_s):
                     response = await super().send(request, **kwargs)
             except TimeoutError:
-                journey.settle(None)
-                pace.complained(journey.began)
-                raise httpx.ReadTimeout("no answer in time", request=request) from None
-            except unsent:
-                journey.release()
+                in_flight.settle(None)
+                concurrency_limit.record_overload(in_flight.began)
+                raise httpx.ReadTimeout("no response in time", request=request) from None
+            except not_sent:
+                in_flight.release()
                 raise
             except httpx.RequestError as error:
-                journey.settle(None)
+                in_flight.settle(None)
                 if isinstance(error, httpx.TimeoutException):
-                    pace.complained(journey.began)
+                    concurrency_limit.record_overload(in_flight.began)
                 raise
-            journey.seconds = time.monotonic() - journey.began
+            in_flight.seconds = time.monotonic() - in_flight.began
             status = response.status_code
             if status in (429, 503):
-                pace.complained(journey.began, _pause_s(response.headers.get))
+                concurrency_limit.record_overload(in_flight.began, _pause_s(response.headers.get))
             elif status < 300:
-                pace.succeeded()
+                concurrency_limit.record_success()
             if status in NOT_CHARGED:
-                journey.release()
+                in_flight.release()
             elif status >= 500:
-                journey.settle(None)
+                in_flight.settle(None)
             return response
 
     return Metered(
         timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
-        follow_redirects=False,  # a redirect could lead a key, and clips, to somebody else
+        follow_redirects=False,  # a redirect could send the API key and clips to another host
         trust_env=proxies,
     )
 
 
 def _pause_s(header: Callable[[str], str | None]) -> float | None:
-    """Read how long an endpoint wants to be left alone, s; dates are left to the client."""
+    """Return the pause that an endpoint asks for, s; the client handles dates."""
     for name, divisor in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
             return float(header(name) or "") / divisor

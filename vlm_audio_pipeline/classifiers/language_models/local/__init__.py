@@ -1,5 +1,5 @@
-"""Language models of transformers on this machine: pictures and sounds, prefixes computed once, all labels in one pass.
+"""Language models of transformers that run on this machine; shared prefixes are computed once, all labels in one pass.
 
-What belongs here: loading, turning messages into tokens, sharing what consecutive requests have in common. What does not:
-wording (`prompts`), endpoints (`api`), reading answers.
+Belongs here: loading, conversion of messages to tokens, sharing between requests. Does not belong here: prompt wordings
+(`prompts`), endpoints (`endpoint`), parsing of responses (`parsing`).
 """

@@ -1,7 +1,4 @@
-"""One call of a model: tensors to its device, logits of the tokens that matter.
-
-What belongs here: what both ways of answering, shared and alone, need of a model. What does not: which tokens.
-"""
+"""One forward call of a model: moves tensors to its device and returns the logits of selected tokens."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -16,7 +13,7 @@ class Forward:
 
     Args:
         model: a conditional generation model of transformers.
-        device: where it is.
+        device: device of the model.
 
     Attributes:
         computed: tokens computed so far.
@@ -33,40 +30,40 @@ class Forward:
         """Number format of the computation."""
         return self.model.dtype
 
-    def moved(self, inputs: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-        """Put tensors where the model is; floating ones in its number format."""
+    def to_device(self, inputs: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
+        """Move tensors to the device of the model; convert floating-point tensors to its number format."""
         kept = {k: v for k, v in inputs.items() if hasattr(v, "is_floating_point")}
         return {k: v.to(self.device, self.dtype if v.is_floating_point() else None) for k, v in kept.items()}
 
-    def logits(self, inputs: Mapping[str, "torch.Tensor"], rows: Sequence[int], **kwargs: Any) -> "torch.Tensor":
+    def logits(self, inputs: Mapping[str, "torch.Tensor"], indices: Sequence[int], **kwargs: Any) -> "torch.Tensor":
         """Compute one row of tokens.
 
         Args:
-            inputs: `input_ids` (1, n) and what goes with it.
-            rows: positions among the n tokens whose logits are wanted.
-            **kwargs: for the model.
+            inputs: `input_ids` (1, n) and the other inputs of the model.
+            indices: indices among the n tokens whose logits are returned.
+            **kwargs: passed to the model.
 
         Returns:
-            (len(rows), vocabulary) float32 logits of the token after each.
+            (len(indices), vocabulary) float32 logits of the token after each.
         """
         import torch
 
-        kept = torch.tensor(list(rows), device=self.device)
-        inputs = self.moved(inputs)
+        kept = torch.tensor(list(indices), device=self.device)
+        inputs = self.to_device(inputs)
         self.computed += inputs["input_ids"].shape[1]
         if self._keeps:
             return self.model(**inputs, **kwargs, logits_to_keep=kept).logits[0].float()
         return self.model(**inputs, **kwargs).logits[0, kept].float()
 
-    def states(self, inputs: Mapping[str, "torch.Tensor"], **kwargs: Any) -> None:
-        """Compute one row of tokens for the cache in `kwargs` alone."""
-        inputs = self.moved(inputs)
+    def fill_cache(self, inputs: Mapping[str, "torch.Tensor"], **kwargs: Any) -> None:
+        """Compute one row of tokens only to fill the cache in `kwargs`."""
+        inputs = self.to_device(inputs)
         self.computed += inputs["input_ids"].shape[1]
         self.model.base_model(**inputs, **kwargs)
 
 
-def followed_by(inputs: Mapping[str, "torch.Tensor"], tokens: Sequence[int]) -> dict[str, "torch.Tensor"]:
-    """Put text tokens after the tokens of a row; whatever has a value for each token is 0 for text."""
+def append_tokens(inputs: Mapping[str, "torch.Tensor"], tokens: Sequence[int]) -> dict[str, "torch.Tensor"]:
+    """Append text tokens to a row; other inputs with one value per token get 0 for them."""
     import torch
 
     shape = inputs["input_ids"].shape

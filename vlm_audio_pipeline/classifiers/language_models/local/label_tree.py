@@ -1,10 +1,8 @@
-"""The labels' answers as one tree of tokens, so that a single pass gives the probability of each.
+"""The answers of all labels as one tree of tokens, so that one pass gives the probability of each.
 
-What belongs here: the tree, its scores and walking along it. What does not: running a model. Nothing here imports torch.
-
-Answers that begin alike share their first tokens. A token is computed once per place in the tree and sees only the prompt
-and the tokens above it (tree attention, as in SpecInfer, https://arxiv.org/abs/2305.09781); what ends an answer is only
-ever predicted, so leaves need no computation.
+Answers that begin alike share their first tokens. Each node of the tree is computed once and attends only to the prompt and
+the tokens above it (tree attention, as in SpecInfer, https://arxiv.org/abs/2305.09781). The last token of an answer is only
+predicted, so it needs no node. Does not import torch.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -15,10 +13,10 @@ ROOT = 0
 
 
 class LabelTree:
-    """Answers that may come next after a prompt.
+    """Possible answers to a prompt.
 
-    Node 0 is the prompt's last token; nodes 1 to `len(tokens)` are tokens after which some answer goes on, parents before
-    children. Where a model has computed logits for each node, row r of them belongs to node r.
+    Node 0 is the last token of the prompt. Nodes 1 to `len(tokens)` are tokens after which some answer continues, parents
+    before children. Row r of logits belongs to node r.
 
     Attributes:
         tokens: token of each node but the root.
@@ -39,7 +37,7 @@ class LabelTree:
         self.tokens: list[int] = []
         self.parents: list[int] = []
         self.depths: list[int] = []
-        self._below: dict[tuple[int, int], int] = {}
+        self._children: dict[tuple[int, int], int] = {}
         self._steps: list[list[tuple[int, int]]] = []
         for answer in answers:
             node, steps = ROOT, []
@@ -50,47 +48,49 @@ class LabelTree:
             self._steps.append(steps)
 
     def _grow(self, node: int, token: int, depth: int) -> int:
-        if (node, token) not in self._below:
+        if (node, token) not in self._children:
             self.tokens.append(token)
             self.parents.append(node)
             self.depths.append(depth)
-            self._below[node, token] = len(self.tokens)
-        return self._below[node, token]
+            self._children[node, token] = len(self.tokens)
+        return self._children[node, token]
 
     def visible(self) -> np.ndarray:
-        """Give which node (row) sees which (column), the root left out: itself and those above it; (n, n) bool."""
-        seen = np.eye(len(self.tokens), dtype=bool)
+        """Return which node (row) attends to which (column), without the root: itself and those above it; (n, n) bool."""
+        mask = np.eye(len(self.tokens), dtype=bool)
         for node, parent in enumerate(self.parents):
             if parent != ROOT:
-                seen[node] |= seen[parent - 1]
-        return seen
+                mask[node] |= mask[parent - 1]
+        return mask
 
     def steps(self) -> tuple[list[list[tuple[int, int]]], list[int]]:
-        """Give (node, next token) of every token of every answer, and the number of tokens of each answer."""
+        """Return (node, next token) for every token of every answer, and the number of tokens of each answer."""
         return self._steps, [len(s) for s in self._steps]
 
-    def walk(self, choose: Callable[[int], int], ends: Collection[int], most: int) -> tuple[list[int], int | None]:
-        """Say what a model says, as long as that stays within the tree.
+    def walk(
+        self, choose: Callable[[int], int], ends: Collection[int], max_tokens: int
+    ) -> tuple[list[int], int | None]:
+        """Generate tokens as long as they stay within the tree.
 
         Args:
-            choose: node -> the token the model says after it.
-            ends: tokens that end an answer.
-            most: longest answer, tokens.
+            choose: node -> the token that the model chooses after it.
+            ends: tokens that end a response.
+            max_tokens: longest response, tokens.
 
         Returns:
-            The tokens said, and the node after which the last of them left the tree; None where the answer is complete.
+            The tokens, and the node after which the last of them left the tree; None if the response is complete.
 
         >>> LabelTree([(7, 8, 2), (5, 2)]).walk({0: 7, 1: 8, 2: 2}.get, {2}, 10)
         ([7, 8, 2], None)
         >>> LabelTree([(7, 8, 2), (5, 2)]).walk({0: 7, 1: 6}.get, {2}, 10)
         ([7, 6], 1)
         """
-        said: list[int] = []
+        response: list[int] = []
         node = ROOT
         while True:
-            said.append(choose(node))
-            if said[-1] in ends or len(said) >= most:
-                return said, None
-            if (node, said[-1]) not in self._below:
-                return said, node
-            node = self._below[node, said[-1]]
+            response.append(choose(node))
+            if response[-1] in ends or len(response) >= max_tokens:
+                return response, None
+            if (node, response[-1]) not in self._children:
+                return response, node
+            node = self._children[node, response[-1]]

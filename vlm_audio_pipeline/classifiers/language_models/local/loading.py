@@ -1,34 +1,30 @@
-"""Loading a language model: processor, tokenizer, weights, each from this machine and checked.
-
-What belongs here: what differs between pictures and sounds, 4-bit weights, processors that ask for packages only films
-need. What does not: using the model.
-"""
+"""Load the processor and the weights of a language model from this machine, and check them."""
 
 import importlib.util
 import inspect
 from typing import Any, Literal
 
+from vlm_audio_pipeline.classifiers.language_models.messages import MediaType
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.encoders.pretrained import WrongWeights, load_transformers, quiet_loading
 from vlm_audio_pipeline.encoders.weights import Weights
 
-Input = Literal["picture", "audio"]
 Quantization = Literal["4bit"]
 
 
-def load_model(weights: Weights, input: Input, device: str, dtype: str, quantization: Quantization | None) -> Any:
-    """Load the model that answers, a conditional generation model of transformers.
+def load_model(weights: Weights, input: MediaType, device: str, dtype: str, quantization: Quantization | None) -> Any:
+    """Load a conditional generation model of transformers.
 
     Args:
-        weights: what to load.
-        input: what it is shown.
+        weights: the model's files.
+        input: "image" or "audio".
         device: "cpu" or "cuda".
         dtype: "float32" or "bfloat16"; of 4-bit weights, the format they are computed in.
         quantization: "4bit": NF4 with double quantisation (QLoRA, https://arxiv.org/abs/2305.14314), by bitsandbytes.
 
     Raises:
-        NotAvailable: when the weights, the device, or bitsandbytes is not here.
-        WrongWeights: when they are of another kind of model, or have gaps.
+        NotAvailable: if the weights, the device or bitsandbytes are missing.
+        WrongWeights: if they are of another kind of model or incomplete.
     """
     import transformers
 
@@ -46,35 +42,35 @@ def load_model(weights: Weights, input: Input, device: str, dtype: str, quantiza
             bnb_4bit_compute_dtype=dtype,
         )
         kwargs["device_map"] = {"": 0}
-    cls = transformers.AutoModelForImageTextToText if input == "picture" else transformers.AutoModelForMultimodalLM
+    cls = transformers.AutoModelForImageTextToText if input == "image" else transformers.AutoModelForMultimodalLM
     return load_transformers(cls, weights, device, dtype, **kwargs)
 
 
 def load_processor(weights: Weights, vocabulary: int) -> Any:
-    """Load what turns a conversation into tensors.
+    """Load the processor, which converts a conversation to tensors.
 
     Args:
         weights: the model's files.
-        vocabulary: tokens the model knows, its padding included.
+        vocabulary: `vocab_size` of the model, padding included.
 
     Raises:
-        NotAvailable: when files or packages are missing; names them.
-        WrongWeights: when the processor has no chat template, or a tokenizer that is not the model's.
+        NotAvailable: if files or packages are missing.
+        WrongWeights: if the processor has no chat template, or a tokenizer of another model.
     """
     with quiet_loading():
         processor = _load(weights)
-    if hasattr(processor, "use_default_system_prompt"):  # of Janus: would put an English preamble before every prompt
+    if hasattr(processor, "use_default_system_prompt"):  # Janus: would add an English preamble to every prompt
         processor.use_default_system_prompt = False
     tokenizer = getattr(processor, "tokenizer", None)
-    pieces = len(tokenizer) if tokenizer is not None else 0
-    if not 0.9 * vocabulary <= pieces <= vocabulary:
+    size = len(tokenizer) if tokenizer is not None else 0
+    if not 0.9 * vocabulary <= size <= vocabulary:
         raise WrongWeights(
-            f"the tokenizer of {weights.model} must have the model's {vocabulary} pieces, got {pieces}; its files are "
+            f"the tokenizer of {weights.model} must have the model's {vocabulary} pieces, got {size}; its files are "
             "incomplete: get them with `vlm-audio fetch STUDY`"
         )
     if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
         raise WrongWeights(
-            f"{weights.model} must come with a chat template, got none; use a model that is made for conversations"
+            f"{weights.model} must come with a chat template, got none; use a model that is made for chat"
         )
     return processor
 
@@ -87,30 +83,30 @@ def _load(weights: Weights) -> Any:
         try:
             return AutoProcessor.from_pretrained(folder, **kwargs)
         except ImportError:
-            cls = _without_films(weights)
+            cls = _class_without_video(weights)
             if cls is None:
                 raise
             return cls.from_pretrained(folder, **kwargs)
     except ImportError as error:
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise NotAvailable(
-            f"the processor of {weights.model} must be loadable, got: {said[:300]}; install it"
+            f"the processor of {weights.model} must be loadable, got: {reason[:300]}; install it"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise WrongWeights(
-            f"the processor of {weights.model} must be loadable, got: {said}; get its files with `vlm-audio fetch STUDY`"
+            f"the processor of {weights.model} must be loadable, got: {reason}; get its files with `vlm-audio fetch STUDY`"
         ) from error
 
 
-def _without_films(weights: Weights) -> Any:
-    """Give the processor's class without its part for films, which needs torchvision; None where that cannot be left out."""
+def _class_without_video(weights: Weights) -> Any:
+    """Return the processor's class without its video part, which needs torchvision; None if it cannot be left out."""
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
 
-    named = weights.config("processor_config.json").get("processor_class") or weights.config(
+    name = weights.config("processor_config.json").get("processor_class") or weights.config(
         "preprocessor_config.json"
     ).get("processor_class")
-    cls = processor_class_from_name(named or PROCESSOR_MAPPING_NAMES.get(weights.config().get("model_type", ""), ""))
+    cls = processor_class_from_name(name or PROCESSOR_MAPPING_NAMES.get(weights.config().get("model_type", ""), ""))
     if cls is None or "video_processor" not in cls.get_attributes():
         return None
     if inspect.signature(cls).parameters["video_processor"].default is inspect.Parameter.empty:

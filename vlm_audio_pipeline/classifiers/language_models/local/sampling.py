@@ -1,7 +1,4 @@
-"""Which token comes next.
-
-What belongs here: greedy choice and seeded nucleus sampling. What does not: computing logits.
-"""
+"""Choice of the next token: greedy, or seeded nucleus sampling."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,12 +9,12 @@ if TYPE_CHECKING:
     import torch
 
 
-def chooser(sampling: Sampling) -> Callable[["torch.Tensor"], int]:
-    """Give a function that chooses the tokens of one answer, one after the other.
+def token_chooser(sampling: Sampling) -> Callable[["torch.Tensor"], int]:
+    """Return a function that chooses the tokens of one response, one after the other.
 
-    At temperature 0 that is the likeliest token. Above, it is drawn from the smallest set of tokens whose probabilities sum
-    to `top_p` (nucleus sampling, Holtzman et al. 2020, https://arxiv.org/abs/1904.09751). Draws depend on the seed and
-    on nothing else: neither on the device nor on what else is in the batch.
+    At temperature 0 it chooses the most likely token. Above 0 it draws from the smallest set of tokens whose probabilities
+    sum to `top_p` (nucleus sampling, Holtzman et al. 2020, https://arxiv.org/abs/1904.09751). Draws depend only on the seed
+    and the logits, not on the device or the rest of the batch.
 
     Returns:
         Logits of the next token, (vocabulary,) -> token.

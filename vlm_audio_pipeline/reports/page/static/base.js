@@ -1,9 +1,9 @@
 "use strict";
-// What every part of the page stands on: making elements, loading data, pictures and sounds, writing numbers.
-// Text only ever enters the page as text: nothing here or elsewhere sets HTML.
+// Shared helpers: create elements, load data and media, format numbers.
+// All text is inserted as text; no script sets HTML.
 
 const core = JSON.parse(document.getElementById("core").textContent);
-const inOneFile = document.documentElement.dataset.kind === "single file";
+const isSingleFile = document.documentElement.dataset.kind === "single file";
 const $ = (id) => document.getElementById(id);
 
 function make(tag, attributes, ...children) {
@@ -19,30 +19,30 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
-// Data come in pieces: elements of the page in a single file, scripts beside it in a folder. Each is loaded once.
-const pieces = {};
-window.vlmAudio = { take: (key, value) => pieces[key].arrived(value) };
+// Data are elements of the page in a single file, and separate scripts in a folder. Each is loaded once.
+const loads = {};
+window.vlmAudio = { receive: (key, value) => loads[key].resolve(value) };
 
 function load(key) {
-  if (!pieces[key]) {
-    pieces[key] = {};
-    pieces[key].value = new Promise((arrived, failed) => {
-      if (inOneFile) return arrived(JSON.parse($("data-" + key).textContent));
-      pieces[key].arrived = arrived;
-      document.head.append(make("script", { src: `data/${key}.js`, onerror: () => failed(new Error(`data/${key}.js is missing`)) }));
+  if (!loads[key]) {
+    loads[key] = {};
+    loads[key].promise = new Promise((resolve, reject) => {
+      if (isSingleFile) return resolve(JSON.parse($("data-" + key).textContent));
+      loads[key].resolve = resolve;
+      document.head.append(make("script", { src: `data/${key}.js`, onerror: () => reject(new Error(`data/${key}.js is missing`)) }));
     });
   }
-  return pieces[key].value;
+  return loads[key].promise;
 }
 
 function mediaUrl(name) {
-  return inOneFile ? $("media-" + name).textContent : "media/" + name;
+  return isSingleFile ? $("media-" + name).textContent : "media/" + name;
 }
 
-// Predictions of a run by clip, all trials of a clip together; columns as `runs.write_predictions` writes them.
-const byRun = {};
+// Predictions of a run: clip -> rows of all its trials; columns as `runs.write_predictions` writes them.
+const predictionsByRun = {};
 function predictions(run) {
-  byRun[run] ??= load(core.runs[run].data).then((rows) => {
+  predictionsByRun[run] ??= load(core.runs[run].data).then((rows) => {
     const clips = new Map();
     for (const row of rows) {
       if (row[0] !== run) continue;
@@ -51,30 +51,31 @@ function predictions(run) {
     }
     return clips;
   });
-  return byRun[run];
+  return predictionsByRun[run];
 }
 
 const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : (100 * share).toFixed(digits) + "\u00a0%");
 const plural = (n, one, many = one + "s") => `${n} ${n === 1 ? one : many}`;
-const unlabelled = { "-4": "no majority" };
-core.outcomes.forEach((outcome, i) => (unlabelled[-1 - i] = `(${outcome})`));
-const labelOf = (given) => (given >= 0 ? core.classes[given] : unlabelled[given]);
-const realRuns = core.runs.map((run, i) => i).filter((i) => core.runs[i].control === "none");
+const outcomeNames = { "-4": "no majority" };
+core.outcomes.forEach((outcome, i) => (outcomeNames[-1 - i] = `(${outcome})`));
+const labelOf = (predicted) => (predicted >= 0 ? core.classes[predicted] : outcomeNames[predicted]);
+const originalRuns = core.runs.map((run, i) => i).filter((i) => core.runs[i].control === "none");
 
 function runName(i) {
   const run = core.runs[i];
-  const twice = core.runs.some((other, j) => j !== i && other.name === run.name);
-  return twice ? `${run.name} (${run.scoring})` : run.name;
+  const isAmbiguous = core.runs.some((other, j) => j !== i && other.name === run.name);
+  return isAmbiguous ? `${run.name} (${run.scoring})` : run.name;
 }
 
-function runOptions(select, runs, chosen) {
-  select.replaceChildren(...runs.map((i) => make("option", { value: i, selected: i === chosen }, `${runName(i)} · ${percent(core.runs[i].accuracy)}`)));
+function fillRunOptions(select, runs, selected) {
+  select.replaceChildren(...runs.map((i) => make("option", { value: i, selected: i === selected }, `${runName(i)} · ${percent(core.runs[i].accuracy)}`)));
 }
 
-function pictureOf(clip, run) {
-  const own = run === null ? null : core.runs[run].pictures;
-  const sets = Object.keys(core.pictures);
+// The image that a run received, or else an original image of the clip; null where there is none.
+function imageOf(clip, run) {
+  const own = run === null ? null : core.runs[run].image_set;
+  const sets = Object.keys(core.images);
   const set = own || sets.find((name) => !name.includes("__")) || sets[0];
-  const name = set && core.pictures[set][clip];
-  return name ? { url: mediaUrl(name), set, sent: set === own } : null;
+  const name = set && core.images[set][clip];
+  return name ? { url: mediaUrl(name), set, received: set === own } : null;
 }

@@ -1,73 +1,73 @@
-// One clip as a card: its picture, its sound, what was said of it; and galleries of cards.
+// Cards: one clip with its image, audio and predictions; and galleries of cards.
 
-const PAGE = 12;
+const CARDS_PER_PAGE = 12;
 
-function zoom(picture, caption) {
+function zoom(image, caption) {
   const dialog = $("zoom");
-  dialog.querySelector("img").src = picture.url;
+  dialog.querySelector("img").src = image.url;
   dialog.querySelector("img").alt = caption;
   dialog.querySelector("p").textContent = caption;
   dialog.showModal();
 }
 
-function pictureFigure(clip, run, name) {
-  const picture = pictureOf(clip, run);
+function imageFigure(clip, run, name) {
+  const image = imageOf(clip, run);
   const label = core.classes[core.labels[clip]];
-  if (!picture) return make("figure", { class: "picture none" }, make("figcaption", {}, "no picture here"));
-  const heard = run !== null && core.runs[run].hears;
-  const said =
-    picture.set === core.drawn ? "drawn for this page: it was shown to no model"
-    : picture.sent ? (inOneFile ? `as sent, made small (${picture.set})` : `exactly as sent (${picture.set})`)
-    : heard ? `${picture.set}: not shown to this classifier, which hears the sound`
-    : run === null ? picture.set
-    : `${picture.set}: this run was sent no picture`;
-  const caption = `Spectrogram of ${name}, ${label}: ${said}`;
-  return make("figure", { class: "picture" },
-    make("button", { type: "button", class: "zoom", "aria-label": "Enlarge: " + caption, onclick: () => zoom(picture, caption) },
-      make("img", { src: picture.url, alt: caption })),
-    make("figcaption", {}, said));
+  if (!image) return make("figure", { class: "image none" }, make("figcaption", {}, "no image in this report"));
+  const note =
+    image.set === core.page_images ? "rendered for this page; no model received it"
+    : image.received ? (isSingleFile ? `${image.set}: thumbnail of the image that the model received` : `${image.set}: exactly as the model received it`)
+    : run === null ? image.set
+    : core.runs[run].takes_audio ? `${image.set}: this classifier receives audio, not this image`
+    : `${image.set}: this run received no image`;
+  const caption = `Spectrogram of ${name}, ${label}: ${note}`;
+  return make("figure", { class: "image" },
+    make("button", { type: "button", class: "zoom", "aria-label": "Enlarge: " + caption, onclick: () => zoom(image, caption) },
+      make("img", { src: image.url, alt: caption })),
+    make("figcaption", {}, note));
 }
 
 function player(clip, autoplay = false) {
-  const name = core.sounds[clip];
-  if (!name) return make("p", { class: "quiet" }, "no sound here");
-  const audio = make("audio", { controls: true, preload: "metadata", src: mediaUrl(name), "aria-label": "sound of the clip" });
+  const name = core.audio[clip];
+  if (!name) return make("p", { class: "quiet" }, "no audio in this report");
+  const audio = make("audio", { controls: true, preload: "metadata", src: mediaUrl(name), "aria-label": "audio of the clip" });
   audio.addEventListener("play", () => document.querySelectorAll("audio").forEach((other) => other !== audio && other.pause()));
-  if (autoplay) audio.play().catch(() => {}); // browsers refuse sound before the first click
+  if (autoplay) audio.play().catch(() => {}); // browsers block audio before the first click
   return audio;
 }
 
-function verdict(given, clip) {
-  const right = given === core.labels[clip];
-  return make("span", { class: "badge " + (right ? "right" : "wrong") }, `${right ? "✓" : "✗"} ${labelOf(given)}`);
+function predictionBadge(predicted, clip) {
+  const isCorrect = predicted === core.labels[clip];
+  return make("span", { class: "badge " + (isCorrect ? "correct" : "wrong") }, `${isCorrect ? "✓" : "✗"} ${labelOf(predicted)}`);
 }
 
-function scoreBars(scores, clip, given) {
+function scoreBars(scores, clip, predicted) {
   const lines = [];
   for (let i = 0; i < scores.length; i += 2) {
-    const own = scores[i] === core.labels[clip];
-    lines.push(make("li", { class: own ? "own" : scores[i] === given ? "given" : null },
-      make("span", { class: "label", title: labelOf(scores[i]) }, own ? "✓ " : "", labelOf(scores[i]), own ? make("span", { class: "hidden" }, " (the true class)") : null),
+    const isTrue = scores[i] === core.labels[clip];
+    lines.push(make("li", { class: isTrue ? "own" : scores[i] === predicted ? "predicted" : null },
+      make("span", { class: "label", title: labelOf(scores[i]) }, isTrue ? "✓ " : "", labelOf(scores[i]), isTrue ? make("span", { class: "hidden" }, " (true class)") : null),
       make("span", { class: "bar", style: { "--share": Math.max(0, Math.min(1, scores[i + 1])) } }),
       make("span", { class: "number" }, scores[i + 1].toFixed(3))));
   }
   return lines;
 }
 
-function said(run, rows, clip, predicted) {
-  const head = make("p", { class: "who" }, make("b", {}, runName(run)), " said ");
-  if (!rows) return make("div", { class: "said" }, make("p", { class: "quiet" }, make("b", {}, runName(run)), " was not asked about this clip"));
+// The prediction of a run for a clip; of several trials the one that predicted `predicted`.
+function predictionBlock(run, rows, clip, predicted) {
+  const head = make("p", { class: "who" }, make("b", {}, runName(run)), " predicted ");
+  if (!rows) return make("div", { class: "prediction" }, make("p", { class: "quiet" }, make("b", {}, runName(run)), " has no prediction for this clip"));
   const row = rows.find((r) => r[2] === predicted) || rows[0];
-  head.append(verdict(row[2], clip));
-  const block = make("div", { class: "said" }, head);
+  head.append(predictionBadge(row[2], clip));
+  const block = make("div", { class: "prediction" }, head);
   if (rows.length > 1) {
-    const things = core.runs[run].scoring === "judgement" ? "judgements" : "trials";
+    const unit = core.runs[run].scoring === "annotation" ? "annotations" : "trials";
     const counts = new Map();
     for (const r of rows) counts.set(r[2], (counts.get(r[2]) || 0) + 1);
-    const told = [...counts].sort((a, b) => b[1] - a[1]).map(([given, n]) => `${labelOf(given)} ${n}`).join(", ");
-    block.append(make("p", { class: "quiet" }, `${rows.length} ${things}: ${told}`));
+    const list = [...counts].sort((a, b) => b[1] - a[1]).map(([label, n]) => `${labelOf(label)} ${n}`).join(", ");
+    block.append(make("p", { class: "quiet" }, `${rows.length} ${unit}: ${list}`));
   }
-  if (row[6] !== undefined && row[6] !== null) block.append(make("p", { class: "quiet" }, "its answer, word for word:"), make("blockquote", {}, row[6] === "" ? "(nothing)" : row[6]));
+  if (row[6] !== undefined && row[6] !== null) block.append(make("p", { class: "quiet" }, "response:"), make("blockquote", {}, row[6] === "" ? "(empty)" : row[6]));
   if (row[7]) block.append(make("p", { class: "quiet" }, "error: " + row[7]));
   if (row[5]) {
     const bars = scoreBars(row[5], clip, row[2]);
@@ -77,44 +77,44 @@ function said(run, rows, clip, predicted) {
   return block;
 }
 
-function others(clip, runs) {
-  const rest = realRuns.filter((i) => !runs.includes(i) && core.runs[i].votes[clip] !== null);
+function otherPredictions(clip, runs) {
+  const rest = originalRuns.filter((i) => !runs.includes(i) && core.runs[i].votes[clip] !== null);
   if (!rest.length) return null;
-  return make("p", { class: "others" }, "Others: ", rest.map((i) => make("span", {}, runName(i) + " ", verdict(core.runs[i].votes[clip], clip))));
+  return make("p", { class: "others" }, "Other classifiers: ", rest.map((i) => make("span", {}, runName(i) + " ", predictionBadge(core.runs[i].votes[clip], clip))));
 }
 
-// A card of a clip with what some runs said of it; of many trials the one that gave `predicted`.
-async function card(clip, runs, { predicted = null, autoplay = false } = {}) {
+// A card of a clip with the predictions of some runs.
+async function makeCard(clip, runs, { predicted = null, autoplay = false } = {}) {
   const [clips, ...rows] = await Promise.all([load("clips"), ...runs.map(predictions)]);
   const [name, fold, source, seconds] = clips[clip];
-  const control = runs.length && core.runs[runs[0]].control !== "none" ? " (the sound is the clip's own, the picture is the control's)" : "";
+  const control = runs.length && core.runs[runs[0]].control !== "none" ? " (original audio, image of the control)" : "";
   return make("article", { class: "card", "data-clip": clip },
-    pictureFigure(clip, runs.length ? runs[0] : null, name),
+    imageFigure(clip, runs.length ? runs[0] : null, name),
     make("div", { class: "about" },
       make("p", { class: "quiet" }, "true class"),
       make("h4", {}, core.classes[core.labels[clip]]),
       make("p", { class: "quiet" }, `clip ${name} · fold ${fold} · recording ${source} · ${seconds.toFixed(2)} s${control}`),
       player(clip, autoplay),
-      runs.map((run, i) => said(run, rows[i].get(clip), clip, predicted)),
-      others(clip, runs)));
+      runs.map((run, i) => predictionBlock(run, rows[i].get(clip), clip, predicted)),
+      otherPredictions(clip, runs)));
 }
 
-// Show cards a page at a time; what is asked for later wins over what is still being loaded.
-async function gallery(place, clips, runs, options) {
-  const turn = (place.turn = (place.turn || 0) + 1);
-  const first = await Promise.all(clips.slice(0, PAGE).map((clip) => card(clip, runs, options)));
-  if (place.turn !== turn) return;
-  place.replaceChildren(...first);
-  let shown = first.length;
+// Show cards page by page. A later call replaces an earlier one that is still loading.
+async function showGallery(container, clips, runs, options) {
+  const call = (container.call = (container.call || 0) + 1);
+  const first = await Promise.all(clips.slice(0, CARDS_PER_PAGE).map((clip) => makeCard(clip, runs, options)));
+  if (container.call !== call) return;
+  container.replaceChildren(...first);
+  let count = first.length;
   const more = make("button", { type: "button", class: "more", onclick: async () => {
-    const next = clips.slice(shown, shown + PAGE);
-    shown += next.length;
-    more.before(...(await Promise.all(next.map((clip) => card(clip, runs, options)))));
-    if (shown >= clips.length) more.remove();
-    else more.textContent = `Show ${Math.min(PAGE, clips.length - shown)} more of ${clips.length}`;
+    const next = clips.slice(count, count + CARDS_PER_PAGE);
+    count += next.length;
+    more.before(...(await Promise.all(next.map((clip) => makeCard(clip, runs, options)))));
+    if (count >= clips.length) more.remove();
+    else more.textContent = `Show ${Math.min(CARDS_PER_PAGE, clips.length - count)} more of ${clips.length}`;
   } });
-  if (shown < clips.length) {
-    more.textContent = `Show ${Math.min(PAGE, clips.length - shown)} more of ${clips.length}`;
-    place.append(more);
+  if (count < clips.length) {
+    more.textContent = `Show ${Math.min(CARDS_PER_PAGE, clips.length - count)} more of ${clips.length}`;
+    container.append(more);
   }
 }

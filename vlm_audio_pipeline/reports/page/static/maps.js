@@ -1,53 +1,53 @@
-// Maps of the vectors: every projection a scatter plot; a clip pointed at in one is marked in all, and a click plays it.
+// Embedding maps: a scatter plot for each projection. Pointing at a clip marks it in all maps; a click plays it.
 
-const COLOURS = 7; // --c0 to --c6 of the style; with five shapes 35 classes can be told apart
+const COLOURS = 7; // --c0 to --c6 of the style; with five shapes there are 35 different marks
 const SHAPES = [
   "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0-4 0Z", "M0-5L4.6 3.4H-4.6Z", "M-3.6-3.6H3.6V3.6H-3.6Z", "M0-5.2L5.2 0L0 5.2L-5.2 0Z",
   "M-1.5-5H1.5V-1.5H5V1.5H1.5V5H-1.5V1.5H-5V-1.5H-1.5Z",
 ];
-const MOST = 6000; // points a map draws
-const REACH = 14; // how far from a mark the pointer may be, in units of the plot
+const MAX_POINTS = 6000; // of a map
+const MAX_DISTANCE = 14; // between pointer and mark, in units of the plot
 
-function lookAtMaps() {
-  const place = $("maps-plots");
-  if (!place) return;
+function startMaps() {
+  const container = $("maps-plots");
+  if (!container) return;
   const points = new Map(); // clip -> its marks in all maps
-  const state = { only: null, colour: "class", at: null };
+  const state = { highlighted: null, colour: "class", clip: null };
 
   const paint = () => {
     const run = state.colour === "class" ? null : core.runs[Number(state.colour)];
     for (const [clip, marks] of points) {
       const label = core.labels[clip];
       const vote = run && run.votes[clip];
-      const colour = !run ? `var(--c${label % COLOURS})` : vote === null ? "var(--faint)" : vote === label ? "var(--right)" : "var(--wrong)";
+      const colour = !run ? `var(--c${label % COLOURS})` : vote === null ? "var(--faint)" : vote === label ? "var(--correct)" : "var(--wrong)";
       for (const mark of marks) {
         mark.style.fill = colour;
-        mark.classList.toggle("dim", state.only !== null && state.only !== label);
+        mark.classList.toggle("dim", state.highlighted !== null && state.highlighted !== label);
       }
     }
   };
 
   const tip = $("tip");
   const point = (clip, event) => {
-    state.at = clip;
+    state.clip = clip;
     document.querySelectorAll(".map .at").forEach((mark) => mark.classList.remove("at"));
     points.get(clip).forEach((mark) => { mark.classList.add("at"); mark.parentNode.append(mark); });
     load("clips").then((clips) => {
-      if (state.at !== clip) return;
-      const picture = pictureOf(clip, null);
-      tip.replaceChildren(...[picture && make("img", { src: picture.url, alt: "" }), make("b", {}, core.classes[core.labels[clip]]), make("span", {}, clips[clip][0])].filter(Boolean));
+      if (state.clip !== clip) return;
+      const image = imageOf(clip, null);
+      tip.replaceChildren(...[image && make("img", { src: image.url, alt: "" }), make("b", {}, core.classes[core.labels[clip]]), make("span", {}, clips[clip][0])].filter(Boolean));
       tip.hidden = false;
       const x = event.clientX ?? event.x, y = event.clientY ?? event.y;
       tip.style.left = Math.max(8, Math.min(x + 14, window.innerWidth - tip.offsetWidth - 8)) + "px";
       tip.style.top = Math.max(8, y + tip.offsetHeight + 24 > window.innerHeight ? y - tip.offsetHeight - 14 : y + 14) + "px";
     });
   };
-  const leave = () => { state.at = null; tip.hidden = true; };
-  const play = async (clip) => $("maps-clip").replaceChildren(await card(clip, state.colour === "class" ? realRuns.slice(0, 1) : [Number(state.colour)], { autoplay: true }));
+  const leave = () => { state.clip = null; tip.hidden = true; };
+  const play = async (clip) => $("maps-clip").replaceChildren(await makeCard(clip, state.colour === "class" ? originalRuns.slice(0, 1) : [Number(state.colour)], { autoplay: true }));
 
   async function map(projection) {
     const all = await load(projection.data);
-    const every = Math.ceil(all.length / MOST);
+    const every = Math.ceil(all.length / MAX_POINTS);
     const rows = all.filter((_, i) => i % every === 0);
     const [xs, ys] = [1, 2].map((axis) => rows.map((row) => row[axis]));
     const scale = (values, from, to) => {
@@ -63,13 +63,13 @@ function lookAtMaps() {
       points.get(clip).push(mark);
       svg.append(mark);
     }
-    // The mark nearest to the pointer is meant: marks are small, fingers are not.
+    // Select the mark nearest to the pointer: marks are smaller than a finger.
     const nearest = (event) => {
       const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-      let best = null, least = REACH ** 2;
+      let best = null, minDistance = MAX_DISTANCE ** 2;
       for (const [clip, px, py] of rows) {
         const distance = (x(px) - at.x) ** 2 + (y(py) - at.y) ** 2;
-        if (distance < least) [best, least] = [clip, distance];
+        if (distance < minDistance) [best, minDistance] = [clip, distance];
       }
       return best;
     };
@@ -100,13 +100,13 @@ function lookAtMaps() {
   }
 
   const legend = core.classes.map((label, i) => make("button", { type: "button", class: "key", "aria-pressed": false, onclick: (event) => {
-    state.only = state.only === i ? null : i;
-    legend.forEach((key, j) => key.setAttribute("aria-pressed", state.only === j));
+    state.highlighted = state.highlighted === i ? null : i;
+    legend.forEach((key, j) => key.setAttribute("aria-pressed", state.highlighted === j));
     paint();
   } }, make("svg", { viewBox: "-6 -6 12 12", "aria-hidden": true }, make("path", { d: SHAPES[i % SHAPES.length], style: { fill: `var(--c${i % COLOURS})` } })), label));
   $("maps-legend").replaceChildren(...legend);
   const select = $("maps-colour");
-  select.append(...core.runs.map((_, i) => make("option", { value: i }, "right or wrong: " + runName(i))));
+  select.append(...core.runs.map((_, i) => make("option", { value: i }, "correct or wrong: " + runName(i))));
   select.addEventListener("change", () => { state.colour = select.value; paint(); });
-  return Promise.all(core.projections.map(map)).then((plots) => { place.replaceChildren(...plots); paint(); });
+  return Promise.all(core.projections.map(map)).then((plots) => { container.replaceChildren(...plots); paint(); });
 }

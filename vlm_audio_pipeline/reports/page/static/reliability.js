@@ -1,23 +1,23 @@
-// Confidence against being right, in bins: on the diagonal a model is as often right as it is sure.
+// Reliability diagram: accuracy against confidence, in bins. On the diagonal a model is calibrated.
 
-const variantName = { raw: "as predicted", temperature: "after temperature scaling fitted on the other folds" };
+const variantName = { raw: "before calibration", temperature: "after temperature scaling, fitted on the other folds" };
 
-function lookAtReliability() {
-  const place = $("reliability-plot");
-  if (!place) return;
+function startReliability() {
+  const container = $("reliability-plot");
+  if (!container) return;
   const select = $("reliability-run");
-  const own = [...new Set(core.reliability.map((row) => row[0]))].sort((a, b) => a - b);
-  runOptions(select, own, own[0]);
+  const runs = [...new Set(core.reliability.map((row) => row[0]))].sort((a, b) => a - b);
+  fillRunOptions(select, runs, runs[0]);
   select.addEventListener("change", draw);
 
   function draw() {
     const rows = core.reliability.filter((row) => row[0] === Number(select.value));
     const variants = [...new Set(rows.map((row) => row[1]))];
-    place.replaceChildren(...variants.map((variant) => {
+    container.replaceChildren(...variants.map((variant) => {
       const bins = rows.filter((row) => row[1] === variant).sort((a, b) => a[2] - b[2]);
-      const most = Math.max(...bins.map((row) => row[3]));
+      const maxCount = Math.max(...bins.map((row) => row[3]));
       const at = (share) => [30 + 260 * share[0], 275 - 250 * share[1]];
-      const svg = make("svg", { viewBox: "0 0 305 310", role: "img", "aria-label": `reliability, ${variant}: ` + bins.map((row) => `of ${row[3]} with confidence ${percent(row[4], 0)}, ${percent(row[5], 0)} right`).join("; ") });
+      const svg = make("svg", { viewBox: "0 0 305 310", role: "img", "aria-label": `reliability diagram, ${variant}: ` + bins.map((row) => `${row[3]} predictions with confidence ${percent(row[4], 0)}: accuracy ${percent(row[5], 0)}`).join("; ") });
       const [x0, y0] = at([0, 0]), [x1, y1] = at([1, 1]);
       for (const share of [0, 0.25, 0.5, 0.75, 1]) {
         const [x, y] = at([share, share]);
@@ -27,9 +27,9 @@ function lookAtReliability() {
       svg.append(make("path", { class: "line", d: bins.map((row, i) => (i ? "L" : "M") + at([row[4], row[5]]).map((v) => v.toFixed(1)).join(" ")).join("") }));
       for (const row of bins) {
         const [cx, cy] = at([row[4], row[5]]);
-        svg.append(make("circle", { cx, cy, r: 3 + 8 * Math.sqrt(row[3] / most), class: "dot" }, make("title", {}, `${plural(row[3], "prediction")}, confidence ${percent(row[4], 0)}, right ${percent(row[5], 0)}`)));
+        svg.append(make("circle", { cx, cy, r: 3 + 8 * Math.sqrt(row[3] / maxCount), class: "dot" }, make("title", {}, `${plural(row[3], "prediction")}, confidence ${percent(row[4], 0)}, accuracy ${percent(row[5], 0)}`)));
       }
-      svg.append(make("text", { x: (x0 + x1) / 2, y: y0 + 31, "text-anchor": "middle" }, "confidence, %"), make("text", { x: x0, y: 12 }, "right, %"));
+      svg.append(make("text", { x: (x0 + x1) / 2, y: y0 + 31, "text-anchor": "middle" }, "confidence, %"), make("text", { x: x0, y: 12 }, "accuracy, %"));
       return make("figure", {}, svg, make("figcaption", {}, make("b", {}, variantName[variant] || variant), ` · ${plural(bins.reduce((sum, row) => sum + row[3], 0), "prediction")}`));
     }));
   }

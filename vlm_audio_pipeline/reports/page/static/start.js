@@ -1,8 +1,8 @@
-// Everything begins here; a part that fails says so where it should stand.
+// Start every section. A section that fails shows the error in its place.
 
 $("zoom")?.addEventListener("click", () => $("zoom").close());
-for (const [begin, id] of [[lookAtClips, "clips"], [lookAtFlips, "flips"], [lookAtMaps, "maps"], [lookAtReliability, "reliability"], [lookAtExamples, "examples"]])
-  Promise.resolve().then(begin).then(() => { if ($(id)) $(id).dataset.ready = "yes"; }).catch((error) => {
-    $(id)?.append(make("p", { class: "failed", role: "alert" }, `This part could not be shown: ${error.message}`));
+for (const [startSection, id] of [[startClips, "clips"], [startComparison, "comparison"], [startMaps, "maps"], [startReliability, "reliability"], [startExamples, "examples"]])
+  Promise.resolve().then(startSection).then(() => { if ($(id)) $(id).dataset.ready = "yes"; }).catch((error) => {
+    $(id)?.append(make("p", { class: "failed", role: "alert" }, `This section cannot be shown: ${error.message}`));
     console.error(error);
   });

@@ -1,0 +1,1 @@
+"""Training of the tiny models of the demo; not part of the installed package."""

@@ -1,0 +1,20 @@
+"""The result of one prompt, from the shared or the reference computation."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """The scores and the response of one prompt.
+
+    Attributes:
+        log_probabilities: natural logarithm of the probability of each label's answer, summed over its tokens.
+        tokens: the response with its end token; None if no generation was requested.
+        prompt_tokens: tokens of the prompt.
+        cached_tokens: how many of these were computed for earlier prompts.
+    """
+
+    log_probabilities: tuple[float, ...]
+    tokens: tuple[int, ...] | None
+    prompt_tokens: int
+    cached_tokens: int

@@ -1,0 +1,73 @@
+"""A prompt cut into segments: the unit that requests share.
+
+A prompt is cut before each image or audio, so a segment is one of them with the text after it. Two prompts that begin with
+equal segments begin with equal tokens (`Conversation.checked_inputs` verifies this).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Request
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a prompt: at most one image or audio, then text.
+
+    Attributes:
+        text: output of the chat template, with its placeholder for the image or audio.
+        media: the image or audio of the placeholder.
+        first: whether the prompt begins with this segment.
+    """
+
+    text: str
+    media: ImagePart | AudioPart | None
+    first: bool
+
+    @property
+    def key(self) -> tuple[str, str | None, bool]:
+        """The content of the segment; equal keys after equal segments give equal model states."""
+        return self.text, self.media.sha256 if self.media else None, self.first
+
+
+@dataclass(frozen=True)
+class SegmentTokens:
+    """The tokens of a segment.
+
+    Attributes:
+        ids: tokens.
+        positions: positions counted from 0; (1, n), or (3, n) for models with time, row and column positions.
+        next: position of the token after the segment.
+    """
+
+    ids: tuple[int, ...]
+    positions: "torch.Tensor"
+    next: int
+
+
+@dataclass(frozen=True)
+class SegmentedPrompt:
+    """A request as text of the chat template, cut into segments.
+
+    Attributes:
+        request: the request.
+        text: output of the chat template, with placeholders.
+        segments: the same text in segments.
+        answers: tokens of each label's answer, its end token included.
+    """
+
+    request: Request
+    text: str
+    segments: tuple[Segment, ...]
+    answers: tuple[tuple[int, ...], ...]
+
+
+def common_length(first: tuple[Segment, ...], second: tuple[Segment, ...]) -> int:
+    """Count the segments that two prompts have in common at their beginning."""
+    n = 0
+    while n < min(len(first), len(second)) and first[n].key == second[n].key:
+        n += 1
+    return n

@@ -1,0 +1,97 @@
+"""The executor that runs steps through Dagster, so that its UI shows them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.progress import Progress
+from vlm_audio_pipeline.dagster_app.assets import graph_assets, report_observations
+from vlm_audio_pipeline.dagster_app.instance import open_instance
+from vlm_audio_pipeline.dagster_app.interrupts import raise_interrupts
+from vlm_audio_pipeline.planning.execution import StepResult
+from vlm_audio_pipeline.planning.executor import ExecuteNode
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.nodes import Node
+from vlm_audio_pipeline.planning.planner import PlannedRun
+from vlm_audio_pipeline.planning.staleness import current_input_versions
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class DagsterExecutor:
+    """Executes each planned run as one run of Dagster, in this process; see `planning.executor.Executor`."""
+
+    def __init__(self) -> None:
+        self._instance: dg.DagsterInstance | None = None
+        self._assets: list[Any] = []
+        self._execute_node: ExecuteNode | None = None
+        self._progress: Progress | None = None
+        self._raised: set[Node] = set()
+
+    def prepare(self, graph: Graph) -> None:
+        """Open Dagster's instance in the data folder and report the versions of the input assets to it."""
+        self._instance = open_instance(graph.data_folder)
+        report_observations(graph, current_input_versions(graph), self._instance)
+        self._assets = graph_assets(graph, self._execute_in_step)
+
+    def execute(
+        self, graph: Graph, run: PlannedRun, execute_node: ExecuteNode, progress: Progress
+    ) -> Mapping[Node, str]:
+        """Execute the nodes of a run; see `Executor.execute`.
+
+        Raises:
+            VlmAudioError: when Dagster fails before any step.
+        """
+        self._execute_node, self._progress = execute_node, progress
+        self._raised.clear()
+        with raise_interrupts():
+            result = dg.materialize(
+                self._assets,
+                selection=[dg.AssetKey(graph.steps[n.step].key) for n in run.nodes],
+                partition_key=None if run.fold is None else str(run.fold),
+                instance=self._instance,
+                run_config=_QUIET,
+                raise_on_error=False,
+            )
+        if result.success:
+            return {}
+        failures = {n: why for n, why in _step_failures(graph, run.fold, result).items() if n not in self._raised}
+        if not failures and not self._raised:
+            raise VlmAudioError(
+                f"Dagster run {result.run_id} failed before its first step. Open `vlm-audio ui` to see its log."
+            )
+        return failures
+
+    def _execute_in_step(self, node: Node, log_progress: Progress) -> StepResult:
+        assert self._execute_node is not None
+        try:
+            return self._execute_node(node, self._report_progress_to(log_progress))
+        except Exception:
+            self._raised.add(node)
+            raise
+
+    def _report_progress_to(self, log_progress: Progress) -> Progress:
+        def progress(done: int, total: int, description: str) -> None:
+            if self._progress is not None:
+                self._progress(done, total, description)
+            log_progress(done, total, description)
+
+        return progress
+
+
+def _step_failures(graph: Graph, fold: int | None, result: dg.ExecuteInProcessResult) -> dict[Node, str]:
+    """Return the steps of a run that failed, with the reason; steps that did not start because of them are left out."""
+    names = {dg.AssetKey(step.key).to_python_identifier(): name for name, step in graph.steps.items()}
+    failures: dict[Node, str] = {}
+    for event in result.all_events:
+        if not event.is_step_failure:
+            continue
+        data = event.step_failure_data
+        error = data.error
+        cause = error.cause or error if error else None
+        message = data.user_failure_data.description if data.user_failure_data else None
+        node = Node(names.get(event.step_key or "", event.step_key or "?"), fold)
+        failures[node] = message or (cause.to_string() if cause else "unknown")
+    return failures

@@ -1,0 +1,64 @@
+"""The embeddings of a study's clips as one matrix, with their labels, sources and folds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vlm_audio_pipeline.classifiers.probe import standardisation
+from vlm_audio_pipeline.encoders.vectors import vector_matrix
+
+
+@dataclass(frozen=True)
+class EmbeddingMatrix:
+    """The embeddings of n clips, in one order.
+
+    Attributes:
+        clip: (n,) str.
+        label: (n,) str, true classes.
+        source: (n,) str, recordings that the clips were cut from.
+        fold: (n,) int.
+        x: (n, dimensions) float64, as the encoder returned them.
+        model: model id.
+    """
+
+    clip: np.ndarray
+    label: np.ndarray
+    source: np.ndarray
+    fold: np.ndarray
+    x: np.ndarray
+    model: str | None = None
+
+    @classmethod
+    def of(cls, clips: pa.Table, embeddings: pa.Table) -> "EmbeddingMatrix":
+        """Take the clips that have an embedding, in the order of their ids.
+
+        Args:
+            clips: `clips` rows.
+            embeddings: `embeddings` rows of one encoder.
+
+        Raises:
+            VlmAudioError: when the vectors differ in length.
+        """
+        embeddings = embeddings.sort_by("clip")
+        embeddings = embeddings.filter(pc.is_in(embeddings["clip"], value_set=clips["clip"].combine_chunks()))
+        position = {clip: i for i, clip in enumerate(clips["clip"].to_pylist())}
+        rows = clips.take(pa.array([position[clip] for clip in embeddings["clip"].to_pylist()], pa.int64()))
+        label, source, clip = (np.array(rows[name].to_pylist(), dtype=str) for name in ("label", "source", "clip"))
+        model = next((m for m in embeddings["model"].to_pylist() if m), None)
+        x = vector_matrix(embeddings).astype(np.float64)
+        return cls(clip, label, source, rows["fold"].to_numpy(), x, model)
+
+    @property
+    def standardised(self) -> np.ndarray:
+        """Each dimension at mean 0 and standard deviation 1 over the clips (0 where constant), (n, dimensions)."""
+        mean, scale = standardisation(self.x)
+        return (self.x - mean) / scale
+
+    @property
+    def unit(self) -> np.ndarray:
+        """`standardised`, with each row scaled to length 1 (rows of zeros stay), (n, dimensions)."""
+        x = self.standardised
+        lengths = np.linalg.norm(x, axis=1, keepdims=True)
+        return x / np.where(lengths > 0, lengths, 1)

@@ -1,0 +1,101 @@
+"""Measures of agreement of predictions with each other: between trials, and between the two scorings of one model."""
+
+import numpy as np
+
+from vlm_audio_pipeline.measures.measure import Measure
+from vlm_audio_pipeline.measures.predictions import Number, PredictionArrays
+
+OTHER_SCORING = {"likelihood": "generation", "generation": "likelihood"}
+"""The two scorings under which one language model classifies the same clips."""
+
+
+def fleiss_kappa(counts: np.ndarray) -> float | None:
+    """Return Fleiss' kappa: agreement beyond chance, 1 where all agree, 0 where no more than by chance.
+
+    Fleiss, Measuring Nominal Scale Agreement Among Many Raters, Psychological Bulletin 76 (1971), equations 1 to 7.
+
+    Args:
+        counts: (subjects, categories) int, how many raters put a subject into a category; each row sums to the same
+            number of raters, 2 or more.
+
+    Returns:
+        None where only one category was ever used: agreement by chance is then 1 as well.
+    """
+    raters = counts.sum(axis=1)[0]
+    agreement = ((counts**2).sum(axis=1) - raters) / (raters * (raters - 1))
+    by_chance = float(((counts.sum(axis=0) / counts.sum()) ** 2).sum())
+    return None if by_chance == 1 else (float(agreement.mean()) - by_chance) / (1 - by_chance)
+
+
+def trials_by_clip(predictions: PredictionArrays) -> tuple[np.ndarray | None, str | None]:
+    """Arrange rows by clip and trial.
+
+    Returns:
+        (clips, trials) int, indices of rows; or None and the reason: one trial, or trials over different clips.
+    """
+    clips, clip_of = np.unique(predictions.clip, return_inverse=True)
+    trials, trial_of = np.unique(predictions.trial, return_inverse=True)
+    if len(trials) < 2:
+        return None, "one trial" if len(trials) else "no predictions"
+    indices = np.full((len(clips), len(trials)), -1)
+    indices[clip_of, trial_of] = np.arange(len(predictions.clip))
+    return (None, "trials do not hold the same clips") if (indices < 0).any() else (indices, None)
+
+
+def trial_sd(predictions: PredictionArrays) -> Number:
+    """Compute the standard deviation (n - 1 in the denominator) over trials of the accuracy of each."""
+    indices, reason = trials_by_clip(predictions)
+    if indices is None:
+        return Number(None, predictions.all_rows, reason)
+    return Number(float(predictions.correct[indices].mean(axis=0).std(ddof=1)), predictions.all_rows)
+
+
+def trial_kappa(predictions: PredictionArrays) -> Number:
+    """Fleiss' kappa of the trials: clips are subjects, trials are raters; each outcome without a label is a category."""
+    indices, reason = trials_by_clip(predictions)
+    if indices is None:
+        return Number(None, predictions.all_rows, reason)
+    labels = np.where(predictions.answered, predictions.predicted, predictions.outcome)
+    categories, category_of = np.unique(labels, return_inverse=True)
+    counts = (category_of[indices][:, :, None] == np.arange(len(categories))).sum(axis=1)
+    kappa = fleiss_kappa(counts)
+    return Number(kappa, predictions.all_rows, None if kappa is not None else "every prediction is the same")
+
+
+def scorings_agree(predictions: PredictionArrays) -> Number:
+    """Share of predictions with the same label under the other scoring, likelihood or generation, of the same model.
+
+    It is over the (clip, trial) pairs that both scorings have; a prediction without a label agrees with nothing.
+    """
+    other = predictions.other_scoring
+    if other is None:
+        return Number(None, np.zeros(len(predictions.clip), bool), "only one scoring was run")
+    other_labels = dict(zip(zip(other.clip, other.trial, strict=True), other.predicted, strict=True))
+    matched = [other_labels.get(key) for key in zip(predictions.clip, predictions.trial, strict=True)]
+    both = np.array([label is not None for label in matched], bool)
+    if not both.any():
+        return Number(None, both, "no clips in common under both scorings")
+    same = np.array([label == own != "" for label, own in zip(matched, predictions.predicted, strict=True)], bool)
+    return Number(float(same[both].mean()), both)
+
+
+AGREEMENT_MEASURES = (
+    Measure(
+        name="trial_sd",
+        formula=trial_sd,
+        doc="standard deviation over trials of `accuracy`; null for one trial, or where trials hold other clips",
+        order="lower",
+        leaderboard=True,
+    ),
+    Measure(
+        name="trial_kappa",
+        formula=trial_kappa,
+        doc="Fleiss' kappa of the trials, which agree at 1 and no more than by chance at 0",
+        unit="no unit",
+    ),
+    Measure(
+        name="scorings_agree",
+        formula=scorings_agree,
+        doc="predictions with the same label under likelihood and generation",
+    ),
+)

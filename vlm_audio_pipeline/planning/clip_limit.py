@@ -1,0 +1,33 @@
+"""Studies over a few clips of each fold (`--limit`)."""
+
+from dataclasses import replace
+
+import pyarrow as pa
+
+from vlm_audio_pipeline.classifiers.base import ClipSample
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.stages import Stage, StageContext
+from vlm_audio_pipeline.studies.study import Study
+
+
+def limit_study(study: Study, limit: int) -> Study:
+    """Return a study over at most `limit` clips of each fold. Its name differs, so its results never mix with the study's."""
+    return replace(study, name=f"{study.name}_limit{limit}", limit=limit)
+
+
+def limit_clips(stage: Stage, limit: int | None) -> Stage:
+    """Keep at most `limit` clips of each fold, the same ones in every run, the classes in turn; None: keep all."""
+    if limit is None:
+        return stage
+
+    def run(context: StageContext) -> dict[str, pa.Table]:
+        tables = stage.run(context)
+        fold, classes = context.fold or 0, len(context.classes)
+        if limit < classes:
+            raise VlmAudioError(
+                f"--limit must be at least {classes}, a clip of each class a fold, got {limit}; raise it"
+            )
+        table = stage.tables[0]
+        return {**tables, table: ClipSample(clips=limit).take(tables[table], (fold,), fold)}
+
+    return replace(stage, run=run, parameters={**stage.parameters, "limit": limit})

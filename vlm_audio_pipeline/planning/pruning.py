@@ -1,0 +1,191 @@
+"""Find and delete what a data folder no longer needs.
+
+Belongs here: partition files and results that no study refers to, and files that killed processes left. Does not belong
+here: old runs of Dagster (`dagster_app.run_history`), and asking the user (`cli`).
+
+Nothing newer than a given age is offered, because a run may be about to use it, and model responses only on request,
+because they may have been paid for. Partition files of every study record stay.
+"""
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlm_audio_pipeline.storage.catalogue import rebuild_catalogue, study_records
+from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.disk_usage import size_of
+from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline.storage.schemas import TABLES
+
+DEFAULT_DAYS = 30.0
+COMPUTED_KINDS = ("vector",)
+"""Kinds of results that can be computed again. Every table that uses them names them in a column `result_key`."""
+PAID_KINDS = ("response",)
+"""Kinds of results that may have cost money."""
+_TEMPORARY_FILES = ("tables/**/.*.tmp", "studies/.*.tmp", ".results.duckdb.*", "datasets/.*", "reports/.*", "scratch/*")
+"""Hidden names under which processes write, and which remain when a process is killed."""
+_ABANDONED_H = 24.0
+"""Age beyond which no process is still writing a temporary file, hours."""
+
+
+class Waste(Protocol):
+    """Things of one kind that may be deleted.
+
+    Attributes:
+        description: the kind, in words.
+        count: how many.
+        size: bytes they take.
+    """
+
+    @property
+    def description(self) -> str: ...  # noqa: D102
+
+    @property
+    def count(self) -> int: ...  # noqa: D102
+
+    @property
+    def size(self) -> int: ...  # noqa: D102
+
+    def delete(self, data_folder: DataFolder) -> None:
+        """Delete them."""
+
+
+@dataclass(frozen=True)
+class FileWaste:
+    """Files and folders that may be deleted."""
+
+    description: str
+    files: tuple[Path, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of files and folders."""
+        return len(self.files)
+
+    @property
+    def size(self) -> int:
+        """Bytes they take."""
+        return sum(map(size_of, self.files))
+
+    def delete(self, data_folder: DataFolder) -> None:
+        """Delete them, and the folders of tables that become empty."""
+        for path in self.files:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+                _remove_empty(path.parent, data_folder.tables)
+
+
+@dataclass(frozen=True)
+class ResultWaste:
+    """Results of one kind in the result store that may be deleted."""
+
+    description: str
+    kind: str
+    sizes: dict[str, int]
+
+    @property
+    def count(self) -> int:
+        """Number of results."""
+        return len(self.sizes)
+
+    @property
+    def size(self) -> int:
+        """Bytes they take."""
+        return sum(self.sizes.values())
+
+    def delete(self, data_folder: DataFolder) -> None:
+        """Delete them and shrink the result store."""
+        store = ResultStore(data_folder.result_store)
+        store.delete(self.kind, tuple(self.sizes))
+        store.shrink()
+        store.close()
+
+
+def find_waste(data_folder: DataFolder, days: float = DEFAULT_DAYS, responses: bool = False) -> list[Waste]:
+    """Find files and results that may be deleted.
+
+    Args:
+        data_folder: the data folder.
+        days: minimum age.
+        responses: include responses that no study refers to, which may have been paid for.
+    """
+    if not data_folder.root.is_dir():
+        return []
+    orphans = tuple(path for path in _orphans(data_folder) if _age_h(path) > 24 * days)
+    paths = (path for pattern in _TEMPORARY_FILES for path in data_folder.root.glob(pattern))
+    temporary = tuple(path for path in paths if _age_h(path) > _ABANDONED_H)
+    kinds = (*COMPUTED_KINDS, *PAID_KINDS) if responses else COMPUTED_KINDS
+    found: list[Waste] = [
+        FileWaste("partition files that no study run here has", orphans),
+        FileWaste("left behind by killed processes", temporary),
+        *_unused_results(data_folder, days, kinds),
+    ]
+    return [waste for waste in found if waste.count]
+
+
+def prune(data_folder: DataFolder, wastes: Iterable[Waste]) -> int:
+    """Delete things that may be deleted, rebuild the catalogue, and return the bytes that became free."""
+    before = size_of(data_folder.root)
+    for waste in wastes:
+        waste.delete(data_folder)
+    if data_folder.studies.exists():
+        rebuild_catalogue(data_folder)
+    return before - size_of(data_folder.root)
+
+
+def _age_h(path: Path) -> float:
+    """Return the age of a file, or of the newest file in a folder, hours; negative for a time in the future."""
+    try:
+        times = [path.lstat().st_mtime, *(p.lstat().st_mtime for p in path.rglob("*"))]
+    except FileNotFoundError:
+        return 0.0
+    return (time.time() - max(times)) / 3600
+
+
+def _orphans(data_folder: DataFolder) -> Iterator[Path]:
+    """Yield the partition files that are in no study record."""
+    recorded = {
+        data_folder.root / file
+        for record in study_records(data_folder).values()
+        for files in record["partition_files"].values()
+        for file in files
+    }
+    yield from (path for path in data_folder.tables.rglob("part-*.parquet") if path not in recorded)
+
+
+def _unused_results(data_folder: DataFolder, days: float, kinds: Iterable[str]) -> Iterator[ResultWaste]:
+    """Yield the results that no partition file refers to, by kind."""
+    if not data_folder.result_store.exists():
+        return
+    used: set[str] = set()
+    for table, schema in TABLES.items():
+        if "result_key" in schema.arrow.names:
+            for path in (data_folder.tables / table).rglob("part-*.parquet"):
+                try:
+                    keys = pq.read_table(path, columns=["result_key"])["result_key"].to_pylist()
+                except (pa.ArrowException, OSError, KeyError):
+                    return  # damaged: it will be made again from results that are not known here
+                used.update(key for key in keys if key)
+    store = ResultStore(data_folder.result_store)
+    before = datetime.now(UTC) - timedelta(days=days)
+    for kind in kinds:
+        sizes = {key: size for key, size in store.sizes(kind, before) if key not in used}
+        paid = ", which may have been paid for" if kind in PAID_KINDS else ""
+        yield ResultWaste(f"results ({kind}) that no partition file refers to{paid}", kind, sizes)
+    store.close()
+
+
+def _remove_empty(folder: Path, up_to: Path) -> None:
+    """Remove a folder and its parents, up to a folder that stays, where they are empty."""
+    while folder != up_to and up_to in folder.parents and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent

@@ -1,0 +1,213 @@
+"""One clip to one encoded image: transform, scale, quantise, colour, encode.
+
+Belongs here: the way from samples to the bytes of a file. Does not belong here: the frame, which matplotlib draws once
+for many clips (`frame`), and the clips of a fold (`stage`).
+
+An image is an array of palette indices: 256 levels of the colormap, or 224 levels and 32 greys where there is a frame.
+With 32 greys the frame differs by at most 5 of 255 from what matplotlib drew.
+"""
+
+import io
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.renderings.axes import (
+    Scale,
+    area_weights,
+    frequency_scale,
+    interpolation_weights,
+    nearest_cells,
+)
+from vlm_audio_pipeline.renderings.colors import ColorLimits, color_limits, color_values
+from vlm_audio_pipeline.renderings.frame import draw_frame
+from vlm_audio_pipeline.renderings.png import encode_palette, encode_rgb
+from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.renderings.transforms import TRANSFORMS, Spectrum, compute_spectrum, prepare_samples
+
+N_GREYS = 32
+"""Number of palette colours that a frame takes."""
+
+
+@dataclass(frozen=True)
+class RenderedImage:
+    """An encoded image.
+
+    Attributes:
+        bytes: the file.
+        media_type: "image/png" or "image/jpeg".
+        width: pixels.
+        height: pixels.
+    """
+
+    bytes: bytes
+    media_type: str
+    width: int
+    height: int
+
+
+def render(
+    samples: np.ndarray,
+    sample_rate_hz: int,
+    recipe: Recipe,
+    *,
+    title: str = "",
+    shuffle_seed: int | None = None,
+    blank: bool = False,
+) -> RenderedImage:
+    """Render a clip.
+
+    The same samples and recipe give the same bytes in every process and thread, with the same versions of zlib and
+    FreeType. Silence has the lowest colour.
+
+    Args:
+        samples: (samples,) float32 mono, 1 = full scale, at least one.
+        sample_rate_hz: sample rate, Hz; the recipe's, where it has one.
+        recipe: fields of the rendering.
+        title: drawn where the recipe has a title; by default "Spectrogram".
+        shuffle_seed: seed for a random order of the frames of the transform; None keeps their order.
+        blank: render the clip's frame without its data: all in the lowest colour.
+
+    Raises:
+        VlmAudioError: for no samples, a sample rate other than the recipe's, or frequencies above half the sample rate.
+    """
+    if samples.ndim != 1 or not len(samples):
+        raise VlmAudioError(f"samples must be one channel of one sample or more, got shape {samples.shape}")
+    if recipe.rate is not None and sample_rate_hz != recipe.rate:
+        raise VlmAudioError(
+            f"sample_rate_hz must be the recipe's {recipe.rate} Hz, got {sample_rate_hz}; resample first"
+        )
+    spectrum = compute_spectrum(prepare_samples(samples, sample_rate_hz, recipe), sample_rate_hz, recipe)
+    if shuffle_seed is not None:
+        frames = np.random.default_rng(shuffle_seed).permutation(spectrum.cells.shape[1])
+        if (np.diff(frames) == 1).all():  # with few frames, a permutation is often the original order
+            frames = np.roll(frames, 1)
+        spectrum = replace(spectrum, cells=spectrum.cells[:, frames])
+    limits = color_limits(spectrum, recipe)
+    if blank:
+        limits = replace(limits, is_silent=True)
+    return encode_image(palette_indices(spectrum, limits, recipe, title), recipe)
+
+
+def level_count(recipe: Recipe) -> int:
+    """Return the number of colours of the data: 256, or 224 beside a frame."""
+    return 256 if recipe.frame == "none" else 256 - N_GREYS
+
+
+@lru_cache(maxsize=64)
+def palette(colormap: str, n_levels: int) -> np.ndarray:
+    """Return the colours of an image: a colormap, then greys from black to white up to 256 colours.
+
+    Level k has the colour of the colormap at (k + 1/2) / n_levels: for 256 levels exactly matplotlib's table, for fewer
+    at most one entry of the table away.
+
+    Returns:
+        (256, 3) uint8, read-only.
+    """
+    from matplotlib import colormaps
+
+    table = np.empty((256, 3), np.uint8)
+    table[:n_levels] = colormaps[colormap]((np.arange(n_levels) + 0.5) / n_levels, bytes=True)[:, :3]
+    if n_levels < 256:
+        table[n_levels:] = np.round(np.linspace(0, 255, 256 - n_levels)).astype(np.uint8)[:, None]
+    table.setflags(write=False)
+    return table
+
+
+def axis_scales(spectrum: Spectrum, recipe: Recipe) -> tuple[Scale, Scale]:
+    """Return the axes of an image: time, s, and frequency, Hz, or coefficients.
+
+    They end with the outermost cells, unless the spectrum has limits of its own.
+    """
+    transform = TRANSFORMS[recipe.transform]
+    time = Scale("linear", float(spectrum.frame_edges_s[0]), float(spectrum.frame_edges_s[-1]))
+    ends = (float(spectrum.row_edges[0]), float(spectrum.row_edges[-1]))
+    low, high = (end if limit is None else limit for end, limit in zip(ends, spectrum.row_limits, strict=True))
+    if not transform.unit:
+        return time, Scale("linear", low, high, is_integer=True)
+    return time, frequency_scale(recipe.frequency or "linear", low, high, transform.octaves_only)
+
+
+def palette_indices(spectrum: Spectrum, limits: ColorLimits, recipe: Recipe, title: str = "") -> np.ndarray:
+    """Render a spectrum as (height, width) uint8, indices into `palette(colormap, level_count(recipe))`."""
+    time, rows = axis_scales(spectrum, recipe)
+    layout = recipe.layout
+    n_levels = level_count(recipe)
+    data = _data_levels(spectrum, limits, recipe, time, rows)
+    if recipe.frame == "none":
+        return data
+    colorbar_limits = None if layout.colorbar is None else (limits.low, limits.high)
+    frame = draw_frame(recipe, time, rows, colorbar_limits, title)
+    image = _grey_indices(n_levels)[frame.greys]
+    inner, outer = frame.data, layout.data
+    image[inner.slices] = data[
+        inner.top - outer.top : inner.bottom - outer.top, inner.left - outer.left : inner.right - outer.left
+    ]
+    bar = layout.colorbar
+    if bar is not None and frame.colorbar is not None:
+        shares = (bar.bottom - 0.5 - np.arange(frame.colorbar.top, frame.colorbar.bottom)) / bar.height
+        image[frame.colorbar.slices] = np.minimum(shares * n_levels, n_levels - 1).astype(np.uint8)[:, None]
+    return image
+
+
+def encode_image(indices: np.ndarray, recipe: Recipe) -> RenderedImage:
+    """Encode palette indices, (height, width) uint8, in the recipe's file format."""
+    height, width = indices.shape
+    colors = palette(recipe.colormap, level_count(recipe))
+    if recipe.format == "palette":
+        return RenderedImage(encode_palette(indices, colors), "image/png", width, height)
+    if recipe.format == "rgb":
+        return RenderedImage(encode_rgb(colors[indices]), "image/png", width, height)
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(colors[indices]).save(file, "JPEG", quality=recipe.quality, subsampling=0)
+    return RenderedImage(file.getvalue(), "image/jpeg", width, height)
+
+
+def _data_levels(spectrum: Spectrum, limits: ColorLimits, recipe: Recipe, time: Scale, rows: Scale) -> np.ndarray:
+    """Return the levels of the data area, (height, width) uint8, high frequencies on top."""
+    width, height = recipe.layout.data.width, recipe.layout.data.height
+    n_levels = level_count(recipe)
+    if limits.is_silent:
+        return np.zeros((height, width), np.uint8)
+    if recipe.resampling == "nearest":
+        columns = _nearest_cells(time, spectrum.frame_edges_s.tobytes(), width)
+        lines = len(spectrum.cells) - 1 - _nearest_cells(rows, spectrum.row_edges.tobytes(), height, downward=True)
+        visible = spectrum.cells.T[:, lines]  # frames first, as they lie in memory
+        levels = _quantise(color_values(visible, spectrum.floor, limits, recipe.amplitude), limits, n_levels)
+        return np.ascontiguousarray(levels.T)[:, columns]
+    frame_edges, row_edges = time.positions(spectrum.frame_edges_s) * width, rows.positions(spectrum.row_edges) * height
+    cells = color_values(spectrum.cells, spectrum.floor, limits, recipe.amplitude)
+    cells = np.clip(cells, limits.low, limits.high)
+    if recipe.resampling == "area":
+        values = area_weights(frame_edges, width) @ (area_weights(row_edges, height) @ cells).T
+    else:
+        by_row = _interpolate(cells, *interpolation_weights(row_edges, height))
+        values = _interpolate(by_row.T, *interpolation_weights(frame_edges, width))
+    return np.ascontiguousarray(_quantise(values, limits, n_levels).T[::-1])
+
+
+@lru_cache(maxsize=256)
+def _nearest_cells(scale: Scale, edges: bytes, n_pixels: int, downward: bool = False) -> np.ndarray:
+    """Return the cell under each pixel, counted along the axis or against it; cached because clips share their axes."""
+    positions = scale.positions(np.frombuffer(edges, np.float64)) * n_pixels
+    return nearest_cells(n_pixels - positions[::-1] if downward else positions, n_pixels)
+
+
+def _interpolate(cells: np.ndarray, lower: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    upper = np.minimum(lower + 1, len(cells) - 1)
+    return cells[lower] * (1 - weights)[:, None] + cells[upper] * weights[:, None]
+
+
+def _quantise(values: np.ndarray, limits: ColorLimits, n_levels: int) -> np.ndarray:
+    """Convert values to levels 0 to n_levels - 1 of equal width, as matplotlib's Normalize and Colormap do."""
+    levels = (values - np.float32(limits.low)) * np.float32(n_levels / (limits.high - limits.low))
+    return np.clip(levels, 0, n_levels - 1, out=levels).astype(np.uint8)
+
+
+def _grey_indices(n_levels: int) -> np.ndarray:
+    """Return the palette index of each grey of a frame, (256,) uint8."""
+    return np.round(np.arange(256) * ((N_GREYS - 1) / 255)).astype(np.uint8) + np.uint8(n_levels)

@@ -1,0 +1,112 @@
+"""Where the data, the colorbar and the frame lie in an image, to the pixel.
+
+Belongs here: the parts of a frame and the arithmetic of margins. Does not belong here: drawing them (`frame`).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+
+TEXT_POINTS = 10.0
+"""Size of the text of a frame, points of 1/72 inch."""
+
+_STEP = 8  # pixels
+
+
+class FrameParts(BaseModel):
+    """What is drawn around the data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    labels: bool = True
+    """Name the axes and their units."""
+    ticks: bool = True
+    """Tick marks and numbers on the axes."""
+    title: bool = False
+    """The word "Spectrogram" above the data; never the clip's name, which may reveal its class."""
+    colorbar: bool = False
+    """The scale of colours at the right."""
+
+
+class ImageTooSmall(VlmAudioError, ValueError):
+    """An image whose frame leaves no room for the data. Also a ValueError, so that pydantic reports the field."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels, counted from the top left corner of the image.
+
+    Attributes:
+        left: first column.
+        top: first line.
+        right: first column outside.
+        bottom: first line outside.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Number of lines."""
+        return self.bottom - self.top
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Lines and columns, to index an array of the image with."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """Where the axes of the data and of the colorbar lie; their outlines are drawn on their outermost pixels."""
+
+    data: Box
+    colorbar: Box | None
+
+
+def image_layout(width: int, height: int, dpi: int, parts: FrameParts | Literal["none"]) -> ImageLayout:
+    """Divide an image between its data and its frame.
+
+    Margins are multiples of the text height and do not depend on the clip, so the data lie at the same pixels in all
+    images of a rendering. The width and height of the data are multiples of 8 pixels: with the usual numbers of frames,
+    no edge of a cell then lies exactly on the centre of a pixel, where rounding in the last bit would decide its colour.
+
+    Args:
+        width: of the image, pixels.
+        height: of the image, pixels.
+        dpi: pixels per inch.
+        parts: parts of the frame, or "none".
+
+    Raises:
+        ImageTooSmall: where fewer than 16 x 16 pixels are left for the data.
+    """
+    if isinstance(parts, str):
+        return ImageLayout(Box(0, 0, width, height), None)
+    em = TEXT_POINTS * dpi / 72
+    left = 0.8 + 3.9 * parts.ticks + 1.6 * parts.labels
+    bottom = 0.8 + 1.4 * parts.ticks + 1.4 * parts.labels
+    top = 0.8 + 1.6 * parts.title
+    gap, bar = (1.2, 1.4) if parts.colorbar else (0.0, 0.0)
+    right = 1.4 + (2.9 * parts.ticks + 1.6 * parts.labels if parts.colorbar else 0)
+    outer = width - round(right * em)
+    data_right, data_bottom = outer - round((gap + bar) * em), height - round(bottom * em)
+    data_width = (data_right - round(left * em)) // _STEP * _STEP
+    data_height = (data_bottom - round(top * em)) // _STEP * _STEP
+    if min(data_width, data_height) < 16:
+        raise ImageTooSmall(
+            f"width and height must leave 16 x 16 pixels for the data, got {width} x {height}, of which "
+            f"{max(0, data_width)} x {max(0, data_height)} are left; enlarge them, lower dpi, or use frame: none"
+        )
+    data = Box(data_right - data_width, data_bottom - data_height, data_right, data_bottom)
+    return ImageLayout(data, Box(outer - round(bar * em), data.top, outer, data.bottom) if parts.colorbar else None)

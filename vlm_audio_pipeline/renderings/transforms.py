@@ -1,0 +1,316 @@
+"""The transforms: from the samples of a clip to a time-frequency array.
+
+Belongs here: the fields of a recipe that decide the array, and the table of transforms, each with its axes. Does not
+belong here: the arithmetic (`time_frequency`), colours (`colors`) and pixels (`image`).
+
+A new transform is one function and one entry of `TRANSFORMS`; a parameter of its own is a field of
+`SpectrumParameters`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
+from vlm_audio_pipeline.contracts.specs import Spec
+from vlm_audio_pipeline.renderings.axes import cell_edges
+from vlm_audio_pipeline.renderings.time_frequency import (
+    hz_to_mel,
+    mel_filterbank,
+    mel_to_hz,
+    mfcc,
+    power_to_db,
+    stft_power,
+    window_weights,
+)
+
+FLOOR = 1e-10
+"""Power that counts as silence, before `scaling: density` (librosa's amin)."""
+
+_COMMON_WINDOWS = frozenset(["hann", "hamming", "blackman", "boxcar", "tukey:0.25"])
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A clip in time and frequency.
+
+    Attributes:
+        cells: (rows, frames) float32, lowest row first: power (1 = full scale, squared), or coefficients.
+        row_centers: (rows,) float64: frequencies, Hz, or numbers of coefficients.
+        frame_centers_s: (frames,) float64, s.
+        hop_s: from one frame to the next, s.
+        floor: power that counts as silence; None where the cells are not power.
+        row_limits: lower and upper end of the row axis where they are not the edges of the outermost rows.
+    """
+
+    cells: np.ndarray
+    row_centers: np.ndarray
+    frame_centers_s: np.ndarray
+    hop_s: float
+    floor: float | None
+    row_limits: tuple[float | None, float | None] = (None, None)
+
+    @cached_property
+    def row_edges(self) -> np.ndarray:
+        """Edges of the rows, (rows + 1,) float64, Hz or numbers of coefficients."""
+        return cell_edges(self.row_centers)
+
+    @cached_property
+    def frame_edges_s(self) -> np.ndarray:
+        """Edges of the frames, (frames + 1,) float64, s."""
+        return cell_edges(self.frame_centers_s, self.hop_s)
+
+
+class SpectrumParameters(Spec):
+    """The fields of a recipe that decide the time-frequency array."""
+
+    rate: int | None = Field(22050, ge=100)
+    """sample rate the clip is resampled to (soxr, HQ), Hz; null: the file's own."""
+    sample_format: Literal["float", "int16"] = "float"
+    """float: as decoded, 1 = full scale; int16: scaled to a peak of 32767 and truncated, as programs do that write 16-bit WAV first."""
+    duration: Literal["native", "pad", "crop", "repeat"] = "native"
+    """native: unchanged; crop: cut to `seconds`; pad, repeat: exactly `seconds` long, filled up with silence or with the clip itself."""
+    seconds: float | None = Field(None, gt=0, le=3600)
+    """Target length, s; required for every duration except native."""
+    transform: str = Field("stft", json_schema_extra=lambda schema: schema.update(enum=list(TRANSFORMS)))
+    """stft: power spectrum of the short-time Fourier transform; mel: mel bands; cqt: constant-Q transform (librosa's; slow); mfcc: mel-frequency cepstral coefficients."""
+    n_fft: int = Field(2048, ge=16, le=65536)
+    """Window and transform length, samples."""
+    hop_length: int = Field(512, ge=1)
+    """Step between frames, samples."""
+    window: str = "hann"
+    """Any window of scipy.signal.get_window; one with a parameter is written as `tukey:0.25`."""
+    center: bool = True
+    """Pad both ends with n_fft / 2 zeros, so that a frame is centred on its time, as librosa does; false: only whole windows, as scipy does."""
+    detrend: bool = False
+    """Subtract its mean from each frame, as scipy.signal.spectrogram does."""
+    scaling: Literal["power", "density"] = "power"
+    """power: |X|^2 (librosa); density: power per Hz, one-sided (scipy)."""
+    n_mels: int = Field(128, ge=2, le=1024)
+    """Number of mel bands, for mel and mfcc."""
+    n_mfcc: int = Field(20, ge=2)
+    """Number of cepstral coefficients, at most n_mels."""
+    bins_per_octave: int = Field(12, ge=1, le=96)
+    """Bins per octave, for cqt."""
+    frequency: Literal["linear", "log", "mel"] | None = None
+    """Frequency axis, scaled as by `librosa.display.specshow`: linear; log: logarithmic above 65.4 Hz; mel: logarithmic above 1 kHz. Default: linear for stft, mel for mel, log for cqt."""
+    f_min: float | None = Field(None, ge=0)
+    """Lowest frequency, Hz. Default: 0; for cqt 32.7 Hz (C1)."""
+    f_max: float | None = Field(None, gt=0)
+    """Highest frequency, Hz. Default: half the sample rate."""
+
+    @field_validator("transform")
+    @classmethod
+    def _check_transform(cls, name: str) -> str:
+        if name not in TRANSFORMS:
+            raise ValueError(f"unknown transform '{name}'; {suggestion(name, TRANSFORMS)}")
+        return name
+
+    @field_validator("window")
+    @classmethod
+    def _check_window(cls, name: str) -> str:
+        if name not in _COMMON_WINDOWS:  # the common ones need no import of scipy
+            try:
+                window_weights(name, 16)
+            except VlmAudioError as error:
+                raise ValueError(str(error)) from None
+        return name
+
+    @model_validator(mode="after")
+    def _check_spectrum(self) -> Self:
+        axes = TRANSFORMS[self.transform].axes
+        if self.frequency not in axes:
+            raise ValueError(
+                f"frequency must be one of {list(axes)} for transform {self.transform}, got '{self.frequency}'; "
+                "remove it to use the default"
+            )
+        if (self.duration == "native") != (self.seconds is None):
+            raise ValueError(
+                "seconds must be given for duration pad, crop and repeat, and only for them, got duration "
+                f"'{self.duration}' and seconds {self.seconds}; correct one of them"
+            )
+        if self.n_mfcc > self.n_mels:
+            raise ValueError(f"n_mfcc must be at most n_mels = {self.n_mels}, got {self.n_mfcc}; lower it")
+        top = self.f_max if self.f_max is not None else self.rate / 2 if self.rate else float("inf")
+        if self.rate and top > self.rate / 2:
+            raise ValueError(f"f_max must be at most half the sample rate, {self.rate / 2:g} Hz, got {top:g}; lower it")
+        if self.lowest_hz >= top:
+            raise ValueError(f"f_min must be below f_max = {top:g} Hz, got {self.lowest_hz:g}; correct them")
+        return self
+
+    @property
+    def lowest_hz(self) -> float:
+        """Lowest frequency, Hz."""
+        return TRANSFORMS[self.transform].f_min_hz if self.f_min is None else self.f_min
+
+    def highest_hz(self, sample_rate_hz: int) -> float:
+        """Return the highest frequency, Hz.
+
+        Raises:
+            VlmAudioError: where the sample rate leaves nothing between the lowest and the highest frequency.
+        """
+        top = sample_rate_hz / 2 if self.f_max is None else self.f_max
+        if not self.lowest_hz < top <= sample_rate_hz / 2:
+            raise VlmAudioError(
+                f"f_min and f_max must lie between 0 and half the sample rate, {sample_rate_hz / 2:g} Hz, got "
+                f"{self.lowest_hz:g} and {top:g}; correct them or set a rate"
+            )
+        return top
+
+
+@dataclass(frozen=True)
+class Transform:
+    """An entry of `TRANSFORMS`.
+
+    Attributes:
+        compute: (samples, sample rate in Hz, parameters) -> `Spectrum`; samples are (samples,) float32 mono.
+        axes: scales that the row axis can have; the first is the default.
+        label: name of the row axis.
+        unit: unit of the row axis; "" for a number without one, which is drawn as a whole number.
+        f_min_hz: lowest frequency where the recipe names none, Hz.
+        is_power: the cells are power, so a recipe's amplitude scale applies; False: they are drawn as they are.
+        octaves_only: the log axis is logarithmic from its lower end, as for librosa's `y_axis="cqt_hz"`.
+    """
+
+    compute: Callable[[np.ndarray, int, SpectrumParameters], Spectrum]
+    axes: tuple[str, ...]
+    label: str = "Frequency"
+    unit: str = "Hz"
+    f_min_hz: float = 0.0
+    is_power: bool = True
+    octaves_only: bool = False
+
+    @property
+    def axis_label(self) -> str:
+        """Label of the row axis, with its unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+def prepare_samples(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> np.ndarray:
+    """Bring a clip to the length and the sample format of a recipe.
+
+    Args:
+        samples: (samples,) float32 mono, 1 = full scale, at least one.
+        sample_rate_hz: sample rate, Hz.
+        parameters: `duration`, `seconds` and `sample_format`.
+
+    Returns:
+        (samples,) float32; whole numbers up to 32767 for `int16`.
+    """
+    if parameters.seconds is not None:
+        length = max(1, round(parameters.seconds * sample_rate_hz))
+        samples = samples[:length]
+        if parameters.duration == "repeat":
+            samples = np.resize(samples, length)
+        elif parameters.duration == "pad":
+            samples = np.pad(samples, (0, length - len(samples)))
+    if parameters.sample_format == "int16":
+        peak = np.abs(samples).max()
+        samples = np.trunc(samples * (np.float32(32767) / peak)) if peak > 1e-30 else np.zeros_like(samples)
+    return samples
+
+
+def compute_spectrum(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
+    """Transform a clip.
+
+    Args:
+        samples: (samples,) float32 mono, from `prepare_samples`.
+        sample_rate_hz: sample rate, Hz.
+        parameters: the transform and its parameters.
+
+    Raises:
+        VlmAudioError: where a frequency is above half the sample rate, or nothing lies between f_min and f_max.
+    """
+    return TRANSFORMS[parameters.transform].compute(samples, sample_rate_hz, parameters)
+
+
+def _stft(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
+    """Compute |X|^2, or with `scaling: density` the spectral density of scipy.signal.spectrogram."""
+    parameters.highest_hz(sample_rate_hz)
+    n_fft, hop = parameters.n_fft, parameters.hop_length
+    if not parameters.center and len(samples) < n_fft:
+        samples = np.pad(samples, (0, n_fft - len(samples)))
+    power = stft_power(samples, n_fft, hop, parameters.window, center=parameters.center, detrend=parameters.detrend)
+    floor = FLOOR
+    if parameters.scaling == "density":
+        per_hz = 1 / (sample_rate_hz * float(np.square(window_weights(parameters.window, n_fft)).sum()))
+        power = power * _density_factors(n_fft, per_hz)[:, None]
+        floor *= per_hz
+    first = 0 if parameters.center else n_fft / 2
+    times = (np.arange(power.shape[1]) * hop + first) / sample_rate_hz
+    frequencies = np.arange(len(power)) * (sample_rate_hz / n_fft)
+    limits = (parameters.f_min, parameters.f_max)  # the bins reach from 0 to half the sample rate, whatever these are
+    return Spectrum(power, frequencies, times, hop / sample_rate_hz, floor, limits)
+
+
+def _mel(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
+    """Compute the power in mel bands, as librosa.feature.melspectrogram does."""
+    low, high = parameters.lowest_hz, parameters.highest_hz(sample_rate_hz)
+    stft = _stft(samples, sample_rate_hz, parameters)
+    bands = _mel_filters(sample_rate_hz, parameters.n_fft, parameters.n_mels, low, high) @ stft.cells
+    centers = mel_to_hz(np.linspace(hz_to_mel(low), hz_to_mel(high), parameters.n_mels))
+    return Spectrum(bands, centers, stft.frame_centers_s, stft.hop_s, stft.floor)
+
+
+def _mfcc(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
+    """Compute cepstral coefficients of the mel bands in decibels, as librosa.feature.mfcc does."""
+    mel = _mel(samples, sample_rate_hz, parameters)
+    coefficients = mfcc(power_to_db(mel.cells, amin=mel.floor or FLOOR), parameters.n_mfcc)
+    return Spectrum(coefficients, np.arange(parameters.n_mfcc, dtype=np.float64), mel.frame_centers_s, mel.hop_s, None)
+
+
+def _cqt(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
+    """Compute librosa's constant-Q transform; its first call in a process takes seconds (numba)."""
+    import warnings
+
+    import librosa
+
+    top = parameters.highest_hz(sample_rate_hz)
+    per_octave, f_min = parameters.bins_per_octave, max(parameters.lowest_hz, 1.0)
+    # The filter of the highest bin must end below half the sample rate.
+    reach = min(top, sample_rate_hz / 2 / 2 ** (1 / per_octave))
+    n_bins = int(np.floor(per_octave * np.log2(reach / f_min)))
+    if n_bins < 2:
+        raise VlmAudioError(f"f_min and f_max must be two bins apart for cqt, got {f_min:g} and {top:g} Hz; widen them")
+    halvings = max(0, -(-n_bins // per_octave) - 1)
+    hop = max(1, parameters.hop_length >> halvings) << halvings  # librosa halves the hop once per octave
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a clip shorter than the longest filter is padded with zeros
+        bins = librosa.cqt(
+            samples, sr=sample_rate_hz, hop_length=hop, fmin=f_min, n_bins=n_bins, bins_per_octave=per_octave
+        )
+    power = np.square(np.abs(bins)).astype(np.float32)
+    frequencies = f_min * 2.0 ** (np.arange(n_bins) / per_octave)
+    hop_s = hop / sample_rate_hz
+    return Spectrum(power, frequencies, np.arange(power.shape[1]) * hop_s, hop_s, FLOOR)
+
+
+@lru_cache(maxsize=16)
+def _density_factors(n_fft: int, per_hz: float) -> np.ndarray:
+    """Return the factors from |X|^2 to power per Hz: bins that stand for two frequencies count twice."""
+    factors = np.full(n_fft // 2 + 1, 2 * per_hz, np.float32)
+    factors[0] = per_hz
+    if n_fft % 2 == 0:
+        factors[-1] = per_hz
+    return factors
+
+
+@lru_cache(maxsize=16)
+def _mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min: float, f_max: float) -> Any:
+    """Return the mel filters as a sparse array: fast, and summed in one order whatever the number of BLAS threads."""
+    from scipy.sparse import csr_array
+
+    return csr_array(mel_filterbank(sample_rate_hz, n_fft, n_mels, f_min, f_max))
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "stft": Transform(_stft, axes=("linear", "log", "mel")),
+    "mel": Transform(_mel, axes=("mel", "linear", "log")),
+    "cqt": Transform(_cqt, axes=("log", "linear"), f_min_hz=32.70319566257483, octaves_only=True),
+    "mfcc": Transform(_mfcc, axes=("linear",), label="Coefficient", unit="", is_power=False),
+}
+"""Every transform, by the name that a recipe gives it."""

@@ -1,0 +1,109 @@
+"""Write images of clips as files: one for each clip, and a contact sheet."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from vlm_audio_pipeline.classifiers.base import ClipSample
+from vlm_audio_pipeline.contracts.errors import BadClips, VlmAudioError
+from vlm_audio_pipeline.contracts.hashing import fingerprint
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.datasets.audio import BadAudio, decode, resample
+from vlm_audio_pipeline.datasets.base import Clip, Dataset
+from vlm_audio_pipeline.renderings.image import RenderedImage, render
+from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.renderings.sheet import contact_sheet, preset_gallery
+from vlm_audio_pipeline.renderings.stage import render_in_parallel
+from vlm_audio_pipeline.reports.media_types import SUFFIX
+
+MAX_PER_CLASS = 8
+"""Images of each class on the contact sheet."""
+
+
+def choose_clips(dataset: Dataset, max_clips: int | None) -> list[Clip]:
+    """Return at most `max_clips` clips, balanced over the classes and always the same; None for all."""
+    clips = list(dataset.clips)
+    if max_clips is None or max_clips >= len(clips):
+        return clips
+    table = pa.table({"clip": [c.id for c in clips], "label": [c.label for c in clips]})
+    ids = set(ClipSample(clips=max_clips).take(table, (0,), 0)["clip"].to_pylist())
+    return [c for c in clips if c.id in ids]
+
+
+def write_images(
+    dataset: Dataset, clips: Sequence[Clip], recipe: Recipe, folder: Path, progress: Progress = no_progress
+) -> list[Path]:
+    """Write the image of each clip, `<label>/<clip>.png`, and `contact_sheet.png` with one row for each class.
+
+    Args:
+        dataset: the opened dataset.
+        clips: the clips to render.
+        recipe: recipe of the images.
+        folder: folder to write; it is created.
+        progress: callback `(done, total, what)`.
+
+    Returns:
+        The files, the contact sheet first.
+
+    Raises:
+        VlmAudioError: when `clips` is empty.
+        BadClips: when recordings cannot be read; it names all of them. The other images are written.
+    """
+    if not clips:
+        raise VlmAudioError("there are no clips to render; raise --clips")
+    if folder.exists() and not folder.is_dir():
+        raise VlmAudioError(f"--out must be a folder, but {folder} is a file; choose another name")
+    ordered = sorted(clips, key=lambda c: (dataset.classes.index(c.label), c.id))
+
+    def write(clip: Clip) -> Path | BadAudio:
+        try:
+            image = _render_clip(dataset, clip, recipe)
+        except BadAudio as error:
+            return error
+        path = folder / _file_name(clip.label) / f"{_file_name(clip.id)}{SUFFIX[image.media_type]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image.bytes)
+        return path
+
+    files: list[Path] = []
+    files_by_label: dict[str, list[Path]] = {}
+    bad: list[BadAudio] = []
+    for clip, result in zip(ordered, render_in_parallel(ordered, write, progress), strict=True):
+        if isinstance(result, BadAudio):
+            bad.append(result)
+        else:
+            files.append(result)
+            files_by_label.setdefault(clip.label, []).append(result)
+    sheet = folder / "contact_sheet.png"
+    if files:
+        selected = [(label, file) for label, paths in files_by_label.items() for file in paths[:MAX_PER_CLASS]]
+        sheet.write_bytes(
+            contact_sheet([(label, file.read_bytes()) for label, file in selected], max_columns=MAX_PER_CLASS)
+        )
+    if bad:
+        reasons = "".join(f"\n  {error}" for error in bad)
+        raise BadClips(
+            f"{len(bad)} of {len(clips)} recordings cannot be read; the other images are in {folder}:{reasons}"
+        )
+    return [sheet, *files]
+
+
+def _file_name(name: str) -> str:
+    """Return a file name without path separators for a label or clip id; different names stay different."""
+    plain = re.sub(r"[^\w .,()+=@-]", "_", name).lstrip(". ")
+    return plain if plain == name else f"{plain}_{fingerprint(name)}"
+
+
+def _render_clip(dataset: Dataset, clip: Clip, recipe: Recipe) -> RenderedImage:
+    samples, rate, _ = decode(dataset.root / clip.file, clip.start_s, clip.end_s)
+    target_rate = recipe.rate or rate
+    return render(resample(samples, rate, target_rate), target_rate, recipe)
+
+
+def render_preset_gallery() -> bytes:
+    """Return a PNG with one synthetic clip (a rooster) rendered with every preset."""
+    from vlm_audio_pipeline.datasets.synthesis import synthesise
+
+    return preset_gallery(synthesise("rooster", 0, 0, 0, duration_s=5.0, sample_rate_hz=44100), 44100)

@@ -1,0 +1,62 @@
+"""The page of a study as a step: written from the catalogue once the results on it are up to date."""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
+from vlm_audio_pipeline.storage.data_folder import DataFolder
+
+PAGE_VERSION = 3
+"""Raised when the same results would give another page."""
+
+PAGE_ASSETS = (
+    "clips",
+    "examples",
+    "predictions",
+    "metrics",
+    "leaderboard",
+    "contrasts",
+    "embedding_quality",
+    "projections",
+    "leakage",
+    "published",
+    "history",
+)
+"""Assets whose results are on the page; images and recordings come with the clips."""
+
+
+def report_stage(data_folder: DataFolder, steps: Iterable[str]) -> Stage:
+    """Return the stage that writes the page of a study into the data folder.
+
+    Args:
+        data_folder: the data folder.
+        steps: names of the steps of the study; the stage reads those whose results are on the page.
+    """
+    names = (step.partition("/") for step in steps)
+    inputs = tuple(
+        Input(asset, component or None, folds="all", optional=True)
+        for asset, _, component in names
+        if asset in PAGE_ASSETS
+    )
+
+    def run(context: StageContext) -> dict[str, pa.Table]:
+        from vlm_audio_pipeline.reports.page.report import write_report
+
+        page = write_report(data_folder, context.study, data_folder.report(context.study), progress=context.progress)
+        size = sum(file.stat().st_size for file in page.parent.rglob("*") if file.is_file())
+        name = page.relative_to(data_folder.root).as_posix()
+        return {"report": pa.table({"file": [name], "bytes": pa.array([size], pa.int64())})}
+
+    return Stage(
+        asset="report",
+        tables=("report",),
+        version=PAGE_VERSION,
+        parameters={},
+        inputs=inputs,
+        run=run,
+        description="A page that opens from disk: which model hears, how sure that is, and on which clips it fails.",
+        per_fold=False,
+        on_demand=True,
+        reads_catalogue=True,
+    )

@@ -1,0 +1,67 @@
+"""Numbers, charts and images for the previews of a step's tables in the Dagster UI."""
+
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+
+from vlm_audio_pipeline.datasets.base import Dataset
+from vlm_audio_pipeline.renderings.sheet import clip_gallery, contact_sheet
+from vlm_audio_pipeline.reports import figures
+
+Values = dict[str, float | bytes]
+"""Numbers and PNG images, by title."""
+
+_IMAGES_PER_CLASS = 4
+_ACCURACY = "accuracy (share of 1)"
+
+
+def preview_figures(tables: Mapping[str, pa.Table], dataset: Dataset) -> Values:
+    """Return the numbers and PNG images of the preview of some tables, by title and in display order."""
+    values: Values = {}
+    for name, table in tables.items():
+        if name in _FIGURES and table.num_rows:
+            values |= _FIGURES[name](table, dataset)
+    return values
+
+
+def _clips(table: pa.Table, dataset: Dataset) -> Values:
+    return {"images": clip_gallery(dataset, table.to_pylist())}
+
+
+def _spectrograms(table: pa.Table, dataset: Dataset) -> Values:
+    """Return a contact sheet with the first images of each class."""
+    labels = {clip.id: clip.label for clip in dataset.clips}
+    rows: dict[str, list[tuple[str, bytes]]] = {}
+    for clip, image in zip(table["clip"], table["image"], strict=True):
+        row = rows.setdefault(labels[clip.as_py()], [])
+        if len(row) < _IMAGES_PER_CLASS:
+            row.append((labels[clip.as_py()], image.as_py()))
+    return {"images": contact_sheet([image for row in rows.values() for image in row])}
+
+
+def _predictions(table: pa.Table, _dataset: Dataset) -> Values:
+    rows = figures.default_rows(table)
+    return {_ACCURACY: round(sum(rows["correct"].to_pylist()) / rows.num_rows, 4)} if rows.num_rows else {}
+
+
+def _metrics(table: pa.Table, _dataset: Dataset) -> Values:
+    accuracy = figures.overall_accuracy(table)
+    return {} if accuracy is None else {_ACCURACY: accuracy}
+
+
+def _confusion(table: pa.Table, dataset: Dataset) -> Values:
+    return {"confusion": figures.confusion_chart(table, dataset.classes)}
+
+
+def _leaderboard(table: pa.Table, _dataset: Dataset) -> Values:
+    return dict(figures.measure_charts(table))
+
+
+_FIGURES: dict[str, Callable[[pa.Table, Dataset], Values]] = {
+    "clips": _clips,
+    "spectrograms": _spectrograms,
+    "predictions": _predictions,
+    "metrics": _metrics,
+    "confusion": _confusion,
+    "leaderboard": _leaderboard,
+}

@@ -1,0 +1,252 @@
+import html
+import re
+from dataclasses import replace
+
+import pytest
+
+from vlm_audio_pipeline.reports.page.key_findings import key_findings
+from vlm_audio_pipeline.reports.page.runs import PageRun
+from vlm_audio_pipeline.reports.page.study_results import StudyResults
+from vlm_audio_pipeline.reports.page.wording import interval, percent
+from vlm_audio_pipeline.storage.data_folder import DataFolder
+
+CLASSES = ("dog", "rain", "sea", "saw")
+
+
+class FourClips(StudyResults):
+    """A study of four clips, one of each class."""
+
+    clips = [{"clip": f"c{i}", "label": label} for i, label in enumerate(CLASSES)]  # type: ignore[assignment]  # noqa: RUF012
+    classes = CLASSES  # type: ignore[assignment]
+    class_number = {label: i for i, label in enumerate(CLASSES)}  # type: ignore[assignment]  # noqa: RUF012
+
+
+@pytest.fixture
+def study(tmp_path):
+    return FourClips(DataFolder(tmp_path), "s", {}, None, "")
+
+
+def run(name, votes, low=None, high=None, *, kind="probe", control="none", takes_audio=True, rank=1, **row):
+    """Return a run that predicted `votes` for the four clips, with the interval (low, high)."""
+    correct = sum(vote == clip for clip, vote in enumerate(votes))
+    row = {
+        "rank": rank,
+        "scoring": "score",
+        "accuracy": correct / 4,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "correct": correct,
+        "predictions": 4,
+        "clips": 4,
+        "dataset_clips": 4,
+        "training_clips": None,
+        "partial": False,
+        "note": "",
+        "interval": None,
+    } | row
+    return PageRun(name, kind, row["scoring"], control, (1,), None, takes_audio, row, dict(enumerate(votes)))
+
+
+def contrast(a, b, verdict, **more):
+    return {
+        "classifier": a.classifier,
+        "scoring": a.scoring,
+        "control": a.control,
+        "against": b.classifier,
+        "against_scoring": b.scoring,
+        "against_control": b.control,
+        "subset": "all",
+        "verdict": verdict,
+        "statement": f"{a.classifier} and {b.classifier}: {verdict}.",
+        "detectable_difference": None,
+        "clips": 4,
+        "sources": 4,
+    } | more
+
+
+def findings(study, *runs, contrasts=(), leakage=(), not_run=0):
+    """Return the three key findings as plain text: the answer, then the details."""
+
+    def plain(markup):
+        return html.unescape(re.sub(r"<[^>]+>", "", str(markup))).replace("\xa0", " ")
+
+    return [
+        " | ".join(map(plain, (a.answer, *a.details))) for a in key_findings(study, runs, contrasts, leakage, not_run)
+    ]
+
+
+def test_numbers_and_units_are_not_separated_by_a_line_break():
+    assert percent(None) == "undefined"
+    assert interval({"accuracy_low": 0.807, "accuracy_high": 0.889}) == "95\xa0% confidence interval 80.7 to 88.9\xa0%"
+    assert interval({}) == "no confidence interval computed"
+
+
+def test_without_results_there_is_one_finding():
+    (only,) = key_findings(None, [], [])  # type: ignore[arg-type]
+    assert str(only.answer) == "No classifier has results yet."
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sentence"),
+    [
+        (0.3, 0.9, "This is above the chance level of 25.0 %."),
+        (0.2, 0.9, "This is not distinguishable from the chance level of 25.0 %."),
+        (0.25, 0.9, "This is not distinguishable from the chance level of 25.0 %."),
+        (0.0, 0.2, "This is below the chance level of 25.0 %."),
+        (None, None, "The difference from the chance level of 25.0 % was not tested."),
+    ],
+)
+def test_accuracy_is_above_chance_only_if_its_interval_is(study, low, high, sentence):
+    best_model, *_ = findings(study, run("best", [0, 1, 2, 0], low, high))
+    assert "best has the highest accuracy: 75.0 %." in best_model and sentence in best_model
+
+
+def test_models_of_equal_accuracy_are_both_named(study):
+    best_model, *_ = findings(
+        study, run("one", [0, 1, 2, 0]), run("two", [0, 1, 0, 3]), run("three", [0, 0, 0, 0], rank=3)
+    )
+    assert best_model.startswith("one and two have the same accuracy: 75.0 %.")
+
+
+def test_a_declared_contrast_decides(study):
+    one, two = run("one", [0, 1, 2, 3], 0.9, 1.0), run("two", [0, 1, 0, 0], 0.1, 0.3, rank=2)
+    for declared in (
+        contrast(one, two, "cannot tell apart", detectable_difference=0.3),
+        contrast(two, one, "cannot tell apart"),
+    ):
+        _, certainty, _ = findings(study, one, two, contrasts=[declared])
+        assert certainty.startswith("Uncertain: one and two do not differ significantly on these clips.")
+        assert declared["statement"] in certainty
+        assert ("differences below 30.0 percentage points" in certainty) == (
+            declared["detectable_difference"] is not None
+        )
+    _, certainty, _ = findings(study, one, two, contrasts=[contrast(one, two, "better")])
+    assert certainty.startswith("Certain: one and two differ significantly.")
+    _, certainty, _ = findings(study, one, two, contrasts=[contrast(one, two, "not compared")])
+    assert certainty.startswith("one and two could not be compared.")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sentence"),
+    [
+        ((0.8, 1.0), (0.3, 0.7), "Likely: the confidence intervals of one and two do not overlap."),
+        ((0.6, 1.0), (0.3, 0.7), "Uncertain: the confidence intervals of one and two overlap."),
+        ((None, None), (0.3, 0.7), "Unknown: no test compares one and two."),
+    ],
+)
+def test_without_a_contrast_the_intervals_are_compared(study, first, second, sentence):
+    one, two = run("one", [0, 1, 2, 3], *first), run("two", [0, 1, 0, 0], *second, rank=2)
+    _, certainty, _ = findings(study, one, two)
+    assert certainty.startswith(sentence)
+    assert "The accuracy of one is 50.0 percentage points above that of two" in certainty  # 4 of 4 against 2 of 4
+
+
+def test_equal_accuracy_is_no_lead(study):
+    one, two = run("one", [0, 1, 2, 0], 0.5, 1.0), run("two", [0, 1, 0, 3], 0.5, 1.0)
+    _, certainty, _ = findings(study, one, two)
+    assert "one and two have the same accuracy. No contrast of the two was declared, so there is no test." in certainty
+    assert "above" not in certainty and "due to chance" not in certainty
+
+
+def test_contrasts_of_controls_are_not_those_of_the_original(study):
+    one, two = run("one", [0, 1, 2, 3]), run("two", [0, 1, 0, 0], rank=2)
+    blank = run("two", [0, 0, 0, 0], control="blank", rank=None)
+    _, certainty, _ = findings(study, one, two, contrasts=[contrast(one, blank, "better")])
+    assert certainty.startswith("Unknown")
+
+
+def test_image_models_are_compared_with_chance_and_their_control(study):
+    ear = run("ear", [0, 1, 2, 3], 0.8, 1.0)
+    eye = run("eye", [0, 1, 0, 0], 0.2, 0.8, kind="language_model", takes_audio=False, rank=2)
+    blank = run("eye", [0, 0, 0, 0], control="blank", takes_audio=False, kind="language_model", rank=None)
+    best_model, _, _ = findings(study, ear, eye, blank)
+    assert "Of the models that receive only images, eye is the most accurate: 50.0 %" in best_model
+    assert "This is not distinguishable from the chance level" in best_model
+    assert (
+        "Accuracy of eye when its image is replaced (control): blank 25.0 %. With the original image: 50.0 %."
+        in best_model
+    )
+    assert "No model in this study receives only images." in findings(study, ear)[0]
+
+
+def test_the_best_language_model_is_named_below_a_better_image_model(study):
+    probe = run("probe", [0, 1, 2, 3], 0.8, 1.0, takes_audio=False)
+    janus = run("janus", [0, 1, 0, 0], 0.2, 0.8, kind="language_model", takes_audio=False, rank=2)
+    best_model, _, _ = findings(study, probe, janus)
+    assert best_model.startswith("probe has the highest accuracy") and "receives images only" in best_model
+    assert "Of the language models that receive only images, janus is the most accurate: 50.0 %" in best_model
+
+
+def test_annotators_are_named_but_not_ranked(study):
+    annotators = run("annotators", [0, 1, 2, 3], kind="annotations", scoring="annotation", rank=None)
+    best_model, certainty, _ = findings(study, run("ear", [0, 1, 2, 0]), annotators, not_run=2)
+    assert best_model.startswith("ear has the highest accuracy")
+    assert (
+        "Human annotators, for comparison (annotators): 100.0 % accuracy, 4 of 4 annotations correct, on 4 of 4 clips."
+        in best_model
+    )
+    assert "2 classifiers were not run" in best_model
+    assert certainty.startswith("There is no second model to compare it with.")
+
+
+def test_failures_name_classes_confusions_and_clips_that_all_models_get_wrong(study):
+    one, two = run("one", [0, 1, 0, 0]), run("two", [0, 2, 0, 3], rank=1)
+    annotators = run("annotators", [0, 1, 2, -4], kind="annotations", rank=None)
+    *_, failures = findings(study, one, two, annotators)
+    assert "one gets 2 of 4 clips wrong, most often in the class sea." in failures
+    assert "Classes with the lowest accuracy: sea (0 of 1 correct), saw (0 of 1 correct)." in failures
+    assert "Most frequent confusion: sea classified as dog, once." in failures
+    assert (
+        "All 2 models get 1 clip wrong. | Annotators labelled 1 of these clips; the majority label is correct for 1."
+        in failures
+    )
+
+
+def test_a_model_without_errors(study):
+    *_, failures = findings(study, run("one", [0, 1, 2, 3]))
+    assert failures == "None: one classifies all 4 clips correctly."
+
+
+def test_a_model_with_a_constant_prediction_is_reported(study):
+    one = run("one", [0, 1, 2, 0])
+    *_, failures = findings(
+        study, one, run("constant", [0, 0, 0, 3], rank=2), run("unparseable", [-2, -2, -2, 3], rank=3)
+    )
+    assert "constant predicts “dog” for 3 of 4 clips, regardless of their class." in failures
+    assert "unparseable gives no valid label for 3 of 4 clips." in failures
+    assert "one predicts" not in failures  # 2 of 4 is not more than half
+
+
+def test_a_frequent_class_is_no_constant_prediction(tmp_path):
+    class MostlyDogs(FourClips):
+        clips = [{"clip": f"c{i}", "label": label} for i, label in enumerate(("dog", "dog", "dog", "rain"))]  # type: ignore[assignment]  # noqa: RUF012
+
+    study = MostlyDogs(DataFolder(tmp_path), "s", {}, None, "")
+    *_, failures = findings(study, run("nearly", [0, 0, 0, 2], correct=3, accuracy=0.75))
+    assert "gets 1 of 4 clips wrong" in failures and "regardless of their class" not in failures
+
+
+def test_models_without_common_clips_share_no_errors(study):
+    one, two = run("one", [0, 2, 0, 0]), run("two", [0, 1, 3, 2], rank=2)
+    one, two = (replace(r, votes={c: r.votes[c] for c in clips}) for r, clips in ((one, (0, 1)), (two, (2, 3))))
+    *_, failures = findings(study, one, two)
+    assert "models get" not in failures and "at least one of the" not in failures
+
+
+def test_the_k_nn_baseline_is_no_model(study):
+    janus = run("janus", [0, 1, 0, 0], kind="language_model", takes_audio=False)
+    same = run("janus", [0, 1, 3, 0], kind="language_model", takes_audio=False, scoring="generation", rank=2)
+    vote = run("janus", [0, 1, 2, 3], kind="baseline", scoring="examples_knn", takes_audio=False, rank=None)
+    probe = run("probe", [0, 0, 0, 0], rank=3)
+    best_model, certainty, failures = findings(study, janus, same, probe, vote)
+    assert best_model.startswith("janus has the highest accuracy") and "k-NN" not in best_model + certainty
+    assert certainty.startswith("Unknown: no test compares janus and probe")  # and not janus with itself
+    assert "All 2 models get 2 clips wrong." in failures  # two classifiers, one of them with two scorings
+
+
+def test_leakage_is_part_of_the_certainty(study):
+    clean = {"severity": "clean", "finding": "0 pairs"}
+    assert "too high" not in findings(study, run("one", [0, 1, 2, 0]), leakage=[clean])[1]
+    bad = {"severity": "suspect", "finding": "4 pairs of clips"}
+    _, certainty, _ = findings(study, run("one", [0, 1, 2, 0]), leakage=[bad, bad, clean])
+    assert "Accuracies may be too high because of leakage: 4 pairs of clips (and 1 more)." in certainty
