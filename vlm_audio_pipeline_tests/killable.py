@@ -149,7 +149,7 @@ def register() -> None:
 def _count() -> None:
     """Let measuring recordings and drawing be counted too."""
     from vlm_audio_pipeline.datasets import inspection
-    from vlm_audio_pipeline.renderings import stage
+    from vlm_audio_pipeline.renderings import sheet, stage  # noqa: F401  sheet first: its previews are not counted
 
     measure, render_clip = inspection.inspect, stage.render_clip
     inspection.inspect = lambda *a: (_note("inspection"), measure(*a))[1]

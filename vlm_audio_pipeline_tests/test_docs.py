@@ -29,7 +29,7 @@ from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.studies.loading import load_study, parse_study
 from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import KEYS
-from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, serving
+from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import ServerScript, serving
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "data/README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -104,7 +104,7 @@ def results(tmp_path_factory):
     clips = query(data_folder, "SELECT clip, label FROM clips").to_pylist()
     heard = [f"{row['clip']},ann,{row['label']}" for row in clips]
     (folder / "annotations.csv").write_text("\n".join(["clip,annotator,label", *heard]))
-    with serving(Scripted()) as server:  # it says "dog", whatever it is asked
+    with serving(ServerScript()) as server:  # it says "dog", whatever it is asked
         run(FIRST.split("encoders:")[0] + THEN.replace("URL", server.url))
     return data_folder
 
@@ -259,15 +259,15 @@ def test_the_plan_shown_is_that_of_the_study(tmp_path):
 
 def test_scripted_examples_run_and_can_be_tried(results, tmp_path):
     (example,) = [b for b in blocks(LANGUAGE_MODELS, "yaml") if "backend: scripted" in b]
-    study = parse_study(example, tmp_path / "ears.yaml")
+    study = parse_study(example, tmp_path / "no_model.yaml")
     made(Graph(study, results))
     asked = query(results, f"SELECT count(*) AS n FROM responses WHERE study = '{study.name}'").to_pylist()
     assert asked[0]["n"] > 0
-    (tmp_path / "ears.yaml").write_text(example)
-    (line,) = [" ".join(b.split()) for b in blocks(LANGUAGE_MODELS, "sh") if "ears.yaml" in b and " try " in b]
+    (tmp_path / "no_model.yaml").write_text(example)
+    (line,) = [" ".join(b.split()) for b in blocks(LANGUAGE_MODELS, "sh") if "no_model.yaml" in b and " try " in b]
     wav = next((results.root / "datasets").rglob("*.wav"))
     words = [*shlex.split(line)[1:], "--data", str(results.root)]
-    swapped = {"dog.wav": str(wav), "ears.yaml": str(tmp_path / "ears.yaml")}
+    swapped = {"dog.wav": str(wav), "no_model.yaml": str(tmp_path / "no_model.yaml")}
     typer.main.get_command(cli.app).main([swapped.get(word, word) for word in words], standalone_mode=False)
 
 

@@ -233,7 +233,7 @@ def test_a_kill_loses_at_most_the_batches_in_flight(fresh, undisturbed, moment):
         fresh.wait_for_vectors(process, moment)
     else:
         wanted = {
-            "started": fresh.data_folder.dagster_home / "dagster.yaml",
+            "started": fresh.data_folder.result_store,
             "predictions": fresh.data_folder.tables / "predictions",
             "leaderboard": fresh.data_folder.tables / "leaderboard",
         }[moment]

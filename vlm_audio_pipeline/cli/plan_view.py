@@ -56,8 +56,8 @@ def show_plan(graph: Graph, plan: Plan, out: Console, planned_in: float | None =
 def steps_by_reason(reasons: Mapping[Node, Iterable[str]]) -> dict[str, list[str]]:
     """Group steps by the reasons of their nodes; each step occurs once per group."""
     groups: dict[str, dict[str, None]] = {}
-    for node, given in reasons.items():
-        groups.setdefault(join_reasons(tuple(given)), {})[node.step] = None
+    for node, node_reasons in reasons.items():
+        groups.setdefault(join_reasons(tuple(node_reasons)), {})[node.step] = None
     return {reason: list(steps) for reason, steps in groups.items()}
 
 

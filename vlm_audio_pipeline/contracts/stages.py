@@ -1,8 +1,8 @@
-"""What a family gives the pipeline: stages, each turning tables into tables.
+"""Stages: functions from tables to tables, which datasets, encoders and classifiers provide.
 
-A stage says what it reads (and from which folds), what it makes, the parameters that can change the result and an
-explicit version of its code. It knows nothing of Dagster, of file names or of what is stale: the graph composes stages
-of a study into steps, and the planner decides which of them run.
+A stage declares the tables that it reads (and from which folds), the tables that it writes, the parameters that can change
+the result, and an explicit version of its code. It does not depend on Dagster, file names or staleness: the graph composes
+the stages of a study into steps, and the planner decides which steps run.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from vlm_audio_pipeline.storage.scratch import Scratch
 
 Folds = Literal["same", "others", "all"]
-"""Which folds of an input a stage reads, seen from its own fold."""
+"""Which folds of an input a stage reads, relative to its own fold."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What running a stage takes from outside, estimated from above.
+    """Upper bounds of the requests, tokens and cost of a stage.
 
     Attributes:
-        requests: to an endpoint, or to a local language model.
-        tokens: read and written by them.
-        usd: their price, USD, as far as prices are known.
+        requests: requests to an endpoint, or to a local language model.
+        tokens: input and output tokens of these requests.
+        usd: price of these requests, USD, as far as prices are known.
     """
 
     requests: int = 0
@@ -39,7 +39,7 @@ class Cost:
 
 
 def no_cost(clips: int) -> Cost:
-    """Cost nothing, however many the clips."""
+    """Return a cost of 0 for any number of clips."""
     return Cost()
 
 
@@ -49,9 +49,9 @@ class Input:
 
     Attributes:
         asset: "clips", "embeddings", "probes", ...
-        name: which one ("clap"), or None where a study has only one ("clips").
-        folds: the folds read. An asset may be read once only by a stage; ask for "all" where both sides are needed.
-        optional: True where the stage takes what exists (summaries).
+        name: name of the component, such as "clap"; None if a study has only one such asset ("clips").
+        folds: the folds to read. A stage may read an asset only once; use "all" for its own fold and the other folds.
+        optional: True if the stage also runs without this table (summaries).
     """
 
     asset: str
@@ -61,28 +61,30 @@ class Input:
 
     @property
     def key(self) -> str:
-        """The name under which the stage finds the table: `clips`, `embeddings/clap`."""
+        """Key of the table in `StageContext.inputs`: `clips`, `embeddings/clap`."""
         return self.asset if self.name is None else f"{self.asset}/{self.name}"
 
 
 @dataclass
 class StageContext:
-    """What a stage is handed when it runs.
+    """The arguments of a stage when it runs.
 
     Attributes:
         study: name of the study.
-        name: name of the encoder or classifier the stage belongs to ("" for the study's own stages).
-        fold: the fold to make, or None for a stage over all folds.
+        name: name of the component that the stage belongs to ("" for stages of the whole study).
+        fold: the fold to compute, or None for a stage over all folds.
         classes: every label of the study, in the dataset's order.
-        inputs: the tables read, by `Input.key`, rows of all folds read in one table each, sorted by their key.
+        inputs: the input tables by `Input.key`; each contains the rows of all folds that were read, sorted by its key.
         dataset: the opened dataset; `dataset.samples(clip, rate)` reads samples.
-        result_store: the result store, for results too costly to compute twice.
-        progress: to be told how far the work is.
-        ledger: what the study may still spend; None where it has no budget, and then nothing that charges is called.
-        unfinished: the stage appends why it stopped early or left rows out that a later run can have (a budget reached,
-            an endpoint that failed): its part is written and used, and the next run tries again.
-        scratch: for results too large to keep and too slow to make twice: kept until the part is written. None: keep none.
-        counts: the stage may say how much it did ("tokens_computed"); kept with its part and summed up for people.
+        result_store: the result store, for results that are too costly to compute twice.
+        progress: callback that reports progress.
+        ledger: the ledger of the study; None without a budget, and then no paid endpoint may be called.
+        unfinished: the stage appends the reason if it stopped early or left out rows that a later run can compute (a spent
+            budget, a failing endpoint). Its partition file is written and used, and the next run tries again.
+        scratch: store for intermediate results that are too large to keep and too slow to compute twice; deleted after
+            the partition file is written. None: intermediate results are not stored.
+        counts: the stage may add counts of its work ("tokens_computed"); they are stored in the partition file, and the
+            command prints their sums.
     """
 
     study: str
@@ -101,27 +103,28 @@ class StageContext:
 
 @dataclass(frozen=True)
 class Stage:
-    """One kind of table a family makes.
+    """The computation of one kind of table, or of several tables together.
 
     Attributes:
         asset: first part of the asset's name: "embeddings", "probes", "predictions", ...
-        tables: the tables written, by schema name; `run` returns exactly these.
-        version: of the code; raise it when the code would give other results for the same inputs.
+        tables: schema names of the tables that `run` returns.
+        version: version of the code; increase it when the code gives other results for the same inputs.
         parameters: plain values that can change the result; hashed into the step's fingerprint.
-        inputs: what is read.
-        run: makes the tables. Columns `study`, the owner's name and `fold` are filled in by the pipeline.
+        inputs: the tables that it reads.
+        run: computes the tables. The pipeline adds the columns `study`, `fold` and the name of the component.
         description: one sentence with units, shown in the UI.
-        per_fold: one part a fold (True), or one over all folds.
-        folds: the folds made, None for all of the dataset's.
-        accelerator: whether a GPU is wanted.
-        unavailable: says why the stage cannot run on this machine now (missing weights or keys), or None.
-        cost: what it takes from outside for so many clips; shown by `vlm-audio plan` before anything is sent.
-        on_demand: made when asked for by name, and by unattended reruns, but not by a plain run.
-        asks_model: whether it sends requests to a language model; its cost is then shown with the plan.
-        stops_study: no other step may run in the same call once this one has failed.
-        content_versions: what readers of the tables depend on beside their rows, by name; part of the data version.
+        per_fold: True: one partition per fold. False: one partition over all folds.
+        folds: the folds to compute; None for all folds of the dataset.
+        accelerator: whether it uses a GPU if there is one.
+        unavailable: returns the reason why the stage cannot run on this machine now (missing weights or keys), or None.
+        cost: returns the cost bound for a number of clips; `vlm-audio plan` shows it before any request is sent.
+        on_demand: True: runs only if it is requested by name or by a scheduled rerun.
+        asks_model: whether it sends requests to a language model; the plan then shows its cost.
+        stops_study: True: after it fails, no other step runs in the same call.
+        content_versions: returns further values, by name, that readers of the tables depend on; part of the data version.
         reads_catalogue: whether it reads the catalogue, which is then rebuilt before the stage runs.
-        paid: whether it calls an endpoint that may charge: never without a budget, never unattended unless told so.
+        paid: whether it calls an endpoint that may charge. It then needs a budget, and scheduled reruns execute it only if
+            the study allows it.
     """
 
     asset: str

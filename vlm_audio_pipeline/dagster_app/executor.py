@@ -1,4 +1,4 @@
-"""The executor that runs steps through Dagster, so that its UI shows them."""
+"""The executor that runs steps through Dagster, so that Dagster's UI shows them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ class DagsterExecutor:
         self._assets: list[Any] = []
         self._execute_node: ExecuteNode | None = None
         self._progress: Progress | None = None
-        self._raised: set[Node] = set()
+        self._failed_nodes: set[Node] = set()
 
     def prepare(self, graph: Graph) -> None:
         """Open Dagster's instance in the data folder and report the versions of the input assets to it."""
@@ -45,7 +45,7 @@ class DagsterExecutor:
             VlmAudioError: when Dagster fails before any step.
         """
         self._execute_node, self._progress = execute_node, progress
-        self._raised.clear()
+        self._failed_nodes.clear()
         with raise_interrupts():
             result = dg.materialize(
                 self._assets,
@@ -57,8 +57,10 @@ class DagsterExecutor:
             )
         if result.success:
             return {}
-        failures = {n: why for n, why in _step_failures(graph, run.fold, result).items() if n not in self._raised}
-        if not failures and not self._raised:
+        failures = {
+            n: reason for n, reason in _step_failures(graph, run.fold, result).items() if n not in self._failed_nodes
+        }
+        if not failures and not self._failed_nodes:
             raise VlmAudioError(
                 f"Dagster run {result.run_id} failed before its first step. Open `vlm-audio ui` to see its log."
             )
@@ -69,7 +71,7 @@ class DagsterExecutor:
         try:
             return self._execute_node(node, self._report_progress_to(log_progress))
         except Exception:
-            self._raised.add(node)
+            self._failed_nodes.add(node)
             raise
 
     def _report_progress_to(self, log_progress: Progress) -> Progress:
@@ -82,7 +84,7 @@ class DagsterExecutor:
 
 
 def _step_failures(graph: Graph, fold: int | None, result: dg.ExecuteInProcessResult) -> dict[Node, str]:
-    """Return the steps of a run that failed, with the reason; steps that did not start because of them are left out."""
+    """Return the failed steps of a run with the reason; steps that were skipped after a failure are not included."""
     names = {dg.AssetKey(step.key).to_python_identifier(): name for name, step in graph.steps.items()}
     failures: dict[Node, str] = {}
     for event in result.all_events:

@@ -1,4 +1,4 @@
-"""Dagster's home in the data folder: written by the command, so that nobody has to set anything up."""
+"""Dagster's home in the data folder. The command creates it, so it needs no set-up by hand."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ retention:  # what schedules and sensors did; a sensor that has nothing to do sa
 
 
 def prepare_home(data_folder: DataFolder) -> Path:
-    """Make Dagster's home folder and its `dagster.yaml` where they are missing, and point DAGSTER_HOME at it."""
+    """Create Dagster's home folder and its `dagster.yaml` if they are missing, and set DAGSTER_HOME."""
     home = data_folder.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
@@ -43,7 +43,7 @@ def prepare_home(data_folder: DataFolder) -> Path:
 
 
 def open_instance(data_folder: DataFolder) -> dg.DagsterInstance:
-    """Open the instance; its first use makes databases, which two processes must not do at once."""
+    """Open the instance. Its first use creates databases, which two processes must not do at the same time."""
     with file_lock(data_folder.lock("dagster_home")):
         prepare_home(data_folder)
         instance = dg.DagsterInstance.get()

@@ -1,6 +1,6 @@
-"""Turn Ctrl-C during a run of Dagster into a KeyboardInterrupt after it.
+"""Raise KeyboardInterrupt after a Dagster run that was interrupted by Ctrl-C.
 
-Dagster handles the signal itself: within a step it becomes a failure of the run, between steps it may be lost.
+Dagster handles the signal itself: inside a step, the run fails; between two steps, the signal may be lost.
 """
 
 import logging
@@ -17,7 +17,7 @@ import dagster as dg
 
 @contextmanager
 def raise_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the end of the block if SIGINT or SIGTERM arrived within it (main thread only)."""
+    """Raise KeyboardInterrupt at the end of the block if SIGINT or SIGTERM arrived during it (main thread only)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -39,7 +39,7 @@ def raise_interrupts() -> Iterator[None]:
 
 @contextmanager
 def hide_tracebacks_of(*interrupts: type[BaseException]) -> Iterator[None]:
-    """Print no traceback of an interrupt where it cannot be raised: in a finaliser, or when a connection is closed."""
+    """Suppress tracebacks of interrupts that Python cannot raise: in a finaliser, or when a connection is closed."""
     hook = sys.unraisablehook
 
     def print_unless_interrupt(unraisable: Any) -> None:

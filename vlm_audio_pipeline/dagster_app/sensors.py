@@ -1,7 +1,7 @@
 """Scheduled reruns in Dagster: a schedule starts a refresh job, then a sensor launches waves until nothing is stale.
 
 Belongs here: the job, the schedule and the sensor, which the UI shows and can switch off. Does not belong here: which steps
-run (`planning.scheduled_reruns`) and how the hub is asked (`planning.hub_revisions`).
+run (`planning.scheduled_reruns`), and queries to the hub (`planning.hub_revisions`).
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from vlm_audio_pipeline.planning.staleness import current_input_versions
 from vlm_audio_pipeline.studies.rerun import Rerun
 
 SENSOR_INTERVAL_S = 10
-"""Default time between two evaluations of the sensor, s: the longest wait between two waves. An evaluation without a new
-refresh is one query."""
+"""Default time between two evaluations of the sensor, s: the maximum pause between two waves. Without a new refresh, an
+evaluation is a single query of Dagster's database."""
 
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
@@ -99,7 +99,7 @@ def _sensor(graph: Graph, refresh_job: str, interval_s: int) -> dg.SensorDefinit
         cursor = SensorCursor.from_json(context.cursor)
         refreshes = context.instance.get_runs(dg.RunsFilter(job_name=refresh_job), limit=1)
         if not refreshes or (cursor.done and refreshes[0].run_id == cursor.refresh):
-            return dg.SkipReason("everything since the last refresh is done" if refreshes else "no refresh yet")
+            return dg.SkipReason("all steps of the last refresh are done" if refreshes else "no refresh yet")
         refresh = refreshes[0]
         if active := _active_runs(context.instance, name):
             return dg.SkipReason(f"{len(active)} runs of {name} are in progress")
@@ -137,7 +137,9 @@ def _active_runs(instance: dg.DagsterInstance, study: str) -> list[str]:
     for run in _runs_in_progress(instance, study):
         if run.status is not dg.DagsterRunStatus.STARTED or not has_ended(run.tags.get(PROCESS_TAG)):
             active.append(run.run_id)
-        elif (now := instance.get_run_by_id(run.run_id)) and not now.is_finished:  # it may have succeeded meanwhile
+        elif (
+            now := instance.get_run_by_id(run.run_id)
+        ) and not now.is_finished:  # the run may have ended since the first query
             instance.report_run_failed(now, "its process has ended; finished steps are kept")
     return active
 

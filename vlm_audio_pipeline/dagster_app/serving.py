@@ -1,4 +1,4 @@
-"""Start the Dagster UI on this machine, its home in the data folder."""
+"""Start the Dagster UI on this machine. Dagster's home is in the data folder."""
 
 import os
 import signal
@@ -18,29 +18,29 @@ from vlm_audio_pipeline.studies.study import refuse_taken_name
 
 
 def free_port() -> int:
-    """Give a port nobody listens on at 127.0.0.1."""
+    """Return a free port of 127.0.0.1."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
 def serve(data_folder: DataFolder, studies: list[str], port: int) -> int:
-    """Run webserver and daemon until they are stopped.
+    """Run Dagster's webserver and daemon until they are stopped.
 
     Args:
         data_folder: the data folder.
-        studies: names or paths to show; none: the default ones.
-        port: on 127.0.0.1; 0 for a free one.
+        studies: names or paths of the studies to show; empty: the default studies.
+        port: port on 127.0.0.1; 0: a free port.
 
     Returns:
         Exit code of `dagster dev`.
 
     Raises:
-        BadStudy: for a study that cannot be shown, or not beside another.
+        BadStudy: if a study cannot be loaded, or two studies have the same name.
     """
     with open_instance(data_folder) as instance:
         names: dict[str, str] = {}
-        for study in studies:  # refuse a bad study here, where its message is seen
+        for study in studies:  # Dagster would show the error of a bad study only in its log
             if "," in study:
                 raise BadStudy(f"the path of a study shown in the UI must be without commas, got '{study}'; rename it")
             graph = Graph(load_study(study), data_folder)
@@ -60,27 +60,27 @@ def serve(data_folder: DataFolder, studies: list[str], port: int) -> int:
 
 
 def _run_until_stopped(command: list[str], environment: dict[str, str]) -> int:
-    """Run a command that stops in order at SIGINT, and at nothing else.
+    """Run a command that shuts down cleanly only after SIGINT.
 
-    It runs in a session of its own: Ctrl-C, SIGTERM and a closed terminal reach this process alone, which turns the first
-    into one SIGINT and waits; the second kills the command with all it started.
+    The command runs in its own session, so Ctrl-C, SIGTERM and a closed terminal reach only this process. After the first
+    of these signals it sends one SIGINT to the command and waits; after the second it kills the command and its children.
     """
-    asked: list[int] = []
-    stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {s: signal.signal(s, lambda number, frame: asked.append(number)) for s in stops}
+    received: list[int] = []
+    stop_signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in stop_signals}
     child = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
-        told = 0
+        handled = 0
         while True:
             try:
                 return child.wait(timeout=0.2)
             except subprocess.TimeoutExpired:
-                if asked and not told:
-                    sys.stderr.write("stopping; again to stop at once\n")
+                if received and not handled:
+                    sys.stderr.write("stopping; press Ctrl-C again to stop at once\n")
                     child.send_signal(signal.SIGINT)
-                elif len(asked) > told:
+                elif len(received) > handled:
                     os.killpg(child.pid, signal.SIGKILL)
-                told = len(asked)
+                handled = len(received)
     finally:
         _end_group(child.pid)
         for number, handler in before.items():
@@ -88,7 +88,7 @@ def _run_until_stopped(command: list[str], environment: dict[str, str]) -> int:
 
 
 def _end_group(group: int) -> None:
-    """End what a command left behind: code servers, and runs, which note in their log that they were interrupted."""
+    """End the remaining processes of a command: code servers, and runs, whose log then says that they were interrupted."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(group, number)

@@ -211,18 +211,24 @@ class DatasetSpec(Spec):
         return classes
 
     @property
+    def base_name(self) -> str:
+        """First part of the default `asset_name`."""
+        return self.kind
+
+    @property
     def asset_name(self) -> str:
-        """Name of the dataset's asset: its kind, and a short hash if parameters differ from their defaults."""
-        identity = self.fingerprint_fields()
-        return self.name or (self.kind if len(identity) == 1 else f"{self.kind}_{fingerprint(identity, length=8)}")
+        """Name of the dataset's asset: `base_name`, and a short hash if parameters differ from their defaults."""
+        parameters = self.fingerprint_fields()
+        suffix = "" if len(parameters) == 1 else f"_{fingerprint(parameters, length=8)}"
+        return self.name or self.base_name + suffix
 
     @abstractmethod
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the folds, ascending, without downloading or decoding anything."""
 
-    @abstractmethod
     def download_size(self, data_folder: DataFolder) -> int:
         """Return the size of what `open` would download, bytes; 0 if everything is on this machine."""
+        return 0
 
     def is_local(self, data_folder: DataFolder) -> bool:
         """Return whether `open` needs no download and no synthesis."""

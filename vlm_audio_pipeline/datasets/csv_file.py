@@ -13,7 +13,6 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
-from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerprint
 from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, slug
@@ -26,7 +25,7 @@ from vlm_audio_pipeline.storage.schemas import TABLES
 
 @DATASETS.register("csv")
 class CsvDataset(DatasetSpec):
-    """Recordings listed in a csv: comma, semicolon or tab; UTF-8; one row a clip."""
+    """Recordings listed in a csv: comma, semicolon or tab; UTF-8; one row per clip."""
 
     path: StudyPath = excluded_from_fingerprint()
     """The csv file."""
@@ -55,20 +54,14 @@ class CsvDataset(DatasetSpec):
         return keep
 
     @property
-    def asset_name(self) -> str:
-        """Name of the dataset's asset: from the file's name, and a short hash of the parameters that were set."""
-        identity = self.fingerprint_fields()
-        suffix = "" if len(identity) == 1 else f"_{fingerprint(identity, length=8)}"
-        return self.name or f"{self.kind}_{slug(self.path.stem)}{suffix}"
+    def base_name(self) -> str:
+        """The kind and the name of the file."""
+        return f"{self.kind}_{slug(self.path.stem)}"
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the folds, ascending; reads the csv and no recording."""
         _, clips = self._listing(data_folder, save=False)
         return tuple(sorted({c.fold for c in clips}))
-
-    def download_size(self, data_folder: DataFolder) -> int:
-        """Return 0: nothing is downloaded."""
-        return 0
 
     def open(self, data_folder: DataFolder, progress: Progress = no_progress) -> Dataset:
         """Read and check the listing.

@@ -55,10 +55,6 @@ class Esc50(DatasetSpec):
         """Return the folds of the listing."""
         return tuple(sorted({c.fold for c in self._listing()[0]}))
 
-    def download_size(self, data_folder: DataFolder) -> int:
-        """Return 0: nothing is downloaded."""
-        return 0
-
     def open(self, data_folder: DataFolder, progress: Progress = no_progress) -> Dataset:
         """Read the listing.
 

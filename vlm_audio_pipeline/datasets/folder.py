@@ -10,7 +10,6 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
-from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerprint
 from vlm_audio_pipeline.datasets.audio import AUDIO_SUFFIXES
@@ -46,19 +45,13 @@ class FolderDataset(DatasetSpec):
         return source
 
     @property
-    def asset_name(self) -> str:
-        """Name of the dataset's asset: from the folder's name, and a short hash of the parameters that were set."""
-        identity = self.fingerprint_fields()
-        suffix = "" if len(identity) == 1 else f"_{fingerprint(identity, length=8)}"
-        return self.name or f"{self.kind}_{slug(self.path.name)}{suffix}"
+    def base_name(self) -> str:
+        """The kind and the name of the folder."""
+        return f"{self.kind}_{slug(self.path.name)}"
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the folds, ascending; reads file names only."""
         return tuple(sorted({c.fold for c in self._listing(data_folder, save=False)}))
-
-    def download_size(self, data_folder: DataFolder) -> int:
-        """Return 0: nothing is downloaded."""
-        return 0
 
     def open(self, data_folder: DataFolder, progress: Progress = no_progress) -> Dataset:
         """List the recordings and assign them folds.

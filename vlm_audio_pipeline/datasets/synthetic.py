@@ -48,10 +48,6 @@ class SyntheticDataset(DatasetSpec):
         """Return the folds, ascending, without synthesising anything."""
         return tuple(sorted({clip.fold for clip, _, _ in self._plan()}))
 
-    def download_size(self, data_folder: DataFolder) -> int:
-        """Return 0: nothing is downloaded."""
-        return 0
-
     def is_local(self, data_folder: DataFolder) -> bool:
         """Return whether the recordings are already on this machine."""
         return self._root(data_folder).is_dir()

@@ -224,15 +224,18 @@ def _training_data(name: str, card: ModelCard, dataset: str, collections: tuple[
     """Compare a card's training data with the collections that contain this dataset's recordings."""
     names = {_normalise(c) for c in (*(collections or ()), dataset)}
     overlaps = [o for o in card.overlaps if _normalise(o) in names]
-    known = ", ".join(card.overlaps)
+    overlap_names = ", ".join(card.overlaps)
     if overlaps:
         severity = "suspect"
         text = f"its training data contains recordings of {', '.join(overlaps)}, and may contain these clips"
     elif card.overlaps and collections is not None:
-        severity, text = "clean", f"its training data is known to contain {known}, which this dataset is not from"
+        severity, text = (
+            "clean",
+            f"its training data is known to contain {overlap_names}, but this dataset does not come from there",
+        )
     elif card.overlaps:
         severity = "unknown"
-        text = f"its training data is known to contain {known}; whether these clips are from there is not known"
+        text = f"its training data is known to contain {overlap_names}; whether these clips come from there is unknown"
     elif card.training_data == "none":
         severity, text = "clean", "it was not trained on recordings"
     elif card.training_data and not card.training_data.casefold().startswith(_NOT_DISCLOSED):

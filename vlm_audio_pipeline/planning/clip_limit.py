@@ -25,7 +25,7 @@ def limit_clips(stage: Stage, limit: int | None) -> Stage:
         fold, classes = context.fold or 0, len(context.classes)
         if limit < classes:
             raise VlmAudioError(
-                f"--limit must be at least {classes}, a clip of each class a fold, got {limit}; raise it"
+                f"--limit must be at least {classes} (one clip per class in each fold), got {limit}; raise it"
             )
         table = stage.tables[0]
         return {**tables, table: ClipSample(clips=limit).take(tables[table], (fold,), fold)}

@@ -42,7 +42,7 @@ class StepResult:
         tables: the tables, by name, as written.
         checks: the results of the checks of its first table.
         seconds: wall time, s.
-        reused: True if another process had made the partition meanwhile.
+        reused: True if another process wrote the partition while this process waited.
     """
 
     provenance: Provenance
@@ -136,11 +136,11 @@ def _run_stage(
     if step.stage.reads_catalogue:
         publish_study(graph)
     with exclusive_gpu(progress) if step.stage.accelerator else nullcontext():
-        made = step.stage.run(context)
+        computed = step.stage.run(context)
     faults.kill_point(f"stage:{step.stage.asset}")
     tables = {
         t: TABLES[t].conform(
-            made[t],
+            computed[t],
             study=graph.study.name,
             fold=node.fold,
             **({TABLES[t].component or "": step.component} if TABLES[t].component else {}),

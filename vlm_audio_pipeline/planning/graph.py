@@ -1,4 +1,4 @@
-"""A study as a graph of steps: which tables are made from which, fold by fold.
+"""The graph of a study: its steps, and the tables and folds that each step reads.
 
 The planner and the Dagster assets are both built from this graph, so they agree on every dependency.
 """
@@ -31,15 +31,15 @@ from vlm_audio_pipeline.studies.study import Study
 
 
 class Graph:
-    """The steps of a study in a data folder, in an order in which each comes after those it reads.
+    """The steps of a study in a data folder; each step comes after the steps that it reads.
 
     Args:
         study: a checked study.
         data_folder: the data folder.
 
     Raises:
-        BadStudy: when a classifier asks for folds the dataset does not have.
-        BadDataset: when the folds of the dataset cannot be read.
+        BadStudy: if a classifier names folds that the dataset does not have.
+        BadDataset: if the folds of the dataset cannot be read.
     """
 
     def __init__(self, study: Study, data_folder: DataFolder):
@@ -118,9 +118,9 @@ class Graph:
 
     def _add_step(self, component: str, stage: Stage) -> None:
         name = f"{stage.asset}/{component}" if component else stage.asset
-        for given in stage.inputs:
-            if given.key not in self.steps and given.key not in self.input_assets:
-                raise BadStudy(f"step '{name}' must read what is made before it, got '{given.key}'")
+        for stage_input in stage.inputs:
+            if stage_input.key not in self.steps and stage_input.key not in self.input_assets:
+                raise BadStudy(f"step '{name}' reads '{stage_input.key}', which no earlier step writes")
         if stage.paid and self.study.budget is None:
             stage = replace(
                 stage, unavailable=lambda: "it may cost money: it needs a `budget: {usd: ...}` in the study"
@@ -129,15 +129,15 @@ class Graph:
         self.steps[name] = Step(name, component, (self.study.name, *name.split("/")), stage, folds)
 
     def _check_folds(self, key: str, folds: tuple[int, ...] | None) -> None:
-        strange = sorted(set(folds or ()) - set(self.folds))
-        if strange:
+        unknown_folds = sorted(set(folds or ()) - set(self.folds))
+        if unknown_folds:
             raise BadStudy(
                 f"{self.study.path or self.study.name}: {key}: must be among the dataset's folds "
-                f"{list(self.folds)}, got {strange}"
+                f"{list(self.folds)}, got {unknown_folds}"
             )
 
     def unavailable(self, name: str) -> str | None:
-        """Say why a step cannot run here and now (weights, keys or files missing, its own or upstream), or None."""
+        """Return why a step cannot run on this machine now (it or an upstream step lacks weights, keys or files), or None."""
         if name in self.input_assets:
             try:
                 if name != "dataset":
@@ -155,48 +155,48 @@ class Graph:
         return ResultStore(self.data_folder.result_store)
 
     def dataset(self, progress: Progress = no_progress) -> Dataset:
-        """Open the dataset, once; downloads or synthesises what is not here yet."""
+        """Open the dataset on the first call; recordings that are not on this machine are downloaded or synthesised."""
         if self._opened is None:
             self._opened = self.study.dataset.open(self.data_folder, progress)
         return self._opened
 
     def reload_dataset(self) -> None:
-        """Forget the opened dataset, so that it is listed anew.
+        """Close the dataset, so that the next use lists it again.
 
         Raises:
-            BadDataset: when it has other folds by now: partitions are made when a study is loaded.
+            BadDataset: if its folds have changed: the partitions are fixed when a study is loaded.
         """
-        if (now := self.study.dataset.folds(self.data_folder)) != self.folds:
+        if (new_folds := self.study.dataset.folds(self.data_folder)) != self.folds:
             raise BadDataset(
-                f"the folds of {self.study.dataset.asset_name} must stay while {self.study.name} is loaded, got "
-                f"{list(self.folds)} and now {list(now)}; reload the code location (Deployment > Reload in the UI), or "
+                f"the folds of {self.study.dataset.asset_name} changed from {list(self.folds)} to {list(new_folds)} while "
+                f"{self.study.name} was loaded; reload the code location (Deployment > Reload in the UI), or "
                 "start the command again"
             )
         self._opened = None
 
     @property
     def nodes(self) -> list[Node]:
-        """Every node that can be made, upstream first."""
+        """All nodes, upstream first."""
         return [node for step in self.steps.values() for node in step.nodes]
 
     def upstream(self, node: Node) -> Iterator[tuple[Node, bool]]:
-        """Give the nodes a node reads, each with whether it is optional."""
-        for given in self.steps[node.step].stage.inputs:
-            for fold in self.upstream_folds(node, given.key):
-                yield Node(given.key, fold), given.optional
+        """Yield each node that a node reads, and whether it is optional."""
+        for stage_input in self.steps[node.step].stage.inputs:
+            for fold in self.upstream_folds(node, stage_input.key):
+                yield Node(stage_input.key, fold), stage_input.optional
 
     def upstream_folds(self, node: Node, name: str) -> tuple[int | None, ...]:
-        """Give the folds of one input that a node reads."""
+        """Return the folds of one input that a node reads."""
         mapping = next(i.folds for i in self.steps[node.step].stage.inputs if i.key == name)
-        there = (self.steps.get(name) or self.input_assets[name]).folds
-        if there is None:
+        folds = (self.steps.get(name) or self.input_assets[name]).folds
+        if folds is None:
             return (None,)
         if node.fold is None or mapping == "all":
-            return there
-        return tuple(f for f in there if (f == node.fold) == (mapping == "same"))
+            return folds
+        return tuple(f for f in folds if (f == node.fold) == (mapping == "same"))
 
     def partition_files(self, node: Node) -> dict[str, Path]:
-        """Give the files of a node, by table."""
+        """Return the partition files of a node, by table."""
         step = self.steps[node.step]
         return {
             t: self.data_folder.partition_file(
@@ -209,5 +209,5 @@ class Graph:
         }
 
     def extra_columns(self) -> list[str]:
-        """Give the names of the dataset's own columns that the study keeps."""
+        """Return the names of the dataset's own columns that the study keeps."""
         return sorted({k for c in self.dataset().clips for k in c.extra})

@@ -134,15 +134,15 @@ def make_plan(
 
 def _with_upstream(graph: Graph, nodes: set[Node]) -> set[Node]:
     """Add the nodes that some nodes need."""
-    needed: set[Node] = set()
+    required: set[Node] = set()
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
-        if node in needed or node.step in graph.input_assets:
+        if node in required or node.step in graph.input_assets:
             continue
-        needed.add(node)
+        required.add(node)
         waiting += [n for n, optional in graph.upstream(node) if not optional]
-    return needed
+    return required
 
 
 def _upstream_reason(

@@ -3,8 +3,8 @@
 Belongs here: partition files and results that no study refers to, and files that killed processes left. Does not belong
 here: old runs of Dagster (`dagster_app.run_history`), and asking the user (`cli`).
 
-Nothing newer than a given age is offered, because a run may be about to use it, and model responses only on request,
-because they may have been paid for. Partition files of every study record stay.
+Items newer than a given age are not offered, because a run may be about to use them. Model responses are offered only on
+request, because they may have been paid for. Partition files that are in a study record are never offered.
 """
 
 import shutil
@@ -26,22 +26,22 @@ from vlm_audio_pipeline.storage.schemas import TABLES
 
 DEFAULT_DAYS = 30.0
 COMPUTED_KINDS = ("vector",)
-"""Kinds of results that can be computed again. Every table that uses them names them in a column `result_key`."""
+"""Kinds of results that can be computed again. Tables refer to them in a column `result_key`."""
 PAID_KINDS = ("response",)
 """Kinds of results that may have cost money."""
 _TEMPORARY_FILES = ("tables/**/.*.tmp", "studies/.*.tmp", ".results.duckdb.*", "datasets/.*", "reports/.*", "scratch/*")
-"""Hidden names under which processes write, and which remain when a process is killed."""
+"""Names of files that a running process writes. They remain if the process is killed."""
 _ABANDONED_H = 24.0
-"""Age beyond which no process is still writing a temporary file, hours."""
+"""Age at which a temporary file no longer belongs to a running process, hours."""
 
 
 class Waste(Protocol):
-    """Things of one kind that may be deleted.
+    """Items of one kind that may be deleted.
 
     Attributes:
         description: the kind, in words.
-        count: how many.
-        size: bytes they take.
+        count: number of items.
+        size: total size, bytes.
     """
 
     @property
@@ -54,7 +54,7 @@ class Waste(Protocol):
     def size(self) -> int: ...  # noqa: D102
 
     def delete(self, data_folder: DataFolder) -> None:
-        """Delete them."""
+        """Delete the items."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class FileWaste:
 
     @property
     def size(self) -> int:
-        """Bytes they take."""
+        """Total size, bytes."""
         return sum(map(size_of, self.files))
 
     def delete(self, data_folder: DataFolder) -> None:
-        """Delete them, and the folders of tables that become empty."""
+        """Delete the files, and table folders that become empty."""
         for path in self.files:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
@@ -99,11 +99,11 @@ class ResultWaste:
 
     @property
     def size(self) -> int:
-        """Bytes they take."""
+        """Total size, bytes."""
         return sum(self.sizes.values())
 
     def delete(self, data_folder: DataFolder) -> None:
-        """Delete them and shrink the result store."""
+        """Delete the results and shrink the result store."""
         store = ResultStore(data_folder.result_store)
         store.delete(self.kind, tuple(self.sizes))
         store.shrink()
@@ -124,16 +124,16 @@ def find_waste(data_folder: DataFolder, days: float = DEFAULT_DAYS, responses: b
     paths = (path for pattern in _TEMPORARY_FILES for path in data_folder.root.glob(pattern))
     temporary = tuple(path for path in paths if _age_h(path) > _ABANDONED_H)
     kinds = (*COMPUTED_KINDS, *PAID_KINDS) if responses else COMPUTED_KINDS
-    found: list[Waste] = [
-        FileWaste("partition files that no study run here has", orphans),
-        FileWaste("left behind by killed processes", temporary),
+    wastes: list[Waste] = [
+        FileWaste("partition files that no study record contains", orphans),
+        FileWaste("temporary files of killed processes", temporary),
         *_unused_results(data_folder, days, kinds),
     ]
-    return [waste for waste in found if waste.count]
+    return [waste for waste in wastes if waste.count]
 
 
 def prune(data_folder: DataFolder, wastes: Iterable[Waste]) -> int:
-    """Delete things that may be deleted, rebuild the catalogue, and return the bytes that became free."""
+    """Delete items, rebuild the catalogue, and return the number of bytes freed."""
     before = size_of(data_folder.root)
     for waste in wastes:
         waste.delete(data_folder)
@@ -143,7 +143,7 @@ def prune(data_folder: DataFolder, wastes: Iterable[Waste]) -> int:
 
 
 def _age_h(path: Path) -> float:
-    """Return the age of a file, or of the newest file in a folder, hours; negative for a time in the future."""
+    """Return the age of a file, or of the newest file in a folder, hours; negative if its time is in the future."""
     try:
         times = [path.lstat().st_mtime, *(p.lstat().st_mtime for p in path.rglob("*"))]
     except FileNotFoundError:
@@ -173,7 +173,7 @@ def _unused_results(data_folder: DataFolder, days: float, kinds: Iterable[str]) 
                 try:
                     keys = pq.read_table(path, columns=["result_key"])["result_key"].to_pylist()
                 except (pa.ArrowException, OSError, KeyError):
-                    return  # damaged: it will be made again from results that are not known here
+                    return  # A damaged file will be rebuilt, but its result keys cannot be read: keep all results.
                 used.update(key for key in keys if key)
     store = ResultStore(data_folder.result_store)
     before = datetime.now(UTC) - timedelta(days=days)
@@ -185,7 +185,7 @@ def _unused_results(data_folder: DataFolder, days: float, kinds: Iterable[str]) 
 
 
 def _remove_empty(folder: Path, up_to: Path) -> None:
-    """Remove a folder and its parents, up to a folder that stays, where they are empty."""
+    """Remove a folder and its parents while they are empty; `up_to` is not removed."""
     while folder != up_to and up_to in folder.parents and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

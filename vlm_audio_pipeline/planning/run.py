@@ -28,7 +28,7 @@ class RunSummary:
     Attributes:
         steps: nodes that were executed and succeeded.
         runs: planned runs that were started.
-        reused: nodes that another process had made meanwhile.
+        reused: nodes that another process executed while this process waited.
         failed: nodes that failed, with the reason.
         not_run: nodes that could not run, with the reason.
         failed_checks: checks that failed, as `key (fold n): check: detail`.
@@ -123,7 +123,7 @@ class _StudyRun:
         try:
             result = execute_node(self.graph, node, reuse=True, progress=progress)
         except DamagedInput:
-            raise  # the next plan makes the input again, then this node
+            raise  # the next plan includes the input again, then this node
         except VlmAudioError as error:
             self.summary.failed[node] = str(error)
             raise

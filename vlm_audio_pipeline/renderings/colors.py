@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vlm_audio_pipeline.renderings.spectrum import Spectrum
 from vlm_audio_pipeline.renderings.time_frequency import power_to_db
-from vlm_audio_pipeline.renderings.transforms import TRANSFORMS, Spectrum
+from vlm_audio_pipeline.renderings.transforms import TRANSFORMS
 
 if TYPE_CHECKING:
     from vlm_audio_pipeline.renderings.recipe import Recipe

@@ -25,7 +25,8 @@ from vlm_audio_pipeline.renderings.colors import ColorLimits, color_limits, colo
 from vlm_audio_pipeline.renderings.frame import draw_frame
 from vlm_audio_pipeline.renderings.png import encode_palette, encode_rgb
 from vlm_audio_pipeline.renderings.recipe import Recipe
-from vlm_audio_pipeline.renderings.transforms import TRANSFORMS, Spectrum, compute_spectrum, prepare_samples
+from vlm_audio_pipeline.renderings.spectrum import Spectrum
+from vlm_audio_pipeline.renderings.transforms import TRANSFORMS, compute_spectrum, prepare_samples
 
 N_GREYS = 32
 """Number of palette colours that a frame takes."""

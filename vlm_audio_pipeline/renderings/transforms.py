@@ -9,7 +9,7 @@ A new transform is one function and one entry of `TRANSFORMS`; a parameter of it
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.specs import Spec
-from vlm_audio_pipeline.renderings.axes import cell_edges
+from vlm_audio_pipeline.renderings.spectrum import Spectrum
 from vlm_audio_pipeline.renderings.time_frequency import (
     hz_to_mel,
     mel_filterbank,
@@ -34,42 +34,11 @@ FLOOR = 1e-10
 _COMMON_WINDOWS = frozenset(["hann", "hamming", "blackman", "boxcar", "tukey:0.25"])
 
 
-@dataclass(frozen=True)
-class Spectrum:
-    """A clip in time and frequency.
-
-    Attributes:
-        cells: (rows, frames) float32, lowest row first: power (1 = full scale, squared), or coefficients.
-        row_centers: (rows,) float64: frequencies, Hz, or numbers of coefficients.
-        frame_centers_s: (frames,) float64, s.
-        hop_s: from one frame to the next, s.
-        floor: power that counts as silence; None where the cells are not power.
-        row_limits: lower and upper end of the row axis where they are not the edges of the outermost rows.
-    """
-
-    cells: np.ndarray
-    row_centers: np.ndarray
-    frame_centers_s: np.ndarray
-    hop_s: float
-    floor: float | None
-    row_limits: tuple[float | None, float | None] = (None, None)
-
-    @cached_property
-    def row_edges(self) -> np.ndarray:
-        """Edges of the rows, (rows + 1,) float64, Hz or numbers of coefficients."""
-        return cell_edges(self.row_centers)
-
-    @cached_property
-    def frame_edges_s(self) -> np.ndarray:
-        """Edges of the frames, (frames + 1,) float64, s."""
-        return cell_edges(self.frame_centers_s, self.hop_s)
-
-
 class SpectrumParameters(Spec):
     """The fields of a recipe that decide the time-frequency array."""
 
     rate: int | None = Field(22050, ge=100)
-    """sample rate the clip is resampled to (soxr, HQ), Hz; null: the file's own."""
+    """Sample rate that the clip is resampled to (soxr, HQ), Hz; null: the file's own."""
     sample_format: Literal["float", "int16"] = "float"
     """float: as decoded, 1 = full scale; int16: scaled to a peak of 32767 and truncated, as programs do that write 16-bit WAV first."""
     duration: Literal["native", "pad", "crop", "repeat"] = "native"

@@ -1,4 +1,4 @@
-"""Write images of clips as files: one for each clip, and a contact sheet."""
+"""Write images of clips as files: one image per clip, and a contact sheet."""
 
 import re
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from vlm_audio_pipeline.renderings.stage import render_in_parallel
 from vlm_audio_pipeline.reports.media_types import SUFFIX
 
 MAX_PER_CLASS = 8
-"""Images of each class on the contact sheet."""
+"""Maximum number of images per class on the contact sheet."""
 
 
 def choose_clips(dataset: Dataset, max_clips: int | None) -> list[Clip]:
-    """Return at most `max_clips` clips, balanced over the classes and always the same; None for all."""
+    """Return at most `max_clips` clips (None: all), balanced over the classes and the same in every run."""
     clips = list(dataset.clips)
     if max_clips is None or max_clips >= len(clips):
         return clips
@@ -41,15 +41,15 @@ def write_images(
         dataset: the opened dataset.
         clips: the clips to render.
         recipe: recipe of the images.
-        folder: folder to write; it is created.
-        progress: callback `(done, total, what)`.
+        folder: folder to write into; created if it does not exist.
+        progress: callback `(done, total, description)`.
 
     Returns:
         The files, the contact sheet first.
 
     Raises:
-        VlmAudioError: when `clips` is empty.
-        BadClips: when recordings cannot be read; it names all of them. The other images are written.
+        VlmAudioError: if `clips` is empty, or `folder` is a file.
+        BadClips: if recordings cannot be read; the message lists all of them. The other images are written.
     """
     if not clips:
         raise VlmAudioError("there are no clips to render; raise --clips")
@@ -91,9 +91,9 @@ def write_images(
 
 
 def _file_name(name: str) -> str:
-    """Return a file name without path separators for a label or clip id; different names stay different."""
-    plain = re.sub(r"[^\w .,()+=@-]", "_", name).lstrip(". ")
-    return plain if plain == name else f"{plain}_{fingerprint(name)}"
+    """Return a file name without path separators for a label or clip id; different names give different file names."""
+    safe = re.sub(r"[^\w .,()+=@-]", "_", name).lstrip(". ")
+    return safe if safe == name else f"{safe}_{fingerprint(name)}"
 
 
 def _render_clip(dataset: Dataset, clip: Clip, recipe: Recipe) -> RenderedImage:
@@ -103,7 +103,7 @@ def _render_clip(dataset: Dataset, clip: Clip, recipe: Recipe) -> RenderedImage:
 
 
 def render_preset_gallery() -> bytes:
-    """Return a PNG with one synthetic clip (a rooster) rendered with every preset."""
+    """Return a PNG that shows one synthetic clip (a rooster) rendered with every preset."""
     from vlm_audio_pipeline.datasets.synthesis import synthesise
 
     return preset_gallery(synthesise("rooster", 0, 0, 0, duration_s=5.0, sample_rate_hz=44100), 44100)

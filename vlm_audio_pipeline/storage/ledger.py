@@ -3,10 +3,10 @@
 Belongs here: reservations, settlements and priorities. Does not belong here: prices and the cost bound of a request
 (`classifiers.language_models.endpoint`).
 
-It is stored in the file of the result store. Before a request is sent, its cost bound is reserved; when the price is known,
-it is settled. The sum of settled and reserved amounts therefore never exceeds the budget, even with several processes
-and kills: the reservation of a killed process stays, because the request may have been charged. Amounts are whole
-nano-dollars, so that sums are exact.
+The ledger is stored in the file of the result store. Before a request is sent, its cost bound is reserved; when its price
+is known, the reservation is settled. The sum of settled and reserved amounts therefore never exceeds the budget, even if
+several processes run or are killed: the reservation of a killed process stays, because its request may have been charged.
+Amounts are whole nano-dollars, so that sums are exact.
 """
 
 import math
@@ -38,14 +38,14 @@ CREATE TABLE IF NOT EXISTS needs (
 
 
 class Budget(BaseModel):
-    """How much a study may spend in total, and on which classifiers first."""
+    """The budget of a study, and the classifiers that have priority."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     usd: float = Field(ge=0, le=1e6, allow_inf_nan=False)
     """Maximum, USD. After it is raised, a run continues where it stopped."""
     first: tuple[str, ...] = ()
-    """Classifiers with priority, highest first: the others leave them the money that they may still need."""
+    """Classifiers with priority, highest first. Other classifiers do not spend the money that these may still need."""
 
     @field_validator("first")
     @classmethod
@@ -62,8 +62,8 @@ class Spending:
     Attributes:
         requests: requests that were or may have been charged.
         usd: settled and reserved, USD.
-        reserved_usd: the reserved part of it, USD: requests in flight, of a killed process, or that failed in a way that
-            leaves open whether they were charged.
+        reserved_usd: the reserved part of `usd`: for requests in flight, requests of a killed process, and failed requests
+            that may have been charged.
     """
 
     requests: int
@@ -98,17 +98,17 @@ class Ledger:
         self._db.close()
 
     def expect(self, classifier: str, requests: int, usd_each: float, scope: str = "") -> None:
-        """Set how many requests a classifier still has to send; replaces the number set before.
+        """Set how many requests a classifier still has to send. Replaces the previous number.
 
-        Each reservation of the classifier then takes one request off (a retry of the same request does not), and each
-        release adds it again. Classifiers of lower priority (those not in `budget.first` have the lowest) keep this much
-        money free, so call `expect(classifier, 0, 0)` for a classifier that will not send requests.
+        Each reservation of the classifier subtracts one request from this number (a retry of the same request does not),
+        and each release adds one. Classifiers of lower priority (those not in `budget.first` have the lowest) do
+        not spend the money for these requests, so call `expect(classifier, 0, 0)` for a classifier that will not send requests.
 
         Args:
             classifier: its name in the study.
             requests: number of requests it still has to send.
             usd_each: cost bound of one request, USD.
-            scope: the part of its work that the number is for, such as "fold 1".
+            scope: the part of its work that the number counts, such as "fold 1".
         """
         with self._writing() as db:
             db.execute(
@@ -116,14 +116,14 @@ class Ledger:
                 (self.study, classifier, scope, requests, _nano(usd_each)),
             )
 
-    def reserve(self, classifier: str, usd: float, scope: str = "", again: bool = False) -> int | None:
+    def reserve(self, classifier: str, usd: float, scope: str = "", is_retry: bool = False) -> int | None:
         """Reserve the cost bound of one request before it is sent.
 
         Args:
             classifier: the classifier that sends it.
             usd: cost bound of the request, USD.
             scope: as in `expect`.
-            again: whether it is a retry of a request whose earlier reservation stays.
+            is_retry: whether it is a retry of a request whose earlier reservation stays.
 
         Returns:
             Id of the reservation, to settle or release later; None if the budget does not allow it.
@@ -131,19 +131,19 @@ class Ledger:
         with self._writing() as db:
             if _nano(usd) > self._free(db, classifier):
                 return None
-            taken = db.execute(
+            counted = db.execute(
                 "UPDATE needs SET requests = requests - 1 "
                 "WHERE (study, classifier, scope) = (?, ?, ?) AND requests > 0 AND NOT ?",
-                (self.study, classifier, scope, again),
+                (self.study, classifier, scope, is_retry),
             )
             inserted = db.execute(
                 "INSERT INTO spending (study, classifier, scope, nano_usd, expected) VALUES (?, ?, ?, ?, ?)",
-                (self.study, classifier, scope, _nano(usd), taken.rowcount),
+                (self.study, classifier, scope, _nano(usd), counted.rowcount),
             )
             return inserted.lastrowid
 
     def settle(self, reservation: int, usd: float) -> None:
-        """Replace a reservation by the price of its request, USD."""
+        """Replace a reservation by the actual price of its request, USD."""
         with self._writing() as db:
             done = db.execute(
                 "UPDATE spending SET nano_usd = ?, settled = 1 WHERE id = ? AND study = ? AND settled = 0",
@@ -187,33 +187,31 @@ class Ledger:
     def refusal_reason(self, classifier: str, usd: float) -> str:
         """Explain why an amount cannot be reserved, and what to do."""
         with self._using() as db:
-            spent, held = _spent(db, self.study), self._held_for_others(db, classifier)
+            spent, reserved = _spent(db, self.study), self._reserved_for_others(db, classifier)
         others = ", ".join(self._higher_priority(classifier))
-        held_text = f", {held / _NANO:.4f} kept for {others}" if held else ""
+        reserved_text = f", {reserved / _NANO:.4f} kept for {others}" if reserved else ""
         return (
             f"the budget of {self.budget.usd:g} USD does not allow the next request, which can cost {usd:.4f}: "
-            f"{spent / _NANO:.4f} spent or reserved{held_text}; raise `budget: {{usd: ...}}` in the study to continue"
+            f"{spent / _NANO:.4f} spent or reserved{reserved_text}; raise `budget: {{usd: ...}}` in the study to continue"
         )
 
     def _higher_priority(self, classifier: str) -> tuple[str, ...]:
         first = self.budget.first
         return first[: first.index(classifier)] if classifier in first else first
 
-    def _held_for_others(self, db: sqlite3.Connection, classifier: str) -> int:
+    def _reserved_for_others(self, db: sqlite3.Connection, classifier: str) -> int:
         others = self._higher_priority(classifier)
-        marks = ",".join("?" * len(others))
-        query = (
-            f"SELECT coalesce(sum(requests * nano_usd_each), 0) FROM needs WHERE study = ? AND classifier IN ({marks})"
-        )
+        placeholders = ",".join("?" * len(others))
+        query = f"SELECT coalesce(sum(requests * nano_usd_each), 0) FROM needs WHERE study = ? AND classifier IN ({placeholders})"
         return int(db.execute(query, (self.study, *others)).fetchone()[0])
 
     def _free(self, db: sqlite3.Connection, classifier: str) -> int:
-        return math.floor(self.budget.usd * _NANO) - _spent(db, self.study) - self._held_for_others(db, classifier)
+        return math.floor(self.budget.usd * _NANO) - _spent(db, self.study) - self._reserved_for_others(db, classifier)
 
     @staticmethod
     def _require_one(changed: int, reservation: int) -> None:
         if changed != 1:
-            raise ValueError(f"reservation {reservation} is not open; it was settled or released before")
+            raise ValueError(f"reservation {reservation} is not open; it is already settled or released")
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

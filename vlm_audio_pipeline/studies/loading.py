@@ -1,4 +1,4 @@
-"""Read study files. One error reports every mistake of a file, before anything runs.
+"""Read study files. A single error lists every mistake in a file, before anything runs.
 
 Each line of the error gives the file, the line, the key, what is wrong and what is allowed.
 """
@@ -28,7 +28,7 @@ def load_study(name_or_path: str | Path) -> Study:
     """Read a built-in study by name, or a study file by path.
 
     Raises:
-        BadStudy: for a name that is neither a built-in study nor a file, and with every mistake in the file.
+        BadStudy: if the name is neither a built-in study nor a file, or if the file has mistakes; lists all of them.
     """
     path = expand_home(name_or_path)
     built_in = built_in_studies()
@@ -53,10 +53,10 @@ def parse_study(text: str, path: Path) -> Study:
 
     Args:
         text: YAML.
-        path: the study file; relative paths in the text start from its folder.
+        path: the study file; paths in the text are relative to its folder.
 
     Raises:
-        BadStudy: with every mistake in the text.
+        BadStudy: if the text has mistakes; lists all of them.
     """
     raw, lines = read_yaml(text, path)
     mistakes = Mistakes(path, lines)
@@ -75,7 +75,7 @@ def parse_study(text: str, path: Path) -> Study:
         dataset = read_spec(DATASETS.all(), raw["dataset"], ("dataset",), mistakes)
     else:
         dataset = None
-        mistakes.add(("dataset",), f"must be given; options for its kind: {', '.join(DATASETS.all())}")
+        mistakes.add(("dataset",), f"is required; its `kind` is one of {', '.join(DATASETS.all())}")
     entries = Entries(raw, mistakes)
     if not raw.get("classifiers"):
         mistakes.add(("classifiers",), "must name at least one classifier")
@@ -110,6 +110,6 @@ def _read_budget(raw: dict[str, Any], entries: Entries, mistakes: Mistakes) -> B
     budget = mistakes.validate(Budget, raw.get("budget"), ("budget",))
     if budget is None:
         return None
-    first = tuple(each for name in budget.first for each in expand_operand(name, entries))
+    first = tuple(operand for name in budget.first for operand in expand_operand(name, entries))
     check_classifiers(("budget", "first"), first, entries.specs["classifiers"], mistakes)
     return budget.model_copy(update={"first": first})

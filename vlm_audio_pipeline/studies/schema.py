@@ -121,8 +121,8 @@ def _spec(schema: Schema, cls: type[Spec], kind: str, section: str, is_kind_requ
 def _or_list(schema: Schema) -> Schema:
     """Allow a list where one value is expected; it makes one entry of each value."""
     about: Schema = {key: schema[key] for key in ("description", "default") if key in schema}
-    one = {key: value for key, value in schema.items() if key not in about}
-    return {**about, "anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+    item = {key: value for key, value in schema.items() if key not in about}
+    return {**about, "anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
 
 
 def _without_own_keys(schema: Any) -> Any:

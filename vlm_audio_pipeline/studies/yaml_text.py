@@ -20,7 +20,7 @@ def read_yaml(text: str, path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]
         path: the file, for error messages.
 
     Returns:
-        The values, and the line of each key, from 1.
+        The values, and the line number of each key; the first line is 1.
 
     Raises:
         BadStudy: for text that is not YAML or not a mapping, for duplicate keys and for aliases to an enclosing value.
@@ -28,7 +28,7 @@ def read_yaml(text: str, path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-13-45 is read as a date
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: YAML parses 2026-13-45 as a date
         raise BadStudy(f"{path}: must be YAML, got {' '.join(str(error).split())}") from error
     if not isinstance(root, yaml.MappingNode):
         raise BadStudy(f"{path}: must be a mapping with the keys {', '.join(KEYS)}")
@@ -41,14 +41,14 @@ def read_yaml(text: str, path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]
             )
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                inner = (*at, str(key.value))
+                key_path = (*at, str(key.value))
                 line = key.start_mark.line + 1
-                if inner in lines:
+                if key_path in lines:
                     raise BadStudy(
-                        f"{path}:{line}: {'.'.join(inner)} must be given once; it is also in line {lines[inner]}"
+                        f"{path}:{line}: {'.'.join(key_path)} occurs twice, first in line {lines[key_path]}; remove one of them"
                     )
-                lines[inner] = line
-                visit(value, inner, (*enclosing, node))
+                lines[key_path] = line
+                visit(value, key_path, (*enclosing, node))
         elif isinstance(node, yaml.SequenceNode):
             for i, value in enumerate(node.value):
                 visit(value, (*at, str(i)), (*enclosing, node))

@@ -83,18 +83,18 @@ def gaussian_blobs(n_folds=5, per_class=6, classes=("a", "b", "c"), dimensions=4
 def select_folds(table: pa.Table, fold: int, folds: str) -> pa.Table:
     if folds == "all":
         return table
-    here = pc.equal(table["fold"], fold)
-    return table.filter(here if folds == "same" else pc.invert(here))
+    in_fold = pc.equal(table["fold"], fold)
+    return table.filter(in_fold if folds == "same" else pc.invert(in_fold))
 
 
 def run_fold(spec, name, fold, data, tables: dict[str, pa.Table], encoders=None, rows=None) -> dict[str, pa.Table]:
     """Run every stage of a fold and return the tables by name, each conformed to its schema."""
-    made: dict[str, pa.Table] = {}
+    results: dict[str, pa.Table] = {}
     for stage in spec.stages(name, data.folds, encoders or {}):
         inputs = {}
         for i in stage.inputs:
-            if i.key in made:
-                inputs[i.key] = made[i.key]
+            if i.key in results:
+                inputs[i.key] = results[i.key]
             elif i.key in tables:
                 inputs[i.key] = select_folds(tables[i.key], fold, i.folds)
         context = StageContext("s", name, fold, data.classes, inputs, data, rows)
@@ -102,8 +102,8 @@ def run_fold(spec, name, fold, data, tables: dict[str, pa.Table], encoders=None,
         assert set(result) == set(stage.tables)
         for table, rows in result.items():
             conformed = TABLES[table].conform(rows, study="s", classifier=name, fold=fold)
-            made[f"{table}/{name}"] = conformed
-    return {key.split("/")[0]: rows for key, rows in made.items()}
+            results[f"{table}/{name}"] = conformed
+    return {key.split("/")[0]: rows for key, rows in results.items()}
 
 
 def predict_all_folds(spec, name, data, tables) -> pa.Table:

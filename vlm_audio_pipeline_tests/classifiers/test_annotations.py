@@ -185,8 +185,8 @@ def test_the_csv_of_an_annotation_sheet_has_anonymous_names_and_timing(tmp_path)
     )
     rows = predict_all_folds(write(tmp_path, text), "h", data, tables).to_pylist()
     at = datetime(2026, 11, 20, 19, tzinfo=UTC)
-    told = ("clip", "annotator", "correct", "rendering", "seconds", "answered_at")
-    assert [tuple(r[name] for name in told) for r in rows] == [
+    column_names = ("clip", "annotator", "correct", "rendering", "seconds", "answered_at")
+    assert [tuple(r[name] for name in column_names) for r in rows] == [
         ("1-10-A", "ann", True, "paper", 2.5, at),
         ("1-11-A", "ann", False, "paper", None, None),
         ("2-12-A", "bob", False, None, 1.0, at),

@@ -16,8 +16,8 @@ ENCODERS = {"e": ImageTextEncoder()}
 
 
 def tables(clips, x, **controlled):
-    made = {"clips": clips, "embeddings/e": embeddings_table(clips, x)}
-    return made | {f"embeddings/e__{control}": embeddings_table(clips, v) for control, v in controlled.items()}
+    with_controls = {"clips": clips, "embeddings/e": embeddings_table(clips, x)}
+    return with_controls | {f"embeddings/e__{control}": embeddings_table(clips, v) for control, v in controlled.items()}
 
 
 def of_control(predictions, control):
@@ -29,21 +29,21 @@ def test_training_clips_keep_their_images_and_queries_are_controlled(spec):
     data, clips, x = gaussian_blobs(apart=6)  # so far apart that nothing is confused
     shifted = np.roll(x, 6, axis=0)  # 6 clips a class and fold: everyone has the vector of a clip of the class before
     both = spec.model_copy(update={"controls": ("blank", "other_clip")})
-    given = tables(clips, x, blank=np.zeros_like(x), other_clip=shifted)
+    inputs = tables(clips, x, blank=np.zeros_like(x), other_clip=shifted)
     for fold in data.folds:
-        made = run_fold(both, "p", fold, data, given, ENCODERS)["predictions"]
-        alone = run_fold(spec, "p", fold, data, given, ENCODERS)["predictions"]
-        assert of_control(made, "none").equals(alone.drop_columns(["control"])), "a control changes nothing of the rest"
-        assert all(of_control(made, "none")["correct"].to_pylist())
+        with_controls = run_fold(both, "p", fold, data, inputs, ENCODERS)["predictions"]
+        alone = run_fold(spec, "p", fold, data, inputs, ENCODERS)["predictions"]
+        assert of_control(with_controls, "none").equals(alone.drop_columns(["control"])), "a control changes nothing of the rest"
+        assert all(of_control(with_controls, "none")["correct"].to_pylist())
         # the vectors of other classes are recognised as what they are, so nobody is right: chance would be one in three
-        assert not any(of_control(made, "other_clip")["correct"].to_pylist())
-        blank = of_control(made, "blank")
+        assert not any(of_control(with_controls, "other_clip")["correct"].to_pylist())
+        blank = of_control(with_controls, "blank")
         assert len(set(blank["predicted"].to_pylist())) == 1, "one vector, one answer"
         assert blank.num_rows == alone.num_rows
         # as if the controlled vectors were those of the fold, fitted on the same other folds
         swapped = np.where((clips["fold"].to_numpy() == fold)[:, None], shifted, x)
         direct = run_fold(spec, "p", fold, data, tables(clips, swapped), ENCODERS)["predictions"]
-        assert of_control(made, "other_clip").equals(direct.drop_columns(["control"]))
+        assert of_control(with_controls, "other_clip").equals(direct.drop_columns(["control"]))
 
 
 def test_probes_are_not_fitted_again_for_a_control():

@@ -74,12 +74,12 @@ def test_rows_of_every_control_and_what_is_not_run(hub, data_folder, tmp_path):
     assert after != before
 
     # new weights of the model that reads and hears: everything that stands on them, and nothing else, is made anew
-    seen = "SELECT clip, scores FROM predictions WHERE classifier = 'probed' ORDER BY ALL"
-    images = query(data_folder, seen).to_pylist()
+    image_vectors = "SELECT clip, scores FROM predictions WHERE classifier = 'probed' ORDER BY ALL"
+    images = query(data_folder, image_vectors).to_pylist()
     publish(hub, CLAP, checkpoint(CLAP, seed=1))
     assert not run_study(Graph(other, data_folder)).failed
-    heard = query(data_folder, "SELECT DISTINCT revision FROM predictions WHERE classifier = 'heard'")[
+    audio = query(data_folder, "SELECT DISTINCT revision FROM predictions WHERE classifier = 'heard'")[
         "revision"
     ].to_pylist()
-    assert heard == [(hub / f"models--{CLAP.replace('/', '--')}" / "refs" / "main").read_text()]
-    assert query(data_folder, seen).to_pylist() == images
+    assert audio == [(hub / f"models--{CLAP.replace('/', '--')}" / "refs" / "main").read_text()]
+    assert query(data_folder, image_vectors).to_pylist() == images

@@ -58,8 +58,8 @@ def test_among_equally_voted_classes_the_nearest_neighbour_decides(seed, k):
     labels = rng.integers(0, 4, 12)
     scores = votes(distance, labels, k, 4)[0]
     voters = labels[np.argsort(distance[0])][:k].tolist()
-    most = max(voters.count(c) for c in voters)
-    assert scores.argmax() == next(c for c in voters if voters.count(c) == most)
+    max_neighbours = max(voters.count(c) for c in voters)
+    assert scores.argmax() == next(c for c in voters if voters.count(c) == max_neighbours)
     assert (scores == scores.max()).sum() == 1
     np.testing.assert_allclose(scores, [voters.count(c) / k for c in range(4)], atol=1e-8)
 

@@ -50,25 +50,25 @@ def scores_of(predictions, classes):
 def test_probabilities_are_those_of_scikit_learn(classes, dimensions):
     data, clips, x = gaussian_blobs(classes=classes, dimensions=dimensions)
     for fold in data.folds:
-        made = run_fold(Probe(encoder="e", c=0.5), "p", fold, data, tables(clips, x))
+        result = run_fold(Probe(encoder="e", c=0.5), "p", fold, data, tables(clips, x))
         model, theirs = oracle(clips, x, fold, 0.5)
-        ours = scores_of(made["predictions"], list(model.classes_))
+        ours = scores_of(result["predictions"], list(model.classes_))
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
-        assert made["predictions"]["predicted"].to_pylist() == list(model.classes_[theirs.argmax(1)])
-        probe = made["probes"]
+        assert result["predictions"]["predicted"].to_pylist() == list(model.classes_[theirs.argmax(1)])
+        probe = result["probes"]
         assert set(probe["training_clips"].to_pylist()) == {4 * 6 * len(classes)}
         assert probe["inner_accuracy"].null_count == probe.num_rows
         assert probe.num_rows == len(classes) * (dimensions + 1)
-        constants = made["predictions"].select(["kind", "encoder", "model", "scoring", "training_clips"]).to_pylist()
+        constants = result["predictions"].select(["kind", "encoder", "model", "scoring", "training_clips"]).to_pylist()
         expected = {"kind": "probe", "encoder": "e", "model": "toy", "scoring": "score"}
-        assert constants == [expected | {"training_clips": 24 * len(classes)}] * made["predictions"].num_rows
+        assert constants == [expected | {"training_clips": 24 * len(classes)}] * result["predictions"].num_rows
 
 
 def test_more_dimensions_than_clips_give_the_same_map():
     data, clips, x = gaussian_blobs(n_folds=3, per_class=2, dimensions=40)
-    made = run_fold(Probe(encoder="e", c=1.0), "p", 1, data, tables(clips, x))
+    result = run_fold(Probe(encoder="e", c=1.0), "p", 1, data, tables(clips, x))
     model, theirs = oracle(clips, x, 1, 1.0)
-    np.testing.assert_allclose(scores_of(made["predictions"], list(model.classes_)), theirs, atol=1e-3)
+    np.testing.assert_allclose(scores_of(result["predictions"], list(model.classes_)), theirs, atol=1e-3)
     # the optimum is unique: the objective of our map must not be worse than that of scikit-learn's
     z, y = np.random.default_rng(0).standard_normal((20, 50)), np.arange(20) % 3
     [(w, b)] = fit(z, y, (1.0,))
@@ -86,14 +86,14 @@ def test_c_is_chosen_inside_the_training_folds_as_scikit_learn_would():
     data, clips, x = gaussian_blobs(per_class=8, dimensions=12, apart=0.6, seed=3)
     grid = (0.001, 0.03, 1.0, 30.0)
     for fold in data.folds:
-        made = run_fold(Probe(encoder="e", c_grid=grid), "p", fold, data, tables(clips, x))
+        result = run_fold(Probe(encoder="e", c_grid=grid), "p", fold, data, tables(clips, x))
         folds, labels = clips["fold"].to_numpy(), np.array(clips["label"].to_pylist())
         inside = folds != fold
         pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
         search = GridSearchCV(pipeline, {"logisticregression__C": list(grid)}, cv=LeaveOneGroupOut())
         search.fit(x[inside].astype(np.float64), labels[inside], groups=folds[inside])
-        assert made["probes"]["c"][0].as_py() == search.best_params_["logisticregression__C"]
-        assert made["probes"]["inner_accuracy"][0].as_py() == pytest.approx(search.best_score_)
+        assert result["probes"]["c"][0].as_py() == search.best_params_["logisticregression__C"]
+        assert result["probes"]["inner_accuracy"][0].as_py() == pytest.approx(search.best_score_)
 
 
 def test_of_equally_good_strengths_the_smallest_is_taken():
@@ -132,12 +132,12 @@ def test_a_constant_dimension_changes_nothing():
     wider = np.hstack([x, np.full((len(x), 1), 0.1, np.float32)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = run_fold(Probe(encoder="e", c=1.0), "p", 1, data, tables(clips, wider))
+        result = run_fold(Probe(encoder="e", c=1.0), "p", 1, data, tables(clips, wider))
     plain = run_fold(Probe(encoder="e", c=1.0), "p", 1, data, tables(clips, x))
-    last = made["probes"].filter(pa.compute.equal(made["probes"]["dimension"], 4))
+    last = result["probes"].filter(pa.compute.equal(result["probes"]["dimension"], 4))
     assert set(last["scale"].to_pylist()) == {1.0}
     np.testing.assert_allclose(last["coefficient"].to_numpy(), 0, atol=1e-6)
-    both = [scores_of(m["predictions"], data.classes) for m in (made, plain)]
+    both = [scores_of(m["predictions"], data.classes) for m in (result, plain)]
     np.testing.assert_allclose(*both, atol=1e-4)
 
 
@@ -177,14 +177,14 @@ def test_one_class_and_mismatched_tables_are_refused():
 def test_a_sample_asks_about_some_clips_and_still_learns_from_all():
     data, clips, x = gaussian_blobs()
     spec = Probe(encoder="e", c=1.0, sample={"clips": 7}, folds=(2, 4))
-    made = {f: run_fold(spec, "p", f, data, tables(clips, x)) for f in (2, 4)}
+    result = {f: run_fold(spec, "p", f, data, tables(clips, x)) for f in (2, 4)}
     # 7 clips over 2 folds: 4 and 3
-    assert [made[f]["predictions"].num_rows for f in (2, 4)] == [4, 3]
+    assert [result[f]["predictions"].num_rows for f in (2, 4)] == [4, 3]
     whole = run_fold(Probe(encoder="e", c=1.0), "p", 2, data, tables(clips, x))
     everything = {r["clip"]: dict(r["scores"]) for r in whole["predictions"].to_pylist()}
-    for row in made[2]["predictions"].to_pylist():
+    for row in result[2]["predictions"].to_pylist():
         assert dict(row["scores"]) == pytest.approx(everything[row["clip"]])
-    assert made[2]["probes"].equals(whole["probes"])
+    assert result[2]["probes"].equals(whole["probes"])
     few = run_fold(Probe(encoder="e", c=1.0, sample={"clips": 1}), "p", 5, data, tables(clips, x))
     assert few["predictions"].num_rows == 0
 

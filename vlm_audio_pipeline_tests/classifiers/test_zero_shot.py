@@ -28,8 +28,8 @@ def predict(spec, rows, encoder, x, fold=1, **more):
     clips = clips_table(LISTED)
     tables = {"clips": clips, "embeddings/e": embeddings_table(clips, np.array(x))}
     tables |= {f"embeddings/e__{c}": embeddings_table(clips, np.array(v)) for c, v in more.items()}
-    made = run_fold(spec, "z", fold, dataset(LISTED, CLASSES), tables, {"e": encoder}, rows)
-    return made["predictions"].to_pylist()
+    predictions = run_fold(spec, "z", fold, dataset(LISTED, CLASSES), tables, {"e": encoder}, rows)
+    return predictions["predictions"].to_pylist()
 
 
 def test_scores_are_the_softmax_of_scaled_cosines(rows):
@@ -152,15 +152,15 @@ def test_wrong_parameters_are_refused(wrong, words):
 def test_controls_are_rows_of_their_own(rows):
     encoder, original = ImageTextEncoder(vectors=TEXT_VECTORS), [[3.0, 4.0], [0, 1], [1, 0]]
     spec = ZeroShot(encoder="e", controls=("blank",))
-    made = predict(spec, rows, encoder, original, blank=[[4.0, 3.0], [1, 0], [0, 1]])
-    assert [(r["control"], r["clip"], r["predicted"]) for r in made] == [
+    predictions = predict(spec, rows, encoder, original, blank=[[4.0, 3.0], [1, 0], [0, 1]])
+    assert [(r["control"], r["clip"], r["predicted"]) for r in predictions] == [
         ("blank", "a", "rain"),
         ("blank", "b", "rain"),
         ("none", "a", "sea_waves"),
         ("none", "b", "sea_waves"),
     ]
     alone = predict(ZeroShot(encoder="e"), rows, encoder, original)
-    assert [r for r in made if r["control"] == "none"] == alone, "a control changes nothing of the rest"
+    assert [r for r in predictions if r["control"] == "none"] == alone, "a control changes nothing of the rest"
 
 
 def test_as_transformers_own_pipeline_has_it(monkeypatch, rows, tmp_path):
@@ -192,8 +192,8 @@ def test_as_transformers_own_pipeline_has_it(monkeypatch, rows, tmp_path):
     for given in ({}, {"template": "{label}, as it is heard", "label_form": "human"}):
         spec = ZeroShot(encoder="e", **given)
         names = [label.replace("_", " ") if given else label for label in ESC10]
-        made = run_fold(spec, "z", 1, dataset(listed, ESC10), tables, {"e": encoder}, rows)["predictions"].to_pylist()
-        for sound, row in zip(sounds, made, strict=True):
+        predictions = run_fold(spec, "z", 1, dataset(listed, ESC10), tables, {"e": encoder}, rows)["predictions"].to_pylist()
+        for sound, row in zip(sounds, predictions, strict=True):
             template = {"hypothesis_template": spec.template.replace("{label}", "{}")} if given else {}
             expected = {r["label"]: r["score"] for r in theirs(sound, candidate_labels=names, **template)}
             ours = dict(zip(names, (dict(row["scores"])[label] for label in ESC10), strict=True))

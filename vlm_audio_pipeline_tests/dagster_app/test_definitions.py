@@ -18,8 +18,7 @@ from vlm_audio_pipeline.storage.partition_files import read_partition, read_prov
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 BUILT_IN = Path(__file__).with_name("built_in_assets.txt").read_text().splitlines()
-"""Keys that people have in their schedules and bookmarks, one a line."""
-"""A frozen surface: notebooks, selections and the history of runs name assets by these keys."""
+"""The asset keys, one a line. Notebooks, selections, schedules and the run history name assets by these keys."""
 
 
 def definitions(bench, study=None) -> dg.Definitions:
@@ -196,7 +195,7 @@ def test_two_datasets_of_one_name_are_told_apart(bench, tmp_path, caplog):
     twin.study["name"] = "twin"
     with caplog.at_level(logging.WARNING):
         defs = build_definitions(studies=[str(bench.write()), str(twin.write())], data_folder=bench.data_folder)
-    assert "dataset.name: must tell this dataset from that of" in caplog.text
+    assert f"dataset.name: '{twin.graph().study.dataset.asset_name}' is also the name of another dataset" in caplog.text
     assert "bench/clips" in specs(defs) and "twin/clips" not in specs(defs)
     named = twin.changed("dataset", name="elsewhere")
     defs = build_definitions(studies=[str(bench.write()), str(twin.write(named))], data_folder=bench.data_folder)

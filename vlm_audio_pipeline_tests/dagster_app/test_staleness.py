@@ -8,6 +8,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.workspace.context import LoadingContext
 
 from vlm_audio_pipeline.dagster_app.assets import graph_assets, report_observations
+from vlm_audio_pipeline.dagster_app.executor import DagsterExecutor
 from vlm_audio_pipeline.dagster_app.instance import open_instance
 from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.planning.planner import make_plan
@@ -48,77 +49,77 @@ def never_run(bench: Bench):
 
 
 def all_run(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     return bench.study
 
 
 def recording_replaced(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     bench.record("2-high-0", "high", seed=77)
     return bench.study
 
 
 def label_corrected(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     bench.rows[3]["label"] = "low"
     return bench.study
 
 
 def probe_parameter_changed(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     return bench.changed("classifiers", "probe", c=0.01)
 
 
 def encoder_parameter_changed(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     return bench.changed("encoders", "bands", dimensions=7)
 
 
 def parameter_changed_and_run_up_to_the_vectors(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     changed = bench.changed("encoders", "bands", dimensions=7)
-    bench.run(changed, only=("embeddings/*",))
+    bench.run(changed, only=("embeddings/*",), executor=DagsterExecutor())
     return changed
 
 
 def parameter_changed_and_changed_back(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     bench.graph(bench.changed("encoders", "bands", dimensions=7))
     return bench.study
 
 
 def classifier_added(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     return bench.changed("classifiers", nearest={"kind": "knn", "encoder": "bands", "k": 1})
 
 
 def classifier_removed(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     study = bench.changed()
     del study["classifiers"]["panel"]
     return study
 
 
 def one_fold_run(bench: Bench):
-    bench.run(fold=1)
+    bench.run(fold=1, executor=DagsterExecutor())
     return bench.study
 
 
 def another_fold_predicted_since(bench: Bench):
-    bench.run(fold=1)
-    bench.run(only=("predictions/knn",), fold=2)
+    bench.run(fold=1, executor=DagsterExecutor())
+    bench.run(only=("predictions/knn",), fold=2, executor=DagsterExecutor())
     return bench.study
 
 
 def readings_added(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     with (bench.folder / "annotations.csv").open("a") as file:
         file.write("3-high-1,ann,low\n")
     return bench.study
 
 
 def same_content_materialized_again(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     graph = bench.graph()
     dg.materialize(
         graph_assets(graph),
@@ -130,7 +131,7 @@ def same_content_materialized_again(bench: Bench):
 
 
 def code_version_raised(bench: Bench):
-    bench.run()
+    bench.run(executor=DagsterExecutor())
     return bench.study
 
 

@@ -144,7 +144,7 @@ def test_a_model_the_hub_does_not_have_stops_no_other(world):
     del world.hub.models["org/one"]
     new = world.hub.publish("org/two", model_safetensors=b"y" * 10)
     seen, versions = world.look("refresh")
-    assert "the hub does not give it" in seen["org/one"]["problem"]
+    assert "the hub refused it: " in seen["org/one"]["problem"]
     assert versions["models/org/two"] == new and versions["models/org/one"]
 
 

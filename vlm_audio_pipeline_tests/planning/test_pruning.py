@@ -48,7 +48,7 @@ def test_parts_and_vectors_of_what_was_removed_go_and_the_rest_stays(done):
     before = query(done.data_folder, "SELECT * FROM predictions ORDER BY ALL")
     wastes = find_waste(done.data_folder)
     counts = {waste.description: waste.count for waste in wastes}
-    assert counts["partition files that no study run here has"] >= 3
+    assert counts["partition files that no study record contains"] >= 3
     assert "results (vector) that no partition file refers to" not in counts  # its parts are still there, and name them
     rows = ResultStore(done.data_folder.result_store)
     vectors, others = rows.count("vector"), rows.count("inspection")
@@ -101,7 +101,7 @@ def test_what_killed_processes_left_behind_goes_after_a_day(done):
     ]:
         os.utime(path, (time.time() - 2 * DAY,) * 2)
     (waste,) = find_waste(done.data_folder)
-    assert (waste.description, waste.count) == ("left behind by killed processes", 5)
+    assert (waste.description, waste.count) == ("temporary files of killed processes", 5)
     assert waste.size == 5000
     prune(done.data_folder, [waste])
     assert not any(path.exists() for path in left) and not (done.data_folder.datasets / ".esc10.abc").exists()

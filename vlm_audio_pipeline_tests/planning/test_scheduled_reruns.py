@@ -201,7 +201,7 @@ def test_the_sensor_waits_for_a_refresh_launches_what_changed_and_is_done(done):
     run_study(done.graph(), set(done.graph().nodes))  # with the report, which a plain run leaves alone
     last = look(tick.cursor)
     assert last.skip_message == "nothing is left to do"
-    assert look(last.cursor).skip_message == "everything since the last refresh is done"
+    assert look(last.cursor).skip_message == "all steps of the last refresh are done"
 
 
 def test_one_refresh_at_a_time_and_no_waiting_for_the_dead(done):

@@ -12,8 +12,9 @@ from vlm_audio_pipeline.renderings.colors import color_label, color_limits, has_
 from vlm_audio_pipeline.renderings.frame import frame_figure, style
 from vlm_audio_pipeline.renderings.image import axis_scales, render
 from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.renderings.spectrum import Spectrum
 from vlm_audio_pipeline.renderings.stage import rendering_stage
-from vlm_audio_pipeline.renderings.transforms import TRANSFORMS, Spectrum, Transform, compute_spectrum
+from vlm_audio_pipeline.renderings.transforms import TRANSFORMS, Transform, compute_spectrum
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline.storage.schemas import TABLES

@@ -86,7 +86,7 @@ def test_the_default_name_is_that_of_the_file():
             "dataset: {kind: synthetic, clips: 20}",
             "owner: a@b.org",
             1,
-            "dataset: must be given; options for its kind: ",
+            "dataset: is required; its `kind` is one of ",
         ),
         (
             "name: sound",
@@ -185,10 +185,10 @@ def test_a_circle_of_likes():
 
 def test_keys_given_twice():
     assert refused(GOOD + "    encoder: scripted\n") == [
-        f"{FILE}:10: classifiers.probe.encoder must be given once; it is also in line 9"
+        f"{FILE}:10: classifiers.probe.encoder occurs twice, first in line 9; remove one of them"
     ]
     assert refused(GOOD + "  probe: {kind: probe}\n") == [
-        f"{FILE}:10: classifiers.probe must be given once; it is also in line 7"
+        f"{FILE}:10: classifiers.probe occurs twice, first in line 7; remove one of them"
     ]
 
 

@@ -1,4 +1,4 @@
-"""The page of a study as a step: written from the catalogue once the results on it are up to date."""
+"""The stage that writes the report page of a study from the catalogue, after all results on the page are up to date."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 PAGE_VERSION = 3
-"""Raised when the same results would give another page."""
+"""Increase it when a code change gives another page for the same results."""
 
 PAGE_ASSETS = (
     "clips",
@@ -23,7 +23,7 @@ PAGE_ASSETS = (
     "published",
     "history",
 )
-"""Assets whose results are on the page; images and recordings come with the clips."""
+"""Assets whose results are on the page. Images and recordings are found through `clips`."""
 
 
 def report_stage(data_folder: DataFolder, steps: Iterable[str]) -> Stage:
@@ -55,7 +55,7 @@ def report_stage(data_folder: DataFolder, steps: Iterable[str]) -> Stage:
         parameters={},
         inputs=inputs,
         run=run,
-        description="A page that opens from disk: which model hears, how sure that is, and on which clips it fails.",
+        description="The report page, which works offline: accuracies with intervals, contrasts, and misclassified clips.",
         per_fold=False,
         on_demand=True,
         reads_catalogue=True,

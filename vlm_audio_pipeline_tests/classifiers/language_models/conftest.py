@@ -7,7 +7,7 @@ from vlm_audio_pipeline_tests.classifiers.language_models import checkpoints
 
 @pytest.fixture
 def local(monkeypatch):
-    """Give a function: real model name -> its tiny checkpoint as a `LocalBackend`."""
+    """Return a function: name of a real model -> its tiny checkpoint as a `LocalBackend`."""
     import torch
 
     from vlm_audio_pipeline.classifiers.language_models.local.backend import LocalBackend
@@ -17,8 +17,8 @@ def local(monkeypatch):
 
     def load(model: str = checkpoints.JANUS, dtype: str = "float32", **kwargs) -> LocalBackend:
         weights = checkpoints.weights(monkeypatch, model)
-        heard = "audio" if model in checkpoints.SOUNDS else "image"
-        return LocalBackend(weights, input=heard, device="cpu", dtype=dtype, **kwargs)
+        medium = "audio" if model in checkpoints.SOUNDS else "image"
+        return LocalBackend(weights, input=medium, device="cpu", dtype=dtype, **kwargs)
 
     yield load
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""A server that speaks the chat protocol over real sockets and does to each request what it is told to."""
+"""A chat server over real sockets that follows a script, including faults."""
 
 import json
 import socket
@@ -12,21 +12,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 FAULTS = ("429", "500", "503", "hang", "truncate", "cut", "empty", "type", "drip", "reset")
-"""What can be done to an attempt; "response" is what is done to all others."""
+"""Faults of an attempt; every other attempt gets a response."""
 
 
 @dataclass
-class Scripted:
-    """What the server is told, and what it saw.
+class ServerScript:
+    """The script of the server, and a record of its requests.
 
     Attributes:
         play: (question, attempt from 0) -> "response", a fault, or a (status, body) or (status, body, headers) to send as
             it is.
-        capacity: more requests than this at once are turned away with 429.
-        seconds: time an answer takes, s.
+        capacity: more requests than this at once are rejected with 429.
+        seconds: time of a response, s.
         retry_after: sent with 429 and 503, s.
-        usage: tokens of each answer.
-        asked: attempts of each question; charged: those that it answered, in whatever shape, or was working on.
+        usage: tokens of each response.
+        attempts: number of attempts of each question.
+        charged: number of attempts that it answered in any form, or was answering.
+        rejected, in_flight, max_in_flight: numbers of attempts.
         arrivals, bodies, headers: of every request, in the order of arrival; monotonic s.
     """
 
@@ -42,11 +44,11 @@ class Scripted:
             "prompt_tokens_details": {"cached_tokens": 16},
         }
     )
-    asked: Counter = field(default_factory=Counter)
+    attempts: Counter = field(default_factory=Counter)
     charged: int = 0
-    turned_away: int = 0
-    under_way: int = 0
-    most_under_way: int = 0
+    rejected: int = 0
+    in_flight: int = 0
+    max_in_flight: int = 0
     arrivals: list[float] = field(default_factory=list)
     bodies: list[dict] = field(default_factory=list)
     headers: list[dict] = field(default_factory=list)
@@ -56,7 +58,7 @@ class Scripted:
 
 
 def question_of(body: dict) -> str:
-    """Give the last text of a conversation."""
+    """Return the last text of a conversation."""
     content = body["messages"][-1]["content"]
     return content if isinstance(content, str) else [p["text"] for p in content if p["type"] == "text"][-1]
 
@@ -73,7 +75,7 @@ def completion(text: str | None, body: dict, usage: dict | None, **message: Any)
 
 
 @contextmanager
-def serving(scripted: Scripted) -> Iterator[Scripted]:
+def serving(scripted: ServerScript) -> Iterator[ServerScript]:
     """Serve on a port of this machine until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -95,38 +97,38 @@ def serving(scripted: Scripted) -> Iterator[Scripted]:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             question = question_of(body)
             with scripted.lock:
-                attempt = scripted.asked[question]
-                scripted.asked[question] += 1
+                attempt = scripted.attempts[question]
+                scripted.attempts[question] += 1
                 scripted.arrivals.append(time.monotonic())
                 scripted.bodies.append(body)
                 scripted.headers.append(dict(self.headers))
-                full = scripted.under_way >= scripted.capacity
-                scripted.turned_away += full
-                scripted.under_way += 1
-                scripted.most_under_way = max(scripted.most_under_way, scripted.under_way)
+                full = scripted.in_flight >= scripted.capacity
+                scripted.rejected += full
+                scripted.in_flight += 1
+                scripted.max_in_flight = max(scripted.max_in_flight, scripted.in_flight)
             try:
                 self.act("429" if full else scripted.play(question, attempt), body)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
             finally:
                 with scripted.lock:
-                    scripted.under_way -= 1
+                    scripted.in_flight -= 1
 
-        def act(self, what: Any, body: dict) -> None:
-            if isinstance(what, tuple):
-                status, said, *headers = what
+        def act(self, action: Any, body: dict) -> None:
+            if isinstance(action, tuple):
+                status, reply_text, *headers = action
                 self.give(
-                    status, json.dumps(said).encode(), **{"retry_after_ms": "5"} | (headers[0] if headers else {})
+                    status, json.dumps(reply_text).encode(), **{"retry_after_ms": "5"} | (headers[0] if headers else {})
                 )
                 return
-            if what in ("429", "500", "503"):
-                error = json.dumps({"error": {"message": f"told to answer {what}", "type": "scripted"}}).encode()
-                if what == "500":
+            if action in ("429", "500", "503"):
+                error = json.dumps({"error": {"message": f"told to answer {action}", "type": "scripted"}}).encode()
+                if action == "500":
                     self.give(500, error, retry_after_ms="10")
                 else:
-                    self.give(int(what), error, retry_after=str(scripted.retry_after))
+                    self.give(int(action), error, retry_after=str(scripted.retry_after))
                 return
-            if what == "reset":
+            if action == "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 self.close_connection = True
                 self.connection.close()
@@ -134,22 +136,22 @@ def serving(scripted: Scripted) -> Iterator[Scripted]:
             scripted.over.wait(scripted.seconds)
             with scripted.lock:
                 scripted.charged += 1
-            if what == "hang":
+            if action == "hang":
                 scripted.over.wait(60)
                 self.close_connection = True
                 return
-            said = completion("dog", body, scripted.usage)
-            if what == "empty":
-                said["choices"] = []
-            data = json.dumps(said).encode()
-            if what == "truncate":  # whole by its length, but not JSON
+            reply_text = completion("dog", body, scripted.usage)
+            if action == "empty":
+                reply_text["choices"] = []
+            data = json.dumps(reply_text).encode()
+            if action == "truncate":  # whole by its length, but not JSON
                 self.give(200, data[: len(data) // 2])
-            elif what == "cut":  # shorter than it says
+            elif action == "cut":  # shorter than it says
                 self.give(200, data[: len(data) // 2], length=str(len(data)))
                 self.close_connection = True
-            elif what == "type":
+            elif action == "type":
                 self.give(200, b"<html>busy</html>", kind="text/html; charset=utf-8")
-            elif what == "drip":  # each byte in time, the whole never
+            elif action == "drip":  # each byte in time, the whole never
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(data)))
@@ -182,5 +184,5 @@ def serving(scripted: Scripted) -> Iterator[Scripted]:
         server.server_close()
         thread.join()
         until = time.monotonic() + 5
-        while scripted.under_way and time.monotonic() < until:
+        while scripted.in_flight and time.monotonic() < until:
             time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Asking: nothing twice, nothing lost, and every question with what became of it."""
+"""Requests: none is sent twice, no response is lost, and every question has a row with its outcome."""
 
 from dataclasses import replace
 
@@ -18,34 +18,34 @@ MODEL_IDENTITY = {"backend": "transformers", "revision": "abc", "dtype": "float3
 
 
 def request(
-    sha: str = "0", scorings=BOTH, said: str = "Which?", labels=CLASSES, sampling: Sampling = GREEDY
+    sha: str = "0", scorings=BOTH, prompt_text: str = "Which?", labels=CLASSES, sampling: Sampling = GREEDY
 ) -> Request:
-    return Request((Message("user", (said, ImagePart(b"png", "image/png", sha))),), labels, scorings, sampling)
+    return Request((Message("user", (prompt_text, ImagePart(b"png", "image/png", sha))),), labels, scorings, sampling)
 
 
-def question(clip: str, made: Request | None = None, control: str = "none") -> Question:
+def question(clip: str, result: Request | None = None, control: str = "none") -> Question:
     row_columns = {"clip": clip, "control": control, "trial": 0, "draw": 0, "class_order": 0, "wording": 0, "repeat": 0}
-    return Question(row_columns, made or request(clip), CLASSES)
+    return Question(row_columns, result or request(clip), CLASSES)
 
 
 class Recorder:
-    """A backend that notes what it is asked, and stops or fails where it is told to."""
+    """A scripted backend that records its requests and stops after `max_requests`."""
 
-    def __init__(self, script: Script = WILLING, most: int = 1000):
-        self.asked: list[Request] = []
-        self.most = most
+    def __init__(self, script: Script = WILLING, max_requests: int = 1000):
+        self.requests: list[Request] = []
+        self.most = max_requests
         self.inner = ScriptedBackend(script)
 
     def ask(self, requests, answered):
-        for i, one in enumerate(requests):
-            if len(self.asked) == self.most:
+        for i, single_request in enumerate(requests):
+            if len(self.requests) == self.most:
                 return "the budget is spent"
-            self.asked.append(one)
-            self.inner.ask([one], lambda _, reply, i=i: answered(i, reply))
+            self.requests.append(single_request)
+            self.inner.ask([single_request], lambda _, reply, i=i: answered(i, reply))
         return None
 
     def close(self):
-        """Hold nothing."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -55,13 +55,13 @@ def rows(tmp_path):
     store.close()
 
 
-def asked(questions, rows, backend, revision="abc"):
+def send(questions, rows, backend, revision="abc"):
     return ask_all(questions, MODEL_IDENTITY, rows, lambda: backend, model="m", revision=revision)
 
 
 def test_every_question_has_a_row_for_each_scoring(rows):
-    made = asked([question("a"), question("b")], rows, Recorder())
-    table = made.table.to_pylist()
+    result = send([question("a"), question("b")], rows, Recorder())
+    table = result.table.to_pylist()
     assert [(r["clip"], r["scoring"]) for r in table] == [
         ("a", "generation"), ("a", "likelihood"), ("b", "generation"), ("b", "likelihood")
     ]  # fmt: skip
@@ -70,19 +70,19 @@ def test_every_question_has_a_row_for_each_scoring(rows):
         assert (row["text"] is None) == (row["scoring"] == "likelihood")
         assert (row["log_probabilities"] is None) == (row["scoring"] == "generation")
     assert [c for c, _ in table[1]["log_probabilities"]] == list(CLASSES)
-    assert made.unfinished == [] and made.requests == 2
+    assert result.unfinished == [] and result.requests == 2
 
 
 def test_nothing_is_asked_twice(rows):
-    first = asked([question("a"), question("b")], rows, Recorder())
+    first = send([question("a"), question("b")], rows, Recorder())
     again = Recorder()
-    second = asked([question("b"), question("a")], rows, again)
-    assert again.asked == [] and second.requests == 0
+    second = send([question("b"), question("a")], rows, again)
+    assert again.requests == [] and second.requests == 0
     assert first.table.sort_by("result_key").equals(second.table.sort_by("result_key"))
 
 
 def test_no_backend_is_made_where_nothing_is_to_be_asked(rows):
-    asked([question("a")], rows, Recorder())
+    send([question("a")], rows, Recorder())
 
     def refuse():
         raise AssertionError("made")
@@ -91,36 +91,36 @@ def test_no_backend_is_made_where_nothing_is_to_be_asked(rows):
 
 
 def test_only_the_scoring_that_is_missing_is_asked_for(rows):
-    asked([question("a", request("a", frozenset({"likelihood"})))], rows, Recorder())
+    send([question("a", request("a", frozenset({"likelihood"})))], rows, Recorder())
     backend = Recorder()
-    made = asked([question("a")], rows, backend)
-    assert [r.scorings for r in backend.asked] == [{"generation"}]
-    assert made.table.num_rows == 2
+    result = send([question("a")], rows, backend)
+    assert [r.scorings for r in backend.requests] == [{"generation"}]
+    assert result.table.num_rows == 2
 
 
 def test_equal_questions_are_asked_once_and_answer_for_each_clip(rows):
     backend = Recorder()
-    made = asked([question(c, request("blank"), "blank") for c in "abc"], rows, backend)
-    assert len(backend.asked) == 1
-    assert sorted(made.table["clip"].to_pylist()) == ["a", "a", "b", "b", "c", "c"]
+    result = send([question(c, request("blank"), "blank") for c in "abc"], rows, backend)
+    assert len(backend.requests) == 1
+    assert sorted(result.table["clip"].to_pylist()) == ["a", "a", "b", "b", "c", "c"]
 
 
 def test_errors_are_rows_and_are_asked_again(rows):
     backend = Recorder(Script(fails=1))
-    made = asked([question("a"), question("b")], rows, backend)
-    assert {r["outcome"] for r in made.table.to_pylist()} == {"error"} and made.table.num_rows == 4
-    assert made.unfinished == ["4 requests ended in an error (the script makes this request fail)"]
+    result = send([question("a"), question("b")], rows, backend)
+    assert {r["outcome"] for r in result.table.to_pylist()} == {"error"} and result.table.num_rows == 4
+    assert result.unfinished == ["4 requests ended in an error (the script makes this request fail)"]
     assert rows.count("response") == 0
-    good = asked([question("a"), question("b")], rows, Recorder())
+    good = send([question("a"), question("b")], rows, Recorder())
     assert good.requests == 2 and good.unfinished == []
 
 
 def test_what_nobody_got_to_has_no_row_and_is_asked_next_time(rows):
-    made = asked([question(c) for c in "abcd"], rows, Recorder(most=3))
-    assert made.table.num_rows == 6 and made.unfinished == ["the budget is spent"]
+    result = send([question(c) for c in "abcd"], rows, Recorder(max_requests=3))
+    assert result.table.num_rows == 6 and result.unfinished == ["the budget is spent"]
     rest = Recorder()
-    assert asked([question(c) for c in "abcd"], rows, rest).table.num_rows == 8
-    assert [r.messages[-1].content() for r in rest.asked] == [request("d").messages[-1].content()]
+    assert send([question(c) for c in "abcd"], rows, rest).table.num_rows == 8
+    assert [r.messages[-1].content() for r in rest.requests] == [request("d").messages[-1].content()]
 
 
 def test_what_was_answered_before_a_crash_is_kept(rows):
@@ -130,10 +130,10 @@ def test_what_was_answered_before_a_crash_is_kept(rows):
             raise NotAvailable("gone")
 
     with pytest.raises(NotAvailable):
-        asked([question(c) for c in "abc"], rows, Dies())
+        send([question(c) for c in "abc"], rows, Dies())
     rest = Recorder()
-    asked([question(c) for c in "abc"], rows, rest)
-    assert len(rest.asked) == 1
+    send([question(c) for c in "abc"], rows, rest)
+    assert len(rest.requests) == 1
 
 
 def test_the_endpoint_says_which_model_it_was_where_no_revision_is_known(rows):
@@ -141,8 +141,8 @@ def test_the_endpoint_says_which_model_it_was_where_no_revision_is_known(rows):
         def ask(self, requests, answered):
             answered(0, Reply("answered", text="dog", model="gpt-x-2026 fp_1", usage=Usage(usd=0.5)))
 
-    made = asked([question("a", request("a", frozenset({"generation"})))], rows, Names(), revision=None)
-    [row] = made.table.to_pylist()
+    result = send([question("a", request("a", frozenset({"generation"})))], rows, Names(), revision=None)
+    [row] = result.table.to_pylist()
     assert (row["revision"], row["usd"], row["model"]) == ("gpt-x-2026 fp_1", 0.5, "m")
 
 
@@ -153,7 +153,7 @@ BASE = request("a")
     "other",
     [
         request("b"),
-        request("a", said="Which one?"),
+        request("a", prompt_text="Which one?"),
         request("a", labels=("dog", "rooster")),
         replace(BASE, messages=(Message("system", ("Be brief.",)), *BASE.messages)),
         replace(BASE, messages=(replace(BASE.messages[0], role="assistant"),)),
@@ -184,22 +184,22 @@ def test_the_asker_changes_the_key_and_the_bytes_of_a_image_count_only_by_their_
 def test_what_was_paid_once_is_in_the_table_once(rows):
     class Priced(Recorder):
         def ask(self, requests, answered):
-            for i, one in enumerate(requests):
-                self.asked.append(one)
+            for i, single_request in enumerate(requests):
+                self.requests.append(single_request)
                 answered(i, Reply("answered", text="dog", usage=Usage(usd=0.25)))
 
     blank = request("blank", scorings=frozenset({"generation"}))
     other = request("other", scorings=frozenset({"generation"}))
     questions = [question("a", blank), question("b", blank), question("c", other), question("d", blank)]
     for backend in (Priced(), Priced()):  # the second finds all stored
-        table = asked(questions, rows, backend).table
+        table = send(questions, rows, backend).table
         assert table["usd"].to_pylist() == [0.25, 0.0, 0.25, 0.0]
-    assert len(backend.asked) == 0
+    assert len(backend.requests) == 0
 
 
 def test_an_error_that_was_paid_costs_once_what_it_cost(rows):
     """Two errors of 0.005 and 0.25 USD, the first of which serves three rows; what nobody counted stays unknown."""
-    said = {
+    prompt_text = {
         "blank": Usage(1000, 200, 32, 1.5, usd=0.005),
         "other": Usage(400, None, 8, 2.0, usd=0.25),
         "lost": Usage(),
@@ -207,13 +207,13 @@ def test_an_error_that_was_paid_costs_once_what_it_cost(rows):
 
     class Charges(Recorder):
         def ask(self, requests, answered):
-            for i, one in enumerate(requests):
-                usage = said[one.messages[-1].content()[-1][0]]
+            for i, single_request in enumerate(requests):
+                usage = prompt_text[single_request.messages[-1].content()[-1][0]]
                 answered(i, Reply("error", error="no text was generated within max_tokens", usage=usage))
 
-    shown = {name: request(name, scorings=frozenset({"generation"})) for name in said}
+    stored = {name: request(name, scorings=frozenset({"generation"})) for name in prompt_text}
     clips = {"a": "blank", "b": "blank", "c": "other", "d": "blank", "e": "lost"}
-    table = asked([question(clip, shown[name]) for clip, name in clips.items()], rows, Charges()).table
+    table = send([question(clip, stored[name]) for clip, name in clips.items()], rows, Charges()).table
     assert table["usd"].to_pylist() == [0.005, 0.0, 0.25, 0.0, None]
     assert table["input_tokens"].to_pylist() == [1000, 1000, 400, 1000, None]
     assert table["cached_tokens"].to_pylist() == [200, 200, None, 200, None]

@@ -10,7 +10,7 @@ from vlm_audio_pipeline.classifiers.language_models.language_model import BACKEN
 from vlm_audio_pipeline.classifiers.language_models.messages import Message, Reply, Request
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.stages import StageContext
-from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, serving
+from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import ServerScript, serving
 
 RUNNABLE = {
     "transformers": {"model": "demo-janus", "device": "cpu"},
@@ -24,7 +24,7 @@ each_backend = pytest.mark.parametrize("backend", BACKENDS.all())
 
 @pytest.fixture
 def server():
-    with serving(Scripted()) as server:
+    with serving(ServerScript()) as server:
         yield server
 
 

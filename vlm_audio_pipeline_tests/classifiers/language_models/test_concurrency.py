@@ -60,16 +60,16 @@ def test_after_a_complaint_it_grows_by_one_a_round_trip(clock):
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(-10, 10), st.just(1e9)), max_size=200), st.integers(1, 300))
-def test_it_always_lets_one_through_and_never_more_than_the_most(events, most):
+def test_it_always_lets_one_through_and_never_more_than_the_most(events, max_limit):
     clock = Clock()
-    concurrency_limit = AdaptiveConcurrencyLimit(most, clock=clock)
+    concurrency_limit = AdaptiveConcurrencyLimit(max_limit, clock=clock)
     for event in events:
         clock.now += 1
         if event is None:
             concurrency_limit.record_success()
         else:
             concurrency_limit.record_overload(clock.now + min(event, 0), event)
-        assert 1 <= concurrency_limit.limit <= most
+        assert 1 <= concurrency_limit.limit <= max_limit
 
 
 def test_no_more_start_than_the_limit_and_who_leaves_makes_room():

@@ -81,15 +81,15 @@ def question(image: ImagePart) -> Request:
 def test_images_are_seen_and_answered(served):
     """Twelve images of three colours: every answer right, counted, and the same when asked again."""
     url, model = served
-    wanted = list(COLOURS) * 4
-    requests = [question(coloured(label)) for label in wanted]
+    expected = list(COLOURS) * 4
+    requests = [question(coloured(label)) for label in expected]
     for _ in range(2):
-        found = {}
+        replies_by_position = {}
         backend = EndpointBackend(model, Endpoint(url=url, concurrency=2), None, "janus")
-        assert backend.ask(requests, found.__setitem__) is None
-        replies = [found[i] for i in range(12)]
+        assert backend.ask(requests, replies_by_position.__setitem__) is None
+        replies = [replies_by_position[i] for i in range(12)]
         assert [r.error for r in replies] == [None] * 12
-        assert [r.text.strip() for r in replies] == wanted
+        assert [r.text.strip() for r in replies] == expected
         assert {r.model for r in replies} == {f"{model}@main"}
         assert backend.dialect.without == ()
         assert all(r.usage.input_tokens > 30 and 1 <= r.usage.output_tokens <= 12 for r in replies)
@@ -98,8 +98,8 @@ def test_images_are_seen_and_answered(served):
 
 def test_another_model_than_the_served_one_is_no_answer(served):
     url, _ = served
-    found = {}
+    replies_by_position = {}
     backend = EndpointBackend("another/model", Endpoint(url=url), None, "janus")
     with pytest.raises(NotAvailable, match="pinned"):
-        backend.ask([question(coloured("rain"))], found.__setitem__)
-    assert not found
+        backend.ask([question(coloured("rain"))], replies_by_position.__setitem__)
+    assert not replies_by_position

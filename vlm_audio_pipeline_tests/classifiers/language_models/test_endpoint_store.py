@@ -17,7 +17,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoin
 from vlm_audio_pipeline.classifiers.language_models.messages import Message, Reply, Request, Sampling
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
 from vlm_audio_pipeline.storage.result_store import ResultStore
-from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import Scripted, serving
+from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import ServerScript, serving
 
 GENERATION = frozenset({"generation"})
 PRICES = Prices(input=10, output=100)
@@ -61,7 +61,7 @@ def worst(question: str, attempt: int) -> str:
 
 
 def test_400_requests_end_as_400_outcomes_and_no_stored_answer_is_asked_for_again(rows):
-    with serving(Scripted(play=worst, retry_after=0.01)) as server:
+    with serving(ServerScript(play=worst, retry_after=0.01)) as server:
         endpoint = Endpoint(url=server.url, timeout_s=0.6, concurrency=128, retries=2)
         outcomes, stopped = drive(rows, EndpointBackend("m", endpoint, None, "c"), QUESTIONS)
         assert stopped is None
@@ -76,7 +76,7 @@ def test_400_requests_end_as_400_outcomes_and_no_stored_answer_is_asked_for_agai
             "no response within 0.6 s": 1,
             "HTTP 429 (told to answer 429)": 1,
         }
-        before = Counter(server.asked)
+        before = Counter(server.attempts)
         assert before["clip 0"] == 1
         assert {before[f"clip {i}"] for i in (1, 2, 3, 4, 5, 9, 10)} == {2}
         assert {before[f"clip {i}"] for i in (20, 100, 200)} == {3}  # the first and two more
@@ -85,7 +85,7 @@ def test_400_requests_end_as_400_outcomes_and_no_stored_answer_is_asked_for_agai
         again, stopped = drive(rows, EndpointBackend("m", endpoint, None, "c"), QUESTIONS)
         assert stopped is None
         assert {r.outcome for r in again.values()} == {"answered"}
-        assert server.asked - before == Counter({q: 1 for q, r in outcomes.items() if r.outcome == "error"})
+        assert server.attempts - before == Counter({q: 1 for q, r in outcomes.items() if r.outcome == "error"})
         assert rows.count("response") == 400
 
 
@@ -93,7 +93,7 @@ def cut() -> bytes:
     """What the server's answer is when it is cut in half."""
     from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import completion
 
-    data = json.dumps(completion("dog", {"model": "m"}, Scripted().usage)).encode()
+    data = json.dumps(completion("dog", {"model": "m"}, ServerScript().usage)).encode()
     return data[: len(data) // 2]
 
 
@@ -119,7 +119,7 @@ def main() -> None:
 @pytest.mark.slow
 def test_after_a_kill_at_most_what_was_in_flight_is_asked_again(rows):
     """Killed thrice at whatever moment; six may be in flight each time."""
-    with serving(Scripted(seconds=0.02)) as server:
+    with serving(ServerScript(seconds=0.02)) as server:
         for kill in range(3):
             process = start(server.url, rows.path, 1000, 400)
             until = time.monotonic() + 60
@@ -133,13 +133,13 @@ def test_after_a_kill_at_most_what_was_in_flight_is_asked_again(rows):
         assert stopped is None
         assert counts["answered"] == 400 - (rows.count("response") - counts["answered"])
         assert rows.count("response") == 400
-        repeated = sum(server.asked.values()) - 400
-        assert len(server.asked) == 400
-        assert max(server.asked.values()) <= 4
+        repeated = sum(server.attempts.values()) - 400
+        assert len(server.attempts) == 400
+        assert max(server.attempts.values()) <= 4
         assert 0 <= repeated <= 3 * 6
     ledger = Ledger(rows, "study", Budget(usd=1000))
     (spending,) = ledger.by_classifier().values()
     # every attempt is in the books, also those of the dead, some of whom died between the books and the line
-    assert 0 <= spending.requests - sum(server.asked.values()) <= 3 * 6
+    assert 0 <= spending.requests - sum(server.attempts.values()) <= 3 * 6
     assert (spending.reserved_usd > 0) == (spending.requests > 400)
     ledger.close()

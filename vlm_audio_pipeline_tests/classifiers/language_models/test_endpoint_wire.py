@@ -54,10 +54,10 @@ def test_everything_is_sent_explicitly_in_the_order_in_which_it_is_read():
 
 
 def test_a_sound_is_sent_as_16_bit_wav_at_the_rate_of_the_endpoint():
-    asked = []
+    request_body = []
 
     def load(rate):
-        asked.append(rate)
+        request_body.append(rate)
         return np.sin(np.arange(rate) / 10).astype(np.float32)
 
     request = Request((Message("user", (AudioPart(load, "00", 1.0), "What?")),), (), GENERATION)
@@ -67,7 +67,7 @@ def test_a_sound_is_sent_as_16_bit_wav_at_the_rate_of_the_endpoint():
     with soundfile.SoundFile(file) as opened:
         assert (opened.samplerate, opened.channels, opened.subtype) == (24_000, 1, "PCM_16")
         np.testing.assert_allclose(opened.read(), np.sin(np.arange(24_000) / 10), atol=1 / 32768)
-    assert asked == [24_000]
+    assert request_body == [24_000]
 
 
 def test_what_exceeds_full_scale_is_clipped_and_does_not_wrap_around():
@@ -197,7 +197,7 @@ def test_what_was_thought_and_counted_in_the_total_alone_is_charged():
 
 
 @pytest.mark.parametrize(
-    ("said", "read"),
+    ("prompt_text", "read"),
     [
         (body(""), ("answered", "", None)),
         (body("It is a d", finish="length"), ("answered", "It is a d", None)),
@@ -218,8 +218,8 @@ def test_what_was_thought_and_counted_in_the_total_alone_is_charged():
         ({"error": "x"}, ("error", None, "the endpoint returned something other than a chat completion")),
     ],
 )
-def test_outcomes(said, read):
-    assert outcome(said) == read
+def test_outcomes(prompt_text, read):
+    assert outcome(prompt_text) == read
 
 
 plain = st.recursive(
@@ -239,8 +239,8 @@ plain = st.recursive(
 
 
 @given(plain)
-def test_whatever_an_endpoint_says_becomes_a_reply_that_can_be_stored(said):
-    reply = parse_reply(said)
+def test_whatever_an_endpoint_says_becomes_a_reply_that_can_be_stored(prompt_text):
+    reply = parse_reply(prompt_text)
     assert (reply.error is not None) == (reply.outcome == "error")
     json.dumps([reply.text, reply.error, reply.model]).encode()
     for text in (reply.text, reply.error, reply.model):

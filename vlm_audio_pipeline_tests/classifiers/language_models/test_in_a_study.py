@@ -35,15 +35,15 @@ def bench(asked_once, tmp_path):
 @pytest.fixture
 def calls(monkeypatch):
     """Count the requests that reach a model, whichever way they come."""
-    made: list = []
+    sent: list = []
     ask = ScriptedBackend.ask
 
     def counting(self, requests, on_reply):
-        made.extend(requests)
+        sent.extend(requests)
         return ask(self, requests, on_reply)
 
     monkeypatch.setattr(ScriptedBackend, "ask", counting)
-    return made
+    return sent
 
 
 def changed(bench: Bench, classifier: str, **words) -> dict:
@@ -132,8 +132,8 @@ def test_a_renamed_classifier_asks_nothing_for_its_answers_are_known(bench, call
 
 
 def test_a_changed_image_of_an_example_asks_again_where_it_is_shown(bench, calls):
-    shown = set(rows(bench, "SELECT fold, clip FROM examples WHERE classifier = 'few'"))
-    fold, clip = sorted(shown)[0]
+    example_rows = set(rows(bench, "SELECT fold, clip FROM examples WHERE classifier = 'few'"))
+    fold, clip = sorted(example_rows)[0]
     bench.record(clip, "low" if "low" in clip else "high", seed=999)
     assert not bench.run(only=("responses/*",)).report.failed
     folds = {f for f, c in rows(bench, "SELECT fold, clip FROM examples WHERE classifier = 'few'") if c == clip}
@@ -236,18 +236,18 @@ def test_a_clip_is_tried_with_examples_of_other_folds(bench):
     graph = bench.graph()
     clip = sorted(bench.audio.glob("3-low-*.wav"))[0]
     tried = ask_about_recording(graph, "few", clip)
-    shown = [p.sha256 for m in tried.messages for p in m.parts if not isinstance(p, str)]
-    assert len(set(shown)) == len(shown) == 3, "two examples, and the query is neither"
+    example_rows = [p.sha256 for m in tried.messages for p in m.parts if not isinstance(p, str)]
+    assert len(set(example_rows)) == len(example_rows) == 3, "two examples, and the query is neither"
     own = dict(rows(bench, "SELECT image_sha256, fold FROM spectrograms"))
-    assert own[shown[-1]] == 3 and {own[sha] for sha in shown[:-1]} <= {1, 2}
+    assert own[example_rows[-1]] == 3 and {own[sha] for sha in example_rows[:-1]} <= {1, 2}
     assert tried.text in ("low", "high") and tried.parsed.label == tried.text and len(tried.log_probabilities) == 2
 
 
 def test_a_copy_of_an_example_cannot_be_tried_with_itself_as_an_example(bench, tmp_path):
-    shown = rows(bench, "SELECT file FROM examples JOIN clips USING (study, clip) WHERE examples.classifier = 'few'")
+    example_rows = rows(bench, "SELECT file FROM examples JOIN clips USING (study, clip) WHERE examples.classifier = 'few'")
     graph = bench.graph()
     refused = 0
-    for (file,) in {*shown}:
+    for (file,) in {*example_rows}:
         copy_ = tmp_path / "copy.wav"
         copy_.write_bytes((graph.dataset().root / file).read_bytes())
         try:
@@ -277,5 +277,5 @@ def test_a_model_that_hears_is_tried_with_sounds(bench):
     bench.run(study, only=("examples/ears",))
     clip = sorted(bench.audio.glob("3-low-*.wav"))[0]
     tried = ask_about_recording(bench.graph(study), "ears", clip)
-    heard = [p for m in tried.messages for p in m.parts if isinstance(p, AudioPart)]
-    assert len({p.sha256 for p in heard}) == 3, "two examples, and the query is neither"
+    audio_parts = [p for m in tried.messages for p in m.parts if isinstance(p, AudioPart)]
+    assert len({p.sha256 for p in audio_parts}) == 3, "two examples, and the query is neither"

@@ -21,7 +21,7 @@ LISTED_OFTEN = OwnPrompt(
 )
 
 
-def drawn() -> ImagePart:
+def blank_image() -> ImagePart:
     file = BytesIO()
     Image.new("RGB", (640, 480)).save(file, "PNG")
     return ImagePart(file.getvalue(), "image/png", "0" * 64)
@@ -30,8 +30,8 @@ def drawn() -> ImagePart:
 @pytest.mark.parametrize("shots", [0, 1, 3])
 @pytest.mark.parametrize("prompt", [*PROMPTS, LISTED_OFTEN], ids=lambda p: p if isinstance(p, str) else "listed often")
 def test_a_plan_is_at_most_what_a_request_can_take_and_not_much_more(prompt, shots):
-    told = {"encoder": "bands"} if shots else {}
-    model = EndpointLanguageModel(model="gpt-4o-2024-11-20", rendering="r", prompt=prompt, shots=shots, **told)
+    options = {"encoder": "bands"} if shots else {}
+    model = EndpointLanguageModel(model="gpt-4o-2024-11-20", rendering="r", prompt=prompt, shots=shots, **options)
     form = QuestionBuilder(
         prompt=resolve_prompt(prompt),
         input="image",
@@ -48,11 +48,11 @@ def test_a_plan_is_at_most_what_a_request_can_take_and_not_much_more(prompt, sho
         for t in model.trials
         for n, c in enumerate(ESC10 * shots)
     ]
-    image = drawn()
-    asked = [q.request for q in form.build(["a"], examples, lambda control, clip: image)]
+    image = blank_image()
+    requests = [q.request for q in form.build(["a"], examples, lambda control, clip: image)]
     planned = model.cost(1, (640, 480), len(ESC10))
-    assert planned.requests == len(asked)
-    reckoned = [cost_bound(request, model.model, model.endpoint) for request in asked]
+    assert planned.requests == len(requests)
+    reckoned = [cost_bound(request, model.model, model.endpoint) for request in requests]
     tokens, usd = sum(t for t, _ in reckoned), sum(u for _, u in reckoned)
     assert tokens <= planned.tokens <= 1.5 * tokens + 1500
     assert usd <= planned.usd

@@ -47,9 +47,9 @@ def answers(*rows, fold=1):
 
 
 def predict(table, clips_, **given):
-    made = predict_from_responses(table, clips_, CLASSES, kind="language_model", prompt="plain", **given)
-    assert made["clip"].to_pylist() == table["clip"].to_pylist()  # a row for every answer, in its order
-    return TABLES["predictions"].conform(made, study="s", classifier="c", fold=1).to_pylist()
+    prediction_rows = predict_from_responses(table, clips_, CLASSES, kind="language_model", prompt="plain", **given)
+    assert prediction_rows["clip"].to_pylist() == table["clip"].to_pylist()  # a row for every answer, in its order
+    return TABLES["predictions"].conform(prediction_rows, study="s", classifier="c", fold=1).to_pylist()
 
 
 def scores(row):
@@ -110,8 +110,8 @@ def test_calibration_is_by_the_clips_own_blank_of_the_same_trial():
     rows = answers(
         *pair("1-000", 0, [0.8, 0.1, 0.1]), *pair("1-001", 0, [0.1, 0.1, 0.8]), *pair("1-000", 1, [0.4, 0.5, 0.1])
     )
-    made = predict(rows, clips("dog", "rain"), calibrate=("contextual",))
-    got = {(row["clip"], row["trial"]): row["predicted"] for row in made if row["control"] == "none"}
+    prediction_rows = predict(rows, clips("dog", "rain"), calibrate=("contextual",))
+    got = {(row["clip"], row["trial"]): row["predicted"] for row in prediction_rows if row["control"] == "none"}
     # quotients: (.625, 3, 2), (5, 3, .25), (1.25, .6, 2)
     assert got == {("1-000", 0): "rain", ("1-001", 0): "dog", ("1-000", 1): "sea_waves"}
 
@@ -123,8 +123,11 @@ def test_what_cannot_be_calibrated_is_an_error_and_never_left_as_it_was():
         answer("1-000", log_probabilities=[-1.0, -1.0, -3.0], control="blank"),
         answer("1-001", outcome="error", error="timed out", control="blank"),
     )
-    made = predict(rows, clips("dog", "dog"), calibrate=("contextual",))
-    got = {(row["clip"], row["control"]): (row["outcome"], row["scores"] is None, row["correct"]) for row in made}
+    prediction_rows = predict(rows, clips("dog", "dog"), calibrate=("contextual",))
+    got = {
+        (row["clip"], row["control"]): (row["outcome"], row["scores"] is None, row["correct"])
+        for row in prediction_rows
+    }
     assert got[("1-000", "none")] == ("answered", False, True)
     assert got[("1-001", "none")] == ("error", True, False)
     with pytest.raises(VlmAudioError, match="responses to the blank image, got none; add `controls: \\[blank\\]`"):
@@ -180,23 +183,26 @@ def test_the_temperature_has_the_lowest_loss_of_a_grid(seed, hot):
         z = logits / t
         return np.mean(np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1) - z[np.arange(200), truth])
 
-    found = fit_temperature(logits, truth)
-    assert loss(found) <= min(loss(t) for t in np.geomspace(0.05, 50, 400)) + 1e-9
+    fitted = fit_temperature(logits, truth)
+    assert loss(fitted) <= min(loss(t) for t in np.geomspace(0.05, 50, 400)) + 1e-9
 
 
 def test_generated_answers_are_parsed_and_have_no_scores():
-    said = ["Dog.", "rain or dog", "I'm sorry, I can't help with that.", None]
+    texts = ["Dog.", "rain or dog", "I'm sorry, I can't help with that.", None]
     rows = answers(
-        *(answer(f"1-{i:03}", "generation", text=text, input_tokens=10, output_tokens=2) for i, text in enumerate(said))
+        *(
+            answer(f"1-{i:03}", "generation", text=text, input_tokens=10, output_tokens=2)
+            for i, text in enumerate(texts)
+        )
     )
-    made = predict(rows, clips("dog", "dog", "rain", "rain"))
-    assert [(r["predicted"], r["outcome"], r["correct"], r["text"]) for r in made] == [
+    prediction_rows = predict(rows, clips("dog", "dog", "rain", "rain"))
+    assert [(r["predicted"], r["outcome"], r["correct"], r["text"]) for r in prediction_rows] == [
         ("dog", "answered", True, "Dog."),
         (None, "unparseable", False, "rain or dog"),
         (None, "refused", False, "I'm sorry, I can't help with that."),
         (None, "unparseable", False, None),
     ]
-    assert all(r["scores"] is None and r["confidence"] is None and r["tokens"] == 12 for r in made)
+    assert all(r["scores"] is None and r["confidence"] is None and r["tokens"] == 12 for r in prediction_rows)
 
 
 def test_a_studys_synonyms_change_predictions_and_nothing_else():
@@ -222,9 +228,9 @@ def test_scores_that_are_no_numbers_are_an_error():
         answer("1-001", log_probabilities=[-math.inf] * 3),
         answer("1-002", log_probabilities=[-math.inf, -1.0, -1.0]),
     )
-    made = predict(rows, clips("dog", "dog", "rain"))
-    assert [r["outcome"] for r in made] == ["error", "error", "answered"]
-    assert scores(made[2]) == [0.0, 0.5, 0.5]
+    prediction_rows = predict(rows, clips("dog", "dog", "rain"))
+    assert [r["outcome"] for r in prediction_rows] == ["error", "error", "answered"]
+    assert scores(prediction_rows[2]) == [0.0, 0.5, 0.5]
 
 
 def test_answers_that_do_not_fit_the_study_are_refused():

@@ -140,10 +140,10 @@ def test_a_request_is_reckoned_by_all_it_holds():
 
 
 def test_sounds_are_reckoned_by_their_length_and_at_least_half_a_minute():
-    def asked(seconds):
+    def prompt_tokens(seconds):
         sound = AudioPart(lambda rate: np.zeros(1, np.float32), "00", seconds)
         request = Request((Message("user", (sound,)),), (), frozenset({"generation"}), Sampling(max_tokens=0))
         return cost_bound(request, "m", LOCAL)[0]
 
-    assert asked(5.0) == asked(30.0) == 32 + 1500
-    assert asked(60.01) == 32 + 3001  # 3000.5, rounded up
+    assert prompt_tokens(5.0) == prompt_tokens(30.0) == 32 + 1500
+    assert prompt_tokens(60.01) == 32 + 3001  # 3000.5, rounded up

@@ -44,8 +44,8 @@ def lookup():
     return image_lookup(tables, {"none": {"a", "b", "x", "y"}, "blank": {"a", "b"}})
 
 
-def shown(question) -> list[str]:
-    """Give the hashes of the images of a question, in order."""
+def image_hashes(question) -> list[str]:
+    """Return the hashes of the images of a question, in order."""
     return [p.sha256 for m in question.request.messages for p in m.parts if isinstance(p, ImagePart)]
 
 
@@ -54,8 +54,8 @@ def example(clip: str, label: str, trial: int = 0, query: str = "", position: in
 
 
 def test_each_clip_is_asked_about_under_each_control():
-    made = form().build(["a", "b"], [], lookup())
-    assert [(q.row_columns["control"], q.row_columns["clip"], shown(q)) for q in made] == [
+    questions = form().build(["a", "b"], [], lookup())
+    assert [(q.row_columns["control"], q.row_columns["clip"], image_hashes(q)) for q in questions] == [
         ("none", "a", ["sha-a"]),
         ("none", "b", ["sha-b"]),
         ("blank", "a", ["sha-blank a"]),
@@ -63,7 +63,7 @@ def test_each_clip_is_asked_about_under_each_control():
         ("no_image", "a", []),
         ("no_image", "b", []),
     ]
-    assert made[4].request == made[5].request, "without an image there is one question, whatever the clip"
+    assert questions[4].request == questions[5].request, "without an image there is one question, whatever the clip"
 
 
 def test_labels_are_what_classes_are_called_in_the_order_of_the_study():
@@ -74,10 +74,10 @@ def test_labels_are_what_classes_are_called_in_the_order_of_the_study():
 
 def test_examples_stay_real_under_a_control_and_come_before_the_query():
     rows = [example("x", "dog"), example("y", "sea_waves", position=1)]
-    made = form(controls=("blank",)).build(["a"], rows, lookup())
-    assert [shown(q) for q in made] == [["sha-x", "sha-y", "sha-a"], ["sha-x", "sha-y", "sha-blank a"]]
-    said = [m.parts for m in made[0].request.messages if m.role == "assistant"]
-    assert said == [("dog",), ("sea waves",)]
+    questions = form(controls=("blank",)).build(["a"], rows, lookup())
+    assert [image_hashes(q) for q in questions] == [["sha-x", "sha-y", "sha-a"], ["sha-x", "sha-y", "sha-blank a"]]
+    texts = [m.parts for m in questions[0].request.messages if m.role == "assistant"]
+    assert texts == [("dog",), ("sea waves",)]
 
 
 def test_permuted_labels_are_what_is_shown():
@@ -88,25 +88,32 @@ def test_permuted_labels_are_what_is_shown():
 
 def test_examples_chosen_for_one_query_are_shown_with_it_alone():
     rows = [example("x", "dog", query="a"), example("y", "dog", query="b")]
-    made = form(controls=()).build(["a", "b"], rows, lookup())
-    assert [shown(q) for q in made] == [["sha-x", "sha-a"], ["sha-y", "sha-b"]]
+    questions = form(controls=()).build(["a", "b"], rows, lookup())
+    assert [image_hashes(q) for q in questions] == [["sha-x", "sha-a"], ["sha-y", "sha-b"]]
 
 
 def test_each_trial_has_its_own_examples_and_order():
     rows = [example("x", "dog", trial=0), example("x", "dog", trial=1), example("y", "dog", trial=2)]
-    made = form(controls=(), trials=trials(2, 2, 1, 1)).build(["a"], [*rows, example("y", "dog", trial=3)], lookup())
-    assert [shown(q)[0] for q in made] == ["sha-x", "sha-x", "sha-y", "sha-y"]
-    assert [(q.row_columns["draw"], q.row_columns["class_order"]) for q in made] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    questions = form(controls=(), trials=trials(2, 2, 1, 1)).build(
+        ["a"], [*rows, example("y", "dog", trial=3)], lookup()
+    )
+    assert [image_hashes(q)[0] for q in questions] == ["sha-x", "sha-x", "sha-y", "sha-y"]
+    assert [(q.row_columns["draw"], q.row_columns["class_order"]) for q in questions] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    ]
 
 
 def test_repetitions_differ_in_their_seed_only_where_anything_is_drawn():
     greedy = form(controls=(), trials=trials(1, 1, 1, 3)).build(["a"], [], lookup())
-    drawn = form(controls=(), trials=trials(1, 1, 1, 3), sampling=Sampling(0.7, seed=5), repeats_differ=True)
+    sampled = form(controls=(), trials=trials(1, 1, 1, 3), sampling=Sampling(0.7, seed=5), repeats_differ=True)
     assert {q.request.sampling.seed for q in greedy} == {0}
-    seeds = [q.request.sampling.seed for q in drawn.build(["a", "b"], [], lookup())]
+    seeds = [q.request.sampling.seed for q in sampled.build(["a", "b"], [], lookup())]
     assert len(set(seeds)) == 6, "else the clips of a repetition would all be lucky together"
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert seeds == [q.request.sampling.seed for q in drawn.build(["a", "b"], [], lookup())]
+    assert seeds == [q.request.sampling.seed for q in sampled.build(["a", "b"], [], lookup())]
     again = form(controls=(), trials=trials(1, 1, 1, 3), sampling=Sampling(0.0, seed=5), repeats_differ=True)
     assert [q.request.sampling.seed for q in again.build(["a"], [], lookup())] == [5, 6, 7], "an endpoint, greedily"
 
@@ -150,10 +157,10 @@ def test_silence_is_as_long_as_the_clip_and_the_same_for_clips_of_one_length():
     lookup = audio_lookup(
         Recordings(), [clip("1", "dog"), clip("2", "rain"), {**clip("3", "dog"), "duration_s": 0.7}], 1
     )
-    one, two, longer = (lookup("blank", c) for c in "123")
-    assert one is not None and two is not None and longer is not None
-    assert one.load(8000).shape == (4000,) and not one.load(8000).any()
-    assert one.sha256 == two.sha256 != longer.sha256
+    first, two, longer = (lookup("blank", c) for c in "123")
+    assert first is not None and two is not None and longer is not None
+    assert first.load(8000).shape == (4000,) and not first.load(8000).any()
+    assert first.sha256 == two.sha256 != longer.sha256
 
 
 def test_another_clip_is_of_another_class_and_of_the_same_fold():

@@ -18,27 +18,27 @@ LABELS = ("dog", "rain", "sea_waves")
 BOTH = frozenset({"likelihood", "generation"})
 
 
-def request(which: object, scorings=BOTH, said: str = "Which sound?") -> Request:
-    return Request((Message("user", (said, ImagePart(b"", "image/png", f"{which}"))),), LABELS, scorings)
+def request(which: object, scorings=BOTH, answers: str = "Which sound?") -> Request:
+    return Request((Message("user", (answers, ImagePart(b"", "image/png", f"{which}"))),), LABELS, scorings)
 
 
 def replies(script: Script, requests: list[Request]) -> list[Reply]:
-    found: dict[int, Reply] = {}
-    assert ScriptedBackend(script).ask(requests, found.__setitem__) is None
-    return [found[i] for i in range(len(requests))]
+    by_position: dict[int, Reply] = {}
+    assert ScriptedBackend(script).ask(requests, by_position.__setitem__) is None
+    return [by_position[i] for i in range(len(requests))]
 
 
 def test_the_same_request_is_answered_alike_and_another_image_may_not_be():
-    asked = [request(i) for i in range(60)]
-    first = replies(Script(), asked)
-    assert replies(Script(), asked) == first
+    sent = [request(i) for i in range(60)]
+    first = replies(Script(), sent)
+    assert replies(Script(), sent) == first
     assert {r.text for r in first} == set(LABELS)
-    assert replies(Script(seed=1), asked) != first
+    assert replies(Script(seed=1), sent) != first
 
 
 def test_a_model_that_does_not_look_says_the_same_of_every_image():
-    said = replies(Script(uses_query=False), [request(i) for i in range(20)])
-    assert {r.text for r in said} == {"dog"}
+    answers = replies(Script(uses_query=False), [request(i) for i in range(20)])
+    assert {r.text for r in answers} == {"dog"}
 
 
 def test_likelihoods_are_probabilities_and_the_likeliest_class_is_the_one_said():
@@ -50,23 +50,23 @@ def test_likelihoods_are_probabilities_and_the_likeliest_class_is_the_one_said()
 
 
 def test_only_what_is_wanted_is_given():
-    [one] = replies(Script(), [request(0, frozenset({"likelihood"}))])
+    [likelihood_only] = replies(Script(), [request(0, frozenset({"likelihood"}))])
     other = replies(Script(), [request(0, frozenset({"generation"}))])[0]
-    assert one.text is None and one.log_probabilities is not None
+    assert likelihood_only.text is None and likelihood_only.log_probabilities is not None
     assert other.text is not None and other.log_probabilities is None and other.label_tokens is None
 
 
 def test_shares_of_refusals_prose_and_errors_are_about_those_asked_for():
-    said = replies(Script(refuses=0.2, rambles=0.1, fails=0.3), [request(i) for i in range(1000)])
+    answers = replies(Script(refuses=0.2, rambles=0.1, fails=0.3), [request(i) for i in range(1000)])
     count = Counter(
         "error"
         if r.outcome == "error"
         else {REFUSAL_TEXT: "refused", UNRELATED_TEXT: "prose"}.get(str(r.text), "label")
-        for r in said
+        for r in answers
     )
-    for what, share in {"refused": 200, "prose": 100, "error": 300, "label": 400}.items():
-        assert abs(count[what] - share) < 5 * math.sqrt(1000 * 0.25), what  # five standard deviations, at most
-    assert all(r.error and r.text is None for r in said if r.outcome == "error")
+    for outcome, share in {"refused": 200, "prose": 100, "error": 300, "label": 400}.items():
+        assert abs(count[outcome] - share) < 5 * math.sqrt(1000 * 0.25), outcome  # five standard deviations, at most
+    assert all(r.error and r.text is None for r in answers if r.outcome == "error")
 
 
 def test_shares_of_more_than_everything_are_refused():

@@ -10,9 +10,9 @@ COUNT = st.integers(1, 4)
 
 @given(COUNT, COUNT, COUNT, COUNT)
 def test_every_combination_is_one_trial(draws, orders, wordings, repeats):
-    made = trials(draws, orders, wordings, repeats)
-    assert [t.trial for t in made] == list(range(draws * orders * wordings * repeats))
-    which = [(t.draw, t.class_order, t.wording, t.repeat) for t in made]
+    all_trials = trials(draws, orders, wordings, repeats)
+    assert [t.trial for t in all_trials] == list(range(draws * orders * wordings * repeats))
+    which = [(t.draw, t.class_order, t.wording, t.repeat) for t in all_trials]
     assert len(set(which)) == len(which)
     assert which == sorted(which), "draws change slowest: examples are shared by neighbours"
 
@@ -26,7 +26,7 @@ def test_the_first_order_is_the_prompts_own_and_others_are_permutations_of_it():
 
 
 def test_an_order_is_fixed_by_its_number_and_the_seed():
-    one, other = Trial(7, 3, 2, 1, 0), Trial(0, 0, 2, 0, 4)
+    first, other = Trial(7, 3, 2, 1, 0), Trial(0, 0, 2, 0, 4)
     classes = tuple("abcdefgh")
-    assert one.ordered(classes, 1) == other.ordered(classes, 1)
-    assert one.ordered(classes, 1) != one.ordered(classes, 2)
+    assert first.ordered(classes, 1) == other.ordered(classes, 1)
+    assert first.ordered(classes, 1) != first.ordered(classes, 2)

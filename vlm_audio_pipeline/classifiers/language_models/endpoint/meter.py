@@ -37,9 +37,9 @@ class BudgetAccount:
     classifier: str
     part: str = ""
 
-    def reserve(self, usd: float, again: bool = False) -> int | None:
+    def reserve(self, usd: float, is_retry: bool = False) -> int | None:
         """Reserve money and return the reservation; None if the budget does not allow it. See `Ledger.reserve`."""
-        return 0 if self.ledger is None else self.ledger.reserve(self.classifier, usd, self.part, again=again)
+        return 0 if self.ledger is None else self.ledger.reserve(self.classifier, usd, self.part, is_retry=is_retry)
 
     def rejection_reason(self, usd: float) -> str | None:
         """Return why the amount cannot be reserved."""
@@ -130,7 +130,7 @@ def metered_http_client(timeout_s: float, concurrency_limit: AdaptiveConcurrency
         async def send(self, request: Any, **kwargs: Any) -> Any:
             in_flight = IN_FLIGHT_REQUEST.get()
             if in_flight.reservation is None:  # a retry
-                in_flight.reservation = in_flight.account.reserve(in_flight.max_usd, again=in_flight.kept)
+                in_flight.reservation = in_flight.account.reserve(in_flight.max_usd, is_retry=in_flight.kept)
                 if in_flight.reservation is None:
                     raise over_budget
             in_flight.began = time.monotonic()

@@ -90,9 +90,9 @@ class Conversation:
         answered, the label itself is the answer.
         """
         question = Message("user", ("?",))
-        asked = self.render([question])
-        answered = self.render([question, Message("assistant", (label,))], add_generation_prompt=False)
-        answer = answered[len(asked) :] if answered.startswith(asked) else label
+        prompt = self.render([question])
+        dialogue = self.render([question, Message("assistant", (label,))], add_generation_prompt=False)
+        answer = dialogue[len(prompt) :] if dialogue.startswith(prompt) else label
         ids = self._continuation(tail, answer)
         if (stop := next((i for i, token in enumerate(ids) if token in self.end_tokens), None)) is not None:
             return tuple(ids[: stop + 1])

@@ -17,7 +17,7 @@ class PackedRow:
     """A row of tokens.
 
     Attributes:
-        sees: (n, n) bool: whether a token (row) attends to another (column); the shared prefix is not included.
+        mask: (n, n) bool: whether a token (row) attends to another (column); the shared prefix is not included.
         nodes: for each prompt, the index of each node of its tree in the row; the root is the prompt's last token.
     """
 

@@ -1,11 +1,11 @@
-"""Compute several requests in one row; the prefix they share is computed once, and their labels form a tree.
+"""Compute several requests in one row of tokens: their shared prefix is computed once, and their labels form a tree.
 
 Belongs here: the cached prefix, masks and positions. Does not belong here: which requests form a row and the check of the
 result (`backend`).
 
 A prompt is a path in a tree of tokens: the shared prefix, the rest of the request, its labels. Everything after the cached
-prefix is one row of tokens with a mask by which each token attends only to the tokens above it: no copy of the cache per
-request, no padding, one pass. (RadixAttention, https://arxiv.org/abs/2312.07104, shares prefixes; SpecInfer,
+prefix is one row of tokens, with a mask that lets each token attend only to its ancestors in the tree. This needs one pass,
+no copy of the cache per request and no padding. (RadixAttention, https://arxiv.org/abs/2312.07104, shares prefixes; SpecInfer,
 https://arxiv.org/abs/2305.09781, masks trees.)
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SharedPrefix:
-    """A model that keeps the prefix of the last prompts in its cache.
+    """A model whose cache contains the prefix of the last prompts.
 
     Args:
         forward: the model.
@@ -48,23 +48,23 @@ class SharedPrefix:
         self.cached_segments: tuple[Segment, ...] = ()
 
     def compute(self, prompts: Sequence[SegmentedPrompt], shared: int) -> list[PromptResult]:
-        """Compute prompts whose first `shared` segments are equal; every prompt has more segments than that.
+        """Compute prompts whose first `shared` segments are equal. Every prompt has further segments.
 
-        The cache keeps what it already holds of the shared segments, drops the rest and computes what is missing.
+        Shared segments that are already in the cache are reused; missing ones are computed; all other tokens are dropped.
         """
-        cached = self._begin(prompts[0].segments[:shared])
-        return self._finish(prompts, shared, cached)
+        cached = self._fill_prefix(prompts[0].segments[:shared])
+        return self._compute_rest(prompts, shared, cached)
 
-    def _begin(self, segments: tuple[Segment, ...]) -> int:
-        """Make the cache hold these segments; return how many of their tokens it held already."""
-        kept = common_length(self.cached_segments, segments)
-        cached = self._length(segments[:kept])
-        self._cut(cached)
-        self.cached_segments = segments[:kept]
-        new = segments[kept:]
+    def _fill_prefix(self, segments: tuple[Segment, ...]) -> int:
+        """Fill the cache with these segments; return how many of their tokens were already in it."""
+        common = common_length(self.cached_segments, segments)
+        cached = self._length(segments[:common])
+        self._crop_cache(cached)
+        self.cached_segments = segments[:common]
+        new = segments[common:]
         if self._length(new):
             inputs, features = self.features.prepare(new)
-            positions = self._positions(new, self._next(segments[:kept]))
+            positions = self._positions(new, self._next_position(segments[:common]))
             self.forward.fill_cache(
                 inputs,
                 **features,
@@ -75,11 +75,11 @@ class SharedPrefix:
         self.cached_segments = segments
         return cached
 
-    def _finish(self, prompts: Sequence[SegmentedPrompt], shared: int, cached: int) -> list[PromptResult]:
+    def _compute_rest(self, prompts: Sequence[SegmentedPrompt], shared: int, cached: int) -> list[PromptResult]:
         """Compute the rest of each prompt and its labels in one row, then generate."""
         import torch
 
-        prefix, begin = self._length(self.cached_segments), self._next(self.cached_segments)
+        prefix, begin = self._length(self.cached_segments), self._next_position(self.cached_segments)
         rests = [p.segments[shared:] for p in prompts]
         trees = [LabelTree(p.answers) for p in prompts]
         lengths = [self._length(rest) for rest in rests]
@@ -87,17 +87,17 @@ class SharedPrefix:
 
         inputs, features = self.features.prepare([segment for rest in rests for segment in rest])
         inputs = append_tokens(inputs, [token for tree in trees for token in tree.tokens])
-        next_positions = [self._next(rest, begin) for rest in rests]
+        next_positions = [self._next_position(rest, begin) for rest in rests]
         positions = [self._positions(rest, begin) for rest in rests]
         for tree, after in zip(trees, next_positions, strict=True):
             positions.append((torch.tensor(tree.depths, dtype=torch.long) + after).expand(len(positions[0]), -1))
 
         visible, all_nodes = torch.from_numpy(row.mask), [node for nodes in row.nodes for node in nodes]
-        logits = self._run(inputs, torch.cat(positions, 1), visible, all_nodes, **features)
-        logits_by_prompt = logits.split([len(nodes) for nodes in row.nodes])
-        scores = [_scores(tree, own) for tree, own in zip(trees, logits_by_prompt, strict=True)]
+        all_logits = self._run(inputs, torch.cat(positions, 1), visible, all_nodes, **features)
+        logits_by_prompt = all_logits.split([len(nodes) for nodes in row.nodes])
+        scores = [_scores(tree, logits) for tree, logits in zip(trees, logits_by_prompt, strict=True)]
         responses = self._generate(prompts, trees, logits_by_prompt, row, next_positions)
-        self._cut(prefix)
+        self._crop_cache(prefix)
         return [
             PromptResult(scores[i], responses[i], prefix + lengths[i], prefix if i else cached)
             for i in range(len(prompts))
@@ -111,17 +111,17 @@ class SharedPrefix:
         row: PackedRow,
         next_positions: Sequence[int],
     ) -> list[tuple[int, ...] | None]:
-        """Generate a response for each prompt that wants one.
+        """Generate a response for each prompt that requests one.
 
-        A response follows the label tree, whose logits are known. Responses that leave it continue token by token, all
-        in one row.
+        As long as a response stays in the label tree, its logits are already computed. Responses that leave the tree
+        continue token by token, all in one row.
         """
         import torch
 
         end_tokens = self.conversation.end_tokens
         responses: dict[int, list[int]] = {}
         choosers = [token_chooser(p.request.sampling) for p in prompts]
-        running: list[tuple[int, torch.Tensor]] = []  # a prompt, and the cached tokens that its last token attends to
+        running: list[tuple[int, torch.Tensor]] = []  # index of a prompt, and the tokens that its last token attends to
         for i, prompt in enumerate(prompts):
             if "generation" in prompt.request.scorings:
                 choose = partial(_choose_after_node, choosers[i], logits[i])
@@ -158,7 +158,7 @@ class SharedPrefix:
         """Compute tokens after the cached prefix.
 
         Args:
-            inputs: the row.
+            inputs: the row of tokens.
             positions: (1, n) or (3, n).
             visible: (n, m) bool: which of the m tokens after the prefix each of the n new tokens attends to; all attend
                 to the prefix.
@@ -185,7 +185,7 @@ class SharedPrefix:
     def _length(self, segments: Sequence[Segment]) -> int:
         return sum(len(self.conversation.tokens(s).ids) for s in segments)
 
-    def _next(self, segments: Sequence[Segment], begin: int = 0) -> int:
+    def _next_position(self, segments: Sequence[Segment], begin: int = 0) -> int:
         return begin + sum(self.conversation.tokens(s).next for s in segments)
 
     def _positions(self, segments: Sequence[Segment], begin: int) -> "torch.Tensor":
@@ -199,7 +199,7 @@ class SharedPrefix:
             begin += tokens.next
         return torch.cat(positions, 1)
 
-    def _cut(self, length: int) -> None:
+    def _crop_cache(self, length: int) -> None:
         if extra := self._cache.get_seq_length() - length:
             self._cache.crop(-extra)
         if self._cache.get_seq_length() != length:
@@ -218,12 +218,12 @@ def _choose_after_node(choose: Callable[["torch.Tensor"], int], logits: "torch.T
 
 
 def _scores(tree: LabelTree, logits: "torch.Tensor") -> tuple[float, ...]:
-    """Return the log-probability of each answer of a tree from the logits of its nodes, (nodes, vocabulary)."""
+    """Return the log-probability of each label of a tree from the logits of its nodes, (nodes, vocabulary)."""
     import torch
 
     steps, lengths = tree.steps()
     if not steps:
         return ()
-    nodes, tokens = zip(*(step for answer in steps for step in answer), strict=True)
+    nodes, tokens = zip(*(step for label_steps in steps for step in label_steps), strict=True)
     log_probabilities = torch.log_softmax(logits, -1)[list(nodes), list(tokens)].double().cpu()
-    return tuple(float(own.sum()) for own in log_probabilities.split(lengths))
+    return tuple(float(token_values.sum()) for token_values in log_probabilities.split(lengths))
