@@ -246,7 +246,7 @@ def asked(backend: LocalBackend, wanted: list[Request]) -> list[Reply]:
 
 
 def main() -> None:
-    """Measure and print; end with 1 when less is saved than is wanted."""
+    """Measure and print; exit with 1 if a speed-up is below its minimum."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--shape", default="mid", choices=list(SHAPES))
     options.add_argument("--queries", type=int, default=8)
@@ -332,7 +332,7 @@ def introduce(backend: LocalBackend, given: argparse.Namespace, prompt: int) -> 
 
 
 def report(once: dict[str, np.ndarray], spent: dict[str, list[np.ndarray]], times: float, decides: int) -> int:
-    """Print stages and ratios; give 1 where less is saved than is wanted, by wall (0) or processor time (1)."""
+    """Print stages and ratios; return 1 if a speed-up is below its minimum, by wall (0) or processor time (1)."""
     print(f"{'':28}{'s':>9}{'s of processor time':>22}")
     rows = {name: [seconds] for name, seconds in once.items()}
     rows |= {(n if n.startswith("naive") else f"shared {n}") + ", a query": t for n, t in spent.items()}
@@ -360,7 +360,7 @@ def report(once: dict[str, np.ndarray], spent: dict[str, list[np.ndarray]], time
         wanted = f"; {WANTED[name]:g}x wanted" if name in WANTED else ""
         print(f"  {wall:5.1f}x ({busy:.1f}x) {text}{wanted}")
     naive = FOLD / (scoring + generation)[0]
-    print(f"clips a second, both scorings: {1 / each['both'][0]:.2f} shared, {naive:.2f} naive")
+    print(f"clips per second, both scorings: {1 / each['both'][0]:.2f} shared, {naive:.2f} naive")
     return int(any(ratios[name][0][decides] < least for name, least in WANTED.items()))
 
 

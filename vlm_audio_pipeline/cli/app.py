@@ -27,7 +27,7 @@ class _Commands(TyperGroup):
         return sorted(super().list_commands(ctx), key=lambda name: PANELS.index(commands[name].rich_help_panel))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; after Ctrl-C, tell that the same command continues."""
+        """Run a command; after Ctrl-C, print that the same command continues the run."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Show the plan of a study: the steps to do with their reasons, what cannot run, and what it costs."""
+"""Show the plan of a study: the steps to do with their reasons, the steps that cannot run, and the cost."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,7 +16,7 @@ from vlm_audio_pipeline.storage.disk_usage import describe_disk_usage
 
 
 def show_plan(graph: Graph, plan: Plan, out: Console, planned_in: float | None = None) -> None:
-    """Show the steps of a plan with folds and reasons, and what running it takes.
+    """Show the steps of a plan with folds and reasons, and its cost and run time.
 
     Args:
         graph: the study.
@@ -62,7 +62,7 @@ def steps_by_reason(reasons: Mapping[Node, Iterable[str]]) -> dict[str, list[str
 
 
 def join_reasons(reasons: tuple[str, ...]) -> str:
-    """Join reasons; more than three are counted."""
+    """Join the first three reasons, and count the others."""
     more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     return ", ".join(reasons[:3]) + more
 

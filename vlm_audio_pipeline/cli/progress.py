@@ -50,11 +50,13 @@ class ProgressBars:
             if self._steps_bar is not None:
                 self.bars.update(self._steps_bar, completed=len(self._done))
 
-    def progress(self, done: int, total: int, what: str) -> None:
+    def progress(self, done: int, total: int, description: str) -> None:
         """Show the progress of the current step."""
         if self._step_bar is None:
             self._step_bar = self.bars.add_task(self.name)
-        self.bars.update(self._step_bar, description=f"{self.name} {what}".strip(), completed=done, total=max(total, 1))
+        self.bars.update(
+            self._step_bar, description=f"{self.name} {description}".strip(), completed=done, total=max(total, 1)
+        )
 
 
 @contextmanager

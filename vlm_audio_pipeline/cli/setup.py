@@ -70,7 +70,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     data: DataOption = None,
 ) -> None:
-    """Delete what no study needs: old run logs, unused partition files and results, temporary files. Lists them first and asks."""
+    """Delete what no study needs: old run logs, unused partition files and results, temporary files. Lists them first and asks for confirmation."""
     from vlm_audio_pipeline.dagster_app.run_history import find_old_runs
     from vlm_audio_pipeline.planning.pruning import find_waste, prune
 

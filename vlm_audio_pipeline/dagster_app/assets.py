@@ -37,17 +37,18 @@ def partitions(folds: tuple[int, ...] | None) -> dg.StaticPartitionsDefinition |
 
 def _dependencies(graph: Graph, step: Step) -> Iterator[dg.AssetDep]:
     """Yield the inputs of a step, with the mapping between folds."""
-    for read in step.stage.inputs:
-        upstream = graph.steps.get(read.key) or graph.input_assets[read.key]
+    for stage_input in step.stage.inputs:
+        upstream = graph.steps.get(stage_input.key) or graph.input_assets[stage_input.key]
         mapping: dg.PartitionMapping | None = None
         if upstream.folds and step.folds:
-            if read.folds == "all":
+            if stage_input.folds == "all":
                 mapping = dg.AllPartitionMapping()
-            elif read.folds == "same" and upstream.folds == step.folds:
+            elif stage_input.folds == "same" and upstream.folds == step.folds:
                 mapping = dg.IdentityPartitionMapping()  # with any other mapping, a backfill starts a run for each step
             else:
                 joined = {
-                    str(u): {str(d) for d in step.folds if (u == d) == (read.folds == "same")} for u in upstream.folds
+                    str(u): {str(d) for d in step.folds if (u == d) == (stage_input.folds == "same")}
+                    for u in upstream.folds
                 }
                 mapping = dg.StaticPartitionMapping({u: d for u, d in joined.items() if d})
         yield dg.AssetDep(dg.AssetKey(upstream.key), partition_mapping=mapping)

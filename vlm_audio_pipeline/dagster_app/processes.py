@@ -1,6 +1,6 @@
-"""Identify the process of a run, so that a run whose process has died does not block later runs forever.
+"""Identify the process of a run, so that a run whose process has ended does not block later runs.
 
-A process is named by host, process id and start time, because the kernel gives process ids out again.
+The name of a process consists of host, process id and start time, because the kernel reuses process ids.
 """
 
 import os

@@ -134,7 +134,7 @@ class Esc10(DatasetSpec):
         root = self.root(data_folder)
         if self.download_size(data_folder):
             with file_lock(data_folder.lock("datasets/esc10")):
-                if not root.exists():  # another process may have downloaded it meanwhile
+                if not root.exists():  # another process may have downloaded it while this one waited
                     _download_to(self.mirror or ARCHIVE, root, progress)
         clips, classes = self._listing(root)
         return Dataset(root, classes, clips, self.card, self.on_bad_clip)

@@ -174,9 +174,9 @@ def _glottis(count: int, tilt: float) -> Samples:
     return np.arange(1, count + 1, dtype=np.float32) ** np.float32(-tilt)
 
 
-def _first(r: Random, duration: float, needed: float) -> float:
-    """Choose the start of the first event, s: early, and so that it fits into a short clip."""
-    return r.uniform(0.02, max(0.03, min(1.2, duration - needed)))
+def _first(r: Random, duration: float, length: float) -> float:
+    """Choose the start of the first event, s: early, and such that an event of this length fits into the clip."""
+    return r.uniform(0.02, max(0.03, min(1.2, duration - length)))
 
 
 # The ten sounds
@@ -231,7 +231,7 @@ def rooster(source: Random, take: Random, n: int, rate: int) -> Samples:
 
 
 def rain(source: Random, take: Random, n: int, rate: int) -> Samples:
-    """Make rain: steady broad noise, hardly moving, with drops that ring for a millisecond or two."""
+    """Make rain: steady broadband noise, and drops that ring for one or two milliseconds."""
     from scipy.signal import lfilter
 
     hiss = _noise(
@@ -252,7 +252,7 @@ def rain(source: Random, take: Random, n: int, rate: int) -> Samples:
 
 
 def sea_waves(source: Random, take: Random, n: int, rate: int) -> Samples:
-    """Make waves: noise that swells for seconds and breaks: a low rumble first, then a bright wash."""
+    """Make waves: noise that grows for seconds and then breaks, first a low rumble, then bright noise."""
     period = source.uniform(2.0, 4.8)
     crest = source.uniform(0.35, 0.65)
     calm = source.uniform(0.03, 0.25)
@@ -287,15 +287,15 @@ def crackling_fire(source: Random, take: Random, n: int, rate: int) -> Samples:
     burning = np.exp(0.7 * _drift(take, n, rate, 1.0))  # cracks come in flurries
     chances = np.cumsum(burning)
     moments = np.searchsorted(chances, take.uniform(0, chances[-1], take.poisson(per_second * n / rate)))
-    for at, which, level in zip(
+    for at, index, level in zip(
         moments, take.integers(0, len(bank), len(moments)), take.lognormal(-1.2, 0.9, len(moments)), strict=True
     ):
-        _add(out, bank[which] * np.float32(min(level, 3)), at / rate, rate)
+        _add(out, bank[index] * np.float32(min(level, 3)), at / rate, rate)
     return out
 
 
 def crying_baby(source: Random, take: Random, n: int, rate: int) -> Samples:
-    """Cry for about a second, again and again: a high voice that arches and trembles, with breaths between."""
+    """Cry repeatedly for about a second: a high voice whose pitch rises, falls and trembles, with breaths between cries."""
     pitch = source.uniform(350, 620)
     tremble, depth = source.uniform(4.5, 9), source.uniform(0.01, 0.04)
     tract = [(source.uniform(950, 1500), 350, 1.0), (source.uniform(2700, 3900), 600, 0.7), (pitch * 1.1, 250, 0.3)]
@@ -349,7 +349,7 @@ def sneezing(source: Random, take: Random, n: int, rate: int) -> Samples:
 
 
 def clock_tick(source: Random, take: Random, n: int, rate: int) -> Samples:
-    """Tick: clicks as regular as clockwork, every other one a little different, each ringing for some milliseconds."""
+    """Tick: regular clicks that ring for a few milliseconds; every second click sounds slightly different."""
     period = source.choice([0.2, 0.25, 1 / 3, 0.5, 1.0]) * source.uniform(0.94, 1.06)
     pitch, alternate = source.uniform(1200, 5000), source.uniform(0.8, 1.25)
     ring, click = source.uniform(0.004, 0.014), source.uniform(0.4, 1.6)
@@ -370,7 +370,7 @@ def clock_tick(source: Random, take: Random, n: int, rate: int) -> Samples:
 
 
 def helicopter(source: Random, take: Random, n: int, rate: int) -> Samples:
-    """Fly past: low noise chopped by the blades ten to twenty times a second, a turbine's hum, and a slow approach."""
+    """Fly past: low noise modulated by the blades 10 to 20 times per second, a turbine's hum, and a slow approach."""
     blades_hz, sharp = source.uniform(9, 22), source.uniform(2, 7)
     low = _noise(take, n, rate, tilt=1.0, low_hz=45, high_hz=source.uniform(350, 1000))
     air = _noise(take, n, rate, tilt=0.6, low_hz=500, high_hz=source.uniform(2500, 5000))
@@ -385,7 +385,7 @@ def helicopter(source: Random, take: Random, n: int, rate: int) -> Samples:
 
 
 def chainsaw(source: Random, take: Random, n: int, rate: int) -> Samples:
-    """Saw: the buzz of an engine, idling, revved and loaded in turn, with the rasp of the chain."""
+    """Saw: the buzz of an engine that idles, accelerates and works under load in turn, and the rasp of the chain."""
     from scipy.signal import lfilter
 
     full_hz, idle = source.uniform(80, 170), source.uniform(0.35, 0.6)
@@ -395,8 +395,8 @@ def chainsaw(source: Random, take: Random, n: int, rate: int) -> Samples:
     steps = max(2, int(sway * n / rate) + 2)
     throttle = np.where(take.random(steps) < 0.35, idle, take.uniform(0.7, 1.2, steps))
     lag = np.float64(np.exp(-1 / (0.12 * rate)))  # the engine follows the throttle within 0.12 s
-    held = np.repeat(throttle, -(-n // steps))[:n]
-    revs, _ = lfilter([1 - lag], [1, -lag], held, zi=[lag * held[0]])
+    target = np.repeat(throttle, -(-n // steps))[:n]
+    revs, _ = lfilter([1 - lag], [1, -lag], target, zi=[lag * target[0]])
     rough = 1 + 0.012 * _noise(take, n, rate, tilt=1.0, low_hz=5, high_hz=60)
     buzz = _harmonics(full_hz * revs * rough, colour, rate)
     load = revs.astype(np.float32)

@@ -42,5 +42,5 @@ def fetch_large_file(model: str, commit: str, sibling: Any, cache: Path, progres
     with file_lock(cache / ".locks" / f"vlm-audio-{lfs.sha256}.lock"):
         if not blob.exists():
             url = hf_hub_url(model, sibling.rfilename, revision=commit)
-            report = lambda done, total, what: progress(done)  # noqa: E731
+            report = lambda done, total, description: progress(done)  # noqa: E731
             download(url, blob, lfs.sha256, size, report, headers=build_hf_headers(), instead=MANUAL_DOWNLOAD)

@@ -1,4 +1,4 @@
-"""Checks for leakage: whether a model may have seen held-out clips before.
+"""Checks for leakage: whether held-out clips may have been in the training data or the examples.
 
 Near duplicates are pairs of clips in different folds whose embeddings have a cosine above 0.99, after every dimension was
 brought to mean 0 and standard deviation 1. Without that, numbers that all clips have in common dominate: among the 80,000

@@ -10,7 +10,7 @@ OTHER_SCORING = {"likelihood": "generation", "generation": "likelihood"}
 
 
 def fleiss_kappa(counts: np.ndarray) -> float | None:
-    """Return Fleiss' kappa: agreement beyond chance, 1 where all agree, 0 where no more than by chance.
+    """Return Fleiss' kappa: agreement beyond chance, 1 if all agree, 0 if they agree as often as by chance.
 
     Fleiss, Measuring Nominal Scale Agreement Among Many Raters, Psychological Bulletin 76 (1971), equations 1 to 7.
 

@@ -1,6 +1,6 @@
-"""The budget of a study while it runs: its ledger, and what its paid steps can still cost.
+"""The budget of a running study: its ledger, and the cost bounds of its remaining paid steps.
 
-Belongs here: telling the ledger how much the preferred classifiers may still need. Does not belong here: reserving and
+Belongs here: the amounts that the ledger keeps for classifiers with priority. Does not belong here: reserving and
 settling (`storage.ledger`), and the cost of a request (`classifiers.language_models.endpoint`).
 """
 
@@ -17,7 +17,7 @@ from vlm_audio_pipeline.storage.ledger import Ledger
 
 @dataclass(frozen=True)
 class StepCost:
-    """An upper bound of what one step of a plan asks of a language model; `paid`: whether its endpoint may charge."""
+    """Upper bounds for the requests of one step to a language model; `paid`: whether its endpoint may charge."""
 
     classifier: str
     cost: Cost
@@ -27,8 +27,8 @@ class StepCost:
 def open_ledger(graph: Graph) -> Ledger | None:
     """Open the ledger of a study; None without a budget. A limited run spends from the budget of the whole study.
 
-    For each classifier of `budget.first` the ledger keeps back what its folds can still cost, so that other classifiers
-    do not spend it.
+    For each classifier of `budget.first` the ledger keeps the cost bound of its remaining folds, so that other classifiers
+    do not spend this money.
     """
     study = graph.study
     if study.budget is None:
@@ -62,9 +62,9 @@ def remaining_costs(graph: Graph, step: Step) -> dict[int | None, Cost]:
 
 
 def planned_costs(graph: Graph, plan: Plan) -> list[StepCost]:
-    """Return what the steps of a plan ask of language models, at most; steps that send no request are left out.
+    """Return upper bounds for the requests of each step of a plan; steps that send no request are not included.
 
-    Steps that cannot run now (a key is missing) are included: their price is a reason to get the key, or not to.
+    Steps that cannot run now (a key is missing) are included: their cost helps to decide whether to get the key.
     """
     costs = []
     nodes = {*plan.todo, *plan.not_run}

@@ -16,7 +16,7 @@ def limit_study(study: Study, limit: int) -> Study:
 
 
 def limit_clips(stage: Stage, limit: int | None) -> Stage:
-    """Keep at most `limit` clips of each fold, the same ones in every run, the classes in turn; None: keep all."""
+    """Keep at most `limit` clips of each fold, balanced over classes and the same in every run; None keeps all."""
     if limit is None:
         return stage
 

@@ -177,21 +177,21 @@ def _read_inputs(graph: Graph, node: Node) -> tuple[dict[str, pa.Table], dict[st
     inputs: dict[str, pa.Table] = {}
     versions: dict[str, str] = {}
     stage = graph.steps[node.step].stage
-    fresh = up_to_date(graph) if any(read.optional for read in stage.inputs) else set()
-    for read in stage.inputs:
-        folds = graph.upstream_folds(node, read.key)
-        if read.key in graph.input_assets:
-            current = graph.input_assets[read.key].versions(graph.result_store)
+    fresh = up_to_date(graph) if any(i.optional for i in stage.inputs) else set()
+    for stage_input in stage.inputs:
+        folds = graph.upstream_folds(node, stage_input.key)
+        if stage_input.key in graph.input_assets:
+            current = graph.input_assets[stage_input.key].versions(graph.result_store)
             if removed := [fold for fold in folds if fold not in current]:
                 raise MissingInput(
                     f"{graph.study.name}/{node} reads folds {removed} of {graph.study.dataset.asset_name}, which no longer "
                     "exist; reload the code location (Deployment > Reload in the UI), or start the command again"
                 )
-            versions.update({str(Node(read.key, fold)): current[fold] for fold in folds})
+            versions.update({str(Node(stage_input.key, fold)): current[fold] for fold in folds})
             continue
         tables: dict[str, list[pa.Table]] = {}
-        for upstream in (Node(read.key, fold) for fold in folds):
-            if read.optional and upstream not in fresh:
+        for upstream in (Node(stage_input.key, fold) for fold in folds):
+            if stage_input.optional and upstream not in fresh:
                 continue
             partition = _read_node(graph, upstream, reader=node)
             versions[str(upstream)] = next(provenance.data_version for _, provenance in partition.values())
@@ -199,7 +199,7 @@ def _read_inputs(graph: Graph, node: Node) -> tuple[dict[str, pa.Table], dict[st
                 tables.setdefault(name, []).append(table)
         for i, (name, of_folds) in enumerate(tables.items()):
             joined = sort_rows(pa.concat_tables(of_folds), TABLES[name].key)
-            inputs[read.key if i == 0 else f"{read.key}:{name}"] = joined
+            inputs[stage_input.key if i == 0 else f"{stage_input.key}:{name}"] = joined
     return inputs, versions
 
 

@@ -30,7 +30,7 @@ class ModelStatus:
         name: name of its input asset, `models/<org>/<repo>`.
         weights: the model.
         recorded: revision recorded on this machine: the commit, or the digest of a folder; None where there is none.
-        newest: the commit of its branch or tag on the hub; None if the hub was not asked or did not answer.
+        newest: the commit of its branch or tag on the hub; None if the hub was not queried or could not be reached.
         changed: whether a file that the model is loaded from differs at `newest`.
         download: bytes to download for it.
         problem: why the hub gave no answer, or why the newer files were not fetched; "" if there is no problem.
@@ -82,9 +82,9 @@ def study_models(graph: Graph) -> list[Weights]:
 
 
 def check_hub_revisions(graph: Graph, timeout_s: float = TIMEOUT_S, only: str | None = None) -> Iterator[ModelStatus]:
-    """Yield the status of each model of a study. The hub is not asked about folders and pinned commits.
+    """Yield the status of each model of a study. Folders and pinned commits are not checked.
 
-    After a failed connection the hub is not asked about other models.
+    After a failed connection, the other models are not checked.
 
     Args:
         graph: the study.
@@ -144,7 +144,7 @@ def fetch_changed_models(
 
 
 def _ask(status: ModelStatus, timeout_s: float) -> tuple[ModelStatus, bool]:
-    """Ask the hub about one model; return its status, and whether the hub could be reached."""
+    """Query the hub for one model; return its status, and whether the hub could be reached."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

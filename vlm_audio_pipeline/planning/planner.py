@@ -1,7 +1,7 @@
 """Plan which nodes have to run, and why.
 
 The planner is stateless: it compares the provenance of the partition files with the graph. So it notices data that was
-deleted, moved or restored, and run history may be pruned. Missing and stale nodes run in waves. Each wave is planned anew,
+deleted, moved or restored, and run history may be pruned. Missing and stale nodes run in waves. Each wave has a new plan,
 because a step that runs again with equal content leaves its readers fresh.
 """
 
@@ -32,10 +32,10 @@ class Plan:
     """The state of a study.
 
     Attributes:
-        todo: what is missing or stale and wanted, upstream first, with the reasons.
+        todo: selected nodes that are missing or stale, upstream first, with the reasons.
         not_run: selected nodes that should run but cannot, with the reason.
-        fresh: what needs nothing.
-        wave: what can run now.
+        fresh: nodes that are up to date.
+        wave: the runs that can start now.
     """
 
     todo: dict[Node, tuple[str, ...]]

@@ -133,7 +133,7 @@ def ask_about_recording(graph: Graph, classifier: str, file: Path, progress: Pro
 
 
 def _query_part(graph: Graph, spec: LanguageModel, file: Path) -> ImagePart | AudioPart:
-    """Return the recording as the model takes it: rendered as an image, or as audio."""
+    """Return the recording in the form that the model receives: a rendered image, or audio."""
     samples, sample_rate_hz, _ = decode(file)
     recipe = graph.study.renderings.get(spec.rendering or "")
     if recipe is not None:

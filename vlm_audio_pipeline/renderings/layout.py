@@ -69,7 +69,7 @@ class Box:
 
 @dataclass(frozen=True)
 class ImageLayout:
-    """Where the axes of the data and of the colorbar lie; their outlines are drawn on their outermost pixels."""
+    """Positions of the axes of the data and of the colorbar; their outlines cover their outermost pixels."""
 
     data: Box
     colorbar: Box | None

@@ -1,4 +1,4 @@
-"""Checks of a partition's rows: run when a step has made them, recorded in the provenance, shown in the Dagster UI.
+"""Checks of the rows of a partition. They run after a step, are stored in the provenance and appear in the Dagster UI.
 
 Belongs here: what is checked. Does not belong here: which table has which checks (`TableSchema.checks`), and the checks of
 columns, types and nulls that every write makes (`TableSchema.conform`).
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of one check: `detail` names what was counted."""
+    """The result of one check: `detail` gives the counts."""
 
     name: str
     passed: bool

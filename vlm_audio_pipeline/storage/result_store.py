@@ -89,7 +89,7 @@ class ResultStore:
         """Store (result_key, payload) pairs in one transaction; a key that exists keeps its payload.
 
         Args:
-            kind: what the results are, such as "vector" or "inspection"; see `of_kind`.
+            kind: kind of the results, such as "vector" or "inspection"; see `of_kind`.
             results: pairs.
         """
         faults.kill_point(f"results:{kind}")
@@ -140,10 +140,10 @@ class ResultStore:
 
     def sizes(self, kind: str, before: datetime) -> list[tuple[str, int]]:
         """Return (result_key, size in bytes) of every result of a kind that was stored before a time (UTC)."""
-        until = before.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        before_text = before.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         with self._using() as db:
             query = "SELECT result_key, length(payload) FROM results WHERE kind = ? AND created_at < ?"
-            return db.execute(query, (kind, until)).fetchall()
+            return db.execute(query, (kind, before_text)).fetchall()
 
     def delete(self, kind: str, keys: Sequence[str]) -> None:
         """Delete results of a kind; if needed again, they are computed (or paid for) again."""

@@ -1,4 +1,4 @@
-"""The option `rerun` of a study file: when the study is checked and rerun by itself.
+"""The option `rerun` of a study file: when a scheduled rerun of the study starts.
 
 Belongs here: the fields and their checks. Does not belong here: what a scheduled rerun runs (`planning.scheduled_reruns`).
 """
@@ -27,7 +27,7 @@ def _check_cron(text: str) -> str:
 
 
 class Rerun(BaseModel):
-    """Rerun a study by itself when its dataset or its models change."""
+    """Rerun a study on a schedule if its dataset or its models changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

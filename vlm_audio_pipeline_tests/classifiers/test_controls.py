@@ -33,7 +33,9 @@ def test_training_clips_keep_their_images_and_queries_are_controlled(spec):
     for fold in data.folds:
         with_controls = run_fold(both, "p", fold, data, inputs, ENCODERS)["predictions"]
         alone = run_fold(spec, "p", fold, data, inputs, ENCODERS)["predictions"]
-        assert of_control(with_controls, "none").equals(alone.drop_columns(["control"])), "a control changes nothing of the rest"
+        assert of_control(with_controls, "none").equals(alone.drop_columns(["control"])), (
+            "a control changes nothing of the rest"
+        )
         assert all(of_control(with_controls, "none")["correct"].to_pylist())
         # the vectors of other classes are recognised as what they are, so nobody is right: chance would be one in three
         assert not any(of_control(with_controls, "other_clip")["correct"].to_pylist())

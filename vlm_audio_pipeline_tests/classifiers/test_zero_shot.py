@@ -192,7 +192,9 @@ def test_as_transformers_own_pipeline_has_it(monkeypatch, rows, tmp_path):
     for given in ({}, {"template": "{label}, as it is heard", "label_form": "human"}):
         spec = ZeroShot(encoder="e", **given)
         names = [label.replace("_", " ") if given else label for label in ESC10]
-        predictions = run_fold(spec, "z", 1, dataset(listed, ESC10), tables, {"e": encoder}, rows)["predictions"].to_pylist()
+        predictions = run_fold(spec, "z", 1, dataset(listed, ESC10), tables, {"e": encoder}, rows)[
+            "predictions"
+        ].to_pylist()
         for sound, row in zip(sounds, predictions, strict=True):
             template = {"hypothesis_template": spec.template.replace("{label}", "{}")} if given else {}
             expected = {r["label"]: r["score"] for r in theirs(sound, candidate_labels=names, **template)}

@@ -214,7 +214,7 @@ class LanguageModel(ClassifierSpec):
 
     @property
     def accelerator(self) -> bool:
-        """Whether a GPU is wanted."""
+        """Whether it uses a GPU if there is one."""
         return False
 
     @property

@@ -139,7 +139,7 @@ def _stored_images(results: StudyResults, name: str, clips: set[int]) -> Iterato
 def _encode_recording(
     results: StudyResults, number: int, *, form: ReportFormat, with_image: bool
 ) -> list[MediaFile] | BadClips:
-    """Return the audio of a clip and, if wanted, an image that is rendered for the page; or why it cannot be read."""
+    """Return the audio of a clip and, if requested, an image that is rendered for the page; or the reason why it cannot be read."""
     dataset, row = results.dataset, results.clips[number]
     assert dataset is not None
     sample_rate_hz = row["sample_rate_hz"]

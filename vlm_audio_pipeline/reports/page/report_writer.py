@@ -31,7 +31,7 @@ ABANDONED_S = 86400
 
 @dataclass(frozen=True)
 class ReportFormat:
-    """What one form of the report contains.
+    """The content and limits of one form of the report.
 
     Attributes:
         name: of the form, for the page's scripts.

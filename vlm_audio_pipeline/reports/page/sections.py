@@ -127,7 +127,7 @@ def embedding_quality_view(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def further_measures(results: StudyResults, runs: Sequence[PageRun]) -> list[dict[str, Any]]:
-    """Return the measures declared for the page's details, over all clips: `title`, `description`, and a cell a run.
+    """Return the measures declared for the page's details, over all clips: `title`, `description`, and one cell per run.
 
     A cell is a row of `metrics`, or None. Measures that no run has are left out.
     """

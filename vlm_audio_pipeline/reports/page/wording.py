@@ -1,4 +1,4 @@
-"""Numbers, names and links as the page's sentences write them."""
+"""Format numbers, names and links for the sentences of the page."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -244,7 +244,9 @@ def test_a_clip_is_tried_with_examples_of_other_folds(bench):
 
 
 def test_a_copy_of_an_example_cannot_be_tried_with_itself_as_an_example(bench, tmp_path):
-    example_rows = rows(bench, "SELECT file FROM examples JOIN clips USING (study, clip) WHERE examples.classifier = 'few'")
+    example_rows = rows(
+        bench, "SELECT file FROM examples JOIN clips USING (study, clip) WHERE examples.classifier = 'few'"
+    )
     graph = bench.graph()
     refused = 0
     for (file,) in {*example_rows}:

@@ -58,7 +58,7 @@ class LocalLanguageModel(LanguageModel):
 
     @property
     def accelerator(self) -> bool:
-        """Whether a GPU is wanted."""
+        """Whether it uses a GPU if there is one."""
         return self.device != "cpu"
 
     def unavailable(self) -> str | None:
