@@ -247,7 +247,7 @@ CLIP_TABLES: tuple[TableSchema, ...] = (
         columns=(
             STUDY,
             Column("classifier", TEXT, "name of the classifier in the study"),
-            Column("kind", TEXT, "kind of classifier: probe, knn, human, zero_shot, language_model"),
+            Column("kind", TEXT, "kind of classifier: probe, knn, annotations, zero_shot, language_model"),
             FOLD,
             SCORING,
             CONTROL,

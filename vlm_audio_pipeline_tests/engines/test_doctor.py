@@ -136,6 +136,6 @@ def test_the_packages_looked_at_are_those_we_depend_on():
 def test_all_of_this_machine_is_looked_at(data_folder):
     findings = check_machine(data_folder)
     words = " | ".join(f.text for f in findings)
-    for word in ("Python 3", "cores", "duckdb", "torch", "disk free", "data folder"):
+    for word in ("Python 3", "cores", "duckdb", "torch", "free on its disk", "data folder"):
         assert word in words
     assert not data_folder.root.exists()

@@ -74,7 +74,8 @@ def response_key(request: Request, scoring: Scoring, model_identity: Mapping[str
         options: list[Any] = list(request.labels)
     else:
         options = [sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.seed, *request.labels]
-    return fingerprint("response", RESPONSE_VERSION, dict(model_identity), scoring, conversation, options, length=64)
+    # "answer" is part of every stored key: another word would make all stored, and paid, responses unusable.
+    return fingerprint("answer", RESPONSE_VERSION, dict(model_identity), scoring, conversation, options, length=64)
 
 
 def ask_all(

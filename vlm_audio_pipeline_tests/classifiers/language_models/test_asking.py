@@ -220,3 +220,16 @@ def test_an_error_that_was_paid_costs_once_what_it_cost(rows):
     assert table["output_tokens"].to_pylist() == [32, 32, 8, 32, None]
     assert table["seconds"].to_pylist() == [1.5, 1.5, 2.0, 1.5, None]
     assert set(table["outcome"].to_pylist()) == {"error"} and rows.count("response") == 0
+
+
+@pytest.mark.parametrize(
+    ("scoring", "key"),
+    [
+        ("likelihood", "613a73073298b3aeac080c5742c8a408012977db5adf09e32fed0dbbf42f5eb0"),
+        ("generation", "0a1e753ab7948734af0fede9b5114e3893caf25d5fde983c56df022fdd3618b0"),
+    ],
+)
+def test_response_keys_stay_so_that_nothing_is_paid_twice(scoring, key):
+    """Keys of `RESPONSE_VERSION` 1; change them only together with that version."""
+    text_only = Request((Message("user", ("Which?",)),), CLASSES, frozenset({"generation"}), Sampling())
+    assert response_key(text_only, scoring, {"backend": "openai", "model": "gpt-4o"}) == key

@@ -59,12 +59,6 @@ def test_the_identity_of_the_model_can_be_hashed_and_names_the_backend(backend, 
 
 
 @each_backend
-def test_no_two_backends_share_response_keys(backend, spec):
-    others = [{"backend": name} for name in BACKENDS.all() if name != backend]
-    assert all(spec.model_identity()["backend"] != other["backend"] for other in others)
-
-
-@each_backend
 def test_what_a_backend_needs_is_declared(backend, spec):
     needs = spec.needs()
     assert needs.asks_per_clip
