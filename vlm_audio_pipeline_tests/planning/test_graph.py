@@ -99,7 +99,7 @@ def test_a_fold_that_comes_while_a_study_is_loaded_is_said(bench):
     bench.rows.append({**bench.rows[0], "id": "4-low-0", "path": "audio/4-low-0.wav", "fold": 4, "source": "4-low"})
     bench.write()
     with pytest.raises(
-        BadDataset, match=r"must stay .*got \[1, 2, 3\] and now \[1, 2, 3, 4\]; reload the code location"
+        BadDataset, match=r"changed from \[1, 2, 3\] to \[1, 2, 3, 4\] while bench was loaded; reload the code location"
     ):
         graph.reload_dataset()
 
