@@ -34,7 +34,9 @@ def test_the_page_s_zero_shot_study_loads():
     study = parse_study(head + example, DOCS / "example.yaml")
     for name, classifier in study.classifiers.items():
         assert classifier.stages(name, (1,), study.encoders)
-    said = [study.classifiers[name].texts(("sea_waves",))[0][0][:24] for name in ("clap", "clap_human", "clap_description")]
+    said = [
+        study.classifiers[name].texts(("sea_waves",))[0][0][:24] for name in ("clap", "clap_human", "clap_description")
+    ]
     assert all(words in example for words in said)
 
 
