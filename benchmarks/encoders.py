@@ -24,6 +24,7 @@ import soundfile
 
 from vlm_audio_pipeline.contracts.stages import StageContext
 from vlm_audio_pipeline.datasets.audio import decode, resample, samples_digest
+from vlm_audio_pipeline.datasets.base import ClipRow
 from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.engines import core_count
 from vlm_audio_pipeline.storage.result_store import ResultStore
@@ -114,13 +115,15 @@ def main() -> None:
                     found.append(out.cpu().numpy())
             return np.concatenate(found)
 
-        def load(file: str, rate: int, start: float | None, end: float | None, sha256: str | None = None) -> np.ndarray:
-            samples, own, _ = decode(Path(file), start, end)
+        def read_samples(clip: ClipRow, sample_rate_hz: int) -> np.ndarray:
+            samples, own, _ = decode(Path(clip.file), clip.start_s, clip.end_s)
             samples_digest(samples, own)  # as the pipeline does, to see whether the recording changed
-            return resample(samples, own, rate)
+            return resample(samples, own, sample_rate_hz)
 
         def pipeline(rows: ResultStore) -> np.ndarray:
-            context = StageContext("bench", "clap", 1, (), {"clips": clips}, SimpleNamespace(load=load), rows)
+            context = StageContext(
+                "bench", "clap", 1, (), {"clips": clips}, SimpleNamespace(samples=read_samples), rows
+            )
             with patch.object(Clap, "load", lambda _: encode):  # loaded once, as for the bare loop
                 made = spec.stages("clap")[0].run(context)["embeddings"]
             return np.stack([np.array(v, np.float32) for v in made["vector"].to_pylist()])
