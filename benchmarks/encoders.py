@@ -53,7 +53,7 @@ def recordings(folder: Path, n: int) -> list[Path]:
 
 
 def table(paths: list[Path]) -> pa.Table:
-    """Give the `clips` rows the stage reads."""
+    """Return the `clips` rows that the stage reads."""
     n = len(paths)
     return pa.table(
         {
@@ -63,6 +63,7 @@ def table(paths: list[Path]) -> pa.Table:
             "end_s": pa.nulls(n, pa.float64()),
             "samples_sha256": [p.stem for p in paths],
             "duration_s": [float(SECONDS)] * n,
+            "sample_rate_hz": [decode(p)[1] for p in paths],
         }
     )
 
@@ -142,8 +143,8 @@ def main() -> None:
             np.testing.assert_allclose(got, expected, atol=1e-5)
 
         started = time.perf_counter()
-        for path in paths:
-            load(str(path), spec.sample_rate_hz, None, None)
+        for row in clips.to_pylist():
+            read_samples(ClipRow.from_row(row), spec.sample_rate_hz)
         decoding = time.perf_counter() - started
 
     machine = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()
