@@ -36,7 +36,7 @@ test: check  ## check, then the fast tests
 	$(PARALLEL) -m '$(FAST)'
 
 test-slow: $(READY)  ## tests that start servers, browsers or daemons, or kill processes
-	$(PARALLEL) -m '$(SLOW)' --ignore vlm_audio_pipeline_tests/demo_models
+	$(PARALLEL) --dist loadfile -m '$(SLOW)' --ignore vlm_audio_pipeline_tests/demo_models
 	$(BIN)/pytest -m '$(SLOW)' vlm_audio_pipeline_tests/demo_models
 
 test-network: $(READY)  ## tests that install isolated environments; before an issue is resolved and when dependencies change
