@@ -2,12 +2,15 @@
 
 import re
 
+import pytest
+
 from vlm_audio_pipeline.cli.run_view import run_and_show
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.studies.loading import load_study
 
 
+@pytest.mark.slow
 def test_baselines_on_the_official_folds(esc10_dir, data_folder, capsys):
     assert run_and_show(Graph(load_study("baselines"), data_folder)) == 0
     rows = {r["classifier"]: r for r in query(data_folder, "SELECT * FROM leaderboard").to_pylist()}

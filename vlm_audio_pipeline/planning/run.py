@@ -1,5 +1,6 @@
 """Bring a study up to date: observe the input assets, plan, execute one wave, and plan again until nothing is left."""
 
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from vlm_audio_pipeline.storage.disk_errors import convert_disk_errors
 MAX_ATTEMPTS = 25
 """Executions of one node in one call. Other processes may change its inputs, at most once for each fold or so; more
 attempts than this mean that the inputs never stop changing."""
+REBUILD_INTERVAL_S = 2.0
+"""Shortest time between two rebuilds of the catalogue during a run, s. Our own readers rebuild a stale catalogue; this is
+for other DuckDB clients."""
 
 
 @dataclass
@@ -86,6 +90,7 @@ class _StudyRun:
         self.progress = progress
         self.summary = RunSummary()
         self.attempts: Counter[Node] = Counter()
+        self.rebuilt_at = time.monotonic()
 
     def run(self, selected: set[Node] | None, plan: Plan | None, on_plan: Callable[[Plan], None]) -> RunSummary:
         summary, graph = self.summary, self.graph
@@ -95,6 +100,8 @@ class _StudyRun:
             on_plan(plan)
             summary.not_run = {n: reason for n, reason in plan.not_run.items() if n not in summary.failed}
             if not plan.wave:
+                if summary.runs:
+                    publish_study(graph)
                 return summary
             if not summary.runs:
                 graph.data_folder.create()
@@ -102,9 +109,12 @@ class _StudyRun:
                 publish_study(graph, rebuild=False)  # a reader during the run, or after a kill, sees finished steps
             for planned in plan.wave:
                 self._execute_run(planned)
-            publish_study(graph)
             if any(graph.steps[node.step].stage.stops_study for node in summary.failed):
+                publish_study(graph)
                 return summary
+            if time.monotonic() - self.rebuilt_at >= REBUILD_INTERVAL_S:
+                publish_study(graph)
+                self.rebuilt_at = time.monotonic()
             plan = None
 
     def _execute_run(self, planned: PlannedRun) -> None:

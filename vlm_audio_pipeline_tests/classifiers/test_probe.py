@@ -212,6 +212,7 @@ def test_registered():
     assert CLASSIFIERS.get("probe") is Probe
 
 
+@pytest.mark.slow
 @needs_esc10
 def test_classical_features_on_the_official_folds_of_esc10():
     from vlm_audio_pipeline.encoders.features import Features

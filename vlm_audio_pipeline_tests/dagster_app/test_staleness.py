@@ -15,6 +15,8 @@ from vlm_audio_pipeline.planning.planner import make_plan
 from vlm_audio_pipeline.planning.staleness import current_input_versions
 from vlm_audio_pipeline_tests.bench import Bench
 
+pytestmark = pytest.mark.slow
+
 
 class _Loading(LoadingContext):
     def __init__(self, instance):

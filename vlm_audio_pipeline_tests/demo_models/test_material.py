@@ -41,6 +41,7 @@ def test_the_demo_study_uses_renderings_that_were_trained_on():
     assert study.dataset.seed < material.TRAINING <= material.TEST - 1_000_000
 
 
+@pytest.mark.slow
 def test_clips_are_rendered_and_resampled_as_in_a_study():
     both = material.make_material(5, 2)
     assert both.classes.tolist() == [*range(10), *range(10)]

@@ -74,6 +74,7 @@ def test_odd_clips_give_finite_vectors(hub):
     assert vectors.shape == (5, 32) and np.isfinite(vectors).all()
 
 
+@pytest.mark.slow
 def test_ten_minutes_fit_into_little_memory(hub):
     hub(CLAP)
     code = """

@@ -110,6 +110,7 @@ def test_long_clips_in_windows_as_the_package_cuts_them(small, weights, monkeypa
     assert np.abs(expected - whole).max() > 1e-5, "windows are seen at all"
 
 
+@pytest.mark.slow
 @needs_package
 def test_ten_minutes_go_through_window_by_window():
     clip = np.zeros(600 * 44100, np.float32)

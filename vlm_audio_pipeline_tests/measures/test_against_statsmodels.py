@@ -12,6 +12,8 @@ from vlm_audio_pipeline.measures.agreement import fleiss_kappa, trial_kappa
 from vlm_audio_pipeline.measures.uncertainty import wilson
 from vlm_audio_pipeline_tests.measures.prediction_tables import trials
 
+pytestmark = pytest.mark.slow
+
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))

@@ -156,6 +156,7 @@ RECIPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_pixels_are_matplotlibs(name):
     recipe = Recipe(**RECIPES[name])
