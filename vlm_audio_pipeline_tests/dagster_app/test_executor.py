@@ -104,11 +104,11 @@ def run_in(bench: Bench, prepare, executor) -> tuple[dict, RunSummary, list[str]
     "prepare",
     [
         prepare_nothing,
-        prepare_failing_steps,
-        prepare_failing_clips,
-        prepare_unfinished_stage,
-        prepare_failing_check,
-        prepare_damaged_input,
+        pytest.param(prepare_failing_steps, marks=pytest.mark.slow),
+        pytest.param(prepare_failing_clips, marks=pytest.mark.slow),
+        pytest.param(prepare_unfinished_stage, marks=pytest.mark.slow),
+        pytest.param(prepare_failing_check, marks=pytest.mark.slow),
+        pytest.param(prepare_damaged_input, marks=pytest.mark.slow),
     ],
 )
 def test_both_executors_give_the_same_tables_provenance_checks_and_summary(tmp_path, prepare):

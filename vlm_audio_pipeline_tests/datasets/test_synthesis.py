@@ -86,6 +86,7 @@ def test_seed_source_and_take_each_change_the_sound(label):
     assert len(set(made)) == 4
 
 
+@pytest.mark.slow
 def test_takes_resemble_each_other_more_than_other_recordings():
     def timbre(label, source, take):
         _, p = spectrum(synthesise(label, 0, source, take))

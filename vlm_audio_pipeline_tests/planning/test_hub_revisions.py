@@ -14,6 +14,7 @@ from vlm_audio_pipeline.dagster_app.definitions import build_definitions
 from vlm_audio_pipeline.dagster_app.instance import open_instance
 from vlm_audio_pipeline_tests.planning.hub_server import Hub
 
+pytestmark = pytest.mark.slow  # each look at the hub is a process of its own
 MODELS = ("org/one", "org/two")
 TODAY = time.strftime("%Y-%m-%d", time.gmtime())
 

@@ -133,6 +133,7 @@ for name, recipe in preset_recipes().items():
 """
 
 
+@pytest.mark.slow
 def test_the_same_bytes_in_every_process_thread_and_style_of_matplotlib(tmp_path):
     (tmp_path / "matplotlibrc").write_text("font.size: 20\naxes.grid: True\nlines.linewidth: 5\nfigure.dpi: 50\n")
     outputs = []

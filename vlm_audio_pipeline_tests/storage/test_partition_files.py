@@ -347,6 +347,7 @@ def test_the_version_of_images_is_that_of_their_digests_however_they_are_cut(fir
     assert data_version(schema, cut) == data_version(schema, longer.slice(0, 3)) == expected
 
 
+@pytest.mark.slow
 def test_more_images_than_one_array_can_hold_have_a_version():
     one = pa.array([b"\0" * 2**26])
     table = rows_of_images(*[one] * 33)  # more than 2^31 bytes, all in the same memory

@@ -169,6 +169,7 @@ def test_a_single_file_states_that_its_images_are_thumbnails(single_file_report)
     assert {t.split(";")[0] for t in media} == {"data:image/webp", "data:audio/mpeg"}
 
 
+@pytest.mark.slow
 def test_a_report_is_written_over_an_earlier_one_and_over_nothing_else(example_study, tmp_path):
     out = tmp_path / "report"
     write_report(example_study.data_folder, example_study.study, out)
