@@ -73,14 +73,20 @@ def rebuild_catalogue(data_folder: DataFolder, *, wait: bool = True) -> bool:
     with file_lock(data_folder.lock("catalogue"), wait=wait) as held:
         if not held:
             return False
-        records = study_records(data_folder).values()
-        files = {table: _existing_files(data_folder, table, records) for table in TABLES}
-        extra_columns = sorted({name for record in records for name in record.get("extra_columns", ())})
-        signature = _signature(data_folder, files, extra_columns)
-        if data_folder.catalogue.exists() and _stored_signature(data_folder.catalogue) == signature:
+        files, extra_columns, signature = _contents(data_folder)
+        if (db := _connect_if_current(data_folder, signature)) is not None:
+            db.close()
             return False
         _build(data_folder.catalogue, files, extra_columns, signature)
         return True
+
+
+def _contents(data_folder: DataFolder) -> tuple[dict[str, list[Path]], list[str], str]:
+    """Return the partition files by table, the extra columns, and the signature of both."""
+    records = study_records(data_folder).values()
+    files = {table: _existing_files(data_folder, table, records) for table in TABLES}
+    extra_columns = sorted({name for record in records for name in record.get("extra_columns", ())})
+    return files, extra_columns, _signature(data_folder, files, extra_columns)
 
 
 def _existing_files(data_folder: DataFolder, table: str, records: Iterable[dict[str, Any]]) -> list[Path]:
@@ -94,13 +100,21 @@ def _signature(data_folder: DataFolder, files: Mapping[str, Sequence[Path]], ext
     return fingerprint(VERSION, str(data_folder.root.absolute()), tables, [list(s) for s in stamps], extra_columns)
 
 
-def _stored_signature(path: Path) -> str | None:
-    try:
-        with duckdb.connect(str(path), read_only=True) as db:
-            row = db.execute("SELECT signature FROM catalogue_built").fetchone()
-    except duckdb.Error:  # damaged, or of another version: rebuild it
+def _connect_if_current(data_folder: DataFolder, signature: str) -> duckdb.DuckDBPyConnection | None:
+    """Open the catalogue for reading if it has this signature; None if it is missing, stale, damaged or of another version."""
+    if not data_folder.catalogue.exists():
         return None
-    return row[0] if row else None
+    try:
+        db = duckdb.connect(str(data_folder.catalogue), read_only=True)
+    except duckdb.Error:
+        return None
+    try:
+        if db.execute("SELECT signature FROM catalogue_built").fetchone() == (signature,):
+            return db
+    except duckdb.Error:
+        pass  # a damaged catalogue is rebuilt, as a stale one
+    db.close()
+    return None
 
 
 def _build(path: Path, files: Mapping[str, Sequence[Path]], extra_columns: Sequence[str], signature: str) -> None:
@@ -210,8 +224,11 @@ def open_catalogue(data_folder: DataFolder) -> Iterator[duckdb.DuckDBPyConnectio
             f"no results in {data_folder.root}: no study was run there; run `vlm-audio run demo`, or choose the data "
             "folder with --data"
         )
-    rebuild_catalogue(data_folder, wait=not data_folder.catalogue.exists())
-    with duckdb.connect(str(data_folder.catalogue), read_only=True) as db:
+    db = _connect_if_current(data_folder, _contents(data_folder)[2])
+    if db is None:
+        rebuild_catalogue(data_folder, wait=not data_folder.catalogue.exists())
+        db = duckdb.connect(str(data_folder.catalogue), read_only=True)
+    with db:
         db.execute("SET TimeZone = 'UTC'")
         yield db
 

@@ -131,6 +131,7 @@ def _comparable(summary: RunSummary, folder) -> dict:
     return values
 
 
+@pytest.mark.slow
 def test_the_scenarios_fail_as_meant(tmp_path):
     _, summary, _ = run_in(Bench(tmp_path / "steps"), prepare_failing_steps, DirectExecutor())
     assert summary.failed[Node("probes/probe", 2)] == "no probe of fold 2"
