@@ -1,6 +1,7 @@
 """Old runs are deleted, except those that the UI shows as the latest."""
 
 import dagster as dg
+import pytest
 
 from vlm_audio_pipeline.dagster_app.executor import DagsterExecutor
 from vlm_audio_pipeline.dagster_app.instance import open_instance
@@ -10,6 +11,7 @@ from vlm_audio_pipeline.storage.disk_usage import disk_usage, size_of
 from vlm_audio_pipeline_tests.planning.test_pruning import aged
 
 
+@pytest.mark.slow
 def test_old_runs_go_but_those_the_ui_still_shows(done):
     done.record("1-low-0", "low", seed=99)
     done.run(executor=DagsterExecutor())

@@ -125,6 +125,7 @@ def test_without_its_chat_template_the_accuracy_drops(held_out, zero_shot):
     assert accuracy(generated(with_examples), labels) < whole - 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [[*range(1, 10), 0], [3, 8, 5, 9, 7, 0, 2, 6, 4, 1]], ids=["rotated", "mixed"])
 def test_scores_assigned_to_other_classes_lower_the_accuracy(monkeypatch, held_out, zero_shot, order):
     """In the pass with a shared prefix; the check of the first prompt, which is scored again by itself, notices it."""

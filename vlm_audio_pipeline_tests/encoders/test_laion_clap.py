@@ -133,6 +133,7 @@ def test_one_command_gets_all_of_it(monkeypatch, data_folder):
     ]
 
 
+@pytest.mark.slow
 def test_pip_s_own_words_are_told_and_nothing_half_made_passes(tmp_path, data_folder):
     (tmp_path / "wheels").mkdir()
     wanted = Environment("odd", ("--no-index", f"--find-links={tmp_path / 'wheels'}", "not-to-be-had==1"))
@@ -145,6 +146,7 @@ def test_pip_s_own_words_are_told_and_nothing_half_made_passes(tmp_path, data_fo
     assert not wanted.is_complete(data_folder)
 
 
+@pytest.mark.slow
 def test_an_environment_is_made_once(data_folder):
     wanted = Environment("empty", ("pip",))  # which is there already: nothing is installed
     python = wanted.create(data_folder)

@@ -175,6 +175,7 @@ def test_a_holder_of_a_steps_lock_that_died_is_not_waited_for(done):
     assert graph.data_folder.lock("bench.predictions/knn|2").exists()  # the file stays; what counts is who holds it
 
 
+@pytest.mark.slow
 def test_a_holder_of_the_gpu_is_waited_for_until_it_dies(done, tmp_path, monkeypatch):
     lock = tmp_path / "gpu.lock"
     monkeypatch.setenv("VLM_AUDIO_GPU_LOCK", str(lock))

@@ -75,6 +75,7 @@ def test_each_run_is_of_one_fold_and_its_key_says_what_it_is_to_be_made_from(ben
     ]
 
 
+@pytest.mark.slow
 def test_what_fails_waits_for_the_next_refresh_and_stops_nothing_else(bench):
     readings = bench.folder / "annotations.csv"
     good = readings.read_text()
@@ -121,6 +122,7 @@ def asking(bench):
     return bench
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rerun", "budget", "spent", "why"),
     [
@@ -180,6 +182,7 @@ def test_a_study_that_says_so_has_a_schedule_and_a_sensor_and_no_other_has(done)
     assert schedule.execution_timezone == local_time_zone()
 
 
+@pytest.mark.slow
 def test_the_sensor_waits_for_a_refresh_launches_what_changed_and_is_done(done):
     there, instance = repository(done), open_instance(done.data_folder)
     sensor = there.get_sensor_def("bench_sensor")

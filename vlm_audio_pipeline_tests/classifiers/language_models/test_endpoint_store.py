@@ -60,6 +60,7 @@ def worst(question: str, attempt: int) -> str:
     return always or (ONCE.get(kind, "response") if attempt == 0 else "response")
 
 
+@pytest.mark.slow
 def test_400_requests_end_as_400_outcomes_and_no_stored_answer_is_asked_for_again(rows):
     with serving(ServerScript(play=worst, retry_after=0.01)) as server:
         endpoint = Endpoint(url=server.url, timeout_s=0.6, concurrency=128, retries=2)

@@ -153,6 +153,7 @@ def test_neither_batches_nor_the_order_of_clips_matter(local, model):
     assert [r.text for r in shuffled] == [one[i].text for i in order]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", SHARING)
 def test_whatever_requests_share_or_do_not(local, model):
     """Folds that change, examples chosen for each query, images of other sizes, repeats, zero-shot in between."""
