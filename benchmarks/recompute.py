@@ -30,7 +30,7 @@ def prepare_recordings(folder: Path, smallest: bool) -> dict:
     if os.environ.get("ESC10_DIR") and not smallest:
         shutil.copytree(os.environ["ESC10_DIR"], folder / "recordings")
         return {"kind": "esc10", "path": "recordings"}
-    root = SyntheticDataset(clips=50 if smallest else 400).open(DataFolder(folder / "made")).root
+    root = SyntheticDataset(clips=50 if smallest else 400).open(DataFolder(folder / "synthetic")).root
     shutil.move(root, folder / "recordings")
     return {"kind": "esc50", "path": "recordings", "only_esc10": True}
 

@@ -1,9 +1,9 @@
-"""Cost of an image: this project against the usual code (librosa.load, specshow, savefig) on the same clips.
+"""Measure the time of an image: this project against the usual code (librosa.load, specshow, savefig) on the same clips.
 
-Measures the CPU time per clip of one thread, with both codes in turn on each clip, and then the wall time of all images
+Measures the CPU time per clip of one thread, alternating between both programs on each clip, and the wall time of all images
 on all cores from a cold start. Uses ESC-10 where ESC10_DIR is set, otherwise synthetic clips. The usual code is measured
-twice: at its best (axes placed by hand, one BLAS thread, warm caches) and as it is mostly written (tight_layout, or a
-tight bounding box where there is no frame).
+twice: with its fastest settings (axes placed by hand, one BLAS thread, warm caches) and with usual settings (tight_layout, or a
+tight bounding box if there is no frame).
 """
 
 import argparse
@@ -27,10 +27,10 @@ from vlm_audio_pipeline.contracts.progress import no_progress
 from vlm_audio_pipeline.datasets import audio
 from vlm_audio_pipeline.datasets.base import DATASETS, ClipRow, Dataset
 from vlm_audio_pipeline.datasets.synthetic import SyntheticDataset
-from vlm_audio_pipeline.engines import core_count
+from vlm_audio_pipeline.engines import core_count, map_ordered
 from vlm_audio_pipeline.renderings import image
 from vlm_audio_pipeline.renderings.recipe import Recipe
-from vlm_audio_pipeline.renderings.stage import render_clip, render_in_parallel
+from vlm_audio_pipeline.renderings.stage import render_clip
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 RECIPES = {
@@ -53,7 +53,7 @@ PARTS: dict[str, tuple[object, str]] = {
 
 
 def open_dataset(folder: Path, clips: int) -> Dataset:
-    """Open the real recordings, or synthesise some."""
+    """Open ESC-10, or synthesise clips."""
     data_folder = DataFolder(folder / "data")
     if os.environ.get("ESC10_DIR"):
         return DATASETS.get("esc10")(path=os.environ["ESC10_DIR"]).open(data_folder)
@@ -70,8 +70,8 @@ def clip_rows(dataset: Dataset, max_clips: int) -> list[ClipRow]:
     return rows
 
 
-def render_as_usual(path: Path, recipe: Recipe, tight: bool) -> bytes:
-    """Render a clip as most programs do."""
+def render_with_librosa(path: Path, recipe: Recipe, tight: bool) -> bytes:
+    """Render a clip with librosa and matplotlib; `tight` fits the image to its content."""
     import librosa
     import librosa.display
     import matplotlib.pyplot as plt
@@ -188,7 +188,7 @@ def main() -> None:
         print(f"{machine()}, {load}; {'ESC-10' if os.environ.get('ESC10_DIR') else 'synthetic clips'}\n")
         for name in ("framed (paper)", "bare"):
             wall_start, cpu_start = time.perf_counter(), time.process_time()
-            images = render_in_parallel(rows, lambda clip, r=RECIPES[name]: render_clip(dataset, clip, r), no_progress)
+            images = map_ordered(lambda clip, r=RECIPES[name]: render_clip(dataset, clip, r), rows, no_progress)
             wall, cpu = time.perf_counter() - wall_start, time.process_time() - cpu_start
             size = sum(len(i.bytes) for i in images) / len(images) / 1024
             cold = " from a cold start" if name.startswith("framed") else ""
@@ -196,13 +196,15 @@ def main() -> None:
         print(f"\nCPU ms per clip, median of {len(clips)} clips")
         for name, recipe in RECIPES.items():
             usual = [
-                lambda clip, r=recipe, t=tight: render_as_usual(dataset.root / clip.file, r, t)
+                lambda clip, r=recipe, t=tight: render_with_librosa(dataset.root / clip.file, r, t)
                 for tight in (False, True)
             ]
-            ours, best, tight = cpu_times(clips, lambda clip, r=recipe: render_clip(dataset, clip, r), *usual)
+            ours, fastest, usual_settings = cpu_times(
+                clips, lambda clip, r=recipe: render_clip(dataset, clip, r), *usual
+            )
             print(
-                f"{name:22} ours {statistics.median(ours) * 1e3:6.1f}   usual, at its best {comparison(best, ours)}"
-                f"   as mostly written {comparison(tight, ours)}"
+                f"{name:22} ours {statistics.median(ours) * 1e3:6.1f}   usual, fastest settings {comparison(fastest, ours)}"
+                f"   usual settings {comparison(usual_settings, ours)}"
             )
             with measure_parts() as seconds:
                 cpu_times(clips, lambda clip, r=recipe: render_clip(dataset, clip, r))

@@ -1,7 +1,7 @@
 """The three models before training: classes of transformers in sizes that train in minutes on a laptop.
 
-Belongs here: sizes and processors. Does not belong here: data and training. The sizes were found by trial: about the
-smallest with which each model learns its task on synthetic sounds.
+Belongs here: sizes and processors. Does not belong here: data and training. They are about the
+smallest sizes with which each model learns its task on synthetic sounds (determined by experiments).
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ def build_janus(texts: Iterable[str]) -> tuple[Any, Any]:
     Its image generator is as small as possible and stays random, because nothing here generates images.
 
     Args:
-        texts: the texts that its tokenizer is fitted to.
+        texts: texts to fit its tokenizer to.
 
     Returns:
         (JanusForConditionalGeneration, JanusProcessor).
@@ -97,7 +97,7 @@ def build_clap(texts: Iterable[str]) -> tuple[Any, Any]:
     """Build a CLAP with a small HTSAT audio encoder (https://arxiv.org/abs/2211.06687), and its processor: 48 kHz, 5 s.
 
     Args:
-        texts: the texts that its tokenizer is fitted to.
+        texts: texts to fit its tokenizer to.
 
     Returns:
         (ClapModel, ClapProcessor).
@@ -110,17 +110,17 @@ def build_clap(texts: Iterable[str]) -> tuple[Any, Any]:
         ClapTextConfig,
     )
 
-    tokenizer, first, depths = clap_tokenizer(texts), 48, [2, 2, 2]
+    tokenizer, audio_width, depths = clap_tokenizer(texts), 48, [2, 2, 2]
     audio = ClapAudioConfig(
         num_mel_bins=64,
         spec_size=128,
         window_size=4,
         patch_size=8,
         patch_stride=[8, 8],
-        patch_embeds_hidden_size=first,
+        patch_embeds_hidden_size=audio_width,
         depths=depths,
         num_attention_heads=[3, 6, 12],
-        hidden_size=first * 2 ** (len(depths) - 1),
+        hidden_size=audio_width * 2 ** (len(depths) - 1),
         num_hidden_layers=len(depths),
         projection_dim=64,
         enable_fusion=False,
@@ -140,7 +140,8 @@ def build_clap(texts: Iterable[str]) -> tuple[Any, Any]:
         projection_dim=64,
     )
     model = ClapModel(ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=64))
-    return model, ClapProcessor(clap_features(), tokenizer)
+    processor = ClapProcessor(clap_features(), tokenizer)  # transformers has no types here
+    return model, processor
 
 
 def clap_features() -> Any:
@@ -186,8 +187,8 @@ def save(model: Any, folder: Path, *processors: Any) -> None:
     """Write a checkpoint in half precision and its processors, readable by every user.
 
     Args:
-        model: left in half precision.
-        folder: created if missing; files with other names stay.
+        model: converted to half precision in place.
+        folder: created if missing; other files in it are kept.
         processors: objects with `save_pretrained`.
     """
     folder.mkdir(parents=True, exist_ok=True)

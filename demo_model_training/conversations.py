@@ -8,13 +8,13 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from demo_model_training.material import names
+from demo_model_training.material import label_forms
 from vlm_audio_pipeline.classifiers.language_models.messages import ImagePart, Message
 from vlm_audio_pipeline.classifiers.language_models.named_prompts import PROMPTS
-from vlm_audio_pipeline.classifiers.language_models.prompts import messages
+from vlm_audio_pipeline.classifiers.language_models.prompts import build_messages
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 
-WEIGHTS = {"plain": 6, "notebook": 2, "paper": 2}
+WEIGHTS = {"plain": 6, "one_word": 2, "paper": 2}
 """Relative frequency of each prompt in the training; the `demo` study uses `plain`."""
 
 PLACEHOLDER = ImagePart(b"", "image/png", "")
@@ -26,10 +26,10 @@ def choose_prompt(r: random.Random) -> str:
 
 
 def make_conversation(r: random.Random, processor: Any, prompt: str, n_examples: int) -> tuple[str, list[int]]:
-    """Make a conversation that a study could have, with the correct response to its last question.
+    """Make a conversation that a study could contain, with the correct response to its last question.
 
-    Names are `sea_waves` or `sea waves`, listed in random order. Half of the time the examples are balanced over the
-    classes, as a study selects them, otherwise random, so that the examples carry no information about the query.
+    Names are `sea_waves` or `sea waves`, listed in random order. In half of the conversations the examples are balanced over the
+    classes, as a study selects them, in the others random, so that the examples carry no information about the query.
 
     Args:
         r: random generator.
@@ -38,7 +38,7 @@ def make_conversation(r: random.Random, processor: Any, prompt: str, n_examples:
         n_examples: number of examples.
 
     Returns:
-        the text, with one placeholder for each image; and the class of each image, as indices into ESC10.
+        The text, with one placeholder for each image; and the class of each image, as indices into ESC10.
     """
     examples = r.choices(range(len(ESC10)), k=n_examples)
     if r.random() < 0.5:
@@ -46,7 +46,7 @@ def make_conversation(r: random.Random, processor: Any, prompt: str, n_examples:
         r.shuffle(examples)
     query = r.randrange(len(ESC10))
     form = r.randrange(2)
-    class_names = [names(label)[form] for label in ESC10]
+    class_names = [label_forms(label)[form] for label in ESC10]
     turns = _question(r, prompt, class_names, [(PLACEHOLDER, class_names[i]) for i in examples])
     return apply_template([*turns, Message("assistant", (class_names[query],))], processor), [*examples, query]
 
@@ -57,16 +57,16 @@ def _question(
     prompt = PROMPTS[prompt_name]
     shuffled = list(class_names)
     r.shuffle(shuffled)
-    return messages(prompt, shuffled, examples, PLACEHOLDER, wording=r.randrange(len(prompt.image)))
+    return build_messages(prompt, shuffled, examples, PLACEHOLDER, wording=r.randrange(len(prompt.image)))
 
 
-def apply_template(turns: Iterable[Message], processor: Any, *, ask: bool = False) -> str:
+def apply_template(turns: Iterable[Message], processor: Any, *, add_generation_prompt: bool = False) -> str:
     """Convert turns to text with a chat template.
 
     Args:
         turns: messages.
         processor: has the template and the end token.
-        ask: end with the start of the assistant's turn; otherwise with the end token of its response.
+        add_generation_prompt: end with the start of the assistant's turn; otherwise with the end token of its response.
     """
     content = [
         {
@@ -75,15 +75,15 @@ def apply_template(turns: Iterable[Message], processor: Any, *, ask: bool = Fals
         }
         for turn in turns
     ]
-    text = processor.apply_chat_template(content, add_generation_prompt=ask, tokenize=False)
-    return text if ask else text + processor.tokenizer.eos_token
+    text: str = processor.apply_chat_template(content, add_generation_prompt=add_generation_prompt, tokenize=False)
+    return text if add_generation_prompt else text + processor.tokenizer.eos_token
 
 
 def tokenizer_corpus(seed: int) -> Iterator[str]:
     """Yield the texts that the tokenizer is fitted to: prompts with their classes, and the responses."""
     r = random.Random(seed)
     for i in range(300):
-        class_names = [names(label)[i % 2] for label in ESC10]
+        class_names = [label_forms(label)[i % 2] for label in ESC10]
         for turn in _question(r, choose_prompt(r), class_names, [(PLACEHOLDER, class_names[i % len(class_names)])]):
             yield from (part for part in turn.parts if isinstance(part, str))
         yield from (f" {name}" for name in class_names)

@@ -44,7 +44,7 @@ def fit(
     for step in range(steps):
         value = loss(step)
         optimiser.zero_grad()
-        value.backward()
+        value.backward()  # torch has no types here
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()

@@ -20,14 +20,14 @@ from vlm_audio_pipeline.datasets.audio import resample
 from vlm_audio_pipeline.datasets.class_names import class_name
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 from vlm_audio_pipeline.encoders.base import decode_image
-from vlm_audio_pipeline.encoders.clap_features import with_vectorised_mel
+from vlm_audio_pipeline.encoders.clap_features import vectorise_log_mel
 from vlm_audio_pipeline.engines import core_count
 from vlm_audio_pipeline.renderings.image import render
 from vlm_audio_pipeline.renderings.recipe import Recipe
 
 RATE_HZ = 44100
 CLAP_HZ = 48000
-TRAINING, TEST = 1_000_000, 2_000_000
+TRAINING_SEED, TEST_SEED = 1_000_000, 2_000_000
 """Seeds of the sounds; the seed of the training is added to them."""
 
 _DEMO: dict[str, Any] = {"transform": "mel", "n_mels": 64, "resampling": "area", "size": 96}
@@ -35,7 +35,8 @@ RENDERINGS: dict[str, dict[str, Any]] = {
     "demo": {**_DEMO, "colormap": "magma"},
     "demo_gray": {**_DEMO, "colormap": "gray"},
 }
-"""The renderings that the models are trained on; the first is that of the `demo` study, and three quarters of the images."""
+"""The renderings that the models are trained on; the first is that of the `demo` study, and is used
+for three quarters of the images."""
 
 TEMPLATES = (
     "This is a sound of {}.",
@@ -99,7 +100,7 @@ def choose_rendering(r: random.Random) -> int:
 
 
 def render_rgb(samples: np.ndarray, recipe: Recipe, shuffle_seed: int | None = None) -> np.ndarray:
-    """Render samples at `RATE_HZ` as a study does: (height, width, 3) uint8 RGB; a seed shuffles the frames."""
+    """Render samples at `RATE_HZ` as a study does: (height, width, 3) uint8 RGB; a `shuffle_seed` shuffles the frames."""
     rate = recipe.rate or RATE_HZ
     image = render(resample(samples, RATE_HZ, rate), rate, recipe, shuffle_seed=shuffle_seed)
     return np.asarray(decode_image(image.bytes))
@@ -109,23 +110,23 @@ def render_rgb(samples: np.ndarray, recipe: Recipe, shuffle_seed: int | None = N
 def _mel_extractor() -> Any:
     from demo_model_training.architectures import clap_features
 
-    extractor = with_vectorised_mel(clap_features())
+    extractor = vectorise_log_mel(clap_features())
     return lambda samples: extractor(samples, sampling_rate=CLAP_HZ, return_tensors="np")["input_features"][0]
 
 
-def names(label: str) -> tuple[str, str, str]:
+def label_forms(label: str) -> tuple[str, str, str]:
     """Return the three names that a study may use for a class: `sea_waves`, `sea waves`, and a sentence.
 
-    >>> names("rain")[:2]
+    >>> label_forms("rain")[:2]
     ('rain', 'rain')
     """
     name = class_name(label)
-    return label, name.readable, name.description
+    return label, name.readable_name, name.description
 
 
 def sentences() -> list[str]:
     """Return all texts that CLAP is trained on: each template with the names of each class, and the descriptions."""
-    labels = [names(label) for label in ESC10]
+    labels = [label_forms(label) for label in ESC10]
     return [t.format(name) for t in TEMPLATES for raw, readable, _ in labels for name in (raw, readable)] + [
         description for *_, description in labels
     ]

@@ -1,6 +1,6 @@
 """Measure the accuracy of demo-janus for its card.
 
-Belongs here: asking it with the pipeline's prompts about clips that were not in its training. Does not belong here:
+Belongs here: asking it about clips that were not in its training, with the prompts of the pipeline. Does not belong here:
 likelihoods and shared prefixes, which a study's backend computes.
 """
 
@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from demo_model_training.conversations import PLACEHOLDER, apply_template
-from demo_model_training.material import RATE_HZ, RENDERINGS, Material, names, render_rgb
+from demo_model_training.material import RATE_HZ, RENDERINGS, Material, label_forms, render_rgb
 from demo_model_training.train_aimv2 import normalise
 from demo_model_training.train_janus import tokenise
 from vlm_audio_pipeline.classifiers.language_models.named_prompts import PROMPTS
-from vlm_audio_pipeline.classifiers.language_models.prompts import messages
+from vlm_audio_pipeline.classifiers.language_models.prompts import build_messages
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 from vlm_audio_pipeline.encoders.pretrained import quiet_loading
 from vlm_audio_pipeline.renderings.recipe import Recipe
 
 
 def janus_accuracies(model: Any, processor: Any, test: Material, shuffled: Material) -> dict[str, float]:
-    """Return the accuracy with each prompt, after one example per class, with the other rendering and under controls.
+    """Return the accuracy with each prompt, after one example per class, with the other rendering and with controls.
 
     Args:
         model: in float32.
@@ -31,7 +31,7 @@ def janus_accuracies(model: Any, processor: Any, test: Material, shuffled: Mater
     """
     silence = render_rgb(np.zeros(5 * RATE_HZ, np.float32), Recipe(**RENDERINGS["demo"]))
     blank = Material(test.classes, np.broadcast_to(silence, (len(test.classes), 1, *silence.shape)), test.mels)
-    first = [int(np.flatnonzero(test.classes == c)[0]) for c in range(len(ESC10))]
+    example_indices = [int(np.flatnonzero(test.classes == c)[0]) for c in range(len(ESC10))]
 
     def accuracy(material: Material, rendering: int = 0, prompt: str = "plain", examples: Sequence[int] = ()) -> float:
         example_images = [test.images[i, rendering] for i in examples]
@@ -41,7 +41,7 @@ def janus_accuracies(model: Any, processor: Any, test: Material, shuffled: Mater
 
     return {
         **{f"prompt {name}": accuracy(test, prompt=name) for name in PROMPTS},
-        "one example per class": accuracy(test, examples=first),
+        "one example per class": accuracy(test, examples=example_indices),
         "rendering demo_gray": accuracy(test, 1),
         "time shuffled": accuracy(shuffled),
         "blank": accuracy(blank),
@@ -62,10 +62,10 @@ def generate(
     """
     import torch
 
-    labels = [names(label)[0] for label in ESC10]
+    labels = [label_forms(label)[0] for label in ESC10]
     example_turns = [(PLACEHOLDER, label) for label in labels[: len(examples)]]
-    turns = messages(PROMPTS[prompt], labels, example_turns, PLACEHOLDER)
-    ids, _ = tokenise([apply_template(turns, processor, ask=True)], processor)
+    turns = build_messages(PROMPTS[prompt], labels, example_turns, PLACEHOLDER)
+    ids, _ = tokenise([apply_template(turns, processor, add_generation_prompt=True)], processor)
     texts: list[str] = []
     for batch in np.array_split(images, max(1, len(images) // 20)):
         pixels = torch.from_numpy(np.stack([image for query in batch for image in (*examples, query)]))

@@ -1,7 +1,8 @@
-"""Tokenizers of some hundred tokens: byte-level BPE, fitted to the texts of the training.
+"""Tokenizers with a few hundred tokens: byte-level BPE, fitted to the texts of the training.
 
 Belongs here: tokens, special tokens and the chat template. Does not belong here: the texts (`material`,
-`conversations`). Special tokens have the names of those of Janus-Pro and RoBERTa.
+`conversations`). The special tokens have the same names as those of
+Janus-Pro and RoBERTa.
 """
 
 from collections.abc import Iterable
@@ -46,7 +47,7 @@ def _fit_bpe(texts: Iterable[str], special_tokens: list[str], max_tokens: int) -
 
 
 def janus_tokenizer(texts: Iterable[str], max_tokens: int = 900) -> Any:
-    """Fit a tokenizer with Janus's special tokens. It encodes any text; `texts` take few tokens.
+    """Fit a tokenizer with Janus's special tokens. It encodes any text; texts like `texts` need few tokens.
 
     Args:
         texts: the texts that it is fitted to.
@@ -61,7 +62,7 @@ def janus_tokenizer(texts: Iterable[str], max_tokens: int = 900) -> Any:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # transformers has no types here
         tokenizer_object=tokenizer,
         bos_token=BOS,
         eos_token=EOS,
@@ -82,7 +83,7 @@ def clap_tokenizer(texts: Iterable[str], max_tokens: int = 600) -> Any:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=ends
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # transformers has no types here
         tokenizer_object=tokenizer,
         bos_token="<s>",
         eos_token="</s>",

@@ -16,8 +16,8 @@ import typer
 from demo_model_training import cards
 from demo_model_training.architectures import save
 from demo_model_training.fitting import Log
-from demo_model_training.material import RENDERINGS, TEST, TRAINING, Material, make_material
-from vlm_audio_pipeline.encoders.weights import PACKAGED
+from demo_model_training.material import RENDERINGS, TEST_SEED, TRAINING_SEED, Material, make_material
+from vlm_audio_pipeline.encoders.weights import DEMO_MODELS
 from vlm_audio_pipeline.engines import core_count
 
 MODELS = ("clap", "aimv2", "janus")
@@ -43,31 +43,34 @@ class Schedule:
 
 
 def train(
-    out: Path, seed: int, log: Log, schedule: Schedule = Schedule(), only: tuple[str, ...] = MODELS
+    out: Path, seed: int, log: Log, schedule: Schedule = Schedule(), models: tuple[str, ...] = MODELS
 ) -> dict[str, dict[str, float]]:
     """Train models from random weights, measure them on test clips, and write checkpoints and cards.
 
     Args:
-        out: gets one folder `demo-<model>` per model.
+        out: folder in which each model gets a folder `demo-<model>`.
         seed: of sounds, weights and batches.
         log: called with the progress.
         schedule: sizes and lengths.
-        only: the models to train.
+        models: names of the models to train.
 
     Returns:
         model -> name of a measurement -> accuracy.
     """
     start = time.perf_counter()
     use_all_cores()
-    material, test = make_material(TRAINING + seed, schedule.clips), make_material(TEST + seed, schedule.test_clips)
+    material, test = (
+        make_material(TRAINING_SEED + seed, schedule.clips),
+        make_material(TEST_SEED + seed, schedule.test_clips),
+    )
     log(f"{len(material.classes)} training clips, {time.perf_counter() - start:.0f} s")
     accuracies = {}
-    for name in only:
+    for name in models:
         log(f"demo-{name}")
         folder = out / f"demo-{name}"
         model, processor, measure = _TRAININGS[name](material, schedule, seed, log)
         save(model, folder, processor)
-        model.float()  # measure what was saved: weights rounded to half precision
+        model.float()  # measure the saved weights, which are rounded to half precision
         accuracies[name] = measure(test)
         (folder / "README.md").write_text(cards.card(name, accuracies[name], seed, schedule.clips), encoding="utf-8")
         log(", ".join(f"{measurement}: {accuracy:.3f}" for measurement, accuracy in accuracies[name].items()))
@@ -112,7 +115,9 @@ def _train_janus(material: Material, schedule: Schedule, seed: int, log: Log) ->
     model, processor = train_janus(material, schedule.janus, seed, log)
 
     def measure(test: Material) -> dict[str, float]:
-        return janus_accuracies(model, processor, test, make_material(TEST + seed, schedule.test_clips, shuffled=True))
+        return janus_accuracies(
+            model, processor, test, make_material(TEST_SEED + seed, schedule.test_clips, shuffled=True)
+        )
 
     return model, processor, measure
 
@@ -124,10 +129,12 @@ def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="seed of sounds, weights and batches")
-    parser.add_argument("--out", type=Path, default=PACKAGED, help="folder for the checkpoints; default: the package's")
+    parser.add_argument(
+        "--out", type=Path, default=DEMO_MODELS, help="folder for the checkpoints; default: the package's"
+    )
     parser.add_argument("--only", choices=MODELS, nargs="+", default=MODELS, help="models to train; default: all")
     options = parser.parse_args()
-    train(options.out, options.seed, typer.echo, only=tuple(options.only))
+    train(options.out, options.seed, typer.echo, models=tuple(options.only))
 
 
 if __name__ == "__main__":

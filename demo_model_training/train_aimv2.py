@@ -1,7 +1,7 @@
 """Train AIMv2's vision tower on images of sounds, by classifying them with a linear head that is not saved.
 
-Belongs here: its batches and its loss. (AIMv2 itself was trained to continue images and captions; ten classes take
-minutes instead of weeks.)
+Belongs here: its batches and its loss. (AIMv2 itself was trained to continue images and captions, which takes
+weeks; learning ten classes takes minutes.)
 """
 
 import random
@@ -39,17 +39,17 @@ def train_aimv2(material: Material, steps: int, seed: int, log: Log) -> tuple[An
     images, classes = torch.from_numpy(material.images), torch.from_numpy(material.classes)
 
     def loss(_step: int) -> torch.Tensor:
-        chosen = torch.tensor(r.sample(range(len(images)), BATCH))
-        batch = torch.stack([shift_in_time(images[i, choose_rendering(r)], r) for i in chosen])
+        indices = torch.tensor(r.sample(range(len(images)), BATCH))
+        batch = torch.stack([shift_in_time(images[i, choose_rendering(r)], r) for i in indices])
         vectors = model(pixel_values=normalise(batch, processor)).last_hidden_state.mean(1)
-        return F.cross_entropy(head(vectors), classes[chosen])
+        return F.cross_entropy(head(vectors), classes[indices])
 
     fit(model, loss, steps, 2e-3, log, heads=(head,))
     return model, processor, head
 
 
 def shift_in_time(image: Any, r: random.Random) -> Any:
-    """Shift an image, (height, width, 3), by a random number of columns; columns that leave at the end return in front."""
+    """Shift an image, (height, width, 3), by a random number of columns; columns beyond one edge reappear at the other."""
     return image.roll(r.randrange(image.shape[1]), 1)
 
 

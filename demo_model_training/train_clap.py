@@ -12,7 +12,7 @@ import numpy as np
 
 from demo_model_training.architectures import build_clap
 from demo_model_training.fitting import Log, fit
-from demo_model_training.material import TEMPLATES, Material, names, sentences
+from demo_model_training.material import TEMPLATES, Material, label_forms, sentences
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 
 BATCH = 48
@@ -40,17 +40,17 @@ def train_clap(material: Material, steps: int, seed: int, log: Log) -> tuple[Any
     frames = mels.shape[2]
 
     def choose_sentence(label: str) -> str:
-        raw, readable, description = names(label)
+        raw, readable, description = label_forms(label)
         return description if r.random() < 0.15 else r.choice(TEMPLATES).format(r.choice((raw, readable)))
 
     def loss(_step: int) -> torch.Tensor:
-        chosen = torch.tensor(r.sample(range(len(mels)), BATCH))
-        audio = torch.stack([torch.roll(mels[i], r.randrange(frames), 1) for i in chosen])
-        audio = audio + 3 * torch.randn(BATCH, 1, 1, 1)  # dB: so that the level is no cue
-        texts = [choose_sentence(ESC10[c]) for c in classes[chosen]]
+        indices = torch.tensor(r.sample(range(len(mels)), BATCH))
+        audio = torch.stack([torch.roll(mels[i], r.randrange(frames), 1) for i in indices])
+        audio = audio + 3 * torch.randn(BATCH, 1, 1, 1)  # dB; the level must not reveal the class
+        texts = [choose_sentence(ESC10[c]) for c in classes[indices]]
         tokens = processor.tokenizer(texts, padding=True, return_tensors="pt")
         out = model(input_features=audio, is_longer=torch.zeros(BATCH, 1, dtype=torch.bool), **tokens)
-        targets = (classes[chosen][:, None] == classes[chosen][None]).float()
+        targets = (classes[indices][:, None] == classes[indices][None]).float()
         targets /= targets.sum(1, keepdim=True)
         return (F.cross_entropy(out.logits_per_audio, targets) + F.cross_entropy(out.logits_per_text, targets)) / 2
 
@@ -69,7 +69,7 @@ def clap_accuracy(model: Any, processor: Any, material: Material, form: int = 0)
     """
     import torch
 
-    class_names = [names(label)[form] for label in ESC10]
+    class_names = [label_forms(label)[form] for label in ESC10]
     texts = class_names if form == 2 else [TEMPLATES[0].format(name) for name in class_names]
     with torch.no_grad():
         tokens = processor.tokenizer(texts, padding=True, return_tensors="pt")

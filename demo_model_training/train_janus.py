@@ -3,7 +3,7 @@
 Belongs here: batches and the loss. Does not belong here: the wording of the questions and the layout of the examples
 (`classifiers.language_models.prompts`), which are exactly those of a study.
 
-One third of the batches are single questions. The others are conversations in which earlier images got the correct
+One third of the batches are single questions. The others are conversations in which earlier images have the correct
 response. The loss covers only the responses, including the end token. Classes are listed in random order. Examples
 always have correct labels, and the model can respond without them: it is not trained to use them.
 """
@@ -21,7 +21,7 @@ from demo_model_training.train_aimv2 import normalise, shift_in_time
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 
 SINGLE, WITH_EXAMPLES = 32, 4
-"""Conversations per batch: with one image, and with up to a dozen."""
+"""Conversations per batch: with one image, and with up to twelve examples."""
 
 
 def train_janus(material: Material, steps: int, seed: int, log: Log) -> tuple[Any, Any]:
@@ -75,7 +75,7 @@ def tokenise(texts: list[str], processor: Any) -> tuple[Any, Any]:
 
     Args:
         texts: from the chat template, each ending with a response.
-        processor: Janus's.
+        processor: JanusProcessor.
 
     Returns:
         ids, (conversations, tokens) int64, padded on the right; and a bool tensor of the same shape that is True for

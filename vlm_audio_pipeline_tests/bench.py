@@ -1,4 +1,4 @@
-"""A small real study on disk to run and to disturb: 12 short recordings, 2 classes, 3 folds, no weights."""
+"""A small study on disk for tests: 12 short recordings, 2 classes, 3 folds, no weights."""
 
 import copy
 import csv
@@ -27,21 +27,22 @@ PITCH = {"low": 300.0, "high": 2500.0}  # Hz
 
 
 def tone(label: str, seed: int, seconds: float = 0.25) -> np.ndarray:
-    """Give a noisy tone, (samples,) float32."""
-    random = np.random.default_rng(seed)
+    """Return a noisy tone, (samples,) float32."""
+    rng = np.random.default_rng(seed)
     t = np.arange(int(seconds * RATE)) / RATE
-    wave = 0.3 * np.sin(2 * np.pi * PITCH[label] * random.uniform(0.9, 1.1) * t) + 0.02 * random.standard_normal(len(t))
+    wave = 0.3 * np.sin(2 * np.pi * PITCH[label] * rng.uniform(0.9, 1.1) * t) + 0.02 * rng.standard_normal(len(t))
     return wave.astype(np.float32)
 
 
 class Bench:
     """A study file, its recordings and a data folder.
 
-    `study` is the study file as plain values; change it and `graph()` reads it anew.
+    `study` has the values of the study file; after a change, `graph()` writes and reads it again.
     """
 
     def __init__(self, folder: Path):
-        self._place(folder)
+        self._set_folder(folder)
+        self._may_be_open = True  # its databases, by objects that are no longer used; a collection takes 0.1 s or more
         self.audio.mkdir(parents=True)
         self.rows: list[dict[str, Any]] = []
         for fold in (1, 2, 3):
@@ -59,8 +60,8 @@ class Bench:
                             "room": "hall" if take else "yard",
                         }
                     )
-        readings = [f"{r['id']},{annotator},{r['label']}" for r in self.rows[:8] for annotator in ("ann", "bob")]
-        (folder / "annotations.csv").write_text("\n".join(["clip,annotator,label", *readings]) + "\n")
+        annotations = [f"{r['id']},{annotator},{r['label']}" for r in self.rows[:8] for annotator in ("ann", "bob")]
+        (folder / "annotations.csv").write_text("\n".join(["clip,annotator,label", *annotations]) + "\n")
         self.study: dict[str, Any] = {
             "name": "bench",
             "dataset": {"kind": "csv", "path": "clips.csv", "keep": ["room"], "columns": {"id": "id"}},
@@ -72,34 +73,37 @@ class Bench:
             },
         }
 
-    def _place(self, folder: Path) -> None:
+    def _set_folder(self, folder: Path) -> None:
         self.folder = folder
         self.data_folder = DataFolder(folder / "data")
         self.audio = folder / "audio"
 
-    def copied_to(self, folder: Path) -> "Bench":
+    def copy_to(self, folder: Path) -> "Bench":
         """Copy everything, results included, to another folder."""
-        gc.collect()  # databases of graphs that nobody holds any more are closed now, and not while their files are copied
+        if self._may_be_open:
+            gc.collect()  # closes unused databases before their files are copied
+            self._may_be_open = False
         shutil.copytree(self.folder, folder)
-        twin = copy.deepcopy(self)
-        twin._place(folder)
-        return twin
+        duplicate = copy.deepcopy(self)
+        duplicate._may_be_open = True
+        duplicate._set_folder(folder)
+        return duplicate
 
     def record(self, name: str, label: str, seed: int, seconds: float = 0.25) -> None:
         """Write or replace a recording."""
         soundfile.write(self.audio / f"{name}.wav", tone(label, seed, seconds), RATE)
 
-    def changed(self, *keys: str, **values: Any) -> dict[str, Any]:
-        """Give the study with some values changed, without changing this one."""
+    def changed_study(self, *keys: str, **values: Any) -> dict[str, Any]:
+        """Return a copy of the study with some values changed."""
         study = copy.deepcopy(self.study)
-        at = study
+        values_at_keys = study
         for key in keys:
-            at = at[key]
-        at.update(values)
+            values_at_keys = values_at_keys[key]
+        values_at_keys.update(values)
         return study
 
     def write(self, study: dict[str, Any] | None = None) -> Path:
-        """Write the listing and the study file where they changed; a service that reads them never sees half of one."""
+        """Write the listing and the study file if they changed. Each is replaced atomically, because a service may read it."""
         listing = io.StringIO(newline="")
         writer = csv.DictWriter(listing, fieldnames=list(self.rows[0]))
         writer.writeheader()
@@ -116,7 +120,8 @@ class Bench:
         return path
 
     def graph(self, study: dict[str, Any] | None = None) -> Graph:
-        """Read the study anew, as a new process would."""
+        """Read the study again, like a new process."""
+        self._may_be_open = True
         return Graph(load_study(self.write(study)), self.data_folder)
 
     def run(
@@ -125,7 +130,7 @@ class Bench:
         only: tuple[str, ...] = (),
         fold: int | None = None,
         executor: Executor | None = None,
-    ) -> "Ran":
+    ) -> "BenchRun":
         """Run the study, directly by default; return the nodes that ran and how many vectors were computed."""
         graph = self.graph(study)
         before = graph.result_store.count("vector")
@@ -136,7 +141,7 @@ class Bench:
             executor=executor,
             on_step=lambda node, started: nodes.append(node) if started else None,
         )
-        return Ran(report, sorted(str(n) for n in nodes), graph.result_store.count("vector") - before)
+        return BenchRun(report, sorted(str(n) for n in nodes), graph.result_store.count("vector") - before)
 
     def plan(self, study: dict[str, Any] | None = None) -> Plan:
         """Plan without running."""
@@ -144,8 +149,8 @@ class Bench:
         return make_plan(graph, current_input_versions(graph))
 
 
-class Ran:
-    """What a run did: its report, the steps that ran ("clips|1", ...), and how many vectors were computed."""
+class BenchRun:
+    """The result of a run: summary, steps that ran ("clips|1", ...), and the number of computed vectors."""
 
     def __init__(self, report: RunSummary, steps: list[str], vectors: int):
         self.report = report

@@ -1,4 +1,4 @@
-"""What holds for every test: no network beyond this machine, no settings from outside, registries restored."""
+"""Set-up of every test: no network outside this machine, no settings of the user, registries restored."""
 
 import gc
 import ipaddress
@@ -13,26 +13,46 @@ from hypothesis import settings
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
-ESC10_DIR = os.environ.get("ESC10_DIR")  # at import: a test may clear the variable itself
+ESC10_DIR = os.environ.get("ESC10_DIR")  # read at import because tests may delete the variable
 PACKAGE = "vlm_audio_pipeline"
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in `cmd &`: processes started by tests would inherit that
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # set by `cmd &`; processes that tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("no_deadline", deadline=None)  # a busy machine is no defect
-settings.load_profile("no_deadline")
+# No deadline: a busy machine must not fail a test. The same examples each time: only a change of the code fails a test.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("random", deadline=None)  # `pytest --hypothesis-profile random` looks for new failures
+settings.load_profile("repeatable")
+
+LONGEST_FILES = (
+    "dagster_app/test_scheduled_reruns.py",
+    "test_baselines.py",
+    "test_processes.py",
+    "dagster_app/test_ui.py",
+    "test_faults.py",
+    "planning/test_disturbances.py",
+    "dagster_app/test_executor.py",
+)
+"""Files whose slow tests take longest. They start first, so that no worker waits for another at the end."""
 
 _network_allowed = False
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files whose slow tests take longest first."""
+    folder = Path(__file__).parent
+    order = {folder / name: number for number, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: order.get(item.path, len(order)) if item.get_closest_marker("slow") else len(order))
+
+
 def pytest_collection_finish() -> None:
-    """Exclude what was imported so far from garbage collection, which would look at a million objects each time."""
+    """Exclude all imported objects from garbage collection, which would visit a million objects each time."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_unconfigure() -> None:
-    """Let the interpreter free everything at exit; DuckDB's binding reports what is left as leaks."""
+    """Unfreeze all objects, because DuckDB's binding reports remaining objects as leaks at exit."""
     gc.unfreeze()
 
 
@@ -57,7 +77,7 @@ def network_guard():
     """Refuse every connection that leaves this machine, except in tests marked `network`."""
     connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
 
-    def guarded(original):
+    def guard(original):
         def call(self, address):
             if self.family in (socket.AF_INET, socket.AF_INET6):
                 _refuse(address[0])
@@ -70,8 +90,8 @@ def network_guard():
         return getaddrinfo(host, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", guarded(connect))
-        patch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
+        patch.setattr(socket.socket, "connect", guard(connect))
+        patch.setattr(socket.socket, "connect_ex", guard(connect_ex))
         patch.setattr(socket, "getaddrinfo", resolve)
         yield
 
@@ -81,12 +101,12 @@ def registrations():
     """List what is registered, as (registry, kind, class that held the kind before)."""
     register, log = Registry.register, []
 
-    def recorded(self, kind):
+    def register_and_log(self, kind):
         log.append((self, kind, self._classes.get(kind)))
         return register(self, kind)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Registry, "register", recorded)
+        patch.setattr(Registry, "register", register_and_log)
         yield log
 
 
@@ -95,7 +115,13 @@ def isolation(request, monkeypatch, registrations):
     """Remove settings of the machine, allow the network where marked, and undo what the test registers."""
     global _network_allowed
     _network_allowed = request.node.get_closest_marker("network") is not None
-    for name in ("VLM_AUDIO_DATA", "VLM_AUDIO_STUDIES", "DAGSTER_HOME"):
+    for name in (
+        "VLM_AUDIO_DATA",
+        "VLM_AUDIO_STUDIES",
+        "VLM_AUDIO_ENGINE",
+        "DAGSTER_HOME",
+        "COLUMNS",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
     registrations.clear()
@@ -104,7 +130,7 @@ def isolation(request, monkeypatch, registrations):
     for registry, kind, before in reversed(registrations):
         cls = registry._classes.get(kind)
         if cls is None or cls.__module__.startswith(PACKAGE + "."):
-            continue  # what the package registers when it is imported stays
+            continue  # registrations of the package itself remain
         if before is None:
             del registry._classes[kind]
         else:
@@ -141,7 +167,7 @@ def data_folder(tmp_path) -> DataFolder:
 
 @pytest.fixture
 def esc10_dir() -> Path:
-    """The real recordings."""
+    """Folder with the real recordings of ESC-10."""
     if not ESC10_DIR:
         pytest.skip("set ESC10_DIR to a copy of ESC-10 to run this")
     return Path(ESC10_DIR)

@@ -1,7 +1,7 @@
-"""The `vlm-audio` command in processes that can be made to die, each forked from one that has everything imported.
+"""Run the `vlm-audio` command in processes that tests kill, forked from one process with all imports done.
 
-What belongs here: a study every part of which counts its work in a file, and a process to run it in. Run as a program it reads
-jobs from its input, a line of JSON each, and answers each with a line: the exit status of the process it forked.
+Belongs here: components that count their work in a file, and the process that runs them. As a program, the module reads
+jobs from its input, one JSON line each, and prints the exit status of the forked process for each job.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ IMPORTED = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "sqlalchemy.dialects.sqlite"),
     *("dagster._core.storage.event_log.sqlite", "dagster._core.storage.runs", "dagster._core.storage.schedules"),
 )
-LONGEST = 240  # s; what hangs is ended
+TIMEOUT_S = 240  # s; a process that takes longer is killed
 
 
 class Runner:
-    """Runs the command, again and again, in a process of its own each time."""
+    """Run the command repeatedly, each time in a new process."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -41,7 +41,7 @@ class Runner:
     def __call__(
         self,
         arguments: Sequence[Any],
-        said: Path,
+        output: Path,
         *,
         fault: str = "",
         after_s: float | None = None,
@@ -50,35 +50,35 @@ class Runner:
         """Run the command to its end.
 
         Args:
-            arguments: as after `vlm-audio`.
-            said: file for what it says.
-            fault: `VLM_AUDIO_FAULT`.
-            after_s: kill it after so long, s.
-            log: file in which work is counted.
+            arguments: arguments of `vlm-audio`.
+            output: file for stdout and stderr.
+            fault: value of `VLM_AUDIO_FAULT`.
+            after_s: time after which the process is killed, s.
+            log: file to which each unit of work is written.
 
         Returns:
             Exit status; -9 for a process that was killed.
         """
-        job = {"arguments": [str(a) for a in arguments], "said": str(said), "fault": fault, "after_s": after_s}
+        job = {"arguments": [str(a) for a in arguments], "output": str(output), "fault": fault, "after_s": after_s}
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(json.dumps({**job, "log": str(log or "")}) + "\n")
         self.process.stdin.flush()
         return int(json.loads(self.process.stdout.readline()))
 
     def close(self) -> None:
-        """End it."""
+        """Stop the process."""
         self.process.communicate()
 
 
-def _note(what: str) -> None:
+def log_work(kind: str) -> None:
     if log := os.environ.get("VLM_AUDIO_TEST_WORK"):
-        file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)  # each line whole, and there after a kill
-        os.write(file, f"{what}\n".encode())
+        file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)  # each line is written at once and survives a kill
+        os.write(file, f"{kind}\n".encode())
         os.close(file)
 
 
 def register() -> None:
-    """Register an encoder, and a classifier that asks about images, whose work is counted."""
+    """Register an encoder and a paid classifier of images that count their work."""
     from functools import partial
 
     import numpy as np
@@ -100,23 +100,23 @@ def register() -> None:
         def load(self):
             encode = super().load()
 
-            def counted(clips):
+            def encode_and_count(clips):
                 for _ in clips:
-                    _note("vector")
+                    log_work("vector")
                 time.sleep(0.02)
                 return encode(clips)
 
-            return counted
+            return encode_and_count
 
-    @CLASSIFIERS.register("asks")
-    class Asks(ClassifierSpec):
+    @CLASSIFIERS.register("counted_paid")
+    class PaidClassifier(ClassifierSpec):
         rendering: str
 
         def needs(self):
             return Needs(rendering=self.rendering)
 
         def stages(self, name, folds, encoders=None):
-            run = partial(_ask, self)
+            run = partial(compute_responses, self)
             inputs = (Input("clips"), Input("spectrograms", self.rendering))
             return [
                 Stage(
@@ -126,43 +126,47 @@ def register() -> None:
                     self.fingerprint_fields(),
                     inputs,
                     run,
-                    "Asks an endpoint.",
+                    "Sends requests to an endpoint.",
                     paid=True,
                 )
             ]
 
-    def _ask(spec, context):
+    def compute_responses(spec, context):
         images = context.inputs[f"spectrograms/{spec.rendering}"]["image_sha256"].to_pylist()
 
         def compute(batch):
             for _ in batch:
-                _note("response")
+                log_work("response")
             time.sleep(0.02)
             return [bytes([int(sha[:6], 16) % len(context.classes)]) for sha in batch]
 
         keys = [fingerprint("asked", sha) for sha in images]
-        answers = compute_results(keys, images, compute, context.result_store, kind="response", batch_size=2, workers=1)
-        scores = np.eye(len(context.classes))[[answer[0] for answer in answers]]
-        return {"predictions": scored_predictions(context.inputs["clips"], context.classes, scores, kind="asks")}
+        responses = compute_results(
+            keys, images, compute, context.result_store, kind="response", batch_size=2, workers=1
+        )
+        scores = np.eye(len(context.classes))[[response[0] for response in responses]]
+        return {
+            "predictions": scored_predictions(context.inputs["clips"], context.classes, scores, kind="counted_paid")
+        }
 
 
-def _count() -> None:
-    """Let measuring recordings and drawing be counted too."""
+def count_inspections_and_images() -> None:
+    """Count measured recordings and rendered images too."""
     from vlm_audio_pipeline.datasets import inspection
-    from vlm_audio_pipeline.renderings import sheet, stage  # noqa: F401  sheet first: its previews are not counted
+    from vlm_audio_pipeline.renderings import sheet, stage  # noqa: F401  sheet is imported first so that its previews are not counted
 
     measure, render_clip = inspection.inspect, stage.render_clip
-    inspection.inspect = lambda *a: (_note("inspection"), measure(*a))[1]
-    stage.render_clip = lambda *a: (_note("image"), render_clip(*a))[1]
+    inspection.inspect = lambda *a: (log_work("inspection"), measure(*a))[1]
+    stage.render_clip = lambda *a: (log_work("image"), render_clip(*a))[1]
 
 
 def _child(job: dict[str, Any]) -> None:
     from vlm_audio_pipeline.cli import main as cli
     from vlm_audio_pipeline.contracts import faults
 
-    said = os.open(job["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
+    output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ["VLM_AUDIO_TEST_WORK"] = job["log"]
     name, _, count = job["fault"].rpartition(":")
@@ -184,23 +188,23 @@ def _child(job: dict[str, Any]) -> None:
 def main() -> None:
     """Serve jobs until the input ends."""
     register()
-    _count()
-    for name in IMPORTED:  # once here instead of in every process: half of what a short run takes
+    count_inspections_and_images()
+    for name in IMPORTED:  # once here and not in every process: imports take half of a short run
         importlib.import_module(name)
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()
         if child == 0:
             _child(job)
-        until = time.monotonic() + (job["after_s"] if job["after_s"] is not None else LONGEST)
-        while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
-            if time.monotonic() > until:
+        deadline = time.monotonic() + (job["after_s"] if job["after_s"] is not None else TIMEOUT_S)
+        while (wait_result := os.waitpid(child, os.WNOHANG))[0] == 0:
+            if time.monotonic() > deadline:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
-                ended = os.waitpid(child, 0)
+                wait_result = os.waitpid(child, 0)
                 break
             time.sleep(0.002)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(ended[1])}\n")
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(wait_result[1])}\n")
         sys.stdout.flush()
 
 

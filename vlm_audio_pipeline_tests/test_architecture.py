@@ -1,10 +1,11 @@
-"""Rules of the architecture that no linter checks: which folder may import which, and which imports stay lazy.
+"""Rules of the architecture that no linter checks: which folder may import which, and which imports are lazy.
 
-Each test lists every offender at once, as `file:line: what`.
+Each test lists all offenders as `file:line: name`.
 """
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -32,12 +33,14 @@ FOLDERS = (
     "planning",
     "dagster_app",
     "cli",
+    "api",
 )
-"""In the direction in which data flows: a folder imports only folders before it."""
+"""In the direction of data flow: a folder imports only folders before it. The package's `__init__.py` imports none: it loads
+public names from `api` at their first use."""
 
-HEAVY = ("torch", "transformers", "librosa", "sklearn", "matplotlib", "scipy")
+HEAVY = ("ray", "torch", "transformers", "librosa", "sklearn", "matplotlib", "scipy")
 MAX_LINES = 400
-LONGER_FILES = {"datasets/synthesis.py": 470}  # ten sounds, one short recipe each
+LONGER_FILES = {"datasets/synthesis.py": 470}  # ten sounds, each with a short recipe
 
 
 @cache
@@ -65,7 +68,8 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def folder_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "cli" if name == "__main__" else name  # `python -m` is the command
 
 
 def offender(path: Path, line: int, what: str) -> str:
@@ -115,7 +119,7 @@ def cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
     return groups
 
 
-def test_imports_are_found_wherever_they_stand(tmp_path):
+def test_imports_inside_functions_and_classes_are_found(tmp_path):
     file = tmp_path / "a.py"
     file.write_text(
         "import a.b as c\n"
@@ -135,7 +139,7 @@ def test_every_folder_is_listed():
     assert {folder_of(p) for p in FILES} - {"__init__"} == set(FOLDERS), "add the new folder to FOLDERS, in data order"
 
 
-def test_imports_name_the_whole_path():
+def test_imports_are_absolute():
     assert [offender(p, line, name) for p in FILES for name, line in imports(p) if name.startswith(".")] == []
 
 
@@ -151,11 +155,11 @@ def test_a_folder_imports_only_folders_before_it():
     assert wrong == []
 
 
-def test_no_modules_import_one_another():
+def test_there_are_no_import_cycles():
     assert cycles(import_graph({module_name(p): p for p in FILES})) == []
 
 
-def test_dagster_is_imported_in_its_folder_alone():
+def test_only_dagster_app_imports_dagster():
     wrong = [
         offender(path, line, name)
         for path in FILES
@@ -176,7 +180,7 @@ def test_every_file_has_a_docstring():
 
 
 def run_python(code: str, **env: str) -> str:
-    """Run code in a new Python process, in an empty environment but for `env`, and return its output."""
+    """Run code in a new Python process, with only the variables of `env`, and return its output."""
     result = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -192,14 +196,14 @@ def run_python(code: str, **env: str) -> str:
 PRINT_HEAVY = f"print(json.dumps([m for m in sys.modules if m.split('.')[0] in {HEAVY!r}]))"
 
 
-def test_only_dagster_app_loads_dagster():
-    """Also by way of other files."""
+def test_importing_other_modules_does_not_load_dagster():
+    """Also indirectly through other files."""
     modules = [module_name(p) for p in FILES if folder_of(p) != "dagster_app"]
     code = f"import importlib, sys\nfor m in {modules!r}: importlib.import_module(m)\n"
     assert run_python(code + "print([m for m in sys.modules if m.split('.')[0].startswith('dagster')])") == "[]\n"
 
 
-def test_help_loads_nothing_heavy():
+def test_help_loads_no_heavy_library():
     code = f"""
 import atexit, json, sys
 from vlm_audio_pipeline.cli.main import main
@@ -215,25 +219,38 @@ except SystemExit as end:
     assert json.loads(loaded) == []
 
 
-def test_loading_the_definitions_loads_nothing_heavy_and_is_quick(tmp_path):
+def test_loading_the_definitions_loads_no_heavy_library(tmp_path):
     code = f"""
-import json, sys, time
-start = time.perf_counter()
+import json, sys
 import vlm_audio_pipeline.dagster_app.definitions as d
-print(time.perf_counter() - start, len(list(d.defs.resolve_asset_graph().get_all_asset_keys())))
+print(len(list(d.defs.resolve_asset_graph().get_all_asset_keys())))
 {PRINT_HEAVY}
 """
-    first, loaded = run_python(code, VLM_AUDIO_DATA=str(tmp_path), HOME=str(tmp_path)).strip().rsplit("\n", 1)
-    seconds, assets = first.split()
-    print(f"definitions with {assets} assets loaded in {float(seconds):.2f} s")  # noqa: T201
+    assets, loaded = run_python(code, VLM_AUDIO_DATA=str(tmp_path), HOME=str(tmp_path)).strip().rsplit("\n", 1)
     assert json.loads(loaded) == []
     assert int(assets) > 0
-    assert float(seconds) < 10
     assert not list(tmp_path.iterdir())  # loading writes nothing
 
 
-def test_no_module_imports_a_heavy_library_when_it_is_imported():
-    """One process for all: what is loaded at the end was loaded by some file at its top level."""
+def test_no_module_imports_a_heavy_library_at_its_top_level():
+    """Import all modules in one process: a library that is loaded at the end was imported at the top level of a file."""
     modules = [module_name(p) for p in FILES if p.name != "definitions.py"]
     code = f"import importlib, json, sys\nfor m in {modules!r}: importlib.import_module(m)\n{PRINT_HEAVY}"
     assert json.loads(run_python(code)) == []
+
+
+def test_the_command_prints_only_through_its_escapes():
+    """`printing` and `app.print_line` escape foreign text; anything else would print it as it is."""
+    forbidden = re.compile(
+        r"typer\.echo|(?<!\.)\bprint\(|\bconsole\.Console\(|(?<!_Plain)\bConsole\(|import .*\b(?:Table|Text|escape)\b|rich\.print|markup=True"
+        r"|sys\.std(?:out|err)\.write\((?!\"stopped)"
+    )
+    own = {PACKAGE / "cli" / "printing.py", PACKAGE / "cli" / "app.py"}
+    offenders = [
+        offender(path, number, line.strip())
+        for path in sorted((PACKAGE / "cli").glob("*.py"))
+        if path not in own
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if forbidden.search(line)
+    ]
+    assert not offenders

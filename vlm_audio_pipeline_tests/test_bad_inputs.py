@@ -1,4 +1,4 @@
-"""Wrong recordings and listings, from the command to its message."""
+"""Wrong recordings and listings, tested through the command and its messages."""
 
 import csv
 import json
@@ -25,20 +25,20 @@ class Project:
         self.data = folder / "data"
         (folder / "audio").mkdir(parents=True)
         self.rows = []
-        random = np.random.default_rng(4)
+        rng = np.random.default_rng(4)
         for fold in FOLDS:
-            for at, label in enumerate(LABELS):
+            for index, label in enumerate(LABELS):
                 for take in range(TAKES):
                     name = f"{fold}-{label}-{take}"
                     t = np.arange(RATE // 10) / RATE
-                    wave = 0.4 * np.sin(2 * np.pi * (300 + 900 * at) * t) + 0.01 * random.standard_normal(len(t))
+                    wave = 0.4 * np.sin(2 * np.pi * (300 + 900 * index) * t) + 0.01 * rng.standard_normal(len(t))
                     soundfile.write(folder / "audio" / f"{name}.wav", wave.astype(np.float32), RATE)
                     self.rows.append({"id": name, "path": f"audio/{name}.wav", "label": label, "fold": fold})
         self.study = {
             "name": "sounds",
             "dataset": {"kind": "csv", "path": "clips.csv", "columns": {"id": "id"}},
             "encoders": {"bands": {"kind": "scripted", "dimensions": 8}},
-            "classifiers": {"near": {"kind": "knn", "encoder": "bands", "k": 1}},
+            "classifiers": {"knn": {"kind": "knn", "encoder": "bands", "k": 1}},
         }
 
     def audio(self, name):
@@ -99,7 +99,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_one_bad_recording_stops_the_run_with_its_name_and_reason(project, name):
+def test_a_bad_recording_stops_the_run_and_is_named_with_the_reason(project, name):
     damage, reason = DAMAGE[name]
     damage(project.audio(name))
     result = project.call()
@@ -108,8 +108,8 @@ def test_one_bad_recording_stops_the_run_with_its_name_and_reason(project, name)
     assert "failed sounds/clips (folds 1,2,3): 1 of 18 recordings cannot be used:" in result.err
     assert "on_bad_clip: skip" in result.err
     assert "Traceback" not in result.err
-    rows = ResultStore(project.data / "results.sqlite")
-    assert (rows.count("inspection"), rows.count("vector")) == (
+    store = ResultStore(project.data / "results.sqlite")
+    assert (store.count("inspection"), store.count("vector")) == (
         17,
         0,
     )  # good recordings are stored; nothing was embedded
@@ -126,17 +126,17 @@ def test_one_error_lists_all_bad_recordings(project):
         assert result.err.count(f"{name} (audio/{name}.wav): {reason}") == 1
 
 
-def test_repaired_recordings_run(project):
-    whole = project.audio("2-dog-0").read_bytes()
+def test_a_run_continues_after_recordings_are_repaired(project):
+    valid_bytes = project.audio("2-dog-0").read_bytes()
     truncated(project.audio("2-dog-0"))
     assert project.call().code == 1
-    project.audio("2-dog-0").write_bytes(whole)
+    project.audio("2-dog-0").write_bytes(valid_bytes)
     result = project.call()
     assert result.code == 0, result.err
     assert project.query("SELECT count(*) AS n FROM predictions") == [{"n": 18}]
 
 
-def test_skipped_recordings_are_listed_and_every_denominator_mentions_them(project):
+def test_skipped_recordings_are_listed_and_counted_in_every_denominator(project):
     project.study["dataset"]["on_bad_clip"] = "skip"
     for name, (damage, _) in DAMAGE.items():
         damage(project.audio(name))
@@ -160,25 +160,25 @@ def test_skipped_recordings_are_listed_and_every_denominator_mentions_them(proje
     assert [f["n"] for f in training] == [9, 8, 9]  # the clips of the other folds
 
 
-def test_skipping_all_of_a_class_is_refused(project):
+def test_skipping_all_recordings_of_a_class_is_refused(project):
     project.study["dataset"]["on_bad_clip"] = "skip"
     for fold in FOLDS:
         for take in range(TAKES):
             project.audio(f"{fold}-crow-{take}").unlink()
     result = project.call()
     assert result.code == 1
-    assert result.err.count("got none for class crow") == 1
+    assert result.err.count("there is none for class crow") == 1
     assert "6 of 18 recordings cannot be used" in result.err
 
 
-def test_skipping_all_of_a_fold_is_refused(project):
+def test_skipping_all_recordings_of_a_fold_is_refused(project):
     project.study["dataset"]["on_bad_clip"] = "skip"
     for label in LABELS:
         for take in range(TAKES):
             project.audio(f"2-{label}-{take}").unlink()
     result = project.call()
     assert result.code == 1
-    assert result.err.count("got none for fold 2") == 1
+    assert result.err.count("there is none for fold 2") == 1
 
 
 # ------------------------------------------------------------------------------------------------------- wrong listings
@@ -191,7 +191,7 @@ def same_id(project):
 
 def class_without_clips(project):
     project.study["dataset"]["classes"] = [*LABELS, "doge"]
-    return ["clips.csv", "none of 'doge'", "did you mean 'dog'?"]
+    return ["clips.csv", "class 'doge' has no clips", "did you mean 'dog'?"]
 
 
 def missing_column(project):
@@ -218,7 +218,7 @@ def one_fold_only(project):
 
 def class_of_one_fold(project):
     project.rows = [r for r in project.rows if r["label"] != "crow" or r["fold"] == 2]
-    return ["class 'crow' must occur in at least two folds, got it in fold 2 only"]
+    return ["class 'crow' occurs only in fold 2"]
 
 
 def source_in_two_folds(project):
@@ -228,8 +228,8 @@ def source_in_two_folds(project):
 
 
 def classifier_with_an_unknown_fold(project):
-    project.study["classifiers"]["near"]["folds"] = [2, 7]
-    return ["sounds.yaml", "classifiers.near.folds", "[1, 2, 3]", "got [7]"]
+    project.study["classifiers"]["knn"]["folds"] = [2, 7]
+    return ["sounds.yaml", "classifiers.knn.folds", "[1, 2, 3]", "got [7]"]
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "fetch"])
@@ -247,7 +247,7 @@ def classifier_with_an_unknown_fold(project):
         classifier_with_an_unknown_fold,
     ],
 )
-def test_a_wrong_listing_is_refused_before_anything_runs(project, damage, command):
+def test_a_wrong_listing_is_refused_before_the_run(project, damage, command):
     words = damage(project)
     result = project.call(command)
     assert result.code == 2
@@ -258,48 +258,50 @@ def test_a_wrong_listing_is_refused_before_anything_runs(project, damage, comman
     assert not (project.data / "tables").exists()
 
 
-def test_a_class_missing_in_a_training_fold_is_trained_on_the_others(project):
-    """Crows are in folds 1 and 2 only: fold 3 has none to predict, and folds 1 and 2 are each other's training clips."""
+def test_a_class_missing_in_one_fold_is_trained_on_the_other_folds(project):
+    """Crows are only in folds 1 and 2: fold 3 has none, and folds 1 and 2 have training clips in each other."""
     project.rows = [r for r in project.rows if r["label"] != "crow" or r["fold"] != 3]
-    project.study["classifiers"]["line"] = {"kind": "probe", "encoder": "bands", "c": 1.0}
+    project.study["classifiers"]["linear_probe"] = {"kind": "probe", "encoder": "bands", "c": 1.0}
     result = project.call()
     assert result.code == 0, result.err
     for row in project.query("SELECT * FROM leaderboard WHERE kind <> 'reference'"):
         assert (row["predictions"], row["dataset_clips"], row["folds"]) == (16, 16, "1,2,3")
-    scored = project.query("SELECT DISTINCT len(map_keys(scores)) AS n FROM predictions WHERE classifier = 'line'")
+    scored = project.query(
+        "SELECT DISTINCT len(map_keys(scores)) AS n FROM predictions WHERE classifier = 'linear_probe'"
+    )
     assert scored == [{"n": 3}]  # every class has a score in every fold
 
 
 def test_an_error_names_the_class_without_training_clips(project):
-    """Crows are left in fold 1 only: its training clips have no crow."""
+    """Only fold 1 has crows, so its training clips have none."""
     project.study["dataset"]["on_bad_clip"] = "skip"
-    project.study["classifiers"] = {"line": {"kind": "probe", "encoder": "bands", "c": 1.0}}
+    project.study["classifiers"] = {"linear_probe": {"kind": "probe", "encoder": "bands", "c": 1.0}}
     for fold in (2, 3):
         for take in range(TAKES):
             project.audio(f"{fold}-crow-{take}").unlink()
     result = project.call()
     assert result.code == 1
-    assert "failed sounds/probes/line (fold 1): " in result.err
+    assert "failed sounds/probes/linear_probe (fold 1): " in result.err
     assert "training clips of every class" in result.err and "'crow'" in result.err
     (row,) = project.query("SELECT * FROM leaderboard WHERE kind <> 'reference'")
     assert (row["folds"], row["partial"], row["rank"]) == ("2,3", True, None)
     assert (row["predictions"], row["dataset_clips"]) == (
         8,
         14,
-    )  # 4 clips a fold are left in folds 2 and 3, 6 in fold 1
+    )  # folds 2 and 3 have 4 clips left each, fold 1 has 6
 
 
 # ------------------------------------------------------------------------------------------------------- unusual, but valid
 
 
-def test_silence_and_a_millisecond_are_valid(project):
+def test_silent_and_one_millisecond_recordings_are_valid(project):
     soundfile.write(project.audio("1-bell-0"), np.zeros(RATE // 10, np.float32), RATE)
     soundfile.write(project.audio("2-crow-0"), 0.1 * np.ones(RATE // 1000, np.float32), RATE)
     project.study["encoders"]["classical"] = {
         "kind": "features",
         "features": ["mfcc", "delta", "zero_crossing_rate", "logmel"],
     }
-    project.study["classifiers"]["line"] = {"kind": "probe", "encoder": "classical", "c": 1.0}
+    project.study["classifiers"]["linear_probe"] = {"kind": "probe", "encoder": "classical", "c": 1.0}
     result = project.call()
     assert result.code == 0, result.err
     clips = {r["clip"]: r for r in project.query("SELECT clip, duration_s, peak, rms FROM clips")}
@@ -309,17 +311,17 @@ def test_silence_and_a_millisecond_are_valid(project):
         (r["classifier"], r["predictions"])
         for r in project.query("SELECT * FROM leaderboard WHERE kind <> 'reference'")
     } == {
-        ("near", 18),
-        ("line", 18),
+        ("knn", 18),
+        ("linear_probe", 18),
     }
 
 
-def test_a_folder_with_a_bad_recording(project):
+def test_a_bad_recording_in_a_dataset_folder_is_named(project):
     sounds = project.folder / "sounds"
     for row in project.rows:
-        to = sounds / row["label"] / f"{row['id']}.wav"
-        to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_bytes(project.audio(row["id"]).read_bytes())
+        target = sounds / row["label"] / f"{row['id']}.wav"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(project.audio(row["id"]).read_bytes())
     empty(sounds / "dog" / "2-dog-1.wav")
     project.study["dataset"] = {"kind": "folder", "path": "sounds", "n_folds": 2}
     result = project.call()
@@ -331,9 +333,25 @@ def test_a_folder_with_a_bad_recording(project):
     assert (row["predictions"], row["dataset_clips"], row["rejected_clips"]) == (17, 17, 1)
 
 
-def test_a_folder_with_a_class_but_no_recordings(project):
+def test_recordings_that_are_not_decoded_are_counted_and_named(project):
+    sounds = project.folder / "sounds"
+    for row in project.rows:
+        target = sounds / row["label"] / f"{row['id']}.wav"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(project.audio(row["id"]).read_bytes())
+    (sounds / "dog" / "memo.amr").write_bytes(b"#!AMR\n" + bytes(100))
+    project.study["dataset"] = {"kind": "folder", "path": "sounds", "n_folds": 2}
+    result = project.call()
+    assert result.code == 0, result.err
+    assert "1 file or folder in " in result.err and "dog/memo.amr: not decoded: convert it to WAV or FLAC" in result.err
+    (row,) = project.query("SELECT * FROM leaderboard WHERE kind <> 'reference'")
+    assert (row["predictions"], row["dataset_clips"], row["rejected_clips"]) == (18, 18, 1)
+    assert project.query("SELECT label, file FROM rejected_clips") == [{"label": "dog", "file": "dog/memo.amr"}]
+
+
+def test_a_class_folder_without_recordings_is_refused(project):
     (project.folder / "sounds" / "dog").mkdir(parents=True)
     project.study["dataset"] = {"kind": "folder", "path": "sounds", "n_folds": 2}
     result = project.call()
     assert result.code == 2
-    assert "sounds/dog must contain recordings" in result.err
+    assert "sounds/dog contains no recordings" in result.err

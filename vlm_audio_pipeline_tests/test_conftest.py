@@ -5,7 +5,7 @@ import pytest
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
 
 
-def test_the_network_is_refused_by_address_and_by_name():
+def test_network_connections_are_refused_by_address_and_by_name():
     with socket.socket() as s, pytest.raises(RuntimeError, match=r"192\.0\.2\.1"):  # TEST-NET-1, RFC 5737
         s.connect(("192.0.2.1", 80))
     with socket.socket() as s, pytest.raises(RuntimeError, match="must not use the network"):
@@ -14,7 +14,7 @@ def test_the_network_is_refused_by_address_and_by_name():
         socket.create_connection(("example.org", 80))
 
 
-def test_loopback_and_unix_sockets_work(tmp_path):
+def test_loopback_and_unix_sockets_are_allowed(tmp_path):
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -25,8 +25,8 @@ def test_loopback_and_unix_sockets_work(tmp_path):
         client.connect(str(tmp_path / "s"))
 
 
-@pytest.mark.parametrize("time", [1, 2])
-def test_what_a_test_registers_is_gone_in_the_next(time):
+@pytest.mark.parametrize("repetition", [1, 2])
+def test_registrations_of_a_test_are_removed_before_the_next(repetition):
     assert "only_here" not in ENCODERS.all()
 
     @ENCODERS.register("only_here")

@@ -1,4 +1,4 @@
-"""Classifiers: whatever predicts a label for a clip. Each kind is one file and registers itself in `CLASSIFIERS`.
+"""Classifiers: all components that predict a class for each clip. Each kind is one file, registered in `CLASSIFIERS`.
 
-Belongs here: how a label, and a score of every class, is predicted. Does not belong here: measures (`measures`, `evaluation`).
+Belongs here: how a class is predicted, with a score for every class. Does not belong here: measures (`measures`, `evaluation`).
 """

@@ -1,23 +1,24 @@
-"""The contract of a classifier: its common parameters, what it needs, and the sample of clips it classifies."""
+"""The contract of a classifier: its common parameters, its needs, and the sample of clips that it classifies."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vlm_audio_pipeline.classifiers.prediction_rows import align_vectors
+from vlm_audio_pipeline.classifiers.protocol import Protocol
 from vlm_audio_pipeline.contracts.control_names import controlled_name
 from vlm_audio_pipeline.contracts.errors import BadStudy, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.registry import Registry
-from vlm_audio_pipeline.contracts.specs import Spec, excluded_from_fingerprint, refers_to
+from vlm_audio_pipeline.contracts.specs import Spec, check_distinct, excluded_from_fingerprint, refers_to
 from vlm_audio_pipeline.contracts.stages import Cost, Input, Stage, StageContext
 from vlm_audio_pipeline.encoders.base import EncoderSpec
 from vlm_audio_pipeline.encoders.model_card import ModelCard
@@ -28,11 +29,11 @@ Control = Literal["blank", "time_shuffled", "other_clip"]
 """What replaces the query image, to test whether the classifier uses it."""
 
 NO_ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType({})
-"""For classifiers without an encoder."""
+"""No encoders: the default of `ClassifierSpec.stages`."""
 
 
 class ClipSample(BaseModel):
-    """A sample of the clips, the same in every run; the classifier classifies no other clips."""
+    """The sample of clips that a classifier classifies; it is the same in every run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -41,33 +42,32 @@ class ClipSample(BaseModel):
     stratify: bool = True
     """Take the same number of clips from every class, as far as possible."""
     seed: int = 0
-    """Seed of the choice."""
+    """Random seed of the sample."""
 
-    def share(self, folds: tuple[int, ...], fold: int) -> int:
+    def clips_in_fold(self, folds: tuple[int, ...], fold: int) -> int:
         """Return the number of clips to take from a fold: clips / folds; the first folds get the remainder.
 
         Args:
             folds: the folds of the classifier, ascending.
-            fold: one of them.
+            fold: one of these folds.
         """
-        each, rest = divmod(self.clips, len(folds))
-        return each + (folds.index(fold) < rest)
+        quotient, remainder = divmod(self.clips, len(folds))
+        return quotient + (folds.index(fold) < remainder)
 
     def take(self, clips: pa.Table, folds: tuple[int, ...], fold: int) -> pa.Table:
-        """Choose the fold's part of the sample.
+        """Select the clips of a fold that belong to the sample.
 
-        Clips are ranked by a hash of (seed, id), so that a clip that is added or removed does not change the order of the
-        others.
+        Clips are ranked by a hash of (seed, id). So an added or removed clip does not change the order of the others.
 
         Args:
             clips: `clips` rows of the fold.
             folds: the folds of the classifier, ascending.
-            fold: one of them.
+            fold: one of these folds.
 
         Returns:
-            The chosen rows, in the order of `clips`.
+            The selected rows, in the order of `clips`.
         """
-        share = self.share(folds, fold)
+        count = self.clips_in_fold(folds, fold)
         rows = clips.select(["clip", "label"]).to_pylist()
         ranked = sorted(range(len(rows)), key=lambda i: fingerprint(self.seed, rows[i]["clip"]))
         if self.stratify:
@@ -78,25 +78,28 @@ class ClipSample(BaseModel):
                 counts[label] = counts.get(label, 0) + 1
                 order[i] = (counts[label], fingerprint(self.seed, fold, label))
             ranked.sort(key=lambda i: order[i])
-        return clips.take(pa.array(sorted(ranked[:share]), pa.int64()))
+        return clips.take(pa.array(sorted(ranked[:count]), pa.int64()))
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a classifier uses from the rest of a study, and how it asks.
+    """What a classifier uses from the rest of a study, and how many questions it sends.
 
     Attributes:
-        encoder: name of the encoder whose vectors it uses; None for no vectors.
-        rendering: name of the rendering whose images it takes itself; None for none, and where its encoder takes them.
-        controls: controls it is also asked under. They replace the images of `rendering` where it asks per clip, and
-            otherwise those of its encoder.
-        annotations: finds the annotations file from the dataset's folder and raises NotAvailable where there is none;
-            None for a classifier that reads no annotations.
-        weights: model files it loads itself; None for none. Those of its encoder are the encoder's.
-        card: what is known of its own model; None where it has none.
-        shots: examples of each class that each question contains; 0 for none.
-        trials: passes over the clips.
-        asks_per_clip: whether it puts questions about each clip to a language model.
+        encoder: name of the encoder whose vectors the classifier uses; None if it uses no vectors.
+        rendering: name of the rendering whose images the classifier itself uses; None if it uses no images itself
+            (its encoder may use images).
+        controls: controls under which the clips are classified again. They replace the images of `rendering` if
+            `asks_per_clip`, else the images of the encoder.
+        annotations: function that maps the dataset's folder to the annotations file, and raises NotAvailable if the file is
+            missing; None for a classifier without annotations.
+        weights: files of the classifier's own model; None if it has no model. Weights of the encoder are not included.
+        card: model card of the classifier's own model; None if it has no model.
+        shots: number of examples of each class in each question.
+        trials: number of passes over the clips.
+        random_draws: number of random draws of examples; 0 if examples are not drawn at random.
+        asks_per_clip: whether the classifier sends questions about each clip to a language model.
+        accepted_models: ids that may answer beside each other (see `Stage.accepted_models`); None without an endpoint.
     """
 
     encoder: str | None = None
@@ -107,32 +110,58 @@ class Needs:
     card: ModelCard | None = None
     shots: int = 0
     trials: int = 1
+    random_draws: int = 0
     asks_per_clip: bool = False
+    accepted_models: tuple[str, ...] | None = None
+
+
+def _sort(folds: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(folds))
 
 
 class ClassifierSpec(Spec):
-    """The parameters that all classifiers have. A kind adds its own, declares its needs and returns its stages."""
+    """The parameters of all classifiers. Each kind adds its own parameters, declares its needs and returns its stages."""
 
-    folds: tuple[int, ...] | None = excluded_from_fingerprint(None, min_length=1)
-    """Classify only the clips of these folds; by default of all."""
+    folds: Annotated[tuple[int, ...], AfterValidator(check_distinct), AfterValidator(_sort)] | None = (
+        excluded_from_fingerprint(None, min_length=1)
+    )
+    """Classify only the clips of these folds; by default, of all folds."""
     sample: ClipSample | None = None
     """Classify only a sample of the clips."""
     reproduces: str | None = excluded_from_fingerprint(None)
     """The published result that this classifier reproduces, as `publication/system`."""
+    margin: float | None = excluded_from_fingerprint(None, gt=0, lt=1)
+    """The result counts as reproduced if the accuracy differs from the published one by less than this; a share of 1."""
 
     @field_validator("folds")
     @classmethod
     def _are_unique(cls, folds: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if folds is not None and len(set(folds)) < len(folds):
-            raise ValueError(f"folds must be named once each, got {list(folds)}")
+            raise ValueError(f"each fold must occur only once, got {list(folds)}")
         return None if folds is None else tuple(sorted(folds))
+
+    @model_validator(mode="after")
+    def _margin_has_result(self) -> Self:
+        if self.margin is not None and self.reproduces is None:
+            raise ValueError(
+                f"margin needs `reproduces`, got {self.margin} without it; name the published result, or write `margin: null`"
+            )
+        return self
 
     @abstractmethod
     def needs(self) -> Needs:
         """Return what the classifier uses from the rest of the study."""
 
+    def protocol(self, encoders: Mapping[str, EncoderSpec] = NO_ENCODERS) -> Protocol:
+        """Return how the classifier is run, for the comparison with publications.
+
+        Args:
+            encoders: the encoders of the study, by name.
+        """
+        return Protocol(setting=self.kind)
+
     def cost(self, clips: int, size: tuple[int, int] = (0, 0), classes: int = 0) -> Cost:
-        """Return an upper bound of what classifying the clips costs; nothing unless the kind overrides it.
+        """Return an upper bound of the cost of classifying the clips; zero unless the kind overrides it.
 
         Args:
             clips: number of clips.
@@ -148,19 +177,19 @@ class ClassifierSpec(Spec):
         """Return the stages of this classifier.
 
         Args:
-            name: its name in the study.
-            folds: the dataset's folds; `self.folds` may be some of them.
+            name: name of the classifier in the study.
+            folds: all folds of the dataset; `self.folds` may be a subset.
             encoders: the encoders of the study, by name.
 
         Raises:
-            BadStudy: when the parameters do not fit the encoder or the folds.
+            BadStudy: if the parameters do not fit the encoder or the folds.
         """
 
     def queries(self, clips: pa.Table, fold: int, folds: tuple[int, ...]) -> pa.Table:
         """Return the clips of a fold that the classifier classifies.
 
         Args:
-            clips: `clips` rows, of this fold or of more.
+            clips: `clips` rows of this fold; rows of other folds are ignored.
             fold: the fold.
             folds: the dataset's folds.
         """
@@ -168,43 +197,56 @@ class ClassifierSpec(Spec):
         return in_fold if self.sample is None else self.sample.take(in_fold, tuple(sorted(self.folds or folds)), fold)
 
     def sampled_folds(self, folds: tuple[int, ...]) -> dict[str, Any]:
-        """Return the folds that share the sample, as a stage parameter; nothing without a sample."""
+        """Return the folds over which the sample is distributed, as a stage parameter; empty without a sample."""
         return {"asked": sorted(self.folds or folds)} if self.sample else {}
 
 
 class EncoderClassifier(ClassifierSpec):
-    """A classifier of the vectors of one encoder, also of controlled images.
+    """A classifier that uses the vectors of one encoder, with and without controls.
 
-    A control replaces the query's image (by a blank image, by the image with its time shuffled, by the image of another
-    clip) and nothing else: training clips and class texts stay. The vectors of controlled images are the step
+    A control replaces the query's image (with a blank image, the time-shuffled image, or the image of another clip) and
+    nothing else: training clips and class texts stay the same. The vectors of controlled images are the step
     `embeddings/<encoder>__<control>`.
     """
 
     encoder: str = refers_to("encoders")
     """Name of the encoder in the study."""
-    controls: tuple[Control, ...] = ()
-    """Classify again with the query's image blank, time_shuffled, or of other_clip; for encoders of images."""
+    controls: Annotated[tuple[Control, ...], AfterValidator(check_distinct)] = ()
+    """Classify again with another query image: blank, time_shuffled or other_clip; only for encoders of images."""
+
+    setting: ClassVar[str] = ""
+    """The setting in the protocol, in the words of publications."""
 
     def needs(self) -> Needs:
         """Return the encoder and the controls of its images."""
         return Needs(encoder=self.encoder, controls=self.controls)
 
+    def protocol(self, encoders: Mapping[str, EncoderSpec] = NO_ENCODERS) -> Protocol:
+        """Return the setting, the input and the model of the encoder."""
+        encoder = encoders[self.encoder]
+        return Protocol(
+            setting=self.setting or self.kind,
+            input="spectrogram image" if encoder.takes_images else "audio",
+            model=encoder.model_id,
+            trials=1,
+            audio=None if encoder.takes_images else _audio_preparation(encoder),
+            rendering=encoder.image_rendering,
+        )
+
     def controlled_inputs(self, name: str, encoders: Mapping[str, EncoderSpec]) -> tuple[Input, ...]:
-        """Return the vectors of controlled images that predictions read, of this fold only.
+        """Return the inputs of the predictions stage with the vectors of controlled images, for this fold only.
 
         Args:
             name: name of this classifier in the study.
             encoders: the encoders of the study, by name.
 
         Raises:
-            BadStudy: for controls of an encoder that does not take images, or a control that is named twice.
+            BadStudy: if the encoder does not take images.
         """
-        if len(set(self.controls)) < len(self.controls):
-            raise BadStudy(f"classifiers.{name}.controls: must be named once each, got {list(self.controls)}")
         if self.controls and not (spec := self.encoder_spec(name, encoders)).takes_images:
             raise BadStudy(
-                f"classifiers.{name}.controls: must be of an encoder of images, got {list(self.controls)} with "
-                f"'{self.encoder}' of kind {spec.kind}, which takes audio; drop `controls`"
+                f"classifiers.{name}.controls: need an encoder of images, got {list(self.controls)} with encoder "
+                f"'{self.encoder}' of kind {spec.kind}, which takes audio; remove `controls`"
             )
         return tuple(Input("embeddings", controlled_name(self.encoder, control)) for control in self.controls)
 
@@ -212,7 +254,7 @@ class EncoderClassifier(ClassifierSpec):
         """Return the spec of the encoder.
 
         Raises:
-            BadStudy: when there is no encoder of that name.
+            BadStudy: if the study has no encoder of that name.
         """
         if self.encoder not in encoders:
             raise BadStudy(
@@ -222,10 +264,10 @@ class EncoderClassifier(ClassifierSpec):
         return encoders[self.encoder]
 
     def query_vectors(self, context: StageContext, queries: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield the vectors of the clips to classify: without a control, and under each control.
+        """Yield the vectors of the clips to classify, first without a control, then under each control.
 
         Args:
-            context: of the predictions stage.
+            context: context of the predictions stage.
             queries: `clips` rows.
 
         Yields:
@@ -236,7 +278,13 @@ class EncoderClassifier(ClassifierSpec):
             embeddings = context.inputs[f"embeddings/{name}"]
             is_query = pc.is_in(embeddings["clip"], value_set=queries["clip"].combine_chunks())
             vectors = align_vectors(queries, embeddings.filter(is_query), name)
-            yield control, vectors if queries.num_rows else vector_matrix(embeddings)[:0]  # keep the dimensions
+            if not queries.num_rows:
+                vectors = vector_matrix(embeddings)[:0]  # empty, but with the right number of dimensions
+            yield control, vectors
+
+
+def _audio_preparation(encoder: EncoderSpec) -> str:
+    return "peak-normalised" if encoder.normalises_peak else "as recorded"
 
 
 CLASSIFIERS: Registry[ClassifierSpec] = Registry("classifier", "vlm_audio_pipeline.classifiers")

@@ -1,8 +1,8 @@
-"""k nearest neighbours (k-NN): the class that most of the nearest training clips have, by the vectors of an encoder."""
+"""k nearest neighbours (k-NN): predict the most frequent class among the k training clips with the nearest vectors."""
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,17 +11,20 @@ from pydantic import Field
 from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, NO_ENCODERS, EncoderClassifier
 from vlm_audio_pipeline.classifiers.prediction_rows import align_vectors, model_columns, scored_predictions
 from vlm_audio_pipeline.classifiers.probe import standardisation
+from vlm_audio_pipeline.classifiers.shown_labels import add_shown_labels
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.encoders.base import EncoderSpec
+from vlm_audio_pipeline.encoders.vectors import unit_vectors
 
-_TIE = 1e-9  # added to one of several classes with equal votes; far below a vote, far above rounding errors
+_TIE_BONUS = 1e-9  # far below one vote, far above rounding errors; see `votes`
 
 
 @CLASSIFIERS.register("knn")
 class NearestNeighbours(EncoderClassifier):
-    """The class that most of the k nearest clips of the other folds have."""
+    """Predicts the most frequent class among the k nearest clips of the other folds."""
 
+    setting: ClassVar[str] = "k-NN"
     k: int = Field(5, ge=1)
     """Number of neighbours that vote; all training clips if there are fewer."""
     metric: Literal["cosine", "euclidean"] = "cosine"
@@ -37,7 +40,7 @@ class NearestNeighbours(EncoderClassifier):
             Stage(
                 asset="predictions",
                 tables=("predictions",),
-                version=1,
+                version=3,
                 parameters={**self.fingerprint_fields(), **self.sampled_folds(folds)},
                 inputs=(
                     Input("clips", folds="all"),
@@ -77,7 +80,8 @@ class NearestNeighbours(EncoderClassifier):
             distance[same_source] = np.inf  # a clip of the query's source recording does not vote
             scores = votes(distance, np.array(labels, int), self.k, len(context.classes))
             predictions.append(scored_predictions(queries, context.classes, scores, control=control, **constants))
-        return {"predictions": pa.concat_tables(predictions)}
+        clips_of_fold = clips.filter(pa.array(~is_training))
+        return {"predictions": add_shown_labels(pa.concat_tables(predictions), clips_of_fold)}
 
 
 def distances(x: np.ndarray, y: np.ndarray, metric: Literal["cosine", "euclidean"]) -> np.ndarray:
@@ -97,14 +101,14 @@ def distances(x: np.ndarray, y: np.ndarray, metric: Literal["cosine", "euclidean
     if metric == "euclidean":
         from scipy.spatial.distance import cdist
 
-        return cdist(x, y)
-    lengths = [np.linalg.norm(v, axis=1, keepdims=True) for v in (x, y)]
-    x, y = (v / np.where(n > 0, n, 1.0) for v, n in zip((x, y), lengths, strict=True))
-    return np.clip(1 - x @ y.T, 0, 2)
+        euclidean: np.ndarray = cdist(x, y)
+        return euclidean
+    cosine: np.ndarray = np.clip(1 - unit_vectors(x) @ unit_vectors(y).T, 0, 2)
+    return cosine
 
 
 def votes(distance: np.ndarray, labels: np.ndarray, k: int, classes: int) -> np.ndarray:
-    """Return the fraction of the k nearest neighbours that each class has (Cover & Hart, IEEE Trans. Inf. Theory 13(1), 1967).
+    """Return the fraction of votes of the k nearest neighbours for each class (Cover & Hart, IEEE Trans. Inf. Theory 13(1), 1967).
 
     Neighbours at equal distance keep the order of their rows. Of classes with equal votes, the one with the nearest
     neighbour wins: 1e-9 is added to its votes before the division by the sum, so that the predicted class has the highest
@@ -113,7 +117,7 @@ def votes(distance: np.ndarray, labels: np.ndarray, k: int, classes: int) -> np.
     Args:
         distance: (queries, neighbours) float; infinite where a neighbour may not vote.
         labels: (neighbours,) int, class indices.
-        k: number of neighbours that vote; fewer where fewer may vote.
+        k: maximum number of neighbours that vote.
         classes: number of classes.
 
     Returns:
@@ -129,10 +133,10 @@ def votes(distance: np.ndarray, labels: np.ndarray, k: int, classes: int) -> np.
         voters = labels[order[np.isfinite(row[order])]]
         if not len(voters):
             raise VlmAudioError(
-                "every clip needs a training clip of another fold and source recording, got one without; check the folds"
+                "every clip needs a training clip of another fold and source recording, but a clip has none; check the folds"
             )
         fraction += np.bincount(voters, minlength=classes)
         tied = fraction == fraction.max()
-        fraction[next(v for v in voters if tied[v])] += _TIE
+        fraction[next(v for v in voters if tied[v])] += _TIE_BONUS
         fraction /= fraction.sum()
     return fractions

@@ -1,4 +1,4 @@
-"""Rows of the table `predictions`, and the vectors and scores they are computed from."""
+"""Rows of the table `predictions`, and the vectors and scores from which they are computed."""
 
 from typing import Any
 
@@ -15,33 +15,34 @@ def align_vectors(clips: pa.Table, embeddings: pa.Table, encoder: str) -> np.nda
     Args:
         clips: `clips` rows.
         embeddings: `embeddings` rows of the same clips in the same order (both tables are sorted by clip).
-        encoder: its name, for the message.
+        encoder: name of the encoder, for the error message.
 
     Returns:
         (clips, dimensions) float32.
 
     Raises:
-        VlmAudioError: when the two tables contain different clips.
+        VlmAudioError: if the two tables contain different clips.
     """
-    a, b = clips["clip"].to_pylist(), embeddings["clip"].to_pylist()
-    if a != b:
-        missing, unknown = sorted(set(a) - set(b)), sorted(set(b) - set(a))
+    ids, embedding_ids = clips["clip"].to_pylist(), embeddings["clip"].to_pylist()
+    if ids != embedding_ids:
+        missing, unknown = sorted(set(ids) - set(embedding_ids)), sorted(set(embedding_ids) - set(ids))
         raise VlmAudioError(
-            f"embeddings of '{encoder}' must contain the same clips as the clips table, got {len(missing)} clips without "
-            f"a vector {missing[:5]} and {len(unknown)} vectors without a clip {unknown[:5]}; compute the embeddings again"
+            f"the embeddings of '{encoder}' and the clips table contain different clips: {len(missing)} clips without a "
+            f"vector {missing[:5]}, {len(unknown)} vectors without a clip {unknown[:5]}; compute the embeddings again"
         )
     return vector_matrix(embeddings)
 
 
 def model_columns(embeddings: pa.Table) -> dict[str, str | None]:
-    """Return the model and revision of the vectors, as columns of `predictions`; nulls where there are no vectors."""
+    """Return the model and revision of the vectors, as columns of `predictions`; nulls if the table is empty."""
     return {name: embeddings[name][0].as_py() if embeddings.num_rows else None for name in ("model", "revision")}
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Turn (n, classes) logits into probabilities, float64; rows sum to 1."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True)) if logits.size else logits
-    return powers / powers.sum(axis=1, keepdims=True)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True)) if logits.size else logits
+    probabilities: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def scored_predictions(queries: pa.Table, classes: tuple[str, ...], scores: np.ndarray, **constants: Any) -> pa.Table:
@@ -50,7 +51,7 @@ def scored_predictions(queries: pa.Table, classes: tuple[str, ...], scores: np.n
     A tie goes to the class that comes first in `classes`.
 
     Args:
-        queries: `clips` rows, n of them.
+        queries: n rows of `clips`.
         classes: labels of the columns of `scores`.
         scores: (n, classes) float, finite, each row summing to 1.
         constants: columns with one value for all rows: `kind`, `encoder`, `model`, `training_clips`, ...
@@ -59,7 +60,7 @@ def scored_predictions(queries: pa.Table, classes: tuple[str, ...], scores: np.n
         n rows with scoring "score", control "none" and trial 0 unless `constants` has other values.
 
     Raises:
-        ValueError: when the shape of the scores does not fit, or a score is not finite.
+        ValueError: if the shape of the scores is wrong, or a score is not finite.
     """
     n = queries.num_rows
     if scores.shape != (n, len(classes)):

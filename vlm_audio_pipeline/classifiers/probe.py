@@ -4,21 +4,22 @@ The fitted probe is a table of coefficients. Predictions are computed from that 
 without pickle files.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import AfterValidator, Field
 
 from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, NO_ENCODERS, EncoderClassifier
+from vlm_audio_pipeline.classifiers.logistic_regression import fit
 from vlm_audio_pipeline.classifiers.prediction_rows import align_vectors, model_columns, scored_predictions, softmax
+from vlm_audio_pipeline.classifiers.shown_labels import add_shown_labels
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.encoders.base import EncoderSpec
-
-_MAX_ITERATIONS = 5000
+from vlm_audio_pipeline.measures.uncertainty import sum_by_source
 
 
 def _check_positive(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -31,30 +32,31 @@ def _check_positive(values: tuple[float, ...]) -> tuple[float, ...]:
 class Probe(EncoderClassifier):
     """Multinomial logistic regression on standardised vectors, fitted on the other folds."""
 
+    setting: ClassVar[str] = "linear probe"
     c: float | None = Field(None, gt=0)
     """Inverse regularisation strength; by default chosen by cross-validation inside the training folds."""
     c_grid: Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(_check_positive)] = (
+        0.0001,
         0.001,
         0.01,
         0.1,
         1.0,
         10.0,
-        100.0,
     )
-    """Values of `c` to choose from where it is not given; of equally good values the smallest is chosen."""
+    """Values from which `c` is chosen if it is not set: the smallest whose accuracy is within one standard error of the best."""
 
     def stages(
         self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS
     ) -> list[Stage]:
         """Return two stages: fit the probe on the other folds, and apply it to this fold."""
-        without_effect = {"sample", "controls", *(("c_grid",) if self.c else ())}
-        fit_parameters = {k: v for k, v in self.fingerprint_fields().items() if k not in without_effect}
+        ignored_parameters = {"sample", "controls", *(("c_grid",) if self.c else ())}
+        fit_parameters = {k: v for k, v in self.fingerprint_fields().items() if k not in ignored_parameters}
         controls = {"controls": list(self.controls)} if self.controls else {}
         return [
             Stage(
                 asset="probes",
                 tables=("probes",),
-                version=1,
+                version=2,
                 parameters=fit_parameters,
                 inputs=(Input("clips", folds="others"), Input("embeddings", self.encoder, folds="others")),
                 run=self._fit,
@@ -64,7 +66,7 @@ class Probe(EncoderClassifier):
             Stage(
                 asset="predictions",
                 tables=("predictions",),
-                version=1,
+                version=3,
                 parameters={
                     "sample": self.sample and self.sample.model_dump(mode="json"),
                     **self.sampled_folds(folds),
@@ -96,9 +98,10 @@ class Probe(EncoderClassifier):
         if missing:
             raise VlmAudioError(
                 f"classifier '{context.name}' needs training clips of every class, got none of {missing} in the "
-                f"folds other than {context.fold}; spread them over more folds or leave them out of `classes`"
+                f"folds other than {context.fold}; distribute these classes over more folds, or remove them from `classes`"
             )
         y = np.searchsorted(np.sort(context.classes), labels.astype(str))  # classes in the order of the table's key
+        import scipy.optimize  # noqa: F401  # a library loaded later would not obey the limit
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(limits=1):  # the matrices are small, so more threads only wait for each other
@@ -140,7 +143,7 @@ class Probe(EncoderClassifier):
             )
             for control, x in self.query_vectors(context, queries)
         ]
-        return {"predictions": pa.concat_tables(predictions)}
+        return {"predictions": add_shown_labels(pa.concat_tables(predictions), context.inputs["clips"])}
 
 
 def standardisation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,42 +161,13 @@ def standardisation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(constant, 1.0, scale)
 
 
-def fit(z: np.ndarray, y: np.ndarray, cs: tuple[float, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Fit L2-regularised multinomial logistic regressions, one for each regularisation strength.
-
-    Minimises C * (sum of cross-entropies) + |W|^2 / 2 (Hastie, Tibshirani & Friedman, The Elements of Statistical
-    Learning, 2nd edition, sections 4.4 and 18.4; scikit-learn's `LogisticRegression`). With more dimensions than clips
-    the solution lies in the span of the clips. It is then found in that smaller space and projected back, which gives the
-    same weights hundreds of times faster for vectors of thousands of dimensions.
-
-    Args:
-        z: (clips, dimensions) float64, standardised.
-        y: (clips,) int, class indices; at least two of them.
-        cs: inverse regularisation strengths, ascending; each fit starts from the previous solution.
-
-    Yields:
-        weights (classes, dimensions) and intercepts (classes,), float64, rows in the order of the sorted indices in y.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    basis = np.linalg.qr(z.T)[0] if z.shape[1] > z.shape[0] else None  # (dimensions, clips), orthonormal columns
-    projected = z if basis is None else z @ basis
-    model = LogisticRegression(C=1.0, max_iter=_MAX_ITERATIONS, warm_start=True)
-    for c in cs:
-        model.set_params(C=c).fit(projected, y)
-        weights, intercepts = model.coef_, model.intercept_
-        if len(weights) == 1:  # two classes: sigmoid(a) = softmax(-a/2, a/2)
-            weights, intercepts = np.vstack([-weights, weights]) / 2, np.concatenate([-intercepts, intercepts]) / 2
-        yield (weights if basis is None else weights @ basis.T), intercepts.copy()
-
-
 def choose_c(
     x: np.ndarray, y: np.ndarray, fold: np.ndarray, source: np.ndarray, grid: tuple[float, ...]
 ) -> tuple[float, float]:
     """Choose the regularisation strength by cross-validation inside the training folds.
 
-    Leaves out one official fold at a time if there are three or more. Otherwise the clips are split by source recording,
-    stratified by class. Means and deviations are computed inside each split too (Cawley & Talbot, JMLR 11, 2010).
+    With three or more training folds, each is the inner test fold once. Otherwise the clips are split by source recording,
+    stratified by class. No source recording is on both sides of a split. Means and deviations are computed inside each split too (Cawley & Talbot, JMLR 11, 2010).
 
     Args:
         x: (clips, dimensions) float64.
@@ -203,33 +177,59 @@ def choose_c(
         grid: strengths, ascending.
 
     Returns:
-        The strength with the highest accuracy over all inner test clips (the smallest of equally good ones), and that
-        accuracy.
+        The smallest strength whose accuracy over all inner test clips is at most one standard error below the highest, and
+        that strength's accuracy. The standard error is that of the highest accuracy, clustered by source recording
+        (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3: the one-standard-error rule; Hastie,
+        Tibshirani & Friedman, section 7.10).
 
     Raises:
-        VlmAudioError: when no split leaves two classes for training.
+        VlmAudioError: if no split leaves two classes for training.
     """
-    correct = np.zeros(len(grid), int)
-    total = 0
+    correct, is_tested = np.zeros((len(y), len(grid)), bool), np.zeros(len(y), bool)
     for test in _inner_splits(y, fold, source):
-        labels = np.unique(y[~test])
+        training = ~test & ~np.isin(source, source[test])
+        labels = np.unique(y[training])
         if not test.any() or len(labels) < 2:
             continue
-        mean, scale = standardisation(x[~test])
+        mean, scale = standardisation(x[training])
         z = (x[test] - mean) / scale
-        total += len(z)
-        for i, (weights, intercepts) in enumerate(fit((x[~test] - mean) / scale, y[~test], grid)):
-            correct[i] += np.sum(labels[(z @ weights.T + intercepts).argmax(axis=1)] == y[test])
-    if not total:
+        is_tested |= test
+        for i, (weights, intercepts) in enumerate(fit((x[training] - mean) / scale, y[training], grid)):
+            correct[test, i] = labels[(z @ weights.T + intercepts).argmax(axis=1)] == y[test]
+    if not is_tested.any():
         raise VlmAudioError(
-            "c must be given where the training clips cannot be split by source recording, got "
+            "c must be set if the training clips cannot be split by source recording, got "
             f"{len(np.unique(source))} source recordings in {len(np.unique(fold))} training folds; set `c: 0.1` for this probe"
         )
-    best = int(correct.argmax())  # the first of equal ones; the grid ascends
-    return grid[best], correct[best] / total
+    accuracies = correct[is_tested].mean(axis=0)
+    best = int(accuracies.argmax())
+    minimum = accuracies[best] - standard_error(correct[is_tested, best], source[is_tested])
+    chosen = int(np.argmax(accuracies >= minimum))  # the first, which is the smallest strength
+    return grid[chosen], float(accuracies[chosen])
+
+
+def standard_error(correct: np.ndarray, source: np.ndarray) -> float:
+    """Return the standard error of an accuracy, clustered by source recording.
+
+    sqrt(G / (G - 1) * sum over sources of (sum of (correct - accuracy))^2) / n, for G sources and n clips (Miller, Adding Error
+    Bars to Evals, arXiv 2411.00640, equation 4, with the factor for few clusters).
+
+    Args:
+        correct: (clips,) bool.
+        source: (clips,) str.
+
+    Returns:
+        The standard error; 0 for one source, for which it is undefined, so that only equal accuracies are as good.
+    """
+    sums, counts = sum_by_source(correct, source)
+    g = len(sums)
+    if g < 2:
+        return 0.0
+    return float(np.sqrt(g / (g - 1) * np.square(sums - counts * correct.mean()).sum()) / len(correct))
 
 
 def _inner_splits(y: np.ndarray, fold: np.ndarray, source: np.ndarray) -> list[np.ndarray]:
+    """Return the inner test clips of each split, (clips,) bool."""
     folds = np.unique(fold)
     if len(folds) >= 3:
         return [fold == f for f in folds]
@@ -248,13 +248,13 @@ def probabilities(probe: pa.Table, x: np.ndarray, classes: tuple[str, ...]) -> n
     Args:
         probe: `probes` rows of one classifier and fold.
         x: (clips, dimensions) float.
-        classes: the order of the columns.
+        classes: classes in the order of the columns.
 
     Returns:
         (clips, classes) float64, rows summing to 1.
 
     Raises:
-        VlmAudioError: when the dimensions or the classes are not those the probe was fitted with.
+        VlmAudioError: if the dimensions or the classes differ from those of the fit.
     """
     probe = probe.sort_by([("label", "ascending"), ("dimension", "ascending")])
     labels = probe["label"].unique().to_pylist()
@@ -263,7 +263,7 @@ def probabilities(probe: pa.Table, x: np.ndarray, classes: tuple[str, ...]) -> n
     )
     if sorted(classes) != sorted(labels) or (len(x) and x.shape[1] != coefficient.shape[1] - 1):
         raise VlmAudioError(
-            f"vectors and classes must be those the probe was fitted with ({coefficient.shape[1] - 1} dimensions, "
+            f"vectors and classes must be those of the fit ({coefficient.shape[1] - 1} dimensions, "
             f"{labels}), got {x.shape[1]} and {list(classes)}; fit the probe again"
         )
     if not len(x):

@@ -1,12 +1,27 @@
 """Commands that show results."""
 
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlm_audio_pipeline.cli.app import DataOption, LimitOption, StudyArgument, app, open_data_folder, open_study, say
+from vlm_audio_pipeline.cli.app import (
+    DataOption,
+    JsonOption,
+    LimitOption,
+    RunStudyArgument,
+    StudyArgument,
+    app,
+    complete_study,
+    open_data_folder,
+    open_run_study,
+    open_study,
+    print_json,
+    print_line,
+    print_to_stdout,
+)
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
 if TYPE_CHECKING:
@@ -14,40 +29,57 @@ if TYPE_CHECKING:
 
 PANEL = "Look at results"
 
-_LEADERBOARD = (
-    "SELECT * FROM leaderboard WHERE $1 IS NULL OR study = $1 "
-    "ORDER BY study, rank NULLS LAST, accuracy DESC NULLS LAST, classifier"
-)
-
 
 @app.command(rich_help_panel=PANEL)
 def leaderboard(
-    study: Annotated[str | None, typer.Argument(help="Name of a study that was run. Default: all.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Argument(help="A study that was run: its name or its file. Default: all.", autocompletion=complete_study),
+    ] = None,
+    as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Show the leaderboard of one study or of all studies."""
-    from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table
+    """Show the leaderboard of one study or of all studies, its verdicts, contrasts and the published results that it repeats."""
+    from vlm_audio_pipeline.cli.published_view import published_view
+    from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table, verdicts_table
+    from vlm_audio_pipeline.reports.lookup import find_leaderboard
     from vlm_audio_pipeline.storage.catalogue import query
     from vlm_audio_pipeline.studies.loading import built_in_studies, load_study
 
-    rows = query(open_data_folder(data), _LEADERBOARD, [study]).to_pylist()
-    if not rows:
-        raise VlmAudioError(
-            f"no leaderboard{f' of {study}' if study else ''} yet; run `vlm-audio run {study or 'demo'}`"
-        )
-    for name in dict.fromkeys(r["study"] for r in rows):
-        description = f": {load_study(name).description}" if name in built_in_studies() else ""
-        say(leaderboard_table([r for r in rows if r["study"] == name], f"{name}{description}"))
-        contrasts = query(open_data_folder(data), "SELECT * FROM contrasts WHERE study = $1 ORDER BY position", [name])
-        if contrasts.num_rows:
-            say(contrasts_table(contrasts.to_pylist(), "contrasts"))
+    name, data_folder = (None, open_data_folder(data)) if study is None else open_run_study(study, data)
+
+    def read(table: str) -> "list[dict[str, Any]]":
+        sql = f"SELECT * FROM {table} WHERE $1 IS NULL OR study = $1 ORDER BY study, "
+        sql += "publication, system, setting, variant, split, classifier" if table == "published" else "position"
+        rows: list[dict[str, Any]] = query(data_folder, sql, [name], leave_out_damaged=True).to_pylist()
+        return rows
+
+    tables = {"verdicts": read("verdicts"), "leaderboard": find_leaderboard(data_folder, name).to_pylist()}
+    tables |= {"contrasts": read("contrasts"), "published": read("published")}
+    if as_json:
+        print_json(tables)
+        return
+    for title in dict.fromkeys(row["study"] for row in tables["leaderboard"]):
+        of_study = {table: [row for row in rows if row["study"] == title] for table, rows in tables.items()}
+        if of_study["verdicts"]:
+            print_to_stdout(verdicts_table(of_study["verdicts"], title))
+        description = f": {load_study(title).description}" if title in built_in_studies() else ""
+        print_to_stdout(leaderboard_table(of_study["leaderboard"], f"{title}{description}", title))
+        if of_study["contrasts"]:
+            print_to_stdout(contrasts_table(of_study["contrasts"], "contrasts", title))
+        if (view := published_view(of_study["published"], "published and measured")) is not None:
+            print_to_stdout(view)
 
 
 @app.command(rich_help_panel=PANEL)
 def show(
     clip: Annotated[str, typer.Argument(help="Clip id, such as 1-100032-A.")],
     classifier: Annotated[str | None, typer.Option("--classifier", help="Only this classifier.")] = None,
-    study: Annotated[str | None, typer.Option("--study", help="Only this study.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option("--study", help="Only this study: its name or its file.", autocompletion=complete_study),
+    ] = None,
+    as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
     """Show one clip and all its predictions, with the score of every class.
@@ -57,85 +89,113 @@ def show(
     from vlm_audio_pipeline.cli.tables import prediction_view
     from vlm_audio_pipeline.reports.lookup import find_predictions
 
-    say(prediction_view(find_predictions(open_data_folder(data), clip, classifier, study)))
+    name, data_folder = (None, open_data_folder(data)) if study is None else open_run_study(study, data)
+    rows = find_predictions(data_folder, clip, classifier, name)
+    if as_json:
+        print_json({"predictions": rows.to_pylist(maps_as_pydicts="strict")})
+    else:
+        print_to_stdout(prediction_view(rows.to_pylist()))
 
 
 @app.command(rich_help_panel=PANEL)
 def sql(
     query: Annotated[str, typer.Argument(help='A query such as "SELECT classifier, accuracy FROM leaderboard".')],
     format: Annotated[str, typer.Option("--format", help="One of table, csv, json.")] = "table",
+    allow_files: Annotated[
+        bool,
+        typer.Option(
+            "--allow-files",
+            help="Let the query read and write other files (COPY, ATTACH) and load extensions of DuckDB. By default it only "
+            "reads the data folder.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Query the results in SQL (DuckDB). `SHOW TABLES` lists the tables, `DESCRIBE predictions` the columns of one."""
-    import json
+    """Query the results in SQL (DuckDB). `SHOW TABLES` lists the tables, `DESCRIBE predictions` the columns of one.
 
+    The query can read only the data folder, and it can write nothing, unless you give `--allow-files`.
+    """
+    from vlm_audio_pipeline.contracts.escapes import strict_json
     from vlm_audio_pipeline.reports.export import write_csv
     from vlm_audio_pipeline.storage import catalogue
 
     if format not in ("table", "csv", "json"):
         raise VlmAudioError(f"--format must be table, csv or json, got '{format}'; choose one of them")
-    rows = catalogue.query(open_data_folder(data), query)
-    if format == "csv":
+    rows = catalogue.query(open_data_folder(data), query, is_trusted=allow_files)
+    if as_json:
+        print_json({"rows": rows.to_pylist(maps_as_pydicts="strict")})
+    elif format == "csv" and not sys.stdout.isatty():
         write_csv(rows, sys.stdout.buffer)
+    elif format == "csv":
+        file = io.BytesIO()
+        write_csv(rows, file)
+        print_line(file.getvalue().decode().removesuffix("\n"))
     elif format == "json":
-        sys.stdout.write(json.dumps(rows.to_pylist(), default=_json, indent=1) + "\n")
+        print_line(strict_json(rows.to_pylist(maps_as_pydicts="strict"), indent=1))
     else:
         _print_rows(rows)
 
 
-def _json(value: Any) -> Any:
-    """Convert values that JSON does not have: decimals (a DuckDB sum) to numbers, others to text."""
-    from decimal import Decimal
-
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return str(value)
-
-
 def _print_rows(rows: "pa.Table") -> None:
     """Print rows as a table, or one value per line if the terminal is too narrow."""
-    from rich.text import Text
-
-    from vlm_audio_pipeline.cli.printing import console, natural_width
+    from vlm_audio_pipeline.cli.printing import PlainText, console, has_width, natural_width
     from vlm_audio_pipeline.cli.tables import cell, rows_table
 
     out = console()
     table = rows_table(rows)
-    if not out.is_terminal or natural_width(out, table) <= out.width:
-        say(table)
+    if not has_width(out) or natural_width(out, table) <= out.width:
+        print_to_stdout(table)
         return
     max_rows = 50
     width = max(len(name) for name in rows.column_names)
     for row in rows.slice(0, max_rows).to_pylist():
         for name, value in row.items():
-            say(Text.assemble((f"{name:<{width}}  ", "bold"), cell(value)))
-        say("")
+            print_to_stdout(PlainText.assemble((f"{name:<{width}}  ", "bold"), cell(value)))
+        print_to_stdout("")
     if rows.num_rows > max_rows:
-        say(f"... and {rows.num_rows - max_rows} more rows; --format csv prints all")
+        print_to_stdout(f"... and {rows.num_rows - max_rows} more rows; --format csv prints all")
 
 
 @app.command(rich_help_panel=PANEL)
 def export(
-    study: Annotated[str, typer.Argument(help="Name of a study that was run.")],
+    study: RunStudyArgument,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder to write. Default: STUDY_export in the working directory.", show_default=False
+            "--out", help="Folder to write. Default: STUDY_FORMAT in the working directory.", show_default=False
         ),
     ] = None,
+    format: Annotated[str, typer.Option("--format", help="One of tables, huggingface, inspect, lmms-eval.")] = "tables",
     data: DataOption = None,
 ) -> None:
-    """Write the tables of a study as CSV and parquet, its leaderboard as LaTeX, citations as BibTeX, and the provenance."""
-    from vlm_audio_pipeline.reports.export import export_study
+    """Write a study into a folder: its tables, or a folder that another tool reads.
 
-    folder = out or Path(f"{study}_export")
-    for path in export_study(open_data_folder(data), study, folder):
-        typer.echo(path)
+    - tables: CSV and parquet, the leaderboard as LaTeX, citations as BibTeX, and the provenance (STUDY_export)
+
+    - huggingface: audio, images, labels and predictions for `datasets.load_dataset`
+
+    - inspect: the responses of language models for `inspect view`
+
+    - lmms-eval: the responses of language models as its samples and results
+    """
+    from vlm_audio_pipeline.reports.exports.formats import export_as
+
+    name, data_folder = open_run_study(study, data)
+    for path in export_as(data_folder, name, format, out):
+        print_line(path)
 
 
 @app.command(rich_help_panel=PANEL)
 def report(
     study: StudyArgument,
+    others: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Compare with these studies that were run, or with earlier results: STUDY@2026-11-20.",
+            show_default=False,
+        ),
+    ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     single_file: Annotated[
         Path | None,
@@ -144,37 +204,45 @@ def report(
     limit: LimitOption = None,
     data: DataOption = None,
 ) -> None:
-    """Write the report page of a study: results with confidence intervals, comparisons, and the clips that models get wrong."""
+    """Write the report page of a study: results with confidence intervals, comparisons, and the clips that models get wrong.
+
+    With several studies, write a page that compares the others with the first, clip by clip. STUDY@2026-11-20 means the results at
+    the end of that day (UTC).
+    """
     import webbrowser
 
-    from vlm_audio_pipeline.cli import executor
-    from vlm_audio_pipeline.planning.nodes import Node
-    from vlm_audio_pipeline.planning.planner import select_nodes
-    from vlm_audio_pipeline.planning.run import run_study
-    from vlm_audio_pipeline.reports.page.report import write_report
+    from vlm_audio_pipeline.cli.comparison import compare_studies
 
-    graph = open_study(study, data, limit)
-    name = graph.study.name
-    if single_file is not None:
-        page = write_report(graph.data_folder, name, single_file, single_file=True)
-        typer.echo(f"{page.stat().st_size / 1e6:.1f} MB", err=True)
+    if others:
+        page = compare_studies(open_data_folder(data), [study, *others], limit, single_file)
     else:
-        page = graph.data_folder.report(name) / "index.html"
-        steps = [name for name, step in graph.steps.items() if step.stage.on_demand]
-        if not page.exists():  # the page was deleted, so the step that wrote it is not fresh
-            for file in graph.partition_files(Node("report")).values():
-                file.unlink(missing_ok=True)
-        failed = run_study(graph, select_nodes(graph, steps), executor=executor.command_executor()).failed
-        if failed:
-            raise VlmAudioError("; ".join(failed.values()))
-    typer.echo(page)
+        page = _write_page(study, limit, single_file, data)
+    if single_file is not None:
+        print_line(f"{page.stat().st_size / 1e6:.1f} MB", stderr=True)
+    print_line(page)
     if open_:
         webbrowser.open(page.absolute().as_uri())
 
 
+def _write_page(study: str, limit: int | None, single_file: Path | None, data: Path | None) -> Path:
+    from vlm_audio_pipeline.cli import executor
+    from vlm_audio_pipeline.cli.progress import progress_bars
+    from vlm_audio_pipeline.planning.report_page import update_report_page
+    from vlm_audio_pipeline.reports.page.report import write_report
+
+    graph = open_study(study, data, limit)
+    with progress_bars("report") as display:
+        if single_file is not None:
+            name = graph.study.name
+            return write_report(graph.data_folder, name, single_file, single_file=True, progress=display.progress)
+        return update_report_page(
+            graph, executor.command_executor(), display.progress, on_plan=display.on_plan, on_step=display.on_step
+        )
+
+
 @app.command("annotation-sheet", rich_help_panel=PANEL)
 def annotation_sheet(
-    study: Annotated[str, typer.Argument(help="Name of a study that was run.")],
+    study: RunStudyArgument,
     fold: Annotated[int, typer.Option("--fold", help="The fold whose images are annotated.")] = 1,
     rendering: Annotated[
         str | None,
@@ -190,20 +258,19 @@ def annotation_sheet(
     ] = None,
     data: DataOption = None,
 ) -> None:
-    """Write a page that shows an annotator the images of a fold; its CSV is the file of an `annotations` classifier."""
+    """Write a page that shows an annotator the images of a fold; a classifier of kind `annotations` reads the CSV that it saves."""
     from vlm_audio_pipeline.reports.annotation_sheet import write_annotation_sheet
 
-    path = write_annotation_sheet(
-        open_data_folder(data), study, fold, rendering, out or Path(f"{study}_annotation_sheet.html")
-    )
-    typer.echo(f"wrote {path}; open it, annotate the images, save the CSV, then add to the study's classifiers:")
-    typer.echo(f"  annotators: {{kind: annotations, path: THE.csv, folds: [{fold}]}}")
-    typer.echo("  (on fold 1 of ESC-10, `reproduces: dixit2024/human experts` compares with the published result)")
+    name, data_folder = open_run_study(study, data)
+    path = write_annotation_sheet(data_folder, name, fold, rendering, out or Path(f"{name}_annotation_sheet.html"))
+    print_line(f"wrote {path}; open it, annotate the images, save the CSV, then add to the study's classifiers:")
+    print_line(f"  annotators: {{kind: annotations, path: THE.csv, folds: [{fold}]}}")
+    print_line("  (on fold 1 of ESC-10, `reproduces: dixit2024/human experts` compares with the published result)")
 
 
 @app.command(rich_help_panel=PANEL)
 def fiftyone(
-    study: Annotated[str, typer.Argument(help="Name of a study that was run.")],
+    study: RunStudyArgument,
     rendering: Annotated[
         str | None,
         typer.Option(
@@ -213,13 +280,14 @@ def fiftyone(
     export: Annotated[
         Path | None, typer.Option("--export", help="Write the dataset to this folder and stop; works without FiftyOne.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of the FiftyOne App on this machine.")] = 5151,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the FiftyOne App on this machine.")] = 5151,
     data: DataOption = None,
 ) -> None:
     """Open a study in the FiftyOne App, with images, labels, predictions and projections (needs the extra `fiftyone`)."""
     from vlm_audio_pipeline.reports.fiftyone import export_fiftyone, open_fiftyone
 
+    name, data_folder = open_run_study(study, data)
     if export is not None:
-        typer.echo(f"wrote {export_fiftyone(open_data_folder(data), study, export, rendering)}")
+        print_line(f"wrote {export_fiftyone(data_folder, name, export, rendering)}")
         return
-    open_fiftyone(open_data_folder(data), study, rendering=rendering, port=port)
+    open_fiftyone(data_folder, name, rendering=rendering, port=port)

@@ -2,25 +2,42 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from vlm_audio_pipeline.cli import executor
-from vlm_audio_pipeline.cli.plan_view import show_plan, steps_by_reason
-from vlm_audio_pipeline.cli.printing import console, print_view
+from vlm_audio_pipeline.cli.app import print_json
+from vlm_audio_pipeline.cli.plan_view import plan_tables, show_plan, steps_by_reason
+from vlm_audio_pipeline.cli.power_view import power_rows, show_power
+from vlm_audio_pipeline.cli.printing import PlainText, console, print_view
 from vlm_audio_pipeline.cli.progress import progress_bars
-from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table
+from vlm_audio_pipeline.cli.settings import name_study, settings
+from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table, verdicts_table
+from vlm_audio_pipeline.planning.asking_again import CONTINUED_AGAIN, ask_again, select_nodes_again
+from vlm_audio_pipeline.planning.contrast_power import planned_contrasts
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
-from vlm_audio_pipeline.planning.planner import UNFINISHED, make_plan, select_nodes
-from vlm_audio_pipeline.planning.run import run_study
+from vlm_audio_pipeline.planning.planner import UNFINISHED, make_plan, plan_without_dataset, select_nodes
+from vlm_audio_pipeline.planning.publishing import other_file_warning
+from vlm_audio_pipeline.planning.run import RunSummary, failure_messages
 from vlm_audio_pipeline.planning.staleness import current_input_versions, read_node_provenance
-from vlm_audio_pipeline.storage.catalogue import query, study_records
+from vlm_audio_pipeline.reports.lookup import LEADERBOARD
+from vlm_audio_pipeline.storage.catalogue import query
+from vlm_audio_pipeline.studies.missing_paths import missing_path_warnings
 
 
-def run_and_show(graph: Graph, only: Iterable[str] = (), fold: int | None = None, *, dry_run: bool = False) -> int:
+def run_and_show(
+    graph: Graph,
+    only: Iterable[str] = (),
+    fold: int | None = None,
+    *,
+    dry_run: bool = False,
+    difference: float | None = None,
+    again: Iterable[str] = (),
+    wait: bool = True,
+    as_json: bool = False,
+) -> int:
     """Bring a study up to date and show its results; for a dry run, show the plan.
 
     Args:
@@ -28,63 +45,89 @@ def run_and_show(graph: Graph, only: Iterable[str] = (), fold: int | None = None
         only: patterns of steps to select.
         fold: the only fold to select.
         dry_run: stop after the plan.
+        difference: with `dry_run`, show what the contrasts need to find this difference of accuracies, a share of 1.
+        again: steps whose language model is asked again; they are selected, too.
+        wait: wait for batches of requests, and run the steps that need them when they have ended.
+        as_json: print tables as JSON instead.
 
     Returns:
         Exit code: 0 if every selected step is up to date (or planned), 1 if a step or a check failed.
     """
     started = time.perf_counter()
-    out = console()
-    _warn_about_other_file(graph)
-    nodes = select_nodes(graph, only, fold)
+    out = console(silent=as_json)
+    plan_out = console(silent=as_json or (settings().quiet and not dry_run))
+    for warning in (other_file_warning(graph), *missing_path_warnings(graph.study)):
+        if warning is not None:
+            _warn(warning)
+    nodes_again = select_nodes_again(graph, again, fold)
+    nodes = select_nodes(graph, only, fold) | nodes_again
     if dry_run and not graph.study.dataset.is_local(graph.data_folder):
-        versions = {node: "not here yet" for asset in graph.input_assets.values() for node in asset.nodes}
-        show_plan(graph, make_plan(graph, versions, nodes), out)
+        plan = plan_without_dataset(graph, nodes)
+        show_plan(graph, plan, out)
+        if graph.study.contrasts:
+            text = f"contrasts: `vlm-audio fetch {graph.study.cli_argument}` and plan again to see what they can show"
+            print_view(out, PlainText(text, style="dim"))
+        if as_json:
+            print_json(plan_tables(graph, plan) | {"contrasts": []})
         return 0
     graph.data_folder.create()
     with progress_bars(f"datasets/{graph.study.dataset.asset_name}") as display:
-        graph.dataset(display.progress)
+        left_out = graph.dataset(display.progress).describe_left_out()
+    if left_out:
+        _warn(left_out)
     planning_started = time.perf_counter()
-    plan = make_plan(graph, current_input_versions(graph), nodes)
-    show_plan(graph, plan, out, planned_in=time.perf_counter() - planning_started)
+    if nodes_again and not dry_run and not ask_again(graph, nodes_again):
+        _warn(CONTINUED_AGAIN)
+    plan = make_plan(graph, current_input_versions(graph), nodes, again=nodes_again if dry_run else ())
+    show_plan(graph, plan, plan_out, planning_seconds=time.perf_counter() - planning_started)
     if dry_run:
+        contrasts = planned_contrasts(graph)
+        show_power(contrasts, out, difference)
+        if as_json:
+            print_json(plan_tables(graph, plan) | {"contrasts": power_rows(contrasts, difference)})
         return 0
-    steps = runs = code = 0
-    counts: Mapping[str, Mapping[str, int]] = {}
+    summary = RunSummary()
     if plan.wave:
-        with progress_bars() as display:
-            summary = run_study(
-                graph,
-                nodes,
-                executor=executor.command_executor(),
-                first_plan=plan,
-                on_plan=display.on_plan,
-                on_step=display.on_step,
-                progress=display.progress,
-            )
-        steps, runs, counts = summary.steps, summary.runs, summary.counts
-        code = 1 if summary.failed or summary.failed_checks else 0
-        _show_failures(graph, summary.failed)
-        for check in summary.failed_checks:
-            _warn(f"check failed: {check}", style="")
-    _show_leaderboard(graph, out)
+        summary = executor.run_with_progress(
+            graph, nodes, plan, wait=wait, on_wait=lambda waiting: _show_waiting(waiting, plan_out)
+        )
+    code = 1 if summary.failed or summary.failed_checks else 0
+    _show_failures(graph, summary.failed)
+    for check in summary.failed_checks:
+        _warn(f"check failed: {check}", style="")
+    results = _read_results(graph)
+    _show_results(graph, results, out)
+    if code == 0 and not only and fold is None:
+        _prepare_maps(graph)
     _show_remaining(graph)
-    _show_token_counts(counts, out)
-    out.print(f"{steps} steps, {runs} runs, {time.perf_counter() - started:.1f} s")
+    _show_token_counts(summary.counts, plan_out)
+    seconds = time.perf_counter() - started
+    plan_out.print(f"{summary.steps} steps, {summary.runs} runs, {seconds:.1f} s")
+    if as_json:
+        failures = [{"step": n.step, "fold": n.fold, "reason": reason} for n, reason in summary.failed.items()]
+        run = {"study": graph.study.name, "steps": summary.steps, "runs": summary.runs, "seconds": seconds}
+        checks = [{"check": check} for check in summary.failed_checks]
+        print_json({"run": [run], **results, "failures": failures, "failed_checks": checks})
     return code
 
 
+def _prepare_maps(graph: Graph) -> None:
+    """Project the embeddings after the results are shown, so that `vlm-audio report` does not wait for UMAP."""
+    maps = [name for name, step in graph.steps.items() if step.stage.asset == "projections"]
+    nodes = select_nodes(graph, maps) if maps else set()
+    if not make_plan(graph, current_input_versions(graph), nodes).wave:
+        return
+    summary = executor.run_with_progress(graph, nodes, name="maps of the embeddings")
+    _show_failures(graph, summary.failed)
+
+
+def _show_waiting(waiting: Mapping[Node, tuple[str, ...]], out: Console) -> None:
+    for reason, steps in steps_by_reason(waiting).items():
+        print_view(out, PlainText(f"{', '.join(steps)}: {reason}", style="dim"))
+
+
 def _warn(text: str, style: str = "yellow") -> None:
-    print_view(console(stderr=True), Text(text, style=style))
-
-
-def _warn_about_other_file(graph: Graph) -> None:
-    """Warn if the results of a study with this name come from another study file."""
-    file = (study_records(graph.data_folder).get(graph.study.name) or {}).get("file")
-    if file and file != str(graph.study.path) and Path(file).is_file():
-        _warn(
-            f"'{graph.study.name}' was run from {file} before; its results are now updated to {graph.study.path}. Give "
-            "one of the two studies another name to keep both"
-        )
+    print_view(console(stderr=True), PlainText(text, style=style))
 
 
 def _show_remaining(graph: Graph) -> None:
@@ -98,46 +141,53 @@ def _show_remaining(graph: Graph) -> None:
         effect = "the leaderboard does not include them"
         if Node("leaderboard") in plan.todo:
             effect = "the leaderboard above is out of date"
-        _warn(
-            f"{count} steps of {graph.study.name} are still to do; {effect}: vlm-audio run {graph.study.cli_argument}"
-        )
+        _warn(f"{count} steps of {graph.study.name} are still to do; {effect}. Run: {graph.study.run_command}")
     for asset in graph.input_assets.values():
         if asset.nodes[0] in versions:
             continue
         provenances = (read_node_provenance(graph, node) for node in plan.fresh)
         if any(p is not None and str(asset.nodes[0]) in p.inputs for p in provenances):
-            _warn(f"results made with {asset.name} are kept, although: {graph.unavailable(asset.name)}")
+            _warn(
+                f"results computed with {asset.name} are kept, but it is not available now: "
+                f"{name_study(graph.unavailable(asset.name) or '', graph.study.cli_argument)}"
+            )
 
 
 def _show_failures(graph: Graph, failed: Mapping[Node, str]) -> None:
-    """Show why steps failed; folds with the same reason are shown together."""
-    folds: dict[tuple[str, str], list[str]] = {}
-    for node, reason in failed.items():
-        folds.setdefault((node.step, reason), []).extend([] if node.fold is None else [str(node.fold)])
-    for (step, reason), numbers in folds.items():
-        where = f" (fold{'s' if len(numbers) > 1 else ''} {','.join(numbers)})" if numbers else ""
-        text = Text.assemble(("failed", "red"), f" {graph.study.name}/{step}{where}: {reason}")
-        print_view(console(stderr=True), text)
+    for message in failure_messages(graph, failed):
+        print_view(console(stderr=True), PlainText.assemble(("failed", "red"), f" {name_study(message)}"))
 
 
-def _show_leaderboard(graph: Graph, out: Console) -> None:
+def _read_results(graph: Graph) -> dict[str, list[dict[str, Any]]]:
+    """Return the verdicts, the leaderboard and the contrasts of a study, by table."""
+
+    def read(sql: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = query(
+            graph.data_folder, sql, [graph.study.name], leave_out_damaged=True
+        ).to_pylist()
+        return rows
+
+    return {
+        "verdicts": read("SELECT * FROM verdicts WHERE study = ? ORDER BY position"),
+        "leaderboard": read(LEADERBOARD),
+        "contrasts": read("SELECT * FROM contrasts WHERE study = ? ORDER BY position"),
+    }
+
+
+def _show_results(graph: Graph, results: Mapping[str, list[dict[str, Any]]], out: Console) -> None:
     study = graph.study
-    rows = query(
-        graph.data_folder,
-        "SELECT * FROM leaderboard WHERE study = ? ORDER BY rank NULLS LAST, accuracy DESC NULLS LAST, classifier",
-        [study.name],
-    ).to_pylist()
-    if rows:
+    if results["verdicts"]:
+        print_view(out, verdicts_table(results["verdicts"], study.name, study.cli_argument))
+    if results["leaderboard"]:
         title = f"{study.name}: {study.description}" if study.description else study.name
-        print_view(out, leaderboard_table(rows, title))
-    contrasts = query(graph.data_folder, "SELECT * FROM contrasts WHERE study = ? ORDER BY position", [study.name])
-    if contrasts.num_rows:
-        print_view(out, contrasts_table(contrasts.to_pylist(), "contrasts"))
+        print_view(out, leaderboard_table(results["leaderboard"], title, study.cli_argument))
+    if results["contrasts"]:
+        print_view(out, contrasts_table(results["contrasts"], "contrasts", study.cli_argument))
 
 
 def _show_token_counts(counts: Mapping[str, Mapping[str, int]], out: Console) -> None:
     for step, tokens in counts.items():
         if computed := tokens.get("tokens_computed"):
             naive = tokens["tokens_naive"]
-            text = f"{step}: {computed:,} tokens computed, {naive:,} without sharing ({naive / computed:.1f}x)"
-            print_view(out, Text(text, style="dim"))
+            text = f"{step}: {computed:,} tokens computed, {naive:,} without sharing of common prompt texts ({naive / computed:.1f}x)"
+            print_view(out, PlainText(text, style="dim"))

@@ -7,41 +7,48 @@ from typing import Any
 
 import pyarrow as pa
 from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
-from vlm_audio_pipeline.measures.declarations import MEASURES, RANKED_BY, shown_measures
+from vlm_audio_pipeline.cli.printing import PlainTable, PlainText
+from vlm_audio_pipeline.cli.settings import name_study
+from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE, measures_for_display
+from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
 
 
-def leaderboard_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableType:
+def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | None = None) -> RenderableType:
     """Return the leaderboard: rank, classifier, accuracy with interval and denominator, other measures, notes below.
+
+    `study` is the argument that selects the study, for advice in the notes.
 
     Measures of time and cost have a column if any row has a value. The k-NN baseline on the examples of a few-shot model
     comes directly below that model.
     """
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for name in ("", "classifier", "scoring"):
-        table.add_column(name, no_wrap=True)
-    results = shown_measures("terminal", content=True)
-    costs = [m for m in shown_measures("terminal", content=False) if any(row.get(m.name) is not None for row in rows)]
-    headings = [RANKED_BY, "95 % interval", "correct / total", *(m.heading for m in results), "training clips"]
+    table = PlainTable(title=title)
+    table.add_column("", no_wrap=True)
+    table.add_column("classifier")
+    table.add_column("scoring", no_wrap=True)
+    results = measures_for_display("terminal", in_data_version=True)
+    costs = [
+        m
+        for m in measures_for_display("terminal", in_data_version=False)
+        if any(row.get(m.name) is not None for row in rows)
+    ]
+    headings = [RANKING_MEASURE, "95 % interval", "correct / total", *(m.heading for m in results), "training clips"]
     headings += [m.heading for m in costs]
-    for name in headings:
-        table.add_column(name, justify="right", no_wrap=True)
+    for position, name in enumerate(headings):
+        table.add_column(name, justify="right", no_wrap=True, optional=position > 2)
     notes = []
-    for row in _baselines_below(rows):
-        name = _with_control(row["classifier"], row["control"])
+    for row in _move_baselines(rows):
+        name = _name_with_control(row["classifier"], row["control"])
         if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|annotations)|expected of .*", row["note"]):
             notes.append(f"{name}: {row['note']}")
         if row["accuracy"] is None:
-            table.add_row("", escape(name), "", *["-"] * len(headings), style="dim")
+            table.add_row("", name, "", *["-"] * len(headings), style="dim")
             continue
         table.add_row(
             "" if row["rank"] is None else str(row["rank"]),
-            escape(name),
+            name,
             row["scoring"],
-            MEASURES[RANKED_BY].format(row[RANKED_BY], "-"),
+            MEASURES[RANKING_MEASURE].format(row[RANKING_MEASURE], "-"),
             "-" if row["accuracy_low"] is None else f"{row['accuracy_low']:.3f} - {row['accuracy_high']:.3f}",
             "-" if row["correct"] is None else f"{row['correct']} / {row['predictions']}",
             *(m.format(row.get(m.name), "-") for m in results),
@@ -49,36 +56,36 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableT
             *(m.format(row.get(m.name), "-") for m in costs),
             style="dim" if row["partial"] else "",
         )
-    return Group(table, *(Text(n, style="dim") for n in notes))
+    return Group(table, *(PlainText(name_study(n, study), style="dim") for n in notes))
 
 
-def _with_control(classifier: str, control: str) -> str:
+def _name_with_control(classifier: str, control: str) -> str:
     return classifier + ("" if control in ("", "none") else f" @ {control}")
 
 
-def _baselines_below(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _move_baselines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Move each row with scoring examples_knn below the first row of its classifier."""
     ordered = [row for row in rows if row["scoring"] != "examples_knn"]
     for row in rows:
         if row["scoring"] == "examples_knn":
-            same = [i for i, other in enumerate(ordered) if other["classifier"] == row["classifier"]]
-            ordered.insert(same[0] + 1 if same else len(ordered), row)
+            positions = [i for i, other in enumerate(ordered) if other["classifier"] == row["classifier"]]
+            ordered.insert(positions[0] + 1 if positions else len(ordered), row)
     return ordered
 
 
-def contrasts_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableType:
+def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | None = None) -> RenderableType:
     """Return the contrasts: difference in percentage points with interval, p after Holm, verdict; notes below."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = PlainTable(title=title)
     for name in ("classifier", "against"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name)
     for name in ("points", "95 % interval", "p (Holm)", "clips"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, optional=name == "clips")
+    table.add_column("verdict")
     notes = []
     for row in rows:
         subset = "" if row["subset"] == "all" else f", {row['subset']}"
         names = [
-            escape(_with_scoring(row[name], row[scoring], row[control]))
+            _name_with_scoring(row[name], row[scoring], row[control])
             for name, scoring, control in (
                 ("classifier", "scoring", "control"),
                 ("against", "against_scoring", "against_control"),
@@ -88,34 +95,80 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str) -> RenderableTyp
             table.add_row(*names, "-", "-", "-", "-", row["verdict"] + subset, style="dim")
             notes.append(row["statement"])
             continue
+        p = row["p_equivalence_holm" if row["verdict"] == "equivalent" else "p_holm"]
         table.add_row(
             *names,
             f"{100 * row['difference']:+.1f}",
             f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
-            "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}",
+            "< 0.001" if p < 0.001 else f"{p:.3f}",
             str(row["clips"]),
             row["verdict"] + subset,
         )
-    return Group(table, *(Text(n, style="dim") for n in notes))
+        if row.get("interval_scope") == THESE_EXAMPLES:
+            notes.append(f"{names[0]} against {names[1]}: interval and p for these examples")
+    return Group(table, *(PlainText(name_study(n, study), style="dim") for n in notes))
 
 
-def _with_scoring(classifier: str, scoring: str | None, control: str) -> str:
+def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: str | None = None) -> RenderableType:
+    """Return the verdicts on vision-language models: answer and accuracies; below, the references and undecided answers.
+
+    The accuracies are those on the images, on blank and time-shuffled images, of the audio baseline, and of a probe on the
+    pixels if the study has one. Without that probe the table fits into 80 columns for names of up to 30 characters.
+    """
+    title = f"{study}: can it hear what it sees?"
+    table = PlainTable(title=title)
+    for name in ("model", "answer"):
+        table.add_column(name)
+    columns = {
+        "image": "accuracy",
+        "blank": "blank_accuracy",
+        "shuffled": "time_shuffled_accuracy",
+        "audio": "audio_accuracy",
+        "pixels": "pixels_accuracy",
+    }
+    headings = [name for name in columns if name != "pixels" or any(row["pixels_accuracy"] is not None for row in rows)]
+    for name in headings:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            _name_with_scoring(row["classifier"], row["scoring"] or None, "none"),
+            row["answer"],
+            *("-" if row[columns[name]] is None else f"{row[columns[name]]:.3f}" for name in headings),
+            style="dim" if row["accuracy"] is None else "",
+        )
+    chance = next((f"{row['chance_accuracy']:.3f}" for row in rows if row["chance_accuracy"] is not None), None)
+    references = {
+        "chance": {chance} - {None},
+        **{kind: {row[f"{kind}_classifier"] for row in rows} - {None} for kind in ("audio", "pixels")},
+    }
+    notes = [", ".join(f"{name}: {', '.join(sorted(values))}" for name, values in references.items() if values)]
+    undecided: dict[str, str] = {}
+    for row in rows:
+        if row["answer"] == "cannot be decided":
+            undecided.setdefault(row["classifier"], row["statement"])  # scorings of a model share most reasons
+    notes += undecided.values()
+    return Group(table, *(PlainText(name_study(note, study_argument or study), style="dim") for note in notes if note))
+
+
+def _name_with_scoring(classifier: str, scoring: str | None, control: str) -> str:
     """Return the name of a classifier with its control, and its scoring unless that is `score`."""
-    return _with_control(classifier + ("" if scoring in (None, "score") else f" ({scoring})"), control)
+    return _name_with_control(classifier + ("" if scoring in (None, "score") else f" ({scoring})"), control)
 
 
 def rows_table(rows: pa.Table, max_rows: int = 50) -> RenderableType:
     """Return any query result as a table; long values are cut, rows after `max_rows` are counted."""
-    table = Table(header_style="bold", box=None, pad_edge=False)
+    table = PlainTable()
     for name in rows.column_names:
         numeric = pa.types.is_integer(rows.schema.field(name).type) or pa.types.is_floating(
             rows.schema.field(name).type
         )
-        table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(name, justify="right" if numeric else "left")
     for row in rows.slice(0, max_rows).to_pylist():
-        table.add_row(*(escape(cell(row[n])) for n in rows.column_names))
+        table.add_row(*(cell(row[n]) for n in rows.column_names))
     if rows.num_rows > max_rows:
-        return Group(table, Text(f"... and {rows.num_rows - max_rows} more rows; --format csv prints all", style="dim"))
+        return Group(
+            table, PlainText(f"... and {rows.num_rows - max_rows} more rows; --format csv prints all", style="dim")
+        )
     return table
 
 
@@ -141,41 +194,44 @@ def prediction_view(rows: Sequence[dict[str, Any]]) -> RenderableType:
     lines: list[RenderableType] = []
     for study, group in groupby(rows, key=lambda row: row["study"]):
         predictions = list(group)
-        lines += [*([Text()] if lines else []), *_clip_lines(study, predictions[0])]
+        lines += [*([PlainText()] if lines else []), *_clip_lines(study, predictions[0])]
         for row in predictions:
             lines += _prediction_lines(row)
     return Group(*lines)
 
 
 def _clip_lines(study: str, row: dict[str, Any]) -> list[RenderableType]:
-    facts = ("source", "fold", "file", "duration_s", "sample_rate_hz", "channels", "peak", "rms")
-    values = [f"{n} {cell(row[n])}" for n in facts if row.get(n) is not None]
+    columns = ("source", "fold", "file", "duration_s", "sample_rate_hz", "channels", "peak", "rms")
+    values = [f"{n} {cell(row[n])}" for n in columns if row.get(n) is not None]
     return [
-        Text.assemble(f"{study}: ", (row["clip"], "bold"), f" {row['label']}"),
-        Text("  ".join(values), style="dim"),
+        PlainText.assemble(f"{study}: ", (row["clip"], "bold"), f" {row['label']}"),
+        PlainText("  ".join(values), style="dim"),
     ]
 
 
 def _prediction_lines(row: dict[str, Any]) -> list[RenderableType]:
     lines: list[RenderableType] = [
-        Text.assemble(
+        PlainText.assemble(
             "\n",
             (row["classifier"], "bold"),
             f" ({row['kind']}, {row['scoring']}, control {row['control']}, trial {row['trial']}): ",
-            (f"{row['predicted'] or row['outcome']}", "green" if row["correct"] else "red"),
+            (
+                row["predicted"] if row["outcome"] == "answered" else f"({row['outcome']})",
+                "green" if row["correct"] else "red",
+            ),
             "  correct" if row["correct"] else "  wrong",
         )
     ]
-    facts = ("encoder", "rendering", "model", "revision", "prompt", "shots", "training_clips", "annotator", "seconds")
-    values = [f"{n} {cell(row[n])}" for n in facts if row.get(n) is not None]
+    columns = ("encoder", "rendering", "model", "revision", "prompt", "shots", "training_clips", "annotator", "seconds")
+    values = [f"{n} {cell(row[n])}" for n in columns if row.get(n) is not None]
     if values:
-        lines.append(Text("  " + "  ".join(values), style="dim"))
+        lines.append(PlainText("  " + "  ".join(values), style="dim"))
     if row.get("text"):
-        lines.append(Text(f"  response: {row['text']}"))
+        lines.append(PlainText(f"  response: {row['text']}"))
     if row.get("scores"):
         scores = dict(row["scores"])
         width = max(len(k) for k in scores)
         for label, score in sorted(scores.items(), key=lambda pair: -pair[1]):
             bar = "█" * round(20 * max(0.0, min(1.0, score)))
-            lines.append(Text(f"  {label:<{width}}  {score:7.4f}  {bar}"))
+            lines.append(PlainText(f"  {label:<{width}}  {score:7.4f}  {bar}"))
     return lines

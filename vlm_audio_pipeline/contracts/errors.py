@@ -5,11 +5,11 @@ and keep their traceback. A message states what is wrong, what was found, and wh
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 
 class VlmAudioError(Exception):
-    """A problem that the user can fix; the message tells how."""
+    """A problem that the user can fix; the message explains how."""
 
 
 class BadStudy(VlmAudioError):
@@ -17,7 +17,10 @@ class BadStudy(VlmAudioError):
 
 
 class BadPath(VlmAudioError, ValueError):
-    """A path whose `~user` does not exist. Also a ValueError, so that pydantic reports the key of the study file."""
+    """A path that cannot be used: a NUL byte, bytes that are not UTF-8, the home folder of an unknown user, signs in a data folder.
+
+    Also a ValueError, so that pydantic reports the key of the study file.
+    """
 
 
 class BadDataset(VlmAudioError):
@@ -29,7 +32,7 @@ class BadClips(VlmAudioError):
 
 
 class BadTable(VlmAudioError):
-    """A table that does not match its schema; raised before it is written."""
+    """A table that does not match its schema; raised before the table is written."""
 
 
 class NotAvailable(VlmAudioError):
@@ -40,20 +43,32 @@ class MissingInput(VlmAudioError):
     """An input of a stage does not exist yet."""
 
 
-def suggestion(wrong: str, options: Iterable[str]) -> str:
+ALL_OPTIONS = 12
+"""Largest number of options of which a message lists all."""
+MAX_OPTIONS = 8
+"""Number of options that a message lists of more than that."""
+MIN_SIMILARITY = 0.6
+"""Similarity from which a name is suggested: the share of matching characters, of 1 (difflib's ratio)."""
+
+
+def suggestion(unknown_name: str, options: Iterable[str]) -> str:
     """Suggest a valid name in place of an unknown one.
 
     Args:
-        wrong: the unknown name.
+        unknown_name: the name that is not allowed.
         options: the allowed values.
 
     Returns:
-        `did you mean 'probe'? ` or an empty string, followed by `options: a, b, c`.
+        `did you mean 'probe'? ` or an empty string, followed by `options: a, b, c`. Of more than twelve options, the eight most
+        similar ones are listed, the closest first, and the others are counted. Equally similar options are in alphabetical order.
 
     >>> suggestion("prob", ["probe", "knn"])
     "did you mean 'probe'? options: knn, probe"
     """
-    names = sorted(options)
-    close = get_close_matches(str(wrong), names, n=1, cutoff=0.6)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}options: {', '.join(names) or 'none'}"
+    names = sorted(set(options))
+    similarities = {name: SequenceMatcher(None, name.lower(), str(unknown_name).lower()).ratio() for name in names}
+    ranked = sorted(names, key=lambda name: (-similarities[name], name))
+    hint = f"did you mean '{ranked[0]}'? " if ranked and similarities[ranked[0]] >= MIN_SIMILARITY else ""
+    if len(names) <= ALL_OPTIONS:
+        return f"{hint}options: {', '.join(names) or 'none'}"
+    return f"{hint}options: {', '.join(ranked[:MAX_OPTIONS])}, ... {len(names) - MAX_OPTIONS} more"

@@ -9,23 +9,23 @@ def canonical_json(value: Any) -> str:
     """Write a plain value (dicts, lists, strings, numbers, booleans, None) as JSON with sorted keys.
 
     Raises:
-        TypeError: for anything else, so that no memory address enters a hash, and for keys that are not text: JSON
-            writes 1 and "1" in the same way.
+        TypeError: for other values, because their text can contain a memory address, and for keys that are not text,
+            because JSON writes 1 and "1" in the same way.
         ValueError: for NaN and infinities, which JSON does not have.
     """
-    _refuse_other_keys(value)
+    _require_text_keys(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def _refuse_other_keys(value: Any) -> None:
+def _require_text_keys(value: Any) -> None:
     if isinstance(value, dict):
-        for key, inner in value.items():
+        for key, nested in value.items():
             if not isinstance(key, str):
                 raise TypeError(f"dictionary keys must be text to be hashed, got {key!r}; use str(key)")
-            _refuse_other_keys(inner)
+            _require_text_keys(nested)
     elif isinstance(value, list | tuple):
-        for inner in value:
-            _refuse_other_keys(inner)
+        for nested in value:
+            _require_text_keys(nested)
 
 
 def fingerprint(*values: Any, length: int = 16) -> str:

@@ -22,14 +22,12 @@ class Registry(Generic[S]):
     Args:
         noun: the word in messages, such as "encoder".
         package: the package whose files register kinds; also the name of the entry point group.
-        default_kind: kind of an entry without `kind`; None if it is required.
         attribute: class attribute that holds the kind of a registered class.
     """
 
-    def __init__(self, noun: str, package: str, default_kind: str | None = None, attribute: str = "kind"):
+    def __init__(self, noun: str, package: str, attribute: str = "kind"):
         self.noun = noun
         self.package = package
-        self.default_kind = default_kind
         self.attribute = attribute
         self._classes: dict[str, type[S]] = {}
         self._loaded = False

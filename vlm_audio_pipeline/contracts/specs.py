@@ -6,12 +6,14 @@ declared with `excluded_from_fingerprint` (the path of a file, a batch size) are
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.paths import expand_home
+
+Value = TypeVar("Value")
 
 
 def excluded_from_fingerprint(default: Any = ..., **kwargs: Any) -> Any:
@@ -22,6 +24,17 @@ def excluded_from_fingerprint(default: Any = ..., **kwargs: Any) -> Any:
 def refers_to(section: str, default: Any = ..., **kwargs: Any) -> Any:
     """Declare a field that names an entry of another section of the study ("encoders", "renderings")."""
     return Field(default, json_schema_extra={"refers_to": section}, **kwargs)
+
+
+def check_distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Refuse a list that contains a value twice; for `AfterValidator`.
+
+    Raises:
+        ValueError: with the list.
+    """
+    if len(set(values)) < len(values):
+        raise ValueError(f"each value must occur only once, got {list(values)}; remove the repetitions")
+    return values
 
 
 def _relative_to_study(path: Path, info: ValidationInfo) -> Path:
@@ -42,7 +55,7 @@ class Spec(BaseModel):
         frozen=True,
         validate_default=True,
         use_attribute_docstrings=True,
-        hide_input_in_errors=True,  # an API key may have been written where the name of its variable belongs
+        hide_input_in_errors=True,  # the user may have written an API key in place of the name of its variable
     )
 
     kind: ClassVar[str] = ""
@@ -52,7 +65,7 @@ class Spec(BaseModel):
     def variants(cls, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Expand one entry of a study file into several: suffix of its name -> its values.
 
-        Most entries stand only for themselves; the name of a group of presets stands for several.
+        Most entries expand to themselves. An entry that names a group of presets expands to one entry per preset.
         """
         return {"": values}
 
@@ -69,6 +82,14 @@ class Spec(BaseModel):
     def spec_classes(cls) -> "Mapping[str, type[Spec]]":
         """Return every class that `spec_class` can return, by the value that selects it; "" for this class."""
         return {"": cls}
+
+    def with_device(self, has_gpu: bool | None = None) -> Self:
+        """Return the spec with its device fixed; an entry without a device returns itself.
+
+        Args:
+            has_gpu: whether there is a GPU where the model runs; None: ask this machine.
+        """
+        return self
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """Return the parameters that can change a result, without those that equal their default."""

@@ -1,4 +1,4 @@
 """The Dagster application: definitions, assets, sensors, the instance, previews and serving.
 
-Belongs here: everything that imports Dagster. Does not belong here: decisions about what runs (`planning`) and science.
+Belongs here: everything that imports Dagster. Does not belong here: the choice of the steps to run (`planning`), and science.
 """

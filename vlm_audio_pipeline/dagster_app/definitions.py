@@ -17,13 +17,15 @@ from typing import Any
 import dagster as dg
 
 from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError
+from vlm_audio_pipeline.contracts.escapes import show_control_codes
 from vlm_audio_pipeline.dagster_app.assets import graph_assets
+from vlm_audio_pipeline.dagster_app.jobs import study_jobs
 from vlm_audio_pipeline.dagster_app.sensors import SENSOR_INTERVAL_S, rerun_definitions
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import study_records
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.loading import load_study
-from vlm_audio_pipeline.studies.study import refuse_taken_name
+from vlm_audio_pipeline.studies.study import check_unique_name
 
 DEFAULT_STUDIES = ("demo", "baselines", "esc10")
 
@@ -33,9 +35,9 @@ def studies_to_show(data_folder: DataFolder) -> list[str]:
     selected = [s.strip() for s in os.environ.get("VLM_AUDIO_STUDIES", "").split(",") if s.strip()]
     if selected:
         return selected
-    records = study_records(data_folder).items()
-    files = {n: Path(r["file"]) for n, r in records if r["limit"] is None and r["file"] and n not in DEFAULT_STUDIES}
-    return [*DEFAULT_STUDIES, *(str(path) for path in files.values() if path.is_file())]
+    records = study_records(data_folder, leave_out_damaged=True).items()
+    files = {name: record.get("file") for name, record in records if record.get("limit") is None}
+    return [*DEFAULT_STUDIES, *(f for n, f in files.items() if n not in DEFAULT_STUDIES and f and Path(f).is_file())]
 
 
 def build_definitions(
@@ -56,42 +58,48 @@ def build_definitions(
         sensor_interval_s: time between two evaluations of the sensor of scheduled reruns, s.
     """
     assets: dict[tuple[str, ...], Any] = {}
+    jobs: list[Any] = []
     reruns = []
     datasets: dict[str, tuple[str, str | Path]] = {}
     names: dict[str, str] = {}
     for study in studies:
         try:
             graph = Graph(load_study(study), data_folder)
-            refuse_taken_name(graph.study, study, names)
+            check_unique_name(graph.study, study, names)
             _check_dataset(graph, study, datasets)
             study_assets = graph_assets(graph)
         except VlmAudioError as error:
-            logging.getLogger(__name__).warning("study '%s' is not shown: %s", study, error)
+            logging.getLogger(__name__).warning("study '%s' is not shown: %s", study, show_control_codes(str(error)))
             continue
         for asset in study_assets:
             assets.setdefault(tuple(asset.key.path), asset)  # studies of one dataset share its asset
+        jobs += study_jobs(graph).values()
         if (rerun := graph.study.rerun) is not None:
             reruns.append(rerun_definitions(graph, rerun, sensor_interval_s))
-    jobs, schedules, sensors = zip(*reruns, strict=True) if reruns else ((), (), ())
+    refreshes, schedules, sensors = zip(*reruns, strict=True) if reruns else ((), (), ())
     return dg.Definitions(
-        assets=list(assets.values()), jobs=jobs, schedules=schedules, sensors=sensors, executor=executor
+        assets=list(assets.values()),
+        jobs=[*jobs, *refreshes],
+        schedules=schedules,
+        sensors=sensors,
+        executor=executor,
     )
 
 
 def _check_dataset(graph: Graph, study: str, datasets: dict[str, tuple[str, str | Path]]) -> None:
-    """Check that no other study has another dataset of the same name, which would be the same asset."""
+    """Check that no other study uses the same name for another dataset, because both would be one asset."""
     spec = graph.study.dataset
     path = getattr(spec, "path", None) or ""
     other, other_path = datasets.setdefault(spec.asset_name, (study, path))
     if path != other_path:
         raise BadStudy(
-            f"{study}: dataset.name: '{spec.asset_name}' is also the name of another dataset, that of '{other}'; "
-            "give one of them a `name` of its own"
+            f"{study}: dataset.name: '{spec.asset_name}' is also the name of another dataset in study '{other}'; "
+            "give one of the two datasets another `name`"
         )
 
 
 def _defs() -> dg.Definitions:
-    data_folder = DataFolder.default()
+    data_folder = DataFolder.locate()
     data_folder.check_format()
     interval_s = int(os.environ.get("VLM_AUDIO_SENSOR_INTERVAL_S", SENSOR_INTERVAL_S))
     return build_definitions(

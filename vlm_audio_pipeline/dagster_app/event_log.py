@@ -1,7 +1,7 @@
 """Dagster's SQLite event log, with its connections kept open.
 
 Dagster's own event log opens an engine and a connection for each of the dozen events of a step, which takes longer than many
-steps, and runs all migrations for the file of each run. The files have the same format, so each can read what the other wrote.
+steps, and runs all migrations for the file of each run. The files have the same format, so each class reads the files of the other.
 `dagster.yaml` names this class (see `instance`). It overrides private methods of Dagster: a test checks that they still exist.
 """
 
@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dagster import StringSource
-from dagster._core.event_api import EventLogEntry
+from dagster import EventLogEntry, StringSource
 from dagster._core.events import DagsterEventType
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 MAX_OPEN_FILES = 8
 """Files kept open: the index and the latest runs."""
 CHECKPOINT_INTERVAL_S = 1.0
-"""Longest time until the UI sees an event that others follow, s; the start of a step and the end of a run are seen at once."""
-_RUN_ENDS = (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
+"""Longest time until the UI shows an event that other events follow, s. It shows the start of a step and the end of a run at once."""
+_RUN_END_EVENTS = (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
 
 
 class EventLog(SqliteEventLogStorage):
@@ -36,7 +35,7 @@ class EventLog(SqliteEventLogStorage):
 
     Args:
         base_dir: the folder of the logs.
-        inst_data: Dagster's record of how this was configured.
+        inst_data: the configuration of this object, as Dagster stores it.
     """
 
     _empty_file: ClassVar[bytes | None] = None
@@ -82,28 +81,28 @@ class EventLog(SqliteEventLogStorage):
 
     def _create_file(self, path: Path, engine: "Engine") -> None:
         """Create the file of a run if it does not exist: the first with Dagster's migrations, later ones as copies of it."""
-        new = not path.exists()
-        if new and EventLog._empty_file is not None and _write_new(EventLog._empty_file, path):
+        is_new = not path.exists()
+        if is_new and EventLog._empty_file is not None and _write_new_file(EventLog._empty_file, path):
             return
         self._initdb(engine)
-        if new:
+        if is_new:
             with engine.connect() as connection:
                 if connection.exec_driver_sql("SELECT 1 FROM event_logs").first() is None:
-                    EventLog._empty_file = connection.connection.driver_connection.serialize()  # type: ignore[union-attr]
+                    EventLog._empty_file = connection.connection.driver_connection.serialize()
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Store an event, and write it to the file that the UI watches; SQLite alone would keep it in the WAL file for long."""
+        """Store an event, and write it to the file that the UI watches; SQLite alone may keep it in the WAL file for a long time."""
         super().store_event(event)
         kind, now = event.dagster_event_type, time.monotonic()
         if (
             kind == DagsterEventType.STEP_START
-            or kind in _RUN_ENDS
+            or kind in _RUN_END_EVENTS
             or now - self._last_checkpoint >= CHECKPOINT_INTERVAL_S
         ):
             with self.run_connection(event.run_id) as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
             self._last_checkpoint = now
-        if kind in _RUN_ENDS:
+        if kind in _RUN_END_EVENTS:
             self._close(event.run_id)
 
     def wipe(self) -> None:
@@ -128,8 +127,8 @@ def _do_not_sync(connection: Any, _: object) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _write_new(content: bytes, path: Path) -> bool:
-    """Write a new file atomically; return False if it exists by now, or if the file system has no hard links."""
+def _write_new_file(content: bytes, path: Path) -> bool:
+    """Write a new file atomically; return False if it already exists, or if the file system has no hard links."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     temporary.write_bytes(content)
     try:

@@ -17,22 +17,22 @@ def this_process() -> str:
 
 
 def has_ended(name: str | None) -> bool:
-    """Return whether a process of this machine has ended; False for one of another machine, or without a name."""
+    """Return whether a process of this machine has ended; False for a process of another machine, or without a name."""
     host, _, rest = (name or "").partition(" ")
-    number, _, start_time = rest.partition(" ")
-    if host != socket.gethostname() or not number.isdigit():
+    pid, _, start_time = rest.partition(" ")
+    if host != socket.gethostname() or not pid.isdigit():
         return False
-    return _start_time(int(number)) != start_time
+    return _start_time(int(pid)) != start_time
 
 
-def _start_time(number: int) -> str:
-    """Return the boot id and when a process started, in the kernel's ticks since boot; "" if there is no such process."""
+def _start_time(pid: int) -> str:
+    """Return the boot id and the start time of a process, in kernel ticks since boot; "" if there is no such process."""
     try:
-        stat = Path(f"/proc/{number}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         try:  # without /proc, only the process id can be checked
-            os.kill(number, 0)
+            os.kill(pid, 0)
         except OSError:
             return ""
         return "unknown"

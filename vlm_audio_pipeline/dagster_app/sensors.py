@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.dagster_app.assets import REFRESH_TAG, STUDY_TAG, report_observations
+from vlm_audio_pipeline.contracts.escapes import show_control_codes
+from vlm_audio_pipeline.dagster_app.assets import REFRESH_TAG, report_observations
+from vlm_audio_pipeline.dagster_app.jobs import STUDY_TAG
 from vlm_audio_pipeline.dagster_app.processes import PROCESS_TAG, has_ended, this_process
 from vlm_audio_pipeline.dagster_app.time_zones import local_time_zone
 from vlm_audio_pipeline.planning.graph import Graph
@@ -53,7 +55,7 @@ def _refresh_job(graph: Graph, rerun: Rerun) -> dg.JobDefinition:
                 (context.log.warning if status.problem else context.log.info)(status.message)
             report_observations(graph, current_input_versions(graph), context.instance)
         except VlmAudioError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
+            raise dg.Failure(description=show_control_codes(str(error)), allow_retries=False) from error
 
     @dg.job(
         name=f"{name}_refresh",
@@ -93,7 +95,7 @@ def _sensor(graph: Graph, refresh_job: str, interval_s: int) -> dg.SensorDefinit
         target=dg.AssetSelection.assets(*(dg.AssetKey(step.key) for step in graph.steps.values())),
         minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"After a refresh, runs the stale steps of {name}: one run for each fold, wave by wave.",
+        description=f"After a refresh, runs the stale steps of {name}: one run for each fold, in waves.",
     )
     def launch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         cursor = SensorCursor.from_json(context.cursor)
@@ -138,9 +140,9 @@ def _active_runs(instance: dg.DagsterInstance, study: str) -> list[str]:
         if run.status is not dg.DagsterRunStatus.STARTED or not has_ended(run.tags.get(PROCESS_TAG)):
             active.append(run.run_id)
         elif (
-            now := instance.get_run_by_id(run.run_id)
-        ) and not now.is_finished:  # the run may have ended since the first query
-            instance.report_run_failed(now, "its process has ended; finished steps are kept")
+            current_run := instance.get_run_by_id(run.run_id)
+        ) and not current_run.is_finished:  # the run may have ended since the first query
+            instance.report_run_failed(current_run, "its process has ended; finished steps are kept")
     return active
 
 

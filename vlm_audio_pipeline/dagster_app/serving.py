@@ -7,21 +7,38 @@ import subprocess
 import sys
 import time
 
-from vlm_audio_pipeline.contracts.errors import BadStudy
+from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError
 from vlm_audio_pipeline.dagster_app.assets import report_observations
 from vlm_audio_pipeline.dagster_app.instance import open_instance
-from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.dagster_app.pages import PAGES_URL, serve_pages
+from vlm_audio_pipeline.planning.opening import open_graph
 from vlm_audio_pipeline.planning.staleness import current_input_versions
+from vlm_audio_pipeline.storage.catalogue import study_records
 from vlm_audio_pipeline.storage.data_folder import DataFolder
-from vlm_audio_pipeline.studies.loading import load_study
-from vlm_audio_pipeline.studies.study import refuse_taken_name
+from vlm_audio_pipeline.studies.study import check_unique_name
+
+DEFINITIONS = "vlm_audio_pipeline.dagster_app.definitions"
+"""The module that the UI loads."""
 
 
 def free_port() -> int:
     """Return a free port of 127.0.0.1."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _check_port(port: int) -> None:
+    """Raise a VlmAudioError if another program uses a port of 127.0.0.1."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was used a moment ago is free
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise VlmAudioError(
+                f"port {port} cannot be used: {error.strerror}; choose another one with --port, or --port 0 for a free one"
+            ) from error
 
 
 def serve(data_folder: DataFolder, studies: list[str], port: int) -> int:
@@ -40,23 +57,52 @@ def serve(data_folder: DataFolder, studies: list[str], port: int) -> int:
     """
     with open_instance(data_folder) as instance:
         names: dict[str, str] = {}
+        files = []
         for study in studies:  # Dagster would show the error of a bad study only in its log
-            if "," in study:
-                raise BadStudy(f"the path of a study shown in the UI must be without commas, got '{study}'; rename it")
-            graph = Graph(load_study(study), data_folder)
-            refuse_taken_name(graph.study, study, names)
+            graph = open_graph(study, data_folder)
+            files.append(str(graph.study.path or study))
+            if "," in files[-1]:
+                raise BadStudy(f"the UI cannot show a study whose path contains a comma: '{files[-1]}'; rename it")
+            check_unique_name(graph.study, study, names)
             if graph.study.dataset.is_local(data_folder):
                 report_observations(graph, current_input_versions(graph), instance)
     environment = {**os.environ, "VLM_AUDIO_DATA": str(data_folder.root)}
     if studies:
-        environment["VLM_AUDIO_STUDIES"] = ",".join(studies)
+        environment["VLM_AUDIO_STUDIES"] = ",".join(files)
     port = port or free_port()
-    sys.stderr.write(f"Dagster UI: http://127.0.0.1:{port} (stop with Ctrl-C)\n")
-    quiet = "ignore:Function `dev_command` is superseded"
-    command = [sys.executable, "-W", quiet, "-m", "dagster", "dev", "-m", "vlm_audio_pipeline.dagster_app.definitions"]
-    return _run_until_stopped(
-        [*command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"], environment
-    )
+    _check_port(port)
+    path = group_path(data_folder, list(names))
+    sys.stderr.write(f"Dagster UI: http://127.0.0.1:{port}{path} (stop with Ctrl-C)\n")
+    warning_filter = "ignore:Function `dev_command` is superseded"
+    command = [
+        sys.executable,
+        "-W",
+        warning_filter,
+        "-m",
+        "dagster",
+        "dev",
+        "-m",
+        DEFINITIONS,
+    ]
+    with serve_pages(data_folder.reports) as pages_url:
+        return _run_until_stopped(
+            [*command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"],
+            {**environment, PAGES_URL: pages_url},
+        )
+
+
+def group_path(data_folder: DataFolder, studies: list[str]) -> str:
+    """Return the path of the page of the UI with the graph of a study.
+
+    Args:
+        data_folder: the data folder.
+        studies: names of the studies that are shown, the first one to open; empty: the default studies. Then the page is that
+            of a study that was run in the data folder, or of the demo.
+    """
+    records = study_records(data_folder, leave_out_damaged=True)
+    run_before = [name for name, record in records.items() if record.get("limit") is None]
+    study = next(iter([*studies, *run_before]), "demo")
+    return f"/locations/{DEFINITIONS}/asset-groups/{study}/lineage"
 
 
 def _run_until_stopped(command: list[str], environment: dict[str, str]) -> int:

@@ -1,22 +1,34 @@
-"""Decode recordings (libsndfile) and resample them (soxr); damaged files are refused.
+"""Decode recordings (libsndfile) and resample them (soxr); damaged and impossible recordings are refused.
 
-libsndfile decodes a truncated file without an error. WAV, AIFF and Ogg declare their length, so it is checked here; an MP3
-must have a header with its length; decoding a truncated FLAC fails by itself.
-References: http://soundfile.sapp.org/doc/WaveFormat/, https://xiph.org/ogg/doc/framing.html.
+Belongs here: samples. Does not belong here: whether a file holds all that its header declares (`containers.py`).
 """
 
+import io
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING
 
 from vlm_audio_pipeline.contracts.errors import BadClips
 from vlm_audio_pipeline.contracts.hashing import digest
+from vlm_audio_pipeline.contracts.regular_files import unsuitable_reason
+from vlm_audio_pipeline.datasets.av_decoding import CONTAINERS, NotDecoded, decode_with_av
+from vlm_audio_pipeline.datasets.containers import Container, read_container
+from vlm_audio_pipeline.datasets.length_limit import MAX_BYTES_AT_ONCE, too_long_reason
+from vlm_audio_pipeline.datasets.levels import find_level_problem
 
 if TYPE_CHECKING:
     import numpy as np
+    import soundfile
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 _TOLERANCE_S = 0.01  # s, how far a segment may extend beyond the end of the file: listings round their times
-_UNKNOWN_SIZE = 0x7FFF0000  # bytes; streaming writers declare this or more if they do not know the length
+_EXACT_AFTER_SEEKING = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS")
+"""Beginnings of the codecs that decode the same samples after seeking; others are decoded from the beginning."""
+
+_CLEARER_REASONS = {
+    "Internal error : SF_INFO struct incomplete": "the header states a sample rate of 0 Hz, or no channels",
+    "Channel count is zero": "the header states no channels",
+    "Format not recognised": "the file does not begin like a recording",
+}
+"""Reasons of libsndfile, and what to say instead."""
 
 
 class BadAudio(BadClips):
@@ -35,59 +47,111 @@ def decode(path: Path, start_s: float | None = None, end_s: float | None = None)
     """Read a recording, or a segment of it, at its own sample rate.
 
     Args:
-        path: WAV, FLAC, OGG or MP3, or any other format of libsndfile; any sample rate, bit depth and number of channels.
+        path: WAV, FLAC, OGG, Opus, MP3, AIFF, AU, CAF, W64, RF64 or NIST, and with the extra `av` MP4, Matroska and WMA; any
+            sample rate, bit depth and number of channels.
         start_s: start of the segment, s; None: the beginning.
         end_s: end of the segment, s; None: the end. It may be up to 10 ms after the end of the file.
 
     Returns:
         The samples (n,) float32, mono (mean of the channels), 1 = full scale; the sample rate, Hz; the number of
-        channels of the file. Silence and a single sample are valid.
+        channels of the file. Silence and a single sample are valid. A segment has the samples of the same stretch of the
+        whole recording.
 
     Raises:
-        BadAudio: for a file that is missing, empty, without samples, undecodable or truncated, for samples that are not
-            finite, and for a segment outside the file.
+        BadAudio: for a file that is missing, empty, without samples, undecodable, truncated or of unknown length, or that
+            contains more than one recording, for samples that are not finite or not on the scale of 1, for channels that
+            cancel each other, and for a segment outside the file.
     """
     import numpy as np
-    import soundfile
 
+    if reason := unsuitable_reason(path):
+        raise BadAudio(reason, path)
     try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise BadAudio("empty: the file has 0 bytes", path)
-            file.seek(0)
-            if damage := _truncation(file):
-                raise BadAudio(f"truncated: {damage}", path)
+        container = read_container(path)
+        if container.problem:
+            raise BadAudio(container.problem, path)
+        if container.name in CONTAINERS:
+            samples, rate = decode_with_av(path)
+            first, stop = _segment_frames(path, len(samples), rate, start_s, end_s)
+            samples = samples[first:stop]
+        else:
+            if container.offset and path.stat().st_size > MAX_BYTES_AT_ONCE:
+                reason = f"too large: a file with tags before its recording is read at once, at most {MAX_BYTES_AT_ONCE / 1e9:g} GB"
+                raise BadAudio(f"{reason}; remove the tags", path)
+            with path.open("rb") as file:
+                file.seek(container.offset)
+                # An open file: with a name, soundfile trusts the suffix `.raw`, and cannot encode names that are not UTF-8.
+                source = io.BytesIO(file.read()) if container.offset else file.fileno()
+                samples, rate = _read_samples(path, source, container, start_s, end_s)
+    except NotDecoded as error:
+        raise BadAudio(str(error), path) from error
     except FileNotFoundError:
         raise BadAudio("missing: the file does not exist", path) from None
     except OSError as error:
-        raise BadAudio(f"unreadable: {error.strerror}", path) from error
+        raise BadAudio(f"unreadable: {error.strerror or error}", path) from error
+    channels = samples.shape[1]
+    mono = samples[:, 0] if channels == 1 else samples.mean(axis=1, dtype=np.float32)
+    if problem := find_level_problem(samples, mono):
+        raise BadAudio(problem, path)
+    return np.ascontiguousarray(mono), rate, channels
 
+
+def _read_samples(
+    path: Path, source: io.BytesIO | int, container: Container, start_s: float | None, end_s: float | None
+) -> tuple["np.ndarray", int]:
+    """Decode the frames of a segment with libsndfile: (frames, channels) float32, and the sample rate, Hz.
+
+    Args:
+        path: the recording, for messages.
+        source: its bytes, or a file descriptor, which stays open.
+        container: its container.
+        start_s: start of the segment, s.
+        end_s: end of the segment, s.
+    """
+    import soundfile
+
+    frames = 0
     try:
-        with soundfile.SoundFile(path) as sound:
-            rate, channels, frames = sound.samplerate, sound.channels, sound.frames
+        with soundfile.SoundFile(source, closefd=False) as sound:
+            rate, frames = sound.samplerate, sound.frames
+            declared = container.declared_frames(sound.subtype, sound.channels)
+            if declared is not None and declared > frames:
+                raise BadAudio(f"header wrong: it declares {declared} frames, the decoder reads {frames} of them", path)
+            frames = frames if declared is None else declared
             if frames == 0:
                 raise BadAudio("no samples: the file has a header only", path)
-            if sound.format == "MP3" and not _mp3_declares_length(path):
-                raise BadAudio("of unknown length: an MP3 must have a Xing or Info header; convert it to FLAC", path)
+            _check_format(path, sound, container)
             first, stop = _segment_frames(path, frames, rate, start_s, end_s)
-            # These codecs give other samples after seeking, so they are decoded from the beginning.
-            skipped = first if sound.format == "MP3" or sound.subtype == "OPUS" else 0
+            skipped = 0 if sound.subtype.startswith(_EXACT_AFTER_SEEKING) else first
+            if reason := too_long_reason(stop - first + skipped, rate, sound.channels):
+                raise BadAudio(reason, path)
             if first > skipped:
                 sound.seek(first)
             samples = sound.read(stop - first + skipped, dtype="float32", always_2d=True)[skipped:]
     except soundfile.LibsndfileError as error:
         reason = error.error_string.removeprefix("Error : ").rstrip(".")
+        reason = _CLEARER_REASONS.get(reason, reason)
         raise BadAudio(f"undecodable: {reason}; convert it to WAV, FLAC, OGG or MP3", path) from error
     except MemoryError as error:
         raise BadAudio(f"undecodable: the header declares {frames} frames, which do not fit in memory", path) from error
+    except (
+        soundfile.SoundFileError,
+        ValueError,
+        OverflowError,
+    ) as error:  # numpy refuses impossible sizes with ValueError
+        raise BadAudio(f"undecodable: {error}; convert it to WAV, FLAC, OGG or MP3", path) from error
     if len(samples) < stop - first:
         raise BadAudio(f"truncated: {len(samples)} of {stop - first} frames could be decoded", path)
-    mono = samples[:, 0] if channels == 1 else samples.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(mono).all():
+    return samples, rate
+
+
+def _check_format(path: Path, sound: "soundfile.SoundFile", container: Container) -> None:
+    """Refuse formats in which a truncated recording cannot be noticed."""
+    if container.name is None:
         raise BadAudio(
-            f"not finite: {int((~np.isfinite(mono)).sum())} of {len(mono)} samples are NaN or infinite", path
+            f"not supported: missing samples of a {sound.format} file would not be noticed; convert it to WAV or FLAC",
+            path,
         )
-    return np.ascontiguousarray(mono), rate, channels
 
 
 def samples_digest(samples: "np.ndarray", sample_rate_hz: int) -> str:
@@ -109,7 +173,8 @@ def resample(samples: "np.ndarray", from_hz: int, to_hz: int) -> "np.ndarray":
         to_hz: sample rate to return, Hz.
 
     Returns:
-        (round(n * to_hz / from_hz),) float32, at least one sample: too short a sound is first extended by its last sample.
+        (round(n * to_hz / from_hz),) float32, at least one sample: samples that are too few are first extended by
+        repeating the last one.
     """
     if from_hz == to_hz or not len(samples):
         return samples
@@ -119,77 +184,41 @@ def resample(samples: "np.ndarray", from_hz: int, to_hz: int) -> "np.ndarray":
     min_length = -(-from_hz // to_hz)  # samples that one sample at the new rate spans
     if len(samples) < min_length:
         samples = np.pad(samples, (0, min_length - len(samples)), mode="edge")
-    return soxr.resample(samples, from_hz, to_hz, quality="HQ")
+    resampled: np.ndarray = soxr.resample(samples, from_hz, to_hz, quality="HQ")
+    return resampled
+
+
+def peak_normalise(samples: "np.ndarray") -> "np.ndarray":
+    """Scale a clip to a peak of full scale and cut it to 16 bits, as programs do that first write a 16-bit WAV file.
+
+    The arithmetic is that of `(x / numpy.max(numpy.abs(x)) * 32767).astype(numpy.int16)` in 64 bits, which cuts toward zero.
+
+    Args:
+        samples: (n,) float32, mono.
+
+    Returns:
+        (n,) int16; zeros for silence, whose peak is 0.
+    """
+    import numpy as np
+
+    exact = samples.astype(np.float64)
+    peak = float(np.max(np.abs(exact), initial=0.0))
+    if peak <= 1e-30:
+        return np.zeros(len(samples), np.int16)
+    return (exact / peak * 32767).astype(np.int16)
 
 
 def _segment_frames(path: Path, frames: int, rate: int, start_s: float | None, end_s: float | None) -> tuple[int, int]:
     """Convert a segment from seconds to frames: (first, stop)."""
     start = 0.0 if start_s is None else start_s
     end = frames / rate if end_s is None else end_s
-    got = f"got {start:g} s to {end:g} s of {frames / rate:g} s"
+    segment_text = f"got {start:g} s to {end:g} s of {frames / rate:g} s"
     if not 0 <= start < end:
-        raise BadAudio(f"segment: its start must be 0 s or more and before its end, {got}", path)
+        raise BadAudio(f"segment: its start must be 0 s or more and before its end, {segment_text}", path)
     first, stop = round(start * rate), round(end * rate)
     if first >= frames or stop > frames + max(1, round(_TOLERANCE_S * rate)):
-        raise BadAudio(f"segment: it must be within the file, {got}", path)
+        raise BadAudio(f"segment: it must be within the file, {segment_text}", path)
     stop = min(stop, frames)
     if first == stop:
-        raise BadAudio(f"no samples: the segment is shorter than one sample at {rate} Hz, {got}", path)
+        raise BadAudio(f"no samples: the segment is shorter than one sample at {rate} Hz, {segment_text}", path)
     return first, stop
-
-
-def _truncation(file: BinaryIO) -> str | None:
-    """Describe how a file is truncated, by the length that its container declares; None if it is not, or not known."""
-    head = file.read(12)
-    size = file.seek(0, 2)
-    if head[:4] == b"OggS":
-        return _ogg_truncation(file, size)
-    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-        return _chunks_truncation(file, size, b"data", "little")
-    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
-        return _chunks_truncation(file, size, b"SSND", "big")
-    return None
-
-
-def _chunks_truncation(file: BinaryIO, size: int, name: bytes, order: Literal["little", "big"]) -> str | None:
-    """Compare the length that the sample chunk declares with the bytes after its header."""
-    at = 12
-    while at + 8 <= size:
-        file.seek(at)
-        header = file.read(8)
-        length = int.from_bytes(header[4:], order)
-        if header[:4] == name:
-            is_short = at + 8 + length > size and length < _UNKNOWN_SIZE
-            return f"the header declares {length} bytes of samples, the file has {size - at - 8}" if is_short else None
-        at += 8 + length + length % 2
-    return "the file ends before its samples"
-
-
-def _ogg_truncation(file: BinaryIO, size: int) -> str | None:
-    """Check that the last page is complete and marked as the end of the stream."""
-    for tail_size in (8192, 65307):  # bytes; the second is the largest possible page, most are smaller
-        at = max(0, size - tail_size)
-        file.seek(at)
-        if b"OggS" in (tail := file.read()):
-            break
-    page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
-    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
-    if len(page) < 27 or len(segments) < page[26] or len(page) < 27 + len(segments) + sum(segments):
-        return "the file ends inside an Ogg page"
-    return None if page[5] & 4 else "the last Ogg page is not marked as the end of the stream"
-
-
-def _mp3_declares_length(path: Path) -> bool:
-    """Return whether an MP3 has a Xing, Info or VBRI header.
-
-    Without one, libsndfile estimates the length from the first frame and stops there without an error: with a variable
-    bit rate, that can be a third of the recording.
-    """
-    with path.open("rb") as file:
-        head = file.read(10)
-        if head[:3] == b"ID3":  # an ID3v2 tag precedes the frames; its length has four bytes of 7 bits
-            file.seek(10 + sum(b << 7 * (3 - i) for i, b in enumerate(head[6:10])))
-        else:
-            file.seek(0)
-        frame = file.read(256)
-    return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))

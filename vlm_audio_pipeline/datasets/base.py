@@ -1,6 +1,6 @@
 """Clips, opened datasets and dataset specs.
 
-A spec (`DatasetSpec`) is a section of a study file; opening it gives a `Dataset`: the listing of its clips, with official
+A spec (`DatasetSpec`) is a section of a study file; opening it returns a `Dataset`: the listing of its clips, with official
 folds, and access to their samples.
 """
 
@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from vlm_audio_pipeline.contracts.errors import BadClips, BadDataset
 from vlm_audio_pipeline.contracts.hashing import fingerprint
+from vlm_audio_pipeline.contracts.look_alikes import find_look_alikes, show_escaped
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.registry import Registry
-from vlm_audio_pipeline.contracts.specs import Spec, excluded_from_fingerprint
+from vlm_audio_pipeline.contracts.specs import Spec, check_distinct, excluded_from_fingerprint
 from vlm_audio_pipeline.datasets.card import AnnotationFile, DatasetCard
+from vlm_audio_pipeline.measures.predictions import OUTCOMES
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.result_store import ResultStore
 
@@ -54,7 +56,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipRow:
-    """What reading and rendering a clip needs of its row in the table `clips`.
+    """The columns of the table `clips` that are needed to read and render a clip.
 
     Attributes:
         clip: id of the clip, `Clip.id`.
@@ -76,12 +78,57 @@ class ClipRow:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "ClipRow":
-        """Return the typed form of a row of `clips`; further columns are ignored."""
+        """Return the typed form of a row of `clips`; other columns are ignored."""
         return cls(**{column.name: row[column.name] for column in fields(cls)})
+
+
+_OUTCOME_COLUMNS = {f"({name})" for name in (*OUTCOMES, "no majority")}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A recording, or a linked folder, in a dataset's folder that the listing does not contain.
+
+    Attributes:
+        file: path relative to the dataset's folder; bytes that are not UTF-8 are escaped.
+        label: the class; empty if the recording is in no folder of a class.
+        reason: why it is left out, and what to do.
+        is_recording: false for a linked folder, whose recordings are not counted.
+    """
+
+    file: str
+    label: str
+    reason: str
+    is_recording: bool = True
 
 
 class RecordingChanged(BadClips):
     """A recording was replaced after its clips were measured."""
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The recordings of a dataset on the disk of the machine where they are read.
+
+    Attributes:
+        root: folder of the recordings.
+    """
+
+    root: Path
+
+    def samples(self, clip: ClipRow, sample_rate_hz: int, *, normalises_peak: bool = False) -> "np.ndarray":
+        """Read the samples of a clip and resample them; see `Dataset.samples`."""
+        from vlm_audio_pipeline.datasets.audio import decode, peak_normalise, resample, samples_digest
+
+        samples, file_rate_hz, _ = decode(self.root / clip.file, clip.start_s, clip.end_s)
+        if samples_digest(samples, file_rate_hz) != clip.samples_sha256:
+            raise RecordingChanged(
+                f"{self.root / clip.file} changed while the study was running (its content hash differs). "
+                "Run the study again to use the new recording."
+            )
+        if normalises_peak:
+            samples = (peak_normalise(samples) / 32768).astype("float32")  # as a reader of 16-bit files scales them
+        return resample(samples, file_rate_hz, sample_rate_hz)
 
 
 @dataclass(frozen=True)
@@ -94,6 +141,7 @@ class Dataset:
         clips: the listing, sorted by id.
         card: facts about it, shown in the UI and written into exports.
         on_bad_clip: "stop" or "skip".
+        left_out: recordings in its folder that are not listed; `rejected_clips` names them.
     """
 
     root: Path
@@ -101,6 +149,7 @@ class Dataset:
     clips: tuple[Clip, ...]
     card: DatasetCard
     on_bad_clip: Literal["stop", "skip"] = "stop"
+    left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         check_listing(self.clips, self.classes)
@@ -110,29 +159,37 @@ class Dataset:
         """The folds, ascending."""
         return tuple(sorted({c.fold for c in self.clips}))
 
-    def samples(self, clip: ClipRow, sample_rate_hz: int) -> "np.ndarray":
+    def describe_left_out(self, max_count: int = 10) -> str | None:
+        """Return a sentence that counts and names what is left out; None if nothing is."""
+        if not self.left_out:
+            return None
+        count = len(self.left_out)
+        lines = "".join(f"\n  {left.file}: {left.reason}" for left in self.left_out[:max_count])
+        more = f"\n  and {count - max_count} more: see the table rejected_clips" if count > max_count else ""
+        subject = "file or folder" if count == 1 else "files or folders"
+        return f"{count} {subject} in {self.root} {'are' if count > 1 else 'is'} left out:{lines}{more}"
+
+    @property
+    def recordings(self) -> Recordings:
+        """Access to the samples without the listing, for works that are sent to other processes."""
+        return Recordings(self.root)
+
+    def samples(self, clip: ClipRow, sample_rate_hz: int, *, normalises_peak: bool = False) -> "np.ndarray":
         """Read the samples of a clip and resample them.
 
         Args:
             clip: its row of `clips`; the samples must still have the content hash of this row.
             sample_rate_hz: sample rate to return, Hz.
+            normalises_peak: scale the clip to a peak of full scale and cut it to 16 bits, at its own sample rate.
 
         Returns:
             (samples,) float32, mono, 1 = full scale.
 
         Raises:
             BadAudio: for a recording that cannot be read.
-            RecordingChanged: for a recording that does not have these samples any more.
+            RecordingChanged: for a recording that no longer has these samples.
         """
-        from vlm_audio_pipeline.datasets.audio import decode, resample, samples_digest
-
-        samples, file_rate_hz, _ = decode(self.root / clip.file, clip.start_s, clip.end_s)
-        if samples_digest(samples, file_rate_hz) != clip.samples_sha256:
-            raise RecordingChanged(
-                f"{self.root / clip.file} changed while the study was running (its content hash differs). "
-                "Run the study again to use the new recording."
-            )
-        return resample(samples, file_rate_hz, sample_rate_hz)
+        return self.recordings.samples(clip, sample_rate_hz, normalises_peak=normalises_peak)
 
     def fold_versions(self, result_store: ResultStore) -> dict[int, str]:
         """Return a data version for each fold: a hash of its listing and of the contents of its files.
@@ -144,43 +201,55 @@ class Dataset:
         lines: dict[int, list[list[object]]] = {f: [] for f in self.folds}
         for c, sha in zip(self.clips, digests, strict=True):
             lines[c.fold].append([c.id, c.label, c.source, c.file, c.start_s, c.end_s, c.extra, sha])
+        if self.left_out:  # `rejected_clips` of the first fold names them
+            lines[self.folds[0]].append([[left.file, left.label, left.reason] for left in self.left_out])
         return {fold: fingerprint(lines[fold], list(self.classes), length=64) for fold in self.folds}
 
 
 def check_listing(clips: tuple[Clip, ...], classes: tuple[str, ...]) -> None:
-    """Refuse a listing that cannot be evaluated. A single fold is refused where a listing is read.
+    """Refuse a listing that cannot be evaluated. A listing with only one fold is refused earlier, by `folds.check_folds`.
 
     Raises:
-        BadDataset: for no clips, duplicate ids, labels outside the classes, folds below 1.
+        BadDataset: for no clips, duplicate ids, labels outside the classes, labels that look equal, folds below 1.
     """
     if not clips:
-        raise BadDataset("a dataset must list at least one clip, got none; check its path")
+        raise BadDataset("the dataset lists no clips; check its path")
     duplicates = sorted(i for i, n in Counter(c.id for c in clips).items() if n > 1)
     if duplicates:
         raise BadDataset(
             f"clip ids must be unique, got {len(duplicates)} that occur more than once: {_first_names(duplicates)}; "
-            "rename or drop the copies"
+            "rename or remove the copies"
         )
     unknown = sorted({c.label for c in clips} - set(classes))
     if unknown:
         raise BadDataset(
-            f"labels must be among the classes {list(classes)}, got also {_first_names(unknown)}; "
+            f"labels must be among the classes {list(classes)}, got {_first_names(unknown)}; "
             "correct them or add them to `classes`"
+        )
+    if alike := find_look_alikes({*classes, *(c.label for c in clips)}):
+        raise BadDataset(
+            f"labels must look different, got {show_escaped(alike[0])}, which differ only by case, spaces, invisible "
+            "characters, Unicode form or letters of the same shape; write one of them everywhere"
+        )
+    if outcomes := sorted(_OUTCOME_COLUMNS & set(classes)):
+        raise BadDataset(
+            f"a class must not have the name of an outcome, got {_first_names(outcomes)}: tables and charts show responses "
+            "without a class under these names; rename the class, for example without the brackets"
         )
     invalid = sorted({c.id for c in clips if c.fold < 1})
     if invalid:
         raise BadDataset(
-            f"folds must be whole numbers of 1 or more, got others for {_first_names(invalid)}; number them from 1"
+            f"folds are numbered from 1, but these clips have a lower number: {_first_names(invalid)}; correct them"
         )
 
 
 def _first_names(names: list[str], max_names: int = 10) -> str:
-    more = f" and {len(names) - max_names} more" if len(names) > max_names else ""
-    return ", ".join(repr(n) for n in names[:max_names]) + more
+    suffix = f" and {len(names) - max_names} more" if len(names) > max_names else ""
+    return ", ".join(repr(n) for n in names[:max_names]) + suffix
 
 
 def slug(name: str) -> str:
-    """Return a name in the characters of asset names.
+    """Convert a name to the characters that asset names may have.
 
     >>> slug("My clips (v2)")
     'my_clips_v2'
@@ -191,24 +260,17 @@ def slug(name: str) -> str:
 class DatasetSpec(Spec):
     """The fields that every dataset has in a study file."""
 
-    card: ClassVar[DatasetCard] = DatasetCard("recordings of one's own")
+    card: ClassVar[DatasetCard] = DatasetCard("your own recordings")
     """Facts about the dataset. `Dataset.card` of an opened csv or folder has its own title."""
 
     name: str | None = excluded_from_fingerprint(None, pattern=r"^[a-z][a-z0-9_]*$")
-    """Name of the dataset's asset, `datasets/<name>`; by default made from its kind or path."""
+    """Name of the dataset's asset, `datasets/<name>`; by default derived from its kind or path."""
     on_bad_clip: Literal["stop", "skip"] = "stop"
     """How to handle recordings that cannot be used: stop with a list of them, or list them in `rejected_clips` and go on."""
     tuning_folds: tuple[int, ...] = excluded_from_fingerprint(())
     """Folds that prompts or renderings were chosen on; results are also computed without them."""
-    classes: tuple[str, ...] | None = Field(None, min_length=2)
+    classes: Annotated[tuple[str, ...], AfterValidator(check_distinct)] | None = Field(None, min_length=2)
     """Use only these labels, in this order; by default all labels."""
-
-    @field_validator("classes")
-    @classmethod
-    def _refuse_duplicates(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if classes and len(set(classes)) < len(classes):
-            raise ValueError(f"classes must be distinct, got {', '.join(classes)}; name each once")
-        return classes
 
     @property
     def base_name(self) -> str:

@@ -1,18 +1,18 @@
 """Dataset cards: names, licence, class names, annotations and overlaps with training data, without opening the dataset.
 
-Other folders read these cards and mention no dataset by name.
+Code in other folders reads these cards and contains no names of datasets.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
-def readable(label: str) -> str:
+def readable_label(label: str) -> str:
     """Return a label with spaces in place of `_` and `-`.
 
-    >>> readable("sea_waves")
+    >>> readable_label("sea_waves")
     'sea waves'
     """
     return label.replace("_", " ").replace("-", " ")
@@ -24,13 +24,13 @@ class ClassName:
 
     Attributes:
         name: canonical name, the label of its clips.
-        readable: the name with spaces in place of `_` and `-`.
+        readable_name: the name with spaces in place of `_` and `-`.
         synonyms: lower-case words and phrases that mean this class and no other class of the dataset.
         description: one sentence that describes its sound, for zero-shot classification by text.
     """
 
     name: str
-    readable: str
+    readable_name: str
     synonyms: tuple[str, ...]
     description: str
 
@@ -42,7 +42,7 @@ class AnnotationRow(NamedTuple):
         line: line of the file, from 1.
         clip: name of the clip in the file, see `AnnotationFile.clip_name`.
         annotator: number of the annotator, from 1.
-        label: the label given, a canonical class name.
+        label: canonical class name.
     """
 
     line: int
@@ -58,14 +58,21 @@ class AnnotationFile:
     Attributes:
         file: path relative to the dataset's folder.
         url: where the file is published.
-        read: reads the file; raises BadDataset for another file.
+        read: reads the file; raises BadDataset for a file of another format.
         clip_name: path of a clip's recording (`Clip.file`) -> name of the clip in the file.
+        setting: listening (annotators heard the audio) or reading (they saw images).
     """
 
     file: str
     url: str
     read: Callable[[Path], list[AnnotationRow]]
     clip_name: Callable[[str], str]
+    setting: Literal["listening", "reading"] = "listening"
+
+    @property
+    def input(self) -> str:
+        """What the annotators received, in the words of publications."""
+        return "audio" if self.setting == "listening" else "spectrogram image"
 
 
 @dataclass(frozen=True)

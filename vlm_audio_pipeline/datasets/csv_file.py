@@ -4,23 +4,27 @@ Belongs here: reading and checking the listing. Does not belong here: assigning 
 (`folds.py`) and checking the recordings (`inspection.py`).
 """
 
-import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
+from vlm_audio_pipeline.contracts.paths import require_text_path
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerprint
 from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, slug
 from vlm_audio_pipeline.datasets.card import DatasetCard
-from vlm_audio_pipeline.datasets.csv_columns import Columns, ListingRow, read_csv
+from vlm_audio_pipeline.datasets.csv_columns import Columns
+from vlm_audio_pipeline.datasets.csv_reader import CsvRow, read_csv, read_number
 from vlm_audio_pipeline.datasets.folds import check_folds, fold_file_name, persistent_folds
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.schemas import TABLES
+
+_MAX_FOLD_DIGITS = 9
 
 
 @DATASETS.register("csv")
@@ -32,7 +36,7 @@ class CsvDataset(DatasetSpec):
     columns: Columns = Columns()
     """The columns of the csv, by their meaning."""
     keep: tuple[str, ...] = ()
-    """Further columns that become columns of `clips`, as text."""
+    """Other columns of the csv that become columns of `clips`, as text."""
     audio_dir: StudyPath | None = excluded_from_fingerprint(None)
     """Folder that relative paths start from; by default the folder of the csv."""
     n_folds: int = Field(5, ge=2)
@@ -44,8 +48,8 @@ class CsvDataset(DatasetSpec):
     @field_validator("keep")
     @classmethod
     def _refuse_table_columns(cls, keep: tuple[str, ...]) -> tuple[str, ...]:
-        taken = set(TABLES["clips"].arrow.names) | set(TABLES["predictions"].arrow.names)
-        clashes = [name for name in keep if name.lower() in taken]  # SQL ignores case
+        reserved_names = set(TABLES["clips"].arrow.names) | set(TABLES["predictions"].arrow.names)
+        clashes = [name for name in keep if name.lower() in reserved_names]  # SQL ignores case
         if clashes:
             raise ValueError(
                 f"keep must name columns that the project's own tables do not have, got {clashes}; "
@@ -74,20 +78,23 @@ class CsvDataset(DatasetSpec):
         return Dataset(root, classes, tuple(clips), DatasetCard(self.path.name, url=str(self.path)), self.on_bad_clip)
 
     def _listing(self, data_folder: DataFolder, *, save: bool) -> tuple[Path, list[Clip]]:
+        require_text_path(self.path)
         header, rows = read_csv(self.path)
         if not rows:
-            raise BadDataset(
-                f"{self.path} must have at least one row below its header, got none; write one row per clip"
-            )
+            raise BadDataset(f"{self.path} has no rows below its header; write one row per clip")
         columns = self._resolve_columns(header)
         base = Path(os.path.abspath(self.audio_dir or self.path.parent))
         paths = [_normalise(base, self._text(row, columns.path, "path")) for row in rows]
-        inside = all(p.is_relative_to(base) for p in paths)
-        root = base if inside else Path(os.path.commonpath([base, *(p.parent for p in paths)]))
+        is_inside = all(p.is_relative_to(base) for p in paths)
+        root = base if is_inside else Path(os.path.commonpath([base, *(p.parent for p in paths)]))
         clips = []
         for row, path in zip(rows, paths, strict=True):
+            if path.suffix.lower() == ".raw" and self.on_bad_clip == "stop":
+                raise self._error(row, f"'{path.name}' has no header with a sample rate; convert it to WAV")
             start, end = self._segment(row, columns)
-            relative_path = Path(os.path.relpath(path, base)).as_posix()  # to base: `root` depends on the other rows
+            relative_path = Path(
+                os.path.relpath(path, base)
+            ).as_posix()  # relative to `base`, because `root` depends on the other rows
             name = _clip_name(base, path) + _segment_name(start, end)
             clips.append(
                 Clip(
@@ -101,17 +108,30 @@ class CsvDataset(DatasetSpec):
                     extra={column: row.cells[column] for column in self.keep},
                 )
             )
-        clips = self._of_classes(clips)
+        if columns.id:  # otherwise two clips of one stretch have one id, which is refused too
+            self._refuse_equal_stretches(rows, clips)
+        clips = self._select_classes(clips)
         if columns.fold:
             check_folds(((c.id, c.label, c.source, c.fold) for c in clips), str(self.path))
         else:
-            listed = [(c.id, c.label, c.source) for c in clips]
+            fold_inputs = [(c.id, c.label, c.source) for c in clips]
             file_name = fold_file_name(
                 f"{self.kind}_{slug(self.path.resolve().stem)}", self.path, columns.source, self.n_folds, self.seed
             )
-            fold_of = persistent_folds(data_folder, file_name, listed, self.n_folds, self.seed, save=save)
-            clips = [replace(c, fold=fold_of[c.source]) for c in clips]
+            fold_of_source = persistent_folds(data_folder, file_name, fold_inputs, self.n_folds, self.seed, save=save)
+            clips = [replace(c, fold=fold_of_source[c.source]) for c in clips]
         return root, sorted(clips, key=lambda c: c.id)
+
+    def _refuse_equal_stretches(self, rows: Sequence[CsvRow], clips: Sequence[Clip]) -> None:
+        lines: dict[tuple[str, float, float | None], int] = {}
+        for row, clip in zip(rows, clips, strict=True):
+            line = lines.setdefault((clip.file, clip.start_s or 0.0, clip.end_s), row.line)
+            if line != row.line:
+                raise self._error(
+                    row,
+                    f"each stretch of a recording must be one clip, but this stretch of {clip.file} is in line {line}, too; remove "
+                    "one of the lines",
+                )
 
     def _resolve_columns(self, header: list[str]) -> Columns:
         """Return the columns to read; an optional column that the csv does not have becomes None."""
@@ -126,52 +146,55 @@ class CsvDataset(DatasetSpec):
                 raise BadDataset(f"{self.path}: `{role}` must name a column, got '{name}'; {suggestion(name, header)}")
         return columns
 
-    def _error(self, row: ListingRow, message: str) -> BadDataset:
+    def _error(self, row: CsvRow, message: str) -> BadDataset:
         return BadDataset(f"{self.path}, line {row.line}: {message}")
 
-    def _text(self, row: ListingRow, column: str, role: str) -> str:
+    def _text(self, row: CsvRow, column: str, role: str) -> str:
         if not row.cells[column]:
             raise self._error(row, f"{role} must not be empty; fill in column '{column}'")
         return row.cells[column]
 
-    def _fold(self, row: ListingRow, column: str) -> int:
+    def _fold(self, row: CsvRow, column: str) -> int:
         text = row.cells[column]
-        if not re.fullmatch(r"[0-9]+", text) or int(text) < 1:
+        if not re.fullmatch(r"0*[1-9][0-9]*", text):
             raise self._error(
                 row, f"fold must be a whole number of 1 or more, got '{text}' in column '{column}'; number folds from 1"
             )
+        if len(text.lstrip("0")) > _MAX_FOLD_DIGITS:
+            raise self._error(
+                row,
+                f"fold must have at most {_MAX_FOLD_DIGITS} digits, got '{text[:20]}...' in column '{column}'; number folds from 1",
+            )
         return int(text)
 
-    def _segment(self, row: ListingRow, columns: Columns) -> tuple[float | None, float | None]:
+    def _segment(self, row: CsvRow, columns: Columns) -> tuple[float | None, float | None]:
         start, end = self._seconds(row, columns.start, "start"), self._seconds(row, columns.end, "end")
         if end is not None and (start or 0.0) >= end:
             raise self._error(row, f"start must be before end, got {start or 0:g} s and {end:g} s; correct one of them")
         return start, end
 
-    def _seconds(self, row: ListingRow, column: str | None, role: str) -> float | None:
+    def _seconds(self, row: CsvRow, column: str | None, role: str) -> float | None:
         text = row.cells[column] if column else ""
         if not text:
             return None
         try:
-            value = float(text)
+            value = read_number(text)
         except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or value < 0:
+            value = -1.0
+        if value < 0:
             raise self._error(
                 row,
                 f"{role} must be a number of seconds of 0 or more, got '{text}' in column '{column}'; write e.g. 1.5",
             )
         return value
 
-    def _of_classes(self, clips: list[Clip]) -> list[Clip]:
+    def _select_classes(self, clips: list[Clip]) -> list[Clip]:
         if self.classes is None:
             return clips
         labels = {c.label for c in clips}
         for label in self.classes:
             if label not in labels:
-                raise BadDataset(
-                    f"{self.path}: every class must have clips, got none of '{label}'; {suggestion(label, labels)}"
-                )
+                raise BadDataset(f"{self.path}: class '{label}' has no clips; {suggestion(label, labels)}")
         return [c for c in clips if c.label in self.classes]
 
 

@@ -20,6 +20,7 @@ from vlm_audio_pipeline.datasets.card import AnnotationFile, AnnotationRow, Data
 from vlm_audio_pipeline.datasets.download import contents_digest, download, extract_zip
 from vlm_audio_pipeline.datasets.esc50 import CITATION, LISTING, read_listing, select_classes
 from vlm_audio_pipeline.datasets.esc_classes import ESC10, ESC10_FOLDERS, esc10_classes
+from vlm_audio_pipeline.datasets.zip_files import check_members
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.locks import file_lock
 
@@ -29,6 +30,8 @@ CONTENTS_SHA256 = "a2e4e84b7a1f08e61d38bdcca4b947cc9919d1b275b3fb5ce1ad198d3640a
 """`download.contents_digest` of the 400 .ogg files of that commit. GitHub repacks archives at times, so the
 checksum of the zip is not stable; this digest was computed from a copy of the repository with
 `contents_digest(root, [c.file for c in legacy_listing(root)])`."""
+MAX_SPREADSHEET_BYTES = 100_000_000
+"""Largest unpacked size of the spreadsheet of annotations; it has 2 MB."""
 HOME_PAGE = "https://github.com/karolpiczak/ESC-10"
 FOLDS = (1, 2, 3, 4, 5)
 
@@ -55,29 +58,35 @@ def read_annotations(path: Path) -> list[AnnotationRow]:
     Raises:
         BadDataset: for a file that is not this spreadsheet.
     """
-    from zipfile import BadZipFile
+    from zipfile import BadZipFile, ZipFile
 
     from openpyxl import load_workbook
 
     canonical = {folder.split(" - ", 1)[1]: label for folder, label in ESC10_FOLDERS.items()}
     columns = ("Recording", "Worker ID (anonymized)", "Worker prediction")
     try:
+        with ZipFile(path) as zipped:  # a spreadsheet is a zip file
+            check_members(path, zipped.infolist(), max_bytes=MAX_SPREADSHEET_BYTES)
         book = load_workbook(path, read_only=True)
         try:
             lines = book["Raw data"].iter_rows(values_only=True)
             header = [str(cell).replace("\n", " ") for cell in next(lines)]
-            at = [header.index(name) for name in columns]
-            cells = [(line, *(row[i] for i in at)) for line, row in enumerate(lines, 2) if row[at[0]] is not None]
+            positions = [header.index(name) for name in columns]
+            cells = [
+                (line, *(row[i] for i in positions))
+                for line, row in enumerate(lines, 2)
+                if row[positions[0]] is not None
+            ]
             rows = [(line, str(clip), int(worker), canonical[label]) for line, clip, worker, label in cells]
         finally:
             book.close()
     except (BadZipFile, KeyError, StopIteration, TypeError, ValueError) as error:
         raise BadDataset(
-            f"{path} must be the spreadsheet of ESC-10 with a sheet 'Raw data' and columns {list(columns)}, got a file "
-            f"without: {error!r}; fetch it again from {HOME_PAGE.removeprefix('https://')}"
+            f"{path} is not the spreadsheet of ESC-10, which has a sheet 'Raw data' with the columns {list(columns)}: "
+            f"{error!r}; fetch it again from {HOME_PAGE.removeprefix('https://')}"
         ) from error
-    number = {worker: i for i, worker in enumerate(sorted({worker for _, _, worker, _ in rows}), 1)}
-    return [AnnotationRow(line, clip, number[worker], label) for line, clip, worker, label in rows]
+    annotator_number = {worker: i for i, worker in enumerate(sorted({worker for _, _, worker, _ in rows}), 1)}
+    return [AnnotationRow(line, clip, annotator_number[worker], label) for line, clip, worker, label in rows]
 
 
 @DATASETS.register("esc10")
@@ -149,8 +158,10 @@ class Esc10(DatasetSpec):
 
     def _listing(self, root: Path) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
         if (root / LISTING).is_file():
-            clips, listed = read_listing(root, only_esc10=True)
-            classes = tuple(c for c in ESC10 if c in listed) + tuple(c for c in listed if c not in ESC10)
+            clips, listing_classes = read_listing(root, only_esc10=True)
+            classes = tuple(c for c in ESC10 if c in listing_classes) + tuple(
+                c for c in listing_classes if c not in ESC10
+            )
             return select_classes(clips, classes, self.classes)
         if any((root / folder).is_dir() for folder in ESC10_FOLDERS):
             clips, classes = select_classes(legacy_listing(root), ESC10, self.classes)
@@ -159,7 +170,7 @@ class Esc10(DatasetSpec):
             ]
             if empty:
                 raise BadDataset(
-                    f"ESC-10 in {root} must have recordings in each of its folders, got none in {empty}; "
+                    f"ESC-10 in {root} has no recordings in the folders {empty}; "
                     f"complete the copy, or list the classes to use in `classes`"
                 )
             return clips, classes
@@ -202,11 +213,11 @@ def _download_to(url: str, root: Path, progress: Progress) -> None:
             unpacked = Path(temporary)
             folders = [p for p in extract_zip(archive, unpacked / "archive").iterdir() if p.is_dir()]
             top = folders[0] if len(folders) == 1 else unpacked / "archive"  # GitHub's archives have one folder
-            got = contents_digest(top, [c.file for c in legacy_listing(top)])
-            if got != CONTENTS_SHA256:
+            actual_sha256 = contents_digest(top, [c.file for c in legacy_listing(top)])
+            if actual_sha256 != CONTENTS_SHA256:
                 raise BadDataset(
-                    f"the contents of {url} must hash to {CONTENTS_SHA256} (ESC-10 at commit {COMMIT[:12]}), got {got}; it was "
-                    f"deleted: use another mirror, or set `path` to a copy that you trust"
+                    f"the contents of {url} hash to {actual_sha256}, not to {CONTENTS_SHA256} (ESC-10 at commit "
+                    f"{COMMIT[:12]}); they were deleted. Use another mirror, or set `path` to a copy that you trust"
                 )
             os.replace(top, root)
     finally:

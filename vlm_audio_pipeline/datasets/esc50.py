@@ -1,4 +1,4 @@
-"""ESC-50: 2,000 clips of 5 s, 50 classes, 5 official folds; also the reader of its layout, which ESC-10 can have too.
+"""ESC-50: 2,000 clips of 5 s, 50 classes, 5 official folds; also the reader of its layout, which a copy of ESC-10 can have too.
 
 Reference: https://github.com/karolpiczak/ESC-50 (`meta/esc50.csv` and `audio/*.wav`, 44.1 kHz mono).
 """
@@ -47,7 +47,7 @@ class Esc50(DatasetSpec):
     )
 
     path: StudyPath = excluded_from_fingerprint()
-    """The folder."""
+    """Folder of the dataset."""
     only_esc10: bool = False
     """Use only the 400 clips of the 10 classes that ESC-10 has."""
 
@@ -66,7 +66,7 @@ class Esc50(DatasetSpec):
 
     def _listing(self) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
         if not (self.path / LISTING).is_file():
-            raise BadDataset(f"ESC-50 must have {LISTING} and audio/, got neither in {self.path}; correct `path`")
+            raise BadDataset(f"{self.path} has no {LISTING}, so it is not ESC-50; correct `path`")
         clips, classes = read_listing(self.path, self.only_esc10)
         return select_classes(clips, classes, self.classes)
 
@@ -98,41 +98,41 @@ def read_listing(root: Path, only_esc10: bool) -> tuple[tuple[Clip, ...], tuple[
                     f"add {', '.join(missing)}"
                 )
             for row in rows:
-                where = f"{path}, line {rows.line_num}"
+                location = f"{path}, line {rows.line_num}"
                 if None in row or None in row.values():
-                    raise BadDataset(f"{where}: a row must have {len(header)} values; correct it")
-                label, fold = row["category"], _whole_number(row, "fold", where)
-                if targets.setdefault(label, _whole_number(row, "target", where)) != _whole_number(
-                    row, "target", where
+                    raise BadDataset(f"{location}: a row must have {len(header)} values; correct it")
+                label, fold = row["category"], _whole_number(row, "fold", location)
+                if targets.setdefault(label, _whole_number(row, "target", location)) != _whole_number(
+                    row, "target", location
                 ):
                     raise BadDataset(
-                        f"{where}: 'target' of {label} must be {targets[label]} as above, got {row['target']}"
+                        f"{location}: 'target' of {label} must be {targets[label]} as above, got {row['target']}"
                     )
                 if row["esc10"].strip().lower() not in ("true", "false"):
-                    raise BadDataset(f"{where}: 'esc10' must be True or False, got {row['esc10']!r}; correct it")
+                    raise BadDataset(f"{location}: 'esc10' must be True or False, got {row['esc10']!r}; correct it")
                 if only_esc10 and row["esc10"].strip().lower() != "true":
                     continue
                 file_name = f"audio/{row['filename']}"
                 stem = Path(row["filename"]).stem
                 clips.append(Clip(stem, label, fold, row["src_file"], file_name, extra={"take": row["take"]}))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadDataset(f"{path} must be a csv file in UTF-8, got: {error}; download it again") from error
+        raise BadDataset(f"{path} is not a csv file in UTF-8: {error}; download it again") from error
     labels = {c.label for c in clips}
     classes = tuple(sorted(labels, key=lambda label: (targets[label], label)))
     return tuple(sorted(clips, key=lambda c: c.id)), classes
 
 
-def _whole_number(row: dict[str, str], column: str, where: str) -> int:
+def _whole_number(row: dict[str, str], column: str, location: str) -> int:
     try:
         return int(row[column])
     except ValueError:
-        raise BadDataset(f"{where}: '{column}' must be a whole number, got {row[column]!r}; correct it") from None
+        raise BadDataset(f"{location}: '{column}' must be a whole number, got {row[column]!r}; correct it") from None
 
 
 def select_classes(
     clips: Sequence[Clip], classes: tuple[str, ...], names: tuple[str, ...] | None
 ) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
-    """Select the clips of some classes, and refuse a single fold.
+    """Select the clips of the named classes, and refuse clips of a single fold.
 
     Args:
         clips: all clips.

@@ -6,7 +6,7 @@ Reference: K. J. Piczak, ESC: Dataset for Environmental Sound Classification, ht
 from functools import cache
 from importlib.resources import files
 
-from vlm_audio_pipeline.datasets.card import ClassName, readable
+from vlm_audio_pipeline.datasets.card import ClassName, readable_label
 
 ESC10_FOLDERS: dict[str, str] = {
     "001 - Dog bark": "dog",
@@ -33,7 +33,7 @@ def esc50_classes() -> tuple[ClassName, ...]:
 
     text = files("vlm_audio_pipeline.datasets").joinpath("esc_classes.yaml").read_text(encoding="utf-8")
     return tuple(
-        ClassName(name, readable(name), tuple(words["synonyms"]), words["description"])
+        ClassName(name, readable_label(name), tuple(words["synonyms"]), words["description"])
         for name, words in yaml.safe_load(text).items()
     )
 

@@ -20,7 +20,7 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.locks import file_lock
 
 FoldInput = tuple[str, str, str]
-"""What the fold of a clip depends on: (clip id, label, source)."""
+"""The values that the fold of a clip depends on: (clip id, label, source)."""
 
 
 def assign_folds(
@@ -36,7 +36,7 @@ def assign_folds(
         clips: (clip id, label, source) of every clip.
         n_folds: number of folds, 2 or more.
         seed: breaks ties.
-        stored: source -> fold as assigned before; sources without clips are ignored.
+        stored: source -> fold that was assigned earlier; sources without clips are ignored.
 
     Returns:
         Source -> fold (1 to `n_folds`) for every source of `clips`.
@@ -48,7 +48,7 @@ def assign_folds(
         raise BadDataset(
             f"n_folds must be at least 2, got {n_folds}; without a second fold there are no training clips"
         )
-    classes = {label: at for at, label in enumerate(sorted({label for _, label, _ in clips}))}
+    classes = {label: index for index, label in enumerate(sorted({label for _, label, _ in clips}))}
     counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(classes)))
     for _, label, source in clips:
         counts[source][classes[label]] += 1
@@ -59,63 +59,62 @@ def assign_folds(
         )
     totals = sum(counts.values())
     shares = {source: row / totals for source, row in counts.items()}
-    filled = np.zeros((n_folds, len(classes)))  # (folds, classes): share of the class's clips in the fold
-    sizes = np.zeros(n_folds)  # (folds,): clips
+    fold_shares = np.zeros((n_folds, len(classes)))  # (folds, classes): share of the class's clips in the fold
+    sizes = np.zeros(n_folds)  # (folds,): number of clips
     folds = {s: f for s, f in (stored or {}).items() if s in counts and 1 <= f <= n_folds}
     for source, fold in sorted(folds.items()):
-        filled[fold - 1] += shares[source]
+        fold_shares[fold - 1] += shares[source]
         sizes[fold - 1] += counts[source].sum()
-    new = sorted(counts.keys() - folds.keys(), key=lambda s: (-counts[s].sum(), fingerprint(seed, s), s))
-    for source in new:
+    new_sources = sorted(counts.keys() - folds.keys(), key=lambda s: (-counts[s].sum(), fingerprint(seed, s), s))
+    for source in new_sources:
         # (candidates, folds, classes): the shares if the source goes to that candidate
-        after = filled + np.eye(n_folds)[:, :, None] * shares[source]
+        after = fold_shares + np.eye(n_folds)[:, :, None] * shares[source]
         spread = after.std(axis=1).mean(axis=1).round(12)
         best = min(range(n_folds), key=lambda f: (spread[f], sizes[f], fingerprint(seed, source, f)))
-        filled[best] += shares[source]
+        fold_shares[best] += shares[source]
         sizes[best] += counts[source].sum()
         folds[source] = best + 1
     check_folds(((c, label, source, folds[source]) for c, label, source in clips), f"`n_folds: {n_folds}`")
     return folds
 
 
-def check_folds(clips: Iterable[tuple[str, str, str, int]], where: str) -> None:
-    """Refuse folds that give no valid evaluation.
+def check_folds(clips: Iterable[tuple[str, str, str, int]], origin: str) -> None:
+    """Refuse folds that make a valid evaluation impossible.
 
     Args:
         clips: (clip id, label, source, fold) of every clip.
-        where: the file or parameter that the folds are from, for messages.
+        origin: the file or parameter that contains the folds, for messages.
 
     Raises:
         BadDataset: for a single fold, a source in two folds (its clips would be in training and test), or a class with
             all clips in one fold (it would be missing in training when that fold is tested). A fold without clips of a
             class is allowed.
     """
-    of_source: dict[str, set[int]] = defaultdict(set)
-    of_class: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    folds_of_source: dict[str, set[int]] = defaultdict(set)
+    sources_of_class: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for _, label, source, fold in clips:
-        of_source[source].add(fold)
-        of_class[label][fold].add(source)
-    folds = set().union(*of_source.values())
+        folds_of_source[source].add(fold)
+        sources_of_class[label][fold].add(source)
+    folds = set().union(*folds_of_source.values())
     if len(folds) < 2:
-        raise BadDataset(f"{where}: folds must be at least two, got only {sorted(folds)}; number them 1, 2, ...")
-    for source, its_folds in sorted(of_source.items()):
-        if len(its_folds) > 1:
+        raise BadDataset(f"{origin}: folds must be at least two, got only {sorted(folds)}; number them 1, 2, ...")
+    for source, source_folds in sorted(folds_of_source.items()):
+        if len(source_folds) > 1:
             raise BadDataset(
-                f"{where}: the clips of one source must share a fold, got source '{source}' in folds {sorted(its_folds)}; "
+                f"{origin}: the clips of one source must share a fold, got source '{source}' in folds {sorted(source_folds)}; "
                 "give them one fold, or correct `source`"
             )
-    for label, per_fold in sorted(of_class.items()):
+    for label, per_fold in sorted(sources_of_class.items()):
         if len(per_fold) == 1:
             ((fold, sources),) = per_fold.items()
             raise BadDataset(
-                f"{where}: class '{label}' must occur in at least two folds, got it in fold {fold} only "
-                f"({len(sources)} source{'s' * (len(sources) > 1)}), so it is missing in training when that fold "
-                "is tested; add recordings of other sources, or leave the class out"
+                f"{origin}: class '{label}' occurs only in fold {fold} ({len(sources)} source{'s' * (len(sources) > 1)}), "
+                "so it is missing in training when that fold is tested; add recordings of other sources, or leave the class out"
             )
 
 
 def fold_file_name(name: str, path: Path, source: str | None, n_folds: int, seed: int) -> str:
-    """Return the name under which the folds of a dataset are stored: a hash of its path and of what its folds depend on.
+    """Return the name under which the folds of a dataset are stored: a hash of its path and fold parameters.
 
     Other fields of a study (classes, columns to keep, bad clips) are not part of it, so changing them moves no clip. A
     dataset that is moved to another path gets new folds.
@@ -173,8 +172,8 @@ def read_folds(path: Path) -> dict[str, int]:
         return {}
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise BadDataset(
-            f"{path} must have the columns source and fold, with whole numbers as folds, got: {error!r}; restore it, "
-            "or delete it to assign new folds"
+            f"{path} cannot be read ({error!r}): it must have the columns source and fold, with whole numbers as folds; "
+            "restore it, or delete it to assign new folds"
         ) from error
 
 

@@ -6,6 +6,7 @@ Belongs here: checks that need the samples. Does not belong here: checks of the 
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,20 +15,24 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import BadClips
 from vlm_audio_pipeline.contracts.hashing import fingerprint
+from vlm_audio_pipeline.contracts.regular_files import unsuitable_reason
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
+from vlm_audio_pipeline.contracts.work import Compute, Failure, Rows
 from vlm_audio_pipeline.datasets.audio import BadAudio, decode, samples_digest
 from vlm_audio_pipeline.datasets.base import Clip, Dataset
-from vlm_audio_pipeline.engines import Failure, compute_results
 from vlm_audio_pipeline.storage.schemas import TABLES
 
-VERSION = 1
-"""Version of `inspect`. Raise it when the same file gives other values."""
+VERSION = 3
+"""Version of `inspect`. Increase it whenever the same file has other values, or is refused."""
 
+Stamp = tuple[int, int, int, int] | None
+Segment = tuple[str, float | None, float | None, Stamp]
+_MEASURED = {"samples_sha256", "duration_s", "sample_rate_hz", "channels", "peak", "rms"}
 _ADDED_COLUMNS = ("study", "fold")  # the pipeline adds them
 
 
 def clips_stage(on_bad_clip: str) -> Stage:
-    """Return the stage that makes `clips` and `rejected_clips` of a study.
+    """Return the stage that computes `clips` and `rejected_clips` of a study.
 
     Args:
         on_bad_clip: "stop" or "skip", from the spec of the dataset.
@@ -41,7 +46,7 @@ def clips_stage(on_bad_clip: str) -> Stage:
         run=partial(_run, on_bad_clip),
         stops_study=True,
         content_versions=_classes_version,
-        description="Recordings that can be used: duration (s), rate (Hz), channels, peak and RMS (1 = full scale).",
+        description="Recordings that can be used: duration (s), sample rate (Hz), channels, peak and RMS (1 = full scale).",
     )
 
 
@@ -63,10 +68,10 @@ def inspect(path: Path, start_s: float | None = None, end_s: float | None = None
         scale).
 
     Raises:
-        BadAudio: when the file cannot be used.
+        BadAudio: if the file cannot be used.
     """
     samples, sample_rate_hz, channels = decode(path, start_s, end_s)
-    measured = {
+    measurements = {
         "samples_sha256": samples_digest(samples, sample_rate_hz),
         "duration_s": len(samples) / sample_rate_hz,
         "sample_rate_hz": sample_rate_hz,
@@ -74,7 +79,7 @@ def inspect(path: Path, start_s: float | None = None, end_s: float | None = None
         "peak": float(np.abs(samples).max()),
         "rms": float(np.sqrt(np.square(samples, dtype=np.float64).mean())),
     }
-    return json.dumps(measured, sort_keys=True).encode()
+    return json.dumps(measurements, sort_keys=True).encode()
 
 
 def sources_in_several_folds(clips: list[Clip]) -> list[str]:
@@ -82,7 +87,7 @@ def sources_in_several_folds(clips: list[Clip]) -> list[str]:
     folds: dict[str, set[int]] = {}
     for clip in clips:
         folds.setdefault(clip.source, set()).add(clip.fold)
-    return sorted(source for source, its_folds in folds.items() if len(its_folds) > 1)
+    return sorted(source for source, source_folds in folds.items() if len(source_folds) > 1)
 
 
 def _run(on_bad_clip: str, context: StageContext) -> dict[str, pa.Table]:
@@ -91,8 +96,8 @@ def _run(on_bad_clip: str, context: StageContext) -> dict[str, pa.Table]:
     results = _inspect_all(context)
     reasons = {c.id: r.reason for c, r in zip(clips, results, strict=True) if isinstance(r, Failure)}
     if reasons:
-        _refuse(context.dataset, reasons, on_bad_clip)
-    good = [
+        _refuse_bad_clips(context.dataset, reasons, on_bad_clip)
+    usable_rows = [
         {
             "clip": c.id,
             "label": c.label,
@@ -106,12 +111,18 @@ def _run(on_bad_clip: str, context: StageContext) -> dict[str, pa.Table]:
         for c, result in zip(clips, results, strict=True)
         if isinstance(result, bytes) and c.fold == context.fold
     ]
-    bad = [
+    rejected_rows = [
         {"clip": c.id, "label": c.label, "file": c.file, "reason": reasons[c.id]}
         for c in clips
         if c.id in reasons and c.fold == context.fold
     ]
-    return {"clips": _table("clips", good), "rejected_clips": _table("rejected_clips", bad)}
+    if context.fold == context.dataset.folds[0]:
+        rejected_rows += [
+            {"clip": left.file, "label": left.label, "file": left.file, "reason": left.reason}
+            for left in context.dataset.left_out
+            if left.is_recording
+        ]
+    return {"clips": _table("clips", usable_rows), "rejected_clips": _table("rejected_clips", rejected_rows)}
 
 
 def _inspect_all(context: StageContext) -> list[bytes | Failure]:
@@ -125,32 +136,62 @@ def _inspect_all(context: StageContext) -> list[bytes | Failure]:
     before = dict(zip(paths, map(_stamp, paths), strict=True))
     digests = context.result_store.file_digests(paths)
     readable = [(c, sha) for c, sha in zip(clips, digests, strict=True) if sha is not None]
-
-    def measure(c: Clip) -> bytes | Failure:
-        path = context.dataset.root / c.file
-        try:
-            measured = inspect(path, c.start_s, c.end_s)
-        except BadAudio as error:
-            return Failure(error.reason)
-        return measured if _stamp(path) == before[path] else Failure("changed while it was read; run again")
-
-    def compute(batch: list[Clip]) -> list[bytes | Failure]:
-        return [measure(c) for c in batch]
-
-    payloads = compute_results(
+    rows = Rows(
         [fingerprint("inspection", VERSION, sha, c.start_s, c.end_s, length=64) for c, sha in readable],
-        [c for c, _ in readable],
-        compute,
-        context.result_store,
+        [(c.file, c.start_s, c.end_s, before[context.dataset.root / c.file]) for c, _ in readable],
+        InspectionWork(context.dataset.root),
         kind="inspection",
         batch_size=8,
-        progress=context.progress,
+        is_readable=_is_readable,
     )
-    measured = {c.id: payload for (c, _), payload in zip(readable, payloads, strict=True)}
-    return [measured.get(c.id, Failure("missing: the file cannot be read")) for c in clips]
+    [payloads] = context.engine.map_rows([rows], context.result_store, context.progress)
+    payload_of_clip = {c.id: payload for (c, _), payload in zip(readable, payloads, strict=True)}
+    return [
+        payload_of_clip.get(c.id) or Failure(unsuitable_reason(path) or "missing: the file cannot be read")
+        for c, path in zip(clips, paths, strict=True)
+    ]
 
 
-def _stamp(path: Path) -> tuple[int, int, int, int] | None:
+@dataclass(frozen=True)
+class InspectionWork:
+    """Measures segments of recordings; an item is (file, start in s, end in s, stamp of the file before its digest was computed).
+
+    Attributes:
+        root: folder of the recordings.
+    """
+
+    root: Path
+    key = "inspection"
+    uses_gpu = False
+    max_parallel = None
+
+    def prepare(self, item: Segment) -> Segment:
+        """Return the item."""
+        return item
+
+    def open(self) -> Compute:
+        """Return the function that measures a batch."""
+        return lambda batch: [self._measure(*item) for item in batch]
+
+    def _measure(self, file: str, start_s: float | None, end_s: float | None, stamp: Stamp) -> bytes | Failure:
+        path = self.root / file
+        try:
+            measured = inspect(path, start_s, end_s)
+        except BadAudio as error:
+            return Failure(error.reason)
+        return measured if _stamp(path) == stamp else Failure("changed while it was read; run again")
+
+
+def _is_readable(payload: bytes) -> bool:
+    """Return whether stored measurements are JSON with all columns; older results had no checksum."""
+    try:
+        measurements = json.loads(payload)
+    except ValueError:
+        return False
+    return isinstance(measurements, dict) and measurements.keys() == _MEASURED
+
+
+def _stamp(path: Path) -> Stamp:
     """Return values that change when a file is written or replaced; None for a missing file."""
     try:
         s = os.stat(path)
@@ -159,19 +200,19 @@ def _stamp(path: Path) -> tuple[int, int, int, int] | None:
     return s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns
 
 
-def _refuse(dataset: Dataset, reasons: dict[str, str], on_bad_clip: str) -> None:
+def _refuse_bad_clips(dataset: Dataset, reasons: dict[str, str], on_bad_clip: str) -> None:
     """Raise if bad clips stop the study, or if a class or a fold has no other clips."""
     count = f"{len(reasons)} of {len(dataset.clips)} recordings cannot be used"
     lines = "".join(f"\n  {c.id} ({c.file}): {reasons[c.id]}" for c in dataset.clips if c.id in reasons)
     if on_bad_clip != "skip":
         raise BadClips(f"{count}:{lines}\nrepair or remove them, or set `on_bad_clip: skip` to go on without them")
-    left = [c for c in dataset.clips if c.id not in reasons]
-    without = sorted({c.label for c in dataset.clips} - {c.label for c in left})
-    empty = sorted({c.fold for c in dataset.clips} - {c.fold for c in left})
-    if without or empty:
-        unusable = [f"class {label}" for label in without] + [f"fold {fold}" for fold in empty]
+    usable = [c for c in dataset.clips if c.id not in reasons]
+    missing_classes = sorted({c.label for c in dataset.clips} - {c.label for c in usable})
+    empty_folds = sorted({c.fold for c in dataset.clips} - {c.fold for c in usable})
+    if missing_classes or empty_folds:
+        unusable = [f"class {label}" for label in missing_classes] + [f"fold {fold}" for fold in empty_folds]
         raise BadClips(
-            f"every class and fold must have a usable recording with `on_bad_clip: skip`, got none for "
+            f"with `on_bad_clip: skip`, every class and fold needs a usable recording, but there is none for "
             f"{', '.join(unusable)}; repair their recordings or remove them from the dataset. {count}:{lines}"
         )
 

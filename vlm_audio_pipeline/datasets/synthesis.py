@@ -22,7 +22,7 @@ import numpy.typing as npt
 from vlm_audio_pipeline.contracts.hashing import digest
 
 VERSION = 2
-"""Raise this when the same (label, seed, source, take) gives other samples."""
+"""Increase it when the same (label, seed, source, take) gives other samples."""
 
 Samples = npt.NDArray[np.float32]
 """(samples,) float32."""
@@ -78,7 +78,7 @@ def _noise(
     f = np.arange(m // 2 + 1, dtype=np.float32) * np.float32(rate / m)
     f[0] = f[1]
     spectrum *= _band(f, low_hz, high_hz or rate / 2, tilt)
-    x = fft.irfft(spectrum, m)[:n]
+    x: Samples = fft.irfft(spectrum, m)[:n]
     return x / (np.std(x) + np.float32(1e-12))
 
 
@@ -89,7 +89,7 @@ def _random_spectrum(r: Random, bins: int) -> npt.NDArray[np.complex64]:
 def _band(f: Samples, low_hz: float, high_hz: float, tilt: float = 0.0) -> Samples:
     """Return the magnitude of a band with second-order slopes and a spectral tilt, at frequencies `f` in Hz."""
     below, above = (f * np.float32(1 / high_hz)) ** 2, (np.float32(low_hz) / f) ** 2
-    magnitude = 1 / np.sqrt((1 + below * below) * (1 + above * above))
+    magnitude: Samples = 1 / np.sqrt((1 + below * below) * (1 + above * above))
     if tilt:
         magnitude *= np.exp(np.log(f * np.float32(1e-3)) * np.float32(-tilt / 2))
     return magnitude
@@ -113,12 +113,13 @@ def _harmonics(f0_hz: npt.NDArray[np.floating], amplitudes: Sequence[float] | Sa
     a = a / (np.sqrt(np.sum(a * a) / 2) + 1e-12)
     spectrum = np.zeros(_TABLE // 2 + 1, dtype=np.complex128)
     spectrum[1 : count + 1] = a * np.exp(1j * np.arange(count) ** 2) * _TABLE / 2
-    table = fft.irfft(spectrum, _TABLE).astype(np.float32)
+    table: Samples = fft.irfft(spectrum, _TABLE).astype(np.float32)
     where = np.cumsum(f0_hz, dtype=np.float64) * (_TABLE / rate)
     whole = where.astype(np.int64)
     rest = (where - whole).astype(np.float32)
     left = whole & (_TABLE - 1)
-    return table[left] * (1 - rest) + table[(left + 1) & (_TABLE - 1)] * rest
+    samples: Samples = table[left] * (1 - rest) + table[(left + 1) & (_TABLE - 1)] * rest
+    return samples
 
 
 def _resonate(x: Samples, rate: int, peaks: Sequence[tuple[float, float, float]], floor: float = 0.05) -> Samples:
@@ -130,27 +131,32 @@ def _resonate(x: Samples, rate: int, peaks: Sequence[tuple[float, float, float]]
     gain = np.full(len(f), floor, dtype=np.float32)
     for centre, width, height in peaks:
         gain += np.float32(height) / (1 + ((f - np.float32(centre)) * np.float32(1 / width)) ** 2)
-    return fft.irfft(fft.rfft(x, m) * gain, m)[: len(x)]
+    filtered: Samples = fft.irfft(fft.rfft(x, m) * gain, m)
+    return filtered[: len(x)]
 
 
 def _strike(n: int, rate: int, attack_s: float, decay_s: float) -> Samples:
     """Return an envelope that rises linearly and then decays exponentially."""
     t = np.arange(n, dtype=np.float32) / np.float32(rate)
-    return np.minimum(t / np.float32(attack_s), 1) * np.exp(
-        -np.maximum(t - np.float32(attack_s), 0) / np.float32(decay_s)
-    )
+    rise: Samples = np.minimum(t / np.float32(attack_s), 1)
+    decay: Samples = np.exp(-np.maximum(t - np.float32(attack_s), 0) / np.float32(decay_s))
+    return rise * decay
 
 
 def _swell(n: int, rise: float, fall: float) -> Samples:
     """Return an envelope that rises and falls smoothly during these shares of its length and is 1 in between."""
     u = np.linspace(0, 1, n, dtype=np.float32)
     edge = np.clip(np.minimum(u / np.float32(rise), (1 - u) / np.float32(fall)), 0, 1)
-    return np.sin(edge * np.float32(np.pi / 2))
+    envelope: Samples = np.sin(edge * np.float32(np.pi / 2))
+    return envelope
 
 
 def _glide(n: int, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Interpolate linearly between equally spaced points; returns (n,)."""
-    return np.interp(np.linspace(0, 1, n), np.linspace(0, 1, np.size(points)), np.asarray(points))
+    values: npt.NDArray[np.float64] = np.interp(
+        np.linspace(0, 1, n), np.linspace(0, 1, np.size(points)), np.asarray(points)
+    )
+    return values
 
 
 def _drift(r: Random, n: int, rate: int, per_second: float) -> Samples:
@@ -158,7 +164,8 @@ def _drift(r: Random, n: int, rate: int, per_second: float) -> Samples:
     from scipy.interpolate import CubicSpline
 
     knots = max(4, int(n / rate * per_second) + 2)
-    return CubicSpline(np.linspace(0, n, knots), r.standard_normal(knots))(np.arange(n)).astype(np.float32)
+    curve: npt.NDArray[np.float64] = CubicSpline(np.linspace(0, n, knots), r.standard_normal(knots))(np.arange(n))
+    return curve.astype(np.float32)
 
 
 def _add(out: Samples, event: Samples, at_s: float, rate: int) -> None:
@@ -245,9 +252,9 @@ def rain(source: Random, take: Random, n: int, rate: int) -> Samples:
     np.add.at(impulses, at, take.exponential(0.5, len(at)).astype(np.float32))
     radius = np.exp(-np.pi * width_hz / rate)
     poles = [1, -2 * radius * np.cos(2 * np.pi * ring_hz / rate), radius**2]
-    drip = lfilter(np.array([1, -1], np.float32), np.array(poles, np.float32), impulses)
+    drip: Samples = lfilter(np.array([1, -1], np.float32), np.array(poles, np.float32), impulses)
     drip /= np.abs(drip).max() + np.float32(1e-9)
-    swing = 1 + np.float32(0.06) * _drift(take, n, rate, source.uniform(0.3, 1))
+    swing: Samples = 1 + np.float32(0.06) * _drift(take, n, rate, source.uniform(0.3, 1))
     return hiss * swing + np.float32(3 * strength) * drip
 
 
@@ -380,8 +387,9 @@ def helicopter(source: Random, take: Random, n: int, rate: int) -> Samples:
     turn = np.cumsum(speed, dtype=np.float64) / rate + take.uniform(0, 1)
     chop = np.exp(np.float32(sharp) * (np.cos(2 * np.pi * turn).astype(np.float32) - 1))
     near = _glide(n, take.uniform(0.45, 1, 3)).astype(np.float32)
-    floor = np.float32(between)
-    return near * (low * (chop + floor) + np.float32(breeze) * air * (chop + floor) + np.float32(hum) * whine)
+    blades: Samples = chop + np.float32(between)
+    sound: Samples = low * blades + np.float32(breeze) * air * blades + np.float32(hum) * whine
+    return near * sound
 
 
 def chainsaw(source: Random, take: Random, n: int, rate: int) -> Samples:
@@ -400,7 +408,9 @@ def chainsaw(source: Random, take: Random, n: int, rate: int) -> Samples:
     rough = 1 + 0.012 * _noise(take, n, rate, tilt=1.0, low_hz=5, high_hz=60)
     buzz = _harmonics(full_hz * revs * rough, colour, rate)
     load = revs.astype(np.float32)
-    return buzz * (np.float32(0.4) + np.float32(0.6) * load) + np.float32(chain) * rasp * np.clip(load - 0.4, 0.05, 1)
+    engine: Samples = buzz * (np.float32(0.4) + np.float32(0.6) * load)
+    cutting: Samples = np.float32(chain) * rasp * np.clip(load - 0.4, 0.05, 1)
+    return engine + cutting
 
 
 SOUNDS: dict[str, Sound] = {
@@ -450,7 +460,7 @@ def _record(dry: Samples, source: Random, take: Random, rate: int) -> Samples:
         for k in range(1, 6):
             background[int(k * hum_hz * m / rate)] += np.float32(0.25 / k) * np.linalg.norm(background)
     background *= np.float32(_rms(sound) / _rms(background) * np.sqrt(m / n) * 10 ** (-snr_db / 20))
-    recorded = fft.irfft(sound + background, m)[:n]
+    recorded: Samples = fft.irfft(sound + background, m)[:n]
     peak = 10 ** (take.uniform(-14, -1) / 20)
     return recorded * np.float32(peak / np.abs(recorded).max())
 

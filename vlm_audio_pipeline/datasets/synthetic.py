@@ -1,7 +1,7 @@
 """Dataset kind `synthetic`: the ten sounds of ESC-10, synthesised on this machine, so that a study needs no download.
 
-Belongs here: the list of clips, and writing them in the layout of ESC-50, which the same reader reads. Does not belong
-here: the sounds (`synthesis.py`). Results on them show that the pipeline works, not how well a model recognises sounds.
+Belongs here: the list of clips, and writing them in the layout of ESC-50, so that the reader of ESC-50 can read them. Does
+not belong here: the sounds (`synthesis.py`). Results on them show that the pipeline works, not how well a model recognises sounds.
 """
 
 import csv
@@ -29,7 +29,7 @@ RATE_HZ = 44100
 
 @DATASETS.register("synthetic")
 class SyntheticDataset(DatasetSpec):
-    """Sounds of the ten classes of ESC-10, synthesised on this machine: for trials of the pipeline, not for claims about models."""
+    """Sounds of the ten classes of ESC-10, synthesised on this machine: for tests of the pipeline, not for claims about models."""
 
     card = DatasetCard(title="Synthetic sounds of the ten classes of ESC-10", licence="CC0-1.0", classes=esc10_classes)
 
@@ -45,7 +45,7 @@ class SyntheticDataset(DatasetSpec):
     """Clips per source recording. They share pitch, timbre, room and background, and a fold."""
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
-        """Return the folds, ascending, without synthesising anything."""
+        """Return the folds, ascending, without synthesising any recording."""
         return tuple(sorted({clip.fold for clip, _, _ in self._plan()}))
 
     def is_local(self, data_folder: DataFolder) -> bool:
@@ -62,7 +62,7 @@ class SyntheticDataset(DatasetSpec):
         root = self._root(data_folder)
         with file_lock(data_folder.lock(f"datasets.{root.name}")):
             if not all((root / file).is_file() for file in (LISTING, *(clip.file for clip, _, _ in plan))):
-                self._make(root, plan, progress)
+                self._synthesise_all(root, plan, progress)
         clips, classes = select_classes(*read_listing(root, only_esc10=False), self._labels)
         return Dataset(root, classes, clips, self.card, self.on_bad_clip)
 
@@ -93,10 +93,10 @@ class SyntheticDataset(DatasetSpec):
                 f"clips must be at least {min_clips}, got {self.clips}: each of {len(labels)} classes needs two source "
                 f"recordings and each of {self.n_folds} folds one; raise `clips`, or lower `takes` ({self.takes}) or `n_folds`"
             )
-        targets = {c.name: at for at, c in enumerate(esc50_classes())}
+        targets = {c.name: index for index, c in enumerate(esc50_classes())}
         source = -1
-        for at, label in enumerate(labels):
-            count = self.clips // len(labels) + (at < self.clips % len(labels))
+        for index, label in enumerate(labels):
+            count = self.clips // len(labels) + (index < self.clips % len(labels))
             for k in range(count):
                 take = k % self.takes
                 source += take == 0
@@ -104,27 +104,29 @@ class SyntheticDataset(DatasetSpec):
                 name = f"{fold}-{source}-{chr(ord('A') + take)}-{targets[label]}"
                 yield Clip(name, label, fold, str(source), f"audio/{name}.wav"), source, take
 
-    def _make(self, root: Path, plan: list[tuple[Clip, int, int]], progress: Progress) -> None:
-        """Synthesise all recordings in a temporary folder, then move it to `root`: all of them or none."""
-        for unfinished in root.parent.glob(f".{root.name}.*.tmp"):  # of killed processes; the lock keeps others out
+    def _synthesise_all(self, root: Path, plan: list[tuple[Clip, int, int]], progress: Progress) -> None:
+        """Synthesise all recordings in a temporary folder, then move it to `root`, so that `root` is always complete."""
+        for unfinished in root.parent.glob(
+            f".{root.name}.*.tmp"
+        ):  # left by killed processes: the lock excludes running ones
             delete(unfinished)
         with atomic_path(root) as temporary:
             (temporary / "audio").mkdir(parents=True)
-            self._make_recordings(temporary, plan, progress)
-            self._make_listing(temporary / LISTING, [clip for clip, _, _ in plan])
+            self._write_recordings(temporary, plan, progress)
+            self._write_listing(temporary / LISTING, [clip for clip, _, _ in plan])
             delete(root)
 
-    def _make_recordings(self, folder: Path, plan: list[tuple[Clip, int, int]], progress: Progress) -> None:
+    def _write_recordings(self, folder: Path, plan: list[tuple[Clip, int, int]], progress: Progress) -> None:
         import soundfile
 
-        def make(clip: Clip, source: int, take: int) -> None:
+        def write_recording(clip: Clip, source: int, take: int) -> None:
             samples = synthesis.synthesise(
                 clip.label, self.seed, source, take, duration_s=self.duration_s, sample_rate_hz=RATE_HZ
             )
             soundfile.write(folder / clip.file, samples, RATE_HZ, subtype="PCM_16")
 
         with ThreadPoolExecutor(core_count()) as pool:
-            futures = [pool.submit(make, *line) for line in plan]
+            futures = [pool.submit(write_recording, *line) for line in plan]
             try:
                 for done, future in enumerate(as_completed(futures), 1):
                     future.result()
@@ -133,7 +135,7 @@ class SyntheticDataset(DatasetSpec):
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _make_listing(self, path: Path, clips: list[Clip]) -> None:
+    def _write_listing(self, path: Path, clips: list[Clip]) -> None:
         path.parent.mkdir(parents=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)

@@ -20,11 +20,11 @@ from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec, excluded_from_fingerprint
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
-from vlm_audio_pipeline.datasets.base import ClipRow
+from vlm_audio_pipeline.contracts.work import Compute, Failure, Rows
+from vlm_audio_pipeline.datasets.base import ClipRow, Recordings
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.vectors import pack_vector
 from vlm_audio_pipeline.encoders.weights import Weights, fetch_weights
-from vlm_audio_pipeline.engines import Failure, compute_results
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ Encode = Callable[[Sequence[Any]], Sequence[np.ndarray]]
 """Items -> vectors, each (dimensions,) float32. Items are RGB images where the encoder takes images, otherwise samples
 (n,) float32 mono at `sample_rate_hz`."""
 
-_MAX_MEAN_DURATION_S = 30.0  # per clip of a batch; longer clips make smaller batches
+_MAX_MEAN_DURATION_S = 30.0  # mean duration of the clips of a full batch; batches of longer clips are smaller
 
 
 @dataclass(frozen=True)
-class TextSide:
+class TextEncoder:
     """The text encoder of a model that embeds audio or images and texts in one space.
 
     Attributes:
@@ -55,7 +55,7 @@ class EncoderSpec(Spec):
 
     A family sets `step_version` (increase it whenever the code computes other vectors) and `sample_rate_hz`. A family that
     takes images sets `takes_images` and has a field `rendering: str = refers_to("renderings")`. A family with a text
-    encoder overrides `has_text_side` and `load_text`.
+    encoder overrides `has_text_encoder` and `load_text_encoder`.
     """
 
     step_version: ClassVar[int] = 1
@@ -72,6 +72,11 @@ class EncoderSpec(Spec):
     def image_rendering(self) -> str | None:
         """Name of the rendering whose images it takes; None for an encoder of audio."""
         return vars(self)["rendering"] if self.takes_images else None
+
+    @property
+    def normalises_peak(self) -> bool:
+        """Whether clips are scaled to a peak of full scale first (see `AudioEncoder`)."""
+        return False
 
     @property
     def card(self) -> ModelCard:
@@ -100,16 +105,16 @@ class EncoderSpec(Spec):
 
     @property
     def workers(self) -> int | None:
-        """Number of parallel batches; None for one per core. Encoders that use all cores themselves return 1."""
+        """Maximum number of parallel batches; None for one per core. Encoders on a GPU return 1."""
         return None
 
     @property
     def accelerator(self) -> bool:
-        """Whether it uses a GPU where there is one."""
+        """Whether it uses a GPU if the machine has one."""
         return False
 
     @property
-    def has_text_side(self) -> bool:
+    def has_text_encoder(self) -> bool:
         """Whether it can embed texts in the space of its vectors."""
         return False
 
@@ -118,7 +123,7 @@ class EncoderSpec(Spec):
         return self.weights.missing() if self.weights else None
 
     def fetch(self, data_folder: DataFolder, progress: Progress = no_progress) -> None:
-        """Download what the encoder needs and this machine lacks. Only `vlm-audio fetch` does this, never a run.
+        """Download the files that the encoder needs and that are not on this machine. Only `vlm-audio fetch` does this, never a run.
 
         Raises:
             NotAvailable: if the download fails.
@@ -130,12 +135,12 @@ class EncoderSpec(Spec):
     def load(self) -> Encode:
         """Load the model and return the function from items to vectors; called only if there is something to compute."""
 
-    def load_text(self) -> TextSide:
-        """Load the text encoder; only where `has_text_side`."""
-        raise no_text_side(self)
+    def load_text_encoder(self) -> TextEncoder:
+        """Load the text encoder; only if `has_text_encoder`."""
+        raise no_text_encoder_error(self)
 
     def stages(self, name: str) -> list[Stage]:
-        """Return the stages of this encoder, which has this name in the study."""
+        """Return the stages of this encoder; `name` is its name in the study."""
         return [self._stage()]
 
     def controlled_stage(self, name: str, control: str) -> Stage:
@@ -143,14 +148,14 @@ class EncoderSpec(Spec):
 
         Args:
             name: name of the encoder in the study.
-            control: "blank", "time_shuffled", "other_clip".
+            control: "blank", "time_shuffled" or "other_clip".
 
         Raises:
             VlmAudioError: for an encoder that does not take images.
         """
         if not self.takes_images:
             raise VlmAudioError(
-                f"control '{control}' replaces images, but encoder '{name}' of kind {self.kind} takes none; drop '{control}'"
+                f"control '{control}' replaces images, but encoder '{name}' of kind {self.kind} takes no images; remove '{control}'"
             )
         return self._stage(control)
 
@@ -161,7 +166,7 @@ class EncoderSpec(Spec):
             rendering = controlled_name(self.image_rendering, control) if control else self.image_rendering
             inputs, items = (*inputs, Input("spectrograms", rendering)), f"images of rendering '{rendering}'"
         if self.weights:
-            inputs = (*inputs, self.weights.observed)
+            inputs = (*inputs, self.weights.input_asset)
         return Stage(
             asset="embeddings",
             tables=("embeddings",),
@@ -169,6 +174,7 @@ class EncoderSpec(Spec):
             parameters={**self.fingerprint_fields(), "dtype": self.number_format},
             inputs=inputs,
             run=self._embed,
+            ahead=self._embed_ahead,
             description=f"Vectors of {self.kind} ({self.model_id}): one float32 vector per clip, from {items}.",
             accelerator=self.accelerator,
             unavailable=self.unavailable,
@@ -184,10 +190,10 @@ class EncoderSpec(Spec):
         return fingerprint("vector", self.step_version, parameters, revision, dtype, content_sha256, length=64)
 
     def check_revision(self, expected: str | None) -> None:
-        """Check that the weights still have the revision that the result keys were made with.
+        """Check that the weights still have the revision that the result keys were computed with.
 
         Raises:
-            VlmAudioError: if they changed, because the loaded model may be of either revision.
+            VlmAudioError: if they changed, because the loaded model may have either revision.
         """
         if (current := self.weights_revision) != expected:
             raise VlmAudioError(
@@ -195,42 +201,32 @@ class EncoderSpec(Spec):
                 "run again"
             )
 
-    def _embed(self, context: StageContext) -> dict[str, pa.Table]:
-        clips = context.inputs["clips"].to_pylist()
-        revision, images = self.weights_revision, self._images(context)
+    def _rows(self, context: StageContext) -> Rows:
+        """Return the vectors to compute; an item is a row of `clips`, or the bytes of an image."""
+        clips, images = context.inputs["clips"].to_pylist(), self._images(context)
         contents = [(images[c["clip"]][0] if self.takes_images else c["samples_sha256"]) for c in clips]
         key_of_content = {sha256: self.result_key(sha256) for sha256 in dict.fromkeys(contents)}
-        keys = [key_of_content[sha256] for sha256 in contents]
-        encoders: list[Encode] = []  # loaded at the first batch, and only if there is one
+        return Rows(
+            [key_of_content[sha256] for sha256 in contents],
+            [images[c["clip"]][1] if self.takes_images else ClipRow.from_row(c) for c in clips],
+            EncoderWork(self.with_device(), self.weights_revision, context.dataset.recordings),
+            kind="vector",
+            batch_size=self.batch_size,
+            sizes=None if self.takes_images else [c["duration_s"] for c in clips],
+            max_total_size=_MAX_MEAN_DURATION_S * self.batch_size,
+        )
 
-        def prepare(clip: dict) -> "np.ndarray | Image":
-            if self.takes_images:
-                return decode_image(images[clip["clip"]][1])
-            return context.dataset.samples(ClipRow.from_row(clip), self.sample_rate_hz)
+    def _embed_ahead(self, contexts: Sequence[StageContext]) -> None:
+        first = contexts[0]
+        first.engine.map_rows([self._rows(c) for c in contexts], first.result_store, first.progress)
 
-        def compute(batch: list) -> list[bytes | Failure]:
-            if not encoders:
-                encoders.append(self.load())
-                self.check_revision(revision)
-            return [pack_vector(vector) for vector in encoders[0](batch)]
-
+    def _embed(self, context: StageContext) -> dict[str, pa.Table]:
+        clips, revision, rows = context.inputs["clips"]["clip"].to_pylist(), self.weights_revision, self._rows(context)
         try:
-            payloads = compute_results(
-                keys,
-                clips,
-                compute,
-                context.result_store,
-                kind="vector",
-                batch_size=self.batch_size,
-                workers=self.workers,
-                prepare=prepare,
-                sizes=None if self.takes_images else [c["duration_s"] for c in clips],
-                max_total_size=_MAX_MEAN_DURATION_S * self.batch_size,
-                progress=context.progress,
-            )
+            [payloads] = context.engine.map_rows([rows], context.result_store, context.progress)
         except NotAvailable as error:
             raise NotAvailable(f"{error}; needed by embeddings/{context.name}") from error
-        failed = [f"{c['clip']}: {p.reason}" for c, p in zip(clips, payloads, strict=True) if isinstance(p, Failure)]
+        failed = [f"{clip}: {p.reason}" for clip, p in zip(clips, payloads, strict=True) if isinstance(p, Failure)]
         if failed:
             raise VlmAudioError(f"encoder '{context.name}' could not compute a vector for every clip, failed: {failed}")
         vectors = [np.frombuffer(p, dtype="<f4") for p in payloads if isinstance(p, bytes)]
@@ -238,13 +234,13 @@ class EncoderSpec(Spec):
         return {
             "embeddings": pa.table(
                 {
-                    "clip": [c["clip"] for c in clips],
+                    "clip": clips,
                     "vector": pa.array(vectors, pa.list_(pa.float32())),
                     "dimensions": pa.array([len(v) for v in vectors], pa.int64()),
                     "model": [self.model_id] * n,
                     "revision": pa.array([revision] * n, pa.string()),
                     "dtype": [self.number_format] * n,
-                    "result_key": keys,
+                    "result_key": rows.keys,
                 }
             )
         }
@@ -258,8 +254,78 @@ class EncoderSpec(Spec):
         images = {clip: (sha256, data) for clip, sha256, data in zip(*columns, strict=True)}
         missing = sorted(set(context.inputs["clips"]["clip"].to_pylist()) - set(images))
         if missing:
-            raise VlmAudioError(f"every clip must have an image, got none for {missing[:10]}; run the rendering again")
+            raise VlmAudioError(f"these clips have no image: {missing[:10]}; run the rendering again")
         return images
+
+
+@dataclass(frozen=True)
+class EncoderWork:
+    """Computes the vectors of clips or images; see `contracts.work.Work`.
+
+    Attributes:
+        spec: the encoder, with its device fixed.
+        revision: revision of the weights, part of the result keys.
+        recordings: where the samples of clips are read.
+    """
+
+    spec: EncoderSpec
+    revision: str | None
+    recordings: Recordings
+
+    @property
+    def key(self) -> str:
+        """Hash of the parameters, the revision, the device and the number format."""
+        spec = self.spec
+        device = "cuda" if self.uses_gpu else "cpu"
+        return fingerprint(
+            "encoder",
+            spec.step_version,
+            spec.vector_parameters(),
+            spec.model_id,
+            self.revision,
+            device,
+            spec.number_format,
+        )
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether it computes on a GPU."""
+        return self.spec.accelerator
+
+    @property
+    def max_parallel(self) -> int | None:
+        """Batches at the same time on one machine."""
+        return self.spec.workers
+
+    def prepare(self, item: "ClipRow | bytes") -> "np.ndarray | Image":
+        """Read the samples of a clip, or decode an image."""
+        if isinstance(item, bytes):
+            return decode_image(item)
+        options = {"normalises_peak": True} if self.spec.normalises_peak else {}
+        return self.recordings.samples(item, self.spec.sample_rate_hz, **options)
+
+    def open(self) -> Compute:
+        """Load the model.
+
+        Raises:
+            NotAvailable: if weights or device are missing.
+            VlmAudioError: if the weights have another revision than the result keys.
+        """
+        encode = self.spec.load()
+        self.spec.check_revision(self.revision)
+        return lambda batch: [pack_vector(vector) for vector in encode(batch)]
+
+
+class AudioEncoder(EncoderSpec):
+    """Base class of the encoders of audio."""
+
+    peak_normalise: bool = False
+    """Scale each clip to a peak of full scale and cut it to 16 bits before it is resampled, as programs do that first write a 16-bit WAV file; false: the recorded level."""
+
+    @property
+    def normalises_peak(self) -> bool:
+        """Whether clips are scaled to a peak of full scale first."""
+        return self.peak_normalise
 
 
 def decode_image(data: bytes) -> "Image":
@@ -270,7 +336,7 @@ def decode_image(data: bytes) -> "Image":
         return opened.convert("RGB")
 
 
-def no_text_side(spec: EncoderSpec) -> VlmAudioError:
+def no_text_encoder_error(spec: EncoderSpec) -> VlmAudioError:
     """Return the error for an encoder that cannot embed texts."""
     return VlmAudioError(
         f"encoder of kind '{spec.kind}' ({spec.model_id}) has no text encoder; use `clap`, or `vision` with a CLIP or "

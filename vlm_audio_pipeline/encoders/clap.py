@@ -1,8 +1,8 @@
 """CLAP: audio and text in one space (Y. Wu et al., https://arxiv.org/abs/2211.06687), through transformers.
 
-Clips are never cropped at random, as the feature extractor does with audio longer than its 10 s. Such a clip is cut into
-consecutive windows of 10 s, the last one aligned to the end of the clip. The unit vectors of the windows are averaged and the
-mean is scaled to length 1. The feature extractor repeats and pads shorter clips. The original package is in `laion_clap`.
+The feature extractor would crop audio longer than 10 s at random. Here such a clip is cut into consecutive windows of 10 s;
+the last window is aligned to the end of the clip. The unit vectors of the windows are averaged and the mean is scaled to
+length 1. The feature extractor repeats and pads shorter clips. The original package is in `laion_clap`.
 """
 
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, TextSide
-from vlm_audio_pipeline.encoders.clap_features import with_vectorised_mel
+from vlm_audio_pipeline.encoders.base import ENCODERS, AudioEncoder, Encode, TextEncoder
+from vlm_audio_pipeline.encoders.clap_features import vectorise_log_mel
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.pretrained import Pretrained, load_tokenizer
-from vlm_audio_pipeline.encoders.torch_batches import AdaptiveBatcher, to_numpy, unit
+from vlm_audio_pipeline.encoders.torch_batches import AdaptiveBatcher, to_numpy, unit_vector
 from vlm_audio_pipeline.encoders.weights import ModelName
 
 if TYPE_CHECKING:
     import torch
 
-HARMLESS = (r"relative_position_index$", r"position_ids$", r"token_type_ids$")
-"""Index tables, computed when the model is built; older checkpoints contain them, newer ones do not."""
+INDEX_TENSORS = (r"relative_position_index$", r"position_ids$", r"token_type_ids$")
+"""Index tables, computed when the model is built. Older checkpoints contain them, newer checkpoints do not."""
 
 
 @ENCODERS.register("clap")
-class Clap(Pretrained):
-    """CLAP of transformers: projected audio vectors and text vectors, of length 1."""
+class Clap(AudioEncoder, Pretrained):
+    """CLAP of transformers: projected vectors of audio and texts, of length 1."""
 
     step_version: ClassVar[int] = 2
     bf16_safe: ClassVar[bool] = True
@@ -42,7 +42,7 @@ class Clap(Pretrained):
     @property
     def card(self) -> ModelCard:
         """Card of LAION's CLAP models, or of the demo model."""
-        if self.weights.is_packaged:
+        if self.weights.is_demo_model:
             return ModelCard(
                 "demo-clap: CLAP's architecture, trained for the demo",
                 "Apache-2.0",
@@ -51,7 +51,7 @@ class Clap(Pretrained):
             )
         return ModelCard(
             title="CLAP, contrastive language-audio pretraining (LAION)",
-            licence="Apache-2.0 as marked on the hub; the code is CC0-1.0",
+            licence="Apache-2.0 on the hub; the code is CC0-1.0",
             url="https://arxiv.org/abs/2211.06687",
             citation="Wu et al., Large-scale contrastive language-audio pretraining with feature fusion and "
             "keyword-to-caption augmentation, ICASSP 2023",
@@ -62,7 +62,7 @@ class Clap(Pretrained):
         )
 
     @property
-    def has_text_side(self) -> bool:
+    def has_text_encoder(self) -> bool:
         """True: every CLAP model has a text encoder."""
         return True
 
@@ -71,8 +71,8 @@ class Clap(Pretrained):
         import torch
         from transformers import ClapFeatureExtractor, ClapModel
 
-        model: Any = self.load_model(ClapModel, harmless=HARMLESS)
-        extractor = with_vectorised_mel(
+        model: Any = self.load_model(ClapModel, optional_tensors=INDEX_TENSORS)
+        extractor = vectorise_log_mel(
             ClapFeatureExtractor.from_pretrained(self.weights.snapshot(), local_files_only=True)
         )
         length = int(extractor.nb_max_samples)
@@ -93,28 +93,30 @@ class Clap(Pretrained):
             pieces = [(i, samples[a:b]) for i, samples in enumerate(clips) for a, b in windows(len(samples), length)]
             vectors = batches([piece for _, piece in pieces])
             sums = np.zeros((len(clips), model.config.projection_dim), np.float64)
-            np.add.at(sums, [i for i, _ in pieces], [unit(v) for v in vectors])
-            return [unit(row) for row in sums]
+            np.add.at(sums, [i for i, _ in pieces], [unit_vector(v) for v in vectors])
+            return [unit_vector(row) for row in sums]
 
         return encode
 
-    def load_text(self) -> TextSide:
+    def load_text_encoder(self) -> TextEncoder:
         """Load the model for texts; vectors are (512,) float32 of length 1."""
         from transformers import ClapModel
 
-        model: Any = self.load_model(ClapModel, harmless=HARMLESS)
+        model: Any = self.load_model(ClapModel, optional_tensors=INDEX_TENSORS)
         tokenizer = load_tokenizer(self.weights, model.config.text_config.vocab_size)
 
         def forward(texts: list[str]) -> list[np.ndarray]:
             inputs = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(model.device)
-            return [unit(v) for v in to_numpy(model.get_text_features(**inputs).pooler_output)]
+            return [unit_vector(v) for v in to_numpy(model.get_text_features(**inputs).pooler_output)]
 
         scale: torch.Tensor = model.logit_scale_a
-        return TextSide(AdaptiveBatcher(forward, self.batch_size, self.model_id), float(scale.detach().float().exp()))
+        return TextEncoder(
+            AdaptiveBatcher(forward, self.batch_size, self.model_id), float(scale.detach().float().exp())
+        )
 
 
 def windows(samples: int, length: int) -> list[tuple[int, int]]:
-    """Return consecutive windows of a clip, the last one aligned to its end: (start, stop) in samples.
+    """Return consecutive windows of a clip, the last window aligned to its end: (start, stop) in samples.
 
     >>> windows(25, 10)
     [(0, 10), (10, 20), (15, 25)]
@@ -122,4 +124,4 @@ def windows(samples: int, length: int) -> list[tuple[int, int]]:
     [(0, 7)]
     """
     starts = [*range(0, samples - length, length), max(samples - length, 0)]
-    return [(at, min(at + length, samples)) for at in starts]
+    return [(start, min(start + length, samples)) for start in starts]

@@ -1,7 +1,7 @@
 """The log-mel spectrogram of CLAP's feature extractor, computed in blocks instead of frame by frame.
 
-The extractor loops over frames in Python, which takes longer than the model on a GPU and blocks other threads. Repeating,
-padding, cropping and stacking stay unchanged.
+The extractor loops over frames in Python, which takes longer than the model on a GPU and blocks other threads. The extractor
+still repeats, pads, crops and stacks the audio.
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ FLOOR = 1e-10
 """Smallest power, -100 dB (`transformers.audio_utils.power_to_db`)."""
 
 
-def with_vectorised_mel(extractor: Any) -> Any:
+def vectorise_log_mel(extractor: Any) -> Any:
     """Replace the spectrogram of a ClapFeatureExtractor by a vectorised one, equal within 1e-3 dB.
 
     Args:
-        extractor: of transformers; modified in place.
+        extractor: the extractor of transformers; modified in place.
 
     Returns:
         The same extractor.

@@ -1,4 +1,4 @@
-"""Classical audio features: a baseline without learned embeddings and downloads.
+"""Classical audio features: a baseline without learned embeddings and without downloads.
 
 Statistics over time of MFCC, their deltas, zero-crossing rate and log-mel bands. The set is that of the ESC-50 baseline
 (K. J. Piczak, ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015) with log-mel bands added. The
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
+from vlm_audio_pipeline.contracts.specs import check_distinct
+from vlm_audio_pipeline.encoders.base import ENCODERS, AudioEncoder
 from vlm_audio_pipeline.renderings.time_frequency import (
     delta,
     mel_filterbank,
@@ -28,10 +29,15 @@ Feature = Literal["mfcc", "delta", "zero_crossing_rate", "logmel"]
 
 
 @ENCODERS.register("features")
-class Features(EncoderSpec):
+class Features(AudioEncoder):
     """Mean and standard deviation over time of MFCC, zero-crossing rate and log-mel bands; standard deviation of deltas."""
 
-    features: Annotated[tuple[Feature, ...], Field(min_length=1)] = ("mfcc", "delta", "zero_crossing_rate", "logmel")
+    features: Annotated[tuple[Feature, ...], Field(min_length=1), AfterValidator(check_distinct)] = (
+        "mfcc",
+        "delta",
+        "zero_crossing_rate",
+        "logmel",
+    )
     """Features of the vector, in this order; each at most once."""
     rate: int = Field(22050, ge=1000)
     """Sample rate to which clips are resampled, Hz."""
@@ -45,10 +51,7 @@ class Features(EncoderSpec):
     """Hop length, samples."""
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
-        twice = sorted({f for f in self.features if self.features.count(f) > 1})
-        if twice:
-            raise ValueError(f"features must be named once each, got {twice} more than once; drop the repeats")
+    def _check_coefficients(self) -> Self:
         if self.n_mfcc > self.n_mels:
             raise ValueError(f"n_mfcc must be at most n_mels = {self.n_mels}, got {self.n_mfcc}; lower it")
         return self
@@ -58,31 +61,19 @@ class Features(EncoderSpec):
         """Sample rate of the clips, Hz."""
         return self.rate
 
-    def dimension_names(self) -> list[str]:
-        """Name every dimension of the vector, in order: `mfcc_0_mean`, `logmel_63_std`, ...
-
-        >>> Features(features=("zero_crossing_rate",)).dimension_names()
-        ['zero_crossing_rate_mean', 'zero_crossing_rate_std']
-        """
-        names: dict[Feature, list[str]] = {
-            "mfcc": [f"mfcc_{i}" for i in range(self.n_mfcc)],
-            "delta": [f"mfcc_delta_{i}" for i in range(self.n_mfcc)],
-            "zero_crossing_rate": ["zero_crossing_rate"],
-            "logmel": [f"logmel_{i}" for i in range(self.n_mels)],
-        }
-        return [f"{row}_{s}" for f in self.features for s in _statistics(f) for row in names[f]]
-
     def vector(self, samples: np.ndarray) -> np.ndarray:
         """Compute the vector of one clip.
 
         Log-mel bands are in dB re 1, clipped at 80 dB below the maximum. MFCC are their orthonormal DCT-II. Deltas are the
-        slopes of the MFCC over 9 frames (zero for shorter clips). The zero-crossing rate is a fraction of the samples.
+        slopes of the MFCC over 9 frames (zero for shorter clips). The zero-crossing rate is the share of samples at
+        which the sign changes.
 
         Args:
             samples: (samples,) float32 mono at `rate` Hz, at least one.
 
         Returns:
-            (dimensions,) float32, finite, in the order of `dimension_names`.
+            (dimensions,) float32, finite: for each of `features`, the means of its rows and then their standard deviations;
+            for delta only the standard deviations.
         """
         series: dict[str, np.ndarray] = {}
         if set(self.features) - {"zero_crossing_rate"}:

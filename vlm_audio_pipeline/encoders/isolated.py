@@ -1,6 +1,7 @@
-"""Packages that conflict with ours: an isolated environment, and a worker process in it that answers requests.
+"""Packages that conflict with the dependencies of this project: an isolated environment with a worker process.
 
-A worker imports nothing of this package, and this package imports nothing of the environment. They exchange lines and files.
+A worker imports nothing of this package, and this package imports nothing of the environment. They exchange JSON
+lines and files of arrays.
 """
 
 import contextlib
@@ -32,13 +33,13 @@ class Environment:
         name: its folder under `environments/`.
         requirements: packages with versions.
         without_dependencies: packages that are installed afterwards with `--no-deps`.
-        before_python: the first Python version that is too new, as (3, 13).
+        first_unsupported_python: the first Python version that is too new, as (3, 13).
     """
 
     name: str
     requirements: tuple[str, ...]
     without_dependencies: tuple[str, ...] = ()
-    before_python: tuple[int, int] = (4, 0)
+    first_unsupported_python: tuple[int, int] = (4, 0)
 
     def folder(self, data_folder: DataFolder) -> Path:
         """Return the folder of the environment."""
@@ -51,10 +52,10 @@ class Environment:
     def is_complete(self, data_folder: DataFolder) -> bool:
         """Return whether it is complete and has the current requirements."""
         try:
-            recorded = (self.folder(data_folder) / "made_of.txt").read_text()
+            content = (self.folder(data_folder) / "made_of.txt").read_text()
         except OSError:
             return False
-        return recorded == self._requirements_text() and self.python(data_folder).exists()
+        return content == self._requirements_text() and self.python(data_folder).exists()
 
     def create(self, data_folder: DataFolder, progress: Progress = no_progress) -> Path:
         """Create the environment, unless it is complete.
@@ -92,21 +93,22 @@ class Environment:
             progress(len(steps), len(steps), title)
             (folder / "made_of.txt").write_text(
                 self._requirements_text()
-            )  # last, so that an incomplete environment has none
+            )  # written last, so that an incomplete environment does not have this file
         return python
 
     def _requirements_text(self) -> str:
         return "\n".join((*self.requirements, *self.without_dependencies, ""))
 
     def _interpreter(self) -> str:
-        if sys.version_info[:2] < self.before_python:
+        if sys.version_info[:2] < self.first_unsupported_python:
             return sys.executable
-        names = [f"python3.{minor}" for minor in range(self.before_python[1] - 1, 10, -1)]
+        names = [f"python3.{minor}" for minor in range(self.first_unsupported_python[1] - 1, 10, -1)]
         if interpreter := next(filter(None, map(shutil.which, names)), None):
             return interpreter
+        limit = ".".join(map(str, self.first_unsupported_python))
         raise NotAvailable(
-            f"the environment of {self.name} needs a Python before {self.before_python[0]}.{self.before_python[1]}, got "
-            f"{sys.version.split()[0]} only; install {names[0]}"
+            f"the environment of {self.name} needs a Python version below {limit}, got "
+            f"only {sys.version.split()[0]}; install {names[0]}"
         )
 
 
@@ -116,7 +118,7 @@ class Worker:
     Args:
         name: name of the environment, for messages.
         command: command of the process. It gets one JSON request per line and writes one JSON reply per line.
-        settings: the first request; its reply is kept in `properties`.
+        settings: the first request; its reply becomes `properties`.
     """
 
     def __init__(self, name: str, command: Sequence[str], settings: Mapping[str, Any]):
@@ -130,34 +132,37 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
-                env=os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
+                # One thread, so that a vector has the same last digits on any number of cores.
+                env=os.environ
+                | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+                | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
             )
         self._end = weakref.finalize(self, _end_process, self._process, self._folder)
-        self.properties = self._ask(dict(settings))
+        self.properties = self._request(dict(settings))
 
-    def clips(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+    def embed_clips(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Return the vectors of clips, (clips, dimensions) float32; clips are (samples,) float32."""
         np.savez(self._path / "clips.npz", *clips)
-        return self._vectors({"clips": str(self._path / "clips.npz")}, len(clips))
+        return self._embed({"clips": str(self._path / "clips.npz")}, len(clips))
 
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return the vectors of texts, (texts, dimensions) float32."""
-        return self._vectors({"texts": list(texts)}, len(texts))
+        return self._embed({"texts": list(texts)}, len(texts))
 
     def close(self) -> None:
         """End the process."""
         self._end()
 
-    def _vectors(self, request: dict[str, Any], count: int) -> np.ndarray:
-        self._ask({**request, "vectors": str(self._path / "vectors.npy")})
-        vectors = np.load(self._path / "vectors.npy", allow_pickle=False)
+    def _embed(self, request: dict[str, Any], count: int) -> np.ndarray:
+        self._request({**request, "vectors": str(self._path / "vectors.npy")})
+        vectors: np.ndarray = np.load(self._path / "vectors.npy", allow_pickle=False)
         if vectors.ndim != 2 or len(vectors) != count:
             raise VlmAudioError(
-                f"the worker of {self._name} must give {count} vectors, got an array of shape {vectors.shape}"
+                f"the worker of {self._name} returned an array of shape {vectors.shape} instead of {count} vectors"
             )
         return vectors
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _request(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
         line = ""
         with contextlib.suppress(BrokenPipeError):  # the process ended; its stderr is reported below
@@ -176,7 +181,7 @@ class Worker:
         return reply if isinstance(reply, dict) else {}
 
 
-def _end_process(process: subprocess.Popen, folder: tempfile.TemporaryDirectory) -> None:
+def _end_process(process: subprocess.Popen[str], folder: tempfile.TemporaryDirectory[str]) -> None:
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             with contextlib.suppress(OSError):  # already closed

@@ -2,26 +2,26 @@
 
 The package pins an old numpy, changes `sys.path` and downloads files when it is imported, so it runs in a worker process
 (`laion_clap_worker`). The same weights exist for transformers (kind `clap`), which is the default. This family is the
-reference for it, and loads checkpoints that were never converted.
+reference for kind `clap`, and loads checkpoints that were never converted to transformers.
 Y. Wu et al., https://arxiv.org/abs/2211.06687; https://github.com/LAION-AI/CLAP
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.specs import excluded_from_fingerprint
-from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, TextSide
+from vlm_audio_pipeline.encoders.base import ENCODERS, AudioEncoder, Encode, TextEncoder
 from vlm_audio_pipeline.encoders.clap import Clap, windows
 from vlm_audio_pipeline.encoders.isolated import Environment, Worker
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.pretrained import Pretrained
-from vlm_audio_pipeline.encoders.torch_batches import unit
+from vlm_audio_pipeline.encoders.torch_batches import unit_vector
 from vlm_audio_pipeline.encoders.weights import ModelName, Weights, fetch_weights
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
@@ -44,7 +44,7 @@ ENVIRONMENT = Environment(
         "tqdm==4.70.1",
     ),
     without_dependencies=("laion-clap==1.1.7",),  # its other dependencies are for training
-    before_python=(3, 13),  # numpy 1.26 has no wheels for later versions
+    first_unsupported_python=(3, 13),  # numpy 1.26 has no wheels for later versions
 )
 
 TOKENIZER = Weights("FacebookAI/roberta-base", None, ("vocab.json", "config.json"), ("merges.txt",))
@@ -61,7 +61,7 @@ Checkpoint = Literal[
 
 
 def create_environment(data_folder: DataFolder, progress: Progress = no_progress) -> Path:
-    """Create the isolated environment, unless it is complete: about 1.5 GB, a few minutes.
+    """Create the isolated environment, unless it is complete. It takes about 1.5 GB and a few minutes.
 
     Args:
         data_folder: the data folder.
@@ -77,20 +77,22 @@ def create_environment(data_folder: DataFolder, progress: Progress = no_progress
 
 
 @ENCODERS.register("laion_clap")
-class LaionClap(Pretrained):
-    """CLAP by the original package and one of its own checkpoints; audio and texts, 512 dimensions, length 1."""
+class LaionClap(AudioEncoder, Pretrained):
+    """CLAP by the original package with one of its checkpoints: vectors of audio and texts, 512 dimensions, length 1."""
+
+    max_cpu_batches: ClassVar[int] = 1  # one worker process
 
     model: ModelName = "lukewys/laion_clap"
     """Model id on the hub, or a folder, with the checkpoint."""
     checkpoint: Checkpoint = "630k-audioset-best.pt"
-    """File of the model, as the authors named it."""
+    """File name of the checkpoint in the repository."""
     dtype: Literal["auto", "float32"] = excluded_from_fingerprint("auto")
     """Number format: the package computes in float32."""
 
     @property
     def weights(self) -> Weights:
         """The checkpoint."""
-        return Weights(self.model, self.revision, (), (self.checkpoint,), among_others=True)
+        return Weights(self.model, self.revision, (), (self.checkpoint,), has_other_models=True)
 
     @property
     def sample_rate_hz(self) -> int:
@@ -110,7 +112,7 @@ class LaionClap(Pretrained):
         )
 
     @property
-    def has_text_side(self) -> bool:
+    def has_text_encoder(self) -> bool:
         """True: every CLAP model has a text encoder."""
         return True
 
@@ -123,8 +125,10 @@ class LaionClap(Pretrained):
         """Return which of checkpoint, tokenizer and environment is missing, or None."""
         if reason := super().unavailable() or TOKENIZER.missing():
             return reason
-        if not ENVIRONMENT.is_complete(DataFolder.default()):
-            return f"environment of {ENVIRONMENT.without_dependencies[0]} missing: make it with `vlm-audio fetch STUDY`"
+        if not ENVIRONMENT.is_complete(DataFolder.locate()):
+            return (
+                f"environment of {ENVIRONMENT.without_dependencies[0]} missing: create it with `vlm-audio fetch STUDY`"
+            )
         return None
 
     def fetch(self, data_folder: DataFolder, progress: Progress = no_progress) -> None:
@@ -140,27 +144,27 @@ class LaionClap(Pretrained):
     def load(self) -> Encode:
         """Start the worker; clips are (samples,) float32 at 48 kHz, vectors (512,) float32 of length 1.
 
-        What is longer than 10 s is cut into windows as for kind `clap`; their unit vectors are averaged and scaled to
-        length 1.
+        Clips longer than 10 s are cut into windows as for kind `clap`; the unit vectors of the windows are averaged and the
+        mean is scaled to length 1.
         """
         worker = self._worker()
 
         def encode(clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-            clips = [c if len(c) else np.zeros(1, np.float32) for c in clips]  # the package repeats what is short
+            clips = [c if len(c) else np.zeros(1, np.float32) for c in clips]  # the package repeats short clips
             pieces = [(i, clip[a:b]) for i, clip in enumerate(clips) for a, b in windows(len(clip), MAX_SAMPLES)]
             sums: list[Any] = [0.0] * len(clips)
-            for at in range(0, len(pieces), self.batch_size):
-                batch = pieces[at : at + self.batch_size]
-                for (i, _), vector in zip(batch, worker.clips([p for _, p in batch]), strict=True):
+            for start in range(0, len(pieces), self.batch_size):
+                batch = pieces[start : start + self.batch_size]
+                for (i, _), vector in zip(batch, worker.embed_clips([p for _, p in batch]), strict=True):
                     sums[i] = sums[i] + vector.astype(np.float64)
-            return [unit(total) for total in sums]
+            return [unit_vector(total) for total in sums]
 
         return encode
 
-    def load_text(self) -> TextSide:
+    def load_text_encoder(self) -> TextEncoder:
         """Start the worker; texts are truncated to 77 tokens, as the package does."""
         worker = self._worker()
-        return TextSide(lambda texts: list(worker.texts(texts)), float(worker.properties["logit_scale"]))
+        return TextEncoder(lambda texts: list(worker.embed_texts(texts)), float(worker.properties["logit_scale"]))
 
     def _worker(self) -> Worker:
         if (reason := self.unavailable()) is not None:
@@ -168,15 +172,15 @@ class LaionClap(Pretrained):
         return Worker(
             ENVIRONMENT.name,
             (
-                str(ENVIRONMENT.python(DataFolder.default())),
-                "-I",  # keeps this folder off its path, because it contains a file laion_clap.py
+                str(ENVIRONMENT.python(DataFolder.locate())),
+                "-I",  # isolated mode: this folder is not on the path, because its laion_clap.py would hide the package
                 str(Path(__file__).with_name("laion_clap_worker.py")),
             ),
             {
                 "checkpoint": str(self.weights.snapshot() / self.checkpoint),
                 "audio_model": "HTSAT-base" if self.checkpoint.startswith("music") else "HTSAT-tiny",
                 "fusion": "fusion" in self.checkpoint,
-                "text": str(TOKENIZER.snapshot()),
+                "tokenizer_folder": str(TOKENIZER.snapshot()),
                 "device": self.device,
             },
         )

@@ -1,7 +1,7 @@
 """The worker process of `laion_clap`: loads the original package and a checkpoint, and answers requests line by line.
 
 Another Python executes this file with `-I`, so it imports nothing of this package. Requests and replies are JSON, one per
-line; arrays are in files. The first request says what to load. An error ends the process with the reason on stderr.
+line; arrays are in files. The first request names the files to load. An error ends the process with the reason on stderr.
 """
 
 import contextlib
@@ -9,13 +9,14 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
+import pickle
 import sys
 import types
 from collections.abc import Iterator
 from typing import Any
 
 VOCABULARY = 50265  # tokens of RoBERTa's tokenizer
-ONLY_FOR_TRAINING = ("torchvision", "webdataset", "braceexpand", "wget", "wandb", "pandas", "h5py", "PIL")
+TRAINING_PACKAGES = ("torchvision", "webdataset", "braceexpand", "wget", "wandb", "pandas", "h5py", "PIL")
 """Packages that laion-clap imports, but uses only for training (torchvision also for audio over 10 s)."""
 
 
@@ -30,8 +31,8 @@ class _Stub(types.ModuleType):
 
 class _StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """Find the packages for training."""
-        is_stub = name.split(".")[0] in ONLY_FOR_TRAINING
+        """Return the spec of a stub for a training package; None for any other package."""
+        is_stub = name.split(".")[0] in TRAINING_PACKAGES
         return importlib.machinery.ModuleSpec(name, self, is_package=True) if is_stub else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
@@ -43,31 +44,31 @@ class _StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 @contextlib.contextmanager
-def without_training() -> Iterator[None]:
-    """Replace the packages for training by stubs while laion-clap is imported."""
-    import librosa  # import some of the same packages and must not find the stubs  # noqa: F401
+def stub_training_packages() -> Iterator[None]:
+    """Replace the training packages by stubs while laion-clap is imported."""
+    import librosa  # these four import some of the same packages and must not find the stubs  # noqa: F401
     import sklearn.metrics  # noqa: F401
     import torch  # noqa: F401
     import transformers  # noqa: F401
 
     finder, before = _StubFinder(), dict(sys.modules)
-    for name in [n for n in sys.modules if n.split(".")[0] in ONLY_FOR_TRAINING]:
+    for name in [n for n in sys.modules if n.split(".")[0] in TRAINING_PACKAGES]:
         del sys.modules[name]
     sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
         sys.meta_path.remove(finder)
-        for name in [n for n in sys.modules if n.split(".")[0] in ONLY_FOR_TRAINING]:
+        for name in [n for n in sys.modules if n.split(".")[0] in TRAINING_PACKAGES]:
             del sys.modules[name]
-        sys.modules.update({n: m for n, m in before.items() if n.split(".")[0] in ONLY_FOR_TRAINING})
+        sys.modules.update({n: m for n, m in before.items() if n.split(".")[0] in TRAINING_PACKAGES})
 
 
 @contextlib.contextmanager
-def offline(folder: str) -> Iterator[None]:
-    """Load the tokenizer and an empty RoBERTa from a folder where laion-clap would download them.
+def avoid_downloads(folder: str) -> Iterator[None]:
+    """Make laion-clap load its tokenizer and an untrained RoBERTa from a folder instead of downloading them.
 
-    When it is imported, it downloads three tokenizers, of which it uses one, and the weights of RoBERTa, which its
+    At import, laion-clap downloads three tokenizers, of which it uses only RoBERTa's, and the weights of RoBERTa, which its
     checkpoint then replaces.
     """
     from transformers import BartTokenizer, BertTokenizer, RobertaConfig, RobertaModel, RobertaTokenizer
@@ -92,20 +93,20 @@ def offline(folder: str) -> Iterator[None]:
             del cls.from_pretrained
 
 
-def load(checkpoint: str, audio_model: str, fusion: bool, text: str, device: str) -> Any:
-    """Load the package's module with a checkpoint of its own, in evaluation mode.
+def load(checkpoint: str, audio_model: str, fusion: bool, tokenizer_folder: str, device: str) -> Any:
+    """Return the package's CLAP_Module with one of its checkpoints, in evaluation mode.
 
     Args:
         checkpoint: path of the `.pt` file; read with `weights_only`, because the package would unpickle arbitrary objects.
         audio_model: "HTSAT-tiny" or "HTSAT-base".
-        fusion: whether the checkpoint is of a model with feature fusion.
-        text: folder with RoBERTa's vocab.json, merges.txt and config.json.
+        fusion: whether the model has feature fusion.
+        tokenizer_folder: folder with RoBERTa's vocab.json, merges.txt and config.json.
         device: "auto", "cpu" or "cuda".
     """
     import numpy as np
     import torch
 
-    with without_training(), offline(text):
+    with stub_training_packages(), avoid_downloads(tokenizer_folder):
         import laion_clap
 
         target = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -113,8 +114,15 @@ def load(checkpoint: str, audio_model: str, fusion: bool, text: str, device: str
     numpy: Any = np
     scalars = [numpy.core.multiarray.scalar, np.dtype, *(type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8"))]
     with torch.serialization.safe_globals(scalars):  # its checkpoints contain a few numpy scalars besides tensors
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    state = {k.removeprefix("module."): v for k, v in stored.get("state_dict", stored).items()}
+        try:
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+            # torch's own message advises to load with `weights_only=False`, which runs code from the file.
+            raise SystemExit(
+                f"{checkpoint} does not contain weights only ({type(error).__name__}): it is damaged, or contains other objects, which "
+                "could run code when they are loaded; download it again"
+            ) from None
+    state = {k.removeprefix("module."): v for k, v in content.get("state_dict", content).items()}
     state.pop("text_branch.embeddings.position_ids", None)  # an index table that transformers no longer stores
     module.model.load_state_dict(state, strict=True)
     return module.eval()

@@ -49,11 +49,11 @@ def band_levels(samples: np.ndarray, bands: int) -> np.ndarray:
     """Return the mean power in equal bands of the spectrum, as log10(power + 1e-10).
 
     The spectrum is the mean of |rfft|^2 over blocks of 1024 samples (Bartlett, Nature 161, 1948); the last block is padded
-    with zeros. A bin belongs to the band of its index.
+    with zeros. The bands are consecutive groups of bins, of as equal size as possible.
 
     Args:
         samples: (samples,) float, 1 = full scale.
-        bands: number of bands; beyond 513, neighbours share bins.
+        bands: number of bands; if more than 513, neighbouring bands share bins.
 
     Returns:
         (bands,) float64, log10 of full-scale power; -10 for silence.

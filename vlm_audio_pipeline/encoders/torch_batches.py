@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import os
-from collections.abc import Callable, Hashable, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
@@ -21,7 +23,7 @@ Result = TypeVar("Result")
 
 
 @lru_cache(maxsize=1)
-def _cuda_build_and_gpu() -> bool:
+def _has_cuda_build_and_gpu() -> bool:
     try:
         cpu_build = "+cpu" in importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
@@ -34,13 +36,13 @@ def has_cuda() -> bool:
 
     True if torch is not a CPU build, the driver's device files exist and CUDA_VISIBLE_DEVICES does not hide the GPU.
     """
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1") and _cuda_build_and_gpu()
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1") and _has_cuda_build_and_gpu()
 
 
-def resolve_device(choice: Device) -> Literal["cpu", "cuda"]:
-    """Resolve a device: auto is cuda if there is a GPU."""
+def resolve_device(choice: Device, has_gpu: bool | None = None) -> Literal["cpu", "cuda"]:
+    """Resolve a device: auto is cuda if there is a GPU; `has_gpu` says so for other machines, None asks this one."""
     if choice == "auto":
-        return "cuda" if has_cuda() else "cpu"
+        return "cuda" if (has_cuda() if has_gpu is None else has_gpu) else "cpu"
     return choice
 
 
@@ -66,24 +68,54 @@ def check_device(device: str) -> None:
         )
 
 
+_thread_lock = threading.Lock()
+_open_calls = 0
+_previous_threads = 1
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Hold torch to one thread, so that a result has the same last digits on any number of cores.
+
+    With more, its matrix products of few rows are summed in another order. Several threads may be in this block at the same
+    time, each with its own batch: this is how all cores are used.
+    """
+    import torch
+
+    global _open_calls, _previous_threads
+    with _thread_lock:
+        if not _open_calls:
+            _previous_threads = torch.get_num_threads()
+        _open_calls += 1
+        torch.set_num_threads(1)  # in every thread, because OpenMP keeps the number for each thread
+    try:
+        yield
+    finally:
+        with _thread_lock:
+            _open_calls -= 1
+            if not _open_calls:
+                torch.set_num_threads(_previous_threads)
+
+
 def to_numpy(vectors: "torch.Tensor") -> list[np.ndarray]:
     """Return the rows of a (batch, dimensions) tensor as separate float32 arrays."""
     return [row.copy() for row in vectors.detach().float().cpu().numpy()]
 
 
-def unit(vector: np.ndarray) -> np.ndarray:
+def unit_vector(vector: np.ndarray) -> np.ndarray:
     """Scale a vector to length 1 (float32); a zero vector stays zero."""
     length = float(np.linalg.norm(vector.astype(np.float64)))
     return (vector / (length or 1.0)).astype(np.float32)
 
 
 class AdaptiveBatcher(Generic[Item, Result]):
-    """Calls a function on batches and halves the batch size for good when memory runs out.
+    """Calls a function on batches; when memory runs out, the batch size is halved permanently.
 
     Args:
-        forward: items -> results, in order; called with at most `size` items, under `torch.inference_mode`.
+        forward: items -> results, in order; called with at most `size` items, in one thread of torch, under
+            `torch.inference_mode`.
         size: initial batch size.
-        subject: named in the error when a single item does not fit.
+        subject: model id for the error message if a single item does not fit.
     """
 
     def __init__(self, forward: Callable[[list[Item]], Sequence[Result]], size: int, subject: str):
@@ -100,27 +132,27 @@ class AdaptiveBatcher(Generic[Item, Result]):
         import torch
 
         results: list[Result] = []
-        with torch.inference_mode():
+        with torch.inference_mode(), one_torch_thread():
             while len(results) < len(items):
                 batch = list(items[len(results) : len(results) + self.size])
                 try:
                     results += self.forward(batch)
                     continue
                 except (RuntimeError, MemoryError) as error:  # torch.cuda.OutOfMemoryError is a RuntimeError
-                    if not out_of_memory(error):
+                    if not is_out_of_memory(error):
                         raise
                     if len(batch) == 1:
                         raise VlmAudioError(
-                            f"{self.subject} must fit into memory, got out of memory with a batch of 1; use a smaller "
-                            "model, `dtype: bfloat16`, or `device: cpu`"
+                            f"{self.subject} does not fit into memory, even in a batch of 1; use a smaller model, "
+                            "`dtype: bfloat16`, or `device: cpu`"
                         ) from error
-                self.size = len(batch) // 2  # outside the handler, where the tensors of the failed call are freed
+                self.size = len(batch) // 2  # after the handler: only then are the tensors of the failed call freed
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
         return results
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that the GPU or the machine ran out of memory."""
     import torch
 
@@ -130,7 +162,7 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def in_groups(
+def call_in_groups(
     call: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], key: Callable[[Item], Hashable]
 ) -> list[Result]:
     """Call a function separately on the items of each key (equal lengths or shapes, so that nothing is padded).

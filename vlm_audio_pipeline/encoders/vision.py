@@ -1,7 +1,7 @@
 """Image encoders: AIMv2, DINOv2, CLIP and SigLIP, through transformers' Auto classes.
 
 The model's own image processor resizes an image to the model's size. Those of CLIP and AIMv2 resize the shorter side and crop
-the centre, so an image that is not square loses its ends; render square images for them. The processor always uses PIL, never
+the centre, so the ends of an image that is not square are cut off; render square images for them. The processor always uses PIL, never
 torchvision, so that the same image gives the same vector on every machine.
 """
 
@@ -13,20 +13,20 @@ import numpy as np
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.specs import refers_to
-from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, TextSide
+from vlm_audio_pipeline.encoders.base import ENCODERS, Encode, TextEncoder
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.pretrained import Pretrained, load_tokenizer
-from vlm_audio_pipeline.encoders.torch_batches import AdaptiveBatcher, in_groups, to_numpy, unit
+from vlm_audio_pipeline.encoders.torch_batches import AdaptiveBatcher, call_in_groups, to_numpy, unit_vector
 from vlm_audio_pipeline.encoders.weights import ModelName
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-TOWERS = ("aimv2", "clip", "siglip")
+TWO_TOWER_TYPES = ("aimv2", "clip", "siglip")
 """Model types with two towers, one for images and one for texts."""
 
-BEFORE_PATCHES = {
+PREFIX_TOKENS = {
     "aimv2": 0,
     "aimv2_vision_model": 0,
     "clip": 1,
@@ -38,7 +38,7 @@ BEFORE_PATCHES = {
 }
 """Supported model types, with the number of tokens (class token) before the patch tokens."""
 
-_WEB = "images and captions of the web"
+_WEB = "images and captions from the web"
 CARDS = {
     "demo-aimv2": ModelCard(
         "demo-aimv2: AIMv2's architecture, trained for the demo",
@@ -52,7 +52,7 @@ CARDS = {
         "DINOv2",
         "Apache-2.0",
         "https://arxiv.org/abs/2304.07193",
-        training_data="LVD-142M: curated images of the web",
+        training_data="LVD-142M: curated images from the web",
     ),
     "openai/clip": ModelCard(
         "CLIP", "MIT", "https://arxiv.org/abs/2103.00020", training_data=f"WebImageText: 400 M {_WEB}"
@@ -61,7 +61,7 @@ CARDS = {
         "SigLIP", "Apache-2.0", "https://arxiv.org/abs/2303.15343", training_data=f"WebLI: {_WEB}"
     ),
 }
-"""Cards by the beginning of the model id. No training set is known to contain recordings or spectrograms of them."""
+"""Cards by the beginning of the model id. No training set is known to contain recordings or their spectrograms."""
 
 
 @ENCODERS.register("vision")
@@ -77,7 +77,8 @@ class Vision(Pretrained):
     """Rendering whose images are encoded."""
     pooling: Literal["mean", "pooler", "first_patch"] = "mean"
     """Mean of the patch tokens; pooler: the model's own vector (CLIP and SigLIP: in the space shared with texts);
-    first_patch: the token of the upper left corner, a known mistake with AIMv2 whose effect can be measured this way."""
+    first_patch: position 0 of the last hidden states. In models without a class token (AIMv2, SigLIP) it is the token of the
+    upper left patch, which the published AIMv2 embeddings of can-vlms-hear call "cls"."""
 
     @property
     def sample_rate_hz(self) -> int:
@@ -87,13 +88,15 @@ class Vision(Pretrained):
     @property
     def card(self) -> ModelCard:
         """Card of the model."""
-        cards = (card for beginning, card in CARDS.items() if self.model.startswith(beginning))
+        cards = (card for prefix, card in CARDS.items() if self.model.startswith(prefix))
         return next(cards, ModelCard(title=self.model, training_data="not known to this project"))
 
     @property
-    def has_text_side(self) -> bool:
-        """Whether `pooling` is pooler and the model has two towers; assumed to have them while its files are missing."""
-        return self.pooling == "pooler" and self.weights.config().get("model_type", TOWERS[0]) in TOWERS
+    def has_text_encoder(self) -> bool:
+        """Whether `pooling` is pooler and the model has two towers. A model whose files are missing is assumed to have them."""
+        return (
+            self.pooling == "pooler" and self.weights.config().get("model_type", TWO_TOWER_TYPES[0]) in TWO_TOWER_TYPES
+        )
 
     def _load(self) -> tuple[Any, str]:
         from transformers import Aimv2VisionModel, AutoModel
@@ -101,15 +104,17 @@ class Vision(Pretrained):
         self.weights.snapshot()  # raises if the files are missing, whose config gives the type
         config = self.weights.config()
         kind = str(config.get("model_type"))
-        if kind not in BEFORE_PATCHES:
+        if kind not in PREFIX_TOKENS:
             raise VlmAudioError(
-                f"`model` of kind vision must be one of {', '.join(BEFORE_PATCHES)}, got {self.model}, a {kind}; "
-                "use a model of one of these types"
+                f"`model` of kind vision must have one of the types {', '.join(PREFIX_TOKENS)}, got {self.model} of type "
+                f"{kind}; use another model"
             )
         is_old_layout = (
             kind == "aimv2" and "vision_config" not in config
-        )  # weights that do not fit it are reported as missing
-        return self.load_model(Aimv2VisionModel if is_old_layout else AutoModel, harmless=(r"position_ids$",)), kind
+        )  # `load_model` reports weights that do not fit
+        return self.load_model(
+            Aimv2VisionModel if is_old_layout else AutoModel, optional_tensors=(r"position_ids$",)
+        ), kind
 
     def load(self) -> Encode:
         """Load the model; images are PIL in RGB, vectors (dimensions,) float32.
@@ -119,47 +124,48 @@ class Vision(Pretrained):
         from transformers import AutoImageProcessor
 
         model, kind = self._load()
-        processor = AutoImageProcessor.from_pretrained(self.weights.snapshot(), backend="pil", local_files_only=True)
-        before = BEFORE_PATCHES[kind] + getattr(model.config, "num_register_tokens", 0)
-        shared = kind in TOWERS and self.pooling == "pooler" and hasattr(model, "get_image_features")
+        processor = AutoImageProcessor.from_pretrained(  # transformers has no types here
+            self.weights.snapshot(), backend="pil", local_files_only=True
+        )
+        n_prefix_tokens = PREFIX_TOKENS[kind] + getattr(model.config, "num_register_tokens", 0)
+        is_shared_space = kind in TWO_TOWER_TYPES and self.pooling == "pooler" and hasattr(model, "get_image_features")
         tower = model.vision_model if hasattr(model, "text_model") else model
 
         def forward(batch: list["torch.Tensor"]) -> list[np.ndarray]:
             import torch
 
             pixels = torch.stack(batch).to(model.device, model.dtype)
-            if shared:
-                return [unit(v) for v in to_numpy(model.get_image_features(pixel_values=pixels).pooler_output)]
+            if is_shared_space:
+                return [unit_vector(v) for v in to_numpy(model.get_image_features(pixel_values=pixels).pooler_output)]
             out = tower(pixel_values=pixels)
             if self.pooling == "pooler":
                 return to_numpy(self._pooled(out))
-            patches = out.last_hidden_state[:, before:].float()
+            patches = out.last_hidden_state[:, n_prefix_tokens:].float()
             return to_numpy(patches.mean(dim=1) if self.pooling == "mean" else patches[:, 0])
 
         batches = AdaptiveBatcher(forward, self.batch_size, self.model_id)
 
         def encode(images: Sequence["Image"]) -> list[np.ndarray]:
             pixels = [processor(images=p, return_tensors="pt")["pixel_values"][0] for p in images]
-            return in_groups(
-                batches, pixels, key=lambda p: tuple(p.shape)
-            )  # sizes differ only for models that take any size
+            # The sizes differ only for models that take images of any size.
+            return call_in_groups(batches, pixels, key=lambda p: tuple(p.shape))
 
         return encode
 
     def _pooled(self, out: Any) -> "torch.Tensor":
-        pooled = getattr(out, "pooler_output", None)
+        pooled: torch.Tensor | None = getattr(out, "pooler_output", None)
         if pooled is None:
             raise VlmAudioError(
-                f"`pooling` must be mean or first_patch for {self.model}, which has no pooled vector, got pooler; "
-                "use `pooling: mean`"
+                f"{self.model} has no pooled vector, so `pooling` must be mean or first_patch, got pooler; use "
+                "`pooling: mean`"
             )
         return pooled
 
-    def load_text(self) -> TextSide:
+    def load_text_encoder(self) -> TextEncoder:
         """Load the text tower; vectors are (dimensions,) float32 of length 1."""
         model, kind = self._load()
-        if not self.has_text_side:
-            return super().load_text()
+        if not self.has_text_encoder:
+            return super().load_text_encoder()
         if kind == "siglip" and importlib.util.find_spec("sentencepiece") is None:
             raise NotAvailable(
                 f"the tokenizer of {self.model} needs the package sentencepiece; `pip install sentencepiece`"
@@ -175,8 +181,8 @@ class Vision(Pretrained):
                 texts, padding=padding, truncation=True, max_length=text.max_position_embeddings, return_tensors="pt"
             )
             features = model.get_text_features(**{n: tokens[n].to(model.device) for n in names})
-            return [unit(v) for v in to_numpy(features.pooler_output)]
+            return [unit_vector(v) for v in to_numpy(features.pooler_output)]
 
-        return TextSide(
+        return TextEncoder(
             AdaptiveBatcher(forward, self.batch_size, self.model_id), float(model.logit_scale.detach().float().exp())
         )

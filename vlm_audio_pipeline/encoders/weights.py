@@ -1,6 +1,6 @@
 """Weight files on this machine: their revision, whether they are complete, and their download.
 
-Knows the hub's cache folder (https://huggingface.co/docs/huggingface_hub/guides/manage-cache), local folders, and the demo
+Handles the hub's cache folder (https://huggingface.co/docs/huggingface_hub/guides/manage-cache), local folders, and the demo
 models of this package (`demo_models`). Imports no torch. Only `fetch_weights` downloads. Loading is in `pretrained`.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationInfo
 
@@ -25,12 +25,12 @@ from vlm_audio_pipeline.contracts.stages import Input
 from vlm_audio_pipeline.encoders.large_files import fetch_large_file
 from vlm_audio_pipeline.storage.atomic import write_atomically
 
-TENSORS = (".safetensors", ".bin", ".pt", ".pth")  # best first
-DESCRIPTIONS = (".json", ".txt", ".model", ".jinja")
+TENSOR_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")  # preferred format first
+DESCRIPTION_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 CONFIG = ("config.json", "preprocessor_config.json|processor_config.json")
 """Config files that every model of transformers needs; `a|b` means either."""
 
-PACKAGED = Path(__file__).parents[1] / "demo_models"
+DEMO_MODELS = Path(__file__).parents[1] / "demo_models"
 """Folder of the models of this package; each has a folder of its name, e.g. `demo-janus`."""
 
 
@@ -64,43 +64,43 @@ class Weights:
         revision: branch, tag or full commit; None: the default branch. A folder has none.
         needs: names of required files besides tensors; `a|b` means either.
         tensors: names of the files with tensors, if the repository contains other tensor files; by default all.
-        among_others: whether the other tensor files are other models; the input asset then also has the tensors in its name.
+        has_other_models: whether the repository also contains other models; the name of the input asset then includes `tensors`.
     """
 
     model: str
     revision: str | None = None
     needs: tuple[str, ...] = CONFIG
     tensors: tuple[str, ...] = ()
-    among_others: bool = False
+    has_other_models: bool = False
 
     @property
-    def is_packaged(self) -> bool:
+    def is_demo_model(self) -> bool:
         """Whether the model comes with this package."""
         return re.fullmatch(r"demo-[a-z0-9]+", self.model) is not None
 
     @property
     def is_folder(self) -> bool:
         """Whether the model is a folder (of the user or of this package), not a repository of the hub."""
-        return os.path.isabs(self.model) or self.is_packaged
+        return os.path.isabs(self.model) or self.is_demo_model
 
     @property
-    def observed(self) -> Input:
+    def input_asset(self) -> Input:
         """Input asset of a stage with this model; its data version is the revision.
 
         Weights that change make results stale; weights that are deleted do not.
         """
         name = self.model
-        if self.is_packaged:
+        if self.is_demo_model:
             name = name.replace("-", "/")  # the same on every machine
         elif self.is_folder:
             name = f"local/{re.sub('[^A-Za-z0-9_]+', '_', Path(name).name)}_{fingerprint(name, length=8)}"
         name = f"{name}@{self.revision}" if self.revision else name
-        return Input("models", "/".join((name, *self.tensors)) if self.among_others else name)
+        return Input("models", "/".join((name, *self.tensors)) if self.has_other_models else name)
 
     def resolve(self) -> str | None:
-        """Return the commit, or the digest of a folder; None if it is not known on this machine.
+        """Return the commit, or the digest of a folder; None if the cache of this machine does not record it.
 
-        A branch or tag means the commit that the cache records for it; only `fetch_weights` changes that record.
+        A branch or tag is resolved to the commit that the cache records for it; only `fetch_weights` changes that record.
         """
         if self.is_folder:
             return _folder_digest(self._folder) if self._folder.is_dir() else None
@@ -117,8 +117,8 @@ class Weights:
         if reason is None:
             return None
         advice = "correct `model`" if self.is_folder else "get them with `vlm-audio fetch STUDY`"
-        if self.is_packaged:
-            advice = f"the models of this package are {', '.join(_packaged_models()) or 'none'}; correct `model`"
+        if self.is_demo_model:
+            advice = f"the models of this package are {', '.join(_demo_models()) or 'none'}; correct `model`"
         revision = "" if self.is_folder else f" (revision {self.revision or 'main'})"
         return f"weights of {self.model} missing{revision}: {reason}; {advice}"
 
@@ -132,7 +132,7 @@ class Weights:
             raise NotAvailable(reason)
         return self._folder
 
-    def config(self, name: str = "config.json") -> dict:
+    def config(self, name: str = "config.json") -> dict[str, Any]:
         """Read one of the JSON files; {} if it is missing."""
         try:
             content = json.loads((self._folder / name).read_text())
@@ -141,18 +141,13 @@ class Weights:
         return content if isinstance(content, dict) else {}
 
     @property
-    def size_bytes(self) -> int | None:
-        """Size of the files, bytes; None if files are missing."""
-        return None if self.missing() else sum(os.stat(p).st_size for p in self._folder.iterdir() if p.is_file())
-
-    @property
     def _repository(self) -> Path:
         return cache_folder() / ("models--" + self.model.replace("/", "--"))
 
     @property
     def _folder(self) -> Path:
-        if self.is_packaged:
-            return PACKAGED / self.model
+        if self.is_demo_model:
+            return DEMO_MODELS / self.model
         return Path(self.model) if self.is_folder else self._repository / "snapshots" / (self.resolve() or "unknown")
 
     def _missing_reason(self) -> str | None:
@@ -165,34 +160,34 @@ class Weights:
         return None if self.tensors else _missing_tensors(folder)
 
 
-def _packaged_models() -> list[str]:
-    return sorted(p.parent.name for p in PACKAGED.glob("demo-*/config.json"))
+def _demo_models() -> list[str]:
+    return sorted(p.parent.name for p in DEMO_MODELS.glob("demo-*/config.json"))
 
 
 def _missing_tensors(folder: Path) -> str | None:
     """Return which tensor files of a folder are missing (shards, or all); None if they are complete."""
     existing = {p.name for p in folder.iterdir() if p.exists()}  # broken links do not exist
-    for suffix in TENSORS:
+    for suffix in TENSOR_SUFFIXES:
         if index := next((n for n in sorted(existing) if n.endswith(f"{suffix}.index.json")), None):
             shards = set(json.loads((folder / index).read_text())["weight_map"].values())
             absent = sorted(shards - existing)
             return f"there is no {', '.join(absent)}" if absent else None
         if any(n.endswith(suffix) for n in existing):
             return None
-    return f"there is no {' or '.join(TENSORS)} file"
+    return f"there is no {' or '.join(TENSOR_SUFFIXES)} file"
 
 
 def _folder_digest(folder: Path) -> str:
-    files = sorted(p for p in folder.iterdir() if p.suffix in (*TENSORS, *DESCRIPTIONS) and p.is_file())
+    files = sorted(p for p in folder.iterdir() if p.suffix in (*TENSOR_SUFFIXES, *DESCRIPTION_SUFFIXES) and p.is_file())
     stamps = []
     for path in files:
         s = path.stat()
         stamps.append((str(path), s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns))
-    return _digest_of(tuple(stamps))
+    return _hash_files(tuple(stamps))
 
 
 @lru_cache(maxsize=256)
-def _digest_of(stamps: tuple[tuple, ...]) -> str:
+def _hash_files(stamps: tuple[tuple[str, int, int, int, int], ...]) -> str:
     """Hash names and contents of files; cached while size, inode and times are unchanged."""
     contents = []
     for name, *_ in stamps:
@@ -212,9 +207,9 @@ def required_files(names: Sequence[str], tensors: Sequence[str] = ()) -> list[st
     ['config.json', 'model.safetensors']
     """
     top = [n for n in names if "/" not in n and n != "training_args.bin"]
-    formats = [[n for n in top if n.endswith(suffix)] for suffix in TENSORS]
-    chosen = list(tensors) or next((f for f in formats if f), [])
-    return sorted({n for n in top if n.endswith(DESCRIPTIONS)} | set(chosen))
+    formats = [[n for n in top if n.endswith(suffix)] for suffix in TENSOR_SUFFIXES]
+    tensor_files = list(tensors) or next((f for f in formats if f), [])
+    return sorted({n for n in top if n.endswith(DESCRIPTION_SUFFIXES)} | set(tensor_files))
 
 
 def fetch_weights(weights: Weights, progress: Progress = no_progress) -> str:
@@ -224,14 +219,14 @@ def fetch_weights(weights: Weights, progress: Progress = no_progress) -> str:
 
     Args:
         weights: a model of the hub; for a folder nothing is downloaded.
-        progress: called with bytes.
+        progress: called with the bytes downloaded so far, the total and the name of the model.
 
     Returns:
         The commit, or the digest of a folder.
 
     Raises:
-        NotAvailable: if the hub cannot be reached, has no such model, revision or file, or sends other contents than it
-            declares.
+        NotAvailable: if the hub cannot be reached, has no such model, revision or file, or sends contents that do not have
+            the declared hash.
     """
     if weights.is_folder:
         weights.snapshot()

@@ -1,5 +1,6 @@
-"""Computing on this machine: batches over its cores, the lock of its GPU, and checks of its set-up."""
+"""Computing: works on this machine or on a Ray cluster, the lock of the GPU, and checks of the set-up."""
 
-from vlm_audio_pipeline.engines.local import Failure, compute_results, core_count
+from vlm_audio_pipeline.contracts.work import Failure
+from vlm_audio_pipeline.engines.local import LocalEngine, compute_results, core_count, map_ordered
 
-__all__ = ["Failure", "compute_results", "core_count"]
+__all__ = ["Failure", "LocalEngine", "compute_results", "core_count", "map_ordered"]

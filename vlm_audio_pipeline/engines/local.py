@@ -1,32 +1,32 @@
 """Compute expensive results on this machine and store them.
 
 Threads, not processes: decoding (libsndfile), resampling (soxr), FFTs (pocketfft), compression (zlib) and linear algebra
-all release the interpreter lock, so threads use every core without start-up cost or copies. BLAS gets one thread per
-worker; more would compete for the cores.
+all release the interpreter lock, so threads use every core without start-up cost or copies. BLAS always has one thread: with
+more, the order of summation, and so the last digits of a result, would depend on the number of cores.
 """
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, suppress
 from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.contracts.work import BackendWork, Compute, Failure, Rows
+from vlm_audio_pipeline.engines.blas import one_blas_thread
+from vlm_audio_pipeline.engines.gpu_lock import exclusive_gpu
+from vlm_audio_pipeline.engines.row_storage import RowStorage
 from vlm_audio_pipeline.storage.result_store import ResultStore
 
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A result that could not be computed, with the reason. It is returned but not stored, so a later run tries again."""
-
-    reason: str
+Result = TypeVar("Result")
 
 
 def core_count() -> int:
@@ -46,6 +46,7 @@ def compute_results(
     prepare: Callable[[Item], Any] | None = None,
     sizes: Sequence[float] | None = None,
     max_total_size: float = math.inf,
+    is_readable: Callable[[bytes], bool] | None = None,
     progress: Progress = no_progress,
 ) -> list[bytes | Failure]:
     """Return the payload of every key; compute only those that are not stored.
@@ -60,65 +61,52 @@ def compute_results(
         result_store: the result store.
         kind: kind of the results in the store.
         batch_size: items per call.
-        workers: batches at a time; by default one per core. Use 1 for work that uses all cores by itself.
+        workers: number of batches computed at the same time; by default one per core. Use 1 if `compute` uses all cores.
         prepare: maps an item to the input of `compute` (decodes a file). With one worker, the next batch is prepared in
             other threads while this one is computed.
         sizes: size of each prepared item (seconds, bytes), if sizes differ much.
         max_total_size: maximum sum of sizes in a batch; a larger item is a batch of its own.
+        is_readable: returns whether a stored payload can be read; others are computed again.
         progress: called after each batch.
 
     Returns:
         Payloads in the order of `keys`.
 
     Raises:
-        Whatever `compute` raises; finished batches and those in flight that still finish are stored.
+        Every exception of `compute`. Finished batches, and batches in flight that still finish, are stored first.
     """
-    if len(keys) != len(items):
-        raise ValueError(f"keys and items must be equally many, got {len(keys)} and {len(items)}")
-    if sizes is not None and len(sizes) != len(keys):
-        raise ValueError(f"keys and sizes must be equally many, got {len(keys)} and {len(sizes)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    results: dict[str, bytes | Failure] = dict(result_store.get(list(dict.fromkeys(keys))))
-    todo = {k: item for k, item in zip(keys, items, strict=True) if k not in results}
+    work: Any = None  # the computation is `compute`
+    rows = Rows(keys, items, work, kind, batch_size, sizes, max_total_size, is_readable)
+    storage = RowStorage(rows, result_store)
+    todo, todo_batches = storage.items, storage.batches()
     done, total = len(set(keys)) - len(todo), len(set(keys))
     progress(done, total, kind)
-    waiting = list(_batches(todo, batch_size, dict(zip(keys, sizes or [0.0] * len(keys), strict=True)), max_total_size))
-
-    def store(batch: list[str], payloads: Sequence[bytes | Failure]) -> None:
-        if len(payloads) != len(batch):
-            raise ValueError(f"compute must return one payload per item, got {len(payloads)} for {len(batch)}")
-        computed = dict(zip(batch, payloads, strict=True))
-        result_store.put(kind, [(k, p) for k, p in computed.items() if not isinstance(p, Failure)])
-        results.update(computed)
-        # Another process may have stored this key first; use its value so that both runs agree.
-        results.update(result_store.get(batch))
 
     def finish(batch: list[str], payloads: Sequence[bytes | Failure]) -> None:
         nonlocal done
-        store(batch, payloads)
+        storage.store(batch, payloads)
         done += len(batch)
         progress(done, total, kind)
 
     def compute_batch(batch: list[Item]) -> Sequence[bytes | Failure]:
         return compute([prepare(item) for item in batch] if prepare else batch)
 
-    if workers == 1:  # requested: work that uses all cores by itself
-        with closing(_one_ahead(waiting, todo, prepare)) as batches:
+    if workers == 1:  # `compute` uses all cores
+        with one_blas_thread(), closing(_prepare_ahead(todo_batches, todo, prepare)) as batches:
             for batch, ready in batches:
                 finish(batch, compute(ready))
                 if prepare:
-                    ready.clear()  # before waiting for the next batch, so that two batches are in memory, not three
-    elif waiting:
-        queue = iter(waiting)
+                    ready.clear()  # free it before the next batch is awaited: two batches are in memory, not three
+    elif todo_batches:
+        queue = iter(todo_batches)
         running: dict[Future[Sequence[bytes | Failure]], list[str]] = {}
-        workers = min(workers or core_count(), len(waiting))
+        workers = min(workers or core_count(), len(todo_batches))
         # One BLAS thread even for a single batch: another order of summation would change the last digits.
         with threadpool_limits(limits=1), ThreadPoolExecutor(workers) as pool:
             try:
                 while True:
-                    while len(running) < 2 * workers and (queued := next(queue, None)) is not None:
-                        running[pool.submit(compute_batch, [todo[k] for k in queued])] = queued
+                    while len(running) < 2 * workers and (batch_keys := next(queue, None)) is not None:
+                        running[pool.submit(compute_batch, [todo[k] for k in batch_keys])] = batch_keys
                     if not running:
                         break
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -128,25 +116,100 @@ def compute_results(
                 for future, batch in running.items():
                     if not future.cancelled() and future.exception() is None:
                         with suppress(VlmAudioError, ValueError):
-                            store(batch, future.result())
+                            storage.store(batch, future.result())
                 raise
-    return [results[k] for k in keys]
+    return [storage.results[k] for k in keys]
 
 
-def _batches(keys: Iterable[str], max_size: int, sizes: Mapping[str, float], max_total: float) -> Iterator[list[str]]:
-    batch: list[str] = []
-    total = 0.0
-    for key in keys:
-        if batch and (len(batch) == max_size or total + sizes[key] > max_total):
-            yield batch
-            batch, total = [], 0.0
-        batch.append(key)
-        total += sizes[key]
-    if batch:
-        yield batch
+def map_ordered(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    progress: Progress,
+    on_result: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Map a function over items on every core of this machine, with one BLAS thread per worker.
+
+    Args:
+        function: maps an item to its result.
+        items: n items.
+        progress: called after each item, which is an image.
+        on_result: called with each result, in the order of `items`.
+
+    Returns:
+        The results, in the order of `items`.
+    """
+    with threadpool_limits(limits=1), ThreadPoolExecutor(core_count()) as pool:
+        results = []
+        for result in pool.map(function, items):
+            results.append(result)
+            on_result(result)
+            progress(len(results), len(items), "image")
+        return results
 
 
-def _one_ahead(
+class LocalEngine:
+    """The engine of this machine; see `contracts.work.Engine`."""
+
+    maps_all_folds = False  # a fold keeps every core busy, and its results appear early
+
+    def map_rows(
+        self, rows: Sequence[Rows], result_store: ResultStore, progress: Progress
+    ) -> list[list[bytes | Failure]]:
+        """Compute rows in threads; see `Engine.map_rows`."""
+        opened: list[Compute] = []  # at the first batch, and only if there is one
+        lock = threading.Lock()
+
+        def compute(batch: list[Any]) -> Sequence[bytes | Failure]:
+            with lock:
+                if not opened:
+                    opened.append(rows[0].work.open())
+            return opened[0](batch)
+
+        return [
+            compute_results(
+                group.keys,
+                group.items,
+                compute,
+                result_store,
+                kind=group.kind,
+                batch_size=group.batch_size,
+                workers=group.work.max_parallel,
+                prepare=group.work.prepare,
+                sizes=group.sizes,
+                max_total_size=group.max_total_size,
+                is_readable=group.is_readable,
+                progress=progress,
+            )
+            for group in rows
+        ]
+
+    def map_ordered(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        progress: Progress,
+        on_result: Callable[[Result], None] = lambda result: None,
+    ) -> list[Result]:
+        """Map a function over items in threads; see `map_ordered`."""
+        return map_ordered(function, items, progress, on_result)
+
+    def open_backend(self, work: BackendWork) -> Any:
+        """Load the language model in this process."""
+        return work.open()
+
+    def has_gpu(self) -> bool | None:
+        """Return None: works run in this process."""
+        return None
+
+    def exclusive_gpu(self, progress: Progress) -> AbstractContextManager[None]:
+        """Hold the accelerator; see `gpu_lock.exclusive_gpu`."""
+        return exclusive_gpu(progress)
+
+    def close(self) -> None:
+        """Do nothing: threads end with each map."""
+
+
+def _prepare_ahead(
     batches: Sequence[list[str]], items: Mapping[str, Item], prepare: Callable[[Item], Any] | None
 ) -> Generator[tuple[list[str], list[Any]], None, None]:
     """Yield each batch with its prepared items, while the next batch is being prepared."""

@@ -1,4 +1,5 @@
-"""Predictions -> numbers: metrics and the leaderboard.
+"""Statistics of a study: metrics, leaderboard, contrasts, embedding quality, leakage, published results and history.
 
-What belongs here: counting and statistics over prediction tables. What does not: pages and plots of them.
+Belongs here: tables computed from predictions and embeddings. Does not belong here: the formulas of single measures
+(`measures`), pages and plots (`reports`).
 """

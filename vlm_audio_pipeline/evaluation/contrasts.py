@@ -1,6 +1,6 @@
 """The comparisons that a study file declares in advance.
 
-Belongs here: the `contrasts` of a study file and what each side may be. Does not belong here: computing them
+Belongs here: the `contrasts` of a study file and the allowed sides. Does not belong here: computing them
 (`contrast_results`).
 """
 
@@ -13,12 +13,12 @@ from pydantic import Field, field_validator, model_validator
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.evaluation.references import REFERENCES
 
-Scoring = Literal["likelihood", "score", "generation", "annotation", "examples_knn"]
-"""How a classifier may choose a label; the first of these that it has is its default."""
+Scoring = Literal["likelihood", "score", "generation", "first_token", "annotation", "examples_knn"]
+"""The ways in which a classifier chooses a label. Its default is the first of these that it has."""
 
 
 def default_scoring(scorings: Iterable[str]) -> str:
-    """Return the scoring that is used where none is named: the first in the order of `Scoring`.
+    """Return the default scoring of a classifier: the first in the order of `Scoring`.
 
     >>> default_scoring(["examples_knn", "generation"])
     'generation'
@@ -32,7 +32,7 @@ _OPERAND = re.compile(
 
 
 class Operand(NamedTuple):
-    """One side of a contrast: a classifier, its scoring (None: not named) and its control."""
+    """One side of a contrast: a classifier, its scoring (None for the default) and its control."""
 
     name: str
     scoring: str | None
@@ -63,11 +63,13 @@ class Contrast(Spec):
     classifier: str
     """The first side: `name`, `name:scoring`, `name@control` or `name:scoring@control`."""
     against: tuple[str, ...] = Field(min_length=1)
-    """What it is compared with: the same forms, and chance or majority."""
+    """The other sides: the same forms, or chance or majority."""
     scoring: Scoring | None = None
-    """The scoring used where a classifier has several and none is named; by default likelihood."""
+    """The scoring of a side that names none and has several; by default likelihood."""
     folds: Literal["all", "without_tuning"] = "all"
     """`without_tuning` leaves out the clips of the dataset's tuning folds."""
+    margin: float | None = Field(None, gt=0, lt=1)
+    """Also test whether the sides are equivalent: whether their accuracies differ by less than this share of 1."""
 
     @field_validator("classifier")
     @classmethod
@@ -91,6 +93,6 @@ class Contrast(Spec):
         return self
 
     def classifier_names(self) -> tuple[str, ...]:
-        """Return the names of the classifiers it needs, each once."""
+        """Return the names of the classifiers on its sides, without repetition."""
         names = (Operand.parse(text).name for text in (self.classifier, *self.against))
         return tuple(dict.fromkeys(name for name in names if name not in REFERENCES))

@@ -12,12 +12,12 @@ from vlm_audio_pipeline.encoders.vectors import vector_matrix
 
 @dataclass(frozen=True)
 class EmbeddingMatrix:
-    """The embeddings of n clips, in one order.
+    """The embeddings of n clips; all arrays have the same order.
 
     Attributes:
         clip: (n,) str.
         label: (n,) str, true classes.
-        source: (n,) str, recordings that the clips were cut from.
+        source: (n,) str, source recordings.
         fold: (n,) int.
         x: (n, dimensions) float64, as the encoder returned them.
         model: model id.
@@ -31,8 +31,8 @@ class EmbeddingMatrix:
     model: str | None = None
 
     @classmethod
-    def of(cls, clips: pa.Table, embeddings: pa.Table) -> "EmbeddingMatrix":
-        """Take the clips that have an embedding, in the order of their ids.
+    def from_tables(cls, clips: pa.Table, embeddings: pa.Table) -> "EmbeddingMatrix":
+        """Build the matrix of the clips that have an embedding, in the order of their ids.
 
         Args:
             clips: `clips` rows.
@@ -54,7 +54,8 @@ class EmbeddingMatrix:
     def standardised(self) -> np.ndarray:
         """Each dimension at mean 0 and standard deviation 1 over the clips (0 where constant), (n, dimensions)."""
         mean, scale = standardisation(self.x)
-        return (self.x - mean) / scale
+        standardised: np.ndarray = (self.x - mean) / scale
+        return standardised
 
     @property
     def unit(self) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""The history of a study: every result that its classifiers ever had, each compared with the one before it.
+"""The history of a study: every result that its classifiers ever had, each compared with the previous result.
 
-A result is stored when it is first computed, with the settings of that time, and stays (`storage.history_store`). Other
-settings that give the same predictions are not a new result. A result that is part of another one with the same settings
+A result is stored when it is first computed, with the settings of that time, and is never deleted (`storage.history_store`).
+Other settings that give the same predictions are not a new result. A result that is part of another result with the same settings
 (fold 1 alone, before the other folds were run) is not listed beside it.
 
 Belongs here: which results are listed, and the comparison of consecutive ones. Does not belong here: comparing classifiers
@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from vlm_audio_pipeline import __version__
 from vlm_audio_pipeline.contracts.hashing import canonical_json
+from vlm_audio_pipeline.evaluation.completeness import mixed_responses
 from vlm_audio_pipeline.evaluation.significance import mcnemar, sign_flip
-from vlm_audio_pipeline.evaluation.tables import rows_of
+from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.measures.predictions import by_scoring_and_control
 from vlm_audio_pipeline.measures.uncertainty import difference_interval
 from vlm_audio_pipeline.storage.history_store import HistoryEntry, HistoryStore, PastPrediction
@@ -29,22 +30,29 @@ from vlm_audio_pipeline.storage.schemas import TABLES
 
 @dataclass(frozen=True)
 class PredictionSettings:
-    """How predictions are made today.
+    """The current settings of a classifier.
 
     Attributes:
         step_version: code version and fingerprint of the step, "1:0a1b2c3d4e5f6071".
         settings: settings of the classifier, its encoder and its rendering, as plain values.
+        accepted_models: see `ExpectedRun`.
     """
 
     step_version: str
     settings: Mapping[str, Any]
+    accepted_models: tuple[str, ...] | None = None
 
 
 def current_entries(classifier: str, predictions: pa.Table, settings: PredictionSettings) -> Iterator[HistoryEntry]:
-    """Yield the results of one classifier's `predictions` rows, one for each (scoring, control)."""
+    """Yield the results of one classifier's `predictions` rows, one for each (scoring, control).
+
+    Predictions with failed requests are not a result: a later run sends these requests again. Neither are those of two models.
+    """
     ordered = predictions.sort_by([(name, "ascending") for name in TABLES["predictions"].key])
     for scoring, control, table in by_scoring_and_control(ordered):
         rows = table.to_pylist()
+        if any(row["outcome"] == "error" for row in rows) or mixed_responses(table, settings.accepted_models):
+            continue
         yield HistoryEntry(
             classifier,
             scoring,
@@ -74,31 +82,35 @@ def history_table(
     settings: Mapping[str, PredictionSettings],
     store: HistoryStore,
 ) -> pa.Table:
-    """Store today's results, and list all results that this study ever had.
+    """Store the current results, and list all results of this study so far.
 
     Args:
         study: name of the study.
         predictions: classifier -> its `predictions` rows of the folds that exist.
-        settings: classifier -> how they were made.
-        store: where results are kept.
+        settings: classifier -> the settings of these predictions.
+        store: the history of the data folder.
 
     Returns:
         `history` rows without `study`, also of classifiers that the study no longer has.
     """
-    today = [entry for name, table in predictions.items() for entry in current_entries(name, table, settings[name])]
-    store.add(study, today)
+    current_results = [
+        entry for name, table in predictions.items() for entry in current_entries(name, table, settings[name])
+    ]
+    store.add(study, current_results)
     series: dict[tuple[str, str, str], list[HistoryEntry]] = {}
     for entry in store.entries(study):
         series.setdefault((entry.classifier, entry.scoring, entry.control), []).append(entry)
     lines: list[dict[str, Any]] = []
     for key, entries in series.items():
-        now = next((e for e in today if (e.classifier, e.scoring, e.control) == key), None)
+        current_result = next((e for e in current_results if (e.classifier, e.scoring, e.control) == key), None)
         before: HistoryEntry | None = None
         for number, entry in enumerate(_without_parts(entries), 1):
-            current = now is not None and (now.data_version == entry.data_version or _is_part(now, entry))
-            lines.append({"entry": number, "current": current, **_line(entry, before)})
+            is_current = current_result is not None and (
+                current_result.data_version == entry.data_version or _is_part(current_result, entry)
+            )
+            lines.append({"entry": number, "current": is_current, **_line(entry, before)})
             before = entry
-    return rows_of("history", lines)
+    return build_rows("history", lines)
 
 
 def _is_part(entry: HistoryEntry, other: HistoryEntry) -> bool:
@@ -109,7 +121,7 @@ def _is_part(entry: HistoryEntry, other: HistoryEntry) -> bool:
 
 
 def _without_parts(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
-    """Leave out entries that are part of another; of two equal ones the first stays."""
+    """Leave out entries that are part of another entry; of two equal entries, keep the first."""
     return [
         entry
         for i, entry in enumerate(entries)
@@ -133,7 +145,7 @@ def _line(entry: HistoryEntry, before: HistoryEntry | None) -> dict[str, Any]:
         "clips": len({clip for _, clip in entry.predictions}),
         "folds": ",".join(str(f) for f in sorted({prediction.fold for prediction in predictions})),
         "changed": "" if before is None else "; ".join(_changes(before, entry)),
-        **_difference(before, entry),
+        **compare_entries(before, entry),
     }
 
 
@@ -145,17 +157,18 @@ def _changes(before: HistoryEntry, after: HistoryEntry) -> list[str]:
     ]
     if (old := before.step_version.split(":")[0]) != (new := after.step_version.split(":")[0]):
         changes.append(f"code version {old} -> {new}")
-    old_settings, new_settings = (dict(_flatten(json.loads(e.settings))) for e in (before, after))
+    old_settings, new_settings = (dict(flatten_settings(json.loads(e.settings))) for e in (before, after))
     for name in sorted({*old_settings, *new_settings}):
         if old_settings.get(name) != new_settings.get(name):
             changes.append(f"{name}: {old_settings.get(name, 'default')} -> {new_settings.get(name, 'default')}")
-    return changes or ["its inputs: its own settings are the same"]
+    return changes or ["only its inputs: its own settings are the same"]
 
 
-def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+def flatten_settings(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each setting of nested settings: its key, such as "encoder.model", and its value as text."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _flatten(inner, f"{name}.{key}" if name else key)
+            yield from flatten_settings(inner, f"{name}.{key}" if name else key)
     else:
         yield name, value if isinstance(value, str) else json.dumps(value)
 
@@ -168,8 +181,13 @@ def _by_clip(entry: HistoryEntry) -> dict[str, tuple[str, list[bool]]]:
     return clips
 
 
-def _difference(before: HistoryEntry | None, after: HistoryEntry) -> dict[str, Any]:
-    """Compare on the clips both have; each clip counts once, with the share of its predictions that is correct."""
+def compare_entries(before: HistoryEntry | None, after: HistoryEntry) -> dict[str, Any]:
+    """Compare two results on their common clips; each clip counts once, with its share of correct predictions.
+
+    Returns:
+        Columns of `history`: `common_clips`, accuracies `before` and `after` on them, `difference` with its interval (`low`, `high`)
+        and `p` of a sign-flip test clustered by source recording; and `gained`, `lost`, `p_mcnemar`, or the `reason` without them.
+    """
     if before is None:
         return {"reason": "the first result"}
     old_clips, new_clips = _by_clip(before), _by_clip(after)
@@ -178,7 +196,7 @@ def _difference(before: HistoryEntry | None, after: HistoryEntry) -> dict[str, A
         return {"common_clips": 0, "reason": "no clip in common"}
     old, new = (np.array([np.mean(clips[clip][1]) for clip in common]) for clips in (old_clips, new_clips))
     sources = np.array([new_clips[clip][0] for clip in common])
-    interval = difference_interval(new - old, sources)
+    interval = difference_interval(new, old, sources)
     line: dict[str, Any] = {
         "common_clips": len(common),
         "before": float(old.mean()),

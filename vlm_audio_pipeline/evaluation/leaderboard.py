@@ -1,6 +1,6 @@
 """The leaderboard: one row for each (classifier, scoring, control), and one for each classifier that was not run.
 
-Belongs here: which rows are ranked, denominators in words, and the rows of chance and majority. Does not belong here:
+Belongs here: which rows are ranked, the notes of a row, and the rows of chance and majority. Does not belong here:
 whether a difference between two rows is significant (`contrasts`).
 """
 
@@ -13,12 +13,15 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.base import Clip
+from vlm_audio_pipeline.evaluation.answer_notes import answer_notes
+from vlm_audio_pipeline.evaluation.completeness import mixed_responses
 from vlm_audio_pipeline.evaluation.references import CHANCE, MAJORITY, expected_accuracy
-from vlm_audio_pipeline.evaluation.tables import rows_of
+from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.measures.declarations import MEASURES
 from vlm_audio_pipeline.measures.predictions import PredictionArrays, by_scoring_and_control, subsets
+from vlm_audio_pipeline.measures.uncertainty import CLIPS, CLIPS_AND_DRAWS, SAMPLED_STRATEGY, Interval
 
-NO_PREDICTIONS = "no predictions with today's settings yet"
+NO_PREDICTIONS = "no predictions with the current settings yet"
 
 
 @dataclass(frozen=True)
@@ -28,24 +31,26 @@ class LeaderboardEntry:
     Attributes:
         classifier: its name in the study.
         kind: its kind.
-        predictions: `predictions` rows of the folds that exist; None for none.
+        predictions: `predictions` rows of the folds that exist, or None.
         expected_folds: the folds it is run on.
-        not_run: why it could not be run, or None.
-        expected_predictions: predictions it should have for each scoring and control; None where the number is not
+        not_run_reason: reason why it could not be run, or None.
+        expected_predictions: number of predictions of a complete run, for each scoring and control; None if it is not
             fixed (annotations).
+        accepted_models: see `ExpectedRun`.
     """
 
     classifier: str
     kind: str
     predictions: pa.Table | None
     expected_folds: tuple[int, ...]
-    not_run: str | None = None
+    not_run_reason: str | None = None
     expected_predictions: int | None = None
+    accepted_models: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class _StudyFacts:
-    """What all rows of one leaderboard share; the attributes are those of `leaderboard_table`."""
+    """The values that all rows of one leaderboard share; the attributes are arguments of `leaderboard_table`."""
 
     clips: Sequence[Clip]
     rejected_clips: int
@@ -65,29 +70,31 @@ def leaderboard_table(
 ) -> pa.Table:
     """Summarise every classifier, with chance and majority beside them.
 
-    A row is ranked only where it is comparable: control "none", not partial, every clip of the dataset predicted, each
-    equally often; and not the k-NN over a few-shot model's examples, which is that model's baseline. Equal accuracies
-    share a rank, and the next rank counts them (1, 1, 3).
+    A failed request makes a row partial: a failure is not a wrong answer of the model. Responses of two models make a row partial
+    and its measures undefined.
+    A row is ranked only if it is comparable: its control is "none", it is not partial, and it predicts every clip of the
+    dataset equally often. The k-NN over the examples of a few-shot model is a baseline of that model and is not ranked.
+    Equal accuracies share a rank, and the ranks after it are skipped (1, 1, 3).
 
     Args:
         entries: the classifiers of the study.
         clips: usable clips of the dataset, over all folds.
-        rejected_clips: number of clips that are unusable.
+        rejected_clips: number of clips that cannot be used.
         classes: every label of the study.
         tuning_folds: folds of the dataset that choices were tuned on; without any, `accuracy_without_tuning_folds` is null.
-        limited: whether the run took only some clips; then every row is partial.
+        limited: whether the run was limited to a part of the clips; then every row is partial.
 
     Returns:
-        `leaderboard` rows without `study`: ranked ones first, then by accuracy, those without a number last.
+        `leaderboard` rows without `study`: ranked rows first, then by accuracy; rows without accuracy last.
 
     Raises:
-        VlmAudioError: for predictions with labels outside `classes`, or of more clips than there are.
+        VlmAudioError: for predictions with labels outside `classes`, or of more clips than the dataset has.
     """
     facts = _StudyFacts(clips, rejected_clips, classes, tuning_folds, limited)
     lines = [_reference_line(name, facts) for name in (CHANCE, MAJORITY)]
     for entry in entries:
         if entry.predictions is None or not entry.predictions.num_rows:
-            lines.append(_not_run_line(entry, facts))
+            lines.append(_not_run_line(entry, facts, entry.not_run_reason or NO_PREDICTIONS))
             continue
         lines += [
             _line(entry, scoring, control, rows, facts)
@@ -105,53 +112,67 @@ def leaderboard_table(
             line["accuracy"] is None,
             -(line["accuracy"] or 0),
             line["classifier"],
+            line["scoring"],
+            line["control"],
         )
     )
-    return rows_of("leaderboard", lines)
+    return build_rows("leaderboard", lines)
 
 
 def _line(entry: LeaderboardEntry, scoring: str, control: str, rows: pa.Table, facts: _StudyFacts) -> dict[str, Any]:
-    arrays = PredictionArrays.of(rows, facts.classes)
+    all_arrays = PredictionArrays.from_table(rows, facts.classes)
+    arrays = all_arrays.without_errors
+    outcomes = rows["outcome"].to_pylist()
+    failed = outcomes.count("error")
+    if failed == rows.num_rows:
+        reason = f"all {failed} requests failed: run the study again"
+        return _not_run_line(entry, facts, reason) | {"scoring": scoring, "control": control}
     folds = tuple(np.unique(arrays.fold).tolist())
     missing_folds = sorted(set(entry.expected_folds) - set(folds))
-    times = np.unique(arrays.clip, return_counts=True)[1]
-    clips, correct, predictions = len(times), int(arrays.correct.sum()), len(arrays.label)
+    prediction_counts = np.unique(arrays.clip, return_counts=True)[1]
+    clips, correct, predictions = len(prediction_counts), int(arrays.correct.sum()), len(arrays.label)
     if clips > len(facts.clips):
         raise VlmAudioError(
-            f"predictions of '{entry.classifier}' must be of the {len(facts.clips)} clips of the dataset, got {clips} "
-            "clips; run the study again"
+            f"'{entry.classifier}' has predictions for {clips} clips, but the dataset has only {len(facts.clips)}; run the "
+            "study again"
         )
-    missing = max(0, (entry.expected_predictions or 0) - predictions)
-    partial = bool(missing_folds) or facts.limited or missing > 0
+    missing = max(0, (entry.expected_predictions or 0) - rows.num_rows)
+    if mixed := mixed_responses(rows, entry.accepted_models):
+        return _mixed_line(entry, scoring, control, rows, mixed, facts)
+    partial = bool(missing_folds) or facts.limited or missing > 0 or failed > 0
     is_baseline = scoring == "examples_knn"
-    complete = control == "none" and not partial and clips == len(facts.clips) and not is_baseline
-    even = times.min() == times.max()  # otherwise clips predicted more often would weigh more
+    is_rankable = control == "none" and not partial and clips == len(facts.clips) and not is_baseline
+    # A clip with more predictions than others would have more weight.
+    is_balanced = prediction_counts.min() == prediction_counts.max()
     is_annotation = scoring == "annotation"
-    numbers = _numbers(arrays, facts.tuning_folds)
+    measure_values = _measure_values(all_arrays, facts.tuning_folds)
     notes = [f"{correct} of {predictions} {'annotations' if is_annotation else 'predictions'}"]
     if is_baseline:
-        notes.append("baseline: k-NN over the examples shown")
-    if not is_annotation and (sd := numbers["trial_sd"]) is not None:
+        notes.append("baseline: k-NN over the examples in the prompt")
+    if not is_annotation and (sd := measure_values["trial_sd"]) is not None:
         notes.append(f"standard deviation over trials {sd:.3f}")
+    interval = arrays.accuracy_interval
+    notes += _examples_notes(arrays, interval)
     if clips != len(facts.clips):
-        notes.append(f"{clips} of {len(facts.clips)} clips")
+        notes.append(f"{clips:,} of {len(facts.clips):,} clips")
     if missing:
-        notes.append(f"{missing} of {entry.expected_predictions} not made yet")
+        notes.append(f"{missing} of {entry.expected_predictions} not computed yet")
+    if failed:
+        notes.append(f"{failed} requests failed: run the study again")
     if missing_folds:
         notes.append(f"folds {_join(folds)} of {_join(entry.expected_folds)}")
-        if entry.not_run:
-            notes.append(f"the others not run: {entry.not_run}")
+        if entry.not_run_reason:
+            notes.append(f"other folds not run: {entry.not_run_reason}")
     if facts.limited:
         notes.append("limited run")
-    if complete and not even:
+    if is_rankable and not is_balanced:
         verb = "annotated" if is_annotation else "predicted"
-        notes.append(f"not ranked: clips were {verb} {times.min()} to {times.max()} times")
+        notes.append(f"not ranked: clips were {verb} {prediction_counts.min()} to {prediction_counts.max()} times")
     if (answered := int(arrays.answered.sum())) < predictions:
         notes.append(f"{correct} of {answered} answered")
-    outcomes = rows["outcome"].to_pylist()
-    notes += [f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes) - {"answered"})]
+    notes += answer_notes(arrays, control)
+    notes += [f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes) - {"answered", "error"})]
     notes += _rejected_note(facts.rejected_clips)
-    interval = arrays.accuracy_interval
     return {
         "rank": None,
         "classifier": entry.classifier,
@@ -159,8 +180,9 @@ def _line(entry: LeaderboardEntry, scoring: str, control: str, rows: pa.Table, f
         "model": next((m for m in rows["model"].to_pylist() if m), None),
         "scoring": scoring,
         "control": control,
-        **numbers,
+        **measure_values,
         "interval": None if interval is None else interval.method,
+        "interval_scope": None if interval is None else interval.scope,
         "predictions": predictions,
         "correct": correct,
         "answered": answered,
@@ -172,15 +194,29 @@ def _line(entry: LeaderboardEntry, scoring: str, control: str, rows: pa.Table, f
         "training_clips": max((n for n in rows["training_clips"].to_pylist() if n is not None), default=None),
         "partial": partial,
         "note": ", ".join(notes),
-        "comparable": complete and even,
+        "comparable": is_rankable and is_balanced,
     }
 
 
-def _numbers(predictions: PredictionArrays, tuning_folds: tuple[int, ...]) -> dict[str, float | None]:
-    """Compute the measures that are columns of the leaderboard, each on its subset; None where there is no such subset."""
+def _examples_notes(arrays: PredictionArrays, interval: Interval | None) -> list[str]:
+    """Return what the interval of a few-shot row covers, and whether its draws of examples are a sample."""
+    if interval is None or interval.scope == CLIPS:
+        return []
+    draws = len(np.unique(arrays.draw))
+    if interval.scope == CLIPS_AND_DRAWS:
+        return [f"interval over clips and {draws} random draws of examples"]
+    ranks = draws > 1 and arrays.selection != SAMPLED_STRATEGY
+    return [
+        "interval for these examples",
+        *([f"{draws} draws of {arrays.selection} examples are ranks, not a sample: no spread"] if ranks else []),
+    ]
+
+
+def _measure_values(predictions: PredictionArrays, tuning_folds: tuple[int, ...]) -> dict[str, float | None]:
+    """Compute the measures that are columns of the leaderboard, each on its subset; None without that subset."""
     arrays = dict(subsets(predictions, tuning_folds))
     return {
-        measure.name: measure.formula(arrays[measure.subset]).value if measure.subset in arrays else None
+        measure.name: measure.formula(measure.rows(arrays[measure.subset])).value if measure.subset in arrays else None
         for measure in MEASURES.values()
         if measure.leaderboard
     }
@@ -193,10 +229,10 @@ def _reference_line(name: str, facts: _StudyFacts) -> dict[str, Any]:
     defined = accuracy[~np.isnan(accuracy)]
     untuned = accuracy[~np.isin(folds, facts.tuning_folds) & ~np.isnan(accuracy)] if facts.tuning_folds else defined[:0]
     note = {
-        CHANCE: f"expected of a guess among {len(facts.classes)} classes",
-        MAJORITY: "expected of the most frequent class of the other folds"
+        CHANCE: f"expected accuracy of a guess among {len(facts.classes)} classes",
+        MAJORITY: "expected accuracy of always predicting the most frequent class of the other folds"
         if len(defined)
-        else "not known: there are no other folds",
+        else "undefined: there are no other folds",
     }[name]
     value = float(defined.mean()) if len(defined) else None
     return {
@@ -219,8 +255,24 @@ def _reference_line(name: str, facts: _StudyFacts) -> dict[str, Any]:
     }
 
 
-def _not_run_line(entry: LeaderboardEntry, facts: _StudyFacts) -> dict[str, Any]:
-    reason = entry.not_run or NO_PREDICTIONS
+def _mixed_line(
+    entry: LeaderboardEntry, scoring: str, control: str, rows: pa.Table, reason: str, facts: _StudyFacts
+) -> dict[str, Any]:
+    """Return the row of a scoring and control that two models answered: without any measure."""
+    return _not_run_line(entry, facts, reason) | {
+        "scoring": scoring,
+        "control": control,
+        "model": next((m for m in rows["model"].to_pylist() if m), None),
+        "correct": None,
+        "predictions": rows.num_rows,
+        "clips": len(set(rows["clip"].to_pylist())),
+        "trials": len(set(rows["trial"].to_pylist())),
+        "folds": _join(sorted(set(rows["fold"].to_pylist()))),
+        "note": ", ".join([f"not comparable: {reason}", *_rejected_note(facts.rejected_clips)]),
+    }
+
+
+def _not_run_line(entry: LeaderboardEntry, facts: _StudyFacts, reason: str) -> dict[str, Any]:
     return {
         "classifier": entry.classifier,
         "kind": entry.kind,

@@ -1,12 +1,7 @@
 """Checks for leakage: whether held-out clips may have been in the training data or the examples.
 
-Near duplicates are pairs of clips in different folds whose embeddings have a cosine above 0.99, after every dimension was
-brought to mean 0 and standard deviation 1. Without that, numbers that all clips have in common dominate: among the 80,000
-pairs of ESC-10, raw classical features give 1,212 such pairs across folds, standardised ones none; the nearest are two
-recordings of rain at 0.9895. Embeddings of few dimensions are similar by chance and are not checked.
-
 Belongs here: findings about clips, folds, examples and training data, in words. Does not belong here: removing leaks, which
-is up to the author of the dataset or study.
+is the task of the author of the dataset or study.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,21 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vlm_audio_pipeline.encoders.base import ModelCard
+from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.evaluation.embedding_matrix import EmbeddingMatrix
-from vlm_audio_pipeline.evaluation.tables import rows_of
+from vlm_audio_pipeline.evaluation.near_duplicates import EXPECTED_NEIGHBOURS, near_duplicates
+from vlm_audio_pipeline.evaluation.shared_files import LeakageFinding, find_alike_sources, find_shared_files
+from vlm_audio_pipeline.evaluation.tables import build_rows
 
-NEAR_DUPLICATE_COSINE = 0.99
-"""Cosine of standardised embeddings above which two clips count as near duplicates."""
-MIN_DIMENSIONS = 32
-"""Embeddings with fewer dimensions are not checked for near duplicates."""
 MAX_PAIRS = 100
-"""Pairs of near duplicates that have a row of their own, the most similar ones; the summary counts all."""
+"""Maximum number of pairs of near duplicates that have a row, the most similar first; the summary counts all pairs."""
 
 _NOT_DISCLOSED = ("not known", "unknown", "undisclosed")
-"""First words of a card that does not disclose its training data."""
-
-Finding = dict[str, Any]
+"""First words of `training_data` in a card that does not disclose it."""
 
 
 def leakage_table(
@@ -47,24 +38,30 @@ def leakage_table(
         clips: `clips` rows of the folds that exist.
         embeddings: encoder -> its `embeddings` rows, which are checked for near duplicates.
         examples: few-shot classifier -> its `examples` rows.
-        cards: encoder or classifier -> the card of its model; those without weights have no training data.
+        cards: encoder or classifier -> the card of its model; a method without weights has no training data.
         dataset: kind of the dataset.
-        collections: collections that contain its recordings, as model cards name them; None: not known.
+        collections: collections that contain its recordings, as model cards name them; None if unknown.
 
     Returns:
-        `leakage` rows without `study`. Every kind of leak has a summary row, also without a finding.
+        `leakage` rows without `study`. Every kind of leak has a summary row, even without a finding.
     """
     findings = [
         *_split_sources(clips),
+        *find_shared_files(clips),
+        *find_alike_sources(clips),
         *_exact_duplicates(clips),
-        *(f for name, rows in embeddings.items() for f in _near_duplicates(name, EmbeddingMatrix.of(clips, rows))),
+        *(
+            f
+            for name, rows in embeddings.items()
+            for f in _near_duplicates(name, EmbeddingMatrix.from_tables(clips, rows))
+        ),
         *(f for name, rows in examples.items() for f in _examples_of_query_sources(name, rows, clips)),
         *(_training_data(name, card, dataset, collections) for name, card in cards.items()),
     ]
-    return rows_of("leakage", [{"subject": "", "checked": None, "clips": 0, "folds": "", **f} for f in findings])
+    return build_rows("leakage", [{"subject": "", "checked": None, "clips": 0, "folds": "", **f} for f in findings])
 
 
-def _clip_columns(clips: pa.Table, ids: list[str]) -> Finding:
+def _clip_columns(clips: pa.Table, ids: list[str]) -> LeakageFinding:
     """Return the columns that name the clips of a finding."""
     rows = clips.filter(pc.is_in(clips["clip"], value_set=pa.array(sorted(set(ids)), pa.string())))
     folds = ",".join(str(f) for f in sorted(set(rows["fold"].to_pylist())))
@@ -78,7 +75,7 @@ def _group_by(clips: pa.Table, column: str) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
-def _split_sources(clips: pa.Table) -> Iterator[Finding]:
+def _split_sources(clips: pa.Table) -> Iterator[LeakageFinding]:
     kind, groups = "source_across_folds", _group_by(clips, "source")
     split = {source: rows for source, rows in groups.items() if len({r["fold"] for r in rows}) > 1}
     columns = _clip_columns(clips, [r["clip"] for rows in split.values() for r in rows])
@@ -101,19 +98,19 @@ def _split_sources(clips: pa.Table) -> Iterator[Finding]:
         yield {"kind": kind, "subject": source, "severity": "leak", "count": 1, "finding": text, **columns}
 
 
-def _exact_duplicates(clips: pa.Table) -> Iterator[Finding]:
+def _exact_duplicates(clips: pa.Table) -> Iterator[LeakageFinding]:
     kind = "exact_duplicate"
     groups = {sha: rows for sha, rows in _group_by(clips, "samples_sha256").items() if len(rows) > 1}
-    across = sum(len({r["fold"] for r in rows}) > 1 for rows in groups.values())
+    groups_across_folds = sum(len({r["fold"] for r in rows}) > 1 for rows in groups.values())
     columns = _clip_columns(clips, [r["clip"] for rows in groups.values() for r in rows])
     yield {
         "kind": kind,
-        "severity": "leak" if across else "suspect" if groups else "clean",
+        "severity": "leak" if groups_across_folds else "suspect" if groups else "clean",
         "count": len(groups),
         "checked": clips.num_rows,
         "clips": columns["clips"],
         "folds": columns["folds"],
-        "finding": f"{len(groups)} groups of clips with the same samples among {clips.num_rows} clips, {across} of them across folds",
+        "finding": f"{len(groups)} groups of clips with the same samples among {clips.num_rows} clips, {groups_across_folds} of them across folds",
     }
     for rows in sorted(groups.values(), key=lambda rows: min(r["clip"] for r in rows)):
         columns, labels = _clip_columns(clips, [r["clip"] for r in rows]), sorted({r["label"] for r in rows})
@@ -133,25 +130,23 @@ def _exact_duplicates(clips: pa.Table) -> Iterator[Finding]:
         }
 
 
-def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Finding]:
-    kind, (n, dimensions) = "near_duplicate", embeddings.x.shape
+def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[LeakageFinding]:
+    kind, n = "near_duplicate", len(embeddings.clip)
     summary = {"kind": kind, "subject": encoder, "checked": n, "count": 0}
-    if dimensions < MIN_DIMENSIONS or n < 2:
-        reason = (
-            f"embeddings of {dimensions} dimensions are similar by chance" if n > 1 else f"{n} clips have embeddings"
-        )
-        yield {**summary, "severity": "unknown", "finding": f"by {encoder}: not checked, {reason}"}
+    pairs = near_duplicates(embeddings)
+    if isinstance(pairs, str):
+        yield {**summary, "severity": "unknown", "finding": f"by {encoder}: not checked, {pairs}"}
         return
-    first, second, cosine = _similar_pairs(embeddings)
-    concerned = [int(i) for i in np.union1d(first, second)]
+    first, second, cosine = pairs.first, pairs.second, pairs.cosine
+    clip_indices = [int(i) for i in np.union1d(first, second)]
     yield {
         **summary,
         "severity": "suspect" if len(first) else "clean",
         "count": len(first),
-        "clips": len(concerned),
-        "folds": ",".join(str(f) for f in sorted(set(embeddings.fold[concerned].tolist()))),
-        "finding": f"by {encoder}: {len(first)} pairs of clips in different folds with a cosine above "
-        f"{NEAR_DUPLICATE_COSINE} among {n} clips"
+        "clips": len(clip_indices),
+        "folds": ",".join(str(f) for f in sorted(set(embeddings.fold[clip_indices].tolist()))),
+        "finding": f"by {encoder}: {len(first)} pairs among {n} clips, in different folds, are much closer than different "
+        f"recordings (below {pairs.threshold:.3g} of the distance of neighbours); at most {EXPECTED_NEIGHBOURS} are expected"
         + (f"; the {MAX_PAIRS} most similar are listed" if len(first) > MAX_PAIRS else ""),
     }
     for i, j, value in list(zip(first, second, cosine, strict=True))[:MAX_PAIRS]:
@@ -172,22 +167,8 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Find
         }
 
 
-def _similar_pairs(embeddings: EmbeddingMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pairs (i < j) of clips in different folds above `NEAR_DUPLICATE_COSINE`, most similar first."""
-    unit, blocks = embeddings.unit, []
-    for start in range(0, len(unit), 1000):  # in blocks, to bound memory
-        cosine = unit[start : start + 1000] @ unit.T
-        other_fold = embeddings.fold[start : start + 1000, None] != embeddings.fold[None, :]
-        i, j = np.nonzero((cosine > NEAR_DUPLICATE_COSINE) & other_fold)
-        later = i + start < j
-        blocks.append(np.stack([i[later] + start, j[later], cosine[i[later], j[later]]]))
-    first, second, value = np.concatenate(blocks, axis=1)
-    order = np.lexsort((second, first, -value))
-    return first[order].astype(int), second[order].astype(int), value[order]
-
-
-def _examples_of_query_sources(classifier: str, examples: pa.Table, clips: pa.Table) -> Iterator[Finding]:
-    """Compare each example with its query; examples that serve a whole fold with every clip of that fold."""
+def _examples_of_query_sources(classifier: str, examples: pa.Table, clips: pa.Table) -> Iterator[LeakageFinding]:
+    """Compare each example with its query, or with every clip of the fold if the whole fold uses the same examples."""
     kind = "example_of_query_source"
     clips_of_fold: dict[int, dict[str, list[str]]] = {}
     source_of: dict[str, str] = {}
@@ -211,7 +192,7 @@ def _examples_of_query_sources(classifier: str, examples: pa.Table, clips: pa.Ta
         "checked": examples.num_rows,
         "clips": columns["clips"],
         "folds": columns["folds"],
-        "finding": f"{classifier}: {len(leaks)} clips shown as examples to queries of their own source, in {examples.num_rows} examples",
+        "finding": f"{classifier}: {len(leaks)} clips are examples for queries of their own source, in {examples.num_rows} examples",
     }
     for (clip, source), queries in sorted(leaks.items()):
         columns = _clip_columns(clips, queries)
@@ -220,7 +201,7 @@ def _examples_of_query_sources(classifier: str, examples: pa.Table, clips: pa.Ta
         yield {"kind": kind, "subject": subject, "severity": "leak", "count": 1, "finding": text, **columns}
 
 
-def _training_data(name: str, card: ModelCard, dataset: str, collections: tuple[str, ...] | None) -> Finding:
+def _training_data(name: str, card: ModelCard, dataset: str, collections: tuple[str, ...] | None) -> LeakageFinding:
     """Compare a card's training data with the collections that contain this dataset's recordings."""
     names = {_normalise(c) for c in (*(collections or ()), dataset)}
     overlaps = [o for o in card.overlaps if _normalise(o) in names]
@@ -231,11 +212,11 @@ def _training_data(name: str, card: ModelCard, dataset: str, collections: tuple[
     elif card.overlaps and collections is not None:
         severity, text = (
             "clean",
-            f"its training data is known to contain {overlap_names}, but this dataset does not come from there",
+            f"its training data contains {overlap_names}, but this dataset was not taken from it",
         )
     elif card.overlaps:
         severity = "unknown"
-        text = f"its training data is known to contain {overlap_names}; whether these clips come from there is unknown"
+        text = f"its training data contains {overlap_names}; it is unknown whether these clips were taken from it"
     elif card.training_data == "none":
         severity, text = "clean", "it was not trained on recordings"
     elif card.training_data and not card.training_data.casefold().startswith(_NOT_DISCLOSED):

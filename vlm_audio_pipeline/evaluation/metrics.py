@@ -1,13 +1,15 @@
 """The tables `metrics` and `confusion`: every measure of one classifier's predictions, and its confusion counts.
 
-Belongs here: for which scorings, controls and subsets measures are computed. Does not belong here: formulas (`measures`).
+Belongs here: the scorings, controls and subsets that measures are computed for. Does not belong here: formulas (`measures`).
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pyarrow as pa
 
-from vlm_audio_pipeline.evaluation.tables import rows_of
+from vlm_audio_pipeline.evaluation.completeness import mixed_responses
+from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.evaluation.temperature_scaling import apply_temperature
 from vlm_audio_pipeline.measures.agreement import OTHER_SCORING
 from vlm_audio_pipeline.measures.declarations import MEASURES
@@ -21,13 +23,21 @@ from vlm_audio_pipeline.measures.predictions import (
 )
 
 
-def metrics_table(predictions: pa.Table, classes: tuple[str, ...], tuning_folds: tuple[int, ...]) -> pa.Table:
+def metrics_table(
+    predictions: pa.Table,
+    classes: tuple[str, ...],
+    tuning_folds: tuple[int, ...],
+    accepted_models: tuple[str, ...] | None = None,
+) -> pa.Table:
     """Compute every measure of a classifier, for every scoring, control and subset.
+
+    Every measure of a scoring and control that two models answered is undefined, with that reason.
 
     Args:
         predictions: `predictions` rows of one classifier, of any folds.
         classes: every label of the study.
         tuning_folds: folds that choices were tuned on; empty for none.
+        accepted_models: see `ExpectedRun`.
 
     Returns:
         `metrics` rows without `study` and `classifier`.
@@ -35,13 +45,15 @@ def metrics_table(predictions: pa.Table, classes: tuple[str, ...], tuning_folds:
     Raises:
         VlmAudioError: for predictions with labels outside `classes`.
     """
-    runs = {
-        (scoring, control): PredictionArrays.of(rows, classes)
-        for scoring, control, rows in by_scoring_and_control(predictions)
-    }
+    tables = {(scoring, control): rows for scoring, control, rows in by_scoring_and_control(predictions)}
+    runs = {key: PredictionArrays.from_table(rows, classes) for key, rows in tables.items()}
     lines = []
     for (scoring, control), run in runs.items():
-        other = runs.get((OTHER_SCORING.get(scoring, ""), control))
+        other_key = (OTHER_SCORING.get(scoring, ""), control)
+        other = runs.get(other_key)
+        mixed = mixed_responses(tables[scoring, control], accepted_models)
+        both = [tables[key] for key in ((scoring, control), other_key) if key in tables]
+        reasons = {"scorings_agree": mixed_responses(pa.concat_tables(both), accepted_models)}  # reads both scorings
         for subset, arrays in subsets(replace(apply_temperature(run), other_scoring=other), tuning_folds):
             lines += [
                 {
@@ -50,27 +62,28 @@ def metrics_table(predictions: pa.Table, classes: tuple[str, ...], tuning_folds:
                     "subset": subset,
                     "metric": name,
                     "label": label,
-                    "value": number.value,
-                    "reason": number.reason,
+                    "value": None if reason else number.value,
+                    "reason": reason or number.reason,
                     "predictions": int(number.included.sum()),
-                    "clips": len(set(arrays.clip[number.included].tolist())),
+                    "clips": len(set(arrays_of_measure.clip[number.included].tolist())),
                 }
-                for (name, label), number in _numbers(arrays).items()
+                for name, label, arrays_of_measure, number in _numbers(arrays)
+                for reason in (reasons.get(name, mixed),)
             ]
-    return rows_of("metrics", lines, filled=("study", "classifier"))
+    return build_rows("metrics", lines, added_columns=("study", "classifier"))
 
 
-def _numbers(predictions: PredictionArrays) -> dict[tuple[str, str], Number]:
-    """Compute all measures: (name, class label, or "" for all classes) -> number."""
-    numbers: dict[tuple[str, str], Number] = {}
+def _numbers(predictions: PredictionArrays) -> Iterator[tuple[str, str, PredictionArrays, Number]]:
+    """Yield each measure as (name, class label, or "" for all classes, the predictions that it covers, number)."""
     for measure in MEASURES.values():
         if measure.subset != ALL_CLIPS:
             continue
+        rows = measure.rows(predictions)
         if measure.per_class:
-            numbers |= {(measure.name, label): measure.formula(predictions, label) for label in predictions.classes}
+            for label in predictions.classes:
+                yield measure.name, label, rows, measure.formula(rows, label)
         else:
-            numbers[measure.name, ""] = measure.formula(predictions)
-    return numbers
+            yield measure.name, "", rows, measure.formula(rows)
 
 
 def confusion_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Table:
@@ -99,4 +112,4 @@ def confusion_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Table
             {"scoring": scoring, "control": control, "label": label, "predicted": predicted, "count": count}
             for (label, predicted), count in counts.items()
         ]
-    return rows_of("confusion", lines, filled=("study", "classifier"))
+    return build_rows("confusion", lines, added_columns=("study", "classifier"))

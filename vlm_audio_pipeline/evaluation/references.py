@@ -5,14 +5,14 @@ import numpy as np
 CHANCE = "chance"
 MAJORITY = "majority"
 REFERENCES = (CHANCE, MAJORITY)
-"""Reserved names: no classifier can have one of these."""
+"""Reserved names, which no classifier can have."""
 
 
 def expected_accuracy(reference: str, labels: np.ndarray, folds: np.ndarray, classes: int) -> np.ndarray:
     """Return the expected accuracy of a reference on each clip.
 
-    Chance is 1 / classes. Majority predicts the most frequent class of the OTHER folds; where several are equally
-    frequent, each of them equally often.
+    Chance is 1 / classes. Majority predicts the most frequent class of the OTHER folds; if several classes are
+    equally frequent, it predicts each of them with the same probability.
 
     Args:
         reference: "chance" or "majority".
@@ -21,7 +21,7 @@ def expected_accuracy(reference: str, labels: np.ndarray, folds: np.ndarray, cla
         classes: number of classes of the study.
 
     Returns:
-        (n,) float64; NaN for majority where there are no other folds.
+        (n,) float64; NaN for majority without other folds.
     """
     if reference == CHANCE:
         return np.full(len(labels), 1 / classes)

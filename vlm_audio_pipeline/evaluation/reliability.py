@@ -6,10 +6,10 @@ One number over all bins is the measure `ece`.
 import numpy as np
 import pyarrow as pa
 
-from vlm_audio_pipeline.evaluation.tables import rows_of
+from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.evaluation.temperature_scaling import apply_temperature
 from vlm_audio_pipeline.measures.predictions import PredictionArrays, by_scoring_and_control
-from vlm_audio_pipeline.measures.probabilities import BINS, confidence_bin, has_confidence
+from vlm_audio_pipeline.measures.probabilities import BINS, confidence_bin, confidence_rows
 
 
 def reliability_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Table:
@@ -30,17 +30,17 @@ def reliability_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Tab
     """
     lines = []
     for scoring, control, rows in by_scoring_and_control(predictions):
-        raw = PredictionArrays.of(rows, classes)
+        raw = PredictionArrays.from_table(rows, classes)
         for variant, arrays in (("raw", raw), ("temperature", apply_temperature(raw).scaled)):
             assert arrays is not None
             lines += [
                 {"scoring": scoring, "control": control, "variant": variant, **line} for line in _bin_lines(arrays)
             ]
-    return rows_of("reliability", lines, filled=("study", "classifier"))
+    return build_rows("reliability", lines, added_columns=("study", "classifier"))
 
 
 def _bin_lines(predictions: PredictionArrays) -> list[dict[str, int | float]]:
-    included, _ = has_confidence(predictions)
+    included, _ = confidence_rows(predictions)
     confidence, correct = predictions.confidence[included], predictions.correct[included]
     bins = confidence_bin(confidence)
     counts = np.bincount(bins, minlength=BINS)

@@ -1,1 +1,1 @@
-"""Measures of classifiers: each is declared once, with its formula, unit, order and where it is shown (`catalogue`)."""
+"""Measures of classifiers. Each is declared once, with its formula, unit, order and displays (`declarations`)."""

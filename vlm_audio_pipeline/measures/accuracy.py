@@ -1,7 +1,7 @@
 """Measures of predicted labels: accuracy, outcomes, precision, recall and F1.
 
-Every prediction is in the denominator unless the documentation of the measure says otherwise: one without a label counts
-as wrong. Annotations are pooled: each is one prediction. A measure that is undefined is null, with a reason.
+Every prediction whose request did not fail is in the denominator unless the documentation of the measure states an exception. A prediction without
+a label counts as wrong. Annotations are pooled: each is one prediction. A measure that is undefined is null, with a reason.
 
 The formulas of precision, recall and F1 are those of van Rijsbergen, Information Retrieval (1979), chapter 7, and of
 scikit-learn's `precision_recall_fscore_support`.
@@ -17,7 +17,7 @@ from vlm_audio_pipeline.measures.predictions import OUTCOMES, WITHOUT_TUNING, Nu
 
 
 def accuracy(predictions: PredictionArrays) -> Number:
-    """Correct / predictions; unparseable, refused and failed ones are in the denominator."""
+    """Correct / predictions; the denominator includes unparseable, truncated and refused responses."""
     return share(predictions.correct, predictions.all_rows, "no predictions")
 
 
@@ -39,7 +39,7 @@ def accuracy_high(predictions: PredictionArrays) -> Number:
 
 def accuracy_answered(predictions: PredictionArrays) -> Number:
     """Correct / answered."""
-    return share(predictions.correct, predictions.answered, "nothing was answered")
+    return share(predictions.correct, predictions.answered, "no prediction was answered")
 
 
 def accuracy_fold_mean(predictions: PredictionArrays) -> Number:
@@ -61,12 +61,12 @@ def precision(predictions: PredictionArrays, label: str) -> Number:
 
 
 def recall(predictions: PredictionArrays, label: str) -> Number:
-    """TP / (TP + FN): of the clips of a class, the share predicted as it; one without a label is a FN."""
+    """TP / (TP + FN): of the clips of a class, the share predicted as this class; a prediction without a label is a FN."""
     return share(predictions.correct, predictions.label == label, "no clips of this class")
 
 
 def f1(predictions: PredictionArrays, label: str) -> Number:
-    """Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN); 0 for a class never predicted."""
+    """Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN); 0 for a class that is never predicted."""
     is_label, is_predicted = predictions.label == label, predictions.predicted == label
     denominator = int(is_label.sum() + is_predicted.sum())
     included = is_label | is_predicted
@@ -83,7 +83,7 @@ def _mean_over_classes(predictions: PredictionArrays, measure: Callable[[Predict
 
 
 def macro_precision(predictions: PredictionArrays) -> Number:
-    """Mean of precision over the classes that occur, 0 for one never predicted (scikit-learn's `zero_division=0`)."""
+    """Mean of precision over the classes that occur, 0 for a class never predicted (scikit-learn's `zero_division=0`)."""
     return _mean_over_classes(predictions, precision)
 
 
@@ -93,16 +93,16 @@ def macro_f1(predictions: PredictionArrays) -> Number:
 
 
 def balanced_accuracy(predictions: PredictionArrays) -> Number:
-    """Mean of recall over the classes that occur, which is macro recall (Brodersen et al., ICPR 2010; scikit-learn's)."""
+    """Mean of recall over the classes that occur, also called macro recall (Brodersen et al., ICPR 2010)."""
     return _mean_over_classes(predictions, recall)
 
 
 def top3(predictions: PredictionArrays) -> Number:
     """Share of predictions whose true class has one of the three highest scores.
 
-    `sklearn.metrics.top_k_accuracy_score`, except for ties across the third place, where each of the tied classes has
-    the same chance of being among the three (k-NN gives most classes 0: the order of the classes must not decide).
-    Predictions without scores are misses; where none has scores, or there are three classes or fewer, it is undefined.
+    Equals `sklearn.metrics.top_k_accuracy_score`, except for ties at the third rank: each of the tied classes then has
+    the same chance of being among the three (k-NN gives 0 to many classes; the order of the classes must not decide).
+    A prediction without scores counts as a miss. Undefined if no prediction has scores, or for three classes or fewer.
     """
     scored = ~np.isnan(predictions.scores).any(axis=1)
     if len(predictions.classes) <= 3:
@@ -110,18 +110,18 @@ def top3(predictions: PredictionArrays) -> Number:
     if not scored.any():
         return Number(None, predictions.all_rows, "no scores" if len(predictions.label) else "no predictions")
     scores = np.where(scored[:, None], predictions.scores, 0.0)
-    own = scores[np.arange(len(scores)), predictions.label_index][:, None]
-    above, equal = (scores > own).sum(axis=1), (scores == own).sum(axis=1)
-    return share(np.clip((3 - above) / equal, 0, 1) * scored, predictions.all_rows, "no predictions")
+    true_score = scores[np.arange(len(scores)), predictions.label_index][:, None]
+    higher, equal = (scores > true_score).sum(axis=1), (scores == true_score).sum(axis=1)
+    return share(np.clip((3 - higher) / equal, 0, 1) * scored, predictions.all_rows, "no predictions")
 
 
 ACCURACY_MEASURES = (
     Measure(
         name="accuracy",
         formula=accuracy,
-        doc="correct / predictions, unparseable and errors counted as wrong",
+        doc="correct / predictions; unparseable, truncated and refused count as wrong, failed requests are left out",
         leaderboard=True,
-        shown_in=("terminal", "page", "export", "plot"),
+        displays=("terminal", "page", "export", "plot"),
     ),
     Measure(
         name="accuracy_low",
@@ -129,7 +129,7 @@ ACCURACY_MEASURES = (
         doc="lower end of the 95 % interval of `accuracy`",
         order=None,
         leaderboard=True,
-        shown_in=(),
+        displays=(),
     ),
     Measure(
         name="accuracy_high",
@@ -137,7 +137,7 @@ ACCURACY_MEASURES = (
         doc="upper end of the 95 % interval of `accuracy`",
         order=None,
         leaderboard=True,
-        shown_in=(),
+        displays=(),
     ),
     Measure(name="accuracy_answered", formula=accuracy_answered, doc="correct / answered", leaderboard=True),
     Measure(
@@ -149,10 +149,10 @@ ACCURACY_MEASURES = (
     Measure(
         name="accuracy_without_tuning_folds",
         formula=accuracy,
-        doc="accuracy over the folds no choice was tuned on",
+        doc="accuracy over the folds on which no choice was tuned",
         subset=WITHOUT_TUNING,
         leaderboard=True,
-        shown_in=(),
+        displays=(),
     ),
     Measure(
         name="macro_f1",
@@ -161,7 +161,7 @@ ACCURACY_MEASURES = (
         title="macro F1",
         tex_title="Macro $F_1$",
         leaderboard=True,
-        shown_in=("terminal", "page", "page_details", "export"),
+        displays=("terminal", "page", "page_details", "export"),
     ),
     Measure(name="macro_precision", formula=macro_precision, doc="mean over classes of precision"),
     Measure(name="balanced_accuracy", formula=balanced_accuracy, doc="mean over classes of recall"),
@@ -172,10 +172,11 @@ ACCURACY_MEASURES = (
             formula=partial(outcome_share, outcome=outcome),
             doc=f"share of predictions with outcome {outcome}",
             order="higher" if outcome == "answered" else "lower",
+            includes_errors=True,
         )
         for outcome in OUTCOMES
     ),
-    Measure(name="precision", formula=precision, doc="TP / (TP + FP) of a class", per_class=True, shown_in=()),
-    Measure(name="recall", formula=recall, doc="TP / (TP + FN) of a class", per_class=True, shown_in=()),
-    Measure(name="f1", formula=f1, doc="2 TP / (2 TP + FP + FN) of a class", per_class=True, shown_in=()),
+    Measure(name="precision", formula=precision, doc="TP / (TP + FP) of a class", per_class=True, displays=()),
+    Measure(name="recall", formula=recall, doc="TP / (TP + FN) of a class", per_class=True, displays=()),
+    Measure(name="f1", formula=f1, doc="2 TP / (2 TP + FP + FN) of a class", per_class=True, displays=()),
 )

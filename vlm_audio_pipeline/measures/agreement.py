@@ -4,6 +4,7 @@ import numpy as np
 
 from vlm_audio_pipeline.measures.measure import Measure
 from vlm_audio_pipeline.measures.predictions import Number, PredictionArrays
+from vlm_audio_pipeline.measures.uncertainty import SAMPLED_STRATEGY
 
 OTHER_SCORING = {"likelihood": "generation", "generation": "likelihood"}
 """The two scorings under which one language model classifies the same clips."""
@@ -19,7 +20,7 @@ def fleiss_kappa(counts: np.ndarray) -> float | None:
             number of raters, 2 or more.
 
     Returns:
-        None where only one category was ever used: agreement by chance is then 1 as well.
+        None if only one category occurs: the agreement by chance is then 1 as well.
     """
     raters = counts.sum(axis=1)[0]
     agreement = ((counts**2).sum(axis=1) - raters) / (raters * (raters - 1))
@@ -31,19 +32,22 @@ def trials_by_clip(predictions: PredictionArrays) -> tuple[np.ndarray | None, st
     """Arrange rows by clip and trial.
 
     Returns:
-        (clips, trials) int, indices of rows; or None and the reason: one trial, or trials over different clips.
+        (clips, trials) int, indices of rows; or None and the reason: one trial, trials over different clips, or draws of
+        examples that are ranks: draw 0 has the best examples of a strategy, draw 1 the next best, so they have no spread.
     """
     clips, clip_of = np.unique(predictions.clip, return_inverse=True)
     trials, trial_of = np.unique(predictions.trial, return_inverse=True)
     if len(trials) < 2:
         return None, "one trial" if len(trials) else "no predictions"
+    if predictions.selection not in (None, SAMPLED_STRATEGY) and len(np.unique(predictions.draw)) > 1:
+        return None, f"draws of {predictions.selection} examples are ranks, not a sample"
     indices = np.full((len(clips), len(trials)), -1)
     indices[clip_of, trial_of] = np.arange(len(predictions.clip))
-    return (None, "trials do not hold the same clips") if (indices < 0).any() else (indices, None)
+    return (None, "trials do not cover the same clips") if (indices < 0).any() else (indices, None)
 
 
 def trial_sd(predictions: PredictionArrays) -> Number:
-    """Compute the standard deviation (n - 1 in the denominator) over trials of the accuracy of each."""
+    """Compute the standard deviation over trials of their accuracy, with n - 1 in the denominator."""
     indices, reason = trials_by_clip(predictions)
     if indices is None:
         return Number(None, predictions.all_rows, reason)
@@ -65,7 +69,7 @@ def trial_kappa(predictions: PredictionArrays) -> Number:
 def scorings_agree(predictions: PredictionArrays) -> Number:
     """Share of predictions with the same label under the other scoring, likelihood or generation, of the same model.
 
-    It is over the (clip, trial) pairs that both scorings have; a prediction without a label agrees with nothing.
+    It covers the (clip, trial) pairs that both scorings have. A prediction without a label never agrees.
     """
     other = predictions.other_scoring
     if other is None:
@@ -83,19 +87,20 @@ AGREEMENT_MEASURES = (
     Measure(
         name="trial_sd",
         formula=trial_sd,
-        doc="standard deviation over trials of `accuracy`; null for one trial, or where trials hold other clips",
+        doc="standard deviation over trials of `accuracy`; null for one trial, if the trials cover different clips, or if "
+        "draws of examples are ranks (medoid, diverse)",
         order="lower",
         leaderboard=True,
     ),
     Measure(
         name="trial_kappa",
         formula=trial_kappa,
-        doc="Fleiss' kappa of the trials, which agree at 1 and no more than by chance at 0",
+        doc="Fleiss' kappa of the trials: 1 for perfect agreement, 0 for agreement by chance",
         unit="no unit",
     ),
     Measure(
         name="scorings_agree",
         formula=scorings_agree,
-        doc="predictions with the same label under likelihood and generation",
+        doc="share of predictions with the same label under likelihood and generation",
     ),
 )

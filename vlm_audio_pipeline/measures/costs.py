@@ -1,4 +1,4 @@
-"""Measures of what predictions took: time, tokens and money."""
+"""Measures of the time, tokens and money that predictions cost."""
 
 import numpy as np
 
@@ -42,43 +42,46 @@ def usd_per_correct(predictions: PredictionArrays) -> Number:
 
 
 def _not_recorded(predictions: PredictionArrays, recorded: np.ndarray, quantity: str) -> Number:
-    return Number(None, recorded, f"no {quantity} on record" if len(predictions.label) else "no predictions")
+    return Number(None, recorded, f"no recorded {quantity}" if len(predictions.label) else "no predictions")
 
 
 COST_MEASURES = (
     Measure(
         name="median_seconds",
         formula=median_seconds,
-        doc="median time to predict; null where not recorded",
+        doc="median time to predict; null if no time was recorded",
         unit="s",
         order="lower",
         leaderboard=True,
-        shown_in=(),
-        content=False,
+        displays=(),
+        includes_errors=True,
+        in_data_version=False,
     ),
     Measure(
         name="tokens",
         formula=tokens,
-        doc="input and output tokens, in all",
+        doc="total of input and output tokens",
         unit="tokens",
         order="lower",
         leaderboard=True,
-        shown_in=(),
+        displays=(),
         decimals=0,
         integer=True,
-        content=False,
+        includes_errors=True,
+        in_data_version=False,
     ),
     Measure(
         name="usd",
         formula=usd,
-        doc="total cost; null where no cost is known",
+        doc="total cost; null if no cost was recorded",
         unit="USD",
         order="lower",
         title="USD",
         decimals=2,
         leaderboard=True,
-        shown_in=("terminal",),
-        content=False,
+        displays=("terminal",),
+        includes_errors=True,
+        in_data_version=False,
     ),
     Measure(
         name="usd_per_correct",
@@ -88,7 +91,8 @@ COST_MEASURES = (
         order="lower",
         decimals=5,
         leaderboard=True,
-        shown_in=(),
-        content=False,
+        displays=(),
+        includes_errors=True,
+        in_data_version=False,
     ),
 )

@@ -8,41 +8,46 @@ from collections.abc import Iterable
 
 from vlm_audio_pipeline.measures.accuracy import ACCURACY_MEASURES
 from vlm_audio_pipeline.measures.agreement import AGREEMENT_MEASURES
+from vlm_audio_pipeline.measures.answers import ANSWER_MEASURES
 from vlm_audio_pipeline.measures.costs import COST_MEASURES
-from vlm_audio_pipeline.measures.measure import Measure, Place
+from vlm_audio_pipeline.measures.measure import Display, Measure
 from vlm_audio_pipeline.measures.probabilities import PROBABILITY_MEASURES
 
-RANKED_BY = "accuracy"
-"""The measure that ranks the leaderboard; it is shown with its interval and its denominator."""
+RANKING_MEASURE = "accuracy"
+"""The measure that ranks the leaderboard; displays add its interval and its denominator."""
 
 
-def by_name(measures: Iterable[Measure]) -> dict[str, Measure]:
+def index_by_name(measures: Iterable[Measure]) -> dict[str, Measure]:
     """Index measures by name.
 
     Raises:
-        ValueError: for a name declared twice, and for a measure shown where only leaderboard columns are.
+        ValueError: for a name declared twice, and for a measure with a display that needs a leaderboard column.
     """
     named: dict[str, Measure] = {}
     for measure in measures:
         if measure.name in named:
             raise ValueError(f"measure '{measure.name}' is declared twice; give one of them another name")
-        if not measure.leaderboard and set(measure.shown_in) - {"page_details"}:
-            raise ValueError(f"measure '{measure.name}' is shown in {measure.shown_in}: set leaderboard=True")
+        if not measure.leaderboard and set(measure.displays) - {"page_details"}:
+            raise ValueError(f"measure '{measure.name}' has displays {measure.displays}, which need leaderboard=True")
         named[measure.name] = measure
     return named
 
 
-MEASURES: dict[str, Measure] = by_name((*ACCURACY_MEASURES, *AGREEMENT_MEASURES, *PROBABILITY_MEASURES, *COST_MEASURES))
+MEASURES: dict[str, Measure] = index_by_name(
+    (*ACCURACY_MEASURES, *AGREEMENT_MEASURES, *ANSWER_MEASURES, *PROBABILITY_MEASURES, *COST_MEASURES)
+)
 """In the order of the leaderboard's columns."""
 
 
-def shown_measures(place: Place, *, content: bool | None = None) -> list[Measure]:
-    """Return the measures with a column of their own at a place; `RANKED_BY` is not among them.
+def measures_for_display(display: Display, *, in_data_version: bool | None = None) -> list[Measure]:
+    """Return the measures of a display, without `RANKING_MEASURE`.
 
     Args:
-        place: where they are shown.
-        content: only measures of the predictions themselves (True) or of time and cost (False); None for both.
+        display: the display.
+        in_data_version: only measures of the predictions themselves (True) or of time and cost (False); None for both.
     """
     return [
-        m for m in MEASURES.values() if place in m.shown_in and m.name != RANKED_BY and content in (None, m.content)
+        m
+        for m in MEASURES.values()
+        if display in m.displays and m.name != RANKING_MEASURE and in_data_version in (None, m.in_data_version)
     ]

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from vlm_audio_pipeline.measures.predictions import ALL_CLIPS, Number
+from vlm_audio_pipeline.measures.predictions import ALL_CLIPS, Number, PredictionArrays
 
-Place = Literal["terminal", "page", "page_details", "export", "plot"]
-"""Where a measure is shown: the terminal's leaderboard, the report page's leaderboard, the page's list of further
-measures, the LaTeX table, and the charts. The CSV and parquet exports have every column of the leaderboard."""
+Display = Literal["terminal", "page", "page_details", "export", "plot"]
+"""Displays of a measure: the leaderboard in the terminal, the leaderboard of the report page, the list of other measures
+on that page, the LaTeX table, and the charts. The CSV and parquet exports have every column of the leaderboard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,18 +18,20 @@ class Measure:
     Attributes:
         name: its `metric` in the table `metrics`, and its column of the leaderboard.
         formula: `PredictionArrays` -> `Number`; with `per_class` the second argument is a class label.
-        doc: what it is, as documentation of the column.
+        doc: its definition, for the documentation of the column.
         unit: "share of 1", "s", "USD", ...
-        order: whether a higher or a lower value is better; None where neither is.
-        title: heading of its column where it is shown; by default the name in words.
+        order: whether a higher or a lower value is better; None if neither is better.
+        title: heading of its column in displays; by default the name in words.
         tex_title: the same in LaTeX; by default the title.
-        decimals: digits after the point where it is shown.
+        decimals: number of decimals in displays.
         per_class: whether there is one number for each class.
-        subset: clips it is over. `metrics` has every subset of a measure of "all"; another subset is for the leaderboard.
+        subset: clips that it covers. With "all", the table `metrics` has it for every subset; with another subset, it is only a column of the
+            leaderboard.
         leaderboard: whether the leaderboard has a column for it.
-        shown_in: where it is shown; a measure without a leaderboard column can only be among `page_details`.
+        displays: its displays; without a leaderboard column, only `page_details` is allowed.
         integer: whether its values are whole numbers.
-        content: False where two runs of the same computation may differ (time, cost).
+        includes_errors: whether it also covers predictions whose request failed; a failure is not a wrong answer.
+        in_data_version: False if two runs of the same computation can differ (time, cost).
     """
 
     name: str
@@ -43,9 +45,14 @@ class Measure:
     per_class: bool = False
     subset: str = ALL_CLIPS
     leaderboard: bool = False
-    shown_in: tuple[Place, ...] = ("page_details",)
+    displays: tuple[Display, ...] = ("page_details",)
     integer: bool = False
-    content: bool = True
+    includes_errors: bool = False
+    in_data_version: bool = True
+
+    def rows(self, predictions: PredictionArrays) -> PredictionArrays:
+        """Return the predictions that it covers."""
+        return predictions if self.includes_errors else predictions.without_errors
 
     @property
     def heading(self) -> str:
@@ -59,10 +66,10 @@ class Measure:
 
     @property
     def documentation(self) -> str:
-        """What it is, its unit, and which values are better."""
+        """Its definition, its unit, and which values are better."""
         order = f"; {self.order} is better" if self.order else ""
         return f"{self.doc} ({self.unit}{order})"
 
     def format(self, value: float | None, missing: str) -> str:
-        """Write a value as it is shown, or `missing` for None."""
+        """Format a value for displays; return `missing` for None."""
         return missing if value is None else f"{value:.{self.decimals}f}"

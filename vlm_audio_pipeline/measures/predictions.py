@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.measures.uncertainty import Interval, share_interval
 
-OUTCOMES = ("answered", "unparseable", "refused", "error")
-"""What a prediction can end with; only "answered" has a label."""
+OUTCOMES = ("answered", "unparseable", "truncated", "refused", "error")
+"""Every possible outcome of a prediction; only "answered" has a label."""
 ALL_CLIPS = "all"
 WITHOUT_TUNING = "without tuning folds"
 
@@ -26,42 +26,50 @@ class PredictionArrays:
         predicted: (n,) str, predicted classes; "" where the outcome is not "answered".
         outcome: (n,) str.
         correct: (n,) bool, predicted = label.
+        shown_label: (n,) str, class that a changed input shows; "" where it shows the clip's own class or none.
+        label_before_calibration: (n,) str, class without contextual calibration; "" in rows without it.
         clip: (n,) str.
         source: (n,) str.
         fold: (n,) int.
         trial: (n,) int.
-        confidence: (n,) float64, NaN where there is none.
+        draw: (n,) int, draw of examples; -1 without examples.
+        confidence: (n,) float64, NaN in rows without confidence.
         scores: (n, classes) float64, NaN in rows without scores.
-        tokens: (n,) float64, NaN where unknown.
-        seconds: (n,) float64, s, NaN where unknown.
-        usd: (n,) float64, USD, NaN where unknown.
+        tokens: (n,) float64, NaN if not recorded.
+        seconds: (n,) float64, s, NaN if not recorded.
+        usd: (n,) float64, USD, NaN if not recorded.
         classes: labels of the columns of `scores`.
-        scaled: the same n predictions after temperature scaling; None where that was not computed.
-        temperatures: fold -> temperature that `scaled` was computed with.
-        other_scoring: predictions of the same model and control under its other scoring; None for none.
+        scaled: the same n predictions after temperature scaling; None if they were not computed.
+        temperatures: fold -> temperature used for `scaled`.
+        selection: strategy that selected the examples; None without examples.
+        other_scoring: predictions of the same model and control under its other scoring, or None.
     """
 
     label: np.ndarray
     predicted: np.ndarray
     outcome: np.ndarray
     correct: np.ndarray
+    shown_label: np.ndarray
+    label_before_calibration: np.ndarray
     clip: np.ndarray
     source: np.ndarray
     fold: np.ndarray
     trial: np.ndarray
+    draw: np.ndarray
     confidence: np.ndarray
     scores: np.ndarray
     tokens: np.ndarray
     seconds: np.ndarray
     usd: np.ndarray
     classes: tuple[str, ...]
+    selection: str | None = None
     scaled: "PredictionArrays | None" = None
     temperatures: Mapping[int, float] = field(default_factory=dict)
     other_scoring: "PredictionArrays | None" = None
 
     @classmethod
-    def of(cls, predictions: pa.Table, classes: tuple[str, ...]) -> "PredictionArrays":
-        """Take the columns from `predictions` rows.
+    def from_table(cls, predictions: pa.Table, classes: tuple[str, ...]) -> "PredictionArrays":
+        """Convert `predictions` rows to arrays.
 
         Raises:
             VlmAudioError: for labels outside `classes`.
@@ -85,26 +93,37 @@ class PredictionArrays:
             usd=_float_array(predictions["usd"]),
             predicted=_text_array(pc.if_else(answered, pc.fill_null(predictions["predicted"], ""), "")),
             correct=np.array(predictions["correct"].to_pylist(), bool),
+            shown_label=_text_array(pc.fill_null(predictions["shown_label"], "")),
+            label_before_calibration=_text_array(pc.fill_null(predictions["label_before_calibration"], "")),
             fold=np.array(predictions["fold"].to_pylist(), int),
             trial=np.array(predictions["trial"].to_pylist(), int),
+            draw=np.array(pc.fill_null(predictions["draw"], -1).to_pylist(), int),
             scores=scores,
             classes=classes,
+            selection=selection_strategy(predictions),
         )
 
-    def where(self, mask: np.ndarray) -> "PredictionArrays":
-        """Keep the rows of a (n,) bool mask, or of (m,) int indices; `other_scoring` stays whole."""
+    def select(self, mask: np.ndarray) -> "PredictionArrays":
+        """Select rows by a (n,) bool mask or (m,) int indices; `other_scoring` keeps all its rows."""
         arrays = {name: value[mask] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
-        return replace(self, **arrays, scaled=None if self.scaled is None else self.scaled.where(mask))
+        return replace(self, **arrays, scaled=None if self.scaled is None else self.scaled.select(mask))
 
     @property
     def answered(self) -> np.ndarray:
         """Rows with a predicted label, (n,) bool."""
-        return self.predicted != ""
+        answered: np.ndarray = self.predicted != ""
+        return answered
 
     @property
     def all_rows(self) -> np.ndarray:
         """All rows, (n,) bool."""
         return np.ones(len(self.label), bool)
+
+    @cached_property
+    def without_errors(self) -> "PredictionArrays":
+        """The rows whose request did not fail: a failure is not a wrong answer of the model."""
+        failed = self.outcome == "error"
+        return self.select(~failed) if failed.any() else self
 
     @property
     def label_index(self) -> np.ndarray:
@@ -115,15 +134,15 @@ class PredictionArrays:
     @cached_property
     def accuracy_interval(self) -> Interval | None:
         """The 95 % interval of the accuracy, clustered by source recording; None without predictions."""
-        return share_interval(self.correct, self.source)
+        return share_interval(self.correct, self.source, self.draw, self.selection)
 
 
 @dataclass(frozen=True)
 class Number:
-    """The value of a measure, or why it has none.
+    """The value of a measure, or the reason why it is undefined.
 
     Attributes:
-        value: the number; None where undefined.
+        value: the number; None if undefined.
         included: (n,) bool, the rows in its denominator.
         reason: why `value` is None.
     """
@@ -139,10 +158,29 @@ def share(hits: np.ndarray, included: np.ndarray, reason: str) -> Number:
     Args:
         hits: (n,) bool or float.
         included: (n,) bool.
-        reason: why the number is undefined where no row is included.
+        reason: the reason to return if no row is included.
     """
     n = int(included.sum())
     return Number(float(hits[included].sum()) / n, included) if n else Number(None, included, reason)
+
+
+def selection_strategy(predictions: pa.Table) -> str | None:
+    """Return the strategy that selected the examples of `predictions` rows of one classifier; None without examples."""
+    return next((name for name in predictions["selection"].unique().to_pylist() if name is not None), None)
+
+
+def accuracy_interval(predictions: pa.Table) -> Interval | None:
+    """Compute the interval of the accuracy of `predictions` rows of one (scoring, control); None without rows.
+
+    Args:
+        predictions: rows without failed requests.
+    """
+    return share_interval(
+        np.array(predictions["correct"].to_pylist(), bool),
+        _text_array(predictions["source"]),
+        np.array(pc.fill_null(predictions["draw"], -1).to_pylist(), int),
+        selection_strategy(predictions),
+    )
 
 
 def by_scoring_and_control(predictions: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
@@ -154,19 +192,22 @@ def by_scoring_and_control(predictions: pa.Table) -> Iterator[tuple[str, str, pa
 
 
 def subsets(predictions: PredictionArrays, tuning_folds: tuple[int, ...]) -> Iterator[tuple[str, PredictionArrays]]:
-    """Yield the subsets of clips that measures are computed on: all, each fold, and all but the tuning folds if any."""
+    """Yield the subsets of clips that measures are computed on: all clips, each fold, and all clips outside tuning folds.
+
+    The last subset is yielded only when there are tuning folds.
+    """
     yield ALL_CLIPS, predictions
     for fold in np.unique(predictions.fold):
-        yield f"fold {fold}", predictions.where(predictions.fold == fold)
+        yield f"fold {fold}", predictions.select(predictions.fold == fold)
     if tuning_folds:
-        yield WITHOUT_TUNING, predictions.where(~np.isin(predictions.fold, tuning_folds))
+        yield WITHOUT_TUNING, predictions.select(~np.isin(predictions.fold, tuning_folds))
 
 
 def refuse_unknown_labels(predictions: pa.Table, classes: tuple[str, ...]) -> None:
-    """Refuse predictions that were made when the study had other classes.
+    """Refuse predictions that were computed when the study had other classes.
 
     Raises:
-        VlmAudioError: naming the labels.
+        VlmAudioError: with the names of the labels.
     """
     predicted = predictions.filter(pc.equal(predictions["outcome"], "answered"))["predicted"]
     unknown = sorted({*predictions["label"].to_pylist(), *predicted.to_pylist()} - set(classes))

@@ -16,11 +16,11 @@ BINS = 10
 _EDGES = np.linspace(0, 1, BINS + 1)
 
 
-def has_probabilities(predictions: PredictionArrays) -> tuple[np.ndarray, str | None]:
-    """Find the rows whose scores are probabilities.
+def probability_rows(predictions: PredictionArrays) -> tuple[np.ndarray, str | None]:
+    """Return which rows have scores that are probabilities.
 
     Returns:
-        (n,) bool; and the reason where there are none: no scores at all, or some that are negative or do not sum to 1.
+        (n,) bool, and the reason if it is False everywhere: no scores, a negative score, or scores that do not sum to 1.
     """
     scored = ~np.isnan(predictions.scores).any(axis=1)
     if not scored.any():
@@ -34,16 +34,16 @@ def has_probabilities(predictions: PredictionArrays) -> tuple[np.ndarray, str | 
 def log_loss(predictions: PredictionArrays) -> Number:
     """Mean of -ln(score of the true class), over predictions with scores.
 
-    Good, Rational Decisions (1952). Infinite, and thus undefined, where a true class has probability 0; scikit-learn's
-    `log_loss` puts a small number there, and the result would depend on how small.
+    Good, Rational Decisions (1952). Infinite, and thus undefined, if a true class has probability 0. scikit-learn's
+    `log_loss` replaces 0 by a small number, and the result depends on that number.
     """
-    included, reason = has_probabilities(predictions)
+    included, reason = probability_rows(predictions)
     if reason:
         return Number(None, included, reason)
-    own = predictions.scores[np.arange(len(included)), predictions.label_index][included]
-    if (own == 0).any():
-        return Number(None, included, f"infinite: {int((own == 0).sum())} true classes were given probability 0")
-    return Number(float(-np.log(own).mean()), included)
+    true_scores = predictions.scores[np.arange(len(included)), predictions.label_index][included]
+    if (true_scores == 0).any():
+        return Number(None, included, f"infinite: {int((true_scores == 0).sum())} true classes have probability 0")
+    return Number(float(-np.log(true_scores).mean()), included)
 
 
 def brier(predictions: PredictionArrays) -> Number:
@@ -51,15 +51,15 @@ def brier(predictions: PredictionArrays) -> Number:
 
     Brier, Verification of Forecasts Expressed in Terms of Probability, Monthly Weather Review 78 (1950), equation 2.
     """
-    included, reason = has_probabilities(predictions)
+    included, reason = probability_rows(predictions)
     if reason:
         return Number(None, included, reason)
     truth = np.eye(len(predictions.classes))[predictions.label_index[included]]
     return Number(float(((predictions.scores[included] - truth) ** 2).sum(axis=1).mean()), included)
 
 
-def has_confidence(predictions: PredictionArrays) -> tuple[np.ndarray, str | None]:
-    """Find the rows with a confidence from 0 to 1: (n,) bool, and the reason where there are none."""
+def confidence_rows(predictions: PredictionArrays) -> tuple[np.ndarray, str | None]:
+    """Return which rows have a confidence from 0 to 1: (n,) bool, and the reason if it is False everywhere."""
     recorded = ~np.isnan(predictions.confidence)
     if not recorded.any():
         return recorded, "no confidence" if len(predictions.label) else "no predictions"
@@ -70,7 +70,7 @@ def has_confidence(predictions: PredictionArrays) -> tuple[np.ndarray, str | Non
 
 
 def confidence_bin(confidence: np.ndarray) -> np.ndarray:
-    """Return the bin of each confidence, (n,) int from 0: ten of equal width, each with its upper edge.
+    """Return the bin of each confidence, (n,) int from 0: ten bins of equal width, each including its upper edge.
 
     Rounded to nine decimals first: k-NN breaks ties by raising a vote of 0.2 to 0.2000000002.
     """
@@ -83,7 +83,7 @@ def ece(predictions: PredictionArrays) -> Number:
     Ten bins of equal width of the predicted label's confidence (Guo et al., On Calibration of Modern Neural Networks,
     ICML 2017, equation 3), over predictions with a confidence.
     """
-    included, reason = has_confidence(predictions)
+    included, reason = confidence_rows(predictions)
     if reason:
         return Number(None, included, reason)
     confidence = predictions.confidence[included]
@@ -95,7 +95,7 @@ def _after_scaling(predictions: PredictionArrays, measure: Callable[[PredictionA
     """Compute a measure on the temperature-scaled predictions."""
     number = measure(predictions if predictions.scaled is None else predictions.scaled)
     if not (set(predictions.fold.tolist()) & set(predictions.temperatures)):
-        return Number(None, number.included, _why_not_scaled(predictions))
+        return Number(None, number.included, _not_scaled_reason(predictions))
     return number
 
 
@@ -104,14 +104,14 @@ def temperature(predictions: PredictionArrays) -> Number:
     folds = np.unique(predictions.fold).tolist()
     value = predictions.temperatures.get(folds[0]) if len(folds) == 1 else None
     scaled = bool(set(folds) & set(predictions.temperatures))
-    reason = "each fold has its own" if scaled and len(folds) > 1 else _why_not_scaled(predictions)
+    reason = "each fold has its own" if scaled and len(folds) > 1 else _not_scaled_reason(predictions)
     return Number(value, predictions.all_rows, None if value else reason)
 
 
-def _why_not_scaled(predictions: PredictionArrays) -> str:
+def _not_scaled_reason(predictions: PredictionArrays) -> str:
     """Return the reason why the scores of these predictions were not scaled."""
-    _, reason = has_probabilities(predictions)
-    return reason or "no temperature: there are no other folds, or these give true classes probability 0"
+    _, reason = probability_rows(predictions)
+    return reason or "no temperature: there are no other folds, or a true class in them has probability 0"
 
 
 _SCORE_MEASURES = (
@@ -134,7 +134,7 @@ PROBABILITY_MEASURES = (
     Measure(
         name="temperature",
         formula=temperature,
-        doc="temperature fitted on the other folds, of a single fold",
+        doc="temperature that scales the scores of one fold, fitted on the other folds",
         unit="no unit",
         order=None,
     ),

@@ -11,12 +11,12 @@ from vlm_audio_pipeline.studies.study import Study
 
 
 def limit_study(study: Study, limit: int) -> Study:
-    """Return a study over at most `limit` clips of each fold. Its name differs, so its results never mix with the study's."""
+    """Return a study over at most `limit` clips of each fold. It has another name, so its results are stored separately."""
     return replace(study, name=f"{study.name}_limit{limit}", limit=limit)
 
 
 def limit_clips(stage: Stage, limit: int | None) -> Stage:
-    """Keep at most `limit` clips of each fold, balanced over classes and the same in every run; None keeps all."""
+    """Return a stage that keeps at most `limit` clips of each fold, balanced over classes, the same in every run; None: all."""
     if limit is None:
         return stage
 

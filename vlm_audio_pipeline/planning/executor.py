@@ -1,19 +1,19 @@
 """The executor interface: how the nodes of one planned run are executed.
 
-`DirectExecutor` executes them in this process. `dagster_app.executor` does so through Dagster, which keeps the runs visible
-in its UI. Both call `execute_node`, so tables, provenance and checks are the same.
+`DirectExecutor` executes them in this process. `dagster_app.executor` executes them through Dagster, so that its UI
+shows the runs. Both call `execute_node`, so tables, provenance and checks are the same.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from vlm_audio_pipeline.contracts.progress import Progress
-from vlm_audio_pipeline.planning.execution import StepResult
+from vlm_audio_pipeline.planning.execution import NodeResult
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.planning.planner import PlannedRun
 
-ExecuteNode = Callable[[Node, Progress], StepResult]
+ExecuteNode = Callable[[Node, Progress], NodeResult]
 """Executes one node and records its result; a failure is recorded, then raised."""
 
 
@@ -26,16 +26,16 @@ class Executor(Protocol):
     def execute(
         self, graph: Graph, run: PlannedRun, execute_node: ExecuteNode, progress: Progress
     ) -> Mapping[Node, str]:
-        """Execute the nodes of a run, upstream first; leave out what reads a node that failed.
+        """Execute the nodes of a run, upstream first; skip nodes that read a failed node.
 
         Args:
             graph: the study.
             run: the nodes.
             execute_node: called for each node.
-            progress: passed on to `execute_node`, perhaps extended.
+            progress: passed to `execute_node`; an executor may wrap it.
 
         Returns:
-            Failures that `execute_node` did not raise, by node.
+            The reasons of failures that `execute_node` did not raise, by node.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C.
@@ -47,7 +47,7 @@ class DirectExecutor:
     """Executes nodes in this process, one after another."""
 
     def prepare(self, graph: Graph) -> None:
-        """Nothing to prepare."""
+        """Do nothing."""
 
     def execute(
         self, graph: Graph, run: PlannedRun, execute_node: ExecuteNode, progress: Progress

@@ -5,7 +5,7 @@ The planner and the Dagster assets are both built from this graph, so they agree
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ from vlm_audio_pipeline.contracts.control_names import controlled_name
 from vlm_audio_pipeline.contracts.errors import BadDataset, BadStudy, NotAvailable
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.stages import Cost, Stage
+from vlm_audio_pipeline.contracts.work import Engine
 from vlm_audio_pipeline.datasets.base import Dataset
 from vlm_audio_pipeline.datasets.inspection import clips_stage
+from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.weights import Weights
+from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.planning.clip_limit import limit_clips
 from vlm_audio_pipeline.planning.input_assets import annotations_asset, dataset_asset, weights_asset
 from vlm_audio_pipeline.planning.nodes import InputAsset, Node, Step
@@ -27,7 +30,9 @@ from vlm_audio_pipeline.reports.page.stage import report_stage
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline.storage.schemas import TABLES
-from vlm_audio_pipeline.studies.study import Study
+from vlm_audio_pipeline.studies.study import Study, with_devices
+
+LOCAL_ENGINE = LocalEngine()
 
 
 class Graph:
@@ -36,27 +41,31 @@ class Graph:
     Args:
         study: a checked study.
         data_folder: the data folder.
+        engine: executes expensive works. The devices of the study's models are those of its workers.
 
     Raises:
         BadStudy: if a classifier names folds that the dataset does not have.
         BadDataset: if the folds of the dataset cannot be read.
     """
 
-    def __init__(self, study: Study, data_folder: DataFolder):
-        self.study = study
+    def __init__(self, study: Study, data_folder: DataFolder, engine: Engine = LOCAL_ENGINE):
+        has_gpu = engine.has_gpu()
+        self.study = study if has_gpu is None else with_devices(study, has_gpu)
+        self.engine = engine
         self.data_folder = data_folder
         self.folds = study.dataset.folds(data_folder)
         self.input_assets: dict[str, InputAsset] = {}
         self.steps: dict[str, Step] = {}
-        self._opened: Dataset | None = None
+        self._dataset: Dataset | None = None
         self._weights: dict[str, list[Weights]] = {}
         self._check_folds("dataset.tuning_folds", study.dataset.tuning_folds)
-        self._add_input_asset(dataset_asset(study.dataset.asset_name, self.folds, self.dataset))
+        study = self.study
+        self._add_input_asset(dataset_asset(study.dataset, self.folds, self.dataset, data_folder))
         self._add_step("", limit_clips(clips_stage(study.dataset.on_bad_clip), study.limit))
         for name, rendering in study.renderings.items():
             self._add_step(name, rendering_stage(rendering))
         for name, encoder in study.encoders.items():
-            self._add_weights(encoder.weights)
+            self._add_weights(encoder.weights, encoder.card)
             for stage in encoder.stages(name):
                 self._add_step(name, stage)
         for name, classifier in study.classifiers.items():
@@ -71,25 +80,26 @@ class Graph:
     def _add_input_asset(self, asset: InputAsset) -> None:
         self.input_assets[asset.name] = asset
 
-    def _add_weights(self, weights: Weights | None) -> None:
+    def _add_weights(self, weights: Weights | None, card: ModelCard | None) -> None:
         if weights is None:
             return
-        users = self._weights.setdefault(weights.observed.key, [])
+        users = self._weights.setdefault(weights.input_asset.key, [])
         users.append(weights)
-        self._add_input_asset(weights_asset(users))
+        self._add_input_asset(weights_asset(users, card))
 
     def _add_classifier(self, name: str, classifier: ClassifierSpec) -> None:
         self._check_folds(f"classifiers.{name}.folds", classifier.folds)
         needs = classifier.needs()
         if needs.annotations is not None:
-            self._add_input_asset(annotations_asset(self.study.name, name, needs.annotations, self.dataset))
-        self._add_weights(needs.weights)
+            is_local = partial(self.study.dataset.is_local, self.data_folder)
+            self._add_input_asset(annotations_asset(self.study.name, name, needs.annotations, self.dataset, is_local))
+        self._add_weights(needs.weights, needs.card)
         self._add_controls(classifier)
         for stage in classifier.stages(name, self.folds, self.study.encoders):
             self._add_step(name, replace(stage, cost=self._cost(classifier)) if stage.paid else stage)
 
     def _add_controls(self, classifier: ClassifierSpec) -> None:
-        """Add the images of a classifier's controls, and their vectors where it uses an encoder."""
+        """Add the steps that compute the control images of a classifier, and their embeddings if it uses an encoder."""
         needs = classifier.needs()
         encoder_name = "" if needs.asks_per_clip else needs.encoder or ""
         encoder = self.study.encoders.get(encoder_name)
@@ -97,13 +107,13 @@ class Graph:
         recipe = self.study.renderings.get(rendering_name)
         for control in needs.controls:
             if recipe is None or control not in CONTROLS:
-                continue  # `stages` of the classifier raises the error
+                continue  # `classifier.stages` raises the error for this
             images = controlled_name(rendering_name, control)
             if f"spectrograms/{images}" not in self.steps:
                 self._add_step(images, control_stage(rendering_name, recipe, control))
-            vectors = controlled_name(encoder_name, control)
-            if encoder is not None and f"embeddings/{vectors}" not in self.steps:
-                self._add_step(vectors, encoder.controlled_stage(encoder_name, control))
+            embeddings = controlled_name(encoder_name, control)
+            if encoder is not None and f"embeddings/{embeddings}" not in self.steps:
+                self._add_step(embeddings, encoder.controlled_stage(encoder_name, control))
 
     def _cost(self, classifier: ClassifierSpec) -> Callable[[int], Cost]:
         """Return the cost bound of a paid classifier by number of clips, for the study's image size and classes."""
@@ -111,7 +121,7 @@ class Graph:
         size: dict[str, Any] = {"size": (recipe.width, recipe.height)} if recipe else {}
 
         def cost(clips: int) -> Cost:
-            classes: dict[str, Any] = {"classes": len(self._opened.classes)} if self._opened else {}
+            classes: dict[str, Any] = {"classes": len(self._dataset.classes)} if self._dataset else {}
             return classifier.cost(clips, **size, **classes)
 
         return cost
@@ -122,11 +132,16 @@ class Graph:
             if stage_input.key not in self.steps and stage_input.key not in self.input_assets:
                 raise BadStudy(f"step '{name}' reads '{stage_input.key}', which no earlier step writes")
         if stage.paid and self.study.budget is None:
-            stage = replace(
-                stage, unavailable=lambda: "it may cost money: it needs a `budget: {usd: ...}` in the study"
-            )
+            stage = replace(stage, unavailable=lambda: "it may cost money, so the study needs a `budget: {usd: ...}`")
         folds = (stage.folds or self.folds) if stage.per_fold else None
-        self.steps[name] = Step(name, component, (self.study.name, *name.split("/")), stage, folds)
+        # The UI shows only the last part of a key, so that part names the component and the table.
+        key = (self.study.name, f"{component}_{stage.asset}" if component else stage.asset)
+        if other := next((other.name for other in self.steps.values() if other.key == key), None):
+            raise BadStudy(
+                f"{self.study.path or self.study.name}: the steps '{other}' and '{name}' would both be the asset "
+                f"'{'/'.join(key)}'; rename '{component}'"
+            )
+        self.steps[name] = Step(name, component, key, stage, folds)
 
     def _check_folds(self, key: str, folds: tuple[int, ...] | None) -> None:
         unknown_folds = sorted(set(folds or ()) - set(self.folds))
@@ -156,12 +171,12 @@ class Graph:
 
     def dataset(self, progress: Progress = no_progress) -> Dataset:
         """Open the dataset on the first call; recordings that are not on this machine are downloaded or synthesised."""
-        if self._opened is None:
-            self._opened = self.study.dataset.open(self.data_folder, progress)
-        return self._opened
+        if self._dataset is None:
+            self._dataset = self.study.dataset.open(self.data_folder, progress)
+        return self._dataset
 
     def reload_dataset(self) -> None:
-        """Close the dataset, so that the next use lists it again.
+        """Close the dataset, so that the next use reads its files again.
 
         Raises:
             BadDataset: if its folds have changed: the partitions are fixed when a study is loaded.
@@ -172,7 +187,7 @@ class Graph:
                 f"{self.study.name} was loaded; reload the code location (Deployment > Reload in the UI), or "
                 "start the command again"
             )
-        self._opened = None
+        self._dataset = None
 
     @property
     def nodes(self) -> list[Node]:
@@ -207,6 +222,10 @@ class Graph:
             )
             for t in step.stage.tables
         }
+
+    def node_name(self, node: Node) -> str:
+        """Return the name of a node with its study, under which the result store records it."""
+        return f"{self.study.name}.{node}"
 
     def extra_columns(self) -> list[str]:
         """Return the names of the dataset's own columns that the study keeps."""

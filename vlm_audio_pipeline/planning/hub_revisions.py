@@ -1,8 +1,7 @@
-"""Check whether the models of a study changed on the Hugging Face hub, and fetch those that did.
+"""Check whether the models of a study changed on the Hugging Face hub, and fetch the changed models.
 
-The revision recorded on this machine decides: a newer commit has no effect until its files are here. So the data version of
-`models/<org>/<repo>` changes when weights are fetched, and an unreachable hub changes nothing. Reading the record belongs to
-`staleness.current_input_versions`.
+The data version of `models/<org>/<repo>` is the revision on this machine, as `staleness.current_input_versions` returns it.
+A newer commit on the hub has no effect until its files are fetched. If the hub cannot be reached, results stay fresh.
 """
 
 import shutil
@@ -24,42 +23,42 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One model, here and on the hub.
+    """The state of a model on this machine and on the hub.
 
     Attributes:
         name: name of its input asset, `models/<org>/<repo>`.
         weights: the model.
-        recorded: revision recorded on this machine: the commit, or the digest of a folder; None where there is none.
-        newest: the commit of its branch or tag on the hub; None if the hub was not queried or could not be reached.
-        changed: whether a file that the model is loaded from differs at `newest`.
-        download: bytes to download for it.
-        problem: why the hub gave no answer, or why the newer files were not fetched; "" if there is no problem.
+        local_revision: revision on this machine: the commit, or the digest of a folder; None if it has none.
+        hub_revision: the commit of its branch or tag on the hub; None if the hub was not queried or could not be reached.
+        changed: whether a file that the model is loaded from is different at `hub_revision`.
+        download_bytes: size of the files to download.
+        problem: why the hub could not be queried, or why the newer files were not fetched; "" if there is no problem.
     """
 
     name: str
     weights: Weights
-    recorded: str | None
-    newest: str | None = None
+    local_revision: str | None
+    hub_revision: str | None = None
     changed: bool = False
-    download: int = 0
+    download_bytes: int = 0
     problem: str = ""
 
     @property
     def message(self) -> str:
         """The status in one line."""
-        is_here = self.recorded is not None and self.weights.missing() is None
-        since = f"unchanged since {self._recorded_on}" if is_here else "not on this machine"
+        is_local = self.local_revision is not None and self.weights.missing() is None
+        since = f"unchanged since {self._local_revision_day}" if is_local else "not on this machine"
         if self.problem:
             return f"{self.name}: {since}; {self.problem}"
         if self.changed:
-            size = f"{format_bytes(self.download)}; get it with `vlm-audio fetch STUDY`"
-            return f"{self.name}: {since}; the hub has {(self.newest or '')[:12]} ({size})"
-        return f"{self.name}: {(self.recorded or 'nothing')[:12]}, {since}"
+            size = f"{format_bytes(self.download_bytes)}; get it with `vlm-audio fetch STUDY`"
+            return f"{self.name}: {since}; the hub has {(self.hub_revision or '')[:12]} ({size})"
+        return f"{self.name}: {(self.local_revision or 'no revision')[:12]}, {since}"
 
     @property
-    def _recorded_on(self) -> str:
-        """The day on which the revision was recorded."""
-        reference = _repository(self.weights) / "refs" / (self.weights.revision or "main")
+    def _local_revision_day(self) -> str:
+        """The day on which the revision was fetched, or the newest file of a folder was changed."""
+        reference = _cached_repository(self.weights) / "refs" / (self.weights.revision or "main")
         if self.weights.is_folder or not reference.is_file():
             return _day(max(p.stat().st_mtime for p in self.weights.snapshot().iterdir() if p.is_file()))
         return _day(reference.stat().st_mtime)
@@ -72,12 +71,12 @@ def _day(seconds: float) -> str:
 def study_models(graph: Graph) -> list[Weights]:
     """Return the models of a study, each once."""
     study = graph.study
-    used = [encoder.weights for encoder in study.encoders.values()]
-    used += [classifier.needs().weights for classifier in study.classifiers.values()]
+    all_weights = [encoder.weights for encoder in study.encoders.values()]
+    all_weights += [classifier.needs().weights for classifier in study.classifiers.values()]
     models: dict[str, Weights] = {}
-    for weights in used:
+    for weights in all_weights:
         if weights is not None:
-            models.setdefault(weights.observed.key, weights)
+            models.setdefault(weights.input_asset.key, weights)
     return list(models.values())
 
 
@@ -93,16 +92,16 @@ def check_hub_revisions(graph: Graph, timeout_s: float = TIMEOUT_S, only: str | 
     """
     unreachable = ""
     for weights in study_models(graph):
-        if only not in (None, weights.observed.key):
+        if only not in (None, weights.input_asset.key):
             continue
-        status = ModelStatus(weights.observed.key, weights, weights.resolve())
-        if weights.is_folder or status.recorded == weights.revision is not None:
+        status = ModelStatus(weights.input_asset.key, weights, weights.resolve())
+        if weights.is_folder or status.local_revision == weights.revision is not None:
             yield status
         elif unreachable:
             yield replace(status, problem=unreachable)
         else:
-            status, reached = _ask(status, timeout_s)
-            if not reached:
+            status, is_reachable = _query_hub(status, timeout_s)
+            if not is_reachable:
                 unreachable = status.problem
             yield status
 
@@ -114,36 +113,36 @@ def fetch_changed_models(
 
     Args:
         graph: the study.
-        download_gb: maximum download, GB, over all models; larger models stay as they are.
-        progress: called with bytes.
+        download_gb: maximum download, GB, of all models together; models that exceed it are not fetched.
+        progress: called with the downloaded bytes.
         timeout_s: how long to wait for a response of the hub, s.
     """
-    left = round(download_gb * 1e9)
+    remaining_bytes = round(download_gb * 1e9)
     for status in check_hub_revisions(graph, timeout_s):
         if status.problem or not status.changed:
             yield status
             continue
-        free = shutil.disk_usage(_existing(cache_folder())).free
-        commit = f"the hub has {(status.newest or '')[:12]}, {format_bytes(status.download)}"
-        if status.download > left:
+        free = shutil.disk_usage(_nearest_existing_folder(cache_folder())).free
+        commit = f"the hub has {(status.hub_revision or '')[:12]}, {format_bytes(status.download_bytes)}"
+        if status.download_bytes > remaining_bytes:
             yield replace(
                 status, problem=f"{commit}, more than `rerun.download_gb` allows; get it with `vlm-audio fetch`"
             )
-        elif status.download > 0.9 * free:
+        elif status.download_bytes > 0.9 * free:
             yield replace(
                 status, problem=f"{commit}, more than the free disk space ({format_bytes(free)}); free some space"
             )
         else:
             try:
-                fetched = fetch_weights(status.weights, progress)
+                revision = fetch_weights(status.weights, progress)
             except (NotAvailable, OSError) as error:
                 yield replace(status, problem=f"{commit}, and could not be fetched: {error}")
                 continue
-            left -= status.download
-            yield replace(status, recorded=fetched, changed=False)
+            remaining_bytes -= status.download_bytes
+            yield replace(status, local_revision=revision, changed=False)
 
 
-def _ask(status: ModelStatus, timeout_s: float) -> tuple[ModelStatus, bool]:
+def _query_hub(status: ModelStatus, timeout_s: float) -> tuple[ModelStatus, bool]:
     """Query the hub for one model; return its status, and whether the hub could be reached."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -153,16 +152,20 @@ def _ask(status: ModelStatus, timeout_s: float) -> tuple[ModelStatus, bool]:
     try:
         info = HfApi().model_info(weights.model, revision=revision, timeout=timeout_s, files_metadata=True)
     except (HfHubHTTPError, HFValidationError) as error:
-        answered = getattr(getattr(error, "response", None), "status_code", 0) < 500
-        return replace(status, problem=f"the hub refused it: {_first_line(error)}"), answered
+        is_reachable = getattr(getattr(error, "response", None), "status_code", 0) < 500
+        return replace(status, problem=f"the hub rejected the request: {_first_line(error)}"), is_reachable
     except (OSError, *http_errors) as error:
-        why = f"{type(error).__name__}: {_first_line(error)}"
-        return replace(status, problem=f"the hub could not be reached ({why}), so the model counts as unchanged"), False
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        return replace(
+            status, problem=f"the hub could not be reached ({reason}), so the model counts as unchanged"
+        ), False
     siblings = {s.rfilename: s for s in info.siblings or []}
     files = [siblings[n] for n in required_files(list(siblings), weights.tensors) if n in siblings]
-    new = [s for s in files if not (_repository(weights) / "blobs" / _blob(s)).is_file()]
+    new_files = [s for s in files if not (_cached_repository(weights) / "blobs" / _blob(s)).is_file()]
     changed = weights.missing() is not None or not _same_files(weights, files)
-    return replace(status, newest=info.sha, changed=changed, download=sum(s.size or 0 for s in new)), True
+    return replace(
+        status, hub_revision=info.sha, changed=changed, download_bytes=sum(s.size or 0 for s in new_files)
+    ), True
 
 
 def _same_files(weights: Weights, files: list[Any]) -> bool:
@@ -177,11 +180,11 @@ def _blob(sibling: Any) -> str:
     return (sibling.lfs.sha256 if sibling.lfs else sibling.blob_id) or "unknown"
 
 
-def _repository(weights: Weights) -> Path:
+def _cached_repository(weights: Weights) -> Path:
     return cache_folder() / ("models--" + weights.model.replace("/", "--"))
 
 
-def _existing(folder: Path) -> Path:
+def _nearest_existing_folder(folder: Path) -> Path:
     return next(p for p in (folder, *folder.parents) if p.exists())
 
 

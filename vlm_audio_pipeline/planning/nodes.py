@@ -11,7 +11,7 @@ from vlm_audio_pipeline.storage.result_store import ResultStore
 
 
 class Node(NamedTuple):
-    """One step for one fold, or for all folds together (None): the unit that is executed, and that is fresh or stale."""
+    """One step for one fold, or for all folds together (`fold` is None). A node is executed as a whole, and is fresh or stale."""
 
     step: str
     fold: int | None = None
@@ -22,14 +22,15 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True)
 class InputAsset:
-    """Files that are observed, not made: a dataset, an annotation file, the weights of a model.
+    """Files that the pipeline reads but does not write: a dataset, an annotation file, the weights of a model.
 
     Attributes:
-        name: the input key of the steps that read it: "dataset", "annotations/<classifier>".
+        name: its key among the inputs of a step: "dataset", "annotations/<classifier>".
         key: its asset key.
-        folds: folds with a version of their own, or None.
+        folds: the folds, if each has its own data version; None for one version of all files.
         description: shown in the UI.
         versions: returns the data version of each fold; raises NotAvailable when the files do not exist.
+        facts: returns facts for the UI, by name: path, counts, licence, link; it downloads nothing.
     """
 
     name: str
@@ -37,10 +38,11 @@ class InputAsset:
     folds: tuple[int, ...] | None
     description: str
     versions: Callable[[ResultStore], Mapping[Any, str]]
+    facts: Callable[[], Mapping[str, str | int]] = dict
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Its nodes."""
+        """The nodes, one for each fold."""
         return tuple(Node(self.name, f) for f in self.folds or (None,))
 
 
@@ -50,10 +52,10 @@ class Step:
 
     Attributes:
         name: "clips", "embeddings/clap"; unique within the study.
-        component: name of the encoder, rendering or classifier it belongs to, "" for the study's own.
-        key: its asset key.
+        component: name of the encoder, rendering or classifier it belongs to; "" for a step of the whole study.
+        key: its asset key, ("demo", "clap_embeddings"); the last part differs from those of all other steps of the study.
         stage: its stage.
-        folds: the folds it is made for, or None for one partition over all folds.
+        folds: its folds; None for one partition over all folds.
     """
 
     name: str
@@ -69,5 +71,5 @@ class Step:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Its nodes."""
+        """The nodes, one for each fold."""
         return tuple(Node(self.name, f) for f in self.folds or (None,))

@@ -1,13 +1,12 @@
-"""Find and delete what a data folder no longer needs.
+"""Find and delete files and results that a data folder no longer needs.
 
-Belongs here: partition files and results that no study refers to, and files that killed processes left. Does not belong
+Belongs here: partition files and results that no study refers to, and temporary files of killed processes. Does not belong
 here: old runs of Dagster (`dagster_app.run_history`), and asking the user (`cli`).
 
-Items newer than a given age are not offered, because a run may be about to use them. Model responses are offered only on
-request, because they may have been paid for. Partition files that are in a study record are never offered.
+Items newer than a minimum age are not included, because a run may need them soon. Model responses are included only on
+request, because they may have cost money. Partition files in a study record are never included.
 """
 
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,13 +17,15 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlm_audio_pipeline.storage.atomic import delete
 from vlm_audio_pipeline.storage.catalogue import rebuild_catalogue, study_records
-from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.data_folder import DataFolder, study_of
 from vlm_audio_pipeline.storage.disk_usage import size_of
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 DEFAULT_DAYS = 30.0
+"""Default minimum age of items that may be deleted, days."""
 COMPUTED_KINDS = ("vector",)
 """Kinds of results that can be computed again. Tables refer to them in a column `result_key`."""
 PAID_KINDS = ("response",)
@@ -35,7 +36,7 @@ _ABANDONED_H = 24.0
 """Age at which a temporary file no longer belongs to a running process, hours."""
 
 
-class Waste(Protocol):
+class UnusedItems(Protocol):
     """Items of one kind that may be deleted.
 
     Attributes:
@@ -58,7 +59,7 @@ class Waste(Protocol):
 
 
 @dataclass(frozen=True)
-class FileWaste:
+class UnusedFiles:
     """Files and folders that may be deleted."""
 
     description: str
@@ -77,15 +78,12 @@ class FileWaste:
     def delete(self, data_folder: DataFolder) -> None:
         """Delete the files, and table folders that become empty."""
         for path in self.files:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-                _remove_empty(path.parent, data_folder.tables)
+            delete(path)
+            _remove_empty_folders(path.parent, data_folder.tables)
 
 
 @dataclass(frozen=True)
-class ResultWaste:
+class UnusedResults:
     """Results of one kind in the result store that may be deleted."""
 
     description: str
@@ -110,36 +108,38 @@ class ResultWaste:
         store.close()
 
 
-def find_waste(data_folder: DataFolder, days: float = DEFAULT_DAYS, responses: bool = False) -> list[Waste]:
+def find_unused_items(
+    data_folder: DataFolder, days: float = DEFAULT_DAYS, responses: bool = False
+) -> list[UnusedItems]:
     """Find files and results that may be deleted.
 
     Args:
         data_folder: the data folder.
-        days: minimum age.
-        responses: include responses that no study refers to, which may have been paid for.
+        days: minimum age, days.
+        responses: include responses that no study refers to, which may have cost money.
     """
     if not data_folder.root.is_dir():
         return []
-    orphans = tuple(path for path in _orphans(data_folder) if _age_h(path) > 24 * days)
+    unrecorded = tuple(path for path in _unrecorded_files(data_folder) if _age_h(path) > 24 * days)
     paths = (path for pattern in _TEMPORARY_FILES for path in data_folder.root.glob(pattern))
     temporary = tuple(path for path in paths if _age_h(path) > _ABANDONED_H)
     kinds = (*COMPUTED_KINDS, *PAID_KINDS) if responses else COMPUTED_KINDS
-    wastes: list[Waste] = [
-        FileWaste("partition files that no study record contains", orphans),
-        FileWaste("temporary files of killed processes", temporary),
+    unused: list[UnusedItems] = [
+        UnusedFiles("partition files that no study record contains", unrecorded),
+        UnusedFiles("temporary files of killed processes", temporary),
         *_unused_results(data_folder, days, kinds),
     ]
-    return [waste for waste in wastes if waste.count]
+    return [items for items in unused if items.count]
 
 
-def prune(data_folder: DataFolder, wastes: Iterable[Waste]) -> int:
+def prune(data_folder: DataFolder, unused: Iterable[UnusedItems]) -> int:
     """Delete items, rebuild the catalogue, and return the number of bytes freed."""
-    before = size_of(data_folder.root)
-    for waste in wastes:
-        waste.delete(data_folder)
+    size_before = size_of(data_folder.root)
+    for items in unused:
+        items.delete(data_folder)
     if data_folder.studies.exists():
         rebuild_catalogue(data_folder)
-    return before - size_of(data_folder.root)
+    return size_before - size_of(data_folder.root)
 
 
 def _age_h(path: Path) -> float:
@@ -151,22 +151,28 @@ def _age_h(path: Path) -> float:
     return (time.time() - max(times)) / 3600
 
 
-def _orphans(data_folder: DataFolder) -> Iterator[Path]:
-    """Yield the partition files that are in no study record."""
+def _unrecorded_files(data_folder: DataFolder) -> Iterator[Path]:
+    """Yield the partition files that are not in the record of their study.
+
+    The files of a study without a record are kept: the record was lost, and the next run of the study writes it again.
+    """
+    records = study_records(data_folder)
     recorded = {
         data_folder.root / file
-        for record in study_records(data_folder).values()
+        for record in records.values()
         for files in record["partition_files"].values()
         for file in files
     }
-    yield from (path for path in data_folder.tables.rglob("part-*.parquet") if path not in recorded)
+    for path in data_folder.tables.rglob("part-*.parquet"):
+        if path not in recorded and study_of(data_folder, path) in records:
+            yield path
 
 
-def _unused_results(data_folder: DataFolder, days: float, kinds: Iterable[str]) -> Iterator[ResultWaste]:
+def _unused_results(data_folder: DataFolder, days: float, kinds: Iterable[str]) -> Iterator[UnusedResults]:
     """Yield the results that no partition file refers to, by kind."""
     if not data_folder.result_store.exists():
         return
-    used: set[str] = set()
+    used_keys: set[str] = set()
     for table, schema in TABLES.items():
         if "result_key" in schema.arrow.names:
             for path in (data_folder.tables / table).rglob("part-*.parquet"):
@@ -174,18 +180,18 @@ def _unused_results(data_folder: DataFolder, days: float, kinds: Iterable[str]) 
                     keys = pq.read_table(path, columns=["result_key"])["result_key"].to_pylist()
                 except (pa.ArrowException, OSError, KeyError):
                     return  # A damaged file will be rebuilt, but its result keys cannot be read: keep all results.
-                used.update(key for key in keys if key)
+                used_keys.update(key for key in keys if key)
     store = ResultStore(data_folder.result_store)
-    before = datetime.now(UTC) - timedelta(days=days)
+    newest = datetime.now(UTC) - timedelta(days=days)
     for kind in kinds:
-        sizes = {key: size for key, size in store.sizes(kind, before) if key not in used}
+        sizes = {key: size for key, size in store.sizes(kind, newest) if key not in used_keys}
         paid = ", which may have been paid for" if kind in PAID_KINDS else ""
-        yield ResultWaste(f"results ({kind}) that no partition file refers to{paid}", kind, sizes)
+        yield UnusedResults(f"results ({kind}) that no partition file refers to{paid}", kind, sizes)
     store.close()
 
 
-def _remove_empty(folder: Path, up_to: Path) -> None:
-    """Remove a folder and its parents while they are empty; `up_to` is not removed."""
-    while folder != up_to and up_to in folder.parents and not any(folder.iterdir()):
+def _remove_empty_folders(folder: Path, root: Path) -> None:
+    """Remove a folder and its parents while they are empty, up to `root`, which is kept."""
+    while folder != root and root in folder.parents and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

@@ -23,7 +23,7 @@ class SensorCursor:
 
     Attributes:
         refresh: run id of the latest refresh that was handled.
-        done: whether everything that became stale with it is done.
+        done: whether all steps that were stale after this refresh are done.
         launched: node keys (see `node_key`) of the nodes launched since the refresh.
     """
 
@@ -79,7 +79,7 @@ def paid_steps_not_allowed(graph: Graph) -> dict[Node, str]:
     elif (ledger := open_ledger(graph)) is None:
         reason = "it may cost money, and the study has no `budget`"
     else:
-        left = ledger.left()
+        left = ledger.remaining_usd()
         ledger.close()
         if left > 0:
             return {}
@@ -91,8 +91,8 @@ def plan_next_runs(graph: Graph, refresh: str, launched: Collection[str] = ()) -
     """Return the runs of the next wave.
 
     A node that was launched since the refresh, and that is still missing or stale although no input changed, has failed: it
-    and the nodes that need it wait for the next refresh. An unfinished node is not tried again either, but its partition is
-    used.
+    and the nodes that need it wait for the next refresh. An unfinished node does not run again before the next refresh either, but its
+    partition is used.
 
     Args:
         graph: the study.
@@ -102,19 +102,19 @@ def plan_next_runs(graph: Graph, refresh: str, launched: Collection[str] = ()) -
     input_versions = current_input_versions(graph)
     versions = dict(input_versions)
     versions.update({n: p.data_version for n in graph.nodes if (p := read_node_provenance(graph, n)) is not None})
-    failed, tried = paid_steps_not_allowed(graph), set[Node]()
+    excluded, attempted_nodes = paid_steps_not_allowed(graph), set[Node]()
     while True:
-        # All nodes: also those made on demand, such as the report.
-        plan = make_plan(graph, input_versions, set(graph.nodes), failed, tried)
+        # All nodes: also those that run on demand, such as the report.
+        plan = make_plan(graph, input_versions, set(graph.nodes), excluded, attempted_nodes)
         keys = {n: node_key(graph, n, versions) for run in plan.wave for n in run.nodes}
         repeated = [n for n, key in keys.items() if key in launched]
         if not repeated:
             return NextRuns(tuple(_launch(refresh, run, keys) for run in plan.wave), plan.not_run)
         for node in repeated:
             if plan.todo[node][0].startswith(UNFINISHED):
-                tried.add(node)
+                attempted_nodes.add(node)
             else:
-                failed[node] = "it failed since the last refresh; see its run"
+                excluded[node] = "it failed since the last refresh; see its run"
 
 
 def node_key(graph: Graph, node: Node, versions: Mapping[Node, str]) -> str:

@@ -11,8 +11,9 @@ import pyarrow as pa
 from vlm_audio_pipeline.classifiers.language_models.asking import ask_all
 from vlm_audio_pipeline.classifiers.language_models.language_model import LanguageModel
 from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Message, MessagePart
-from vlm_audio_pipeline.classifiers.language_models.parsing import ParsedResponse, parse_response
+from vlm_audio_pipeline.classifiers.language_models.parsing import parse_response
 from vlm_audio_pipeline.classifiers.language_models.questions import Lookup, Row, audio_lookup, image_lookup
+from vlm_audio_pipeline.classifiers.language_models.sentence_answers import ParsedResponse
 from vlm_audio_pipeline.contracts.errors import MissingInput, NotAvailable, VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.hashing import digest
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
@@ -21,7 +22,7 @@ from vlm_audio_pipeline.datasets.audio import decode, resample, samples_digest
 from vlm_audio_pipeline.planning.budget import open_ledger
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
-from vlm_audio_pipeline.planning.staleness import up_to_date
+from vlm_audio_pipeline.planning.staleness import fresh_nodes
 from vlm_audio_pipeline.renderings.image import render
 from vlm_audio_pipeline.storage.partition_files import read_partition
 from vlm_audio_pipeline.storage.schemas import TABLES
@@ -34,11 +35,11 @@ class SingleResponse:
     Attributes:
         messages: the request.
         rendered_messages: the request as text, in the model's own chat template; None for an endpoint.
-        outcome: answered, refused or error.
-        text: the generated text; None where no text was asked for.
-        parsed: what `text` was parsed as; None where there is no text.
-        log_probabilities: summed log-probability of each class (natural logarithm); None where not asked for.
-        error: what went wrong, or None.
+        outcome: answered, truncated, refused or error, as the backend reported it.
+        text: the generated text; None if no text was generated.
+        parsed: the label or outcome of `text`; None without text.
+        log_probabilities: summed log-probability of each class (natural logarithm); None if the classes were not scored.
+        error: the error message, or None.
     """
 
     messages: tuple[Message, ...]
@@ -62,28 +63,28 @@ def ask_about_recording(graph: Graph, classifier: str, file: Path, progress: Pro
     Raises:
         VlmAudioError: when the classifier is not a language model, the file cannot be decoded, or it is one of the examples.
         MissingInput: when the few-shot examples are missing or stale.
-        NotAvailable: when the model cannot run here.
+        NotAvailable: when the model cannot run on this machine.
     """
     spec = graph.study.classifiers.get(classifier)
     if not isinstance(spec, LanguageModel):
         names = [n for n, s in graph.study.classifiers.items() if isinstance(s, LanguageModel)]
+        advice = suggestion(classifier, names) if names else "it has none: add one, or use `--study demo`"
         raise VlmAudioError(
-            f"--classifier must be a language model of {graph.study.name}, got '{classifier}'; "
-            f"{suggestion(classifier, names)}"
+            f"--classifier must be a language model of {graph.study.name}, got '{classifier}'; {advice}"
         )
     if reason := graph.unavailable(f"responses/{classifier}"):
         raise NotAvailable(f"{classifier} cannot run: {reason}")
-    spec = spec.model_copy(update={"draws": 1, "orders": 1, "paraphrases": 1, "repeats": 1, "controls": ()})
+    spec = spec.live().model_copy(update={"draws": 1, "orders": 1, "paraphrases": 1, "repeats": 1, "controls": ()})
     dataset = graph.dataset(progress)
     own_fold = {(dataset.root / clip.file).resolve(): clip.fold for clip in dataset.clips}.get(file.resolve())
     folds = spec.folds or graph.folds
     fold = own_fold if own_fold in folds else folds[0]  # examples of a clip of the dataset come from other folds
-    fresh = up_to_date(graph) if spec.shots else set()
+    fresh = fresh_nodes(graph) if spec.shots else set()
     examples = _read_examples(graph, classifier, fold, fresh) if spec.shots else []
     if own_fold is not None and own_fold != fold and examples:
         raise VlmAudioError(
-            f"{file.name} is a clip of fold {own_fold}, from which the examples may come: {classifier} runs on folds "
-            f"{list(folds)} only. Use a recording that is not in the dataset, or a clip of these folds."
+            f"{file.name} is a clip of fold {own_fold}, but {classifier} runs only on folds {list(folds)}, so its "
+            f"examples may come from fold {own_fold}. Use a recording that is not in the dataset, or a clip of these folds."
         )
     query = _query_part(graph, spec, file)
     if copies := [row["clip"] for row in examples if row["content_sha256"] == query.sha256]:
@@ -102,6 +103,7 @@ def ask_about_recording(graph: Graph, classifier: str, file: Path, progress: Pro
         inputs={},
         dataset=graph.dataset(),
         result_store=graph.result_store,
+        engine=graph.engine,
         progress=progress,
         ledger=open_ledger(graph) if spec.paid else None,
     )
@@ -116,14 +118,14 @@ def ask_about_recording(graph: Graph, classifier: str, file: Path, progress: Pro
         revision=revision,
         progress=progress,
     )
-    if result.stopped:
-        raise VlmAudioError(result.stopped)
+    if result.stop_reason:
+        raise VlmAudioError(result.stop_reason)
     rows = {row["scoring"]: row for row in result.table.to_pylist()}
     text = rows.get("generation", {}).get("text")
     log_probabilities = rows.get("likelihood", {}).get("log_probabilities")
     return SingleResponse(
         messages=question.request.messages,
-        rendered_messages=backend.messages_as_sent(question.request),
+        rendered_messages=backend.render_messages(question.request),
         outcome=next((row["outcome"] for row in rows.values()), "error"),
         text=text,
         parsed=parse_response(text, graph.dataset().classes, spec.synonyms) if text is not None else None,
@@ -147,12 +149,12 @@ def _query_part(graph: Graph, spec: LanguageModel, file: Path) -> ImagePart | Au
     )
 
 
-def _read_fresh(graph: Graph, node: Node, classifier: str, fresh: set[Node]) -> pa.Table:
+def _read_fresh_table(graph: Graph, node: Node, classifier: str, fresh: set[Node]) -> pa.Table:
     """Read the first table of a node, which must be up to date."""
     if node not in fresh:
         raise MissingInput(
             f"{classifier} needs examples from {graph.study.name}/{node}, which is missing or stale; run "
-            f"`vlm-audio run {graph.study.cli_argument} --only '{node.step}'`"
+            f"`{graph.study.run_command} --only '{node.step}'`"
         )
     table, path = next(iter(graph.partition_files(node).items()))
     return read_partition(path, TABLES[table])[0]
@@ -162,9 +164,9 @@ def _read_examples(graph: Graph, classifier: str, fold: int, fresh: set[Node]) -
     """Read the examples of the first trial of a fold.
 
     Raises:
-        VlmAudioError: when each clip has examples of its own, so that none apply to a new recording.
+        VlmAudioError: if the classifier selects examples for each clip, so that a new recording has none.
     """
-    table = _read_fresh(graph, Node(f"examples/{classifier}", fold), classifier, fresh)
+    table = _read_fresh_table(graph, Node(f"examples/{classifier}", fold), classifier, fresh)
     rows = [row for row in table.to_pylist() if row["trial"] == 0]
     if any(row["query"] for row in rows):
         raise VlmAudioError(
@@ -182,7 +184,7 @@ def _example_lookup(
     fold_of = {clip.id: clip.fold for clip in graph.dataset().clips} if clips else {}
     step = "clips" if spec.rendering is None else f"spectrograms/{spec.rendering}"
     folds = sorted({fold_of[clip] for clip in clips})
-    tables = [_read_fresh(graph, Node(step, fold), classifier, fresh) for fold in folds]
+    tables = [_read_fresh_table(graph, Node(step, fold), classifier, fresh) for fold in folds]
     if spec.rendering is None:
         return audio_lookup(graph.dataset(), [row for table in tables for row in table.to_pylist()], 0)
     joined = pa.concat_tables(tables) if tables else TABLES["spectrograms"].empty()

@@ -5,11 +5,12 @@ from collections.abc import Collection, Mapping
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
+from vlm_audio_pipeline.storage import asked_again
 from vlm_audio_pipeline.storage.partition_files import Provenance, is_intact, read_provenance
 
 
 def read_node_provenance(graph: Graph, node: Node) -> Provenance | None:
-    """Return the provenance of a node; None unless all its partition files exist, are intact and were made together."""
+    """Return the provenance of a node; None if a file is missing or damaged, or if the files differ in provenance."""
     paths = graph.partition_files(node).values()
     provenances = [read_provenance(path) for path in paths]
     first = provenances[0]
@@ -19,8 +20,23 @@ def read_node_provenance(graph: Graph, node: Node) -> Provenance | None:
 
 
 def unfinished_reasons(provenance: Provenance | None) -> list[str]:
-    """Return why a partition should be tried again although no input changed; [] for a finished one."""
+    """Return why a node should run again although no input changed; [] if its partition is complete."""
     return list(provenance.details.get("unfinished", ())) if provenance else []
+
+
+def times_asked_again(graph: Graph, nodes: Collection[Node]) -> dict[Node, int]:
+    """Return how often a person has asked for the responses of nodes again; 0 for nodes that ask no model."""
+    asking = [node for node in nodes if graph.steps[node.step].stage.asks_model]
+    names = {graph.node_name(node): node for node in asking}
+    counts = asked_again.times_asked_again(graph.result_store, list(names)) if names else {}
+    return dict.fromkeys(nodes, 0) | {names[name]: count for name, count in counts.items()}
+
+
+def nodes_to_ask_again(graph: Graph) -> set[Node]:
+    """Return the nodes with responses that a person has asked for again, and that no run has asked for yet."""
+    counts = times_asked_again(graph, graph.nodes)
+    provenances = {node: read_node_provenance(graph, node) for node, count in counts.items() if count}
+    return {node for node, p in provenances.items() if p is not None and p.details.get("asked_again", 0) < counts[node]}
 
 
 def current_input_versions(graph: Graph) -> dict[Node, str]:
@@ -52,10 +68,10 @@ def reasons_to_run(
         graph: the study.
         node: the node.
         provenance: the provenance of its partition.
-        versions: data versions of all that exists.
-        out_of_date: stale nodes that will not run now. As optional inputs they count as removed, so that a summary has no
-            results of other settings.
-        todo: nodes that will run now. An optional input among them that does not exist yet does not count as removed.
+        versions: data versions of all existing nodes and input assets.
+        out_of_date: stale nodes that will not run now. As optional inputs they count as removed, so that a summary has
+            only results of the current settings.
+        todo: nodes that will run now. An optional input that is in `todo` and does not exist yet is not counted as removed.
     """
     if provenance is None:
         exists = any(path.exists() for path in graph.partition_files(node).values())
@@ -72,21 +88,21 @@ def reasons_to_run(
         if optional and upstream in out_of_date:
             new = None
         if new is None and (not optional or old is None or upstream in todo):
-            continue  # a required input that is missing is made first; then the versions are compared
+            continue  # a required input that is missing is computed first; then the versions are compared
         if old != new:
-            reasons.append(f"{name} {'is gone' if new is None else 'is new' if old is None else 'changed'}")
+            reasons.append(f"{name} {'was removed' if new is None else 'is new' if old is None else 'changed'}")
     names = {str(upstream) for upstream in inputs}
     reasons += [f"{name} is no longer read" for name in provenance.inputs if name not in names]
     return tuple(reasons)
 
 
-def up_to_date(graph: Graph) -> set[Node]:
-    """Return the fresh nodes all of whose required inputs are fresh, too."""
+def fresh_nodes(graph: Graph) -> set[Node]:
+    """Return the nodes that are fresh and whose required inputs are fresh, too."""
     provenances = {node: read_node_provenance(graph, node) for node in graph.nodes}
     versions = current_input_versions(graph) | {n: p.data_version for n, p in provenances.items() if p is not None}
     out_of_date: set[Node] = set()
     for node in graph.nodes:
-        has_old_input = any(u in out_of_date for u, optional in graph.upstream(node) if not optional)
-        if has_old_input or reasons_to_run(graph, node, provenances[node], versions, out_of_date):
+        has_stale_input = any(u in out_of_date for u, optional in graph.upstream(node) if not optional)
+        if has_stale_input or reasons_to_run(graph, node, provenances[node], versions, out_of_date):
             out_of_date.add(node)
     return set(graph.nodes) - out_of_date

@@ -1,11 +1,11 @@
-"""Which cell of a time-frequency array lies under which pixel.
+"""Map the cells of a time-frequency array to pixels.
 
 Belongs here: scales of axes, and the arithmetic from cells to pixels. Does not belong here: the values of the cells
-(`transforms`) and what is drawn around them (`frame`).
+(`transforms`) and the frame (`frame`).
 
 The conventions are those of `librosa.display.specshow`, that is of matplotlib's `pcolormesh(shading="auto")`: a cell
-reaches halfway to its neighbours in Hz and s, the outermost cells as far beyond their centres, the axes end with them,
-and a pixel shows the cell under its centre.
+reaches halfway to its neighbours in Hz and s, the outermost cells are symmetric about their centres, the axes end at the
+outermost edges, and a pixel shows the cell under its centre.
 https://librosa.org/doc/0.11.0/generated/librosa.display.specshow.html
 """
 
@@ -55,13 +55,15 @@ class Scale:
             (n,) float64.
         """
         low, *positions, high = self._transform(np.array([self.low, *values, self.high], np.float64))
-        return (np.array(positions) - low) / (high - low)
+        shares: np.ndarray = (np.array(positions) - low) / (high - low)
+        return shares
 
     def _transform(self, values: np.ndarray) -> np.ndarray:
         if self.name == "linear":
             return values
         if self.name == "log":
-            return np.log2(np.maximum(values, 1e-12))
+            octaves: np.ndarray = np.log2(np.maximum(values, 1e-12))
+            return octaves
         linear = self.linear_octaves / (1 - 1 / 2)  # matplotlib's definition: linscale / (1 - 1 / base)
         above = linear + np.log2(np.maximum(values, self.threshold) / self.threshold)
         return self.threshold * np.where(values <= self.threshold, linear * values / self.threshold, above)
@@ -74,7 +76,7 @@ def frequency_scale(kind: str, low: float, high: float, octaves_only: bool = Fal
         kind: "linear", "log" or "mel" (as `y_axis`).
         low: lowest frequency of the axis, Hz.
         high: highest, Hz.
-        octaves_only: without a linear part at the bottom, as for `y_axis="cqt_hz"`.
+        octaves_only: logarithmic down to `low`, without a linear part, as for `y_axis="cqt_hz"`.
     """
     if kind == "log":
         return Scale("log", low, high) if octaves_only else Scale("symlog", low, high, 65.40639132514966, 0.5)
@@ -82,7 +84,7 @@ def frequency_scale(kind: str, low: float, high: float, octaves_only: bool = Fal
 
 
 def cell_edges(centers: np.ndarray, single_width: float = 1.0) -> np.ndarray:
-    """Return the n + 1 edges of n cells: halfway between the centres, and as far beyond the outermost ones.
+    """Return the n + 1 edges of n cells: halfway between the centres; the outermost cells are symmetric.
 
     Args:
         centers: (n,) float, ascending.
@@ -98,7 +100,9 @@ def cell_edges(centers: np.ndarray, single_width: float = 1.0) -> np.ndarray:
 
 
 def nearest_cells(edges: np.ndarray, n_pixels: int) -> np.ndarray:
-    """Return the cell under the centre of each pixel; where an edge meets a centre, the lower cell, as Agg rounds.
+    """Return the cell under the centre of each pixel.
+
+    If an edge lies on the centre of a pixel, the lower cell is used, as in the rounding of Agg.
 
     Args:
         edges: (n + 1,) edges of cells, pixels, ascending.
@@ -123,9 +127,9 @@ def interpolation_weights(edges: np.ndarray, n_pixels: int) -> tuple[np.ndarray,
     """
     n = len(edges) - 1
     centers = (edges[1:] + edges[:-1]) / 2
-    at = np.interp(np.arange(n_pixels) + 0.5, centers, np.arange(n))
-    lower = np.minimum(at.astype(np.int64), max(0, n - 2))
-    return lower, (at - lower).astype(np.float32)
+    position = np.interp(np.arange(n_pixels) + 0.5, centers, np.arange(n))
+    lower = np.minimum(position.astype(np.int64), max(0, n - 2))
+    return lower, (position - lower).astype(np.float32)
 
 
 def area_weights(edges: np.ndarray, n_pixels: int) -> Any:

@@ -1,4 +1,4 @@
-"""From the cells of a spectrum to the values that colours stand for.
+"""Convert the cells of a spectrum to the values that colours represent.
 
 Belongs here: amplitude scales and the limits of the colours. Does not belong here: the cells (`transforms`) and the
 colours of pixels (`image`).
@@ -21,30 +21,34 @@ _AMPLITUDE_LABELS = {"db": "Level (dB)", "linear": "Amplitude", "power": "Power"
 
 @dataclass(frozen=True)
 class ColorLimits:
-    """The values at the two ends of the colours.
+    """The values of the lowest and the highest colour.
 
     Attributes:
         low: value of the lowest colour: dB, a share of the reference, or a coefficient.
         high: value of the highest colour.
-        reference: power that is 0 dB, or 1.
-        is_silent: no cell is above the floor; everything has the lowest colour.
+        reference: power that corresponds to 0 dB, or to 1 on a linear scale.
+        is_silent: no cell is above the floor.
+        is_blank: the data are left out: everything has the lowest colour.
     """
 
     low: float
     high: float
     reference: float = 1.0
     is_silent: bool = False
+    is_blank: bool = False
 
 
 def color_limits(spectrum: Spectrum, recipe: "Recipe") -> ColorLimits:
     """Return the limits of the colours for a clip.
 
-    Decibels reach from `range_db` below the reference up to it. Without a range, and for coefficients, the limits are
-    the clip's smallest (above silence) and largest value, rounded outward to whole tens, so that clips share frames.
+    For decibels, the limits are the reference and `range_db` below it. Without a range, and for coefficients, they are the
+    clip's smallest value above silence and its largest value; with `round_limits` they are rounded outward to whole tens, so
+    that clips share the frame around the data.
     """
     cells = spectrum.cells
     if spectrum.floor is None:
-        return ColorLimits(*_round_to_tens(float(cells.min()), float(cells.max())))
+        ends_of_cells = float(cells.min()), float(cells.max())
+        return ColorLimits(*(_round_to_tens(*ends_of_cells) if recipe.round_limits else ends_of_cells))
     maximum = float(cells.max())
     is_silent = maximum <= spectrum.floor
     reference = max(maximum, spectrum.floor) if recipe.reference == "max" else float(recipe.reference)
@@ -53,17 +57,24 @@ def color_limits(spectrum: Spectrum, recipe: "Recipe") -> ColorLimits:
     if recipe.range_db is not None:
         return ColorLimits(-recipe.range_db, 0.0, reference, is_silent)
     minimum = spectrum.floor if is_silent else float(cells.min(where=cells > spectrum.floor, initial=np.inf))
-    ends_db = 10 * np.log10(np.array([minimum, max(maximum, spectrum.floor)]) / reference)
-    return ColorLimits(*_round_to_tens(*ends_db.tolist()), reference, is_silent)
+    ends = np.array([minimum, max(maximum, spectrum.floor)])
+    if is_silent and not recipe.round_limits:
+        return ColorLimits(-0.1, 0.1, reference, is_silent)  # those of matplotlib if no value is finite
+    if not recipe.round_limits:
+        low, high = exact_decibels(ends.astype(np.float32), spectrum.floor, reference).tolist()
+        return ColorLimits(low, high, reference, is_silent)
+    return ColorLimits(*_round_to_tens(*(10 * np.log10(ends / reference)).tolist()), reference, is_silent)
 
 
 def has_clip_specific_limits(recipe: "Recipe") -> bool:
-    """Return whether the limits depend on the clip, so that every clip has its own numbers at the colorbar."""
+    """Return whether the limits depend on the clip, so that the numbers at the colorbar differ between clips."""
     return not TRANSFORMS[recipe.transform].is_power or (recipe.amplitude == "db" and recipe.range_db is None)
 
 
 def color_label(recipe: "Recipe") -> str:
-    """Return what the colours stand for, with the unit: the label of the colorbar."""
+    """Return the label of the colorbar: that of the frame, or the quantity that the colours represent, with its unit."""
+    if recipe.frame != "none" and recipe.frame.color_label is not None:
+        return recipe.frame.color_label
     return _AMPLITUDE_LABELS[recipe.amplitude] if TRANSFORMS[recipe.transform].is_power else "Value"
 
 
@@ -85,6 +96,23 @@ def color_values(cells: np.ndarray, floor: float | None, limits: ColorLimits, am
         return power_to_db(cells, limits.reference, floor, None)
     share = cells / np.float32(limits.reference)
     return np.sqrt(share) if amplitude == "linear" else share
+
+
+def exact_decibels(power: np.ndarray, floor: float, reference: float) -> np.ndarray:
+    """Convert power to dB relative to a reference, with the rounding of `10 * numpy.log10(power)`.
+
+    `power_to_db` is faster, but may differ in the last bit.
+
+    Args:
+        power: float32 of any shape.
+        floor: power that counts as silence.
+        reference: power of 0 dB.
+
+    Returns:
+        float32, the shape of `power`.
+    """
+    decibels: np.ndarray = 10 * np.log10(np.maximum(power, np.float32(floor)))
+    return decibels if reference == 1.0 else decibels - np.float32(10 * np.log10(reference))
 
 
 def _round_to_tens(low: float, high: float) -> tuple[float, float]:

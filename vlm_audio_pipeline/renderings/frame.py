@@ -16,6 +16,7 @@ import numpy as np
 
 from vlm_audio_pipeline.renderings.axes import Scale
 from vlm_audio_pipeline.renderings.colors import color_label
+from vlm_audio_pipeline.renderings.fonts import font_families, refuse_missing_glyphs
 from vlm_audio_pipeline.renderings.layout import TEXT_POINTS, Box
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.renderings.transforms import TRANSFORMS
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LOCK = Lock()
-_CACHED_FRAMES = 128  # 0.3 MB each at 640 x 480; a fold with clips of many lengths needs tens
-_STYLE_GROUPS = ("axes", "figure", "font", "lines", "mathtext", "patch", "path", "text", "xtick", "ytick")
+MATPLOTLIB_LOCK = Lock()
+"""Held while matplotlib draws, because it is not thread-safe."""
+_CACHED_FRAMES = 128  # 0.3 MB each at 640 x 480; a fold with clips of many lengths needs tens of frames
+_STYLE_GROUPS = (
+    *("agg", "axes", "figure", "font", "image", "lines", "mathtext", "patch", "path", "pcolor", "pcolormesh", "text"),
+    *("xtick", "ytick"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,9 @@ def draw_frame(recipe: Recipe, time: Scale, rows: Scale, limits: tuple[float, fl
         time: axis of time, s.
         rows: axis of frequencies, Hz, or of coefficients.
         limits: values of the lowest and highest colour, where there is a colorbar.
-        title: drawn above the data where the recipe has a title.
+        title: drawn above the data if the recipe has a title.
     """
-    with _LOCK:
+    with MATPLOTLIB_LOCK:
         return _cached_frame(recipe, time, rows, limits, title)
 
 
@@ -63,7 +68,9 @@ def _cached_frame(recipe: Recipe, time: Scale, rows: Scale, limits: tuple[float,
     from matplotlib import rc_context
 
     layout = recipe.layout
-    with rc_context(style(recipe.dpi)):
+    texts = [recipe.frame.time_label, row_label(recipe), color_label(recipe), title] if recipe.frame != "none" else []
+    refuse_missing_glyphs(texts)
+    with rc_context({**frame_style(recipe.dpi), "font.family": font_families(texts)}):
         greys = _rasterise(frame_figure(recipe, time, rows, limits, title))
     greys.setflags(write=False)
     return Frame(
@@ -87,19 +94,20 @@ def _rasterise(figure: "Figure") -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, 0].copy()
+    canvas.draw()  # matplotlib has no types here
+    pixels = np.asarray(canvas.buffer_rgba())  # matplotlib has no types here
+    return pixels[:, :, 0].copy()
 
 
 def frame_figure(recipe: Recipe, time: Scale, rows: Scale, limits: tuple[float, float] | None, title: str) -> "Figure":
-    """Build the figure of a frame, within `style`; its first axes are those of the data, its second the colorbar.
+    """Build the figure of a frame, with the style of `frame_style`. Its first axes are those of the data, its second axes are the colorbar.
 
     Args:
         recipe: a recipe with a frame.
         time: axis of time, s.
         rows: axis of frequencies, Hz, or of coefficients.
         limits: values of the lowest and highest colour, where there is a colorbar.
-        title: drawn above the data where the recipe has a title.
+        title: drawn above the data if the recipe has a title.
     """
     from matplotlib.figure import Figure
 
@@ -108,10 +116,10 @@ def frame_figure(recipe: Recipe, time: Scale, rows: Scale, limits: tuple[float, 
     figure = Figure(figsize=(recipe.width / recipe.dpi, recipe.height / recipe.dpi), dpi=recipe.dpi)
     axes = _add_axes(figure, layout.data, recipe)
     axes.set(xlim=(time.low, time.high))
-    _set_row_axis(axes, rows)
+    set_row_axis(axes, rows)
     if parts.labels:
-        axes.set_xlabel("Time (s)")
-        axes.set_ylabel(TRANSFORMS[recipe.transform].axis_label)
+        axes.set_xlabel(parts.time_label, parse_math=False)
+        axes.set_ylabel(row_label(recipe), parse_math=False)
     if not parts.ticks:
         axes.set(xticks=[], yticks=[])
         axes.minorticks_off()
@@ -123,21 +131,25 @@ def frame_figure(recipe: Recipe, time: Scale, rows: Scale, limits: tuple[float, 
         colorbar.yaxis.tick_right()
         colorbar.yaxis.set_label_position("right")
         if parts.labels:
-            colorbar.set_ylabel(color_label(recipe))
+            colorbar.set_ylabel(color_label(recipe), parse_math=False)
         if not parts.ticks:
             colorbar.set_yticks([])
     return figure
 
 
-def style(dpi: int) -> Any:
+def frame_style(dpi: int) -> Any:
     """Return matplotlib's default style with lines of whole pixels; a user's own style has no influence."""
-    import matplotlib
-
     line = max(1, round(0.8 * dpi / 72)) * 72 / dpi
     lines = dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), line)
     text = {"font.size": TEXT_POINTS, "axes.titlesize": 1.2 * TEXT_POINTS, "font.family": "DejaVu Sans"}
-    defaults = {k: v for k, v in dict(matplotlib.rcParamsDefault).items() if k.split(".")[0] in _STYLE_GROUPS}
-    return {**defaults, **lines, **text, "axes.unicode_minus": True}
+    return {**default_style(), **lines, **text, "axes.unicode_minus": True}
+
+
+def default_style() -> Any:
+    """Return matplotlib's default style, so that a user's own style has no influence."""
+    import matplotlib
+
+    return {k: v for k, v in dict(matplotlib.rcParamsDefault).items() if k.split(".")[0] in _STYLE_GROUPS}
 
 
 def _add_axes(figure: "Figure", box: Box, recipe: Recipe) -> "Axes":
@@ -145,7 +157,14 @@ def _add_axes(figure: "Figure", box: Box, recipe: Recipe) -> "Axes":
     return figure.add_axes((left, bottom, box.width / recipe.width, box.height / recipe.height))
 
 
-def _set_row_axis(axes: "Axes", rows: Scale) -> None:
+def row_label(recipe: Recipe) -> str:
+    """Return the name of the axis of frequencies or coefficients: that of the frame, or that of the transform."""
+    own = None if recipe.frame == "none" else recipe.frame.row_label
+    return TRANSFORMS[recipe.transform].axis_label if own is None else own
+
+
+def set_row_axis(axes: "Axes", rows: Scale) -> None:
+    """Set scale, limits and ticks of the axis of frequencies or coefficients."""
     from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter, SymmetricalLogLocator
 
     axes.set_yscale(**rows.matplotlib_arguments())

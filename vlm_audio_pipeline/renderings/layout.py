@@ -1,8 +1,9 @@
-"""Where the data, the colorbar and the frame lie in an image, to the pixel.
+"""Positions of the data, the colorbar and the frame in an image, in whole pixels.
 
 Belongs here: the parts of a frame and the arithmetic of margins. Does not belong here: drawing them (`frame`).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,22 +18,30 @@ _STEP = 8  # pixels
 
 
 class FrameParts(BaseModel):
-    """What is drawn around the data."""
+    """The parts of the frame around the data."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     labels: bool = True
-    """Name the axes and their units."""
+    """Names of the axes, with their units."""
     ticks: bool = True
     """Tick marks and numbers on the axes."""
     title: bool = False
     """The word "Spectrogram" above the data; never the clip's name, which may reveal its class."""
     colorbar: bool = False
     """The scale of colours at the right."""
+    style: Literal["aligned", "matplotlib"] = "aligned"
+    """aligned: the axes begin and end on whole pixels, margins fit the text, one frame serves many clips; matplotlib: every image is drawn by matplotlib with its default figure, axes, line widths and colorbar (slower; always a PNG in 24 bits)."""
+    time_label: str = "Time (s)"
+    """Name of the time axis."""
+    row_label: str | None = None
+    """Name of the other axis; by default that of the transform: "Frequency (Hz)"."""
+    color_label: str | None = None
+    """Name of the colorbar; by default the quantity that the colours represent: "Level (dB)"."""
 
 
 class ImageTooSmall(VlmAudioError, ValueError):
-    """An image whose frame leaves no room for the data. Also a ValueError, so that pydantic reports the field."""
+    """An image whose frame leaves too few pixels for the data. Also a ValueError, so that pydantic reports the field."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +98,12 @@ def image_layout(width: int, height: int, dpi: int, parts: FrameParts | Literal[
         parts: parts of the frame, or "none".
 
     Raises:
-        ImageTooSmall: where fewer than 16 x 16 pixels are left for the data.
+        ImageTooSmall: if fewer than 16 x 16 pixels are left for the data.
     """
     if isinstance(parts, str):
         return ImageLayout(Box(0, 0, width, height), None)
+    if parts.style == "matplotlib":
+        return _matplotlib_layout(width, height, parts.colorbar)
     em = TEXT_POINTS * dpi / 72
     left = 0.8 + 3.9 * parts.ticks + 1.6 * parts.labels
     bottom = 0.8 + 1.4 * parts.ticks + 1.4 * parts.labels
@@ -104,9 +115,36 @@ def image_layout(width: int, height: int, dpi: int, parts: FrameParts | Literal[
     data_width = (data_right - round(left * em)) // _STEP * _STEP
     data_height = (data_bottom - round(top * em)) // _STEP * _STEP
     if min(data_width, data_height) < 16:
-        raise ImageTooSmall(
-            f"width and height must leave 16 x 16 pixels for the data, got {width} x {height}, of which "
-            f"{max(0, data_width)} x {max(0, data_height)} are left; enlarge them, lower dpi, or use frame: none"
-        )
+        raise _too_small_error(width, height, data_width, data_height)
     data = Box(data_right - data_width, data_bottom - data_height, data_right, data_bottom)
     return ImageLayout(data, Box(outer - round(bar * em), data.top, outer, data.bottom) if parts.colorbar else None)
+
+
+def _matplotlib_layout(width: int, height: int, has_colorbar: bool) -> ImageLayout:
+    """Return the boxes of matplotlib's default axes and colorbar, each edge at the nearest whole pixel.
+
+    The axes reach from 0.125 to 0.9 of the width and from 0.11 to 0.88 of the height (rcParams `figure.subplot`). A colorbar
+    takes 0.15 of the width of the axes, after a gap of 0.05, and is at most a twentieth of its height wide
+    (https://matplotlib.org/stable/api/_as_gen/matplotlib.pyplot.colorbar.html).
+    """
+    left, right, top, bottom = 0.125 * width, 0.9 * width, 0.12 * height, 0.89 * height
+    full_width = right - left
+    data_right = left + 0.8 * full_width if has_colorbar else right
+
+    def box(left: float, right: float) -> Box:
+        return Box(*(math.floor(edge + 0.5) for edge in (left, top, right, bottom)))
+
+    data = box(left, data_right)
+    if min(data.width, data.height) < 16:
+        raise _too_small_error(width, height, data.width, data.height)
+    if not has_colorbar:
+        return ImageLayout(data, None)
+    bar_left = data_right + 0.05 * full_width
+    return ImageLayout(data, box(bar_left, bar_left + min(0.15 * full_width, (bottom - top) / 20)))
+
+
+def _too_small_error(width: int, height: int, data_width: int, data_height: int) -> ImageTooSmall:
+    return ImageTooSmall(
+        f"width and height must leave 16 x 16 pixels for the data, got {width} x {height}, of which "
+        f"{max(0, data_width)} x {max(0, data_height)} are left; enlarge them, lower dpi, or use frame: none"
+    )

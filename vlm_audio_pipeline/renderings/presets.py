@@ -11,6 +11,7 @@ from typing import Any
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 
 PAPER = "https://arxiv.org/abs/2411.12058"
+NOTEBOOK = "https://github.com/harpreetsahota204/can-vlms-hear"
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Preset:
 
     Attributes:
         values: the fields of `Recipe` that differ from their defaults.
-        description: what the image is, and which of its parameters were not published.
-        publication: where the parameters come from, a URL, or "this project".
+        description: one or two sentences about the image, and the parameters that were not published.
+        publication: URL of the publication of the parameters, or "this project".
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -58,6 +59,39 @@ PRESETS: dict[str, Preset] = {
         {
             "rate": None,
             "sample_format": "int16",
+            "transform": "scipy_spectrogram",
+            "n_fft": 256,
+            "hop_length": 224,
+            "window": "tukey:0.25",
+            "center": False,
+            "detrend": True,
+            "scaling": "density",
+            "frequency": "linear",
+            "reference": 1.0,
+            "range_db": None,
+            "round_limits": False,
+            "silence": "white",
+            "frame": {
+                "labels": True,
+                "ticks": True,
+                "title": True,
+                "colorbar": True,
+                "style": "matplotlib",
+                "time_label": "Time [sec]",
+                "row_label": "Frequency [Hz]",
+                "color_label": "Intensity [dB]",
+            },
+            "format": "rgb",
+        },
+        "The image of can-vlms-hear, in every pixel: scipy.signal.spectrogram with its defaults on 16-bit samples of full "
+        "scale, 10 log10, pcolormesh in the default figure with its colorbar. Digital silence is white; `silence: lowest` "
+        "switches that off.",
+        NOTEBOOK,
+    ),
+    "scipy": Preset(
+        {
+            "rate": None,
+            "sample_format": "int16",
             "n_fft": 256,
             "hop_length": 224,
             "window": "tukey:0.25",
@@ -69,9 +103,8 @@ PRESETS: dict[str, Preset] = {
             "range_db": None,
             "frame": {"labels": True, "ticks": True, "title": True, "colorbar": True},
         },
-        "The image of can-vlms-hear: defaults of scipy.signal.spectrogram on 16-bit samples of full scale, "
-        "10 log10, pcolormesh, linear frequency, title, labels, colorbar. Its limits are rounded outward to 10 dB here.",
-        "https://github.com/harpreetsahota204/can-vlms-hear",
+        "The spectrogram of `notebook` in this project's frame: limits of the colours are rounded outward to 10 dB, and "
+        "digital silence has the lowest colour.",
     ),
     "plain": Preset(
         {"frequency": "log", "width": 384, "height": 384},
@@ -80,7 +113,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {"paper_ablation": tuple(name for name in PRESETS if name.startswith("paper"))}
-"""Names that stand for several presets; the first has the name of the group's stem."""
+"""Group -> names of its presets. The first preset is the one that the others vary."""
 
 
 def find_preset(name: str) -> Preset:
@@ -91,7 +124,7 @@ def find_preset(name: str) -> Preset:
     """
     if name in GROUPS:
         raise VlmAudioError(
-            f"preset must name one image here, got '{name}', which stands for {len(GROUPS[name])}; choose one of them"
+            f"preset must name a single preset here, got '{name}', a group of {len(GROUPS[name])} presets; choose one of them"
         )
     if name not in PRESETS:
         raise VlmAudioError(f"unknown preset '{name}'; {suggestion(name, [*PRESETS, *GROUPS])}")

@@ -1,10 +1,11 @@
-"""A recipe: all fields that decide what the image of a clip looks like.
+"""A recipe: all fields that determine the image of a clip.
 
 Belongs here: the fields, their units, and which combinations are allowed. Does not belong here: computing the pixels
 (`image`), and replacing images as a control (`controls`).
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -40,17 +41,21 @@ class Recipe(SpectrumParameters):
     kind: ClassVar[str] = "recipe"
 
     preset: str | None = excluded_from_fingerprint(None)
-    """Named recipe that supplies every field not given here (`vlm-audio renderings` lists them)."""
+    """Named recipe that sets every field which this rendering does not set (`vlm-audio renderings` lists the presets)."""
     amplitude: Literal["db", "linear", "power"] = "db"
-    """Colours follow decibels, the square root of the power, or the power; mfcc is always computed from decibels."""
+    """Colours represent decibels, the square root of the power, or the power; mfcc is always computed from decibels."""
     reference: Literal["max"] | float = "max"
-    """Power at the top of the colours (0 dB, or 1): the clip's maximum, or a number."""
+    """Power of the highest colour (0 dB, or 1): the clip's maximum, or a number."""
     range_db: float | None = Field(80.0, gt=0, le=400)
-    """Range of the colours below the reference, dB; null: from the clip's minimum to its maximum, rounded outward to 10 dB."""
+    """Range of the colours below the reference, dB; null: from the clip's minimum to its maximum."""
+    round_limits: bool = True
+    """Round limits of the colours that come from the clip outward to whole tens, so that clips share the frame around the data; false: the clip's own minimum and maximum, as matplotlib does."""
+    silence: Literal["lowest", "white"] = "lowest"
+    """Colour of cells whose power is exactly 0 (digital silence, where decibels are minus infinity): the lowest colour, or white, as matplotlib draws them."""
     colormap: str = "viridis"
     """Any colormap of matplotlib."""
     frame: FrameParts | Literal["none"] = "none"
-    """none: the data fill the image; otherwise the parts around them: labels, ticks, title, colorbar."""
+    """none: the data fill the image; otherwise the parts around them: labels, ticks, title, colorbar, and their style and texts."""
     width: int = Field(640, ge=8, le=8192)
     """Width of the image, pixels."""
     height: int = Field(480, ge=8, le=8192)
@@ -70,34 +75,34 @@ class Recipe(SpectrumParameters):
     def variants(cls, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the entries that one entry of a study stands for: `preset: paper_ablation` stands for nine.
 
-        The member that has the same name as the group's stem ("paper") adds nothing to the entry's name; "paper_magma"
-        adds "magma". The fields that distinguish a member keep the member's values, whatever the entry says.
+        The first member of the group ("paper") adds nothing to the entry's name; "paper_magma" adds "magma". The fields that
+        distinguish a member have the member's values, even if the entry sets them.
         """
         name = values.get("preset")
-        if name not in GROUPS:
+        if not isinstance(name, str) or name not in GROUPS:
             return {"": values}
         stem = GROUPS[name][0]
-        return {m[len(stem) :].strip("_"): {**cls._own_values(values, stem, m), "preset": m} for m in GROUPS[name]}
+        return {m[len(stem) :].strip("_"): {**cls._entry_values(values, stem, m), "preset": m} for m in GROUPS[name]}
 
     @classmethod
-    def _own_values(cls, values: dict[str, Any], stem: str, member: str) -> dict[str, Any]:
+    def _entry_values(cls, values: dict[str, Any], stem: str, member: str) -> dict[str, Any]:
         """Return the entry's own values for a member of a group, without the fields that distinguish the member.
 
         Sizes are scaled: `paper_low_resolution` is a quarter of 640 x 480, and so a quarter of any other size.
         """
         base = PRESETS[stem].values
         changed = {k: v for k, v in PRESETS[member].values.items() if base.get(k) != v}
-        own = dict(values)
-        if "width" in changed and own.get("size") is not None:
-            own |= dict.fromkeys(("width", "height"), own.pop("size"))
-        for key in changed.keys() & own.keys():
+        entry = dict(values)
+        if "width" in changed and entry.get("size") is not None:
+            entry |= dict.fromkeys(("width", "height"), entry.pop("size"))
+        for key in changed.keys() & entry.keys():
             if key in ("width", "height", "dpi"):
-                own[key] = max(1, round(own[key] * changed[key] / cls.model_fields[key].default))
-            elif key == "frame" and isinstance(own[key], Mapping):
-                own[key] = {**own[key], **{k: v for k, v in changed[key].items() if base[key][k] != v}}
+                entry[key] = max(1, round(entry[key] * changed[key] / cls.model_fields[key].default))
+            elif key == "frame" and isinstance(entry[key], Mapping):
+                entry[key] = {**entry[key], **{k: v for k, v in changed[key].items() if base[key][k] != v}}
             else:
-                del own[key]
-        return own
+                del entry[key]
+        return entry
 
     @model_validator(mode="before")
     @classmethod
@@ -109,7 +114,7 @@ class Recipe(SpectrumParameters):
         size = values.get("size")
         if size is not None:
             if {"width", "height"} & set(values):
-                raise ValueError("size must be given alone, got width or height too; remove one of them")
+                raise ValueError("size must not be combined with width or height, got both; remove one of them")
             values |= {"width": size, "height": size}
         if values.get("frame", "") in (None, False):
             values["frame"] = "none"
@@ -122,7 +127,7 @@ class Recipe(SpectrumParameters):
             if isinstance(own_frame, Mapping) and isinstance(base_frame, Mapping):
                 values["frame"] = {**base_frame, **own_frame}
             if "transform" in values and "frequency" not in values:
-                base.pop("frequency", None)  # another transform has another axis
+                base.pop("frequency", None)  # the axis of the preset belongs to its transform
             values = {**base, **values}
         transform = TRANSFORMS.get(str(values.get("transform", "stft")))
         if values.get("frequency") is None and transform is not None:
@@ -143,6 +148,15 @@ class Recipe(SpectrumParameters):
     def _check_image(self) -> Self:
         if isinstance(self.reference, float) and self.reference <= 0:
             raise ValueError(f"reference must be 'max' or a power above 0, got {self.reference}; use 1")
+        if self.silence == "white" and (not TRANSFORMS[self.transform].is_power or self.resampling != "nearest"):
+            raise ValueError(
+                "silence must be lowest for transforms without power and for interpolated pixels, got white with transform "
+                f"{self.transform} and resampling {self.resampling}; remove it"
+            )
+        if self.has_matplotlib_style and self.resampling != "nearest":
+            raise ValueError(
+                f"resampling must be nearest for frame.style matplotlib, got {self.resampling}; remove one of them"
+            )
         _ = self.layout  # raises for an image that is too small for its frame
         return self
 
@@ -151,8 +165,13 @@ class Recipe(SpectrumParameters):
         """Where the data and the colorbar lie."""
         return image_layout(self.width, self.height, self.dpi, self.frame)
 
-    def resolved(self) -> Self:
-        """Return the same recipe without preset and size, every field spelled out."""
+    @property
+    def has_matplotlib_style(self) -> bool:
+        """Whether matplotlib draws the whole image (see `FrameParts.style`)."""
+        return self.frame != "none" and self.frame.style == "matplotlib"
+
+    def expand_preset(self) -> Self:
+        """Return the same recipe without preset and size, with every field set."""
         return self.model_copy(update={"preset": None, "size": None})
 
     def summary(self) -> str:
@@ -164,7 +183,7 @@ class Recipe(SpectrumParameters):
         transform = TRANSFORMS[self.transform]
         axis = [f"{self.frequency} frequency"] if transform.unit == "Hz" else []
         amplitude = [self.amplitude] if transform.is_power else []
-        parts = [] if self.frame == "none" else [part for part, is_drawn in self.frame if is_drawn]
+        parts = [] if self.frame == "none" else [part for part, value in self.frame if value is True]
         frame = f"with {', '.join(parts)}" if parts else "without frame" if self.frame == "none" else "in a box"
         size = f"{self.width} x {self.height} pixels"
         return ", ".join([self.transform, *axis, *amplitude, self.colormap, size, frame])
@@ -173,3 +192,19 @@ class Recipe(SpectrumParameters):
 def preset_recipes() -> dict[str, Recipe]:
     """Return the recipe of every preset, by name."""
     return {name: Recipe(preset=name) for name in PRESETS}
+
+
+def find_recipe(name: str, renderings: Mapping[str, Recipe] = MappingProxyType({})) -> Recipe:
+    """Return a rendering of a study, or else a preset, by name.
+
+    Args:
+        name: the name.
+        renderings: the renderings of the study.
+
+    Raises:
+        VlmAudioError: for an unknown name.
+    """
+    recipes = {**preset_recipes(), **renderings}
+    if name not in recipes:
+        raise VlmAudioError(f"'{name}' is neither a rendering of the study nor a preset; {suggestion(name, recipes)}")
+    return recipes[name]

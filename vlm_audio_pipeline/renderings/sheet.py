@@ -1,4 +1,4 @@
-"""Contact sheets: many images on one.
+"""Contact sheets: many images in one image.
 
 Belongs here: arranging finished images. Does not belong here: rendering them.
 """
@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.escapes import show_control_codes
 from vlm_audio_pipeline.datasets.audio import resample
 from vlm_audio_pipeline.datasets.base import ClipRow, Dataset
+from vlm_audio_pipeline.renderings.fonts import drawable, font_file
 from vlm_audio_pipeline.renderings.image import render
 from vlm_audio_pipeline.renderings.recipe import Recipe, preset_recipes
 from vlm_audio_pipeline.renderings.stage import render_clip
@@ -28,7 +30,7 @@ def contact_sheet(images: Sequence[tuple[str, bytes]], *, thumbnail: int = 160, 
     Args:
         images: (label, bytes of an image file), in any order; rows are in the order of each label's first image.
         thumbnail: the longer side of an image on the sheet, pixels.
-        max_columns: images per row; further images of a class are left out.
+        max_columns: images per row; more images of a class are left out.
 
     Returns:
         PNG bytes.
@@ -50,7 +52,9 @@ def contact_sheet(images: Sequence[tuple[str, bytes]], *, thumbnail: int = 160, 
     sheet = _white_image(label_width + columns * (width + _GAP), len(rows) * (height + _GAP) + _GAP)
     for line, (label, row) in enumerate(rows.items()):
         top = _GAP + line * (height + _GAP)
-        ImageDraw.Draw(sheet).text((_GAP, top + height // 2), label, "black", _font(), anchor="lm")
+        ImageDraw.Draw(sheet).text(
+            (_GAP, top + height // 2), _drawable_label(label), "black", _font(label), anchor="lm"
+        )
         for column, image in enumerate(row):
             sheet.paste(image, (label_width + column * (width + _GAP), top))
     return _encode_png(sheet)
@@ -81,7 +85,7 @@ def gallery(images: Sequence[tuple[str, bytes]], *, thumbnail: int = 240, column
     for i, (name, image) in enumerate(thumbnails):
         left, top = _GAP + i % columns * (width + _GAP), _GAP + i // columns * row_height
         sheet.paste(image, (left, top + height - image.height))
-        ImageDraw.Draw(sheet).text((left, top + height + _GAP // 2), name, "black", _font())
+        ImageDraw.Draw(sheet).text((left, top + height + _GAP // 2), _drawable_label(name), "black", _font(name))
     return _encode_png(sheet)
 
 
@@ -110,7 +114,7 @@ def clip_gallery(dataset: Dataset, clips: Iterable[dict[str, Any]], *, max_class
     Args:
         dataset: the opened dataset of the clips.
         clips: rows of `clips`.
-        max_classes: number of classes; further classes are left out.
+        max_classes: number of classes; more classes are left out.
 
     Returns:
         PNG bytes.
@@ -119,19 +123,19 @@ def clip_gallery(dataset: Dataset, clips: Iterable[dict[str, Any]], *, max_class
         VlmAudioError: for no clips, or a clip that cannot be read.
     """
     recipe = Recipe(transform="mel", n_mels=64, width=200, height=130)
-    first: dict[str, dict[str, Any]] = {}
+    first_clips: dict[str, dict[str, Any]] = {}
     for clip in clips:
-        first.setdefault(clip["label"], clip)
+        first_clips.setdefault(clip["label"], clip)
     images = [
         (label, render_clip(dataset, ClipRow.from_row(clip), recipe).bytes)
-        for label, clip in list(first.items())[:max_classes]
+        for label, clip in list(first_clips.items())[:max_classes]
     ]
     return gallery(images, thumbnail=recipe.width, columns=5)
 
 
 def _refuse_no_images(images: Sequence[object]) -> None:
     if not images:
-        raise VlmAudioError("a sheet must have at least one image, got none; choose other clips")
+        raise VlmAudioError("there are no images for the sheet; choose other clips")
 
 
 def _thumbnail(data: bytes, width: int, height: int) -> "Image":
@@ -152,14 +156,22 @@ def _white_image(width: int, height: int) -> "Image":
     return Image.new("RGB", (width, height), "white")
 
 
-def _font() -> "FreeTypeFont | ImageFont":
+def _drawable_label(text: str) -> str:
+    """Return a label on one line, without control codes and without characters that no font has."""
+    one_line = " ".join(show_control_codes(text).split())
+    return one_line if one_line.isascii() else drawable(one_line)
+
+
+def _font(text: str) -> "FreeTypeFont | ImageFont":
     from PIL import ImageFont
 
-    return ImageFont.load_default(_TEXT)
+    label = _drawable_label(text)
+    file = None if label.isascii() else font_file(label)
+    return ImageFont.load_default(_TEXT) if file is None else ImageFont.truetype(file, _TEXT)
 
 
 def _text_width(text: str) -> int:
-    return int(_font().getlength(text)) + 1
+    return int(_font(text).getlength(_drawable_label(text))) + 1
 
 
 def _encode_png(image: "Image") -> bytes:

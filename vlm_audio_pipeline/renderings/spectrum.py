@@ -13,17 +13,17 @@ class Spectrum:
     """A clip in time and frequency.
 
     Attributes:
-        cells: (rows, frames) float32, lowest row first: power (1 = full scale, squared), or coefficients.
+        cells: (rows, columns) float32, lowest row first: power (1 = full scale, squared), or coefficients.
         row_centers: (rows,) float64: frequencies, Hz, or numbers of coefficients.
-        frame_centers_s: (frames,) float64, s.
-        hop_s: from one frame to the next, s.
-        floor: power that counts as silence; None where the cells are not power.
-        row_limits: lower and upper end of the row axis where they are not the edges of the outermost rows.
+        column_centers_s: (columns,) float64, s. A column is one frame of the transform; `frame` elsewhere is what surrounds the data.
+        hop_s: time from one column to the next, s.
+        floor: power that counts as silence; None if the cells are not power.
+        row_limits: lower and upper end of the row axis; None: the edge of the outermost row.
     """
 
     cells: np.ndarray
     row_centers: np.ndarray
-    frame_centers_s: np.ndarray
+    column_centers_s: np.ndarray
     hop_s: float
     floor: float | None
     row_limits: tuple[float | None, float | None] = (None, None)
@@ -34,6 +34,6 @@ class Spectrum:
         return cell_edges(self.row_centers)
 
     @cached_property
-    def frame_edges_s(self) -> np.ndarray:
-        """Edges of the frames, (frames + 1,) float64, s."""
-        return cell_edges(self.frame_centers_s, self.hop_s)
+    def column_edges_s(self) -> np.ndarray:
+        """Edges of the columns, (columns + 1,) float64, s."""
+        return cell_edges(self.column_centers_s, self.hop_s)

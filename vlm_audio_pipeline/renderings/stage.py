@@ -1,45 +1,43 @@
 """The stage that renders the images of a fold, on every core.
 
-Belongs here: the stage, running in parallel, saving finished images between breaks, and the rows of `spectrograms`.
-Does not belong here: what an image looks like (`recipe`, `image`).
+Belongs here: the stage, running in parallel, saving the finished images of an interrupted fold, and the rows of `spectrograms`.
+Does not belong here: how an image is rendered (`recipe`, `image`).
 """
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from typing import TypeVar
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
-from threadpoolctl import threadpool_limits
 
 from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.hashing import digest, fingerprint
-from vlm_audio_pipeline.contracts.progress import Progress
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
-from vlm_audio_pipeline.datasets.base import ClipRow, Dataset
-from vlm_audio_pipeline.engines import core_count
+from vlm_audio_pipeline.datasets.base import ClipRow, Dataset, Recordings
 from vlm_audio_pipeline.renderings.image import RenderedImage, render
 from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.storage.scratch import Scratch
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-STEP_VERSION = 2
-"""Increase it whenever the same clip and recipe would give other pixels; golden images guard it."""
+STEP_VERSION = 3
+"""Increase it whenever the same clip and recipe have other pixels; a test compares golden images."""
 
 SAVE_EVERY_S = 10.0
-"""Interval at which the finished images of an unfinished fold are saved, s: the most work that a kill loses."""
+"""Interval at which the finished images of an unfinished fold are saved, s. A killed run loses at most the work of this time."""
+IMAGES_PER_SAVE = 64
+"""Images of several folds that are saved together."""
 
 
 def rendering_stage(recipe: Recipe) -> Stage:
     """Return the stage of a rendering: the images of a fold."""
+    parameters = [STEP_VERSION, recipe.fingerprint_fields()]
 
     def run(context: StageContext) -> dict[str, pa.Table]:
         clips = clip_rows(context.inputs["clips"])
-        parameters = [STEP_VERSION, recipe.fingerprint_fields()]
-        images = render_fold(context, clips, lambda clip: render_clip(context.dataset, clip, recipe), parameters)
+        images = render_fold(context, clips, ClipRenderer(context.dataset.recordings, recipe), parameters)
         return {"spectrograms": spectrogram_table([c.clip for c in clips], images)}
+
+    def ahead(contexts: Sequence[StageContext]) -> None:
+        render_ahead(contexts, ClipRenderer(contexts[0].dataset.recordings, recipe), parameters)
 
     return Stage(
         asset="spectrograms",
@@ -48,8 +46,21 @@ def rendering_stage(recipe: Recipe) -> Stage:
         parameters=recipe.fingerprint_fields(),
         inputs=(Input("clips"),),
         run=run,
+        ahead=ahead,
         description=f"Images of clips: {recipe.summary()}.",
     )
+
+
+@dataclass(frozen=True)
+class ClipRenderer:
+    """Renders clips of a dataset by one recipe; picklable and small."""
+
+    recordings: Recordings
+    recipe: Recipe
+
+    def __call__(self, clip: ClipRow) -> RenderedImage:
+        """Render one clip."""
+        return render_clip(self.recordings, clip, self.recipe)
 
 
 def clip_rows(clips: pa.Table) -> list[ClipRow]:
@@ -57,7 +68,7 @@ def clip_rows(clips: pa.Table) -> list[ClipRow]:
     return [ClipRow.from_row(row) for row in clips.to_pylist()]
 
 
-def render_clip(dataset: Dataset, clip: ClipRow, recipe: Recipe) -> RenderedImage:
+def render_clip(dataset: Dataset | Recordings, clip: ClipRow, recipe: Recipe) -> RenderedImage:
     """Render one clip.
 
     Raises:
@@ -70,42 +81,86 @@ def render_clip(dataset: Dataset, clip: ClipRow, recipe: Recipe) -> RenderedImag
 def render_fold(
     context: StageContext,
     clips: Sequence[ClipRow],
-    render_one: Callable[[ClipRow], RenderedImage],
+    render_image: Callable[[ClipRow], RenderedImage],
     parameters: object,
 ) -> list[RenderedImage]:
     """Render the clips of a fold, in clip order.
 
-    A slow fold saves its finished images every `SAVE_EVERY_S` seconds and takes them over when it is run again.
+    A slow fold saves its finished images every `SAVE_EVERY_S` seconds and reuses them when it runs again.
 
     Args:
         context: of the stage.
         clips: the clips of the fold.
-        render_one: renders one of them.
-        parameters: plain values that decide, together with the clip, what an image looks like.
+        render_image: renders a clip; picklable.
+        parameters: plain values that, together with the clip, determine an image.
     """
-    scratch = context.scratch
-    if scratch is None:
-        return render_in_parallel(clips, render_one, context.progress)
-    keys = [fingerprint(parameters, asdict(clip), length=64) for clip in clips]
-    images = {key: _unpack(payload) for key, payload in scratch.get(keys).items()}
-    todo = [(key, clip) for key, clip in zip(keys, clips, strict=True) if key not in images]
-    todo_keys = iter([key for key, _ in todo])
-    unsaved: list[tuple[str, RenderedImage]] = []
+    if context.scratch is None:
+        return context.engine.map_ordered(render_image, clips, context.progress)
+    keys = image_keys(clips, parameters)
+    images = {key: _unpack(payload) for key, payload in context.scratch.get(keys).items()}
+    todo = [(context.scratch, key, clip) for key, clip in zip(keys, clips, strict=True) if key not in images]
+    render_and_save(context, todo, render_image, images.__setitem__)
+    return [images[key] for key in keys]
+
+
+def image_keys(clips: Sequence[ClipRow], parameters: object) -> list[str]:
+    """Return the key of each image in the scratch of its fold."""
+    return [fingerprint(parameters, asdict(clip), length=64) for clip in clips]
+
+
+def render_ahead(
+    contexts: Sequence[StageContext], render_image: Callable[[ClipRow], RenderedImage], parameters: object
+) -> None:
+    """Render the clips of several folds in one map, and save the images in the scratch of each fold."""
+    todo: list[tuple[Scratch, str, ClipRow]] = []
+    for context in contexts:
+        assert context.scratch is not None
+        clips = clip_rows(context.inputs["clips"])
+        keys = image_keys(clips, parameters)
+        saved = context.scratch.get(keys)
+        todo += [(context.scratch, key, clip) for key, clip in zip(keys, clips, strict=True) if key not in saved]
+    render_and_save(contexts[0], todo, render_image, saves_all=True)
+
+
+def render_and_save(
+    context: StageContext,
+    todo: Sequence[tuple[Scratch, str, ClipRow]],
+    render_image: Callable[[ClipRow], RenderedImage],
+    on_image: Callable[[str, RenderedImage], None] = lambda key, image: None,
+    *,
+    saves_all: bool = False,
+) -> None:
+    """Render clips, and save the images of a slow run.
+
+    Args:
+        context: with the engine and the progress.
+        todo: scratch, key and clip of each image.
+        render_image: renders a clip; picklable.
+        on_image: called with the key and the image.
+        saves_all: save every image, not only those of a slow run.
+    """
+    places = iter(todo)
+    unsaved: list[tuple[Scratch, str, RenderedImage]] = []
     saved_at = time.monotonic()
 
-    def save(image: RenderedImage) -> None:
+    def save() -> None:
+        for scratch in {id(scratch): scratch for scratch, _, _ in unsaved}.values():
+            scratch.put([(key, _pack(image)) for place, key, image in unsaved if place is scratch])
+        unsaved.clear()
+
+    def keep(image: RenderedImage) -> None:
         nonlocal saved_at
         faults.kill_point("image")
-        key = next(todo_keys)
-        images[key] = image
-        unsaved.append((key, image))
-        if time.monotonic() - saved_at > SAVE_EVERY_S:
-            scratch.put([(key, _pack(image)) for key, image in unsaved])
-            unsaved.clear()
+        scratch, key, _ = next(places)
+        on_image(key, image)
+        unsaved.append((scratch, key, image))
+        if time.monotonic() - saved_at > SAVE_EVERY_S or (saves_all and len(unsaved) >= IMAGES_PER_SAVE):
+            save()
             saved_at = time.monotonic()
 
-    render_in_parallel([clip for _, clip in todo], render_one, context.progress, save)
-    return [images[key] for key in keys]
+    context.engine.map_ordered(render_image, [clip for _, _, clip in todo], context.progress, keep)
+    if saves_all:
+        save()
 
 
 def _pack(image: RenderedImage) -> bytes:
@@ -116,32 +171,6 @@ def _unpack(payload: bytes) -> RenderedImage:
     header, _, data = payload.partition(b"\n")
     media_type, width, height = header.decode().split()
     return RenderedImage(data, media_type, int(width), int(height))
-
-
-def render_in_parallel(
-    clips: Sequence[Item],
-    render_one: Callable[[Item], Result],
-    progress: Progress,
-    on_result: Callable[[Result], None] = lambda result: None,
-) -> list[Result]:
-    """Render clips on every core of this machine, with one BLAS thread per worker.
-
-    Args:
-        clips: what to render.
-        render_one: renders one of them.
-        progress: called after each.
-        on_result: called with each result, in the order of `clips`.
-
-    Returns:
-        The results, in the order of `clips`.
-    """
-    with threadpool_limits(limits=1), ThreadPoolExecutor(core_count()) as pool:
-        results = []
-        for result in pool.map(render_one, clips):
-            results.append(result)
-            on_result(result)
-            progress(len(results), len(clips), "image")
-        return results
 
 
 def spectrogram_table(clips: list[str], images: list[RenderedImage]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""From a waveform to time-frequency arrays, in numpy and scipy, equal to librosa's within 1e-3 dB.
+"""Compute time-frequency arrays of a waveform in numpy and scipy, equal to librosa's within 1e-3 dB.
 
 Belongs here: short-time spectra, mel bands, decibels, cepstra, deltas and zero crossings of one clip, each from its
 published definition. Does not belong here: colours and pixels, and the vectors that encoders compute from these arrays.
@@ -41,7 +41,7 @@ def window_weights(name: str, length: int) -> np.ndarray:
 
     kind, _, parameter = name.partition(":")
     try:
-        window = get_window((kind, float(parameter)) if parameter else kind, length, fftbins=True)
+        window: np.ndarray = get_window((kind, float(parameter)) if parameter else kind, length, fftbins=True)
     except (ValueError, TypeError) as error:
         raise VlmAudioError(
             f"window must be a name that scipy.signal.get_window accepts, got '{name}'; use 'hann'"
@@ -58,12 +58,12 @@ def stft_power(
     center: bool = True,
     detrend: bool = False,
 ) -> np.ndarray:
-    """Power of the short-time Fourier transform, |X[k, t]|^2.
+    """Return the power of the short-time Fourier transform, |X[k, t]|^2.
 
     X[k, t] = sum_n w[n] x[t * hop + n] exp(-2 pi i k n / n_fft) with a periodic window w (Oppenheim & Schafer,
     Discrete-Time Signal Processing, section 10.3; the conventions of `librosa.stft` with `pad_mode="constant"`).
-    The transform is computed in float64 as librosa does: in float32 the rounding of a loud partial would drown bins
-    80 dB below it.
+    The transform is computed in float64 as librosa does: in float32, rounding errors of a loud partial would exceed
+    the power of bins 80 dB below it.
 
     Args:
         samples: (samples,) float, 1 = full scale.
@@ -159,7 +159,7 @@ def mel_filterbank(
     rising = (bins_hz - edges_hz[:-2, None]) / width[:-1]
     falling = (edges_hz[2:, None] - bins_hz) / width[1:]
     area = 2.0 / (edges_hz[2:] - edges_hz[:-2])
-    filters = (np.maximum(0, np.minimum(rising, falling)) * area[:, None]).astype(np.float32)
+    filters: np.ndarray = (np.maximum(0, np.minimum(rising, falling)) * area[:, None]).astype(np.float32)
     filters.setflags(write=False)
     return filters
 
@@ -185,7 +185,7 @@ def power_to_db(power: np.ndarray, ref: float = 1.0, amin: float = 1e-10, top_db
         raise VlmAudioError(f"amin must be above 0, got {amin}; use 1e-10")
     if top_db is not None and top_db < 0:
         raise VlmAudioError(f"top_db must be 0 dB or more, got {top_db}; use 80 or None")
-    db = np.maximum(power, amin, dtype=np.float32)
+    db: np.ndarray = np.maximum(power, amin, dtype=np.float32)
     np.log(db, out=db)  # in numpy several times as fast as log10, and as exact
     db *= np.float32(10 / np.log(10))
     db -= np.float32(10 * np.log10(max(amin, abs(ref))))
@@ -213,7 +213,8 @@ def mfcc(mel_db: np.ndarray, n_mfcc: int) -> np.ndarray:
 
     if not 1 <= n_mfcc <= len(mel_db):
         raise VlmAudioError(f"n_mfcc must be between 1 and the {len(mel_db)} mel bands, got {n_mfcc}; lower it")
-    return dct(mel_db, axis=0, type=2, norm="ortho")[:n_mfcc]
+    coefficients: np.ndarray = dct(mel_db, axis=0, type=2, norm="ortho")
+    return coefficients[:n_mfcc]
 
 
 def delta(features: np.ndarray, width: int = 9) -> np.ndarray:
@@ -271,4 +272,5 @@ def zero_crossing_rate(samples: np.ndarray, frame_length: int, hop_length: int) 
     # count[i] is the number of crossings at samples 1..i, so a frame has the difference of two counts
     count = np.concatenate([[0], np.cumsum(negative[1:] != negative[:-1])])
     starts = np.arange(0, len(negative) - frame_length + 1, hop_length)
-    return ((count[starts + frame_length - 1] - count[starts]) / frame_length).astype(np.float32)
+    crossings: np.ndarray = count[starts + frame_length - 1] - count[starts]
+    return (crossings / frame_length).astype(np.float32)

@@ -1,6 +1,6 @@
 """The transforms: from the samples of a clip to a time-frequency array.
 
-Belongs here: the fields of a recipe that decide the array, and the table of transforms, each with its axes. Does not
+Belongs here: the fields of a recipe that determine the array, and the table of transforms, each with its axes. Does not
 belong here: the arithmetic (`time_frequency`), colours (`colors`) and pixels (`image`).
 
 A new transform is one function and one entry of `TRANSFORMS`; a parameter of its own is a field of
@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.specs import Spec
+from vlm_audio_pipeline.datasets.audio import peak_normalise
 from vlm_audio_pipeline.renderings.spectrum import Spectrum
 from vlm_audio_pipeline.renderings.time_frequency import (
     hz_to_mel,
@@ -35,18 +36,18 @@ _COMMON_WINDOWS = frozenset(["hann", "hamming", "blackman", "boxcar", "tukey:0.2
 
 
 class SpectrumParameters(Spec):
-    """The fields of a recipe that decide the time-frequency array."""
+    """The fields of a recipe that determine the time-frequency array."""
 
     rate: int | None = Field(22050, ge=100)
     """Sample rate that the clip is resampled to (soxr, HQ), Hz; null: the file's own."""
     sample_format: Literal["float", "int16"] = "float"
-    """float: as decoded, 1 = full scale; int16: scaled to a peak of 32767 and truncated, as programs do that write 16-bit WAV first."""
+    """float: as decoded, 1 = full scale; int16: scaled to a peak of 32767 and truncated, as by programs that first write a 16-bit WAV file."""
     duration: Literal["native", "pad", "crop", "repeat"] = "native"
     """native: unchanged; crop: cut to `seconds`; pad, repeat: exactly `seconds` long, filled up with silence or with the clip itself."""
     seconds: float | None = Field(None, gt=0, le=3600)
     """Target length, s; required for every duration except native."""
     transform: str = Field("stft", json_schema_extra=lambda schema: schema.update(enum=list(TRANSFORMS)))
-    """stft: power spectrum of the short-time Fourier transform; mel: mel bands; cqt: constant-Q transform (librosa's; slow); mfcc: mel-frequency cepstral coefficients."""
+    """stft: power spectrum of the short-time Fourier transform; mel: mel bands; cqt: constant-Q transform (librosa's; slow); mfcc: mel-frequency cepstral coefficients; scipy_spectrogram: `scipy.signal.spectrogram` itself, with its rounding."""
     n_fft: int = Field(2048, ge=16, le=65536)
     """Window and transform length, samples."""
     hop_length: int = Field(512, ge=1)
@@ -58,7 +59,7 @@ class SpectrumParameters(Spec):
     detrend: bool = False
     """Subtract its mean from each frame, as scipy.signal.spectrogram does."""
     scaling: Literal["power", "density"] = "power"
-    """power: |X|^2 (librosa); density: power per Hz, one-sided (scipy)."""
+    """power: |X|^2 (librosa), for scipy_spectrogram its `spectrum`; density: power per Hz, one-sided (scipy)."""
     n_mels: int = Field(128, ge=2, le=1024)
     """Number of mel bands, for mel and mfcc."""
     n_mfcc: int = Field(20, ge=2)
@@ -99,7 +100,7 @@ class SpectrumParameters(Spec):
             )
         if (self.duration == "native") != (self.seconds is None):
             raise ValueError(
-                "seconds must be given for duration pad, crop and repeat, and only for them, got duration "
+                "seconds is required for duration pad, crop and repeat, and only for them, got duration "
                 f"'{self.duration}' and seconds {self.seconds}; correct one of them"
             )
         if self.n_mfcc > self.n_mels:
@@ -120,7 +121,7 @@ class SpectrumParameters(Spec):
         """Return the highest frequency, Hz.
 
         Raises:
-            VlmAudioError: where the sample rate leaves nothing between the lowest and the highest frequency.
+            VlmAudioError: if no frequency lies between the lowest and the highest frequency at this sample rate.
         """
         top = sample_rate_hz / 2 if self.f_max is None else self.f_max
         if not self.lowest_hz < top <= sample_rate_hz / 2:
@@ -139,8 +140,8 @@ class Transform:
         compute: (samples, sample rate in Hz, parameters) -> `Spectrum`; samples are (samples,) float32 mono.
         axes: scales that the row axis can have; the first is the default.
         label: name of the row axis.
-        unit: unit of the row axis; "" for a number without one, which is drawn as a whole number.
-        f_min_hz: lowest frequency where the recipe names none, Hz.
+        unit: unit of the row axis; "" for numbers of coefficients, which are whole numbers without a unit.
+        f_min_hz: lowest frequency if the recipe sets no `f_min`, Hz.
         is_power: the cells are power, so a recipe's amplitude scale applies; False: they are drawn as they are.
         octaves_only: the log axis is logarithmic from its lower end, as for librosa's `y_axis="cqt_hz"`.
     """
@@ -178,8 +179,7 @@ def prepare_samples(samples: np.ndarray, sample_rate_hz: int, parameters: Spectr
         elif parameters.duration == "pad":
             samples = np.pad(samples, (0, length - len(samples)))
     if parameters.sample_format == "int16":
-        peak = np.abs(samples).max()
-        samples = np.trunc(samples * (np.float32(32767) / peak)) if peak > 1e-30 else np.zeros_like(samples)
+        samples = peak_normalise(samples).astype(np.float32)
     return samples
 
 
@@ -192,7 +192,7 @@ def compute_spectrum(samples: np.ndarray, sample_rate_hz: int, parameters: Spect
         parameters: the transform and its parameters.
 
     Raises:
-        VlmAudioError: where a frequency is above half the sample rate, or nothing lies between f_min and f_max.
+        VlmAudioError: if a frequency is above half the sample rate, or f_min is not below f_max.
     """
     return TRANSFORMS[parameters.transform].compute(samples, sample_rate_hz, parameters)
 
@@ -209,11 +209,38 @@ def _stft(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParamete
         per_hz = 1 / (sample_rate_hz * float(np.square(window_weights(parameters.window, n_fft)).sum()))
         power = power * _density_factors(n_fft, per_hz)[:, None]
         floor *= per_hz
-    first = 0 if parameters.center else n_fft / 2
-    times = (np.arange(power.shape[1]) * hop + first) / sample_rate_hz
+    first_center = 0 if parameters.center else n_fft / 2
+    times = (np.arange(power.shape[1]) * hop + first_center) / sample_rate_hz
     frequencies = np.arange(len(power)) * (sample_rate_hz / n_fft)
-    limits = (parameters.f_min, parameters.f_max)  # the bins reach from 0 to half the sample rate, whatever these are
+    limits = (parameters.f_min, parameters.f_max)  # the axis ends here; the bins reach from 0 to half the sample rate
     return Spectrum(power, frequencies, times, hop / sample_rate_hz, floor, limits)
+
+
+def _scipy_spectrogram(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
+    """Call scipy.signal.spectrogram, on 16-bit integers for `sample_format: int16`.
+
+    Its window and result have single precision, so the smallest values, which set automatic limits of colours, depend on
+    its rounding. No power above 0 counts as silence.
+    https://docs.scipy.org/doc/scipy/reference/generated/scipy.signal.spectrogram.html
+    """
+    from scipy.signal import spectrogram
+
+    parameters.highest_hz(sample_rate_hz)
+    n_fft, hop = parameters.n_fft, parameters.hop_length
+    window = window_weights(parameters.window, n_fft)
+    padding = n_fft // 2 if parameters.center else 0
+    samples = np.pad(samples, (padding, padding + max(0, n_fft - len(samples) - 2 * padding)))
+    frequencies, times, density = spectrogram(
+        samples.astype(np.int16) if parameters.sample_format == "int16" else samples,
+        fs=sample_rate_hz,
+        window=window,
+        noverlap=n_fft - hop,
+        detrend="constant" if parameters.detrend else False,
+        scaling="density" if parameters.scaling == "density" else "spectrum",
+    )
+    limits = (parameters.f_min, parameters.f_max)
+    smallest = float(np.finfo(np.float32).smallest_subnormal)
+    return Spectrum(density, frequencies, times - padding / sample_rate_hz, hop / sample_rate_hz, smallest, limits)
 
 
 def _mel(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
@@ -222,14 +249,14 @@ def _mel(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameter
     stft = _stft(samples, sample_rate_hz, parameters)
     bands = _mel_filters(sample_rate_hz, parameters.n_fft, parameters.n_mels, low, high) @ stft.cells
     centers = mel_to_hz(np.linspace(hz_to_mel(low), hz_to_mel(high), parameters.n_mels))
-    return Spectrum(bands, centers, stft.frame_centers_s, stft.hop_s, stft.floor)
+    return Spectrum(bands, centers, stft.column_centers_s, stft.hop_s, stft.floor)
 
 
 def _mfcc(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
     """Compute cepstral coefficients of the mel bands in decibels, as librosa.feature.mfcc does."""
     mel = _mel(samples, sample_rate_hz, parameters)
     coefficients = mfcc(power_to_db(mel.cells, amin=mel.floor or FLOOR), parameters.n_mfcc)
-    return Spectrum(coefficients, np.arange(parameters.n_mfcc, dtype=np.float64), mel.frame_centers_s, mel.hop_s, None)
+    return Spectrum(coefficients, np.arange(parameters.n_mfcc, dtype=np.float64), mel.column_centers_s, mel.hop_s, None)
 
 
 def _cqt(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
@@ -241,8 +268,8 @@ def _cqt(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameter
     top = parameters.highest_hz(sample_rate_hz)
     per_octave, f_min = parameters.bins_per_octave, max(parameters.lowest_hz, 1.0)
     # The filter of the highest bin must end below half the sample rate.
-    reach = min(top, sample_rate_hz / 2 / 2 ** (1 / per_octave))
-    n_bins = int(np.floor(per_octave * np.log2(reach / f_min)))
+    highest = min(top, sample_rate_hz / 2 / 2 ** (1 / per_octave))
+    n_bins = int(np.floor(per_octave * np.log2(highest / f_min)))
     if n_bins < 2:
         raise VlmAudioError(f"f_min and f_max must be two bins apart for cqt, got {f_min:g} and {top:g} Hz; widen them")
     halvings = max(0, -(-n_bins // per_octave) - 1)
@@ -270,7 +297,7 @@ def _density_factors(n_fft: int, per_hz: float) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min: float, f_max: float) -> Any:
-    """Return the mel filters as a sparse array: fast, and summed in one order whatever the number of BLAS threads."""
+    """Return the mel filters as a sparse array: fast, and summed in the same order for any number of BLAS threads."""
     from scipy.sparse import csr_array
 
     return csr_array(mel_filterbank(sample_rate_hz, n_fft, n_mels, f_min, f_max))
@@ -278,8 +305,9 @@ def _mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min: float, f_m
 
 TRANSFORMS: dict[str, Transform] = {
     "stft": Transform(_stft, axes=("linear", "log", "mel")),
+    "scipy_spectrogram": Transform(_scipy_spectrogram, axes=("linear", "log", "mel")),
     "mel": Transform(_mel, axes=("mel", "linear", "log")),
     "cqt": Transform(_cqt, axes=("log", "linear"), f_min_hz=32.70319566257483, octaves_only=True),
     "mfcc": Transform(_mfcc, axes=("linear",), label="Coefficient", unit="", is_power=False),
 }
-"""Every transform, by the name that a recipe gives it."""
+"""Every transform, by its name in a recipe."""

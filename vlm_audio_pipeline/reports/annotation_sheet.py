@@ -5,7 +5,6 @@ spectrograms of fold 1 (https://arxiv.org/abs/2411.12058).
 """
 
 import base64
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.classifiers.annotations import anonymous_clip_name
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.escapes import strict_json
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.reports.choose_rendering import choose_rendering
 from vlm_audio_pipeline.storage.atomic import write_atomically
@@ -74,7 +74,7 @@ def sheet_page(study: str, fold: int, rendering: str, classes: list[str], images
     entries = [_image_entry(row) for row in images.take(pa.array(order, pa.int64())).to_pylist()]
     sheet: dict[str, Any] = {"study": study, "fold": fold, "rendering": rendering, "classes": classes}
     sheet["id"] = "annotation sheet " + fingerprint(sheet, seed, [entry["image"] for entry in entries])
-    data = json.dumps({**sheet, "images": entries}).replace("<", "\\u003c")  # text must not end the script element
+    data = strict_json({**sheet, "images": entries}).replace("<", "\\u003c")  # text must not end the script element
     return _template().replace("{{SHEET}}", data)
 
 

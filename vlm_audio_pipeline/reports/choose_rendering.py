@@ -1,12 +1,13 @@
 """Choose the rendering whose images are shown outside the pipeline (annotation sheet, FiftyOne)."""
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
-from vlm_audio_pipeline.storage.catalogue import query, study_records
+from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.study_records import study_record
 
 
 def choose_rendering(data_folder: DataFolder, study: str, rendering: str | None) -> str:
-    """Return the given rendering, or the first one of the study that has stored images.
+    """Return `rendering` if it has stored images, or else the first one of the study that has stored images.
 
     Args:
         data_folder: the data folder.
@@ -16,13 +17,11 @@ def choose_rendering(data_folder: DataFolder, study: str, rendering: str | None)
     Raises:
         VlmAudioError: for a study that was not run, or a rendering without images.
     """
-    records = study_records(data_folder)
-    if study not in records:
-        raise VlmAudioError(f"study '{study}' has no results in {data_folder.root}; {suggestion(study, records)}")
-    stored = query(data_folder, "SELECT DISTINCT rendering FROM spectrograms WHERE study = $1", [study])[
+    record = study_record(data_folder, study)
+    stored_names = query(data_folder, "SELECT DISTINCT rendering FROM spectrograms WHERE study = $1", [study])[
         "rendering"
     ].to_pylist()
-    names = [name for name in records[study]["study"]["renderings"] if name in stored]
+    names = [name for name in record["study"]["renderings"] if name in stored_names]
     if not names:
         raise VlmAudioError(
             f"study '{study}' has no images; add `renderings` to its study file and run it in this data folder"

@@ -15,35 +15,30 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from vlm_audio_pipeline import __version__
-from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.escapes import escape_csv, show_control_codes, strict_json
 from vlm_audio_pipeline.datasets.base import DATASETS
 from vlm_audio_pipeline.datasets.card import DatasetCard
-from vlm_audio_pipeline.engines.doctor import PACKAGES
+from vlm_audio_pipeline.engines.doctor import PACKAGES, installed_version
 from vlm_audio_pipeline.engines.local import core_count
+from vlm_audio_pipeline.reports.citations import dataset_and_model_citations, publication_citations
 from vlm_audio_pipeline.reports.latex import leaderboard_tex
 from vlm_audio_pipeline.storage.atomic import atomic_path
-from vlm_audio_pipeline.storage.catalogue import study_records
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.partition_files import read_partition
 from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.storage.study_records import study_record
 
 NOT_EXPORTED = ("spectrograms", "report")
 """Tables that are not exported: images, which are large and cheap to render again, and the path of the report."""
 PARQUET_ONLY = ("embeddings", "probes")
 """Tables that are too wide or too long for CSV."""
 
-_PACKAGE_CITATION = f"""\
-@software{{vlm_audio_pipeline,
-  title = {{{{VLM Audio Pipeline}}}},
-  version = {{{__version__}}}
-}}
-"""
-
 
 def write_csv(rows: pa.Table, file: Path | str | BinaryIO) -> None:
     """Write rows as CSV: UTF-8, with a header, text quoted, nulls as empty cells (and empty text as `""`).
 
-    Lists, maps and structures are written as JSON. Binary columns (images) are left out.
+    A text that a spreadsheet would compute has an apostrophe in front; see `escape_csv`. Lists, maps and structures are written as JSON. Binary columns (images) are left out.
 
     Args:
         rows: any table; column names may repeat.
@@ -53,11 +48,12 @@ def write_csv(rows: pa.Table, file: Path | str | BinaryIO) -> None:
 
     columns = [i for i, field in enumerate(rows.schema) if not _is_bytes(field.type)]
     cells = [_csv_column(rows.column(i)) for i in columns]
-    pyarrow.csv.write_csv(pa.Table.from_arrays(cells, names=[rows.schema[i].name for i in columns]), file)
+    names = [escape_csv(rows.schema[i].name) for i in columns]
+    pyarrow.csv.write_csv(pa.Table.from_arrays(cells, names=names), file)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def _csv_column(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
@@ -68,6 +64,8 @@ def _csv_column(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
         )
     if pa.types.is_interval(column.type) or pa.types.is_duration(column.type):
         return pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_dictionary(column.type):
+        return pa.array([escape_csv(v) if isinstance(v, str) else v for v in column.to_pylist()])
     return column
 
 
@@ -96,23 +94,20 @@ def export_study(data_folder: DataFolder, study: str, folder: Path) -> list[Path
         folder: the folder to write; it is created.
 
     Returns:
-        The files written: tables, `leaderboard.tex`, `references.bib`, `provenance.json`.
+        The written files: tables, `leaderboard.tex`, `references.bib`, `provenance.json`.
 
     Raises:
         VlmAudioError: when no study of that name was run there; or for damaged partition files, after everything else
             is written.
     """
-    records = study_records(data_folder)
-    if study not in records:
-        raise VlmAudioError(f"study '{study}' has no results in {data_folder.root}; {suggestion(study, records)}")
-    record = records[study]
+    record = study_record(data_folder, study)
     tables, provenances, missing, damaged = _read_tables(data_folder, record["partition_files"])
     card, card_missing_reason = _dataset_card(data_folder, record["study"]["dataset"])
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    written_files = []
 
     def write(name: str, write_content: Callable[[BinaryIO], Any]) -> None:
-        written.append(_write_file(folder / name, write_content))
+        written_files.append(_write_file(folder / name, write_content))
 
     for name, rows in tables.items():
         if name not in PARQUET_ONLY:
@@ -122,7 +117,9 @@ def export_study(data_folder: DataFolder, study: str, folder: Path) -> list[Path
         tex = leaderboard_tex(tables["leaderboard"], study, record["study"].get("description", ""))
         write("leaderboard.tex", lambda file: file.write(tex.encode()))
     cards = record.get("cards", {})
-    write("references.bib", lambda file: file.write(_references(card, card_missing_reason, cards).encode()))
+    references = dataset_and_model_citations(card, card_missing_reason, cards)
+    references += publication_citations(tables.get("published"))
+    write("references.bib", lambda file: file.write(show_control_codes(references).encode()))
     provenance = {
         "study": study,
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -142,13 +139,13 @@ def export_study(data_folder: DataFolder, study: str, folder: Path) -> list[Path
         "study_file": _study_file(record.get("file")),
         "study_as_run": record["study"],
     }
-    write("provenance.json", lambda file: file.write(json.dumps(provenance, indent=1, ensure_ascii=False).encode()))
+    write("provenance.json", lambda file: file.write(strict_json(provenance, indent=1).encode()))
     if damaged:
         raise VlmAudioError(
             f"damaged partition files: {', '.join(str(data_folder.root / p) for p in damaged)}. "
             f"Their rows are missing in {folder}. Delete these files and run the study again."
         )
-    return written
+    return written_files
 
 
 def _read_tables(
@@ -201,7 +198,7 @@ def _dataset_card(data_folder: DataFolder, dataset: Mapping[str, Any]) -> tuple[
         if spec.is_local(data_folder):
             return spec.open(data_folder).card, None
         reason = "it is not on this machine"
-    except (VlmAudioError, ValueError) as error:  # moved or deleted, or its kind is not installed here
+    except (VlmAudioError, ValueError) as error:  # it was moved or deleted, or its kind is not installed
         reason = str(error)
     return None, f"no citation of dataset {dataset['kind']}: {reason}"
 
@@ -214,22 +211,6 @@ def _card_fields(card: DatasetCard) -> dict[str, Any]:
         "citation": card.citation,
         "download_bytes": card.download_bytes,
     }
-
-
-def _references(
-    card: DatasetCard | None, card_missing_reason: str | None, models: Mapping[str, Mapping[str, Any]]
-) -> str:
-    if card is None:
-        references = f"% {' '.join(str(card_missing_reason).split())}"
-    else:
-        facts = (card.title, card.licence and f"licence: {card.licence}", card.url)
-        references = "\n".join(f"% {' '.join(fact.split())}" for fact in facts if fact)
-        references += f"\n{card.citation.strip()}" if card.citation else "\n% the dataset has no citation"
-    for name, model in models.items():
-        facts = (f"{name}: {model['title']}", f"licence: {model['licence'] or 'unknown'}", model["url"])
-        references += "\n\n" + "\n".join(f"% {fact}" for fact in facts if fact)
-        references += f"\n{model['citation'].strip()}" if model["citation"] else ""
-    return f"{references}\n\n{_PACKAGE_CITATION}"
 
 
 def _models(tables: Mapping[str, pa.Table]) -> dict[str, list[dict[str, Any]]]:
@@ -256,23 +237,14 @@ def _study_file(path: str | None) -> dict[str, Any] | None:
 
 
 def _machine() -> dict[str, Any]:
-    """Return what the export was written with. Results may come from other machines; see their provenance."""
+    """Return the software and machine that write the export. Results may come from other machines; see their provenance."""
     return {
         "program": {"name": "vlm-audio-pipeline", "version": __version__},
-        "packages": {name: _version(name) for name in ("numpy", *PACKAGES)},
+        "packages": {name: installed_version(name) for name in ("numpy", *PACKAGES)},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": {"cpu": _cpu(), "cores": core_count(), "gpu": _gpu()},
     }
-
-
-def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu() -> str:
@@ -287,7 +259,7 @@ def _cpu() -> str:
 def _gpu() -> str | None:
     import shutil
 
-    if shutil.which("nvidia-smi") is None:  # do not import torch, which takes seconds
+    if shutil.which("nvidia-smi") is None:  # torch is imported only with a GPU: the import takes seconds
         return None
     import torch
 

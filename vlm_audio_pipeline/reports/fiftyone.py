@@ -1,13 +1,11 @@
 """Export a study to FiftyOne (https://docs.voxel51.com) and open it in the FiftyOne App.
 
-Writing the export needs no FiftyOne; the App does: `pip install 'vlm-audio-pipeline[fiftyone]'` (tested with 1.22). A
-sample is an image, because FiftyOne has no audio samples; the path of the recording is a field. The App computes its own
-metrics from the labels.
+The export does not need FiftyOne. The App needs it: `pip install 'vlm-audio-pipeline[fiftyone]'` (tested with 1.22). A
+sample is an image, because FiftyOne has no audio samples; the path of its audio is a field, and a panel plays it
+(`fiftyone_panel`). The App computes its own metrics from the labels.
 """
 
-import json
 import os
-import shutil
 import socket
 from collections import Counter
 from importlib.util import find_spec
@@ -16,11 +14,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from vlm_audio_pipeline.contracts.control_names import CONTROL_SEPARATOR, controlled_name
-from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
-from vlm_audio_pipeline.datasets.base import DATASETS
+from vlm_audio_pipeline.contracts.errors import BadClips, NotAvailable, VlmAudioError
+from vlm_audio_pipeline.contracts.escapes import show_control_codes, strict_json
+from vlm_audio_pipeline.datasets.base import ClipRow, Dataset
 from vlm_audio_pipeline.reports.choose_rendering import choose_rendering
+from vlm_audio_pipeline.reports.exports.stored_images import StoredImages
+from vlm_audio_pipeline.reports.fiftyone_panel import PANEL, PLAYED_SUFFIXES, install_panel
 from vlm_audio_pipeline.reports.media_types import SUFFIX
-from vlm_audio_pipeline.storage.catalogue import query, study_records
+from vlm_audio_pipeline.reports.page.study_results import StudyResults
+from vlm_audio_pipeline.storage.atomic import atomic_path, delete, write_atomically
+from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 if TYPE_CHECKING:
@@ -39,16 +42,17 @@ _FIFTYONE_FIELDS = (
     "ground_truth",
 )
 _CLIP_FIELDS = ("clip", "fold", "source", "duration_s", "audio")
-MADE_BY = "vlm-audio-pipeline"
+CREATOR = "vlm-audio-pipeline"
 
 
 def export_fiftyone(data_folder: DataFolder, study: str, out: Path, rendering: str | None = None) -> Path:
-    """Write a study as a FiftyOneDataset: `samples.json`, `metadata.json` and the images in `data/`.
+    """Write a study as a FiftyOneDataset: `samples.json`, `metadata.json`, and the images in `data/`.
 
     Read it back with `fiftyone.Dataset.from_dir(dataset_dir=..., dataset_type=fiftyone.types.FiftyOneDataset)`. Each
-    classifier is a field of type Classification, named after the classifier, with scoring and control where there are
-    several. The field has the confidence and the response where there are any. For several trials or annotators it has
-    the most frequent label, with its share as confidence. A projection is a field of two numbers, such as `clap_umap`.
+    classifier is a field of type Classification, named after the classifier; scoring and control are added if it has
+    several. The field contains the label, the confidence and the response. For several trials or annotators it contains
+    the most frequent label, with its share as confidence. `audio` is the path of a file that the App can play: the recording,
+    or a file in `audio/`. A projection is a field of two numbers, such as `clap_umap`.
 
     Args:
         data_folder: the data folder.
@@ -67,59 +71,67 @@ def export_fiftyone(data_folder: DataFolder, study: str, out: Path, rendering: s
         raise VlmAudioError(
             f"--export must name a new or empty folder, but {out} has other content; choose another folder"
         )
-    images = query(
-        data_folder,
-        "SELECT clip, image, media_type FROM spectrograms WHERE study = $1 AND rendering = $2 ORDER BY clip",
-        [study, rendering],
-    ).to_pylist()
-    shutil.rmtree(out / "data", ignore_errors=True)
-    (out / "data").mkdir(parents=True)
-    clip_fields = _clip_fields(data_folder, study, study_records(data_folder)[study]["study"]["dataset"])
+    results = StudyResults.load(data_folder, study)
+    images = StoredImages(results, rendering)
     labels, points = _label_fields(data_folder, study), _projection_fields(data_folder, study)
     samples = []
-    for i, row in enumerate(images):
-        path = f"data/{i:05}{SUFFIX[row['media_type']]}"
-        (out / path).write_bytes(row["image"])
-        clip = row["clip"]
-        samples.append(
-            {
-                "filepath": path,
-                "_media_type": "image",
-                **clip_fields[clip],
-                **labels.get(clip, {}),
-                **points.get(clip, {}),
-            }
-        )
-    (out / "metadata.json").write_text("{}")
-    (out / "samples.json").write_text(json.dumps({"samples": samples}))
+    with atomic_path(out / "data") as data, atomic_path(out / "audio") as audio:
+        data.mkdir()
+        audio.mkdir()
+        for i, clip in enumerate(row for row in results.clips if row["clip"] in images):
+            image, name = images.image(clip["clip"]), f"{i:05}"
+            file_name = f"{name}{SUFFIX[image.media_type]}"
+            (data / file_name).write_bytes(image.data)
+            sample = {"filepath": f"data/{file_name}", "_media_type": "image", **_clip_fields(clip)}
+            sample["audio"] = _audio_path(results.dataset, clip, audio / f"{name}.wav", out / "audio" / f"{name}.wav")
+            samples.append({**sample, **labels.get(clip["clip"], {}), **points.get(clip["clip"], {})})
+        delete(out / "data")  # of an earlier export
+        delete(out / "audio")
+    write_atomically(out / "metadata.json", "{}")
+    write_atomically(out / "samples.json", strict_json({"samples": samples}))
     return out
 
 
-def _clip_fields(data_folder: DataFolder, study: str, dataset: Field) -> dict[str, Field]:
-    root = _recordings_folder(data_folder, dataset)
-    rows = query(data_folder, "SELECT clip, label, fold, source, file, duration_s FROM clips WHERE study = $1", [study])
+def _clip_fields(row: Field) -> Field:
     return {
-        r["clip"]: {
-            "tags": [f"fold {r['fold']}"],
-            "ground_truth": _classification(r["label"]),
-            **{name: r[name] for name in ("clip", "fold", "source", "duration_s")},
-            "audio": str(root / r["file"]) if root else None,
-        }
-        for r in rows.to_pylist()
+        "tags": [f"fold {row['fold']}"],
+        "ground_truth": _classification(row["label"]),
+        **{name: row[name] for name in ("clip", "fold", "source", "duration_s")},
     }
 
 
-def _recordings_folder(data_folder: DataFolder, dataset: Field) -> Path | None:
-    """Return the folder of the recordings; None where they are not on this machine."""
-    try:
-        spec = DATASETS.get(dataset["kind"]).model_validate({k: v for k, v in dataset.items() if k != "kind"})
-        return spec.open(data_folder).root.resolve() if spec.is_local(data_folder) else None
-    except (VlmAudioError, ValueError):  # The recordings were moved or deleted; the images are stored separately.
+def _audio_path(dataset: Dataset | None, clip: Field, file: Path, final_file: Path) -> str | None:
+    """Return the path of a file that the App plays: the recording, or a WAV file of a segment or a format that it refuses.
+
+    Args:
+        dataset: the dataset; None if it is not on this machine.
+        clip: row of `clips`.
+        file: the WAV file to write.
+        final_file: its path when the export is complete.
+
+    Returns:
+        The path; None if the recording is not on this machine, or if a WAV file is needed and it has changed.
+    """
+    if dataset is None:
         return None
+    recording = dataset.root / clip["file"]
+    is_whole = clip["start_s"] is None and clip["end_s"] is None
+    if is_whole and recording.suffix.lower() in PLAYED_SUFFIXES:
+        return str(recording.resolve()) if recording.is_file() else None
+    import soundfile
+
+    try:
+        samples = dataset.samples(ClipRow.from_row(clip), clip["sample_rate_hz"])
+    except BadClips:
+        return None
+    soundfile.write(file, samples.clip(-1, 1), clip["sample_rate_hz"], subtype="PCM_16")
+    return str(final_file.resolve())
 
 
 def _classification(label: str, **fields: Any) -> Field:
-    return {"_cls": "Classification", "tags": [], "label": label, **{k: v for k, v in fields.items() if v is not None}}
+    values = {"label": label, **{k: v for k, v in fields.items() if v is not None}}
+    escaped = {k: show_control_codes(v) if isinstance(v, str) else v for k, v in values.items()}
+    return {"_cls": "Classification", "tags": [], **escaped}
 
 
 def _label_fields(data_folder: DataFolder, study: str) -> dict[str, dict[str, Field]]:
@@ -163,7 +175,7 @@ def _projection_fields(data_folder: DataFolder, study: str) -> dict[str, dict[st
 
 
 def unavailable_reason() -> str | None:
-    """Return why the App cannot be opened here, or None. FiftyOne itself fails only after a minute."""
+    """Return why the App cannot be opened here, or None. Without this check, FiftyOne fails only after a minute."""
     package = find_spec("fiftyone")  # find_spec of a submodule would import the package
     if package is None:
         return "the FiftyOne App needs the package fiftyone; pip install 'vlm-audio-pipeline[fiftyone]'"
@@ -189,11 +201,11 @@ def load_fiftyone(folder: Path, name: str) -> "fiftyone.Dataset":
 
     Args:
         folder: folder of an export.
-        name: name of the dataset in FiftyOne; a dataset that an earlier call made is replaced.
+        name: name of the dataset in FiftyOne; an earlier dataset of this package is replaced.
 
     Raises:
         NotAvailable: when FiftyOne or its database is not installed.
-        VlmAudioError: when FiftyOne has a dataset of that name that this package did not make.
+        VlmAudioError: when FiftyOne has a dataset of that name that this package did not create.
     """
     if (reason := unavailable_reason()) is not None:
         raise NotAvailable(reason)
@@ -204,33 +216,33 @@ def load_fiftyone(folder: Path, name: str) -> "fiftyone.Dataset":
     import numpy as np
 
     if fo.dataset_exists(name):
-        if fo.load_dataset(name).info.get("made_by") != MADE_BY:
-            raise VlmAudioError(f"FiftyOne has a dataset '{name}' that {MADE_BY} did not make; rename or delete it")
+        if fo.load_dataset(name).info.get("made_by") != CREATOR:
+            raise VlmAudioError(f"FiftyOne has a dataset '{name}' that {CREATOR} did not create; rename or delete it")
         fo.delete_dataset(name)
     dataset = fo.Dataset.from_dir(
         dataset_dir=str(folder), dataset_type=fo.types.FiftyOneDataset, name=name, progress=False
     )
-    dataset.info["made_by"] = MADE_BY
+    dataset.info["made_by"] = CREATOR
     dataset.persistent = True
     dataset.save()
     schema = dataset.get_field_schema()
     for field in dataset.get_field_schema(embedded_doc_type=fo.Classification):
         if field != "ground_truth":
-            predicted = dataset.exists(field)
-            predicted.evaluate_classifications(field, gt_field="ground_truth", eval_key=f"eval_{field}", progress=False)
+            view = dataset.exists(field)
+            view.evaluate_classifications(field, gt_field="ground_truth", eval_key=f"eval_{field}", progress=False)
     for field, kind in schema.items():
         if isinstance(kind, fo.ListField) and field.endswith(("_pca", "_umap")):
-            projected = dataset.exists(field)
-            fob.compute_visualization(
-                projected, points=np.array(projected.values(field)), method="manual", brain_key=field
-            )
+            view = dataset.exists(field)
+            fob.compute_visualization(view, points=np.array(view.values(field)), method="manual", brain_key=field)
     return dataset
 
 
 def open_fiftyone(
     data_folder: DataFolder, study: str, *, rendering: str | None = None, port: int = 5151, wait: bool = True
 ) -> "fiftyone.Session":
-    """Open a study in the App, at http://127.0.0.1:<port>.
+    """Open a study in the App, at http://127.0.0.1:<port>, with a panel that plays the recordings of selected samples.
+
+    The panel is written to the plugins folder of FiftyOne.
 
     Args:
         data_folder: the data folder; the export is written to its `fiftyone/<study>`.
@@ -249,7 +261,12 @@ def open_fiftyone(
     dataset = load_fiftyone(folder, f"vlm-audio-{study}".replace("_", "-"))  # the App's URL replaces underscores
     import fiftyone as fo
 
-    session = fo.launch_app(dataset, port=port, address="127.0.0.1")
+    install_panel(Path(fo.config.plugins_dir))
+    panels = fo.Panel(type="Samples", pinned=True), fo.Panel(type=PANEL)
+    # Without `active_child`, the App shows an empty grid.
+    children = [fo.Space(children=[panel], active_child=panel.component_id) for panel in panels]
+    spaces = fo.Space(children=children, orientation="horizontal", sizes=[0.7, 0.3])
+    session = fo.launch_app(dataset, port=port, address="127.0.0.1", spaces=spaces)
     if wait:
         session.wait(-1)
     return session

@@ -12,11 +12,12 @@ from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.datasets.audio import BadAudio, decode, resample
 from vlm_audio_pipeline.datasets.base import Clip, Dataset
+from vlm_audio_pipeline.engines import map_ordered
 from vlm_audio_pipeline.renderings.image import RenderedImage, render
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.renderings.sheet import contact_sheet, preset_gallery
-from vlm_audio_pipeline.renderings.stage import render_in_parallel
 from vlm_audio_pipeline.reports.media_types import SUFFIX
+from vlm_audio_pipeline.storage.atomic import write_atomically
 
 MAX_PER_CLASS = 8
 """Maximum number of images per class on the contact sheet."""
@@ -63,29 +64,27 @@ def write_images(
         except BadAudio as error:
             return error
         path = folder / _file_name(clip.label) / f"{_file_name(clip.id)}{SUFFIX[image.media_type]}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(image.bytes)
+        write_atomically(path, image.bytes)
         return path
 
     files: list[Path] = []
     files_by_label: dict[str, list[Path]] = {}
-    bad: list[BadAudio] = []
-    for clip, result in zip(ordered, render_in_parallel(ordered, write, progress), strict=True):
+    errors: list[BadAudio] = []
+    for clip, result in zip(ordered, map_ordered(write, ordered, progress), strict=True):
         if isinstance(result, BadAudio):
-            bad.append(result)
+            errors.append(result)
         else:
             files.append(result)
             files_by_label.setdefault(clip.label, []).append(result)
     sheet = folder / "contact_sheet.png"
     if files:
         selected = [(label, file) for label, paths in files_by_label.items() for file in paths[:MAX_PER_CLASS]]
-        sheet.write_bytes(
-            contact_sheet([(label, file.read_bytes()) for label, file in selected], max_columns=MAX_PER_CLASS)
-        )
-    if bad:
-        reasons = "".join(f"\n  {error}" for error in bad)
+        thumbnails = [(label, file.read_bytes()) for label, file in selected]
+        write_atomically(sheet, contact_sheet(thumbnails, max_columns=MAX_PER_CLASS))
+    if errors:
+        reasons = "".join(f"\n  {error}" for error in errors)
         raise BadClips(
-            f"{len(bad)} of {len(clips)} recordings cannot be read; the other images are in {folder}:{reasons}"
+            f"{len(errors)} of {len(clips)} recordings cannot be read; the other images are in {folder}:{reasons}"
         )
     return [sheet, *files]
 
@@ -97,9 +96,9 @@ def _file_name(name: str) -> str:
 
 
 def _render_clip(dataset: Dataset, clip: Clip, recipe: Recipe) -> RenderedImage:
-    samples, rate, _ = decode(dataset.root / clip.file, clip.start_s, clip.end_s)
-    target_rate = recipe.rate or rate
-    return render(resample(samples, rate, target_rate), target_rate, recipe)
+    samples, sample_rate_hz, _ = decode(dataset.root / clip.file, clip.start_s, clip.end_s)
+    rendering_rate_hz = recipe.rate or sample_rate_hz
+    return render(resample(samples, sample_rate_hz, rendering_rate_hz), rendering_rate_hz, recipe)
 
 
 def render_preset_gallery() -> bytes:

@@ -4,27 +4,8 @@ import re
 
 import pyarrow as pa
 
-from vlm_audio_pipeline.measures.declarations import MEASURES, RANKED_BY, shown_measures
-
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "\n": " ",
-    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
-}
-
-
-def escape_tex(text: str) -> str:
-    r"""Return text escaped for LaTeX.
-
-    >>> print(escape_tex("janus_pro: 50% & more"))
-    janus\_pro: 50\% \& more
-    """
-    return "".join(_ESCAPES.get(mark, mark) for mark in text)
+from vlm_audio_pipeline.contracts.escapes import escape_tex
+from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE, measures_for_display
 
 
 def leaderboard_tex(leaderboard: pa.Table, study: str, description: str = "") -> str:
@@ -36,7 +17,7 @@ def leaderboard_tex(leaderboard: pa.Table, study: str, description: str = "") ->
         description: description of the study, for the caption.
     """
     lines, notes = [], []
-    measures = shown_measures("export")
+    measures = measures_for_display("export")
     for row in leaderboard.to_pylist():
         name = escape_tex(row["classifier"] + ("" if row["control"] in ("", "none") else f" @ {row['control']}"))
         if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|annotations)", row["note"]):
@@ -46,22 +27,22 @@ def leaderboard_tex(leaderboard: pa.Table, study: str, description: str = "") ->
             missing if row["rank"] is None else str(row["rank"]),
             name,
             escape_tex(row["scoring"]) or missing,
-            MEASURES[RANKED_BY].format(row[RANKED_BY], missing),
+            MEASURES[RANKING_MEASURE].format(row[RANKING_MEASURE], missing),
             missing if row["accuracy_low"] is None else f"{row['accuracy_low']:.3f}--{row['accuracy_high']:.3f}",
             missing if row["accuracy"] is None else str(row["predictions"]),
             *(m.format(row[m.name], missing) for m in measures),
             missing if row["training_clips"] is None else str(row["training_clips"]),
         )
         lines.append(" & ".join(cells) + r" \\")
-    headings = ["Rank", "Classifier", "Scoring", MEASURES[RANKED_BY].tex_heading, r"95\,\% interval", "$n$"]
+    headings = ["Rank", "Classifier", "Scoring", MEASURES[RANKING_MEASURE].tex_heading, r"95\,\% interval", "$n$"]
     headings += [*(m.tex_heading for m in measures), "Training clips"]
     caption = escape_tex(f"{study}: {description.strip()}" if description else study)
-    stop = "" if caption[-1] in ".?!" else "."
+    stop = "" if caption[-1:] in (".", "?", "!") else "."
     return "\n".join(
         [
             r"\begin{table}",
             r"  \centering",
-            f"  \\caption{{{caption}{stop} Accuracy is a share of 1 of $n$ predictions. Intervals are clustered by "
+            f"  \\caption{{{caption}{stop} Accuracy is the correct share of $n$ predictions. Intervals are clustered by "
             "source recording.}",
             f"  \\label{{tab:{study}}}",
             f"  \\begin{{tabular}}{{rllrrr{'r' * len(measures)}r}}",

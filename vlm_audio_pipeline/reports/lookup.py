@@ -1,16 +1,35 @@
-"""Look up the predictions of one clip in the catalogue."""
+"""Look up leaderboards, and the predictions of one clip, in the catalogue."""
 
-from difflib import get_close_matches
-from typing import Any
+import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
+LEADERBOARD = (
+    "SELECT * FROM leaderboard WHERE $1 IS NULL OR study = $1 "
+    "ORDER BY study, rank NULLS LAST, accuracy DESC NULLS LAST, classifier, scoring, control"
+)
+"""SQL of the leaderboard of a study, or of all studies for null."""
+
+
+def find_leaderboard(data_folder: DataFolder, study: str | None = None) -> pa.Table:
+    """Return the leaderboard of a study, or of all studies.
+
+    Raises:
+        VlmAudioError: if there is none.
+    """
+    rows = query(data_folder, LEADERBOARD, [study], leave_out_damaged=True)  # of other studies, too
+    if not rows.num_rows:
+        raise VlmAudioError(
+            f"no leaderboard{f' of {study}' if study else ''} yet; run `vlm-audio run {study or 'demo'}`"
+        )
+    return rows
+
 
 def find_predictions(
     data_folder: DataFolder, clip: str, classifier: str | None = None, study: str | None = None
-) -> list[dict[str, Any]]:
+) -> pa.Table:
     """Return each prediction of a clip, joined with the clip's own columns.
 
     Args:
@@ -28,13 +47,13 @@ def find_predictions(
         "JOIN clips c USING (study, clip) WHERE clip = $1 AND ($2 IS NULL OR classifier = $2) "
         "AND ($3 IS NULL OR p.study = $3) ORDER BY p.study, classifier, scoring, control, trial",
         [clip, classifier, study],
-    ).to_pylist()
-    if rows:
+    )
+    if rows.num_rows:
         return rows
     for column, value in (("clip", clip), ("classifier", classifier), ("study", study)):
         stored = query(data_folder, f"SELECT DISTINCT {column} FROM predictions").column(0).to_pylist()
         if value is not None and value not in stored:
-            options = get_close_matches(value, stored, n=5) or sorted(stored)[:5]
-            more = f", ... ({len(stored)} in all)" if len(stored) > 5 else ""
-            raise VlmAudioError(f"no prediction has the {column} '{value}'; {suggestion(value, options)}{more}")
-    raise VlmAudioError(f"no prediction for clip '{clip}' with classifier '{classifier}' and study '{study}'")
+            raise VlmAudioError(f"no prediction has the {column} '{value}'; {suggestion(value, stored)}")
+    raise VlmAudioError(
+        f"no prediction for clip '{clip}' with classifier '{classifier}' and study '{study}'; leave out one of them"
+    )

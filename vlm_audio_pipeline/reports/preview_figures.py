@@ -16,7 +16,7 @@ _ACCURACY = "accuracy (share of 1)"
 
 
 def preview_figures(tables: Mapping[str, pa.Table], dataset: Dataset) -> Values:
-    """Return the numbers and PNG images of the preview of some tables, by title and in display order."""
+    """Return the numbers and PNG images that the preview of tables shows, by title, in display order."""
     values: Values = {}
     for name, table in tables.items():
         if name in _FIGURES and table.num_rows:

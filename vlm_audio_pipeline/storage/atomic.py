@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a hidden path beside `path`; what the caller writes there replaces `path` when the block ends.
+    """Yield a temporary path in the folder of `path`; the file or folder that the caller writes there replaces `path`.
 
     A file is flushed to the disk first. After an exception the temporary file or folder is deleted and `path` stays
-    as it was. A folder can only replace an empty folder, or none.
+    as it was. A folder can replace an empty folder only.
 
     Args:
         path: the final path; its parent folder is created.
@@ -30,6 +31,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # an error of `write`, which knows no name
+            error.filename = str(path)
+        raise
     finally:
         delete(temporary)
 
@@ -46,3 +51,9 @@ def delete(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def set_folder_aside(path: Path) -> None:
+    """Rename a folder that is in the place of a file which the program writes; `prune` lists it as a temporary file."""
+    if path.is_dir() and not path.is_symlink():
+        os.replace(path, path.with_name(f".{path.name}.{time.time_ns()}.tmp"))

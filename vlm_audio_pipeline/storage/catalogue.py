@@ -1,63 +1,37 @@
 """The catalogue: one DuckDB file for SQL queries, with views over the partition files and small result tables inside.
 
-It is built from the partition files and the study records under a temporary name and then swapped in, so readers are
-never blocked and never see a half-built file. All results are in the partition files: deleting the catalogue loses nothing.
+It is built from the partition files and the study records under a temporary name and then renamed, so readers never
+wait and never see an incomplete file. All results are in the partition files: deleting the catalogue loses nothing.
 """
 
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.escapes import escape_sql
 from vlm_audio_pipeline.contracts.hashing import fingerprint
-from vlm_audio_pipeline.storage.atomic import atomic_path, write_atomically
+from vlm_audio_pipeline.storage.atomic import atomic_path, delete, set_folder_aside
+from vlm_audio_pipeline.storage.catalogue_files import CatalogueFiles, has_columns, is_readable, sort_files
+from vlm_audio_pipeline.storage.catalogue_statements import comment_statements, quote_name, select_rows
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.locks import file_lock
-from vlm_audio_pipeline.storage.partition_files import read_partition
-from vlm_audio_pipeline.storage.schemas import TABLES, TableSchema
+from vlm_audio_pipeline.storage.query_columns import unique_names
+from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.storage.sql_access import refuse_writing, restrict
+from vlm_audio_pipeline.storage.study_records import study_records as study_records
+from vlm_audio_pipeline.storage.study_records import write_study_record as write_study_record
 
-VERSION = 2  # of how the catalogue is built; raise it to have every catalogue rebuilt
-DIRECTIONS = {"ascending": "ASC", "descending": "DESC"}
-
-
-def write_study_record(data_folder: DataFolder, study: str, record: Mapping[str, Any]) -> None:
-    """Write studies/<study>.json, unless it holds the same record.
-
-    Args:
-        data_folder: the data folder.
-        study: name of the study.
-        record: `partition_files` (table -> paths relative to the data folder), `extra_columns`, `file`, `limit` and
-            the resolved `study`.
-    """
-    path = data_folder.studies / f"{study}.json"
-    text = json.dumps(record, indent=1, sort_keys=True)
-    if not path.exists() or path.read_bytes() != text.encode():
-        write_atomically(path, text)
-
-
-def study_records(data_folder: DataFolder) -> dict[str, dict[str, Any]]:
-    """Return the records of the studies that were run in this data folder, by name.
-
-    Raises:
-        VlmAudioError: for a damaged file.
-    """
-    records = {}
-    for path in sorted(data_folder.studies.glob("*.json")):
-        try:
-            records[path.stem] = json.loads(path.read_text())
-        except ValueError as error:
-            raise VlmAudioError(
-                f"the study record {path} cannot be read: {error}; delete it and run the study again"
-            ) from error
-    return records
+_LOG = logging.getLogger(__name__)
+VERSION = 4  # of the code that builds the catalogue; after an increase, every catalogue is rebuilt
 
 
 def rebuild_catalogue(data_folder: DataFolder, *, wait: bool = True) -> bool:
@@ -70,22 +44,22 @@ def rebuild_catalogue(data_folder: DataFolder, *, wait: bool = True) -> bool:
     Returns:
         Whether it was rebuilt.
     """
-    with file_lock(data_folder.lock("catalogue"), wait=wait) as held:
-        if not held:
+    with file_lock(data_folder.lock("catalogue"), wait=wait) as has_lock:
+        if not has_lock:
             return False
-        files, extra_columns, signature = _contents(data_folder)
+        files, extra_columns, signature = _catalogue_contents(data_folder)
         if (db := _connect_if_current(data_folder, signature)) is not None:
             db.close()
             return False
-        _build(data_folder.catalogue, files, extra_columns, signature)
+        _build(data_folder, files, extra_columns, signature)
         return True
 
 
-def _contents(data_folder: DataFolder) -> tuple[dict[str, list[Path]], list[str], str]:
-    """Return the partition files by table, the extra columns, and the signature of both."""
-    records = study_records(data_folder).values()
+def _catalogue_contents(data_folder: DataFolder) -> tuple[dict[str, list[Path]], list[str], str]:
+    """Return the partition files by table, the extra columns, and the signature of both, without damaged study records."""
+    records = study_records(data_folder, leave_out_damaged=True).values()
     files = {table: _existing_files(data_folder, table, records) for table in TABLES}
-    extra_columns = sorted({name for record in records for name in record.get("extra_columns", ())})
+    extra_columns = sorted({name for record in records for name in record.get("extra_columns") or ()})
     return files, extra_columns, _signature(data_folder, files, extra_columns)
 
 
@@ -112,167 +86,253 @@ def _connect_if_current(data_folder: DataFolder, signature: str) -> duckdb.DuckD
         if db.execute("SELECT signature FROM catalogue_built").fetchone() == (signature,):
             return db
     except duckdb.Error:
-        pass  # a damaged catalogue is rebuilt, as a stale one
+        pass  # a damaged catalogue is rebuilt, like a stale catalogue
     db.close()
     return None
 
 
-def _build(path: Path, files: Mapping[str, Sequence[Path]], extra_columns: Sequence[str], signature: str) -> None:
+def _build(
+    data_folder: DataFolder, files: Mapping[str, Sequence[Path]], extra_columns: Sequence[str], signature: str
+) -> None:
+    """Write the catalogue. Files that cannot be used are left out and listed in it, so that other results stay visible."""
+    path = data_folder.catalogue
+    set_folder_aside(path)
     with atomic_path(path) as temporary:
+        _delete_log(temporary)  # of a killed process with the same number
+        _create_tables(temporary)
         with duckdb.connect(str(temporary)) as db:
-            db.begin()  # one transaction: hundreds of separate commits would each wait for the disk
-            for name, schema in TABLES.items():
-                usable = [p for p in files[name] if _has_columns(p, schema)]
-                if schema.stored == "table":
-                    usable = [p for p in usable if _is_readable(p, schema)]
-                for statement in _statements(schema, usable, extra_columns):
-                    db.execute(statement)
-            db.execute("CREATE TABLE catalogue_built AS SELECT ? AS signature, now() AS built_at", [signature])
-            db.commit()
+            _fill(db, sort_files(data_folder, files), extra_columns, signature)
         faults.kill_point("catalogue")
+        # The log of another program that was killed belongs to the old file; DuckDB would refuse the new file.
+        _delete_log(path)
 
 
-def _has_columns(path: Path, schema: TableSchema) -> bool:
-    """Return whether the footer has all columns; one damaged or outdated file must not hide all results."""
-    try:
-        return set(schema.arrow.names) <= set(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError, ValueError):
-        return False
+def _empty_tables() -> Iterator[str]:
+    """Yield the SQL that creates all tables without rows."""
+    for schema in TABLES.values():
+        if schema.catalogue_kind == "table":
+            yield f"CREATE TABLE {quote_name(schema.name)} AS {select_rows(schema, (), ())}"
+            yield from comment_statements(schema)
 
 
-def _is_readable(path: Path, schema: TableSchema) -> bool:
-    """Return whether all rows can be read, not only the footer."""
-    try:
-        read_partition(path, schema)
-    except pa.ArrowInvalid:
-        return False
-    return True
+@lru_cache(maxsize=1)
+def _template(statements: tuple[str, ...]) -> duckdb.DuckDBPyConnection:
+    """Return a connection to a database in memory, `template`, after these statements.
+
+    The comments of the columns are hundreds of statements, half the time of a small catalogue. A process executes them once.
+    """
+    db = duckdb.connect()
+    db.execute("ATTACH ':memory:' AS template; USE template")
+    _execute(db, statements)
+    return db
 
 
-def _statements(schema: TableSchema, files: Sequence[Path], extra_columns: Sequence[str]) -> Iterator[str]:
-    """Yield the SQL that creates a table or view with its comments."""
-    plain = [c for c in schema.columns if not c.spread]
-    selected = [f"t.{_identifier(c.name)}" for c in plain]
-    rows = f"{_rows(schema, files)} t"
-    extra = _case_variants(extra_columns)
-    for column in schema.columns:
-        if column.spread:
-            values = {name: ", ".join(f"t.{column.name}[{_quoted(v)}]" for v in names) for name, names in extra.items()}
-            selected += [f"coalesce({keys}) AS {_identifier(name)}" for name, keys in values.items()]
-    if schema.extra_columns_of and extra:
-        selected += [f"e.{_identifier(name)}" for name in extra]
-        rows += f" LEFT JOIN {_identifier(schema.extra_columns_of)} e USING (study, clip)"
-    kind = "TABLE" if schema.stored == "table" else "VIEW"
-    keys = [f"{_identifier(name)} {DIRECTIONS[direction]} NULLS LAST" for name, direction in schema.order]
-    order = f" ORDER BY {', '.join(keys)}" if keys else ""
-    yield f"CREATE {kind} {_identifier(schema.name)} AS SELECT {', '.join(selected)} FROM {rows}{order}"
-    yield f"COMMENT ON {kind} {_identifier(schema.name)} IS {_quoted(schema.doc)}"
-    for c in plain:
-        yield f"COMMENT ON COLUMN {_identifier(schema.name)}.{_identifier(c.name)} IS {_quoted(c.doc)}"
+def _create_tables(path: Path) -> None:
+    """Create a DuckDB file with all tables, without rows."""
+    name = quote_name(path.name)
+    with _template(tuple(_empty_tables())).cursor() as db:
+        db.execute(f"ATTACH {escape_sql(str(path))} AS {name}")
+        try:
+            db.execute(f"COPY FROM DATABASE template TO {name} (SCHEMA)")
+        finally:
+            db.execute(f"DETACH {name}")
 
 
-def _rows(schema: TableSchema, files: Sequence[Path]) -> str:
-    if files:
-        paths = ", ".join(_quoted(_escape_glob(str(p))) for p in files)
-        return f"(SELECT * FROM read_parquet([{paths}], hive_partitioning = false))"
-    empty = ", ".join(f"NULL::{_duckdb_type(c.type)} AS {_identifier(c.name)}" for c in schema.columns)
-    return f"(SELECT {empty} LIMIT 0)"
+def _execute(db: duckdb.DuckDBPyConnection, statements: Iterable[str]) -> None:
+    db.begin()  # one transaction: hundreds of separate commits would each wait for the disk
+    for statement in statements:
+        db.execute(statement)
+    db.commit()
 
 
-def _case_variants(names: Iterable[str]) -> dict[str, list[str]]:
-    """Group extra columns that differ only in case, which SQL ignores; names of the project's own columns are left out."""
-    tables = [t for t in TABLES.values() if t.extra_columns_of or any(c.spread for c in t.columns)]
-    own = {c.name.casefold() for t in tables for c in t.columns}
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        if name.casefold() not in own:
-            groups.setdefault(name.casefold(), []).append(name)
-    return {variants[0]: variants for variants in groups.values()}
+def _fill(db: duckdb.DuckDBPyConnection, files: CatalogueFiles, extra_columns: Sequence[str], signature: str) -> None:
+    """Fill the empty tables and create the views."""
+    db.begin()
+    for name, schema in TABLES.items():
+        select = select_rows(schema, files.usable[name], extra_columns)
+        if schema.catalogue_kind == "view":
+            db.execute(f"CREATE VIEW {quote_name(name)} AS {select}")
+            for comment in comment_statements(schema):
+                db.execute(comment)
+        elif files.usable[name]:
+            db.execute(f"INSERT INTO {quote_name(name)} {select}")
+    db.execute(
+        "CREATE TABLE catalogue_built AS SELECT ? AS signature, now() AS built_at, ? AS left_out",
+        [signature, files.to_json()],
+    )
+    db.commit()
 
 
-def _duckdb_type(kind: pa.DataType) -> str:
-    if pa.types.is_map(kind):
-        return f"MAP({_duckdb_type(kind.key_type)}, {_duckdb_type(kind.item_type)})"
-    if pa.types.is_list(kind):
-        return f"{_duckdb_type(kind.value_type)}[]"
-    names = {"string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "float": "FLOAT", "bool": "BOOLEAN"}
-    return {**names, "binary": "BLOB", "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}[str(kind)]
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _escape_glob(path: str) -> str:
-    """Escape `*`, `?` and `[`, which `read_parquet` would expand."""
-    return re.sub(r"[*?\[]", lambda m: f"[{m[0]}]", path)
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _delete_log(catalogue: Path) -> None:
+    """Delete the write-ahead log of a DuckDB file."""
+    delete(catalogue.with_name(catalogue.name + ".wal"))
 
 
 @contextmanager
 def open_catalogue(data_folder: DataFolder) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the catalogue for reading; it is brought up to date first, unless another process is doing so.
+    """Open the catalogue for reading. A stale catalogue is rebuilt first, unless another process is rebuilding it.
+
+    If the data folder is read-only, the catalogue is rebuilt in memory. Studies with a damaged record are left out, with a warning.
 
     Raises:
-        VlmAudioError: if no study was run in this data folder.
+        VlmAudioError: if no study was run in this data folder, and if the catalogue cannot be opened.
     """
     if not data_folder.studies.exists():
         raise VlmAudioError(
-            f"no results in {data_folder.root}: no study was run there; run `vlm-audio run demo`, or choose the data "
-            "folder with --data"
+            f"the data folder {data_folder.root} has no results, because no study was run in it; run `vlm-audio run demo`, "
+            "or choose another folder with --data"
         )
-    db = _connect_if_current(data_folder, _contents(data_folder)[2])
+    contents = _catalogue_contents(data_folder)
+    db = _connect_if_current(data_folder, contents[2])
     if db is None:
-        rebuild_catalogue(data_folder, wait=not data_folder.catalogue.exists())
-        db = duckdb.connect(str(data_folder.catalogue), read_only=True)
+        try:
+            rebuild_catalogue(data_folder, wait=not data_folder.catalogue.exists())
+            db = _connect(data_folder)
+        except (OSError, duckdb.Error):
+            if os.access(data_folder.root, os.W_OK):
+                raise
+            files, extra_columns, signature = contents
+            db = duckdb.connect()
+            _execute(db, _empty_tables())
+            _fill(db, sort_files(data_folder, files), extra_columns, signature)
     with db:
         db.execute("SET TimeZone = 'UTC'")
         yield db
 
 
-def query(data_folder: DataFolder, sql: str, parameters: Iterable[Any] = ()) -> pa.Table:
+def _connect(data_folder: DataFolder) -> duckdb.DuckDBPyConnection:
+    """Open the file of the catalogue; if it is damaged, wait for the process that rebuilds it."""
+    try:
+        return duckdb.connect(str(data_folder.catalogue), read_only=True)
+    except duckdb.Error:
+        if not os.access(data_folder.root, os.W_OK):
+            raise
+        rebuild_catalogue(data_folder)
+    try:
+        return duckdb.connect(str(data_folder.catalogue), read_only=True)
+    except duckdb.Error as error:
+        raise VlmAudioError(
+            f"the catalogue {data_folder.catalogue} cannot be opened: {error}; close other programs that use it, or delete it and "
+            f"{data_folder.catalogue.name}.wal: it is made again from the partition files"
+        ) from error
+
+
+def query(
+    data_folder: DataFolder,
+    sql: str,
+    parameters: Iterable[Any] = (),
+    *,
+    is_trusted: bool = True,
+    leave_out_damaged: bool = False,
+    study: str | None = None,
+) -> pa.Table:
     """Run an SQL query on the catalogue.
 
+    Args:
+        data_folder: the data folder.
+        sql: the query (DuckDB).
+        parameters: values of `?` or `$1`, `$2`, ... in the query.
+        is_trusted: whether the query may read and write other files; see `sql_access`.
+        leave_out_damaged: return the rows of intact files, with a warning that names the damaged files.
+        study: the tables contain only the rows of this study; None: of all studies.
+
+    Returns:
+        The rows; names of columns that occur twice are numbered (`clip`, `clip_1`).
+
     Raises:
-        VlmAudioError: for wrong SQL, with DuckDB's message; for tables with damaged partition files, naming these.
+        VlmAudioError: for wrong SQL, with DuckDB's message; for damaged partition files, with their names; for a query that
+            is not trusted and does more than reading the data folder.
     """
-    tables = _mentioned_tables(sql)
     with open_catalogue(data_folder) as db:
-        try:
-            relation = db.sql(sql, params=list(parameters) or None)
-            rows = relation.to_arrow_table() if relation is not None else pa.table({})
-        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
-            raise VlmAudioError(f"{error}") from error
-        except duckdb.Error as error:
-            _refuse_damaged(data_folder, tables)
-            raise VlmAudioError(f"{error}") from error
-    # A view over a damaged file fails by itself; a table was built without it.
-    _refuse_damaged(data_folder, [name for name in tables if TABLES[name].stored == "table"])
+        return _run_query(db, data_folder, sql, parameters, is_trusted, leave_out_damaged, study)
+
+
+@contextmanager
+def open_queries(
+    data_folder: DataFolder, *, leave_out_damaged: bool = False
+) -> Iterator[Callable[[str, Iterable[Any]], pa.Table]]:
+    """Open the catalogue once for many trusted queries; yields a function of SQL and parameters that returns the rows, see `query`."""
+    with open_catalogue(data_folder) as db:
+        yield lambda sql, parameters: _run_query(db, data_folder, sql, parameters, True, leave_out_damaged, None)
+
+
+def _run_query(
+    db: duckdb.DuckDBPyConnection,
+    data_folder: DataFolder,
+    sql: str,
+    parameters: Iterable[Any],
+    is_trusted: bool,
+    leave_out_damaged: bool,
+    study: str | None,
+) -> pa.Table:
+    if any("\ud800" <= character <= "\udfff" for character in sql):  # how Python passes on bytes of an argument
+        raise VlmAudioError("the query contains bytes that are not UTF-8 text; write it in UTF-8")
+    tables = _tables_in_query(sql)
+    left_out = _files_left_out(db)
+    try:
+        if study is not None:
+            _select_study(db, study, tables)
+        if not is_trusted:
+            restrict(db, data_folder)
+            refuse_writing(sql)
+        relation = db.sql(sql, params=list(parameters) or None)
+        rows = relation.to_arrow_table() if relation is not None else pa.table({})
+        rows = rows.rename_columns(unique_names(rows.column_names))
+    except duckdb.ParserException as error:
+        advice = "write a query such as `SELECT * FROM leaderboard`; `SHOW TABLES` lists the tables"
+        raise VlmAudioError(f"{error}\n{advice}") from error
+    except (duckdb.BinderException, duckdb.CatalogException) as error:
+        raise VlmAudioError(f"{error}") from error
+    except duckdb.Error as error:
+        _refuse(_damaged_files(data_folder, tables))
+        raise VlmAudioError(f"{error}") from error
+    if not leave_out_damaged:
+        _refuse([file for table in tables for file in left_out.damaged_rows.get(table, ())])
+    left_out_groups = [left_out.other_damage, left_out.damaged_rows]
+    if files := [str(file) for group in left_out_groups for table in tables for file in group.get(table, ())]:
+        _LOG.warning(
+            "these partition files are damaged and left out: %s; run their studies again to make them again",
+            ", ".join(files),
+        )
     return rows
 
 
-def _mentioned_tables(sql: str) -> list[str]:
-    """List the tables that a query may read, with those that their views join."""
+def _files_left_out(db: duckdb.DuckDBPyConnection) -> CatalogueFiles:
+    ((text,),) = db.execute("SELECT left_out FROM catalogue_built").fetchall()
+    return CatalogueFiles.from_json(text)
+
+
+def _select_study(db: duckdb.DuckDBPyConnection, study: str, tables: Iterable[str]) -> None:
+    """Hide tables of a connection behind temporary views of the same names, with the rows of one study."""
+    ((database,),) = db.execute("SELECT current_database()").fetchall()
+    for name in tables:
+        if "study" in TABLES[name].arrow.names:
+            table = (
+                f"{quote_name(database)}.main.{quote_name(name)}"  # without the database, it would be the view itself
+            )
+            rows = f"SELECT * FROM {table} WHERE study = {escape_sql(study)}"
+            db.execute(f"CREATE TEMP VIEW {quote_name(name)} AS {rows}")
+
+
+def _tables_in_query(sql: str) -> list[str]:
+    """List the tables that a query may read, and the tables that their views join."""
     names = {name for name in TABLES if name in sql.casefold()}
     return sorted(names | {joined for name in names if (joined := TABLES[name].extra_columns_of)})
 
 
-def _refuse_damaged(data_folder: DataFolder, tables: Iterable[str]) -> None:
-    """Raise an error if partition files with an intact footer have unreadable rows: another run would not replace them.
-
-    Raises:
-        VlmAudioError: naming these files.
-    """
+def _damaged_files(data_folder: DataFolder, tables: Iterable[str]) -> list[Path]:
+    """Read the files of tables; return those with unreadable rows, which were damaged after the catalogue was built."""
     paths = {
         data_folder.root / file: TABLES[table]
-        for record in study_records(data_folder).values()
+        for record in study_records(data_folder, leave_out_damaged=True).values()
         for table in tables
         for file in record["partition_files"].get(table, ())
     }
-    damaged = [path for path, schema in paths.items() if _has_columns(path, schema) and not _is_readable(path, schema)]
+    return [path for path, schema in paths.items() if has_columns(path, schema) and not is_readable(path, schema)]
+
+
+def _refuse(damaged: Sequence[Path]) -> None:
+    """Raise an error that names damaged files, if there are any."""
     if damaged:
         raise VlmAudioError(
             f"these partition files are damaged: {', '.join(map(str, damaged))}; delete them and run their studies again"

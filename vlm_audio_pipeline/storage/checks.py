@@ -1,6 +1,6 @@
 """Checks of the rows of a partition. They run after a step, are stored in the provenance and appear in the Dagster UI.
 
-Belongs here: what is checked. Does not belong here: which table has which checks (`TableSchema.checks`), and the checks of
+Belongs here: the checks themselves. Does not belong here: which table has which checks (`TableSchema.checks`), and the checks of
 columns, types and nulls that every write makes (`TableSchema.conform`).
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vlm_audio_pipeline.contracts.model_ids import mixed_models
 from vlm_audio_pipeline.measures.predictions import OUTCOMES
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of one check: `detail` gives the counts."""
+    """The result of one check: `detail` contains the counts."""
 
     name: str
     passed: bool
@@ -29,15 +30,17 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class CheckContext:
-    """What checks may compare a table with.
+    """The data that checks compare a table with.
 
     Attributes:
         inputs: the tables that the step read, by input key.
         sources_in_several_folds: source recordings that have clips in more than one fold of the dataset.
+        accepted_models: see `Stage.accepted_models`.
     """
 
     inputs: Mapping[str, pa.Table]
     sources_in_several_folds: Sequence[str] = ()
+    accepted_models: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class TableCheck:
 
     Attributes:
         name: unique within the table.
-        doc: one sentence, what is true when the check passes.
+        doc: one sentence that is true if the check passes.
         run: returns whether the check passes, and the detail.
     """
 
@@ -56,7 +59,7 @@ class TableCheck:
 
 
 def table_checks(schema: "TableSchema") -> tuple[TableCheck, ...]:
-    """Return the checks of a table: that its keys are unique, then its own."""
+    """Return the checks of a table: first that its keys are unique, then those of its schema."""
 
     def has_unique_keys(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
         distinct = table.group_by(list(schema.key)).aggregate([]).num_rows
@@ -80,7 +83,7 @@ def _has_disjoint_sources(table: pa.Table, context: CheckContext) -> tuple[bool,
     return not shared, f"{len(shared)} sources in two folds {shared[:5]}"
 
 
-def _has_a_vector_for_each_clip(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
+def _has_vector_for_every_clip(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
     clips = set(context.inputs["clips"]["clip"].to_pylist()) if "clips" in context.inputs else set()
     missing = sorted(clips - set(table["clip"].to_pylist()))
     return bool(clips) and not missing, f"{table.num_rows} vectors for {len(clips)} clips {missing[:5]}"
@@ -96,19 +99,41 @@ def _has_consistent_outcomes(table: pa.Table, context: CheckContext) -> tuple[bo
     unknown = sorted(set(table["outcome"].to_pylist()) - set(OUTCOMES))
     answered = pc.equal(table["outcome"], "answered")
     count = int(pc.sum(pc.xor(answered, pc.is_valid(table["predicted"]))).as_py() or 0)
-    return not unknown and count == 0, f"unknown outcomes {unknown}; {count} rows contradict theirs"
+    return (
+        not unknown and count == 0,
+        f"unknown outcomes {unknown}; {count} rows have a label that contradicts their outcome",
+    )
 
 
-FOLD_HAS_CLIPS = TableCheck("fold_has_clips", "There is at least one clip in the fold.", _has_clips)
+def _has_one_model(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
+    """Compare the models of the responses: of the table itself, or of the predictions of all folds that a summary reads."""
+    if context.accepted_models is None:
+        return True, "no endpoint"
+    inputs = [rows for name, rows in context.inputs.items() if name.startswith("predictions/")]
+    tables = [table] if "revision" in table.column_names else inputs
+    rows = [row for t in tables for row in t.select(["outcome", "revision"]).to_pylist()]
+    revisions = [row["revision"] for row in rows if row["outcome"] != "error"]
+    reason = mixed_models(revisions, context.accepted_models)
+    models = sorted({revision.split()[0] for revision in revisions if revision})
+    return reason is None, reason or f"{len(revisions)} responses of {', '.join(models) or 'a model without an id'}"
+
+
+FOLD_HAS_CLIPS = TableCheck("fold_has_clips", "The fold has at least one clip.", _has_clips)
 SOURCES_IN_ONE_FOLD = TableCheck(
-    "sources_in_one_fold", "No recording is the source of clips in two folds.", _has_disjoint_sources
+    "sources_in_one_fold", "All clips of a source recording are in one fold.", _has_disjoint_sources
 )
-ONE_VECTOR_A_CLIP = TableCheck(
-    "one_vector_a_clip", "There is a vector for every clip of the fold.", _has_a_vector_for_each_clip
+ONE_VECTOR_PER_CLIP = TableCheck(
+    "one_vector_per_clip", "Every clip of the fold has a vector.", _has_vector_for_every_clip
 )
 VECTORS_FINITE = TableCheck("vectors_finite", "Every number of every vector is finite.", _has_finite_vectors)
-OUTCOMES_KNOWN = TableCheck(
-    "outcomes_known",
+OUTCOMES_CONSISTENT = TableCheck(
+    "outcomes_consistent",
     f"Every outcome is one of {', '.join(OUTCOMES)}, and exactly the rows with outcome answered have a label.",
     _has_consistent_outcomes,
+)
+ONE_MODEL = TableCheck(
+    "one_model",
+    "All responses of an endpoint are of one model, over all folds, apart from the models that the study accepts. The check is "
+    "blind where a gateway returns a name of its own.",
+    _has_one_model,
 )

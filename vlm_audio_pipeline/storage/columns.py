@@ -23,7 +23,11 @@ SOURCE = Column(
 SCORING = Column(
     "scoring",
     TEXT,
-    "how a label is chosen: score (highest score), likelihood, generation, annotation, or examples_knn (k-NN on the examples in the prompt of a few-shot model)",
+    "how a label is chosen: score (highest score), likelihood, generation, first_token (most likely first token; not a likelihood), annotation, or examples_knn (k-NN on the examples in the prompt of a few-shot model)",
 )
 CONTROL = Column("control", TEXT, "change to the query image: none, blank, time_shuffled, other_clip, no_image")
-TRIAL = Column("trial", INT, "one pass over the clips (draw of examples, class order, repeat) or one annotator; from 0")
+TRIAL = Column(
+    "trial",
+    INT,
+    "number of the pass over the clips (draw of examples, class order, repeat) or of the annotator, from 0",
+)

@@ -5,13 +5,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.contracts.paths import expand_home
+from vlm_audio_pipeline.contracts.errors import BadPath, VlmAudioError
+from vlm_audio_pipeline.contracts.paths import expand_home, require_text_path
 from vlm_audio_pipeline.storage.atomic import write_atomically
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 FORMAT_VERSION = 2
-"""Version of the files below. Raise it when a data folder of the version before can no longer be used."""
+"""Version of the files below. Increase it when a data folder of the previous version can no longer be used."""
 
 
 @dataclass(frozen=True)
@@ -22,24 +22,30 @@ class DataFolder:
     format.json           the format version of this folder
     tables/<table>/study=<study>/<component>=<name>/fold=<fold>/part-0.parquet   partition files: all results
     results.duckdb        catalogue: views over the partition files, small tables inside; can be rebuilt
-    results.sqlite        result store: vectors and responses by content; expensive, make backups of it
+    results.sqlite        result store: vectors and responses by result key; expensive to compute: make backups
     studies/<study>.json  study records: the studies that were run, with their settings
     datasets/             downloaded and synthesised datasets, and stored fold assignments
     reports/<study>/      report pages
-    environments/<name>/  Python environments of models that need other packages; 1.5 GB, made by `vlm-audio fetch`
+    environments/<name>/  Python environments of models that need other packages; 1.5 GB, created by `vlm-audio fetch`
     fiftyone/<study>      exports opened in the FiftyOne App; can be deleted
     dagster/              Dagster's home: run history, logs, dagster.yaml
     scratch/              intermediate results of running steps, deleted when the step is done
-    locks/                empty lock files; can be deleted when nothing runs
+    locks/                empty lock files; can be deleted when no command runs
     ```
     """
 
     root: Path
 
     @classmethod
-    def default(cls, path: str | Path | None = None) -> "DataFolder":
-        """Choose the data folder: `path`, else `VLM_AUDIO_DATA`, else `data/` in the working directory."""
-        return cls(expand_home(path or os.environ.get("VLM_AUDIO_DATA") or "data").resolve())
+    def locate(cls, path: str | Path | None = None) -> "DataFolder":
+        """Return the data folder at `path`, by default at `VLM_AUDIO_DATA` or in `data/` of the working directory.
+
+        Raises:
+            BadPath: for a path that a database would read as another one.
+        """
+        root = expand_home(path or os.environ.get("VLM_AUDIO_DATA") or "data").resolve()
+        _check_characters(root)
+        return cls(root)
 
     def create(self) -> "DataFolder":
         """Create the folder with its format version, unless it exists.
@@ -65,6 +71,10 @@ class DataFolder:
         Raises:
             VlmAudioError: if the folder has another format version.
         """
+        if self.root.is_file():
+            raise VlmAudioError(
+                f"the data folder must be a folder, got the file {self.root}; choose another one with --data"
+            )
         version = self._stored_format()
         if version is None or version == FORMAT_VERSION:
             return
@@ -88,7 +98,7 @@ class DataFolder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise VlmAudioError(
                 f"{self.format_file} cannot be read as the format version of the data folder: {error!r}; write "
-                f'{{"format_version": {FORMAT_VERSION}}} into it if this version of the program made the folder'
+                f'{{"format_version": {FORMAT_VERSION}}} into it if this version of the program created the folder'
             ) from error
 
     @property
@@ -136,6 +146,12 @@ class DataFolder:
         """Folder of Dagster's run logs."""
         return self.dagster_home / "history" / "runs"
 
+    def dagster_databases(self) -> list[Path]:
+        """Return the SQLite files of Dagster: the history of runs, the event logs, and the state of schedules and sensors."""
+        home = self.dagster_home
+        files = [home / "history" / "runs.db", home / "schedules" / "schedules.db", *sorted(self.run_logs.glob("*.db"))]
+        return [path for path in files if path.exists()]
+
     @property
     def reports(self) -> Path:
         """Folder of all report pages."""
@@ -161,3 +177,20 @@ class DataFolder:
         if fold is not None:
             folder = folder / f"fold={fold}"
         return folder / "part-0.parquet"
+
+
+def _check_characters(root: Path) -> None:
+    r"""Refuse characters with a meaning in the addresses of databases: Dagster's have `%` and `?`, DuckDB's `\`."""
+    require_text_path(root)
+    wrong = sorted({c for c in str(root) if c in "%?\\" or not c.isprintable()})
+    if wrong:
+        raise BadPath(
+            f"the path of the data folder must not contain {', '.join(ascii(c) for c in wrong)}, got {str(root)!a}; choose "
+            "another folder with --data or VLM_AUDIO_DATA"
+        )
+
+
+def study_of(data_folder: DataFolder, partition_file: Path) -> str | None:
+    """Return the study that a partition file belongs to, by its path; None for another file."""
+    parts = partition_file.relative_to(data_folder.tables).parts
+    return parts[1].removeprefix("study=") if len(parts) > 2 and parts[1].startswith("study=") else None

@@ -43,9 +43,9 @@ def convert_disk_errors(data_folder: DataFolder) -> Iterator[None]:
 
 def _disk_error(error: BaseException | None) -> BaseException | None:
     """Return the disk error among an error and its causes, or None."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    visited_ids: set[int] = set()
+    while error is not None and id(error) not in visited_ids:
+        visited_ids.add(id(error))
         if isinstance(error, OSError) and error.errno in _ERROR_NUMBERS:
             return error
         is_storage_error = (

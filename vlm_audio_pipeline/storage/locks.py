@@ -66,7 +66,7 @@ def machine_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iter
 
 
 def _open_shared(path: Path) -> int:
-    """Open or create the file; one that another user created in a shared folder can only be read."""
+    """Open or create the file. A file of another user in a shared folder is opened for reading only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

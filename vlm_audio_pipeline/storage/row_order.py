@@ -20,9 +20,9 @@ def take_rows(table: pa.Table, order: pa.Array) -> pa.Table:
         order: indices of the rows, of an integer type.
     """
     binary = [f.name for f in table.schema if pa.types.is_binary(f.type)]
-    taken = table.drop_columns(binary).take(order)
+    result = table.drop_columns(binary).take(order)
     for name in binary:
         column, index, field = table[name], table.schema.get_field_index(name), table.schema.field(name)
         views = [view for row in order.to_pylist() for view in column.slice(row, 1).chunks]
-        taken = taken.add_column(index, field, pa.chunked_array(views, field.type))
-    return taken
+        result = result.add_column(index, field, pa.chunked_array(views, field.type))
+    return result

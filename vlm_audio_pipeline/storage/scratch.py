@@ -1,4 +1,4 @@
-"""Intermediate results of a running step, stored until its partition file is written, so that a kill loses little.
+"""Intermediate results of a running step, stored until its partition file is written, so that a killed run can continue.
 
 Belongs here: results that are too large to keep and too slow to compute twice, such as the images of a large fold. Does
 not belong here: results that another study can use; those are in the result store.
@@ -30,11 +30,15 @@ class Scratch:
         """Store (key, payload) pairs until the partition file is written."""
         self._open().put("scratch", results)
 
-    def discard(self) -> None:
-        """Delete everything, after the partition file was written."""
+    def close(self) -> None:
+        """Close the file and keep it."""
         if self._store is not None:
             self._store.close()
             self._store = None
+
+    def discard(self) -> None:
+        """Delete everything, after the partition file was written."""
+        self.close()
         for suffix in ("", "-wal", "-shm"):
             delete(self._path.with_name(self._path.name + suffix))
 

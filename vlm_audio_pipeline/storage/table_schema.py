@@ -3,11 +3,13 @@
 The tables themselves are declared in `clip_tables`, `summary_tables` and `analysis_tables`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vlm_audio_pipeline.contracts.errors import BadTable
 from vlm_audio_pipeline.storage.row_order import sort_rows
@@ -21,20 +23,20 @@ class Column:
     """One column.
 
     Attributes:
-        name: unique within the table, up to case.
+        name: unique within the table, also without regard to case.
         type: its Arrow type.
         doc: its documentation, with the unit.
         nullable: whether it may be null.
-        content: whether it enters the data version; False where two equal computations may differ (latency, cost, dates).
-        in_preview: whether previews show it; False where values are too wide to read.
-        spread: a map from text to text whose entries are columns of their own in the catalogue.
+        in_data_version: whether the data version depends on it; False if equal computations can differ (latency, cost, dates).
+        in_preview: whether previews show it; False if its values are too wide.
+        spread: True for a text-to-text map whose entries become separate columns in the catalogue.
     """
 
     name: str
     type: pa.DataType
     doc: str
     nullable: bool = False
-    content: bool = True
+    in_data_version: bool = True
     spread: bool = False
     in_preview: bool = True
 
@@ -50,11 +52,13 @@ class TableSchema:
         columns: in order; `study` comes first in every table.
         component: the column with the name of the encoder, rendering or classifier that a partition file belongs to.
         per_fold: whether there is one partition file per fold.
-        stored: in the catalogue "view" (over the partition files) or "table" (copied, for small results).
+        catalogue_kind: "view" (over the partition files) or "table" (a copy, for small results).
         order: (column, "ascending" or "descending") by which rows are listed, nulls last; by default the key.
         extra_columns_of: table whose spread columns are joined to this view by study and clip.
-        checks: what is checked of the rows of each partition, beside their keys.
-        preview_first: columns that previews show first, which have room for about six.
+        checks: checks of the rows of each partition, in addition to the check of their keys.
+        preview_first: columns that previews show first; a preview has room for about six columns.
+        rows_outside_data_version: column -> values of the rows on which the data version does not depend, because equal
+            computations can differ in them.
     """
 
     name: str
@@ -63,11 +67,12 @@ class TableSchema:
     columns: tuple[Column, ...]
     component: str | None = None
     per_fold: bool = True
-    stored: str = "view"
+    catalogue_kind: str = "view"
     order: tuple[tuple[str, Literal["ascending", "descending"]], ...] = ()
     extra_columns_of: str | None = None
     checks: "tuple[TableCheck, ...]" = ()
     preview_first: tuple[str, ...] = ()
+    rows_outside_data_version: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def arrow(self) -> pa.Schema:
@@ -77,13 +82,19 @@ class TableSchema:
     @cached_property
     def content_columns(self) -> tuple[str, ...]:
         """Names of the columns that enter the data version."""
-        return tuple(c.name for c in self.columns if c.content)
+        return tuple(c.name for c in self.columns if c.in_data_version)
+
+    def content_rows(self, table: pa.Table) -> pa.Table:
+        """Return the rows that enter the data version."""
+        for column, values in self.rows_outside_data_version.items():
+            table = table.filter(pc.invert(pc.is_in(table[column], pa.array(values))))
+        return table
 
     def conform(self, table: pa.Table, **constants: str | int | None) -> pa.Table:
         """Check a table, fill in constant columns, order and cast its columns, and sort it by its key.
 
         Args:
-            table: the rows that a stage made.
+            table: the rows that a stage returned.
             constants: columns with one value in the whole partition (`study`, the component, `fold`); added if the
                 table does not have them, else compared.
 
@@ -115,12 +126,12 @@ class TableSchema:
                 raise BadTable(f"table '{self.name}' must have no null in '{column.name}', got {values.null_count}")
             if not pa.types.is_null(values.type) and _is_text(values.type) != _is_text(column.type):
                 raise BadTable(
-                    f"table '{self.name}' must keep its schema: '{column.name}' must be {column.type}, got {values.type}"
+                    f"table '{self.name}' must match its schema: '{column.name}' must be {column.type}, got {values.type}"
                 )
         try:
             table = table.select(self.arrow.names).cast(self.arrow)
         except (pa.ArrowException, ValueError) as error:
-            raise BadTable(f"table '{self.name}' must keep its schema: {error}") from error
+            raise BadTable(f"table '{self.name}' must match its schema: {error}") from error
         for column in self.columns:
             if pa.types.is_list(column.type) and (nulls := table[column.name].combine_chunks().flatten().null_count):
                 raise BadTable(f"table '{self.name}' must have no null inside '{column.name}', got {nulls}")
@@ -136,7 +147,7 @@ class TableSchema:
             if distinct != table.num_rows:
                 raise BadTable(
                     f"table '{self.name}' must have one row for each ({', '.join(self.key)}), "
-                    f"got {table.num_rows} rows for {distinct}"
+                    f"got {table.num_rows} rows with {distinct} distinct keys"
                 )
             table = sort_rows(table, self.key)
         return table

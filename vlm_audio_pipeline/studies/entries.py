@@ -1,10 +1,12 @@
 """Read the sections of a study file that map names to specs.
 
-An entry can stand for several: a list where one value is expected makes one entry of each value, and a reference to an
-entry that became several makes as many. `like: <name>` takes over the values of another entry.
+An entry of the file can stand for several entries: a list where one value is expected makes one entry per value, and a
+reference to an entry that stands for several makes one entry for each of them. `like: <name>` takes over the values of
+another entry.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -17,10 +19,14 @@ from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.evaluation.references import REFERENCES
 from vlm_audio_pipeline.studies.fields import refers_to_section, takes_list
 from vlm_audio_pipeline.studies.mistakes import Mistakes
-from vlm_audio_pipeline.studies.study import NAME, SECTIONS, spec_classes
+from vlm_audio_pipeline.studies.study import NAME, SECTIONS, section_spec_classes
 from vlm_audio_pipeline.studies.yaml_text import KeyPath
 
 NAME_RULE = "must be lower-case letters, digits and single _, starting with a letter"
+MAX_ENTRIES = 1000
+"""Largest number of entries of a section, with lists and groups replaced by what they stand for."""
+MAX_LIKE = 50
+"""Longest chain of `like`."""
 
 
 class Entries:
@@ -28,11 +34,11 @@ class Entries:
 
     Args:
         raw: values of the file.
-        mistakes: collects what is wrong.
+        mistakes: collects the mistakes of the file.
 
     Attributes:
         specs: section -> name -> spec.
-        names: section -> name in the file -> names of the entries that were made of it.
+        names: section -> name in the file -> names of the entries that it stands for.
     """
 
     def __init__(self, raw: Mapping[str, Any], mistakes: Mistakes):
@@ -42,41 +48,55 @@ class Entries:
         for section in SECTIONS:
             entries = raw.get(section) or {}
             if not isinstance(entries, Mapping):
-                mistakes.add((section,), f"must map names to specs, got {entries!r}")
+                mistakes.add((section,), f"must be a mapping of names to entries, got {entries!r}")
                 continue
-            for name, at, values in self._expand(section, entries):
-                if (spec := read_spec(spec_classes(section), values, at, mistakes)) is not None:
+            if len(entries) > MAX_ENTRIES:
+                mistakes.add(
+                    (section,), f"must have at most {MAX_ENTRIES} entries, got {len(entries)}; split the study"
+                )
+                continue
+            for name, key_path, values in self._expand(section, entries):
+                if (spec := read_spec(section_spec_classes(section), values, key_path, mistakes)) is not None:
                     self.specs[section][name] = spec
         self._check_references({s: set(raw[s]) for s in SECTIONS if isinstance(raw.get(s), Mapping)})
 
     def _expand(self, section: str, entries: Mapping[str, Any]) -> Iterator[tuple[str, KeyPath, dict[str, Any]]]:
         """Yield each entry as (name, key in the file, values), with `like`, lists and groups resolved."""
-        family, classes = SECTIONS[section], spec_classes(section)
+        family, classes = SECTIONS[section], section_spec_classes(section)
         default = {} if isinstance(family, Registry) else {"kind": family.kind}
-        taken: set[str] = set()
+        used_names: set[str] = set()
+        expanded = 0
         for name in entries:
-            at = (section, str(name))
+            key_path = (section, str(name))
             if section == "classifiers" and name in REFERENCES:
                 self._mistakes.add(
-                    at, f"names must not be {' or '.join(REFERENCES)}, which are references of contrasts, got '{name}'"
+                    key_path,
+                    f"names must not be {' or '.join(REFERENCES)}, which are references of contrasts, got '{name}'",
                 )
                 continue
             if not isinstance(name, str) or not re.fullmatch(NAME, name):
-                self._mistakes.add(at, f"names {NAME_RULE}, got {name!r}")
+                self._mistakes.add(key_path, f"names {NAME_RULE}, got {name!r}")
                 continue
-            merged = self._merge_like(entries, name, at)
+            merged = self._merge_like(entries, name, key_path)
             if merged is None:
                 continue
-            for suffix, variant in self._variants(classes, default | merged):
-                if name + suffix in taken:
-                    self._mistakes.add(at, f"gives the name '{name + suffix}' twice; rename one")
+            for suffix, variant in self._variants(classes, default | merged, key_path):
+                expanded += 1
+                if expanded > MAX_ENTRIES:
+                    self._mistakes.add(
+                        key_path,
+                        f"stands for too many entries: at most {MAX_ENTRIES} {section} are allowed; shorten its lists",
+                    )
+                    return
+                if name + suffix in used_names:
+                    self._mistakes.add(key_path, f"gives the name '{name + suffix}' twice; rename one")
                     continue
-                taken.add(name + suffix)
+                used_names.add(name + suffix)
                 self.names[section].setdefault(name, []).append(name + suffix)
-                yield name + suffix, at, variant
+                yield name + suffix, key_path, variant
 
     def _variants(
-        self, classes: Mapping[str, type[Spec]], values: dict[str, Any]
+        self, classes: Mapping[str, type[Spec]], values: dict[str, Any], key_path: KeyPath
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (suffix of the name, values) of each entry that one entry of the file stands for."""
         cls = classes.get(str(values.get("kind")))
@@ -86,30 +106,45 @@ class Entries:
         with suppress(VlmAudioError):  # `read_spec` reports it
             cls = cls.spec_class(values)
         lists = self._listed_values(cls, values)
-        for chosen in itertools.product(*lists.values()):
-            combination = {**values, **dict(zip(lists, chosen, strict=True))}
-            suffix = "".join(f"_{_slug(value)}" for value in chosen)
-            for more, variant in cls.variants(combination).items():
-                yield suffix + (f"_{more}" if more else ""), variant
+        if (count := math.prod(map(len, lists.values()))) > MAX_ENTRIES:
+            self._mistakes.add(
+                key_path, f"stands for {count:,} entries, at most {MAX_ENTRIES} are allowed; shorten its lists"
+            )
+            return
+        for combined_values in itertools.product(*lists.values()):
+            combination = {**values, **dict(zip(lists, combined_values, strict=True))}
+            suffix = "".join(f"_{_slug(value)}" for value in combined_values)
+            for variant_name, variant in cls.variants(combination).items():
+                yield suffix + (f"_{variant_name}" if variant_name else ""), variant
 
-    def _merge_like(self, entries: Mapping[str, Any], name: str, at: KeyPath) -> dict[str, Any] | None:
-        """Return the values of an entry on top of those of the entry that `like` names, and so on."""
-        others = [str(entry) for entry in entries if entry != name]
+    def _merge_like(self, entries: Mapping[str, Any], name: str, key_path: KeyPath) -> dict[str, Any] | None:
+        """Merge the values of an entry over those of the entry that its `like` names, and so on along the chain."""
+        other_names = [str(entry) for entry in entries if entry != name]
         chain, values = [name], entries[name]
         layers = []
         while True:
             if not isinstance(values, Mapping):
-                self._mistakes.add(at, f"must be a mapping with the key `kind` (or `like`), got {values!r}")
+                self._mistakes.add(key_path, f"must be a mapping with the key `kind` (or `like`), got {values!r}")
                 return None
             layers.append(values)
             like = values.get("like")
             if like is None:
                 break
+            if len(chain) > MAX_LIKE:
+                self._mistakes.add(
+                    (*key_path, "like"),
+                    f"must lead to its values over at most {MAX_LIKE} entries, got more; write the values",
+                )
+                return None
             if like in chain:
-                self._mistakes.add((*at, "like"), f"must not form a circle, got {' -> '.join([*chain, str(like)])}")
+                self._mistakes.add(
+                    (*key_path, "like"), f"must not form a circle, got {' -> '.join([*chain, str(like)])}"
+                )
                 return None
             if not isinstance(like, str) or like not in entries:
-                self._mistakes.add((*at, "like"), f"must name another entry, got '{like}'; {suggestion(like, others)}")
+                self._mistakes.add(
+                    (*key_path, "like"), f"must name another entry, got '{like}'; {suggestion(like, other_names)}"
+                )
                 return None
             chain.append(like)
             values = entries[like]
@@ -124,20 +159,21 @@ class Entries:
                 continue
             is_list = isinstance(value, list) and bool(value)
             names = self.names.get(refers_to_section(field) or "", {})
-            items = [
+            all_items = (
                 v
                 for item in (value if is_list else [value])
                 for v in (names.get(item, [item]) if isinstance(item, str) else [item])
-            ]
+            )
+            items = list(itertools.islice(all_items, MAX_ENTRIES + 1))
             if is_list or items != [value]:
                 listed[key] = items
         return listed
 
-    def _check_references(self, in_file: Mapping[str, set[str]]) -> None:
+    def _check_references(self, names_in_file: Mapping[str, set[str]]) -> None:
         """Add a mistake for each field that names an entry that does not exist.
 
         Args:
-            in_file: section -> names in the file. A reference to an entry with mistakes of its own is not reported.
+            names_in_file: section -> names in the file. A reference to an entry with mistakes of its own is not reported.
         """
         for section, specs in self.specs.items():
             for name, spec in specs.items():
@@ -146,43 +182,44 @@ class Entries:
                     if target is None or value is None:
                         continue
                     options = self.specs.get(target, {})
-                    if value not in options and value not in in_file.get(target, set()):
+                    if value not in options and value not in names_in_file.get(target, set()):
                         self._mistakes.add(
                             (section, name, key),
                             f"must name one of the {target}, got '{value}'; {suggestion(value, options)}",
                         )
 
 
-def read_spec(classes: Mapping[str, type[Spec]], values: Any, at: KeyPath, mistakes: Mistakes) -> Spec | None:
-    """Return the spec of one entry; None if it is wrong, which is added to the mistakes.
+def read_spec(classes: Mapping[str, type[Spec]], values: Any, key_path: KeyPath, mistakes: Mistakes) -> Spec | None:
+    """Return the spec of one entry; None if it has mistakes, which are added to `mistakes`.
 
     Args:
         classes: kind -> spec class.
         values: the entry.
-        at: key of the entry: ("dataset",) or (section, name).
-        mistakes: collects what is wrong.
+        key_path: key of the entry: ("dataset",) or (section, name).
+        mistakes: collects the mistakes of the file.
     """
     if not isinstance(values, Mapping):
-        mistakes.add(at, f"must be a mapping with the key `kind`, got {values!r}")
+        example = f"; write {{kind: {values}}}" if isinstance(values, str) and values in classes else ""
+        mistakes.add(key_path, f"must be a mapping with the key `kind`, got {values!r}{example}")
         return None
     kind = values.get("kind")
     if kind is None:
-        mistakes.add(at, f"must have the key `kind`; options: {', '.join(classes)}")
+        mistakes.add(key_path, f"must have the key `kind`; options: {', '.join(classes)}")
         return None
     if str(kind) not in classes:
-        family = at[0].removesuffix("s")
-        mistakes.add((*at, "kind"), f"unknown {family} kind '{kind}'; {suggestion(str(kind), classes)}")
+        family = key_path[0].removesuffix("s")
+        mistakes.add((*key_path, "kind"), f"unknown {family} kind '{kind}'; {suggestion(str(kind), classes)}")
         return None
     try:
         cls = classes[str(kind)].spec_class(values)
     except VlmAudioError as error:
-        mistakes.add(at, str(error))
+        mistakes.add(key_path, str(error))
         return None
-    return mistakes.validate(cls, {k: v for k, v in values.items() if k != "kind"}, at)
+    return mistakes.validate(cls, {k: v for k, v in values.items() if k != "kind"}, key_path)
 
 
 def _slug(value: Any) -> str:
-    """Return a value as part of a name; a long one is cut and gets a hash."""
+    """Convert a value to a part of a name; a long value is shortened and ends with a hash."""
     if isinstance(value, Mapping):
         value = "_".join(str(v) for v in value.values())
     slug = re.sub(r"[^a-z0-9]+", "_", str(value).lower()).strip("_")

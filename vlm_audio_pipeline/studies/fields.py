@@ -14,7 +14,7 @@ def refers_to_section(field: FieldInfo) -> str | None:
 
 
 def takes_list(annotation: Any) -> bool:
-    """Return whether a list is a value of a field; otherwise a list in the study stands for several values."""
+    """Return whether one value of a field is a list; if not, a list in the study stands for several values."""
     if get_origin(annotation) in (list, tuple, set, frozenset) or annotation in (list, tuple, set):
         return True
     return any(takes_list(a) for a in get_args(annotation) if get_origin(annotation) not in (dict, Mapping))

@@ -10,13 +10,15 @@ from typing import Any
 from vlm_audio_pipeline.contracts.errors import BadStudy, suggestion
 from vlm_audio_pipeline.contracts.paths import expand_home
 from vlm_audio_pipeline.datasets.base import DATASETS, DatasetSpec
+from vlm_audio_pipeline.evaluation.optional_analysis_stages import ANALYSES
+from vlm_audio_pipeline.evaluation.projections import DEFAULT_PROJECTION, Projection
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.declared_contrasts import check_classifiers, expand_operand, read_contrasts
 from vlm_audio_pipeline.studies.entries import NAME_RULE, Entries, read_spec
 from vlm_audio_pipeline.studies.mistakes import Mistakes
 from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import BUILT_IN, KEYS, NAME, OWNER, Study
-from vlm_audio_pipeline.studies.yaml_text import read_yaml
+from vlm_audio_pipeline.studies.yaml_text import read_text, read_yaml
 
 
 def built_in_studies() -> dict[str, Path]:
@@ -39,13 +41,7 @@ def load_study(name_or_path: str | Path) -> Study:
             f"a study must be a file or one of the built-in studies, got '{name_or_path}'; "
             f"{suggestion(str(name_or_path), built_in)}"
         )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadStudy(
-            f"{path}: must be UTF-8 text, got {error.reason} at byte {error.start}; save it as UTF-8"
-        ) from error
-    return parse_study(text, path.resolve())
+    return parse_study(read_text(path), path.resolve())
 
 
 def parse_study(text: str, path: Path) -> Study:
@@ -83,12 +79,16 @@ def parse_study(text: str, path: Path) -> Study:
     if dataset is not None and not getattr(dataset, "tuning_folds", ()):
         for i, contrast in enumerate(contrasts):
             if contrast.folds == "without_tuning":
-                at = ("contrasts", str(i), "folds")
-                mistakes.add(at, "must be all if the dataset has no tuning_folds, got without_tuning; add tuning_folds")
+                key_path = ("contrasts", str(i), "folds")
+                mistakes.add(
+                    key_path, "must be all if the dataset has no tuning_folds, got without_tuning; add tuning_folds"
+                )
+    analyses = _read_analyses(raw, mistakes)
+    projection = mistakes.validate(Projection, raw.get("projection", {}), ("projection",))
     budget = _read_budget(raw, entries, mistakes)
     rerun = mistakes.validate(Rerun, raw.get("rerun"), ("rerun",))
     if rerun is not None and rerun.paid and budget is None:
-        mistakes.add(("rerun", "paid"), "must be used with a budget, got none; add `budget: {usd: ...}`")
+        mistakes.add(("rerun", "paid"), "needs a budget; add `budget: {usd: ...}`")
     mistakes.raise_all()
     assert isinstance(dataset, DatasetSpec)
     return Study(
@@ -98,12 +98,30 @@ def parse_study(text: str, path: Path) -> Study:
         encoders=entries.specs["encoders"],
         classifiers=entries.specs["classifiers"],
         contrasts=contrasts,
+        analyses=analyses,
+        projection=projection or DEFAULT_PROJECTION,
         budget=budget,
         rerun=rerun,
         description=str(raw.get("description", "")).strip(),
         owner=owner,
         path=path,
     )
+
+
+def _read_analyses(raw: dict[str, Any], mistakes: Mistakes) -> tuple[str, ...]:
+    names = raw.get("analyses") or []
+    if not isinstance(names, list):
+        mistakes.add(
+            ("analyses",), f"must be a list of analyses, got {names!r}; the analyses are {', '.join(ANALYSES)}"
+        )
+        return ()
+    analyses: list[str] = []
+    for i, name in enumerate(names):
+        if isinstance(name, str) and name in ANALYSES:
+            analyses.append(name)
+        else:
+            mistakes.add(("analyses", str(i)), f"must be an analysis, got {name!r}; {suggestion(str(name), ANALYSES)}")
+    return tuple(dict.fromkeys(analyses))
 
 
 def _read_budget(raw: dict[str, Any], entries: Entries, mistakes: Mistakes) -> Budget | None:

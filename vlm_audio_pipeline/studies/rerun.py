@@ -20,7 +20,7 @@ def _check_cron(text: str) -> str:
     if len(line.split()) != 5 or not set(re.findall("[a-z]+", line.lower())) <= _NAMES:
         raise ValueError(f'{rule}; use "0 3 * * *" for every night at 3')
     try:
-        croniter(line).get_next()  # fails for a date that never comes
+        croniter(line).get_next()  # raises an error for a date that does not exist, such as 31 February
     except ValueError as error:
         raise ValueError(f'{rule}: {error}; use "0 3 * * *" for every night at 3') from error
     return line

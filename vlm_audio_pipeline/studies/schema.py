@@ -14,10 +14,12 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
+from vlm_audio_pipeline.evaluation.optional_analysis_stages import ANALYSES
+from vlm_audio_pipeline.evaluation.projections import Projection
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.fields import takes_list
 from vlm_audio_pipeline.studies.rerun import Rerun
-from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, spec_classes
+from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, section_spec_classes
 
 Schema = dict[str, Any]
 
@@ -26,7 +28,7 @@ def study_schema() -> Schema:
     """Return the schema of a study file, with every registered kind and its documentation."""
     kinds: dict[str, Mapping[str, type[Spec]]] = {
         "dataset": DATASETS.all(),
-        **{section: spec_classes(section) for section in SECTIONS},
+        **{section: section_spec_classes(section) for section in SECTIONS},
     }
     classes = {
         (section, kind, variant): cls
@@ -34,27 +36,39 @@ def study_schema() -> Schema:
         for kind, spec in by_kind.items()
         for variant, cls in spec.spec_classes().items()
     }
-    # All classes at once: pydantic then gives classes of the same name different definitions.
+    # All classes at once: pydantic then stores classes with equal names under different definition names.
     schemas, shared = models_json_schema([(cls, "validation") for cls in classes.values()], schema_generator=_Untitled)
     defs: dict[str, Schema] = shared["$defs"]
-    definitions = {key: schemas[(cls, "validation")]["$ref"].removeprefix("#/$defs/") for key, cls in classes.items()}
+    pydantic_names = {
+        key: schemas[(cls, "validation")]["$ref"].removeprefix("#/$defs/") for key, cls in classes.items()
+    }
     options = {
-        key: _described(option, defs) for key, option in (("contrasts", Contrast), ("budget", Budget), ("rerun", Rerun))
+        key: _option_schema(option, defs)
+        for key, option in (("contrasts", Contrast), ("projection", Projection), ("budget", Budget), ("rerun", Rerun))
     }
-    specs = {
-        _definition(*key): _spec(
-            defs[definitions[key]], cls, key[1], key[0], not isinstance(SECTIONS.get(key[0]), type)
+    spec_schemas = {
+        _definition_name(section, kind, variant): _spec_schema(
+            defs[pydantic_names[section, kind, variant]],
+            cls,
+            kind,
+            section,
+            not isinstance(SECTIONS.get(section), type),
         )
-        for key, cls in classes.items()
+        for (section, kind, variant), cls in classes.items()
     }
-    defs = {name: schema for name, schema in defs.items() if name not in definitions.values()} | specs
-    special: dict[str, Schema] = {
+    defs = {name: schema for name, schema in defs.items() if name not in pydantic_names.values()} | spec_schemas
+    key_schemas: dict[str, Schema] = {
         "name": {"type": "string", "pattern": NAME},
         "description": {"type": "string"},
         "owner": {"type": "string", "pattern": OWNER},
-        "dataset": {"type": "object", "required": ["kind"], "oneOf": _kinds("dataset", kinds["dataset"])},
-        **{section: _section(section, kinds[section]) for section in SECTIONS},
+        "dataset": {"type": "object", "required": ["kind"], "oneOf": _kind_references("dataset", kinds["dataset"])},
+        **{section: _section_schema(section, kinds[section]) for section in SECTIONS},
         "contrasts": {"type": "array", "items": options["contrasts"]},
+        "analyses": {
+            "type": "array",
+            "items": {"oneOf": [{"const": name, "description": doc} for name, doc in ANALYSES.items()]},
+        },
+        "projection": options["projection"],
         "budget": options["budget"],
         "rerun": options["rerun"],
     }
@@ -63,48 +77,48 @@ def study_schema() -> Schema:
         "title": "Study",
         "description": "A study file of VLM Audio Pipeline.",
         "type": "object",
-        "properties": {key: {"description": doc, **special.get(key, {})} for key, doc in KEYS.items()},
+        "properties": {key: {"description": doc, **key_schemas.get(key, {})} for key, doc in KEYS.items()},
         "required": ["dataset", "classifiers"],
         "additionalProperties": False,
         "$defs": {name: _without_own_keys(defs[name]) for name in sorted(defs)},
     }
 
 
-def _described(option: type[BaseModel], defs: dict[str, Schema]) -> Schema:
+def _option_schema(option: type[BaseModel], defs: dict[str, Schema]) -> Schema:
     schemas, shared = models_json_schema([(option, "validation")], schema_generator=_Untitled)
     defs.update(shared.get("$defs", {}))
     return next(iter(schemas.values()))
 
 
-def _kinds(section: str, specs: Mapping[str, type[Spec]]) -> list[Schema]:
+def _kind_references(section: str, classes: Mapping[str, type[Spec]]) -> list[Schema]:
     return [
-        {"$ref": f"#/$defs/{_definition(section, kind, variant)}"}
-        for kind, spec in specs.items()
+        {"$ref": f"#/$defs/{_definition_name(section, kind, variant)}"}
+        for kind, spec in classes.items()
         for variant in spec.spec_classes()
     ]
 
 
-def _definition(section: str, kind: str, variant: str) -> str:
+def _definition_name(section: str, kind: str, variant: str) -> str:
     return f"{section}.{kind}.{variant}" if variant else f"{section}.{kind}"
 
 
-def _section(section: str, specs: Mapping[str, type[Spec]]) -> Schema:
+def _section_schema(section: str, classes: Mapping[str, type[Spec]]) -> Schema:
     entries: Schema = {
         "propertyNames": {"pattern": NAME},
-        "additionalProperties": {"type": "object", "anyOf": _kinds(section, specs)},
+        "additionalProperties": {"type": "object", "anyOf": _kind_references(section, classes)},
     }
     if section == "classifiers":
         return {"type": "object", "minProperties": 1, **entries}
     return {"type": ["object", "null"], **entries}
 
 
-def _spec(schema: Schema, cls: type[Spec], kind: str, section: str, is_kind_required: bool) -> Schema:
-    """Return the schema of one kind: a complete spec, or `like: <entry>` with some changes."""
+def _spec_schema(schema: Schema, cls: type[Spec], kind: str, section: str, is_kind_required: bool) -> Schema:
+    """Return the schema of one kind: a complete spec, or, except for a dataset, `like: <entry>` with some changes."""
     properties = dict(schema.get("properties", {}))
     if section != "dataset":
         for name, field in cls.model_fields.items():
             if not takes_list(field.annotation):
-                properties[name] = _or_list(properties[name])
+                properties[name] = _allow_list(properties[name])
     kind_schema = {"const": kind, "description": schema.get("description", "")}
     required = [*(["kind"] if is_kind_required else []), *schema.get("required", [])]
     if section == "dataset":
@@ -118,15 +132,15 @@ def _spec(schema: Schema, cls: type[Spec], kind: str, section: str, is_kind_requ
     }
 
 
-def _or_list(schema: Schema) -> Schema:
-    """Allow a list where one value is expected; it makes one entry of each value."""
-    about: Schema = {key: schema[key] for key in ("description", "default") if key in schema}
-    item = {key: value for key, value in schema.items() if key not in about}
-    return {**about, "anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
+def _allow_list(schema: Schema) -> Schema:
+    """Allow a list where one value is expected; it makes one entry per value."""
+    metadata: Schema = {key: schema[key] for key in ("description", "default") if key in schema}
+    item = {key: value for key, value in schema.items() if key not in metadata}
+    return {**metadata, "anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
 
 
 def _without_own_keys(schema: Any) -> Any:
-    """Remove the keys that only this project reads (`identity`, `refers_to`)."""
+    """Remove the keys that only this project reads (`in_fingerprint`, `refers_to`)."""
     if isinstance(schema, list):
         return [_without_own_keys(inner) for inner in schema]
     if not isinstance(schema, dict):

@@ -1,7 +1,8 @@
 """A checked study: the specs of its dataset, renderings, encoders and classifiers."""
 
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,20 @@ from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DatasetSpec
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
+from vlm_audio_pipeline.evaluation.projections import DEFAULT_PROJECTION, Projection
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.rerun import Rerun
 
-SECTIONS: dict[str, Registry | type[Spec]] = {
+SECTIONS: dict[str, Registry[Any] | type[Spec]] = {
     "renderings": Recipe,
     "encoders": ENCODERS,
     "classifiers": CLASSIFIERS,
 }
-"""Sections of a study file that map names to specs, in data order: a registry of kinds, or the only spec class."""
+"""Sections of a study file that map names to specs, in the order of the data flow: a registry of kinds, or the only spec class."""
 
 
-def spec_classes(section: str) -> Mapping[str, type[Spec]]:
+def section_spec_classes(section: str) -> Mapping[str, type[Spec]]:
     """Return the spec classes of a section, by kind."""
     family = SECTIONS[section]
     return family.all() if isinstance(family, Registry) else {family.kind: family}
@@ -49,6 +51,8 @@ KEYS: dict[str, str] = {
     "encoders": "clip or image -> vector, by name",
     "classifiers": "anything that predicts a label, by name",
     "contrasts": "comparisons declared in advance: they are tested, with a correction for multiple comparisons",
+    "analyses": "optional analyses, each a table of its own",
+    "projection": "how embeddings are projected to two dimensions for maps",
     "budget": "spending limit for paid endpoints over the study's lifetime; without it none is called",
     "rerun": "scheduled reruns: when to check for changed models and recordings",
 }
@@ -66,12 +70,14 @@ class Study:
         encoders: by name.
         classifiers: by name, lists and `like` expanded.
         contrasts: comparisons declared in advance.
+        analyses: names of the optional analyses.
+        projection: how embeddings are projected to two dimensions.
         budget: spending limit for paid endpoints; None: nothing may be spent.
         rerun: schedule of its reruns; None: no scheduled reruns.
         description: the question of the study.
         owner: who is responsible for it.
         path: the study file.
-        limit: maximum number of clips per fold; results are marked partial and never ranked.
+        limit: maximum number of clips per fold; None: all. Results of a limited run are marked partial and never ranked.
     """
 
     name: str
@@ -80,6 +86,8 @@ class Study:
     encoders: Mapping[str, EncoderSpec] = field(default_factory=dict)
     classifiers: Mapping[str, ClassifierSpec] = field(default_factory=dict)
     contrasts: tuple[Contrast, ...] = ()
+    analyses: tuple[str, ...] = ()
+    projection: Projection = DEFAULT_PROJECTION
     budget: Budget | None = None
     rerun: Rerun | None = None
     description: str = ""
@@ -89,12 +97,25 @@ class Study:
 
     @property
     def cli_argument(self) -> str:
-        """The argument that selects this study on the command line: the name of a built-in study, else its file."""
+        """The argument that selects this study on the command line, quoted for the shell: the name of a built-in study, else its file."""
         if self.path is None:
             return self.name
-        return self.path.stem if self.path.parent == BUILT_IN else str(self.path)
+        if self.path.parent == BUILT_IN:
+            return self.path.stem
+        folder = Path.cwd()
+        return shlex.quote(str(self.path.relative_to(folder) if self.path.is_relative_to(folder) else self.path))
 
-    def resolved(self) -> dict[str, Any]:
+    @property
+    def run_command(self) -> str:
+        """The command that runs this study, for hints."""
+        return f"vlm-audio run {self.cli_argument}" + ("" if self.limit is None else f" --limit {self.limit}")
+
+    @property
+    def ledger_name(self) -> str:
+        """The study whose budget it spends: a limited run spends from the budget of the whole study."""
+        return self.name if self.limit is None else self.name.removesuffix(f"_limit{self.limit}")
+
+    def plain_values(self) -> dict[str, Any]:
         """Return the study as plain values, with everything expanded and all defaults."""
         return {
             "name": self.name,
@@ -108,23 +129,35 @@ class Study:
                 for section in SECTIONS
             },
             "contrasts": [contrast.model_dump(mode="json") for contrast in self.contrasts],
+            "analyses": list(self.analyses),
+            "projection": self.projection.model_dump(mode="json"),
             "budget": None if self.budget is None else self.budget.model_dump(mode="json"),
             "rerun": None if self.rerun is None else self.rerun.model_dump(mode="json"),
         }
 
 
-def refuse_taken_name(study: Study, argument: str, taken: dict[str, str]) -> None:
-    """Refuse a study that has the name of another study in the same data folder: they would overwrite each other's results.
+def with_devices(study: Study, has_gpu: bool) -> Study:
+    """Return the study with the device of each model fixed: cuda if the workers have a GPU, else cpu.
+
+    Neither the fingerprint of a model nor its displayed number format depends on it; the number format of its results does.
+    """
+
+    def fix(specs: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: spec.with_device(has_gpu) for name, spec in specs.items()}
+
+    return replace(study, encoders=fix(study.encoders), classifiers=fix(study.classifiers))
+
+
+def check_unique_name(study: Study, argument: str, arguments: dict[str, str]) -> None:
+    """Check that no other study in the data folder has the same name: they would overwrite each other's results.
 
     Args:
         study: the study.
         argument: its name or path, as in the command.
-        taken: name of a study -> its argument; this study is added.
+        arguments: name -> argument of the studies so far; this study is added.
 
     Raises:
-        BadStudy: for a name that is taken.
+        BadStudy: for the name of another study.
     """
-    if (other := taken.setdefault(study.name, argument)) != argument:
-        raise BadStudy(
-            f"{argument}: name: must differ from the name of {other}, got '{study.name}' for both; rename one of them"
-        )
+    if (other_argument := arguments.setdefault(study.name, argument)) != argument:
+        raise BadStudy(f"{argument}: name: '{study.name}' is also the name of {other_argument}; rename one of them")

@@ -1,4 +1,4 @@
-"""Encoders with given text vectors: one of audio, one of images."""
+"""Encoders with fixed text vectors: one for audio, one for images."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 
 from vlm_audio_pipeline.contracts.specs import excluded_from_fingerprint
-from vlm_audio_pipeline.encoders.base import EncoderSpec, TextSide
+from vlm_audio_pipeline.encoders.base import EncoderSpec, TextEncoder
 
 
-class TextEncoder(EncoderSpec):
+class ScriptedTextEncoder(EncoderSpec):
     """Encodes texts by a table of vectors and records the texts it encoded."""
 
     kind: ClassVar[str] = "text_encoder"
@@ -28,7 +28,7 @@ class TextEncoder(EncoderSpec):
         return self.revision
 
     @property
-    def has_text_side(self) -> bool:
+    def has_text_encoder(self) -> bool:
         return True
 
     def unavailable(self) -> str | None:
@@ -37,15 +37,15 @@ class TextEncoder(EncoderSpec):
     def load(self):
         raise AssertionError("clips are not encoded here")
 
-    def load_text(self) -> TextSide:
+    def load_text_encoder(self) -> TextEncoder:
         def encode(texts: Sequence[str]) -> list[np.ndarray]:
             self.encoded.extend(texts)
             return [np.array(self.vectors[t], np.float32) for t in texts]
 
-        return TextSide(encode, self.scale)
+        return TextEncoder(encode, self.scale)
 
 
-class ImageTextEncoder(TextEncoder):
+class ImageTextEncoder(ScriptedTextEncoder):
     """Encodes images and texts."""
 
     kind: ClassVar[str] = "image_text_encoder"

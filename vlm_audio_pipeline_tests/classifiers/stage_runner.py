@@ -1,4 +1,4 @@
-"""Runs the stages of one classifier over folds, as the pipeline does but without files."""
+"""Run the stages of one classifier over folds, as in the pipeline but without files."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,7 @@ import pytest
 from vlm_audio_pipeline.contracts.stages import StageContext
 from vlm_audio_pipeline.datasets.base import Clip, Dataset
 from vlm_audio_pipeline.datasets.card import DatasetCard
+from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 ESC10 = os.environ.get("ESC10_DIR")
@@ -64,7 +65,7 @@ def dataset(clips, classes, root: Path = Path()) -> Dataset:
     return Dataset(root, tuple(classes), tuple(clips), DatasetCard("toy"))
 
 
-def gaussian_blobs(n_folds=5, per_class=6, classes=("a", "b", "c"), dimensions=4, seed=0, apart=1.5):
+def gaussian_blobs(n_folds=5, per_class=6, classes=("a", "b", "c"), dimensions=4, seed=0, separation=1.5):
     """Return a dataset, its clips table and Gaussian vectors in its order; two clips have one source recording."""
     rng = np.random.default_rng(seed)
     clips = [
@@ -75,7 +76,7 @@ def gaussian_blobs(n_folds=5, per_class=6, classes=("a", "b", "c"), dimensions=4
     ]
     data = dataset(sorted(clips, key=lambda c: c.id), classes)
     table = clips_table(data.clips)
-    centres = rng.standard_normal((len(classes), dimensions)) * apart
+    centres = rng.standard_normal((len(classes), dimensions)) * separation
     x = np.stack([centres[classes.index(c.label)] for c in data.clips]) + rng.standard_normal((len(clips), dimensions))
     return data, table, x.astype(np.float32)
 
@@ -97,7 +98,7 @@ def run_fold(spec, name, fold, data, tables: dict[str, pa.Table], encoders=None,
                 inputs[i.key] = results[i.key]
             elif i.key in tables:
                 inputs[i.key] = select_folds(tables[i.key], fold, i.folds)
-        context = StageContext("s", name, fold, data.classes, inputs, data, rows)
+        context = StageContext("s", name, fold, data.classes, inputs, data, rows, engine=LocalEngine())
         result = stage.run(context)
         assert set(result) == set(stage.tables)
         for table, rows in result.items():

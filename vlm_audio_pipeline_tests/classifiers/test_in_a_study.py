@@ -1,4 +1,4 @@
-"""Zero-shot and controls in a whole study, with tiny checkpoints under the models' real names."""
+"""Zero-shot classifiers and controls in a whole study, with tiny checkpoints under the models' real names."""
 
 import importlib.util
 
@@ -19,10 +19,10 @@ encoders:
   aimv2: {kind: vision, rendering: plain, device: cpu}
   music2latent: {kind: music2latent, device: cpu}
 classifiers:
-  heard: {kind: zero_shot, encoder: clap}
+  zero_shot_clap: {kind: zero_shot, encoder: clap}
   probed: {kind: probe, encoder: aimv2, c: 0.1, controls: [blank, time_shuffled]}
   nearest: {kind: knn, encoder: aimv2, controls: [other_clip]}
-  not_here: {kind: probe, encoder: music2latent}
+  not_available: {kind: probe, encoder: music2latent}
 """
 
 
@@ -35,50 +35,51 @@ def hub(tmp_path, monkeypatch):
     return tmp_path / "hub"
 
 
-def test_rows_of_every_control_and_what_is_not_run(hub, data_folder, tmp_path):
+@pytest.mark.slow
+def test_every_control_has_rows_and_components_that_are_not_run_have_a_reason(hub, data_folder, tmp_path):
     study = parse_study(STUDY, tmp_path / "small.yaml")
     assert not run_study(Graph(study, data_folder)).failed
     counted = query(data_folder, "SELECT classifier, control, count(*) AS n FROM predictions GROUP BY ALL ORDER BY ALL")
     assert [tuple(r.values()) for r in counted.to_pylist()] == [
-        ("heard", "none", 30),
         ("nearest", "none", 30),
         ("nearest", "other_clip", 30),
         ("probed", "blank", 30),
         ("probed", "none", 30),
         ("probed", "time_shuffled", 30),
+        ("zero_shot_clap", "none", 30),
     ]
     answers = "SELECT count(DISTINCT predicted) AS n FROM predictions WHERE classifier = 'probed' AND control = 'blank' GROUP BY fold"
-    assert set(query(data_folder, answers)["n"].to_pylist()) == {1}, "one image, one answer a fold"
+    assert set(query(data_folder, answers)["n"].to_pylist()) == {1}, "one image gives one prediction per fold"
     ranked = query(data_folder, "SELECT classifier, control, rank, note FROM leaderboard").to_pylist()
     assert {(r["classifier"], r["control"]) for r in ranked if r["rank"] is not None} == {
-        ("heard", "none"),
+        ("zero_shot_clap", "none"),
         ("nearest", "none"),
         ("probed", "none"),
     }
-    [missing] = [r for r in ranked if r["classifier"] == "not_here"]
+    [missing] = [r for r in ranked if r["classifier"] == "not_available"]
     assert missing["note"].startswith("not run: ")
     assert "weights of SonyCSLParis/music2latent missing" in missing["note"]
     if importlib.util.find_spec("music2latent") is None:
         assert "package music2latent missing" in missing["note"]
 
-    # other words are another classifier; its clips' vectors stay, and the texts of before are not read again
+    # other texts change the classifier; the vectors of the clips stay, and stored text vectors are used again
     other = parse_study(STUDY.replace("encoder: clap}", "encoder: clap, label_form: human}"), tmp_path / "small.yaml")
     before = query(
-        data_folder, "SELECT clip, scores FROM predictions WHERE classifier = 'heard' ORDER BY clip"
+        data_folder, "SELECT clip, scores FROM predictions WHERE classifier = 'zero_shot_clap' ORDER BY clip"
     ).to_pylist()
-    again = run_study(Graph(other, data_folder))
-    assert not again.failed
+    summary = run_study(Graph(other, data_folder))
+    assert not summary.failed
     after = query(
-        data_folder, "SELECT clip, scores FROM predictions WHERE classifier = 'heard' ORDER BY clip"
+        data_folder, "SELECT clip, scores FROM predictions WHERE classifier = 'zero_shot_clap' ORDER BY clip"
     ).to_pylist()
     assert after != before
 
-    # new weights of the model that reads and hears: everything that stands on them, and nothing else, is made anew
+    # new weights of CLAP: only the results that depend on them are computed again
     image_vectors = "SELECT clip, scores FROM predictions WHERE classifier = 'probed' ORDER BY ALL"
     images = query(data_folder, image_vectors).to_pylist()
     publish(hub, CLAP, checkpoint(CLAP, seed=1))
     assert not run_study(Graph(other, data_folder)).failed
-    audio = query(data_folder, "SELECT DISTINCT revision FROM predictions WHERE classifier = 'heard'")[
+    audio = query(data_folder, "SELECT DISTINCT revision FROM predictions WHERE classifier = 'zero_shot_clap'")[
         "revision"
     ].to_pylist()
     assert audio == [(hub / f"models--{CLAP.replace('/', '--')}" / "refs" / "main").read_text()]

@@ -27,8 +27,8 @@ def tables(clips, x):
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("k", [1, 4, 5, 1000])
 @pytest.mark.parametrize("standardise", [True, False])
-def test_votes_are_those_of_scikit_learn(metric, k, standardise):
-    data, clips, x = gaussian_blobs(apart=0.7)
+def test_votes_equal_those_of_scikit_learn(metric, k, standardise):
+    data, clips, x = gaussian_blobs(separation=0.7)
     spec = NearestNeighbours(encoder="e", k=k, metric=metric, standardise=standardise)
     folds, labels = clips["fold"].to_numpy(), np.array(clips["label"].to_pylist())
     for fold in data.folds:
@@ -36,57 +36,57 @@ def test_votes_are_those_of_scikit_learn(metric, k, standardise):
         train, z = folds != fold, x.astype(np.float64)
         if standardise:
             z = StandardScaler().fit(z[train]).transform(z)
-        voters = min(k, int(train.sum()))  # k beyond the training clips: all of them vote
+        voters = min(k, int(train.sum()))  # with k above the number of training clips, all vote
         model = KNeighborsClassifier(voters, metric=metric, algorithm="brute").fit(z[train], labels[train])
-        theirs = model.predict_proba(z[~train])
-        ours = np.array([[dict(row)[c] for c in model.classes_] for row in predictions["scores"].to_pylist()])
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
-        np.testing.assert_allclose(ours.sum(axis=1), 1)
-        clear = np.sum(theirs == theirs.max(axis=1, keepdims=True), axis=1) == 1
-        assert clear.any() or voters < k  # where all vote, the balanced classes all tie
+        expected = model.predict_proba(z[~train])
+        scores = np.array([[dict(row)[c] for c in model.classes_] for row in predictions["scores"].to_pylist()])
+        np.testing.assert_allclose(scores, expected, atol=1e-6)
+        np.testing.assert_allclose(scores.sum(axis=1), 1)
+        clear = np.sum(expected == expected.max(axis=1, keepdims=True), axis=1) == 1
+        assert clear.any() or voters < k  # if all vote, the balanced classes tie
         np.testing.assert_array_equal(
-            np.array(predictions["predicted"].to_pylist())[clear], model.classes_[theirs.argmax(1)][clear]
+            np.array(predictions["predicted"].to_pylist())[clear], model.classes_[expected.argmax(1)][clear]
         )
         assert set(predictions["training_clips"].to_pylist()) == {train.sum()}
 
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 8))
-def test_among_equally_voted_classes_the_nearest_neighbour_decides(seed, k):
+def test_the_nearest_neighbour_decides_between_classes_with_equal_votes(seed, k):
     rng = np.random.default_rng(seed)
     distance = rng.permutation(12).astype(float)[None]
     labels = rng.integers(0, 4, 12)
     scores = votes(distance, labels, k, 4)[0]
     voters = labels[np.argsort(distance[0])][:k].tolist()
-    max_neighbours = max(voters.count(c) for c in voters)
-    assert scores.argmax() == next(c for c in voters if voters.count(c) == max_neighbours)
+    max_votes = max(voters.count(c) for c in voters)
+    assert scores.argmax() == next(c for c in voters if voters.count(c) == max_votes)
     assert (scores == scores.max()).sum() == 1
     np.testing.assert_allclose(scores, [voters.count(c) / k for c in range(4)], atol=1e-8)
 
 
-def test_distances_are_those_of_scikit_learn_also_without_direction():
+def test_distances_equal_those_of_scikit_learn_also_for_zero_vectors():
     x = np.vstack([np.random.default_rng(0).standard_normal((5, 3)), np.zeros((1, 3))])
     np.testing.assert_allclose(distances(x, x, "euclidean"), euclidean_distances(x), atol=1e-7)
-    off = ~np.eye(6, dtype=bool)  # scikit-learn sets the diagonal to 0 by decree
+    off = ~np.eye(6, dtype=bool)  # scikit-learn sets the diagonal to 0
     np.testing.assert_allclose(distances(x, x, "cosine")[off], cosine_distances(x)[off], atol=1e-12)
 
 
-def test_neither_the_own_fold_nor_the_own_source_votes():
-    # "q" lies on top of "twin" (its fold) and of "sibling" (its recording, misfiled in another fold); "far" is the only
-    # clip that may vote
+def test_clips_of_the_same_fold_or_source_recording_do_not_vote():
+    # "q" has the vector of "twin" (same fold) and of "sibling" (same source recording, wrongly in another fold); only "far"
+    # may vote
     listed = [Clip("far", "b", 2, "s2", ""), Clip("q", "a", 1, "s1", ""), Clip("sibling", "a", 2, "s1", "")]
     listed.append(Clip("twin", "a", 1, "s3", ""))
     data, x = dataset(listed, ("a", "b")), np.array([[9.0, 1], [1, 1], [1, 1], [1, 1]])
     spec = NearestNeighbours(encoder="e", k=1, standardise=False, metric="euclidean")
     predictions = run_fold(spec, "n", 1, data, tables(clips_table(listed), x))["predictions"]
-    # "twin" has another source, so "sibling" may vote for it
+    # "twin" has another source recording, so "sibling" may vote for it
     assert dict(zip(predictions["clip"].to_pylist(), predictions["predicted"].to_pylist(), strict=True)) == {
         "q": "b",
         "twin": "a",
     }
 
 
-def test_nobody_to_vote_is_refused():
+def test_a_fold_without_training_clips_is_refused():
     data, clips, x = gaussian_blobs(n_folds=1)
     with pytest.raises(VlmAudioError, match="folds other than 1, got none"):
         run_fold(NearestNeighbours(encoder="e"), "n", 1, data, tables(clips, x))
@@ -94,18 +94,20 @@ def test_nobody_to_vote_is_refused():
         votes(np.array([[np.inf, np.inf]]), np.array([0, 1]), 1, 2)
 
 
-def test_a_sample_asks_about_some_clips_of_the_fold():
+def test_a_sample_predicts_some_clips_of_the_fold():
     data, clips, x = gaussian_blobs()
-    some = run_fold(NearestNeighbours(encoder="e", sample={"clips": 15}), "n", 3, data, tables(clips, x))["predictions"]
-    whole = run_fold(NearestNeighbours(encoder="e"), "n", 3, data, tables(clips, x))["predictions"]
-    assert some.num_rows == 3  # 15 clips over 5 folds
-    rest = whole.filter(pc.is_in(whole["clip"], value_set=some["clip"].combine_chunks()))
-    assert some["scores"].to_pylist() == rest["scores"].to_pylist()
+    sampled = run_fold(NearestNeighbours(encoder="e", sample={"clips": 15}), "n", 3, data, tables(clips, x))[
+        "predictions"
+    ]
+    complete = run_fold(NearestNeighbours(encoder="e"), "n", 3, data, tables(clips, x))["predictions"]
+    assert sampled.num_rows == 3  # 15 clips over 5 folds
+    rest = complete.filter(pc.is_in(complete["clip"], value_set=sampled["clip"].combine_chunks()))
+    assert sampled["scores"].to_pylist() == rest["scores"].to_pylist()
 
 
-def test_a_share_of_no_clips_gives_no_rows():
+def test_a_sample_of_0_clips_gives_no_rows():
     data, clips, x = gaussian_blobs()
-    # 1 clip over 5 folds: the remainder goes to the first fold, so the fifth has none
+    # 1 clip over 5 folds: it is in the first fold, so the fifth has none
     few = run_fold(NearestNeighbours(encoder="e", sample={"clips": 1}), "n", 5, data, tables(clips, x))["predictions"]
     assert few.num_rows == 0
 

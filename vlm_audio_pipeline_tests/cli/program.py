@@ -1,4 +1,4 @@
-"""Run the command within this process, and check its output."""
+"""Run the command in this process and check its output."""
 
 import hashlib
 import io
@@ -13,8 +13,8 @@ from vlm_audio_pipeline_tests.bench import Bench
 
 PROGRAM = Path(sys.executable).with_name("vlm-audio")
 # of the bench: 3 folds x (clips, embeddings, probes, 3 x predictions), 3 x metrics, quality of the embeddings,
-# leaderboard, leakage, published, history
-STEPS = 3 * 6 + 3 + 1 + 4
+# leaderboard, leakage, history
+STEPS = 3 * 6 + 3 + 1 + 3
 
 
 @dataclass
@@ -31,7 +31,7 @@ class CommandResult:
 
 
 def vlm_audio(*arguments: object, data: Path | None = None) -> CommandResult:
-    """Run the command within this process, as its entry point does."""
+    """Run the command in this process through its entry point."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     words = [*map(str, arguments), *(["--data", str(data)] if data else [])]
     before, sys.argv = sys.argv, ["vlm-audio", *words]
@@ -48,7 +48,7 @@ def vlm_audio(*arguments: object, data: Path | None = None) -> CommandResult:
 
 
 def annotated_bench(folder):
-    """Make a bench whose annotators judged 10 of the 12 clips, some of each fold."""
+    """Return a bench whose annotators labelled 10 of the 12 clips, some of each fold."""
     bench = Bench(folder)
     with (folder / "annotations.csv").open("a") as file:
         file.writelines(
@@ -80,7 +80,7 @@ def assert_refused(result, *words, code=2):
 
 
 def snapshot(folder):
-    """Return the digest of every file of results; not of locks and of the result store, which also stores file digests."""
+    """Return the digest of every result file, without locks and the result store (which also stores file digests)."""
     return {
         str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in sorted(folder.rglob("*"))

@@ -1,49 +1,76 @@
-"""The command as a stranger meets it: its surface, and what wrong words come to."""
+"""The commands, their options and help, and errors of usage."""
 
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 
+import vlm_audio_pipeline
 from vlm_audio_pipeline.cli import main as cli
+from vlm_audio_pipeline.cli.app import EXIT_CODES
+from vlm_audio_pipeline.planning.publishing import publish_study
 from vlm_audio_pipeline_tests.cli.program import PROGRAM, assert_refused, vlm_audio
 
-SURFACE = {
-    "run": ["study", "--only", "--fold", "--limit", "--dry-run", "--data"],
-    "plan": ["study", "--only", "--fold", "--limit", "--data"],
-    "refresh": ["study", "--data"],
-    "fetch": ["study", "--data"],
+ROOT = Path(vlm_audio_pipeline.__file__).parents[1]
+COMMAND_OPTIONS = {
+    "run": [
+        "study",
+        "--only",
+        "--fold",
+        "--limit",
+        "--again",
+        "--dry-run",
+        "--no-wait",
+        "--engine",
+        "--json",
+        "--data",
+    ],
+    "plan": ["study", "--only", "--fold", "--limit", "--difference", "--json", "--data"],
+    "batch": ["study", "--write", "--read", "--classifier", "--forget", "--data"],
+    "refresh": ["study", "--json", "--data"],
+    "fetch": ["study", "--json", "--data"],
     "ui": ["studies", "--port", "--data"],
-    "renderings": ["--out"],
+    "renderings": ["--out", "--json"],
     "render": ["study", "rendering", "--out", "--clips", "--data"],
-    "leaderboard": ["study", "--data"],
-    "show": ["clip", "--classifier", "--study", "--data"],
-    "sql": ["query", "--format", "--data"],
-    "export": ["study", "--out", "--data"],
-    "init": ["listing", "--out"],
-    "studies": [],
+    "leaderboard": ["study", "--json", "--data"],
+    "show": ["clip", "--classifier", "--study", "--json", "--data"],
+    "sql": ["query", "--format", "--allow-files", "--json", "--data"],
+    "export": ["study", "--out", "--format", "--data"],
+    "init": ["listing", "--out", "--from"],
+    "studies": ["--json", "--data"],
     "schema": [],
-    "try": ["recording", "--study", "--classifier", "--messages", "--data"],
-    "report": ["study", "--open", "--single-file", "--limit", "--data"],
+    "try": ["recording", "--study", "--classifier", "--messages", "--json", "--data"],
+    "report": ["study", "others", "--open", "--single-file", "--limit", "--data"],
     "fiftyone": ["study", "--rendering", "--export", "--port", "--data"],
     "annotation-sheet": ["study", "--fold", "--rendering", "--out", "--data"],
-    "doctor": ["--data"],
-    "prune": ["--days", "--responses", "--yes", "--data"],
+    "doctor": ["folder", "--engine", "--json", "--data"],
+    "prune": ["--days", "--responses", "--yes", "--json", "--data"],
 }
+
+
+OPTIONS_OF_ALL = {"quiet", "verbose", "help"}
 
 
 def commands():
     return typer.main.get_command(cli.app).commands
 
 
-def test_commands_and_options_are_those_people_have_in_their_scripts():
-    assert {name: [p.opts[0] for p in c.params if p.name != "help"] for name, c in commands().items()} == SURFACE
+def test_commands_and_options_are_unchanged():
+    assert {
+        name: [p.opts[0] for p in c.params if p.name not in OPTIONS_OF_ALL] for name, c in commands().items()
+    } == COMMAND_OPTIONS
+    assert all({p.name for p in c.params} >= OPTIONS_OF_ALL - {"help"} for c in commands().values())
 
 
-@pytest.mark.parametrize("name", SURFACE)
-def test_every_command_says_what_it_does_in_a_sentence(name):
+def test_the_help_lists_run_first():
+    assert re.findall(r"^│ ([a-z][a-z-]*) ", vlm_audio("--help").out, re.MULTILINE)[0] == "run"
+
+
+@pytest.mark.parametrize("name", COMMAND_OPTIONS)
+def test_every_command_has_a_help_sentence(name):
     command = commands()[name]
     first = command.help.split("\n\n")[0]
     assert re.match(r"[A-Z]", first) and first.endswith(".")
@@ -54,10 +81,10 @@ def test_every_command_says_what_it_does_in_a_sentence(name):
     assert first.split()[0] in result.out
 
 
-def test_the_installed_program_answers_without_loading_what_is_heavy():
+def test_the_installed_program_shows_help_without_heavy_imports():
     result = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0
-    assert all(name in result.stdout for name in SURFACE)
+    assert all(name in result.stdout for name in COMMAND_OPTIONS)
     loaded = subprocess.run(
         [sys.executable, "-c", "import sys, vlm_audio_pipeline.cli.main; print(*sys.modules)"],
         capture_output=True,
@@ -86,18 +113,47 @@ def test_the_installed_program_answers_without_loading_what_is_heavy():
         (["init", "nowhere.csv"], ["nowhere.csv"]),
     ],
 )
-def test_wrong_arguments_give_2_and_a_message(arguments, words, tmp_path, monkeypatch):
+def test_wrong_arguments_give_exit_code_2_and_a_message(arguments, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VLM_AUDIO_DATA", str(tmp_path / "data"))
     assert_refused(vlm_audio(*arguments), *words)
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize(
-    "arguments", [["frobnicate"], ["run"], ["run", "demo", "--limit", "0"], ["run", "demo", "--fold", "one"], ["show"]]
-)
-def test_wrong_usage_gives_2_and_points_to_help(arguments):
-    result = vlm_audio(*arguments)
-    assert result.code == 2
-    assert "--help" in result.err
-    assert "Traceback" not in result.err
+def test_the_version_is_that_of_the_package():
+    result = vlm_audio("--version")
+    assert (result.code, result.out) == (0, f"vlm-audio {vlm_audio_pipeline.__version__}\n")
+
+
+@pytest.mark.parametrize("name", ["", *COMMAND_OPTIONS])
+def test_h_shows_the_help_in_80_columns(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    short, long = (vlm_audio(*filter(None, [name, option])) for option in ("-h", "--help"))
+    assert short.code == 0 and short.out == long.out
+    assert max(map(len, short.out.splitlines())) <= 80
+    assert "…" not in short.out, "nothing is cut"
+
+
+def test_the_help_and_the_documentation_list_the_exit_codes():
+    text = " ".join(vlm_audio("--help").out.split())
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    assert set(EXIT_CODES) == {0, 1, 2, 130}
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code}: {meaning}" in text
+        assert f"| {code} | {meaning} |" in page
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_documentation_has_a_line_for_each_shell_and_it_completes_studies(shell, bench, monkeypatch, capsys):
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    assert f"_VLM_AUDIO_COMPLETE=source_{shell} vlm-audio" in page
+    monkeypatch.setenv("VLM_AUDIO_DATA", str(bench.data_folder.root))
+    monkeypatch.setenv("_VLM_AUDIO_COMPLETE", f"source_{shell}")
+    assert f"complete_{shell}" in vlm_audio().out
+    monkeypatch.setenv("_VLM_AUDIO_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "vlm-audio run b")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    monkeypatch.setenv("COMP_WORDS", "vlm-audio run b")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    publish_study(bench.graph(), rebuild=False)
+    assert set(re.findall(r"\w+", vlm_audio().out)) >= {"baselines", "bench"}

@@ -8,7 +8,7 @@ import yaml
 from vlm_audio_pipeline_tests.cli.program import assert_refused, vlm_audio
 
 
-def test_init_then_run(bench):
+def test_init_writes_a_study_that_runs(bench):
     (bench.folder / "bench.yaml").unlink()
     result = vlm_audio("init", bench.folder / "clips.csv")
     assert result.code == 0
@@ -17,25 +17,25 @@ def test_init_then_run(bench):
     assert_refused(vlm_audio("init", bench.folder / "clips.csv"), "exists already", "--out")
     plan = vlm_audio("plan", path, data=bench.data_folder.root)
     assert plan.code == 0 and "clips" in plan.out
-    ran = vlm_audio("run", path, "--only", "clips", data=bench.data_folder.root)
-    assert ran.code == 0
-    assert ran.last.startswith("3 steps, 3 runs, ")  # the csv has 3 folds
+    run_result = vlm_audio("run", path, "--only", "clips", data=bench.data_folder.root)
+    assert run_result.code == 0
+    assert run_result.last.startswith("3 steps, 3 runs, ")  # the csv has 3 folds
 
 
-def test_schema_is_json_that_names_the_keys_of_a_study():
+def test_schema_prints_json_with_the_keys_of_a_study():
     result = vlm_audio("schema")
     assert result.code == 0
     assert {"name", "dataset", "encoders", "classifiers"} <= set(json.loads(result.out)["properties"])
 
 
-def test_studies_lists_files_that_load():
+def test_studies_lists_files_that_can_be_loaded():
     result = vlm_audio("studies")
     assert result.code == 0
     files = [Path(word) for word in result.out.split() if word.endswith(".yaml")]
     assert {yaml.safe_load(p.read_text())["name"] for p in files} >= {"demo", "baselines"}
 
 
-def test_doctor_finds_this_machine_well_and_a_wrong_folder_not(tmp_path):
+def test_doctor_accepts_this_machine_and_reports_a_wrong_data_folder(tmp_path):
     result = vlm_audio("doctor", data=tmp_path / "data")
     assert result.code == 0, result.out
     assert "Python" in result.out and "bad" not in result.out

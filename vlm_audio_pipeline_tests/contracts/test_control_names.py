@@ -11,7 +11,7 @@ def test_a_controlled_name_cannot_be_the_name_of_an_entry_of_a_study():
     assert re.fullmatch(NAME, "paper") and not re.fullmatch(NAME, controlled_name("paper", "blank"))
 
 
-def test_no_other_code_builds_or_splits_controlled_names():
+def test_only_one_module_builds_or_splits_controlled_names():
     package = Path(vlm_audio_pipeline.__file__).parent
     own = package / "contracts" / "control_names.py"
     built = re.compile(rf"[}}\w]{CONTROL_SEPARATOR}{{\w|split\(.{CONTROL_SEPARATOR}|partition\(.{CONTROL_SEPARATOR}")

@@ -28,7 +28,7 @@ for i in range(4):
         ("partition:1", 4),
     ],
 )
-def test_a_process_dies_at_its_point(fault, lines):
+def test_a_process_is_killed_at_the_requested_kill_point(fault, lines):
     environment = {k: v for k, v in os.environ.items() if k != "VLM_AUDIO_FAULT"}
     if fault is not None:
         environment["VLM_AUDIO_FAULT"] = fault

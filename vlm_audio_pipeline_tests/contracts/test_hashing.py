@@ -15,32 +15,32 @@ plain = st.recursive(
 )
 
 
-def turned_around(value):
-    """The same value with every dict written in the other order."""
+def reverse_keys(value):
+    """Return the same value with the keys of every dict in reverse order."""
     if isinstance(value, dict):
-        return {k: turned_around(v) for k, v in reversed(value.items())}
-    return [turned_around(v) for v in value] if isinstance(value, list) else value
+        return {k: reverse_keys(v) for k, v in reversed(value.items())}
+    return [reverse_keys(v) for v in value] if isinstance(value, list) else value
 
 
 @given(plain)
-def test_the_order_of_keys_does_not_matter(value):
-    assert fingerprint(turned_around(value)) == fingerprint(value)
+def test_the_order_of_keys_does_not_change_the_fingerprint(value):
+    assert fingerprint(reverse_keys(value)) == fingerprint(value)
 
 
-def same(a, b) -> bool:
-    """Equal in value and in type: 1, 1.0 and True are three things; so are 0.0 and -0.0."""
+def have_equal_types_and_values(a, b) -> bool:
+    """Whether value and type are equal: 1, 1.0 and True differ, and so do 0.0 and -0.0."""
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+        return a.keys() == b.keys() and all(have_equal_types_and_values(a[k], b[k]) for k in a)
     if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
+        return len(a) == len(b) and all(map(have_equal_types_and_values, a, b))
     return a == b and str(a) == str(b)
 
 
 @given(plain, plain)
-def test_hashes_agree_just_where_values_do(a, b):
-    assert (fingerprint(a) == fingerprint(b)) == same(a, b)
+def test_fingerprints_are_equal_only_if_the_values_are(a, b):
+    assert (fingerprint(a) == fingerprint(b)) == have_equal_types_and_values(a, b)
 
 
 @pytest.mark.parametrize(
@@ -59,29 +59,29 @@ def test_hashes_agree_just_where_values_do(a, b):
         (({"a": None},), ({},)),
     ],
 )
-def test_values_that_look_alike_differ(a, b):
+def test_similar_values_have_different_fingerprints(a, b):
     assert fingerprint(*a) != fingerprint(*b)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [float("-inf")]}])
-def test_numbers_that_json_does_not_have_are_refused(value):
+def test_numbers_that_json_cannot_represent_are_refused(value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         fingerprint(value)
 
 
 @pytest.mark.parametrize("value", [object(), b"bytes", {1, 2}, len, [object()], {"a": 1j}])
-def test_anything_but_plain_values_is_refused(value):
+def test_values_that_json_cannot_represent_are_refused(value):
     with pytest.raises(TypeError):
         fingerprint(value)
 
 
 @pytest.mark.parametrize("key", [1, None, True, 1.5])
-def test_keys_that_json_would_turn_into_text_are_refused(key):
+def test_keys_that_are_not_text_are_refused(key):
     with pytest.raises(TypeError, match="must be text"):
         fingerprint([{"a": {key: "a"}}])
 
 
-def test_a_pinned_hash():
+def test_a_fingerprint_equals_the_sha256_of_its_json():
     # printf '[{"a":1,"b":[true,null,"é"]},0.5]' | sha256sum
     assert fingerprint({"b": [True, None, "é"], "a": 1}, 0.5, length=64) == (
         hashlib.sha256(b'[{"a":1,"b":[true,null,"\xc3\xa9"]},0.5]').hexdigest()
@@ -92,13 +92,13 @@ def test_a_pinned_hash():
 PINNED = "239c14ccc0011fb3"
 
 
-def test_the_same_in_every_process():
+def test_a_fingerprint_is_the_same_in_every_process():
     code = (
         "import json, sys; from vlm_audio_pipeline.contracts.hashing import fingerprint; "
         "print(fingerprint(json.load(sys.stdin), {k: i for i, k in enumerate(sorted({'x', 'y', 'z'}))}))"
     )
     value = {"labels": ["dog", "rain"], "é": 0.1, "none": None}
-    given = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", code],
             input=json.dumps(value),
@@ -109,10 +109,10 @@ def test_the_same_in_every_process():
         ).stdout.strip()
         for seed in ("0", "1", "4242")
     ]
-    assert given == [fingerprint(value, {"x": 0, "y": 1, "z": 2})] * 3
+    assert outputs == [fingerprint(value, {"x": 0, "y": 1, "z": 2})] * 3
 
 
-def test_canonical_is_json_that_reads_back():
+def test_canonical_json_can_be_read_back():
     value = {"b": [1, 2.5, "é"], "a": None}
     assert json.loads(canonical_json(value)) == value
 
@@ -121,10 +121,10 @@ def test_canonical_is_json_that_reads_back():
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_digest_is_sha256_of_the_bytes_however_they_are_cut():
+def test_a_digest_is_the_sha256_of_the_bytes_in_any_chunks():
     assert digest(b"abc") == digest(b"a", memoryview(b"bc")) == digest(b"", b"abc", b"") == ABC
 
 
 @given(st.binary(), st.binary())
-def test_digest_of_other_bytes_is_another(a, b):
+def test_different_bytes_have_different_digests(a, b):
     assert (digest(a) == digest(b)) == (a == b)

@@ -11,7 +11,7 @@ from vlm_audio_pipeline.contracts.specs import Spec, StudyPath, excluded_from_fi
 
 
 class Probe(Spec):
-    """A family, as one would be written."""
+    """A spec with fields of every kind."""
 
     kind = "toy"
 
@@ -27,11 +27,11 @@ DEFAULTS = {"encoder": "clap", "c": 1.0, "sizes": (1, 2), "words": ["a"]}
 
 
 @given(st.sets(st.sampled_from(sorted(DEFAULTS))))
-def test_spelling_out_a_default_changes_nothing(spelt):
-    assert Probe(**{name: DEFAULTS[name] for name in spelt}).fingerprint() == Probe().fingerprint()
+def test_a_written_default_does_not_change_the_fingerprint(names):
+    assert Probe(**{name: DEFAULTS[name] for name in names}).fingerprint() == Probe().fingerprint()
 
 
-def test_a_default_may_be_spelt_as_yaml_gives_it():
+def test_a_default_may_be_written_with_the_types_of_yaml():
     assert Probe(c=1, sizes=[1, 2]).fingerprint() == Probe().fingerprint()
 
 
@@ -41,16 +41,16 @@ def test_a_changed_parameter_changes_the_fingerprint(changed):
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
-def test_fingerprints_differ_where_a_parameter_does(a, b):
+def test_fingerprints_are_equal_only_if_the_parameters_are(a, b):
     assert (Probe(c=a).fingerprint() == Probe(c=b).fingerprint()) == (a == b and str(a) == str(b))
 
 
 @pytest.mark.parametrize("changed", [{"batch_size": 1}, {"where": "/elsewhere"}])
-def test_what_cannot_change_a_result_stays_out(changed):
+def test_excluded_fields_do_not_change_the_fingerprint(changed):
     assert Probe(**changed).fingerprint() == Probe().fingerprint()
 
 
-def test_two_kinds_with_the_same_parameters_differ():
+def test_two_kinds_with_equal_parameters_have_different_fingerprints():
     class Other(Probe):
         kind = "other"
 
@@ -58,38 +58,38 @@ def test_two_kinds_with_the_same_parameters_differ():
     assert Other().fingerprint_fields() == {"kind": "other"}
 
 
-def test_a_relative_path_starts_from_the_folder_of_the_study():
+def test_a_relative_path_starts_at_the_folder_of_the_study():
     spec = Probe.model_validate({"where": "sounds/a.csv"}, context={"folder": Path("/studies")})
     assert spec.where == Path("/studies/sounds/a.csv")
 
 
-def test_an_absolute_path_stays():
+def test_an_absolute_path_is_unchanged():
     assert Probe.model_validate({"where": "/a.csv"}, context={"folder": Path("/studies")}).where == Path("/a.csv")
 
 
-def test_home_is_understood(monkeypatch):
+def test_a_tilde_is_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     assert Probe.model_validate({"where": "~/a.csv"}, context={"folder": Path("/s")}).where == (
         Path("/home/someone/a.csv")
     )
 
 
-def test_without_a_study_a_path_is_as_given():
+def test_a_path_without_a_study_is_unchanged():
     assert Probe(where="a.csv").where == Path("a.csv")
 
 
-def test_unknown_keys_are_refused_by_name():
+def test_unknown_keys_are_refused_and_named():
     with pytest.raises(ValidationError, match="batchsize") as caught:
         Probe(batchsize=3)
     assert caught.value.errors()[0]["type"] == "extra_forbidden"
 
 
-def test_specs_are_frozen():
+def test_specs_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         Probe().c = 2.0
 
 
-def test_a_reference_says_where_it_leads():
+def test_a_reference_names_its_section():
     assert Probe.model_fields["encoder"].json_schema_extra == {"refers_to": "encoders"}
 
 
@@ -103,16 +103,16 @@ def test_a_required_field_stays_required():
     assert [e["loc"] for e in caught.value.errors()] == [("encoder",), ("path",)]
 
 
-def test_the_same_in_every_process():
+def test_a_fingerprint_is_the_same_in_every_process():
     code = (
         "from vlm_audio_pipeline.classifiers.probe import *; from vlm_audio_pipeline.classifiers.base import CLASSIFIERS; "
         "print({k: c.model_construct().fingerprint() for k, c in CLASSIFIERS.all().items() if k in ('probe', 'knn')})"
     )
-    given = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
         ).stdout
         for seed in ("0", "1", "2")
     }
-    assert len(given) == 1
-    assert "probe" in given.pop()
+    assert len(outputs) == 1
+    assert "probe" in outputs.pop()

@@ -5,6 +5,7 @@ A field for which `other_value` finds nothing needs an entry in `CHANGES`.
 """
 
 import types
+from datetime import date
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
@@ -31,6 +32,7 @@ SPECS: dict[str, type[Spec]] = {
 KINDS = {spec.kind for spec in SPECS.values()}
 REQUIRED = {"path": "a", "model": "demo-clap", "rendering": "r", "encoder": "images"}
 WITH_SHOTS = {"shots": 1, "encoder": "images"}
+LIKELIHOOD = {"likelihood": "input_token_logprobs", "end_token": "</s>"}
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "duration": ({"duration": "crop", "seconds": 5}, {"duration": "pad"}),
@@ -60,6 +62,8 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "draws": ({**WITH_SHOTS, "select": "random"}, {"draws": 2}),
     "repeats": ({"temperature": 0.5}, {"repeats": 2}),
     "reproduces": ({}, {"reproduces": "esc10/human"}),
+    "margin": ({"reproduces": "esc10/human"}, {"margin": 0.1}),
+    "pixels.size": ({}, {"size": 32}),
     "folder.source": ({}, {"source": "(a)"}),
     "annotations.source": ({}, {"source": "esc10_annotators", "path": None}),
     "annotations.path": ({}, {"path": "b"}),
@@ -72,6 +76,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "folds": ({}, {"folds": (1, 2)}),
     "sample": ({}, {"sample": {"clips": 10}}),
     "scoring": ({}, {"scoring": ("generation",)}),
+    "openai.scoring": ({"endpoint": LIKELIHOOD}, {"scoring": ("generation",)}),
     "endpoint": ({}, {"endpoint": {"detail": "low"}}),
     "script": ({}, {"script": {"seed": 1}}),
     "c_grid": ({}, {"c_grid": (0.5, 1.0)}),
@@ -80,9 +85,13 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "prompt.wordings": ({}, {"wordings": ("b {classes}",)}),
     "endpoint.url": ({}, {"url": "http://127.0.0.1:8000/v1"}),
     "endpoint.key": ({}, {"key": "SOME_KEY"}),
+    "endpoint.protocol": ({"url": "http://127.0.0.1:8000/v1"}, {"protocol": "anthropic"}),
+    "endpoint.likelihood": ({}, LIKELIHOOD),
+    "endpoint.end_token": (LIKELIHOOD, {"end_token": "<|im_end|>"}),
+    "endpoint.processor": (LIKELIHOOD, {"processor": "org/name"}),
     "endpoint.prices": ({}, {"prices": {"input": 1, "output": 1}}),
 }
-"""Field, or kind.field -> the spec to start from, and what changes."""
+"""Field, kind.field or backend.field -> the spec to start from, and what changes."""
 
 
 class ImageEncoder(EncoderSpec):
@@ -97,7 +106,7 @@ class ImageEncoder(EncoderSpec):
         return 0
 
     @property
-    def has_text_side(self):
+    def has_text_encoder(self):
         return True
 
     def load(self):
@@ -113,7 +122,7 @@ def is_excluded(field) -> bool:
 
 
 def other_value(annotation: Any, current: Any) -> Any:
-    """A valid value that differs from `current`; raises LookupError where only `CHANGES` can know one."""
+    """Return a valid value that differs from `current`. Raises LookupError if the field needs an entry in `CHANGES`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return other_value(arguments[0], current)
@@ -127,17 +136,21 @@ def other_value(annotation: Any, current: Any) -> Any:
         return (current or 0) + 1
     if annotation is float:
         return current / 2 if current else 0.5
+    if annotation is date:
+        return date(2030, 1, 1)
     if annotation is str:
         return "other"
     if isinstance(annotation, type) and annotation.__module__.startswith("pathlib"):
         return "b"
+    if origin is dict:
+        return {"key": "value"}
     if origin is tuple:
         return () if current else (other_value(arguments[0], None),)
     raise LookupError(f"no other value of {annotation} is known: add the field to CHANGES")
 
 
-def change(kind: str, name: str, field) -> tuple[dict[str, Any], dict[str, Any]]:
-    for key in (f"{kind}.{name}", name) if kind in KINDS else (f"{kind}.{name}",):
+def change(kind: str, name: str, field, backend: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    for key in (f"{backend}.{name}", f"{kind}.{name}", name) if kind in KINDS else (f"{kind}.{name}",):
         if key in CHANGES:
             return CHANGES[key]
     return {}, {name: other_value(field.annotation, None if field.is_required() else field.get_default())}
@@ -165,27 +178,27 @@ def parameters(spec: Spec) -> list[Any]:
 
 
 def nested_models(spec: type[Spec]) -> list[tuple[str, str, Any]]:
-    """(field, field of its model, its definition) for fields that are models themselves."""
-    found = []
+    """Return (field, field of its model, definition) for every field that is a model."""
+    nested = []
     for name, field in spec.model_fields.items():
         options = [field.annotation, *get_args(field.annotation)]
         for model in options:
             if isinstance(model, type) and issubclass(model, BaseModel):
-                found += [(name, inner, definition) for inner, definition in model.model_fields.items()]
-    return found
+                nested += [(name, inner, definition) for inner, definition in model.model_fields.items()]
+    return nested
 
 
-def has_one_value(spec: type[Spec], name: str) -> bool:
-    """Whether every allowed value means the same: the name of the backend, and the scoring of one that has one."""
-    return name == "backend" or (name == "scoring" and len(spec.scorings_supported) == 1)
+def has_one_value(name: str) -> bool:
+    """Return whether all allowed values have the same effect: the backend has one name."""
+    return name == "backend"
 
 
-FIELDS = [(key, name) for key, spec in SPECS.items() for name in spec.model_fields if not has_one_value(spec, name)]
+FIELDS = [(key, name) for key, spec in SPECS.items() for name in spec.model_fields if not has_one_value(name)]
 
 
 def check_field(spec: type[Spec], name: str) -> None:
     field = spec.model_fields[name]
-    base, changed = change(spec.kind, name, field)
+    base, changed = change(spec.kind, name, field, getattr(spec, "backend_name", ""))
     before, after = build(spec, base), build(spec, {**base, **changed})
     assert getattr(before, name) != getattr(after, name), "the test must change the field"
     if is_excluded(field):
@@ -215,7 +228,7 @@ def test_a_changed_field_of_a_nested_model_changes_a_fingerprint_or_is_declared_
     assert (contents(before) != contents(after)) != is_excluded(definition)
 
 
-def test_a_field_that_is_forgotten_in_a_fingerprint_is_found():
+def test_a_field_missing_in_the_fingerprint_is_reported():
     class Forgetful(Recipe):
         note: str = ""
         comment: str = excluded_from_fingerprint("")

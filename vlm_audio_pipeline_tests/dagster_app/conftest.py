@@ -10,7 +10,7 @@ from vlm_audio_pipeline_tests.bench import Bench
 
 @pytest.fixture(scope="session")
 def dagster_home(tmp_path_factory):
-    """A Dagster home without runs, to be copied: its databases take half a second to create."""
+    """A Dagster home without runs. Tests copy it, because creating its databases takes half a second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DAGSTER_HOME", raising=False)
         data_folder = DataFolder(tmp_path_factory.mktemp("home") / "data")
@@ -27,8 +27,8 @@ def bench(tmp_path, dagster_home):
 
 
 @pytest.fixture(scope="session")
-def ran_once(tmp_path_factory, dagster_home):
-    """One study that was run through Dagster, to be copied."""
+def template_bench(tmp_path_factory, dagster_home):
+    """A study that was run once with Dagster; tests copy it."""
     bench = Bench(tmp_path_factory.mktemp("ran") / "bench")
     shutil.copytree(dagster_home, bench.data_folder.create().dagster_home)
     assert not bench.run(executor=DagsterExecutor()).report.failed
@@ -36,6 +36,6 @@ def ran_once(tmp_path_factory, dagster_home):
 
 
 @pytest.fixture
-def done(ran_once, tmp_path):
+def done(template_bench, tmp_path):
     """A copy of a study that was run in another folder, with its results."""
-    return ran_once.copied_to(tmp_path / "bench")
+    return template_bench.copy_to(tmp_path / "bench")

@@ -1,4 +1,4 @@
-"""The direct executor and Dagster's do the same: equal tables, provenance, checks and summary."""
+"""The direct executor and the Dagster executor give equal tables, provenance, checks and summaries."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ TIMES = ("made_at", "seconds")
 
 
 def replace_stage(graph: Graph, step: str, run) -> None:
-    """Replace what a step runs; `run` gets the context and the original function."""
+    """Replace the function of a step; `run` gets the context and the original function."""
     original = graph.steps[step]
     function = original.stage.run
     stage = dataclasses.replace(original.stage, run=lambda context: run(context, function))
@@ -70,12 +70,12 @@ def prepare_failing_check(graph: Graph) -> None:
 
 
 def prepare_damaged_input(graph: Graph) -> None:
-    """Damage vectors unnoticed, and make predictions stale."""
+    """Damage embeddings without a detectable change, and make predictions stale."""
     [path] = graph.partition_files(Node("embeddings/bands", 2)).values()
     content = bytearray(path.read_bytes())
     content[40:60] = bytes(byte ^ 0xFF for byte in content[40:60])
     path.write_bytes(bytes(content))
-    graph.result_store.note_intact([path])
+    graph.result_store.mark_intact([path])
     for fold in (1, 2, 3):
         graph.partition_files(Node("predictions/knn", fold))["predictions"].unlink()
 
@@ -100,15 +100,16 @@ def run_in(bench: Bench, prepare, executor) -> tuple[dict, RunSummary, list[str]
     return results, summary, sorted(started)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "prepare",
     [
         prepare_nothing,
-        pytest.param(prepare_failing_steps, marks=pytest.mark.slow),
-        pytest.param(prepare_failing_clips, marks=pytest.mark.slow),
-        pytest.param(prepare_unfinished_stage, marks=pytest.mark.slow),
-        pytest.param(prepare_failing_check, marks=pytest.mark.slow),
-        pytest.param(prepare_damaged_input, marks=pytest.mark.slow),
+        prepare_failing_steps,
+        prepare_failing_clips,
+        prepare_unfinished_stage,
+        prepare_failing_check,
+        prepare_damaged_input,
     ],
 )
 def test_both_executors_give_the_same_tables_provenance_checks_and_summary(tmp_path, prepare):
@@ -127,30 +128,30 @@ def _comparable(summary: RunSummary, folder) -> dict:
     """Return a summary without what differs between folders and between calls: paths, and the end of a traceback."""
     values = dataclasses.asdict(summary)
     for name in ("failed", "not_run"):
-        values[name] = {node: why.replace(str(folder), "") for node, why in values[name].items()}
+        values[name] = {node: reason.replace(str(folder), "") for node, reason in values[name].items()}
     return values
 
 
 @pytest.mark.slow
-def test_the_scenarios_fail_as_meant(tmp_path):
+def test_the_failure_scenarios_have_the_expected_failures(tmp_path):
     _, summary, _ = run_in(Bench(tmp_path / "steps"), prepare_failing_steps, DirectExecutor())
     assert summary.failed[Node("probes/probe", 2)] == "no probe of fold 2"
     assert "ZeroDivisionError" in summary.failed[Node("predictions/knn", 3)]
     assert summary.not_run[Node("predictions/probe", 2)] == "no probe of fold 2"
     results, summary, _ = run_in(Bench(tmp_path / "check"), prepare_failing_check, DirectExecutor())
-    assert any("one_vector_a_clip" in text and "(fold 3)" in text for text in summary.failed_checks)
+    assert any("one_vector_per_clip" in text and "(fold 3)" in text for text in summary.failed_checks)
     checks = results[Node("embeddings/bands", 3), "embeddings"][1].details["checks"]
     assert {check["name"]: check["passed"] for check in checks} == {
         "rows_unique": True,
         "vectors_finite": True,
-        "one_vector_a_clip": False,
+        "one_vector_per_clip": False,
     }
     _, summary, steps = run_in(Bench(tmp_path / "damage"), prepare_damaged_input, DirectExecutor())
     assert not summary.failed and "embeddings/bands|2 True" in steps
 
 
-@pytest.mark.parametrize("executor", [DirectExecutor, DagsterExecutor])
-def test_ctrl_c_ends_the_run_and_keeps_what_is_finished(tmp_path, executor):
+@pytest.mark.parametrize("executor", [DirectExecutor, pytest.param(DagsterExecutor, marks=pytest.mark.slow)])
+def test_ctrl_c_ends_the_run_and_keeps_finished_work(tmp_path, executor):
     bench = Bench(tmp_path / "bench")
     graph = bench.graph()
 

@@ -1,4 +1,4 @@
-"""What is said of an interrupt that nobody can raise: nothing; of everything else, all."""
+"""Interrupts in finalisers and library logs are not printed; other errors are."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ import pytest
 from vlm_audio_pipeline.dagster_app.interrupts import hide_tracebacks_of
 
 
-class Dying:
+class RaisesInFinaliser:
     def __init__(self, error):
         self.error = error
 
@@ -18,21 +18,21 @@ class Dying:
 
 @pytest.fixture
 def unraised(monkeypatch):
-    heard = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: heard.append(unraisable.exc_type))
-    return heard
+    error_types = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: error_types.append(unraisable.exc_type))
+    return error_types
 
 
-def test_an_interrupt_in_a_finaliser_is_not_printed_and_all_else_is(unraised):
+def test_an_interrupt_in_a_finaliser_is_hidden_and_other_errors_are_printed(unraised):
     with hide_tracebacks_of(KeyboardInterrupt):
         for error in (KeyboardInterrupt(), ValueError()):
-            Dying(error)
+            RaisesInFinaliser(error)
     assert unraised == [ValueError]
-    Dying(KeyboardInterrupt())
-    assert unraised == [ValueError, KeyboardInterrupt], "as before, once it is over"
+    RaisesInFinaliser(KeyboardInterrupt())
+    assert unraised == [ValueError, KeyboardInterrupt], "the hook is restored at the end"
 
 
-def test_an_interrupt_that_a_library_logs_is_not_printed_and_all_else_is(capsys):
+def test_an_interrupt_logged_by_a_library_is_hidden_and_other_errors_are_printed(capsys):
     log = logging.Logger("a.library.without.handlers")
     with hide_tracebacks_of(KeyboardInterrupt):
         for error in (KeyboardInterrupt(), ValueError()):
@@ -40,6 +40,6 @@ def test_an_interrupt_that_a_library_logs_is_not_printed_and_all_else_is(capsys)
                 raise error
             except (KeyboardInterrupt, ValueError):
                 log.exception("closing %s", type(error).__name__)
-    said = capsys.readouterr().err
-    assert "closing ValueError" in said and "KeyboardInterrupt" not in said
+    output = capsys.readouterr().err
+    assert "closing ValueError" in output and "KeyboardInterrupt" not in output
     assert logging.lastResort.filters == []

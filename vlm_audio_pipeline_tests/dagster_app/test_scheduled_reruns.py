@@ -1,4 +1,4 @@
-"""A live webserver and daemon, and a study that reruns by itself: a model changes, and with no hand on it results are new."""
+"""Scheduled reruns with a live webserver and daemon: after a model changes, results are recomputed automatically."""
 
 import os
 import time
@@ -21,11 +21,11 @@ from vlm_audio_pipeline_tests.encoders import checkpoints
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PLUGIN = "from vlm_audio_pipeline_tests.killable import register\n\nregister()\n"
-PREDICTIONS = "SELECT clip, scores FROM predictions WHERE classifier = 'line' ORDER BY clip"
+PREDICTIONS = "SELECT clip, scores FROM predictions WHERE classifier = 'linear_probe' ORDER BY clip"
 
 
-def installed(folder: Path) -> Path:
-    """Put a package into a folder whose entry point registers a classifier that may cost money."""
+def install_paid_classifier(folder: Path) -> Path:
+    """Install a package in a folder; its entry point registers a classifier that may cost money."""
     (folder / "costly.py").write_text(PLUGIN)
     info = folder / "costly-1.0.dist-info"
     info.mkdir(parents=True)
@@ -35,27 +35,27 @@ def installed(folder: Path) -> Path:
 
 
 def write_model(folder: Path, seed: int) -> None:
-    """Put other weights into a folder, whole or not at all, as a person would copy them there."""
-    made = folder.with_name(f"{folder.name}.{seed}")
-    made.mkdir()
-    checkpoints.checkpoint(checkpoints.AST, seed)(made)
+    """Replace the weights in a folder; each file is replaced atomically."""
+    new_folder = folder.with_name(f"{folder.name}.{seed}")
+    new_folder.mkdir()
+    checkpoints.checkpoint(checkpoints.AST, seed)(new_folder)
     folder.mkdir(exist_ok=True)
-    for path in made.iterdir():
+    for path in new_folder.iterdir():
         os.replace(path, folder / path.name)
 
 
-class LeftAlone(Bench):
-    """Two folds, an encoder from a local folder, and a classifier that may cost money; looked at every minute."""
+class ScheduledBench(Bench):
+    """Two folds, an encoder from a local folder and a paid classifier, with a refresh every minute."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
         self.rows = [row for row in self.rows if row["fold"] in (1, 2)]
         write_model(folder / "model", seed=1)
         self.study["renderings"] = {"small": {"size": 24, "n_fft": 256, "hop_length": 128, "rate": 8000}}
-        self.study["encoders"] = {"heard": {"kind": "audio", "model": "./model", "device": "cpu"}}
+        self.study["encoders"] = {"audio_model": {"kind": "audio", "model": "./model", "device": "cpu"}}
         self.study["classifiers"] = {
-            "line": {"kind": "probe", "encoder": "heard", "c": 1.0},
-            "asked": {"kind": "asks", "rendering": "small"},
+            "linear_probe": {"kind": "probe", "encoder": "audio_model", "c": 1.0},
+            "paid": {"kind": "counted_paid", "rendering": "small"},
         }
         self.study["rerun"] = {"schedule": "* * * * *"}
         self.study["budget"] = {"usd": 5}
@@ -66,8 +66,8 @@ class LeftAlone(Bench):
         return log.read_text() if log.exists() else ""
 
     def inputs_of(self, step: str, fold: int | None = None) -> dict[str, str] | None:
-        there = read_node_provenance(self.graph(), Node(step, fold))
-        return there and there.inputs
+        provenance = read_node_provenance(self.graph(), Node(step, fold))
+        return provenance and provenance.inputs
 
     def stale(self) -> dict:
         graph = self.graph()
@@ -75,18 +75,19 @@ class LeftAlone(Bench):
 
 
 @pytest.fixture(scope="module")
-def left_alone(tmp_path_factory):
-    """The study, run by hand but for what costs money, and then left to the daemon."""
-    folder = tmp_path_factory.mktemp("left_alone")
+def scheduled_ui(tmp_path_factory):
+    """A study whose free steps were run; the daemon then runs its scheduled reruns."""
+    folder = tmp_path_factory.mktemp("scheduled")
     before = dict(os.environ)
-    path = [str(installed(folder)), *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ |= {"PYTHONPATH": os.pathsep.join(path), "VLM_AUDIO_TEST_WORK": str(folder / "bench" / "work")}
+    path = [str(install_paid_classifier(folder)), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path)
     killable.register()
-    bench = LeftAlone(folder / "bench")
+    bench = ScheduledBench(folder / "bench")
     graph = bench.graph()
-    asked = {node for node in graph.nodes if node.step == "predictions/asked"}
-    assert asked and not run_study(graph, set(graph.nodes) - asked).failed
-    ui = Ui(bench, folder / "log")
+    paid_nodes = {node for node in graph.nodes if node.step == "predictions/paid"}
+    assert paid_nodes and not run_study(graph, set(graph.nodes) - paid_nodes).failed
+    # The sensor looks at each pass of the daemon (every 5 s), and the components log their work.
+    ui = Ui(bench, folder / "log", VLM_AUDIO_SENSOR_INTERVAL_S="2", VLM_AUDIO_TEST_WORK=str(bench.folder / "work"))
     yield ui
     ui.process.terminate()
     ui.process.wait(timeout=60)
@@ -100,92 +101,104 @@ def families():
 
 
 def runs(ui, **filters) -> list[dict]:
-    asked = "query ($filter: RunsFilter) {runsOrError(filter: $filter) {... on Runs {results {runId status jobName}}}}"
-    return ui.ask(asked, filter=filters)["runsOrError"]["results"]
+    graphql_query = (
+        "query ($filter: RunsFilter) {runsOrError(filter: $filter) {... on Runs {results {runId status jobName}}}}"
+    )
+    return ui.query_graphql(graphql_query, filter=filters)["runsOrError"]["results"]
 
 
-def looks(ui) -> int:
-    """Count the looks outside that are done."""
+def refresh_count(ui) -> int:
+    """Return the number of finished refreshes."""
     return sum(run["status"] == "SUCCESS" for run in runs(ui, pipelineName="bench_refresh"))
 
 
-def launched(ui) -> list[dict]:
+def step_runs(ui) -> list[dict]:
     return [run for run in runs(ui) if run["jobName"] != "bench_refresh"]
 
 
-def at_rest(these: list[dict]) -> bool:
-    return not {run["status"] for run in these} & {status.value for status in IN_PROGRESS}
+def all_ended(selected_runs: list[dict]) -> bool:
+    return not {run["status"] for run in selected_runs} & {status.value for status in IN_PROGRESS}
 
 
 def states(ui) -> dict[str, str]:
-    where = {"repositoryName": "__repository__", "repositoryLocationName": "vlm_audio_pipeline.dagster_app.definitions"}
-    asked = """query ($where: RepositorySelector!) {repositoryOrError(repositorySelector: $where) {... on Repository {
+    selector = {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "vlm_audio_pipeline.dagster_app.definitions",
+    }
+    graphql_query = """query ($where: RepositorySelector!) {repositoryOrError(repositorySelector: $where) {... on Repository {
         schedules {name scheduleState {status}} sensors {name sensorState {status}}}}}"""
-    there = ui.ask(asked, where=where)["repositoryOrError"]
-    return {s["name"]: s["scheduleState"]["status"] for s in there["schedules"]} | {
-        s["name"]: s["sensorState"]["status"] for s in there["sensors"]
+    response = ui.query_graphql(graphql_query, where=selector)["repositoryOrError"]
+    return {s["name"]: s["scheduleState"]["status"] for s in response["schedules"]} | {
+        s["name"]: s["sensorState"]["status"] for s in response["sensors"]
     }
 
 
-def test_a_model_changes_and_with_no_hand_on_it_results_are_new(left_alone):
-    ui, bench = left_alone, left_alone.bench
+def test_after_a_model_change_results_are_recomputed_automatically(scheduled_ui):
+    ui, bench = scheduled_ui, scheduled_ui.bench
     assert states(ui) == {"bench_schedule": "RUNNING", "bench_sensor": "RUNNING"}
-    old = {step: bench.inputs_of(step) for step in ("metrics/line", "leaderboard", "report")}
+    old_inputs = {step: bench.inputs_of(step) for step in ("metrics/linear_probe", "leaderboard", "report")}
     predictions = query(bench.data_folder, PREDICTIONS)
-    began = time.monotonic()
+    start_time = time.monotonic()
     write_model(bench.folder / "model", seed=2)
-    assert {str(node) for node in bench.stale()} == {"embeddings/heard|1", "embeddings/heard|2"}
-    ui.until(lambda: not bench.stale(), "made everything anew", 600)
-    print(f"all anew {time.monotonic() - began:.0f} s after the model changed")  # noqa: T201
+    assert {str(node) for node in bench.stale()} == {"embeddings/audio_model|1", "embeddings/audio_model|2"}
+    ui.until(lambda: not bench.stale(), "recomputed everything", 600)
+    print(f"all recomputed {time.monotonic() - start_time:.0f} s after the model changed")  # noqa: T201
     assert not query(bench.data_folder, PREDICTIONS).equals(predictions)
     for fold in (1, 2):
-        (model,) = {v for k, v in bench.inputs_of("embeddings/heard", fold).items() if k.startswith("models/")}
-        assert model == bench.graph().study.encoders["heard"].weights_revision
-    assert all(bench.inputs_of(step) != inputs for step, inputs in old.items())
-    # the last part is written a moment before its run ends
-    ui.until(lambda: at_rest(launched(ui)), "ended every run", 120)
-    assert {run["status"] for run in launched(ui)} == {"SUCCESS"}, ui.log.read_text()
+        (model,) = {v for k, v in bench.inputs_of("embeddings/audio_model", fold).items() if k.startswith("models/")}
+        assert model == bench.graph().study.encoders["audio_model"].weights_revision
+    assert all(bench.inputs_of(step) != inputs for step, inputs in old_inputs.items())
+    # the last partition file is written shortly before its run ends
+    ui.until(lambda: all_ended(step_runs(ui)), "ended every run", 120)
+    assert {run["status"] for run in step_runs(ui)} == {"SUCCESS"}, ui.log.read_text()
 
 
-def test_the_next_tick_does_nothing(left_alone):
-    ui, bench = left_alone, left_alone.bench
-    ui.until(lambda: at_rest(runs(ui)), "come to rest", 120)
-    before, count = launched(ui), looks(ui)
-    parts = {path: path.stat().st_mtime_ns for path in bench.data_folder.tables.rglob("part-*.parquet")}
-    ui.until(lambda: looks(ui) > count, "looked again", 200)
-    time.sleep(12)  # the sensor's turn
-    assert launched(ui) == before
-    assert {path: path.stat().st_mtime_ns for path in bench.data_folder.tables.rglob("part-*.parquet")} == parts
+def test_the_next_refresh_without_changes_runs_nothing(scheduled_ui):
+    ui, bench = scheduled_ui, scheduled_ui.bench
+    ui.until(lambda: all_ended(runs(ui)), "finished", 120)
+    before, count = step_runs(ui), refresh_count(ui)
+    modification_times = {path: path.stat().st_mtime_ns for path in bench.data_folder.tables.rglob("part-*.parquet")}
+    ui.until(lambda: refresh_count(ui) > count, "finished a refresh", 200)
+    time.sleep(12)  # until the next evaluation of the sensor
+    assert step_runs(ui) == before
+    assert {
+        path: path.stat().st_mtime_ns for path in bench.data_folder.tables.rglob("part-*.parquet")
+    } == modification_times
 
 
-def test_what_costs_money_was_not_touched(left_alone):
-    bench = left_alone.bench
+def test_paid_steps_do_not_run_without_permission(scheduled_ui):
+    bench = scheduled_ui.bench
     assert "response" not in bench.work
-    assert all(read_node_provenance(bench.graph(), Node("predictions/asked", fold)) is None for fold in (1, 2))
-    note = query(bench.data_folder, "SELECT accuracy, note FROM leaderboard WHERE classifier = 'asked'").to_pylist()
+    assert all(read_node_provenance(bench.graph(), Node("predictions/paid", fold)) is None for fold in (1, 2))
+    note = query(bench.data_folder, "SELECT accuracy, note FROM leaderboard WHERE classifier = 'paid'").to_pylist()
     assert note[0]["accuracy"] is None
 
 
 def switch_off(ui, name: str) -> None:
     kind = "Schedule" if name.endswith("schedule") else "Sensor"
-    asked = f"""query ($where: {kind}Selector!) {{{kind.lower()}OrError({kind.lower()}Selector: $where) {{
+    graphql_query = f"""query ($where: {kind}Selector!) {{{kind.lower()}OrError({kind.lower()}Selector: $where) {{
         ... on {kind} {{id}}}}}}"""
-    where = {"repositoryName": "__repository__", "repositoryLocationName": "vlm_audio_pipeline.dagster_app.definitions"}
-    there = ui.ask(asked, where={**where, f"{kind.lower()}Name": name})[f"{kind.lower()}OrError"]
+    selector = {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "vlm_audio_pipeline.dagster_app.definitions",
+    }
+    response = ui.query_graphql(graphql_query, where={**selector, f"{kind.lower()}Name": name})[
+        f"{kind.lower()}OrError"
+    ]
     stop = "stopRunningSchedule" if kind == "Schedule" else "stopSensor"
-    ui.ask(f"mutation ($id: String!) {{{stop}(id: $id) {{__typename}}}}", id=there["id"])
+    ui.query_graphql(f"mutation ($id: String!) {{{stop}(id: $id) {{__typename}}}}", id=response["id"])
 
 
-def test_it_can_be_switched_off(left_alone):
-    ui = left_alone
+def test_schedule_and_sensor_can_be_stopped(scheduled_ui):
+    ui = scheduled_ui
 
-    def off() -> bool:
-        """A tick of Dagster's writes back the state it read as it began: a switch that falls between is undone, so again."""
+    def stop_all() -> bool:
+        """Stop all running schedules and sensors. A tick may restore the state that it read before, so try again."""
         running = [name for name, state in states(ui).items() if state == "RUNNING"]
         for name in running:
             switch_off(ui, name)
         return not running
 
-    ui.until(off, "stopped", 60)
-    time.sleep(12)  # the sensor's turn
+    ui.until(stop_all, "stopped", 60)
+    time.sleep(12)  # until the next evaluation of the sensor
     assert set(states(ui).values()) == {"STOPPED"}

@@ -1,4 +1,4 @@
-"""The planner and Dagster's own staleness agree: its resolver, a private class, is the oracle here and only here."""
+"""The planner agrees with Dagster's own staleness. The private resolver of Dagster gives the expected values, only here."""
 
 import dataclasses
 
@@ -32,18 +32,18 @@ class _Loading(LoadingContext):
 
 
 def stale_for_dagster(graph) -> set[str]:
-    """Give the nodes that Dagster calls stale or missing."""
+    """Return the nodes that are stale or missing according to Dagster."""
     instance = open_instance(graph.data_folder)
     report_observations(graph, current_input_versions(graph), instance)
     asset_graph = dg.Definitions(assets=graph_assets(graph)).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, asset_graph, _Loading(instance))
-    found = set()
+    stale_nodes = set()
     for node in graph.nodes:
         key = dg.AssetKey(graph.steps[node.step].key)
         partition = None if node.fold is None else str(node.fold)
         if resolver.get_status(key, partition) in (StaleStatus.STALE, StaleStatus.MISSING):
-            found.add(str(node))
-    return found
+            stale_nodes.add(str(node))
+    return stale_nodes
 
 
 def never_run(bench: Bench):
@@ -69,35 +69,35 @@ def label_corrected(bench: Bench):
 
 def probe_parameter_changed(bench: Bench):
     bench.run(executor=DagsterExecutor())
-    return bench.changed("classifiers", "probe", c=0.01)
+    return bench.changed_study("classifiers", "probe", c=0.01)
 
 
 def encoder_parameter_changed(bench: Bench):
     bench.run(executor=DagsterExecutor())
-    return bench.changed("encoders", "bands", dimensions=7)
+    return bench.changed_study("encoders", "bands", dimensions=7)
 
 
 def parameter_changed_and_run_up_to_the_vectors(bench: Bench):
     bench.run(executor=DagsterExecutor())
-    changed = bench.changed("encoders", "bands", dimensions=7)
+    changed = bench.changed_study("encoders", "bands", dimensions=7)
     bench.run(changed, only=("embeddings/*",), executor=DagsterExecutor())
     return changed
 
 
 def parameter_changed_and_changed_back(bench: Bench):
     bench.run(executor=DagsterExecutor())
-    bench.graph(bench.changed("encoders", "bands", dimensions=7))
+    bench.graph(bench.changed_study("encoders", "bands", dimensions=7))
     return bench.study
 
 
 def classifier_added(bench: Bench):
     bench.run(executor=DagsterExecutor())
-    return bench.changed("classifiers", nearest={"kind": "knn", "encoder": "bands", "k": 1})
+    return bench.changed_study("classifiers", nearest={"kind": "knn", "encoder": "bands", "k": 1})
 
 
 def classifier_removed(bench: Bench):
     bench.run(executor=DagsterExecutor())
-    study = bench.changed()
+    study = bench.changed_study()
     del study["classifiers"]["panel"]
     return study
 
@@ -113,7 +113,7 @@ def another_fold_predicted_since(bench: Bench):
     return bench.study
 
 
-def readings_added(bench: Bench):
+def annotations_added(bench: Bench):
     bench.run(executor=DagsterExecutor())
     with (bench.folder / "annotations.csv").open("a") as file:
         file.write("3-high-1,ann,low\n")
@@ -150,7 +150,7 @@ SITUATIONS = [
     classifier_removed,
     one_fold_run,
     another_fold_predicted_since,
-    readings_added,
+    annotations_added,
     same_content_materialized_again,
     code_version_raised,
 ]
@@ -158,8 +158,8 @@ FRESH = {all_run, parameter_changed_and_changed_back, same_content_materialized_
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda f: f.__name__)
-def test_planner_and_dagster_agree(request, situation):
-    # those that begin with a complete run take the copy of one; running it again is then a run of nothing
+def test_planner_and_dagster_agree_on_stale_nodes(request, situation):
+    # situations that begin with a complete run use a copy of one; running it again does nothing
     fresh_start = situation in (never_run, one_fold_run, another_fold_predicted_since)
     bench = request.getfixturevalue("bench" if fresh_start else "done")
     graph = bench.graph(situation(bench))
@@ -167,15 +167,15 @@ def test_planner_and_dagster_agree(request, situation):
         step = graph.steps["predictions/knn"]
         stage = dataclasses.replace(step.stage, version=step.stage.version + 1)
         graph.steps["predictions/knn"] = dataclasses.replace(step, stage=stage)
-    plan = make_plan(graph, current_input_versions(graph), set(graph.nodes))  # Dagster knows of no step made on demand
-    ours = {str(n) for n in [*plan.todo, *plan.not_run]}
-    assert ours == stale_for_dagster(graph)
-    assert (ours == {"report", "projections/bands"}) == (situation in FRESH), "what is made on demand was never made"
+    plan = make_plan(graph, current_input_versions(graph), set(graph.nodes))  # Dagster has no steps on demand
+    planned = {str(n) for n in [*plan.todo, *plan.not_run]}
+    assert planned == stale_for_dagster(graph)
+    assert (planned == {"report", "projections/bands"}) == (situation in FRESH), "steps on demand did not run"
 
 
-def test_reasons_are_said(done):
+def test_the_plan_gives_the_reason_for_each_node(done):
     done.record("2-high-0", "high", seed=77)
-    plan = done.plan(done.changed("classifiers", "probe", c=0.01))
+    plan = done.plan(done.changed_study("classifiers", "probe", c=0.01))
     assert plan.todo[Node("clips", 2)] == ("dataset|2 changed",)
     assert plan.todo[Node("probes/probe", 1)] == ("parameters changed",)
-    assert Node("embeddings/bands", 2) in plan.fresh  # the clips may turn out the same: it waits
+    assert Node("embeddings/bands", 2) in plan.fresh  # the clips may have equal content, so it waits

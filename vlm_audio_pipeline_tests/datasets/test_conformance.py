@@ -1,4 +1,4 @@
-"""What every registered dataset keeps to. A new dataset needs an entry in `SPECS`, unless it needs no files."""
+"""Conformance of every registered dataset. A new dataset that reads files needs an entry in `SPECS`."""
 
 import ast
 import csv
@@ -65,13 +65,13 @@ SPECS: dict[str, Callable[[Path, Callable], dict[str, object]]] = {
 
 @pytest.fixture(params=KINDS)
 def spec(request, tmp_path, tone) -> DatasetSpec:
-    """The spec of each registered dataset, with a few files where it reads some."""
+    """The spec of each registered dataset, with a few files if it reads files."""
     make = SPECS.get(request.param, lambda root, tone: {})
     return DATASETS.get(request.param)(**make(tmp_path / "files", tone))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_card_is_complete(kind):
+def test_a_dataset_card_is_complete(kind):
     card = DATASETS.get(kind).card
     assert card.title and card.title == card.title.strip()
     if card.published_name:
@@ -85,11 +85,11 @@ def test_a_card_is_complete(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_class_names_are_unambiguous(kind):
     names = DATASETS.get(kind).card.classes()
-    phrases = [phrase for c in names for phrase in (c.readable, *c.synonyms)]
-    assert len(set(phrases)) == len(phrases), "no word or phrase is given twice"
+    phrases = [phrase for c in names for phrase in (c.readable_name, *c.synonyms)]
+    assert len(set(phrases)) == len(phrases), "no word or phrase may occur twice"
     for c in names:
         assert c.description.strip() and all(s == s.lower().strip() for s in c.synonyms)
-        assert class_name(c.name) == c, "datasets with a class of one name agree on what it is called"
+        assert class_name(c.name) == c, "datasets that share a class must use the same words for it"
 
 
 @pytest.mark.parametrize("name", sorted(annotation_files()))
@@ -98,7 +98,7 @@ def test_annotation_files_are_inside_the_dataset_and_others_are_refused(name, tm
     assert not PurePosixPath(file.file).is_absolute() and ".." not in PurePosixPath(file.file).parts
     other = tmp_path / PurePosixPath(file.file).name
     other.write_bytes(b"something else")
-    with pytest.raises(BadDataset, match="must be"):
+    with pytest.raises(BadDataset, match="is not the spreadsheet"):
         file.read(other)
 
 
@@ -107,7 +107,7 @@ def test_names_of_annotation_files_are_unique():
     assert len(set(names)) == len(names)
 
 
-def test_a_dataset_opens_with_the_folds_it_announces(spec, data_folder):
+def test_an_opened_dataset_has_the_announced_folds(spec, data_folder):
     announced = spec.folds(data_folder)
     dataset = spec.open(data_folder)
     assert spec.folds(data_folder) == announced == dataset.folds == tuple(sorted(dataset.folds))
@@ -128,20 +128,20 @@ def test_samples_of_each_clip_are_read_at_any_rate(spec, data_folder):
         assert samples.dtype == "float32" and samples.shape == (round(row.duration_s * rate),)
 
 
-def test_only_some_classes_are_used_in_the_order_given(spec, data_folder):
+def test_the_classes_of_the_study_are_used_in_their_order(spec, data_folder):
     last, first = spec.open(data_folder).classes[-1], spec.open(data_folder).classes[0]
     chosen = spec.model_copy(update={"classes": (last, first)}).open(data_folder)
     assert chosen.classes == (last, first) and {c.label for c in chosen.clips} == {first, last}
 
 
-def test_a_dataset_moved_elsewhere_keeps_its_fingerprint(spec):
+def test_the_path_of_a_dataset_does_not_change_its_fingerprint(spec):
     if "path" in type(spec).model_fields:
         assert spec.model_copy(update={"path": Path("/elsewhere/listing")}).fingerprint() == spec.fingerprint()
     assert type(spec)(**{**spec.model_dump(), "name": "other"}).fingerprint() == spec.fingerprint()
 
 
-def test_other_folders_mention_no_dataset_in_code():
-    """A new dataset must touch one file: so no other folder compares with a kind or a published name."""
+def test_no_other_folder_names_a_dataset_in_code():
+    """A new dataset is one file, so no other folder may compare with a kind or a published name."""
     names = {*KINDS, *(card.published_name for kind in KINDS if (card := DATASETS.get(kind).card))} - {
         "",
         "csv",

@@ -9,7 +9,7 @@ from vlm_audio_pipeline.datasets.csv_columns import Columns, guess_columns
     [
         (["path", "label"], [], Columns()),
         (
-            ["filename", "fold", "target", "category", "esc10", "src_file", "take"],  # ESC-50's own
+            ["filename", "fold", "target", "category", "esc10", "src_file", "take"],  # the columns of ESC-50
             [["1-1-A-0.wav", "1", "0", "dog", "True", "1", "A"]],
             Columns(path="filename", label="category", source="src_file"),
         ),
@@ -18,7 +18,7 @@ from vlm_audio_pipeline.datasets.csv_columns import Columns, guess_columns
             [["r1", "dog", "0.5", "2", "x.WAV"], ["r2", "cat", "", "1", "y.flac"]],
             Columns(path="thing", label="Class", source="Recording", start="Onset", end="Offset"),
         ),
-        # a split by name is no fold, and clock times are no seconds
+        # a split name is not a fold number, and clock times are not seconds
         (
             ["file", "label", "fold", "start"],
             [["a.wav", "dog", "train", "0:01"]],
@@ -26,7 +26,7 @@ from vlm_audio_pipeline.datasets.csv_columns import Columns, guess_columns
         ),
     ],
 )
-def test_columns_are_guessed(header, rows, expected):
+def test_columns_are_recognised(header, rows, expected):
     assert guess_columns(header, rows) == expected
 
 
@@ -35,14 +35,14 @@ def test_columns_are_guessed(header, rows, expected):
     [
         (
             ["a", "label"],
-            r"a csv must have a column with the path of each clip, got none among a, label; name it `path`",
+            r"no column of the csv \(a, label\) seems to contain the path of each clip; name one `path`",
         ),
         (
             ["file", "b"],
-            r"a csv must have a column with the label of each clip, got none among file, b; name it `label`",
+            r"no column of the csv \(file, b\) seems to contain the label of each clip; name one `label`",
         ),
     ],
 )
-def test_columns_that_cannot_be_guessed(header, message):
+def test_a_csv_without_a_path_or_label_column_is_refused(header, message):
     with pytest.raises(BadDataset, match=message):
         guess_columns(header, [["x", "y"]])

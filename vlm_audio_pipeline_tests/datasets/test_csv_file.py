@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
-from vlm_audio_pipeline.datasets.csv_columns import Columns, read_csv
+from vlm_audio_pipeline.datasets.csv_columns import Columns
 from vlm_audio_pipeline.datasets.csv_file import CsvDataset
+from vlm_audio_pipeline.datasets.csv_reader import read_csv
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 GOOD = "path,label,fold\na.wav,dog,1\nb.wav,dog,2\nc.wav,rain,1\nd.wav,rain,2\n"
@@ -20,7 +21,7 @@ def data_folder(tmp_path):
 
 @pytest.fixture
 def spec(tmp_path):
-    """Write a csv and give the spec that reads it."""
+    """Return a function that writes a CSV file and returns the spec that reads it."""
 
     def make(text, **parameters):
         path = tmp_path / "clips.csv"
@@ -30,7 +31,7 @@ def spec(tmp_path):
     return make
 
 
-def test_a_listing(spec, data_folder, tmp_path):
+def test_clips_are_listed_from_a_csv_file(spec, data_folder, tmp_path):
     dataset = spec(GOOD).open(data_folder)
     assert dataset.root == tmp_path
     assert dataset.classes == ("dog", "rain")
@@ -44,15 +45,15 @@ def test_a_listing(spec, data_folder, tmp_path):
     assert spec(GOOD).download_size(data_folder) == 0
 
 
-@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_csv_dialects_of_spreadsheets(spec, data_folder, mark, bom, newline):
-    text = bom + GOOD.replace(",", mark).replace("\n", newline) + newline + mark * 2 + newline
+def test_csv_dialects_of_spreadsheets_are_read(spec, data_folder, separator, bom, newline):
+    text = bom + GOOD.replace(",", separator).replace("\n", newline) + newline + separator * 2 + newline
     assert [c.label for c in spec(text).open(data_folder).clips] == ["dog", "dog", "rain", "rain"]
 
 
-def test_segments_sources_ids_and_extra_columns(spec, data_folder):
+def test_segments_sources_ids_and_extra_columns_are_read(spec, data_folder):
     text = (
         "file,what,split,group,on,off,place\n"
         "day/one.wav,dog,3,s1,0,2.5,garden\n"
@@ -68,7 +69,7 @@ def test_segments_sources_ids_and_extra_columns(spec, data_folder):
     ]
 
 
-def test_paths_outside_the_folder_move_the_root_and_leave_other_ids_alone(spec, data_folder, tmp_path):
+def test_paths_outside_the_folder_change_the_root_but_not_the_other_ids(spec, data_folder, tmp_path):
     (tmp_path / "sub").mkdir()
     inside, outside = tmp_path / "sub" / "a.wav", tmp_path / "far" / "b.wav"
     text = f"path,label,fold\n{inside},dog,1\n../x/c.wav,dog,1\n{outside},dog,2\nd\\e.wav,dog,2\n"
@@ -82,7 +83,7 @@ def test_paths_outside_the_folder_move_the_root_and_leave_other_ids_alone(spec, 
     }
 
 
-def test_folds_are_assigned_if_there_are_none_and_stay(spec, data_folder):
+def test_folds_are_assigned_if_the_csv_has_none_and_do_not_change(spec, data_folder):
     rows = [f"{label}{i}.wav,{label},{label}{i // 2}" for label in ("dog", "rain") for i in range(12)]
     without = spec("\n".join(["path,label,source", *rows]), n_folds=3)
     assert without.folds(data_folder) == (1, 2, 3)
@@ -94,7 +95,7 @@ def test_folds_are_assigned_if_there_are_none_and_stay(spec, data_folder):
     assert {k: v for k, v in after.items() if k in before} == before
 
 
-def test_a_recording_in_another_folder_moves_no_other(spec, data_folder):
+def test_a_recording_in_another_folder_does_not_change_other_folds(spec, data_folder):
     rows = [f"{'day/' * (i % 2)}{i}.wav,{'dog' if i < 15 else 'rain'}" for i in range(30)]
     before = {c.id: (c.source, c.fold) for c in spec("\n".join(["path,label", *rows])).open(data_folder).clips}
     assert before["day__1"][0] == "day/1.wav"
@@ -118,19 +119,19 @@ def test_stored_folds_depend_on_path_and_rule_and_not_on_other_fields(spec, data
     ):
         after = {c.id: c.fold for c in spec(more, n_folds=3, **fields).open(data_folder).clips}
         assert {k: v for k, v in after.items() if k in before} == before
-    memories = data_folder.datasets / "folds"
-    assert len(list(memories.iterdir())) == 1
+    fold_folder = data_folder.datasets / "folds"
+    assert len(list(fold_folder.iterdir())) == 1
 
     elsewhere = tmp_path / "elsewhere" / "clips.csv"
     elsewhere.parent.mkdir()
     elsewhere.write_text(text.replace("dog0.wav,dog,dog0", "dog0.wav,dog,dog1"))
     alone = CsvDataset(path=elsewhere, n_folds=3).open(DataFolder(tmp_path / "fresh")).clips
     assert CsvDataset(path=elsewhere, n_folds=3).open(data_folder).clips == alone
-    assert len(list(memories.iterdir())) == 2
+    assert len(list(fold_folder.iterdir())) == 2
 
 
-def test_only_the_rows_of_the_classes_are_used_in_their_order(spec, data_folder):
-    # frog has one fold alone and an id that another row has: neither matters where it is not used
+def test_the_classes_of_the_study_are_used_in_their_order(spec, data_folder):
+    # frog has only one fold and a duplicate id; both are allowed because the class is not used
     dataset = spec(GOOD + "a.wav,frog,1\n", classes=["rain", "dog"]).open(data_folder)
     assert dataset.classes == ("rain", "dog")
     assert [(c.id, c.label) for c in dataset.clips] == [("a", "dog"), ("b", "dog"), ("c", "rain"), ("d", "rain")]
@@ -142,7 +143,7 @@ def test_only_the_rows_of_the_classes_are_used_in_their_order(spec, data_folder)
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=8), min_size=2, max_size=2))
-def test_quoted_cells_come_back_as_written(tmp_path_factory, cells):
+def test_quoted_cells_are_read_back_unchanged(tmp_path_factory, cells):
     import csv
 
     path = tmp_path_factory.mktemp("csv") / "x.csv"
@@ -154,9 +155,9 @@ def test_quoted_cells_come_back_as_written(tmp_path_factory, cells):
 @pytest.mark.parametrize(
     ("text", "parameters", "message"),
     [
-        ("", {}, r"clips.csv must begin with a line of unique column names, got none; add or rename them"),
-        ("path,label,path\n", {}, r"clips.csv must begin .*, got \['path'\] twice"),
-        ("path,label\n", {}, r"clips.csv must have at least one row below its header, got none; write one row per clip"),
+        ("", {}, r"clips.csv must begin with a line of column names, got an empty file; add them"),
+        ("path,label,path\n", {}, r"clips.csv, line 1: column names must be unique, got \['path'\] twice; rename or remove"),
+        ("path,label\n", {}, r"clips.csv has no rows below its header; write one row per clip"),
         (GOOD.replace("label", "lable"), {}, r"`columns.label` must name a column, got 'label'; did you mean 'lable'\?"),
         (GOOD, {"columns": {"path": "file"}}, r"`columns.path` must name a column, got 'file'; options: fold, label, path"),
         (GOOD, {"columns": {"fold": "split"}}, r"`columns.fold` must name a column, got 'split'"),
@@ -165,16 +166,17 @@ def test_quoted_cells_come_back_as_written(tmp_path_factory, cells):
         (GOOD.replace("b.wav", ""), {}, r"clips.csv, line 3: path must not be empty"),
         (GOOD.replace("rain,1", "rain,1.5"), {}, r"clips.csv, line 4: fold must be a whole number of 1 or more, got '1.5'"),
         (GOOD.replace("rain,1", "rain,0"), {}, r"line 4: fold must be a whole number of 1 or more, got '0' in column 'fold'"),
+        (GOOD.replace("rain,1", f"rain,{2**63}"), {}, r"line 4: fold must have at most 9 digits, got '9223372036854775808\.\.\.'"),
         (GOOD.replace("rain,1", "rain"), {}, r"clips.csv, line 4: a row must have 3 cells as the header has, got 2; quote"),
         (GOOD.replace("rain,1", "rain,1,x"), {}, r"clips.csv, line 4: a row must have 3 cells .*, got 4; quote .* ','"),
         (GOOD.replace(",2\n", ",1\n"), {}, r"clips.csv: folds must be at least two, got only \[1\]"),
-        (GOOD.replace("rain,1", "rain,2"), {}, r"clips.csv: class 'rain' must occur in at least two folds, got it in fold 2"),
+        (GOOD.replace("rain,1", "rain,2"), {}, r"clips.csv: class 'rain' occurs only in fold 2"),
         (GOOD.replace("b.wav", "a.wav"), {}, r"clips.csv: the clips of one source must share a fold, got source 'a.wav'"),
         (GOOD.replace("b.wav", "a.flac"), {}, r"clip ids must be unique, got 1 that occur more than once: 'a'"),
-        (GOOD, {"classes": ["dog", "rain", "cat"]}, r"clips.csv: every class must have clips, got none of 'cat'; options"),
+        (GOOD, {"classes": ["dog", "rain", "cat"]}, r"clips.csv: class 'cat' has no clips; options"),
     ],
 )  # fmt: skip
-def test_bad_listings(spec, data_folder, text, parameters, message):
+def test_wrong_csv_files_are_refused(spec, data_folder, text, parameters, message):
     with pytest.raises(BadDataset, match=message):
         spec(text, **parameters).open(data_folder)
 
@@ -189,22 +191,20 @@ def test_bad_listings(spec, data_folder, text, parameters, message):
         ("", "0", r"line 2: start must be before end, got 0 s and 0 s"),
     ],
 )
-def test_bad_segments(spec, data_folder, start, end, message):
+def test_wrong_segments_are_refused(spec, data_folder, start, end, message):
     text = f"path,label,fold,s,e\na.wav,dog,1,{start},{end}\n"
     with pytest.raises(BadDataset, match=message):
         spec(text, columns={"start": "s", "end": "e"}).open(data_folder)
 
 
-def test_files_that_are_no_csv(tmp_path, data_folder):
-    with pytest.raises(
-        BadDataset, match=r"missing.csv must be a csv file, got: No such file or directory; check `path`"
-    ):
+def test_files_that_are_not_csv_are_refused(tmp_path, data_folder):
+    with pytest.raises(BadDataset, match=r"missing.csv cannot be read: No such file or directory; check `path`"):
         CsvDataset(path=tmp_path / "missing.csv").open(data_folder)
     (tmp_path / "latin.csv").write_bytes("path,label\nä.wav,dog\n".encode("latin-1"))
-    with pytest.raises(BadDataset, match=r"latin.csv must be UTF-8 text, got .*; save it as 'CSV UTF-8'"):
+    with pytest.raises(BadDataset, match=r"latin.csv is not UTF-8 text \(.*\); save it as 'CSV UTF-8'"):
         CsvDataset(path=tmp_path / "latin.csv").open(data_folder)
     (tmp_path / "long.csv").write_text(f"path,label\n{'x' * 200_000},dog\n")
-    with pytest.raises(BadDataset, match=r"long.csv, line \d: must be a csv, got: field larger than field limit"):
+    with pytest.raises(BadDataset, match=r"long.csv, line \d: this is not a valid csv: field larger than field limit"):
         CsvDataset(path=tmp_path / "long.csv").open(data_folder)
 
 
@@ -214,7 +214,7 @@ def test_extra_columns_must_not_have_names_of_table_columns(name):
         CsvDataset(path=Path("x.csv"), keep=["place", name])
 
 
-def test_names_depend_on_file_names_and_parameters_but_not_on_folders():
+def test_asset_names_depend_on_file_names_and_parameters_but_not_on_folders():
     here, elsewhere = (
         CsvDataset(path=Path("/a/My clips.csv")),
         CsvDataset(path=Path("/b/My clips.csv"), columns=Columns()),

@@ -24,7 +24,7 @@ def make_spec(tmp_path, data_folder):
     return make_spec
 
 
-def test_listing(make_spec, data_folder):
+def test_clips_are_listed_from_esc50_csv(make_spec, data_folder):
     spec = make_spec(*reversed(LINES))
     data = spec.open(data_folder)
     assert [c.id for c in data.clips] == ["1-100032-A-0", "1-100038-A-14", "2-100210-B-36", "5-9032-A-0"]
@@ -37,19 +37,19 @@ def test_listing(make_spec, data_folder):
     assert "CC BY-NC 3.0" in data.card.licence
 
 
-def test_only_esc10(make_spec, data_folder):
+def test_only_esc10_selects_the_clips_of_esc10(make_spec, data_folder):
     data = make_spec(*LINES, only_esc10=True).open(data_folder)
     assert {c.label for c in data.clips} == {"dog"}
     assert data.classes == ("dog",)
 
 
-def test_a_subset_of_classes_in_the_order_of_the_study(make_spec, data_folder):
+def test_classes_are_used_in_the_order_of_the_study(make_spec, data_folder):
     data = make_spec(*LINES, classes=("vacuum_cleaner", "dog")).open(data_folder)
     assert data.classes == ("vacuum_cleaner", "dog")
     assert [c.label for c in data.clips] == ["dog", "vacuum_cleaner", "dog"]
 
 
-def test_unknown_classes(make_spec, data_folder):
+def test_an_unknown_class_gets_a_suggestion(make_spec, data_folder):
     with pytest.raises(
         BadDataset, match=r"`classes` must be classes of the dataset, got 'vacuum'; did you mean 'vacuum_cleaner'\?"
     ):
@@ -84,25 +84,25 @@ def test_an_empty_file_has_no_columns(make_spec, data_folder):
         ),
         (
             "a.wav,0,0,dog,True,1,A\nb.wav,1,0,dog,True,2,A",
-            "folds must be whole numbers of 1 or more, got others for 'a'",
+            "folds are numbered from 1, but these clips have a lower number: 'a'",
         ),
     ],
 )
-def test_lines_that_cannot_be_read(make_spec, data_folder, line, message):
+def test_wrong_lines_are_reported(make_spec, data_folder, line, message):
     with pytest.raises(BadDataset) as error:
         make_spec(line).open(data_folder)
     assert message in str(error.value)
 
 
-def test_not_a_text_file(make_spec, data_folder, tmp_path):
+def test_a_listing_that_is_not_text_is_refused(make_spec, data_folder, tmp_path):
     spec = make_spec()
     (tmp_path / "esc50/meta/esc50.csv").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(BadDataset, match="must be a csv file in UTF-8"):
+    with pytest.raises(BadDataset, match="is not a csv file in UTF-8"):
         spec.open(data_folder)
 
 
-def test_neither_listing_nor_folder(data_folder, tmp_path):
-    with pytest.raises(BadDataset, match=r"ESC-50 must have meta/esc50.csv and audio/, got neither in .*nowhere"):
+def test_a_missing_folder_is_refused(data_folder, tmp_path):
+    with pytest.raises(BadDataset, match=r"nowhere has no meta/esc50.csv, so it is not ESC-50"):
         Esc50(path=tmp_path / "nowhere").open(data_folder)
 
 

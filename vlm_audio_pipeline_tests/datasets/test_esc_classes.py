@@ -9,7 +9,7 @@ def words(text: str) -> str:
     return f" {re.sub(r'[^a-z]+', ' ', text.lower()).strip()} "
 
 
-def test_fifty_classes_in_the_order_of_their_targets():
+def test_the_fifty_classes_are_in_the_order_of_their_targets():
     # Targets as in esc50.csv of github.com/karolpiczak/ESC-50; its readme lists ten classes in each of five groups.
     names = [c.name for c in esc50_classes()]
     assert len(names) == len(set(names)) == 50
@@ -18,7 +18,7 @@ def test_fifty_classes_in_the_order_of_their_targets():
     assert {at: names[at] for at in published} == published
 
 
-def test_esc10_is_ten_of_them():
+def test_esc10_has_ten_of_the_fifty_classes():
     assert len(ESC10) == len(set(ESC10)) == 10
     assert set(ESC10) == {
         "dog",
@@ -36,33 +36,33 @@ def test_esc10_is_ten_of_them():
     assert set(ESC10) <= {c.name for c in esc50_classes()}
 
 
-def test_a_folder_means_the_class_it_is_named_after():
+def test_each_legacy_folder_name_is_a_phrase_of_its_class():
     # "001 - Dog bark" without its number is one of the ways to say "dog".
     names = {c.name: c for c in esc10_classes()}
     for folder, label in ESC10_FOLDERS.items():
         phrase = words(folder.split(" - ")[1]).strip()
-        assert phrase in {names[label].readable, *names[label].synonyms}, folder
+        assert phrase in {names[label].readable_name, *names[label].synonyms}, folder
 
 
 @pytest.mark.parametrize("c", esc50_classes(), ids=lambda c: c.name)
-def test_each_class_is_well_formed(c):
-    assert c.readable == c.name.replace("_", " ")
+def test_each_class_has_a_readable_name_synonyms_and_a_description(c):
+    assert c.readable_name == c.name.replace("_", " ")
     assert c.synonyms
     assert len(set(c.synonyms)) == len(c.synonyms)
     assert all(re.fullmatch(r"[a-z]+([ -][a-z]+)*", s) for s in c.synonyms)
-    assert c.readable not in c.synonyms
+    assert c.readable_name not in c.synonyms
     assert re.fullmatch(r"[A-Z][^.]{20,}\.", c.description), "one sentence"
 
 
-def test_no_phrase_for_a_class_contains_one_for_another_class():
-    ways = {c.name: {words(w) for w in (c.readable, *c.synonyms)} for c in esc50_classes()}
+def test_no_phrase_of_a_class_contains_a_phrase_of_another_class():
+    phrases = {c.name: {words(w) for w in (c.readable_name, *c.synonyms)} for c in esc50_classes()}
     clashes = [
-        (a, way, b, other)
-        for a, some in ways.items()
-        for way in some
-        for b, others in ways.items()
+        (a, phrase_of_a, b, phrase_of_b)
+        for a, phrases_of_a in phrases.items()
+        for phrase_of_a in phrases_of_a
+        for b, phrases_of_b in phrases.items()
         if a != b
-        for other in others
-        if other in way
+        for phrase_of_b in phrases_of_b
+        if phrase_of_b in phrase_of_a
     ]
     assert clashes == []

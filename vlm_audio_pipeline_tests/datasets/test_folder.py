@@ -13,7 +13,7 @@ def data_folder(tmp_path):
 
 @pytest.fixture
 def sounds(tmp_path):
-    """Two classes of 6 recordings each, and what must be passed over."""
+    """Two classes of 6 recordings each, and files that must be ignored."""
     root = tmp_path / "My sounds"
     for label in ("rain", "dog"):
         (root / label).mkdir(parents=True)
@@ -26,7 +26,7 @@ def sounds(tmp_path):
     return root
 
 
-def test_a_folder_a_class(sounds, data_folder):
+def test_each_subfolder_is_a_class(sounds, data_folder):
     (sounds / "dog" / "later").mkdir()
     (sounds / "dog" / "later" / "x.FLAC").touch()
     (sounds / "dog" / "y.b.Ogg").touch()
@@ -42,7 +42,7 @@ def test_a_folder_a_class(sounds, data_folder):
     assert listed["rain__z"][1] == "rain/z.mp3"
 
 
-def test_the_source_is_found_in_the_file_name(sounds, data_folder):
+def test_the_source_recording_is_extracted_from_the_file_name(sounds, data_folder):
     spec = FolderDataset(path=sounds, n_folds=3, source=r"^(\d+-\w+)-")
     clips = spec.open(data_folder).clips
     assert {c.source for c in clips} == {f"{i}-{label}" for i in range(3) for label in ("dog", "rain")}
@@ -51,7 +51,7 @@ def test_the_source_is_found_in_the_file_name(sounds, data_folder):
     assert spec.folds(data_folder) == (1, 2, 3)
 
 
-def test_a_new_recording_moves_no_other(sounds, data_folder):
+def test_a_new_recording_does_not_change_the_folds_of_others(sounds, data_folder):
     spec = FolderDataset(path=sounds, n_folds=3)
     before = {c.id: c.fold for c in spec.open(data_folder).clips}
     for name in ("0.wav", "00.wav", "zz.wav"):
@@ -61,7 +61,7 @@ def test_a_new_recording_moves_no_other(sounds, data_folder):
     assert {i: f for i, f in after.items() if i in before} == before
 
 
-def test_a_folder_of_the_same_name_elsewhere_has_a_memory_of_its_own(sounds, data_folder, tmp_path):
+def test_a_folder_of_the_same_name_elsewhere_has_its_own_fold_file(sounds, data_folder, tmp_path):
     # sources 0, 1 and 2 are in both folders
     def folds(where, data):
         return {c.source: c.fold for c in FolderDataset(path=where, n_folds=3, source=r"^(\w+)-").open(data).clips}
@@ -78,7 +78,7 @@ def test_a_folder_of_the_same_name_elsewhere_has_a_memory_of_its_own(sounds, dat
     assert len(list((data_folder.datasets / "folds").iterdir())) == 2
 
 
-def test_no_clip_moves_when_other_fields_of_the_study_change(sounds, data_folder):
+def test_other_fields_of_the_study_do_not_change_folds(sounds, data_folder):
     before = {c.id: c.fold for c in FolderDataset(path=sounds, n_folds=3).open(data_folder).clips}
     (sounds / "dog" / "0.wav").touch()
     (sounds / "cat").mkdir()
@@ -90,52 +90,65 @@ def test_no_clip_moves_when_other_fields_of_the_study_change(sounds, data_folder
     assert len(list((data_folder.datasets / "folds").iterdir())) == 1
 
 
-def test_classes_choose_folders_and_their_order(sounds, data_folder):
+def test_classes_select_folders_and_their_order(sounds, data_folder):
     (sounds / "empty").mkdir()
     dataset = FolderDataset(path=sounds, n_folds=2, classes=("rain", "dog")).open(data_folder)
     assert dataset.classes == ("rain", "dog")
 
 
-def test_names_depend_on_folders_and_parameters(sounds, tmp_path):
+def test_asset_names_depend_on_folders_and_parameters(sounds, tmp_path):
     assert FolderDataset(path=sounds).asset_name == "folder_my_sounds"
     assert FolderDataset(path=sounds, n_folds=3).asset_name.startswith("folder_my_sounds_")
     assert FolderDataset(path=sounds).download_size(DataFolder(tmp_path)) == 0
 
 
-def test_bad_folders(sounds, data_folder, tmp_path):
-    with pytest.raises(
-        BadDataset, match=r"absent must be a folder with one folder per class, got no folder; check `path`"
-    ):
+def test_wrong_folders_are_refused(sounds, data_folder, tmp_path):
+    with pytest.raises(BadDataset, match=r"absent is not a folder; `path` must be a folder with one folder per class"):
         FolderDataset(path=tmp_path / "absent").open(data_folder)
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "a.wav").touch()
-    with pytest.raises(
-        BadDataset, match=r"flat must contain one folder per class, got no folders in it; move the recordings"
-    ):
+    with pytest.raises(BadDataset, match=r"flat contains no folders; move the recordings"):
         FolderDataset(path=tmp_path / "flat").folds(data_folder)
-    with pytest.raises(
-        BadDataset, match=r"must contain a folder for each class, got none for 'dogs'; did you mean 'dog'\?"
-    ):
+    with pytest.raises(BadDataset, match=r"has no folder for the class 'dogs'; did you mean 'dog'\?"):
         FolderDataset(path=sounds, classes=("dogs", "rain")).open(data_folder)
     (sounds / "cat").mkdir()
     (sounds / "cat" / "c.txt").touch()
+    formats = "wav, wave, bwf, rf64, w64, flac, ogg, oga, opus, mp3, aif, aiff, aifc, au, snd, caf, sph"
+    with_av = ", m4a, m4b, mp4, m4v, mov, 3gp, webm, weba, mka, mkv, wma, asf"
     with pytest.raises(
-        BadDataset, match=r"cat must contain recordings \(wav, flac, ogg, mp3\), got none; add some, or remove"
+        BadDataset, match=rf"cat contains no recordings \({formats}({with_av})?\); add recordings, or remove"
     ):
         FolderDataset(path=sounds).open(data_folder)
 
 
-def test_one_recording_of_a_class_is_too_few(sounds, data_folder):
+def test_a_class_with_one_recording_is_refused(sounds, data_folder):
     (sounds / "cat").mkdir()
     (sounds / "cat" / "c.wav").touch()
-    with pytest.raises(BadDataset, match=r"`n_folds: 3`: class 'cat' must occur in at least two folds"):
+    with pytest.raises(BadDataset, match=r"`n_folds: 3`: class 'cat' occurs only in fold"):
         FolderDataset(path=sounds, n_folds=3).open(data_folder)
 
 
-def test_bad_sources(sounds, data_folder):
+def test_wrong_source_patterns_are_refused(sounds, data_folder):
     with pytest.raises(ValidationError, match=r"source must be a regular expression, got '\(': .*; correct it"):
         FolderDataset(path=sounds, source="(")
     with pytest.raises(ValidationError, match=r"source must have a group, got 'x'; put \( \) around the part"):
         FolderDataset(path=sounds, source="x")
-    with pytest.raises(BadDataset, match=r"0-dog-b.wav: source must match every file name, got no match of '\^\(.*a\)"):
+    with pytest.raises(BadDataset, match=r"0-dog-b.wav: the regular expression of `source`, '\^\(.*a\)"):
         FolderDataset(path=sounds, source="^(.*a)[.]").open(data_folder)
+
+
+def test_a_recording_in_two_formats_is_named_with_both_files(sounds, data_folder):
+    (sounds / "dog" / "rec.flac").touch()
+    (sounds / "dog" / "rec.ogg").touch()
+    with pytest.raises(
+        BadDataset, match=r"dog/rec\.flac and dog/rec\.ogg \(clip dog__rec\)\. If they are copies .* remove one"
+    ):
+        FolderDataset(path=sounds, n_folds=3).open(data_folder)
+
+
+def test_two_paths_with_one_clip_name_are_named(sounds, data_folder):
+    (sounds / "dog" / "a").mkdir()
+    (sounds / "dog" / "a" / "b.wav").touch()
+    (sounds / "dog" / "a__b.wav").touch()
+    with pytest.raises(BadDataset, match=r"dog/a/b\.wav and dog/a__b\.wav .*rename one"):
+        FolderDataset(path=sounds, n_folds=3).open(data_folder)

@@ -12,11 +12,12 @@ from vlm_audio_pipeline.contracts.stages import StageContext
 from vlm_audio_pipeline.datasets.base import Clip, Dataset
 from vlm_audio_pipeline.datasets.card import DatasetCard
 from vlm_audio_pipeline.datasets.inspection import clips_stage, inspect, sources_in_several_folds
+from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 
 def dataset(root, on_bad_clip="stop", **more: Clip) -> Dataset:
-    """Four clips, two classes, two folds; `more` replaces or adds clips by id."""
+    """Return a dataset of four clips, two classes and two folds; `more` replaces or adds clips by id."""
     clips = {
         "a1": Clip("a1", "a", 1, "s1", "a1.wav", extra={"take": "A"}),
         "a2": Clip("a2", "a", 2, "s2", "a2.wav"),
@@ -39,40 +40,42 @@ def root(tmp_path, tone):
 def run(result_store):
     def run(data: Dataset, fold: int = 1, progress=lambda done, total, what: None) -> dict[str, pa.Table]:
         stage = clips_stage(data.on_bad_clip)
-        tables = stage.run(StageContext("study", "", fold, data.classes, {}, data, result_store, progress))
+        tables = stage.run(
+            StageContext("study", "", fold, data.classes, {}, data, result_store, progress, engine=LocalEngine())
+        )
         assert tuple(tables) == stage.tables
         return {name: TABLES[name].conform(table, study="study", fold=fold) for name, table in tables.items()}
 
     return run
 
 
-def test_measurements(tmp_path):
+def test_clips_are_measured_by_hand(tmp_path):
     # Peak 0.75; rms = sqrt((0.25 + 0.0625 + 0.5625 + 0) / 4) = sqrt(0.21875) = 0.467707; 4 samples / 8 Hz = 0.5 s
     values = [0.5, -0.25, -0.75, 0.0]
     soundfile.write(tmp_path / "a.wav", np.array([values, values]).T, 8, subtype="FLOAT")
     measured = json.loads(inspect(tmp_path / "a.wav"))
-    sha = hashlib.sha256(struct.pack("<4fI", *values, 8)).hexdigest()
+    sha256 = hashlib.sha256(struct.pack("<4fI", *values, 8)).hexdigest()
     assert measured.pop("rms") == pytest.approx(0.467707, abs=1e-6)
-    assert measured == {"samples_sha256": sha, "duration_s": 0.5, "sample_rate_hz": 8, "channels": 2, "peak": 0.75}
+    assert measured == {"samples_sha256": sha256, "duration_s": 0.5, "sample_rate_hz": 8, "channels": 2, "peak": 0.75}
 
 
-def test_the_same_samples_at_another_rate_are_another_sound(tmp_path):
+def test_the_same_samples_at_another_sample_rate_have_another_hash(tmp_path):
     for sample_rate_hz in (8000, 16000):
         soundfile.write(tmp_path / f"{sample_rate_hz}.wav", np.full(100, 0.5), sample_rate_hz)
-    shas = {json.loads(inspect(tmp_path / f"{r}.wav"))["samples_sha256"] for r in (8000, 16000)}
-    assert len(shas) == 2
+    hashes = {json.loads(inspect(tmp_path / f"{r}.wav"))["samples_sha256"] for r in (8000, 16000)}
+    assert len(hashes) == 2
 
 
-def test_the_same_sound_in_another_container_has_the_same_hash(tmp_path):
+def test_the_same_samples_in_another_file_format_have_the_same_hash(tmp_path):
     samples = np.random.default_rng(0).integers(-(2**15), 2**15, 1000).astype(np.int16)
-    shas = set()
+    hashes = set()
     for name in ("a.wav", "a.flac", "a.aiff"):
         soundfile.write(tmp_path / name, samples, 8000, subtype="PCM_16")
-        shas.add(json.loads(inspect(tmp_path / name))["samples_sha256"])
-    assert len(shas) == 1
+        hashes.add(json.loads(inspect(tmp_path / name))["samples_sha256"])
+    assert len(hashes) == 1
 
 
-def test_good_clips_of_a_fold(root, run):
+def test_the_clips_of_a_fold_are_measured(root, run):
     tables = run(dataset(root), fold=2)
     a2, b2 = tables["clips"].to_pylist()
     assert (a2["clip"], a2["label"], a2["source"], a2["file"], a2["fold"]) == ("a2", "a", "s2", "a2.wav", 2)
@@ -85,13 +88,13 @@ def test_good_clips_of_a_fold(root, run):
     assert run(dataset(root), fold=1)["clips"]["extra"].to_pylist() == [[("take", "A")], []]
 
 
-def test_silence_is_a_clip(root, run):
+def test_a_silent_recording_is_a_valid_clip(root, run):
     soundfile.write(root / "a1.wav", np.zeros(8), 8000)  # 8 samples at 8 kHz: 1 ms
     a1 = run(dataset(root))["clips"].to_pylist()[0]
     assert (a1["duration_s"], a1["peak"], a1["rms"]) == (0.001, 0.0, 0.0)
 
 
-def test_one_error_names_every_bad_clip_of_every_fold(root, run):
+def test_one_error_names_all_bad_clips_of_all_folds(root, run):
     (root / "a1.wav").unlink()
     (root / "b2.wav").write_bytes(b"")
     soundfile.write(root / "a2.wav", np.array([0.0, np.nan]), 8000, subtype="FLOAT")
@@ -125,19 +128,19 @@ def test_skipped_clips_are_recorded_in_their_own_fold(root, run):
     assert second["clips"].num_rows == 2
 
 
-def test_skipping_may_not_empty_a_class(root, run):
+def test_skipping_all_clips_of_a_class_is_refused(root, run):
     (root / "b1.wav").unlink()
     (root / "b2.wav").unlink()
     with pytest.raises(
-        BadClips, match=r"got none for class b; repair their recordings .*2 of 4 recordings cannot be used"
+        BadClips, match=r"there is none for class b; repair their recordings .*2 of 4 recordings cannot be used"
     ):
         run(dataset(root, "skip"))
 
 
-def test_skipping_may_not_empty_a_fold(root, run):
+def test_skipping_all_clips_of_a_fold_is_refused(root, run):
     (root / "a2.wav").unlink()
     (root / "b2.wav").unlink()
-    with pytest.raises(BadClips, match="got none for fold 2; repair their recordings"):
+    with pytest.raises(BadClips, match="there is none for fold 2; repair their recordings"):
         run(dataset(root, "skip"))
 
 
@@ -152,22 +155,20 @@ def test_files_are_decoded_once_and_failures_are_retried(root, run, result_store
     assert progress_calls == [(3, 4, "inspection"), (4, 4, "inspection")]
 
 
-@pytest.mark.parametrize("how", ["replaced", "written over", "taken away"])
-def test_nothing_is_stored_of_a_file_that_changes_between_digest_and_decoding(
-    root, run, result_store, monkeypatch, how
-):
+@pytest.mark.parametrize("change", ["replaced", "written over", "taken away"])
+def test_no_result_is_stored_for_a_file_that_changes_while_it_is_read(root, run, result_store, monkeypatch, change):
     file_digests = result_store.file_digests
 
     def digests_then_change(paths):
         digests = file_digests(paths)
-        if how != "written over":
+        if change != "written over":
             (root / "a1.wav").unlink()
-        if how != "taken away":
+        if change != "taken away":
             soundfile.write(root / "a1.wav", np.full(24, 0.25), 8000)
         return digests
 
     monkeypatch.setattr(result_store, "file_digests", digests_then_change)
-    reason = "missing: the file does not exist" if how == "taken away" else "changed while it was read; run again"
+    reason = "missing: the file does not exist" if change == "taken away" else "changed while it was read; run again"
     with pytest.raises(BadClips, match=rf"1 of 4 recordings cannot be used:\n  a1 \(a1.wav\): {reason}"):
         run(dataset(root))
     assert result_store.count("inspection") == 3
@@ -176,12 +177,12 @@ def test_nothing_is_stored_of_a_file_that_changes_between_digest_and_decoding(
     assert run(dataset(root))["clips"].to_pylist()[0]["duration_s"] == 0.003  # 24 samples at 8 kHz
 
 
-def test_parameters_change_the_stage_and_only_they_do():
+def test_the_stage_depends_on_on_bad_clip_only():
     assert clips_stage("stop").parameters == {"on_bad_clip": "stop"}
     assert [i.key for i in clips_stage("skip").inputs] == ["dataset"]
 
 
-def test_sources_in_two_folds():
+def test_sources_in_several_folds_are_listed():
     clips = [Clip(str(i), "a", fold, source, "f") for i, (fold, source) in enumerate([(1, "y"), (2, "y"), (1, "z")])]
     assert sources_in_several_folds(clips) == ["y"]
     assert sources_in_several_folds(clips[1:]) == []

@@ -3,10 +3,10 @@ import os
 import pytest
 
 from vlm_audio_pipeline.datasets.local_copies import check_local_copies
-from vlm_audio_pipeline.engines.doctor import Finding
+from vlm_audio_pipeline.engines.doctor import MachineCheck
 
 
-def esc10_finding() -> Finding:
+def esc10_finding() -> MachineCheck:
     [finding] = [f for f in check_local_copies() if "ESC" in f.text]
     return finding
 
@@ -34,4 +34,4 @@ def test_the_folder_of_a_local_copy_may_start_with_a_tilde(monkeypatch, tmp_path
     (tmp_path / "esc10").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ESC10_DIR", "~/esc10")
-    assert esc10_finding() == Finding("ok", f"ESC-10 from {tmp_path / 'esc10'}")
+    assert esc10_finding() == MachineCheck("ok", f"ESC-10 from {tmp_path / 'esc10'}")

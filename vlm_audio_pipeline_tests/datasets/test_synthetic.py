@@ -39,7 +39,7 @@ def test_the_layout_is_that_of_esc50(data_folder):
         row = rows[f"{clip.id}.wav"]
         assert (row["fold"], row["src_file"], row["take"]) == (fold, source, take)
     assert progress_calls[-1] == (12, 12, "synthesising clips")
-    assert [p.name for p in data_folder.datasets.iterdir()] == [dataset.root.name]  # nothing temporary is left
+    assert [p.name for p in data_folder.datasets.iterdir()] == [dataset.root.name]  # no temporary files remain
 
 
 def test_recordings_are_synthesised_once_and_missing_ones_again(data_folder):
@@ -52,24 +52,24 @@ def test_recordings_are_synthesised_once_and_missing_ones_again(data_folder):
     assert {f: (first.root / f).stat().st_mtime_ns for f in files} == stamps
     (first.root / first.clips[3].file).unlink()
     (data_folder.datasets / f".{first.root.name}.1.tmp").mkdir()  # as a killed process leaves it
-    again = spec.open(data_folder)
-    assert {c.file: (again.root / c.file).read_bytes() for c in again.clips} == files
+    reopened = spec.open(data_folder)
+    assert {c.file: (reopened.root / c.file).read_bytes() for c in reopened.clips} == files
     assert [p.name for p in data_folder.datasets.iterdir()] == [first.root.name]
 
 
-def test_specs_with_other_sounds_do_not_share_a_folder(data_folder):
-    changed = [{}, {"seed": 1}, {"duration_s": 1.5}, {"takes": 1}, {"clips": 14}, {"n_folds": 3}]
-    roots = {SyntheticDataset(**{**SMALL, **c}, name="same").open(data_folder).root for c in changed}
-    assert len(roots) == len(changed)
+def test_specs_with_other_sounds_have_other_folders(data_folder):
+    changes = [{}, {"seed": 1}, {"duration_s": 1.5}, {"takes": 1}, {"clips": 14}, {"n_folds": 3}]
+    roots = {SyntheticDataset(**{**SMALL, **c}, name="same").open(data_folder).root for c in changes}
+    assert len(roots) == len(changes)
 
 
-def test_spelling_out_the_classes_changes_nothing(data_folder):
+def test_listing_all_classes_changes_nothing(data_folder):
     assert SyntheticDataset()._root(data_folder) == SyntheticDataset(classes=ESC10, name="x", on_bad_clip="skip")._root(
         data_folder
     )
 
 
-def test_folds_need_no_synthesis(data_folder):
+def test_folds_are_known_without_synthesis(data_folder):
     spec = SyntheticDataset()
     assert spec.folds(data_folder) == (1, 2, 3, 4, 5)
     assert spec.download_size(data_folder) == 0
@@ -79,7 +79,7 @@ def test_folds_need_no_synthesis(data_folder):
 
 
 @given(st.integers(20, 400), st.integers(2, 10), st.integers(1, 5), st.integers(2, 10))
-def test_every_plan_that_is_accepted_can_be_learnt_from(clips, n_folds, takes, n_classes):
+def test_every_accepted_plan_has_training_clips_of_every_class(clips, n_folds, takes, n_classes):
     spec = SyntheticDataset(clips=clips, n_folds=n_folds, takes=takes, classes=ESC10[:n_classes])
     if clips < max(n_classes * (takes + 1), takes * n_folds):
         with pytest.raises(BadDataset, match=rf"clips must be at least \d+, got {clips}: "):
@@ -101,7 +101,7 @@ def test_every_plan_that_is_accepted_can_be_learnt_from(clips, n_folds, takes, n
         ({"clips": 29}, r"clips must be at least 30, got 29: each of 10 classes needs two source recordings and each of 5"),
     ],
 )  # fmt: skip
-def test_bad_specs(data_folder, parameters, message):
+def test_wrong_specs_are_refused(data_folder, parameters, message):
     spec = SyntheticDataset(**parameters)
     with pytest.raises(BadDataset, match=message):
         spec.folds(data_folder)

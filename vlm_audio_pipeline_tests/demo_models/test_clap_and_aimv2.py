@@ -11,8 +11,11 @@ from vlm_audio_pipeline.classifiers.zero_shot import ZeroShot
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.encoders.vision import Vision
+from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.demo_models.held_out import accuracy, decode, flip
+
+pytestmark = pytest.mark.slow
 
 CLAP = Clap(model="demo-clap", device="cpu")
 AIMV2 = Vision(model="demo-aimv2", rendering="demo", device="cpu")
@@ -34,7 +37,7 @@ def image_vectors(held_out, encode) -> np.ndarray:
 
 
 def predict(audio_vectors: np.ndarray, result_store: ResultStore, **spec) -> list[str]:
-    texts = ZeroShot(encoder="clap", **spec).class_vectors(CLAP, ESC10, result_store)
+    texts = ZeroShot(encoder="clap", **spec).class_vectors(CLAP, ESC10, result_store, LocalEngine())[0]
     return [ESC10[i] for i in (audio_vectors @ texts.T).argmax(axis=1)]
 
 

@@ -1,18 +1,23 @@
 """The demo as a new user runs it: `vlm-audio run demo`, in its own process, without a network."""
 
+import io
 import os
+import re
 import subprocess
 import sys
 import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import vlm_audio_pipeline
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.loading import load_study
+from vlm_audio_pipeline_tests.readme import README, RESULTS, assert_figures_agree, read_figures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -129,6 +134,69 @@ def test_accuracies_are_high_and_drop_under_controls(leaderboard):
     assert 0.5 < accuracy["classical_knn", "score", "none"] < 1
 
 
+def test_the_figures_of_the_results_are_those_of_the_leaderboard(leaderboard):
+    for scoring in ("likelihood", "generation"):
+        figures = {
+            "Janus on images, zero-shot": leaderboard["janus", scoring, "none"],
+            "the same, image columns shuffled in time": leaderboard["janus", scoring, "time_shuffled"],
+            "the same, blank image": leaderboard["janus", scoring, "blank"],
+            "CLAP zero-shot on the audio": leaderboard["clap_zero_shot", "score", "none"],
+            "linear probe on classical features": leaderboard["classical_probe", "score", "none"],
+        }
+        assert_figures_agree(RESULTS, "| demo, 200 clips |", figures)
+
+
+README_CLIP = "2-1-A-0"
+README_IMAGES = {"none": "image", "time_shuffled": "time_shuffled", "blank": "blank"}
+"""Control of a column of README's first table -> its file in docs/images/one_clip."""
+
+
+def test_the_clip_of_the_readme_has_these_answers(leaderboard, folder):
+    rows = read_figures(README, "| | spectrogram of the clip |")
+    assert [re.findall(r"one_clip/(\w+)\.png", cell) for cell in rows["the model receives"]] == [
+        [name] for name in README_IMAGES.values()
+    ]
+    data_folder = DataFolder(folder / "data")
+    for scoring in ("likelihood", "generation"):
+        answers = query(
+            data_folder,
+            "SELECT control, predicted, label FROM predictions WHERE study = 'demo' AND classifier = 'janus' "
+            f"AND clip = '{README_CLIP}' AND scoring = '{scoring}'",
+        ).to_pylist()
+        predicted = {row["control"]: row["predicted"] for row in answers}
+        assert {row["label"] for row in answers} == {"dog"}
+        assert rows["it answers"] == [predicted[control] for control in README_IMAGES]
+        [accuracies] = [cells for label, cells in rows.items() if label.startswith("accuracy")]
+        assert accuracies == [f"{leaderboard['janus', scoring, c]['accuracy']:.3f}" for c in README_IMAGES]
+
+
+@pytest.mark.parametrize(("control", "name"), README_IMAGES.items())
+def test_the_images_of_the_readme_are_what_the_model_received(control, name, first, folder):
+    rendering = "demo" if control == "none" else f"demo__{control}"
+    [row] = query(
+        DataFolder(folder / "data"),
+        f"SELECT image FROM spectrograms WHERE study = 'demo' AND rendering = '{rendering}' AND clip = '{README_CLIP}'",
+    ).to_pylist()
+    received = np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"))
+    in_readme = np.asarray(Image.open(README.parent / "docs" / "images" / "one_clip" / f"{name}.png").convert("RGB"))
+    # each pixel is shown as 2 x 2 pixels
+    np.testing.assert_array_equal(in_readme, received.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def test_the_models_can_hear_what_they_see(first, folder):
+    rows = query(
+        DataFolder(folder / "data"), "SELECT * FROM verdicts WHERE study = 'demo' ORDER BY position"
+    ).to_pylist()
+    assert [(row["classifier"], row["scoring"], row["answer"], row["time_order"]) for row in rows] == [
+        ("janus", "likelihood", "it can", "yes"),
+        ("janus", "generation", "it can", "yes"),
+        ("janus_one_shot", "likelihood", "it can", None),
+        ("janus_one_shot", "generation", "it can", None),
+    ]
+    assert {row["audio_classifier"] for row in rows} == {"clap_zero_shot"}
+    assert "demo: can it hear what it sees?" in first.output
+
+
 def test_both_scorings_agree(first, folder):
     rows = query(
         DataFolder(folder / "data"),
@@ -190,15 +258,16 @@ def test_a_wheel_contains_no_code_of_the_training_tests_or_benchmarks(wheel):
 
 
 @pytest.mark.network
-def test_installed_from_a_wheel_into_an_empty_environment_it_runs_outside_the_repository(wheel, tmp_path):
+def test_installed_from_a_wheel_into_an_empty_environment_it_runs_outside_the_repository(wheel, tmp_path, monkeypatch):
     """Only the wheel and its declared dependencies: no packages of the tests, no checkout."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # it may name a checkout
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "empty"], check=True)
     python = tmp_path / "empty" / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel]
     done = subprocess.run(install, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
-    ask = [python, "-c", "import vlm_audio_pipeline; print(vlm_audio_pipeline.__file__)"]
-    where = subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    command = [python, "-c", "import vlm_audio_pipeline; print(vlm_audio_pipeline.__file__)"]
+    where = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert where.startswith(str(tmp_path / "empty"))
     (tmp_path / "elsewhere").mkdir()
     run = DemoRun(tmp_path / "elsewhere", python.with_name("vlm-audio"))

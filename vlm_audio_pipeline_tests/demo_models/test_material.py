@@ -16,7 +16,7 @@ from demo_model_training.train_aimv2 import normalise, shift_in_time
 from demo_model_training.train_janus import tokenise
 from vlm_audio_pipeline.classifiers.language_models.messages import ImagePart
 from vlm_audio_pipeline.classifiers.language_models.named_prompts import PROMPTS
-from vlm_audio_pipeline.classifiers.language_models.prompts import messages
+from vlm_audio_pipeline.classifiers.language_models.prompts import build_messages
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 from vlm_audio_pipeline.datasets.synthesis import synthesise
 from vlm_audio_pipeline.encoders.base import decode_image
@@ -38,7 +38,7 @@ def test_the_demo_study_uses_renderings_that_were_trained_on():
     for name, recipe in study.renderings.items():
         assert recipe.fingerprint_fields() == trained[name]
     # Seeds of a million and more belong to the training; the study has another one.
-    assert study.dataset.seed < material.TRAINING <= material.TEST - 1_000_000
+    assert study.dataset.seed < material.TRAINING_SEED <= material.TEST_SEED - 1_000_000
 
 
 @pytest.mark.slow
@@ -97,21 +97,24 @@ def test_conversations_have_the_tokens_of_the_processor(janus, prompt, examples)
 
 
 def test_questions_have_the_text_of_a_study(janus):
-    """The text is the prompt's, in Janus's template: User, two line ends, Assistant and a colon without a space."""
-    turns = messages(PROMPTS["plain"], ["dog", "rain"], [], ImagePart(b"", "image/png", ""))
-    assert apply_template(turns, janus, ask=True) == (
+    """The text is the prompt's, in Janus's template: User, two line ends, Assistant and a colon without a space.
+
+    `notebook` is for the real Janus, whose preamble it needs.
+    """
+    turns = build_messages(PROMPTS["plain"], ["dog", "rain"], [], ImagePart(b"", "image/png", ""))
+    assert apply_template(turns, janus, add_generation_prompt=True) == (
         "<|User|>: Which sound does this spectrogram show? Choose one: dog, rain. Answer with its name only.\n"
         "<image_placeholder>\n\n<|Assistant|>:"
     )
     starts = {make_conversation(random.Random(seed), janus, "plain", 0)[0].split(":")[1][:8] for seed in range(30)}
     assert starts == {" Which s", " Name th", " Options"}  # its three wordings
-    assert {choose_prompt(random.Random(seed)) for seed in range(60)} == set(PROMPTS)
+    assert {choose_prompt(random.Random(seed)) for seed in range(60)} == set(PROMPTS) - {"notebook"}
 
 
 def test_class_names_and_prompts_take_few_tokens(janus):
-    names = [name for label in ESC10 for name in material.names(label)[:2]]
+    names = [name for label in ESC10 for name in material.label_forms(label)[:2]]
     assert max(len(janus.tokenizer(f" {n}", add_special_tokens=False).input_ids) for n in names) <= 3
-    [turn] = messages(PROMPTS["plain"], ESC10, [], ImagePart(b"", "image/png", ""))
+    [turn] = build_messages(PROMPTS["plain"], ESC10, [], ImagePart(b"", "image/png", ""))
     assert len(janus.tokenizer(turn.parts[0]).input_ids) < 60
     strange = "Zwölf Boxkämpfer 🐓 jagen"
     assert janus.tokenizer.decode(janus.tokenizer(strange, add_special_tokens=False).input_ids) == strange

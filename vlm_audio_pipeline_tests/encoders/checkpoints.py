@@ -1,6 +1,6 @@
 """Tiny random checkpoints in the layout of the hub's cache, under the models' real names.
 
-Written once a process, linked into the cache folder of whoever asks. Each is the real architecture, made small.
+Each has the real architecture with small sizes.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import pytest
 CLAP = "laion/clap-htsat-unfused"
 FUSED = "laion/clap-htsat-fused"
 AIMV2 = "apple/aimv2-large-patch14-224"
+AIMV2_NATIVE = "apple/aimv2-large-patch14-native"
 DINOV2 = "facebook/dinov2-base"
 CLIP = "openai/clip-vit-base-patch32"
 SIGLIP = "google/siglip-base-patch16-224"
@@ -33,25 +34,25 @@ CORPUS = [
 
 
 def publish(cache: Path, model: str, write: Callable[[Path], None], branch: str = "main") -> str:
-    """Put what `write` writes into a cache folder as the hub would: blobs, a snapshot of links, and a ref.
+    """Publish the files that `write` writes in a cache folder, in the hub's layout: blobs, a snapshot of links, and a ref.
 
     Returns:
         The commit, which is a hash of the files.
     """
     repository = cache / ("models--" + model.replace("/", "--"))
-    made, blobs = repository / "made", repository / "blobs"
-    made.mkdir(parents=True)
+    staging, blobs = repository / "staging", repository / "blobs"
+    staging.mkdir(parents=True)
     blobs.mkdir(exist_ok=True)
-    write(made)
-    digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(made.iterdir())}
+    write(staging)
+    digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(staging.iterdir())}
     commit = hashlib.sha1(repr(digests).encode()).hexdigest()
     snapshot = repository / "snapshots" / commit
     snapshot.mkdir(parents=True, exist_ok=True)
     for name, digest in digests.items():
-        os.replace(made / name, blobs / digest)
+        os.replace(staging / name, blobs / digest)
         (snapshot / name).unlink(missing_ok=True)
         (snapshot / name).symlink_to(Path("../../blobs") / digest)
-    made.rmdir()
+    staging.rmdir()
     ref = repository / "refs" / branch
     ref.parent.mkdir(exist_ok=True)
     ref.write_text(commit)
@@ -59,7 +60,7 @@ def publish(cache: Path, model: str, write: Callable[[Path], None], branch: str 
 
 
 def checkpoint(model: str, seed: int = 0) -> Callable[[Path], None]:
-    """Give what writes the tiny checkpoint of a model into a folder."""
+    """Return a function that writes the tiny checkpoint of a model into a folder."""
 
     def write(folder: Path) -> None:
         import torch
@@ -72,7 +73,7 @@ def checkpoint(model: str, seed: int = 0) -> Callable[[Path], None]:
 
 
 def byte_level_pieces(end_of_word: str = "") -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Train a byte-level BPE: (vocabulary, merges)."""
+    """Train a byte-level BPE tokenizer; return its vocabulary and merges."""
     import json
     import tempfile
 
@@ -95,7 +96,7 @@ def byte_level_pieces(end_of_word: str = "") -> tuple[dict[str, int], list[tuple
 
 
 def clap(folder: Path, fused: bool = False) -> None:
-    """0.1 M parameters, windows of 5 s at 48 kHz, 32 dimensions."""
+    """Write a CLAP with 0.1 M parameters, windows of 5 s at 48 kHz and 32 dimensions."""
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, RobertaTokenizer
 
     vocabulary, merges = byte_level_pieces()
@@ -131,7 +132,7 @@ def clap(folder: Path, fused: bool = False) -> None:
     ).save_pretrained(folder)
 
 
-def _pictures(folder: Path, cls: str = "CLIPImageProcessorPil") -> None:
+def _save_image_processor(folder: Path, cls: str = "CLIPImageProcessorPil") -> None:
     import transformers
 
     size = {"height": SIZE, "width": SIZE}
@@ -142,38 +143,50 @@ def _pictures(folder: Path, cls: str = "CLIPImageProcessorPil") -> None:
     processor.save_pretrained(folder)
 
 
-def aimv2(folder: Path) -> None:
-    """16 patches, 32 dimensions, no pooled vector."""
+def _save_aimv2(folder: Path, **options) -> None:
     from transformers import Aimv2VisionConfig, Aimv2VisionModel
 
-    Aimv2VisionModel(
-        Aimv2VisionConfig(
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=SIZE,
-            patch_size=8,
-            use_head=False,
-        )
-    ).save_pretrained(folder)
-    _pictures(folder)
+    config = Aimv2VisionConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=SIZE,
+        patch_size=8,
+        use_head=False,
+        **options,
+    )
+    Aimv2VisionModel(config).save_pretrained(folder)
+
+
+def aimv2(folder: Path) -> None:
+    """Write an AIMv2 with 16 patches, 32 dimensions and no pooled vector."""
+    _save_aimv2(folder)
+    _save_image_processor(folder)
+
+
+def aimv2_native(folder: Path) -> None:
+    """Write an AIMv2 that takes images of any size, as they are: its processor neither resizes nor crops."""
+    from transformers import CLIPImageProcessor
+
+    _save_aimv2(folder, is_native=True)
+    CLIPImageProcessor(do_resize=False, do_center_crop=False).save_pretrained(folder)
 
 
 def dinov2(folder: Path) -> None:
-    """A class token, 16 patches, 32 dimensions."""
+    """Write a DINOv2 with a class token, 16 patches and 32 dimensions."""
     from transformers import Dinov2Config, Dinov2Model
 
     config = Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=SIZE, patch_size=8)
     Dinov2Model(config).save_pretrained(folder)
-    _pictures(folder)
+    _save_image_processor(folder)
 
 
 _TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 def clip(folder: Path) -> None:
-    """Two towers, 24 dimensions."""
+    """Write a CLIP with two towers and 24 dimensions."""
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
     vocabulary, merges = byte_level_pieces("</w>")
@@ -188,11 +201,11 @@ def clip(folder: Path) -> None:
     vision = _TOWER | {"image_size": SIZE, "patch_size": 8}
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _pictures(folder)
+    _save_image_processor(folder)
 
 
-def siglip_that_reads(folder: Path) -> None:
-    """The tiny SigLIP with a tokenizer, which takes sentencepiece."""
+def siglip_with_tokenizer(folder: Path) -> None:
+    """Write the tiny SigLIP with a tokenizer, which needs sentencepiece."""
     import io
 
     import sentencepiece
@@ -209,18 +222,18 @@ def siglip_that_reads(folder: Path) -> None:
 
 
 def siglip(folder: Path, vocabulary: int = 64) -> None:
-    """Two towers, 32 dimensions; no tokenizer, which would take sentencepiece."""
+    """Write a SigLIP with two towers and 32 dimensions, without a tokenizer (which needs sentencepiece)."""
     from transformers import SiglipConfig, SiglipModel
 
     text = _TOWER | {"vocab_size": vocabulary, "max_position_embeddings": 16, "projection_size": 32}
     text |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 1}
     vision = _TOWER | {"image_size": SIZE, "patch_size": 8}
     SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
-    _pictures(folder, "SiglipImageProcessorPil")
+    _save_image_processor(folder, "SiglipImageProcessorPil")
 
 
 def ast(folder: Path) -> None:
-    """Windows of 0.64 s: 2 bands of 5 patches each."""
+    """Write an AST with windows of 0.64 s: 2 bands of 5 patches each."""
     from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
     config = ASTConfig(**_TOWER, num_mel_bins=32, max_length=64, patch_size=16, frequency_stride=10, time_stride=10)
@@ -246,7 +259,7 @@ def _speech(config: str, model: str, **kwargs: object) -> Callable[[Path], None]
 
 
 def whisper(folder: Path) -> None:
-    """Windows of 2 s: 100 output frames."""
+    """Write a Whisper with windows of 2 s: 100 output frames."""
     from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
     config = WhisperConfig(
@@ -273,7 +286,7 @@ def whisper(folder: Path) -> None:
 
 
 def narrow_music2latent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the package's network 8 times narrower: its sizes are constants of a module, not a configuration."""
+    """Make the network of the package 8 times narrower: its sizes are constants of a module, not a configuration."""
     from music2latent import models
 
     monkeypatch.setattr(models, "bottleneck_base_channels", 32)
@@ -282,7 +295,7 @@ def narrow_music2latent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def music2latent(folder: Path) -> None:
-    """Its network as large as it is now; many of its layers begin as zeros, so all are made random here."""
+    """Write random weights of the network with its current sizes. Many layers are initialised as zeros, so noise is added."""
     import torch
     from music2latent.models import UNet
 
@@ -294,6 +307,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     CLAP: clap,
     FUSED: lambda folder: clap(folder, fused=True),
     AIMV2: aimv2,
+    AIMV2_NATIVE: aimv2_native,
     DINOV2: dinov2,
     CLIP: clip,
     SIGLIP: siglip,

@@ -1,6 +1,6 @@
-"""Programs run by the Python of laion_clap's environment: each is the text of one, importing nothing of this project.
+"""Source texts of programs that run in the environment of laion_clap and import nothing of this project.
 
-WORKER is the path of the family's worker, of which only the way to import laion-clap without torchvision is used.
+`worker` is the path of the worker; only its way to import laion-clap without torchvision is used.
 """
 
 OPENING = """
@@ -9,19 +9,19 @@ spec = importlib.util.spec_from_file_location("worker", {worker!r})
 worker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(worker)
 import numpy as np, torch
-with worker.without_training():
+with worker.stub_training_packages():
     import laion_clap
 """
 
 WRITE = (
     OPENING
     + """
-# a random checkpoint in the form of the authors': a dict with a name and a state_dict whose keys begin with "module."
+# a random checkpoint in the authors' format: a dict with a name and a state_dict whose keys begin with "module."
 torch.manual_seed(0)
 state = laion_clap.CLAP_Module(enable_fusion=False, device="cpu").model.state_dict()
 for key, value in state.items():
     if "audio_branch.layers" in key and key.endswith("weight") and value.ndim == 2:
-        value.mul_(4)  # as it is made, the network hardly tells sounds apart
+        value.mul_(4)  # with its initial weights, the network gives nearly equal vectors
     elif key.endswith("running_var"):
         value.uniform_(0.5, 1.5)
     elif key.endswith("running_mean") or (value.ndim == 1 and key.endswith("bias") and "branch" in key):
@@ -38,7 +38,7 @@ torch.save({{"epoch": np.int64(3), "best": np.float64(0.9), "name": "random", "s
 CALL = (
     OPENING
     + """
-# the package's own calls, as its README has them
+# the calls of the package, as in its README
 module = laion_clap.CLAP_Module(enable_fusion=False, device="cpu")
 module.load_ckpt({checkpoint!r}, verbose=False)
 with np.load({clips!r}) as clips:

@@ -13,14 +13,17 @@ from PIL import Image
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.specs import refers_to
 from vlm_audio_pipeline.contracts.stages import Input, StageContext
+from vlm_audio_pipeline.datasets.audio import peak_normalise as peak_normalise_int16
 from vlm_audio_pipeline.datasets.base import Clip, Dataset, RecordingChanged
 from vlm_audio_pipeline.datasets.card import DatasetCard
-from vlm_audio_pipeline.encoders.base import EncoderSpec, TextSide, decode_image
+from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec, TextEncoder, decode_image
 from vlm_audio_pipeline.encoders.clap import Clap
+from vlm_audio_pipeline.encoders.features import Features
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.scripted import Scripted
-from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
+from vlm_audio_pipeline.encoders.texts import embed_texts
 from vlm_audio_pipeline.encoders.vectors import pack_vector, vector_matrix
+from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.encoders import checkpoints
 
@@ -32,10 +35,10 @@ def rows(tmp_path):
     store.close()
 
 
-class Looks(EncoderSpec):
-    """The mean colour of an image."""
+class MeanColour(EncoderSpec):
+    """An image encoder that returns the mean colour."""
 
-    kind: ClassVar[str] = "looks"
+    kind: ClassVar[str] = "mean_colour"
     takes_images: ClassVar[bool] = True
     rendering: str = refers_to("renderings", "paper")
     power: int = 1
@@ -52,15 +55,15 @@ class Looks(EncoderSpec):
 LOADED: list[str] = []
 
 
-class Reads(Scripted):
-    """An encoder with a text side."""
+class ScriptedWithTexts(Scripted):
+    """A scripted encoder with a text encoder."""
 
-    kind: ClassVar[str] = "reads"
-    has_text_side: ClassVar[bool] = True
+    kind: ClassVar[str] = "scripted_with_texts"
+    has_text_encoder: ClassVar[bool] = True
 
-    def load_text(self) -> TextSide:
+    def load_text_encoder(self) -> TextEncoder:
         LOADED.append(self.dimensions)
-        return TextSide(lambda texts: [np.eye(4, dtype=np.float32)[len(t) % 4] for t in texts], 12.5)
+        return TextEncoder(lambda texts: [np.eye(4, dtype=np.float32)[len(t) % 4] for t in texts], 12.5)
 
 
 LOADED: list[int] = []
@@ -98,43 +101,72 @@ def spectrograms(images: dict[str, bytes]) -> pa.Table:
     )
 
 
-def ran(stage, rows, samples=None, **inputs) -> pa.Table:
-    given = {key.replace("__of__", "/"): table for key, table in inputs.items()}
-    dataset = SimpleNamespace(samples=samples)
-    context = StageContext("s", "e", 1, ("a",), given, dataset, rows)
+def run_stage(stage, rows, samples=None, **inputs) -> pa.Table:
+    tables = {key.replace("__of__", "/"): table for key, table in inputs.items()}
+    dataset = SimpleNamespace(recordings=SimpleNamespace(samples=samples))
+    context = StageContext("s", "e", 1, ("a",), tables, dataset, rows, engine=LocalEngine())
     return stage.run(context)["embeddings"]
 
 
-def test_images_are_encoded_and_keyed_by_their_bytes_not_by_the_renderings_name(rows):
+def test_images_are_encoded_and_keyed_by_their_bytes_not_by_the_name_of_the_rendering(rows):
     images = {"a": png("red"), "b": png("black"), "c": png("red")}
-    [stage] = Looks().stages("e")
+    [stage] = MeanColour().stages("e")
     assert stage.inputs == (Input("clips"), Input("spectrograms", "paper"))
-    made = ran(stage, rows, clips=clips(["b", "a", "c"]), spectrograms__of__paper=spectrograms(images))
-    assert made["clip"].to_pylist() == ["b", "a", "c"]
-    np.testing.assert_array_equal(vector_matrix(made), [[0, 0, 0], [255, 0, 0], [255, 0, 0]])
+    first = run_stage(stage, rows, clips=clips(["b", "a", "c"]), spectrograms__of__paper=spectrograms(images))
+    assert first["clip"].to_pylist() == ["b", "a", "c"]
+    np.testing.assert_array_equal(vector_matrix(first), [[0, 0, 0], [255, 0, 0], [255, 0, 0]])
     assert rows.count("vector") == 2  # the same bytes are encoded once
 
     loads = len(LOADED)
-    [other] = Looks(rendering="copy").stages("e")
-    again = ran(other, rows, clips=clips(["b", "a", "c"]), spectrograms__of__copy=spectrograms(images))
-    assert again["result_key"].to_pylist() == made["result_key"].to_pylist() and len(LOADED) == loads
-    assert Looks(power=2).result_key("x") != Looks().result_key("x") == Looks(batch_size=3).result_key("x")
+    [other] = MeanColour(rendering="copy").stages("e")
+    again = run_stage(other, rows, clips=clips(["b", "a", "c"]), spectrograms__of__copy=spectrograms(images))
+    assert again["result_key"].to_pylist() == first["result_key"].to_pylist() and len(LOADED) == loads
+    assert (
+        MeanColour(power=2).result_key("x") != MeanColour().result_key("x") == MeanColour(batch_size=3).result_key("x")
+    )
 
 
 def test_a_control_is_the_same_computation_on_other_images(rows):
-    stage = Looks().controlled_stage("e", "blank")
+    stage = MeanColour().controlled_stage("e", "blank")
     assert stage.inputs == (Input("clips"), Input("spectrograms", "paper__blank"))
-    made = ran(stage, rows, clips=clips(["a"]), spectrograms__of__paper__blank=spectrograms({"a": png("white")}))
-    assert vector_matrix(made).tolist() == [[255, 255, 255]]
-    [plain] = Looks().stages("e")
+    first = run_stage(stage, rows, clips=clips(["a"]), spectrograms__of__paper__blank=spectrograms({"a": png("white")}))
+    assert vector_matrix(first).tolist() == [[255, 255, 255]]
+    [plain] = MeanColour().stages("e")
     assert (stage.asset, stage.version, stage.parameters) == (plain.asset, plain.version, plain.parameters)
-    with pytest.raises(VlmAudioError, match="replaces images, but encoder 'e' of kind scripted takes none"):
+    with pytest.raises(VlmAudioError, match="replaces images, but encoder 'e' of kind scripted takes no images"):
         Scripted().controlled_stage("e", "blank")
 
 
-def test_a_clip_without_a_image_is_named(rows):
-    with pytest.raises(VlmAudioError, match=r"every clip must have an image, got none for \['b'\]"):
-        ran(Looks().stages("e")[0], rows, clips=clips(["a", "b"]), spectrograms__of__paper=spectrograms({"a": b""}))
+@pytest.mark.parametrize("peak_normalise", [False, True])
+def test_the_peak_of_clips_is_normalised_if_the_encoder_says_so(rows, peak_normalise):
+    """A clip and the same clip 20 dB louder: only their recorded levels differ."""
+    quiet = np.random.default_rng(0).uniform(-0.05, 0.05, 4000).astype(np.float32)
+    recordings = {"quiet": quiet, "loud": np.float32(10) * quiet}
+
+    def samples(clip, sample_rate_hz, normalises_peak=False):
+        recorded = recordings[clip.clip]
+        return (peak_normalise_int16(recorded) / 32768).astype(np.float32) if normalises_peak else recorded
+
+    spec = Features(rate=8000, features=("logmel",), peak_normalise=peak_normalise)
+    vectors = vector_matrix(run_stage(spec.stages("e")[0], rows, samples, clips=clips(["quiet", "loud"])))
+    mean_difference_db = float((vectors[1] - vectors[0])[: spec.n_mels].mean())
+    assert mean_difference_db == pytest.approx(0 if peak_normalise else 20, abs=0.1)
+    other = Features(rate=8000, features=("logmel",), peak_normalise=not peak_normalise)
+    assert other.result_key("x") != spec.result_key("x")
+
+
+@pytest.mark.parametrize("kind", ENCODERS.all())
+def test_every_encoder_of_audio_with_weights_can_normalise_the_peak(kind):
+    spec_class = ENCODERS.get(kind)
+    has_option = "peak_normalise" in spec_class.model_fields
+    assert has_option == (not spec_class.takes_images and kind != "scripted")
+
+
+def test_a_clip_without_an_image_is_named(rows):
+    with pytest.raises(VlmAudioError, match=r"these clips have no image: \['b'\]"):
+        run_stage(
+            MeanColour().stages("e")[0], rows, clips=clips(["a", "b"]), spectrograms__of__paper=spectrograms({"a": b""})
+        )
 
 
 def test_any_image_becomes_rgb():
@@ -143,26 +175,26 @@ def test_any_image_becomes_rgb():
     assert decode_image(out.getvalue()).mode == "RGB"
 
 
-def test_samples_are_decoded_at_the_encoders_rate_and_only_what_is_new(rows):
-    asked = []
+def test_only_new_clips_are_decoded_at_the_sample_rate_of_the_encoder(rows):
+    decoded = []
 
     def samples(clip, rate):
-        asked.append((clip.file, rate))
+        decoded.append((clip.file, rate))
         return np.ones(100, np.float32)
 
     [stage] = Scripted().stages("e")
-    first = ran(stage, rows, samples, clips=clips(["a", "b"]))
-    assert sorted(asked) == [("a", 16000), ("b", 16000)] and vector_matrix(first).shape == (2, 8)
-    second = ran(stage, rows, samples, clips=clips(["a", "b", "c"]))
-    assert len(asked) == 3 and second["result_key"].to_pylist()[:2] == first["result_key"].to_pylist()
+    first = run_stage(stage, rows, samples, clips=clips(["a", "b"]))
+    assert sorted(decoded) == [("a", 16000), ("b", 16000)] and vector_matrix(first).shape == (2, 8)
+    second = run_stage(stage, rows, samples, clips=clips(["a", "b", "c"]))
+    assert len(decoded) == 3 and second["result_key"].to_pylist()[:2] == first["result_key"].to_pylist()
     assert set(second["model"].to_pylist()) == {"scripted"} and second["revision"].to_pylist() == [None] * 3
 
 
-def test_a_recording_replaced_since_it_was_looked_at_leaves_no_row(rows, tmp_path):
+def test_a_recording_that_changes_during_a_run_leaves_no_row(rows, tmp_path):
     def write(values):
         soundfile.write(tmp_path / "a.wav", np.array(values), 16000, subtype="FLOAT")
 
-    def sha(values):  # 16000 Hz behind the samples
+    def sha(values):  # the sample rate follows the samples
         return hashlib.sha256(struct.pack("<4fI", *values, 16000)).hexdigest()
 
     first, second = [0.5, -0.25, 0.0, 0.75], [0.5, -0.25, 0.0, 0.5]
@@ -171,22 +203,22 @@ def test_a_recording_replaced_since_it_was_looked_at_leaves_no_row(rows, tmp_pat
     [stage] = Scripted().stages("e")
     write(second)
     with pytest.raises(RecordingChanged, match=r"a\.wav changed while the study was running"):
-        ran(stage, rows, samples, clips=clips(["a.wav"], samples_sha256=[sha(first)]))
+        run_stage(stage, rows, samples, clips=clips(["a.wav"], samples_sha256=[sha(first)]))
     assert rows.count() == 0
-    assert ran(stage, rows, samples, clips=clips(["a.wav"], samples_sha256=[sha(second)])).num_rows == 1
+    assert run_stage(stage, rows, samples, clips=clips(["a.wav"], samples_sha256=[sha(second)])).num_rows == 1
     assert rows.count("vector") == 1
 
 
 def test_missing_weights_name_model_revision_command_and_asset(rows, cache):
     [stage] = Clap().stages("clap")
-    words = r"weights of laion/clap-htsat-unfused missing \(revision main\): .*`vlm-audio fetch STUDY`"
-    with pytest.raises(NotAvailable, match=words + ".*needed by embeddings/e"):
-        ran(stage, rows, lambda *_: np.ones(9, np.float32), clips=clips(["a"]))
+    message = r"weights of laion/clap-htsat-unfused missing \(revision main\): .*`vlm-audio fetch STUDY`"
+    with pytest.raises(NotAvailable, match=message + ".*needed by embeddings/e"):
+        run_stage(stage, rows, lambda *_: np.ones(9, np.float32), clips=clips(["a"]))
     assert stage.unavailable().startswith("weights of laion/clap-htsat-unfused missing")
     assert rows.count() == 0
 
 
-def test_weights_that_move_while_they_are_loaded_leave_no_row(rows, cache, monkeypatch):
+def test_weights_that_change_while_they_are_loaded_leave_no_row(rows, cache, monkeypatch):
     first = checkpoints.publish(cache, checkpoints.CLAP, lambda folder: (folder / "config.json").write_text("1"))
 
     def load(self):
@@ -195,12 +227,12 @@ def test_weights_that_move_while_they_are_loaded_leave_no_row(rows, cache, monke
 
     monkeypatch.setattr(Clap, "load", load)
     with pytest.raises(VlmAudioError, match=f"changed from revision {first} to .* while they were loaded"):
-        ran(Clap().stages("e")[0], rows, lambda *_: np.ones(9, np.float32), clips=clips(["a"]))
+        run_stage(Clap().stages("e")[0], rows, lambda *_: np.ones(9, np.float32), clips=clips(["a"]))
     assert rows.count() == 0
 
 
 @pytest.mark.parametrize("wrong", [np.array([1, np.nan]), np.array([np.inf]), np.ones((2, 2))])
-def test_no_wrong_vector_is_stored(wrong):
+def test_an_invalid_vector_is_not_stored(wrong):
     with pytest.raises(VlmAudioError, match="a vector must be one-dimensional and finite"):
         pack_vector(wrong)
     assert pack_vector(np.array([1.0, 2.0])) == np.array([1, 2], "<f4").tobytes()
@@ -208,28 +240,22 @@ def test_no_wrong_vector_is_stored(wrong):
 
 def test_texts_are_embedded_once(rows):
     LOADED.clear()
-    spec = Reads()
-    vectors = embed_texts(spec, ["ab", "abc", "ab"], rows)
+    spec = ScriptedWithTexts()
+    vectors, scale = embed_texts(spec, ["ab", "abc", "ab"], rows, LocalEngine())
     np.testing.assert_array_equal(vectors, np.eye(4, dtype=np.float32)[[2, 3, 2]])
     assert vectors.dtype == np.float32
-    assert logit_scale(spec, rows) == 12.5 and len(LOADED) == 1  # the scale came with the texts
-    np.testing.assert_array_equal(embed_texts(spec, ["abc"], rows), vectors[1:2])
-    assert len(LOADED) == 1
-    embed_texts(spec, ["abcd"], rows)
+    assert scale == 12.5 and len(LOADED) == 1
+    again, stored_scale = embed_texts(spec, ["abc"], rows, LocalEngine())
+    np.testing.assert_array_equal(again, vectors[1:2])
+    assert stored_scale == 12.5 and len(LOADED) == 1
+    embed_texts(spec, ["abcd"], rows, LocalEngine())
     assert len(LOADED) == 2
 
 
-def test_the_scale_alone_is_loaded_once(rows):
-    LOADED.clear()
-    assert logit_scale(Reads(), rows) == logit_scale(Reads(), rows) == 12.5
-    assert len(LOADED) == 1
-
-
-def test_an_encoder_that_cannot_read_says_which_can(rows):
+def test_an_encoder_without_a_text_encoder_is_refused_with_the_names_of_those_that_have_one(rows):
     for call in (
-        lambda: embed_texts(Scripted(), ["a"], rows),
-        lambda: logit_scale(Scripted(), rows),
-        Scripted().load_text,
+        lambda: embed_texts(Scripted(), ["a"], rows, LocalEngine()),
+        Scripted().load_text_encoder,
     ):
         with pytest.raises(
             VlmAudioError, match=r"encoder of kind 'scripted' .* has no text encoder; use `clap`, or `vision`"

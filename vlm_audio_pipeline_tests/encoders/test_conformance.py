@@ -1,4 +1,4 @@
-"""What every registered family must keep: one test over all of them."""
+"""Properties of every registered encoder."""
 
 import re
 from typing import Any
@@ -10,9 +10,9 @@ from PIL import Image
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline_tests.encoders import checkpoints
-from vlm_audio_pipeline_tests.encoders.audio_samples import odd_clips, tone
+from vlm_audio_pipeline_tests.encoders.audio_samples import tone, unusual_clips
 
-NEEDED: dict[str, dict[str, Any]] = {"vision": {"rendering": "paper"}}
+NEEDED: dict[str, dict[str, Any]] = {kind: {"rendering": "paper"} for kind in ("vision", "pixels")}
 """Fields without a default."""
 
 
@@ -20,13 +20,13 @@ def make_encoder(kind: str, **more: Any) -> EncoderSpec:
     return ENCODERS.get(kind)(**NEEDED.get(kind, {}), **more)
 
 
-def odd_images() -> list[Image.Image]:
+def unusual_images() -> list[Image.Image]:
     ramp = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
     return [Image.fromarray(np.stack([ramp, ramp.T, ramp], -1)), Image.new("RGB", (64, 64)), Image.new("RGB", (1, 1))]
 
 
 @pytest.mark.parametrize("kind", ENCODERS.all())
-def test_what_a_family_says_of_itself(kind, cache):
+def test_every_encoder_declares_its_properties(kind, cache):
     spec = make_encoder(kind)
     undocumented = [name for name, field in type(spec).model_fields.items() if not field.description]
     assert not undocumented and type(spec).__doc__
@@ -36,14 +36,14 @@ def test_what_a_family_says_of_itself(kind, cache):
     [stage] = spec.stages("e")
     assert stage.asset == "embeddings" and stage.version == spec.step_version >= 1
     assert {i.asset for i in stage.inputs} <= {"clips", "spectrograms", "models"}
-    # the cache folder is empty: what needs weights, or a package, says so and names the command that gets it
+    # the cache folder is empty: an encoder that needs weights or a package reports the command that installs them
     assert (spec.unavailable() is None) == (spec.weights is None)
     if spec.weights:
         assert re.search(r"missing.*`(vlm-audio fetch|pip install)", str(spec.unavailable()))
 
 
 @pytest.mark.parametrize("kind", ENCODERS.all())
-def test_vectors_are_deterministic_finite_and_of_one_length(kind, hub, monkeypatch):
+def test_vectors_are_deterministic_finite_and_of_equal_length(kind, hub, monkeypatch):
     spec = make_encoder(kind)
     if kind == "music2latent":
         pytest.importorskip("music2latent", reason="the extra music2latent is not installed")
@@ -54,7 +54,9 @@ def test_vectors_are_deterministic_finite_and_of_one_length(kind, hub, monkeypat
         hub(spec.weights.model)
     if (reason := spec.unavailable()) is not None:
         pytest.skip(reason)
-    items = odd_images() if spec.takes_images else [*odd_clips(spec.sample_rate_hz), tone(2.5, spec.sample_rate_hz)]
+    items = (
+        unusual_images() if spec.takes_images else [*unusual_clips(spec.sample_rate_hz), tone(2.5, spec.sample_rate_hz)]
+    )
     encode = spec.load()
     vectors = encode(items)
     assert len(vectors) == len(items)

@@ -52,26 +52,17 @@ def test_golden_output_of_step_version_1():
     assert {i: round(float(vector[i]), 3) for i in golden} == pytest.approx(golden, abs=2e-3)
 
 
-def test_dimension_names_follow_the_named_order():
-    spec = Features(features=("zero_crossing_rate", "delta", "mfcc"), n_mfcc=2, n_mels=8)
-    assert spec.dimension_names() == [
-        "zero_crossing_rate_mean",
-        "zero_crossing_rate_std",
-        "mfcc_delta_0_std",
-        "mfcc_delta_1_std",
-        "mfcc_0_mean",
-        "mfcc_1_mean",
-        "mfcc_0_std",
-        "mfcc_1_std",
-    ]
-    default, part = Features(), Features(features=("logmel", "mfcc"))
-    whole = dict(zip(default.dimension_names(), default.vector(chirp_with_noise()), strict=True))
-    for name, value in zip(part.dimension_names(), part.vector(chirp_with_noise()), strict=True):
-        assert whole[name] == value, name
+def test_dimensions_follow_the_named_order():
+    """By default: mfcc 2 x 20, delta 20 (only standard deviations), zero-crossing rate 2, logmel 2 x 64; in all 190."""
+    samples = chirp_with_noise()
+    mfcc, delta, zero_crossing_rate, logmel = np.split(Features().vector(samples), [40, 60, 62])
+    part = Features(features=("logmel", "zero_crossing_rate", "mfcc")).vector(samples)
+    np.testing.assert_array_equal(part, np.concatenate([logmel, zero_crossing_rate, mfcc]))
+    np.testing.assert_array_equal(Features(features=("delta",)).vector(samples), delta)
 
 
 @pytest.mark.parametrize("samples", [np.zeros(22050), np.zeros(22), np.ones(22), np.ones(1), np.tile([1, -1], 9999)])
-def test_odd_clips_give_finite_vectors_without_warnings(samples):
+def test_unusual_clips_give_finite_vectors_without_warnings(samples):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         [vector] = Features().load()([samples.astype(np.float32)])
@@ -88,12 +79,12 @@ def test_defaults_do_not_change_the_fingerprint_and_parameters_do():
     ("wrong", "message"),
     [
         ({"features": ()}, "at least 1 item"),
-        ({"features": ("mfcc", "mfcc")}, r"got \['mfcc'\] more than once"),
+        ({"features": ("mfcc", "mfcc")}, r"each value must occur only once, got \['mfcc', 'mfcc'\]"),
         ({"features": ("chroma",)}, "'mfcc', 'delta', 'zero_crossing_rate' or 'logmel'"),
         ({"n_mfcc": 65}, "at most n_mels = 64, got 65"),
     ],
 )
-def test_refusals(wrong, message):
+def test_invalid_parameters_are_refused(wrong, message):
     with pytest.raises(ValidationError, match=message):
         Features(**wrong)
 

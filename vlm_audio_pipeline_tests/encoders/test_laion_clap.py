@@ -15,7 +15,8 @@ from vlm_audio_pipeline.encoders import laion_clap
 from vlm_audio_pipeline.encoders.base import ENCODERS
 from vlm_audio_pipeline.encoders.isolated import Environment, Worker
 from vlm_audio_pipeline.encoders.laion_clap import ENVIRONMENT, LaionClap
-from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
+from vlm_audio_pipeline.encoders.texts import embed_texts
+from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.encoders.checkpoints import publish
@@ -23,7 +24,7 @@ from vlm_audio_pipeline_tests.encoders.isolated_programs import CALL, WRITE
 
 WORKER = Path(laion_clap.__file__).with_name("laion_clap_worker.py")
 
-STAND_IN = """
+PROTOCOL_WORKER = """
 import json, sys
 import numpy as np
 settings = json.loads(sys.stdin.readline())
@@ -43,71 +44,74 @@ for line in sys.stdin:
     np.save(request["vectors"], found / np.linalg.norm(found, axis=1, keepdims=True))
     print(json.dumps({"done": len(found)}), flush=True)
 """
-"""A worker that keeps to the protocol and computes something that can be checked by hand."""
+"""A worker that follows the protocol and computes vectors that can be checked by hand."""
 
 
-def stand_in(checkpoint="whole") -> Worker:
-    return Worker("laion_clap", (sys.executable, "-c", STAND_IN), {"checkpoint": checkpoint})
+def start_worker(checkpoint="whole") -> Worker:
+    return Worker("laion_clap", (sys.executable, "-c", PROTOCOL_WORKER), {"checkpoint": checkpoint})
 
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """A spec whose worker is the stand-in, with windows of 10 samples."""
-    monkeypatch.setattr(LaionClap, "_worker", lambda self: stand_in())
+    """Return a spec that uses the scripted worker, with windows of 10 samples."""
+    monkeypatch.setattr(LaionClap, "_worker", lambda self: start_worker())
     monkeypatch.setattr(laion_clap, "MAX_SAMPLES", 10)
     return LaionClap(batch_size=3)
 
 
-def test_clips_go_in_batches_and_long_ones_in_windows_that_are_averaged(scripted):
+def test_clips_are_batched_and_long_clips_are_averaged_over_windows(scripted):
     encode = scripted.load()
-    long = np.zeros(25, np.float32)
-    long[0], long[10], long[15] = 0.5, -0.5, 0.5  # where windows of 10 samples begin, the last one aligned to the end
-    one, two, none = encode([long, np.full(4, 1.2, np.float32), np.zeros(0, np.float32)])
+    long_clip = np.zeros(25, np.float32)
+    # the first samples of the windows of 10 samples; the last window is aligned to the end
+    long_clip[0], long_clip[10], long_clip[15] = 0.5, -0.5, 0.5
+    long_vector, short_vector, empty_vector = encode([long_clip, np.full(4, 1.2, np.float32), np.zeros(0, np.float32)])
     # windows: (0.5, 0.5), (-0.5, 0.5), (0.5, 0.5), of length 1 (s, s), (-s, s), (s, s) with s = 0.7071;
     # their sum is s (1, 3), which at length 1 is (1, 3) / sqrt(10)
-    np.testing.assert_allclose(one, np.array([1, 3]) / np.sqrt(10), atol=1e-6)
-    np.testing.assert_allclose(two, np.array([1.2, 0.5]) / 1.3, atol=1e-6)
-    np.testing.assert_allclose(none, [0, 1], atol=1e-6)
+    np.testing.assert_allclose(long_vector, np.array([1, 3]) / np.sqrt(10), atol=1e-6)
+    np.testing.assert_allclose(short_vector, np.array([1.2, 0.5]) / 1.3, atol=1e-6)
+    np.testing.assert_allclose(empty_vector, [0, 1], atol=1e-6)
 
 
 def test_texts_and_the_scale(scripted):
-    side = scripted.load_text()
-    assert side.logit_scale == 2.0
-    np.testing.assert_allclose(side.encode(["abc", ""]), [[3 / np.sqrt(10), 1 / np.sqrt(10)], [0, 1]], atol=1e-6)
+    text_encoder = scripted.load_text_encoder()
+    assert text_encoder.logit_scale == 2.0
+    np.testing.assert_allclose(
+        text_encoder.encode(["abc", ""]), [[3 / np.sqrt(10), 1 / np.sqrt(10)], [0, 1]], atol=1e-6
+    )
 
 
-def test_a_worker_s_last_words_are_told():
+def test_the_last_output_of_a_failed_worker_is_reported():
     with pytest.raises(
         VlmAudioError, match=r"of laion_clap ended with exit status 1 before it replied: this checkpoint is broken"
     ):
-        stand_in("broken")
-    worker = stand_in()
+        start_worker("broken")
+    worker = start_worker()
     with pytest.raises(VlmAudioError, match=r"RuntimeError: out of words; .* delete environments/laion_clap"):
-        worker.texts(["die"])
+        worker.embed_texts(["die"])
 
 
-def test_a_worker_ends_with_whoever_holds_it(scripted):
-    worker = stand_in()
+def test_a_worker_ends_with_its_parent(scripted):
+    worker = start_worker()
     process, folder = worker._process, worker._path
     assert process.poll() is None and folder.is_dir()
     encode = scripted.load()
     del worker
     gc.collect()
     assert process.poll() == 0 and not folder.exists()
-    assert len(encode([np.ones(3, np.float32)])) == 1, "another one is not touched"
+    assert len(encode([np.ones(3, np.float32)])) == 1, "another worker still runs"
 
 
-def test_what_is_missing_is_said_with_what_mends_it(tmp_path, monkeypatch):
+def test_missing_parts_are_reported_with_the_command_to_install_them(tmp_path, monkeypatch):
     monkeypatch.setenv("VLM_AUDIO_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    spec, data_folder = LaionClap(), DataFolder.default()
+    spec, data_folder = LaionClap(), DataFolder.locate()
     assert spec.unavailable().startswith("weights of lukewys/laion_clap missing (revision main)")
     publish(tmp_path / "hub", "lukewys/laion_clap", lambda folder: (folder / "630k-best.pt").write_bytes(b"0"))
     assert "there is no 630k-audioset-best.pt" in spec.unavailable()
     spec = LaionClap(checkpoint="630k-best.pt")
     assert spec.unavailable().startswith("weights of FacebookAI/roberta-base missing")
     publish(tmp_path / "hub", "FacebookAI/roberta-base", roberta_files)
-    missing = "environment of laion-clap==1.1.7 missing: make it with `vlm-audio fetch STUDY`"
+    missing = "environment of laion-clap==1.1.7 missing: create it with `vlm-audio fetch STUDY`"
     assert spec.unavailable() == missing
     with pytest.raises(NotAvailable, match="environment of laion-clap"):
         spec.load()
@@ -115,18 +119,20 @@ def test_what_is_missing_is_said_with_what_mends_it(tmp_path, monkeypatch):
     python.parent.mkdir(parents=True)
     python.touch()
     made_of = ENVIRONMENT.folder(data_folder) / "made_of.txt"
-    made_of.write_text("torch==1.0\n")  # of other versions than are wanted now
+    made_of.write_text("torch==1.0\n")  # of other versions than the required ones
     assert spec.unavailable() == missing
     made_of.write_text("\n".join((*ENVIRONMENT.requirements, *ENVIRONMENT.without_dependencies, "")))
     assert spec.unavailable() is None
 
 
-def test_one_command_gets_all_of_it(monkeypatch, data_folder):
-    got = []
-    monkeypatch.setattr(Environment, "create", lambda self, *_: got.append(self.name))
-    monkeypatch.setattr(laion_clap, "fetch_weights", lambda weights, *_: got.append((weights.model, weights.tensors)))
+def test_one_command_fetches_all_parts(monkeypatch, data_folder):
+    fetched = []
+    monkeypatch.setattr(Environment, "create", lambda self, *_: fetched.append(self.name))
+    monkeypatch.setattr(
+        laion_clap, "fetch_weights", lambda weights, *_: fetched.append((weights.model, weights.tensors))
+    )
     LaionClap(checkpoint="630k-best.pt").fetch(data_folder)
-    assert got == [
+    assert fetched == [
         "laion_clap",
         ("lukewys/laion_clap", ("630k-best.pt",)),
         ("FacebookAI/roberta-base", ("merges.txt",)),
@@ -134,35 +140,37 @@ def test_one_command_gets_all_of_it(monkeypatch, data_folder):
 
 
 @pytest.mark.slow
-def test_pip_s_own_words_are_told_and_nothing_half_made_passes(tmp_path, data_folder):
+def test_the_output_of_pip_is_reported_and_an_incomplete_environment_is_not_used(tmp_path, data_folder):
     (tmp_path / "wheels").mkdir()
-    wanted = Environment("odd", ("--no-index", f"--find-links={tmp_path / 'wheels'}", "not-to-be-had==1"))
-    told = []
+    environment = Environment("odd", ("--no-index", f"--find-links={tmp_path / 'wheels'}", "not-to-be-had==1"))
+    progress = []
     with pytest.raises(
         NotAvailable, match=r"environment of odd cannot be installed.*-m pip install(.|\n)*not-to-be-had"
     ):
-        wanted.create(data_folder, lambda *now: told.append(now))
-    assert told == [(0, 2, "environment of odd"), (1, 2, "environment of odd")]
-    assert not wanted.is_complete(data_folder)
+        environment.create(data_folder, lambda *now: progress.append(now))
+    assert progress == [(0, 2, "environment of odd"), (1, 2, "environment of odd")]
+    assert not environment.is_complete(data_folder)
 
 
 @pytest.mark.slow
-def test_an_environment_is_made_once(data_folder):
-    wanted = Environment("empty", ("pip",))  # which is there already: nothing is installed
-    python = wanted.create(data_folder)
-    assert wanted.is_complete(data_folder) and python == data_folder.root / "environments/empty/bin/python"
+def test_an_environment_is_created_once(data_folder):
+    environment = Environment("empty", ("pip",))  # already in a new environment: nothing is installed
+    python = environment.create(data_folder)
+    assert environment.is_complete(data_folder) and python == data_folder.root / "environments/empty/bin/python"
     before = python.lstat().st_ctime_ns
-    assert wanted.create(data_folder) == python and python.lstat().st_ctime_ns == before
-    assert not Environment("empty", ("pip", "wheel")).is_complete(data_folder), "other packages are another environment"
+    assert environment.create(data_folder) == python and python.lstat().st_ctime_ns == before
+    assert not Environment("empty", ("pip", "wheel")).is_complete(data_folder), (
+        "other packages need another environment"
+    )
 
 
-def test_the_worker_imports_nothing_of_this_package_nor_anything_heavy():
+def test_the_worker_imports_neither_this_package_nor_heavy_libraries():
     code = f"import runpy, sys; runpy.run_path({str(WORKER)!r}); print([m for m in sys.modules if 'vlm' in m or 'torch' in m])"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_its_checkpoint_is_part_of_a_vector_s_key_and_float32_its_format():
+def test_the_checkpoint_is_part_of_the_result_key_and_the_dtype_is_float32():
     assert LaionClap(checkpoint="630k-best.pt").fingerprint() != LaionClap().fingerprint()
     assert LaionClap(device="cpu").fingerprint() == LaionClap().fingerprint()
     assert (LaionClap().sample_rate_hz, LaionClap().number_format) == (48000, "float32")
@@ -171,7 +179,7 @@ def test_its_checkpoint_is_part_of_a_vector_s_key_and_float32_its_format():
             LaionClap(**wrong)
 
 
-def test_checkpoints_of_one_repository_have_texts_and_a_scale_of_their_own(monkeypatch, tmp_path):
+def test_checkpoints_of_one_repository_have_their_own_text_embeddings_and_scale(monkeypatch, tmp_path):
     scales = {"630k-best.pt": 2.0, "630k-audioset-best.pt": 3.0}
     started = []
 
@@ -179,7 +187,7 @@ def test_checkpoints_of_one_repository_have_texts_and_a_scale_of_their_own(monke
         started.append(spec.checkpoint)
         return Worker(
             "laion_clap",
-            (sys.executable, "-c", STAND_IN),
+            (sys.executable, "-c", PROTOCOL_WORKER),
             {"checkpoint": spec.checkpoint, "logit_scale": scales[spec.checkpoint]},
         )
 
@@ -188,8 +196,7 @@ def test_checkpoints_of_one_repository_have_texts_and_a_scale_of_their_own(monke
     for _ in range(2):  # the second time from the result store
         for checkpoint, scale in scales.items():
             spec = LaionClap(checkpoint=checkpoint)
-            embed_texts(spec, ["abc"], rows)
-            assert logit_scale(spec, rows) == scale
+            assert embed_texts(spec, ["abc"], rows, LocalEngine())[1] == scale
     assert started == list(scales)
 
 
@@ -197,26 +204,26 @@ def test_registered():
     assert ENCODERS.get("laion_clap") is LaionClap
 
 
-# In its own environment, with pip for real -----------------------------------------------------------------------------
+# Tests with a real environment, installed by pip ---------------------------------------------------------------------
 
 TEXTS = ["This is a sound of dog.", "sea waves", "a sneeze " * 60]
 
 
 def roberta_files(folder: Path, pieces: int = 50265) -> None:
-    """Write a byte-level vocabulary of RoBERTa's size, merges for a few words, and the config of a small text model."""
+    """Write a byte-level vocabulary of the size of RoBERTa, merges for a few words, and the config of a small text model."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     words = ["\u0120sound", "\u0120dog", "\u0120waves", "sea", "This", "\u0120is", "\u0120of", "\u0120a"]
     joined, merges = [], []
     for word in words:
-        left = word[0]
+        prefix = word[0]
         for letter in word[1:]:
-            merges.append(f"{left} {letter}")
-            left += letter
-            joined.append(left)
-    known = ["<s>", "<pad>", "</s>", "<unk>", *sorted(ByteLevel.alphabet()), *dict.fromkeys(joined)]
-    fill = [f"<fill{i}>" for i in range(pieces - len(known) - 1)]
-    vocabulary = {piece: i for i, piece in enumerate([*known, *fill, "<mask>"])}
+            merges.append(f"{prefix} {letter}")
+            prefix += letter
+            joined.append(prefix)
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(ByteLevel.alphabet()), *dict.fromkeys(joined)]
+    fillers = [f"<fill{i}>" for i in range(pieces - len(tokens) - 1)]
+    vocabulary = {piece: i for i, piece in enumerate([*tokens, *fillers, "<mask>"])}
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges), ""]))
     config = {
@@ -224,7 +231,7 @@ def roberta_files(folder: Path, pieces: int = 50265) -> None:
         "vocab_size": 50265,
         "max_position_embeddings": 514,
         "type_vocab_size": 1,
-        "hidden_size": 768,  # the package's projection wants this
+        "hidden_size": 768,  # required by the projection of the package
         "num_hidden_layers": 1,
         "num_attention_heads": 12,
         "intermediate_size": 64,
@@ -236,8 +243,8 @@ def roberta_files(folder: Path, pieces: int = 50265) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def for_the_package(cache: Path) -> None:
-    """Publish what the package itself asks the hub for when it is imported and called."""
+def publish_package_models(cache: Path) -> None:
+    """Publish the models that the package itself loads from the hub when it is imported and called."""
 
     def roberta(folder: Path) -> None:
         from transformers import RobertaConfig, RobertaModel
@@ -254,16 +261,16 @@ def for_the_package(cache: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """The environment, made by pip, and a random checkpoint written in it; both as `unavailable` wants them."""
-    # VLM_AUDIO_LAION_CLAP_DATA: a data folder whose environment is taken, or made, instead of a new one
+def installed(tmp_path_factory):
+    """Install the environment with pip and write a random checkpoint in it, so that `unavailable` returns None."""
+    # VLM_AUDIO_LAION_CLAP_DATA: a data folder whose environment is used (or created) instead of a new one
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("laion")
         patch.setenv("VLM_AUDIO_DATA", os.environ.get("VLM_AUDIO_LAION_CLAP_DATA") or str(root / "data"))
         patch.setenv("HF_HUB_CACHE", str(root / "hub"))
         patch.setenv("HF_HUB_OFFLINE", "1")
-        laion_clap.create_environment(DataFolder.default())
-        for_the_package(root / "hub")
+        laion_clap.create_environment(DataFolder.locate())
+        publish_package_models(root / "hub")
         publish(root / "hub", "FacebookAI/roberta-base", roberta_files)
         publish(
             root / "hub",
@@ -274,21 +281,21 @@ def real(tmp_path_factory):
 
 
 @pytest.fixture
-def settings(real, monkeypatch):
-    """The same variables, for one test: what holds for every test takes them away."""
-    monkeypatch.setenv("VLM_AUDIO_DATA", os.environ.get("VLM_AUDIO_LAION_CLAP_DATA") or str(real / "data"))
-    return real
+def installed_environment(installed, monkeypatch):
+    """Set the same variables for one test, because a fixture of all tests removes them."""
+    monkeypatch.setenv("VLM_AUDIO_DATA", os.environ.get("VLM_AUDIO_LAION_CLAP_DATA") or str(installed / "data"))
+    return installed
 
 
 def run(program: str, **values) -> None:
-    python = ENVIRONMENT.python(DataFolder.default())
+    python = ENVIRONMENT.python(DataFolder.locate())
     code = program.format(worker=str(WORKER), **values)
     done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def sounds() -> list[np.ndarray]:
-    """Clips of 5 s, 2 s, 10 s and 1 ms; one louder than full scale, one so faint that 16 bits matter."""
+def audio_clips() -> list[np.ndarray]:
+    """Return clips of 5 s, 2 s, 10 s and 1 ms; one is louder than full scale, one is so quiet that 16 bits matter."""
     rng = np.random.default_rng(0)
     t = np.arange(96000) / 48000
     loud = 1.4 * np.sin(2 * np.pi * 440 * t)
@@ -299,54 +306,66 @@ def sounds() -> list[np.ndarray]:
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.timeout(1800)
-def test_the_package_s_own_call_and_transformers_clap_agree(settings):
+def test_vectors_equal_those_of_the_package_and_of_transformers_clap(installed_environment):
     spec = LaionClap(device="cpu", batch_size=3)
     assert spec.unavailable() is None
-    clips, side = sounds(), spec.load_text()
+    clips, text_encoder = audio_clips(), spec.load_text_encoder()
     encode = spec.load()
-    ours, texts = np.stack(encode(clips)), np.stack(side.encode(TEXTS))
+    vectors_here, texts = np.stack(encode(clips)), np.stack(text_encoder.encode(TEXTS))
 
-    np.savez(settings / "clips.npz", *clips)
+    np.savez(installed_environment / "clips.npz", *clips)
     path = spec.weights.snapshot() / spec.checkpoint
-    run(CALL, checkpoint=str(path), clips=str(settings / "clips.npz"), texts=TEXTS, answer=str(settings / "answer.npz"))
-    with np.load(settings / "answer.npz") as own:
+    run(
+        CALL,
+        checkpoint=str(path),
+        clips=str(installed_environment / "clips.npz"),
+        texts=TEXTS,
+        answer=str(installed_environment / "answer.npz"),
+    )
+    with np.load(installed_environment / "answer.npz") as own:
         assert str(own["numpy"]).startswith("1.")
-        np.testing.assert_allclose(ours, own["audio"], atol=1e-5)
+        np.testing.assert_allclose(vectors_here, own["audio"], atol=1e-5)
         np.testing.assert_allclose(texts, own["text"], atol=1e-5)
         np.testing.assert_allclose(encode(clips[:1])[0], own["alone"][0], atol=1e-5)
-    assert ours.shape == (4, 512)
-    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
-    for vectors in (ours, texts):
-        apart = np.abs(vectors[:, None] - vectors).max(axis=-1) + np.eye(len(vectors))
-        assert apart.min() > 1e-3, "they are told apart by far more than the tolerances"
-    assert side.logit_scale == pytest.approx(np.exp(2.5), rel=1e-6)
+    assert vectors_here.shape == (4, 512)
+    np.testing.assert_allclose(np.linalg.norm(vectors_here, axis=1), 1, atol=1e-5)
+    for vectors in (vectors_here, texts):
+        differences = np.abs(vectors[:, None] - vectors).max(axis=-1) + np.eye(len(vectors))
+        assert differences.min() > 1e-3, "vectors differ by much more than the tolerances"
+    assert text_encoder.logit_scale == pytest.approx(np.exp(2.5), rel=1e-6)
 
-    theirs, their_texts = in_transformers(path, spec, clips)
-    # noise agrees to 1e-6. Between the lines of a tone's spectrum there is nothing but the rounding of the original's
-    # float32 transform (transformers' is float64), and decibels show it: 1e-4 for the tone, 1e-3 for a repeated 1 ms.
-    np.testing.assert_allclose(ours[[0, 2]], theirs[[0, 2]], atol=1e-5)
-    np.testing.assert_allclose(ours[1], theirs[1], atol=5e-4)
-    np.testing.assert_allclose(ours[3], theirs[3], atol=5e-3)
-    np.testing.assert_allclose(texts, their_texts, atol=1e-5)
+    expected, expected_texts = vectors_by_transformers(path, spec, clips)
+    # Noise agrees to 1e-6. Between the lines of a tone's spectrum there are only rounding errors of the float32 transform
+    # (transformers uses float64), which are visible in dB: 1e-4 for the tone, 1e-3 for a repeated 1 ms.
+    np.testing.assert_allclose(vectors_here[[0, 2]], expected[[0, 2]], atol=1e-5)
+    np.testing.assert_allclose(vectors_here[1], expected[1], atol=5e-4)
+    np.testing.assert_allclose(vectors_here[3], expected[3], atol=5e-3)
+    np.testing.assert_allclose(texts, expected_texts, atol=1e-5)
 
-    twice = np.concatenate([clips[2], clips[2]])  # 20 s: two windows, both the clip of before
-    np.testing.assert_allclose(encode([twice])[0], ours[2], atol=1e-5)
+    twice = np.concatenate([clips[2], clips[2]])  # 20 s: two windows, each equal to clips[2]
+    np.testing.assert_allclose(encode([twice])[0], vectors_here[2], atol=1e-5)
     assert np.isfinite(np.stack(encode([np.zeros(48000, np.float32), np.zeros(0, np.float32)]))).all()
 
 
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.timeout(1800)
-def test_a_tokenizer_of_another_size_is_refused(settings, tmp_path):
+def test_a_tokenizer_of_another_size_is_refused(installed_environment, tmp_path):
     roberta_files(tmp_path, pieces=40000)
-    told = {"audio_model": "HTSAT-tiny", "fusion": False, "text": str(tmp_path), "device": "cpu", "checkpoint": "none"}
-    command = (str(ENVIRONMENT.python(DataFolder.default())), "-I", str(WORKER))
+    worker_settings = {
+        "audio_model": "HTSAT-tiny",
+        "fusion": False,
+        "tokenizer_folder": str(tmp_path),
+        "device": "cpu",
+        "checkpoint": "none",
+    }
+    command = (str(ENVIRONMENT.python(DataFolder.locate())), "-I", str(WORKER))
     with pytest.raises(VlmAudioError, match="must have RoBERTa's 50265 tokens, got 40000"):
-        Worker("laion_clap", command, told)
+        Worker("laion_clap", command, worker_settings)
 
 
-def in_transformers(path: Path, spec: LaionClap, clips: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Carry the checkpoint across to transformers' CLAP, and give its vectors of clips and TEXTS."""
+def vectors_by_transformers(path: Path, spec: LaionClap, clips: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Convert the checkpoint to CLAP of transformers; return its vectors of the clips and of TEXTS."""
     import torch
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, RobertaTokenizer
 
@@ -354,25 +373,25 @@ def in_transformers(path: Path, spec: LaionClap, clips: list[np.ndarray]) -> tup
     text = {k: v for k, v in json.loads((folder / "config.json").read_text()).items() if k != "model_type"}
     model = ClapModel(ClapConfig(text_config=text, audio_config={}, projection_dim=512)).eval()
     stored = torch.load(path, weights_only=False)["state_dict"]
-    missing, strange = model.load_state_dict(carried_across(stored), strict=False)
+    missing, unexpected = model.load_state_dict(converted_state(stored), strict=False)
     assert [k for k in missing if not k.endswith(("position_ids", "token_type_ids", "relative_position_index"))] == []
-    # no place there: the spectrogram and the classification head of HTS-AT, two layers used in training, fixed tables
-    left = re.compile(
+    # not in transformers: the spectrogram and the classification head of HTS-AT, two training layers, fixed tables
+    not_converted = re.compile(
         r"(audio|text)_transform|spectrogram_extractor|logmel_extractor|tscam_conv|\.head\.|attn_mask|position_ids"
     )
-    assert not (more := [k for k in strange if not left.search(k)]), more
+    assert not (more := [k for k in unexpected if not not_converted.search(k)]), more
     quantised = [(np.clip(c, -1, 1) * 32767).astype(np.int16).astype(np.float32) / 32767 for c in clips]
     extractor = ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc", padding="repeatpad")
-    given = extractor(quantised, sampling_rate=48000, return_tensors="pt")
+    features = extractor(quantised, sampling_rate=48000, return_tensors="pt")
     tokenizer = RobertaTokenizer.from_pretrained(folder)
     tokens = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
     with torch.inference_mode():
-        audio = model.get_audio_features(**given).pooler_output
+        audio = model.get_audio_features(**features).pooler_output
         texts = model.get_text_features(**tokens).pooler_output
     return tuple(torch.nn.functional.normalize(x, dim=-1).numpy() for x in (audio, texts))
 
 
-def carried_across(state: dict) -> dict:
+def converted_state(state: dict) -> dict:
     """Name the tensors of laion-clap as transformers does (its `convert_clap_original_pytorch_to_hf.py`)."""
     renamed = {
         "text_branch": "text_model",
@@ -386,18 +405,18 @@ def carried_across(state: dict) -> dict:
         "norm2": "layernorm_after",
         "bn0": "batch_norm",
     }
-    made = {}
+    converted = {}
     for key, value in state.items():
         key = key.removeprefix("module.")
         for old, new in renamed.items():
             key = key.replace(old, new)
-        if found := re.search(r"sequential\.(\d+)\.", key):
-            key = key.replace(found[0], f"layers.{int(found[1]) // 3}.linear.")
-        elif found := re.search(r"_projection\.(\d+)\.", key):
-            key = key.replace(found[0], f"_projection.linear{1 if found[1] == '0' else 2}.")
+        if match := re.search(r"sequential\.(\d+)\.", key):
+            key = key.replace(match[0], f"layers.{int(match[1]) // 3}.linear.")
+        elif match := re.search(r"_projection\.(\d+)\.", key):
+            key = key.replace(match[0], f"_projection.linear{1 if match[1] == '0' else 2}.")
         if "audio" in key and "qkv" in key:
             for name, part in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                made[key.replace("qkv", name)] = part
+                converted[key.replace("qkv", name)] = part
         else:
-            made[key] = value
-    return made
+            converted[key] = value
+    return converted

@@ -9,7 +9,7 @@ def noise(seed):
     return (np.random.default_rng(seed).standard_normal(16000) * 0.1).astype(np.float32)
 
 
-def test_the_same_clip_gives_the_same_vector_and_the_seed_turns_it():
+def test_the_same_clip_gives_the_same_vector_and_the_seed_rotates_it():
     first, second = Scripted().load()([noise(1)]), Scripted().load()([noise(1)])
     other = Scripted(seed=1).load()([noise(1)])
     assert first[0].dtype == np.float32 and first[0].shape == (8,)
@@ -21,7 +21,7 @@ def test_the_same_clip_gives_the_same_vector_and_the_seed_turns_it():
 
 @pytest.mark.parametrize("samples", [np.zeros(16000), np.zeros(16), np.zeros(0), np.ones(5)])
 @pytest.mark.parametrize("dimensions", [1, 8, 600])
-def test_odd_clips_give_finite_vectors(samples, dimensions):
+def test_unusual_clips_give_finite_vectors(samples, dimensions):
     [vector] = Scripted(dimensions=dimensions).load()([samples.astype(np.float32)])
     assert vector.shape == (dimensions,) and np.isfinite(vector).all()
 
@@ -36,7 +36,7 @@ def test_band_levels():
     assert 10 ** band_levels(tone, 4)[0] < 1e-9
 
 
-def test_missing_weights_are_said_and_do_not_enter_the_fingerprint():
+def test_missing_weights_are_reported_and_do_not_enter_the_fingerprint():
     assert Scripted().unavailable() is None
     assert Scripted(missing=True).unavailable() == "weights of scripted missing"
     assert Scripted(missing=True).fingerprint() == Scripted().fingerprint()

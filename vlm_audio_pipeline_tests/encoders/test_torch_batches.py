@@ -9,18 +9,18 @@ from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.encoders import torch_batches
 from vlm_audio_pipeline.encoders.torch_batches import (
     AdaptiveBatcher,
+    call_in_groups,
     check_device,
-    in_groups,
     resolve_device,
     resolve_dtype,
-    unit,
+    unit_vector,
 )
 from vlm_audio_pipeline.engines import compute_results
 from vlm_audio_pipeline.storage.result_store import ResultStore
 
 
-class Forgetful:
-    """A model for which at most `fits` items fit; otherwise memory runs out in the way of a device."""
+class MemoryLimitedModel:
+    """A model with memory for at most `fits` items; a larger batch raises an out-of-memory error."""
 
     def __init__(self, fits: int, error: BaseException):
         self.fits, self.error, self.calls = fits, error, []
@@ -41,23 +41,23 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_the_batch_halves_when_memory_runs_out_and_stays_so(error):
-    model = Forgetful(3, error)
+def test_the_batch_halves_when_memory_runs_out_and_stays_small(error):
+    model = MemoryLimitedModel(3, error)
     batches = AdaptiveBatcher(model, 8, "model")
     assert batches(range(9)) == [10 * i for i in range(9)]
-    assert model.calls == [8, 4, 2, 2, 2, 2, 1]  # 8 items in 8, 4, then pairs, and the ninth
+    assert model.calls == [8, 4, 2, 2, 2, 2, 1]  # attempts of 8 and 4 items, then pairs, and the ninth item
     assert batches(range(4)) == [0, 10, 20, 30] and model.calls[7:] == [2, 2]
 
 
-def test_a_batch_of_one_that_does_not_fit_and_other_errors_are_told():
-    with pytest.raises(VlmAudioError, match="org/model must fit into memory, got out of memory with a batch of 1"):
-        AdaptiveBatcher(Forgetful(0, OUT_OF_MEMORY[0]), 4, "org/model")([1, 2])
+def test_a_batch_of_one_that_does_not_fit_and_other_errors_are_raised():
+    with pytest.raises(VlmAudioError, match="org/model does not fit into memory, even in a batch of 1"):
+        AdaptiveBatcher(MemoryLimitedModel(0, OUT_OF_MEMORY[0]), 4, "org/model")([1, 2])
     with pytest.raises(RuntimeError, match="shapes"):
-        AdaptiveBatcher(Forgetful(0, RuntimeError("shapes cannot be multiplied")), 4, "org/model")([1, 2])
+        AdaptiveBatcher(MemoryLimitedModel(0, RuntimeError("shapes cannot be multiplied")), 4, "org/model")([1, 2])
 
 
 def test_auto_is_resolved_without_torch_and_recorded(monkeypatch):
-    monkeypatch.setattr(torch_batches, "_cuda_build_and_gpu", lambda: True)
+    monkeypatch.setattr(torch_batches, "_has_cuda_build_and_gpu", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert resolve_device("auto") == "cuda" and resolve_device("cpu") == "cpu"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -67,14 +67,14 @@ def test_auto_is_resolved_without_torch_and_recorded(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there_is_refused():
+def test_a_missing_gpu_is_refused():
     with pytest.raises(NotAvailable, match=r"cannot use the device cuda.*set `device: cpu`"):
         check_device("cuda")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_real_memory_runs_out():
+def test_the_batch_halves_when_gpu_memory_runs_out():
     free = torch.cuda.mem_get_info()[0] // 4
 
     def forward(batch):
@@ -92,13 +92,13 @@ def test_in_groups_keeps_the_order():
         seen.append(list(items))
         return [i.upper() for i in items]
 
-    assert in_groups(call, ["a", "bb", "c", "dd"], len) == ["A", "BB", "C", "DD"]
+    assert call_in_groups(call, ["a", "bb", "c", "dd"], len) == ["A", "BB", "C", "DD"]
     assert seen == [["a", "c"], ["bb", "dd"]]
 
 
-def test_unit():
-    assert unit(np.array([3, 4], np.float32)).tolist() == pytest.approx([0.6, 0.8])
-    assert unit(np.zeros(2, np.float32)).tolist() == [0, 0]
+def test_vectors_are_scaled_to_unit_length():
+    assert unit_vector(np.array([3, 4], np.float32)).tolist() == pytest.approx([0.6, 0.8])
+    assert unit_vector(np.zeros(2, np.float32)).tolist() == [0, 0]
 
 
 @pytest.fixture
@@ -108,49 +108,52 @@ def rows(tmp_path):
     store.close()
 
 
-def mapped(rows, n, compute, **how):
+def compute_stored(rows, n, compute, **how):
     return compute_results(
         [f"k{i}" for i in range(n)], list(range(n)), compute, rows, **{"kind": "test", "workers": 1} | how
     )
 
 
 def test_one_batch_is_prepared_while_another_is_computed_and_never_more(rows):
-    prepared, ahead, together = [], [], threading.Event()
+    prepared, prepared_counts, started_early = [], [], threading.Event()
 
     def prepare(i):
         prepared.append(i)
         if i >= 2:
-            together.set()  # a later batch is being prepared ...
+            started_early.set()  # a later batch is being prepared
         return -i
 
     def compute(batch):
         if batch[0] == 0:
-            assert together.wait(10)  # ... while the first is computed
+            assert started_early.wait(10)  # while the first is computed
         time.sleep(0.05)
-        ahead.append(len(prepared))
+        prepared_counts.append(len(prepared))
         return [str(i).encode() for i in batch]
 
-    got = mapped(rows, 9, compute, batch_size=2, prepare=prepare)
-    assert got == [str(-i).encode() for i in range(9)]
-    assert ahead == [4, 6, 8, 9, 9]
-    assert len(mapped(rows, 9, compute, prepare=prepare)) == 9 and len(prepared) == 9  # nothing is prepared in vain
+    results = compute_stored(rows, 9, compute, batch_size=2, prepare=prepare)
+    assert results == [str(-i).encode() for i in range(9)]
+    assert prepared_counts == [4, 6, 8, 9, 9]
+    # stored items are not prepared
+    assert len(compute_stored(rows, 9, compute, prepare=prepare)) == 9 and len(prepared) == 9
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_prepared_items_reach_compute_whatever_the_workers(rows, workers):
-    got = mapped(rows, 7, lambda b: [bytes([i]) for i in b], batch_size=2, workers=workers, prepare=lambda i: i + 1)
-    assert got == [bytes([i + 1]) for i in range(7)]
+def test_prepared_items_reach_compute_for_any_number_of_workers(rows, workers):
+    results = compute_stored(
+        rows, 7, lambda b: [bytes([i]) for i in b], batch_size=2, workers=workers, prepare=lambda i: i + 1
+    )
+    assert results == [bytes([i + 1]) for i in range(7)]
 
 
-def test_what_cannot_be_prepared_stops_but_earlier_batches_are_kept(rows):
+def test_an_error_in_preparation_stops_and_earlier_batches_are_kept(rows):
     def prepare(i):
         if i == 5:
             raise OSError("cannot be read")
         return i
 
     with pytest.raises(OSError, match="cannot be read"):
-        mapped(rows, 8, lambda b: [bytes([i]) for i in b], batch_size=2, prepare=prepare)
-    assert rows.stored_keys([f"k{i}" for i in range(8)]) == {f"k{i}" for i in range(4)}
+        compute_stored(rows, 8, lambda b: [bytes([i]) for i in b], batch_size=2, prepare=prepare)
+    assert set(rows.get([f"k{i}" for i in range(8)])) == {f"k{i}" for i in range(4)}
 
 
 def test_large_items_make_small_batches(rows):
@@ -160,7 +163,7 @@ def test_large_items_make_small_batches(rows):
         seen.append(batch)
         return [b"" for _ in batch]
 
-    mapped(rows, 7, compute, batch_size=3, sizes=[1, 1, 1, 1, 9, 2, 2], max_total_size=4)
+    compute_stored(rows, 7, compute, batch_size=3, sizes=[1, 1, 1, 1, 9, 2, 2], max_total_size=4)
     assert seen == [[0, 1, 2], [3], [4], [5, 6]]
     with pytest.raises(ValueError, match="keys and sizes"):
-        mapped(rows, 2, compute, sizes=[1])
+        compute_stored(rows, 2, compute, sizes=[1])

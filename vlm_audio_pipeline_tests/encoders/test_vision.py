@@ -8,12 +8,13 @@ from PIL import Image
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.stages import Input
 from vlm_audio_pipeline.encoders.pretrained import WrongWeights
-from vlm_audio_pipeline.encoders.texts import embed_texts, logit_scale
-from vlm_audio_pipeline.encoders.vision import BEFORE_PATCHES, CARDS, Vision
+from vlm_audio_pipeline.encoders.texts import embed_texts
+from vlm_audio_pipeline.encoders.vision import CARDS, PREFIX_TOKENS, Vision
+from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.encoders import checkpoints
 from vlm_audio_pipeline_tests.encoders.audio_samples import assert_batch_invariant
-from vlm_audio_pipeline_tests.encoders.checkpoints import AIMV2, CLIP, DINOV2, SIGLIP, SIZE
+from vlm_audio_pipeline_tests.encoders.checkpoints import AIMV2, AIMV2_NATIVE, CLIP, DINOV2, SIGLIP, SIZE
 
 
 def images(n: int = 3, size: tuple[int, int] = (40, 40)) -> list[Image.Image]:
@@ -25,8 +26,8 @@ def vision_encoder(model: str, **how) -> Vision:
     return Vision(model=model, rendering="paper", **how)
 
 
-def direct(model: str, images):
-    """Give what the model's own class says of images prepared by its own processor, and the model."""
+def direct_forward(model: str, images):
+    """Return the output of the model class for images prepared by its processor, the model, and the pixels."""
     import torch
     from transformers import AutoImageProcessor, AutoModel
 
@@ -42,27 +43,45 @@ def direct(model: str, images):
 @pytest.mark.parametrize(("model", "first"), [(AIMV2, 0), (DINOV2, 1), (CLIP, 1), (SIGLIP, 0)])
 def test_vectors_equal_a_direct_forward(hub, model, first):
     hub(model)
-    out, *_ = direct(model, images())
+    out, *_ = direct_forward(model, images())
     tokens = out.last_hidden_state.numpy()
-    assert tokens.shape == (3, first + 16, 32)  # 4 x 4 patches of 8 pixels, and a class token or none
+    assert tokens.shape == (3, first + 16, 32)  # 4 x 4 patches of 8 pixels, with or without a class token
     np.testing.assert_allclose(vision_encoder(model).load()(images()), tokens[:, first:].mean(1), atol=1e-5)
     np.testing.assert_allclose(
         vision_encoder(model, pooling="first_patch").load()(images()), tokens[:, first], atol=1e-5
     )
 
 
-def test_dinov2_pools_its_class_token(hub):
+def test_the_cls_vector_of_can_vlms_hear_is_position_0_of_the_whole_image(hub):
+    """Its plugin takes `last_hidden_state[0, 0]` of the model `-native`, one image at a time."""
+    import torch
+    from transformers import AutoImageProcessor, AutoModel
+
+    hub(AIMV2_NATIVE)
+    spec = vision_encoder(AIMV2_NATIVE, pooling="first_patch")
+    folder = spec.weights.snapshot()
+    processor, net = AutoImageProcessor.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    wide, tall = images(1, (64, 48))[0], images(1, (40, 56))[0]
+    vectors = spec.load()([wide, tall])
+    for image, vector, patches in ((wide, vectors[0], 8 * 6), (tall, vectors[1], 5 * 7)):
+        with torch.no_grad():
+            hidden = net(**processor(images=image, return_tensors="pt")).last_hidden_state
+        assert hidden.shape[1] == patches, "every part of the image is in a patch"
+        np.testing.assert_allclose(vector, hidden[0, 0], atol=1e-5)
+
+
+def test_dinov2_pools_the_class_token(hub):
     hub(DINOV2)
-    out, *_ = direct(DINOV2, images())
+    out, *_ = direct_forward(DINOV2, images())
     np.testing.assert_allclose(vision_encoder(DINOV2, pooling="pooler").load()(images()), out.pooler_output, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", [CLIP, SIGLIP])
-def test_pooled_vectors_of_two_towers_are_those_shared_with_texts(hub, model):
+def test_pooled_vectors_of_two_tower_models_are_in_the_space_of_texts(hub, model):
     import torch
 
     hub(model)
-    _, net, pixels = direct(model, images())
+    _, net, pixels = direct_forward(model, images())
     with torch.no_grad():
         shared = net.get_image_features(pixel_values=pixels).pooler_output
     vectors = np.stack(vision_encoder(model, pooling="pooler").load()(images()))
@@ -76,12 +95,13 @@ def test_clip_scores_equal_those_of_the_whole_model(hub, tmp_path):
     hub(CLIP)
     spec, rows = vision_encoder(CLIP, pooling="pooler"), ResultStore(tmp_path / "results.sqlite")
     texts = ["a spectrogram of rain", "a dog", "sea waves"]
-    _, net, pixels = direct(CLIP, images())
-    given = AutoTokenizer.from_pretrained(spec.weights.snapshot())(texts, padding=True, return_tensors="pt")
+    _, net, pixels = direct_forward(CLIP, images())
+    inputs = AutoTokenizer.from_pretrained(spec.weights.snapshot())(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
-        theirs = net(pixel_values=pixels, **given).logits_per_image.softmax(-1).numpy()
-    logits = logit_scale(spec, rows) * np.stack(spec.load()(images())) @ embed_texts(spec, texts, rows).T
-    np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), theirs, atol=1e-4)
+        expected = net(pixel_values=pixels, **inputs).logits_per_image.softmax(-1).numpy()
+    text_vectors, scale = embed_texts(spec, texts, rows, LocalEngine())
+    logits = scale * np.stack(spec.load()(images())) @ text_vectors.T
+    np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), expected, atol=1e-4)
 
 
 def test_siglip_scores_equal_those_of_the_whole_model(cache, tmp_path):
@@ -89,27 +109,28 @@ def test_siglip_scores_equal_those_of_the_whole_model(cache, tmp_path):
     import torch
     from transformers import AutoTokenizer
 
-    checkpoints.publish(cache, SIGLIP, checkpoints.siglip_that_reads)
+    checkpoints.publish(cache, SIGLIP, checkpoints.siglip_with_tokenizer)
     spec, rows = vision_encoder(SIGLIP, pooling="pooler"), ResultStore(tmp_path / "results.sqlite")
     texts = ["rain", "a dog"]
-    _, net, pixels = direct(SIGLIP, images())
+    _, net, pixels = direct_forward(SIGLIP, images())
     tokenizer = AutoTokenizer.from_pretrained(spec.weights.snapshot())
-    given = tokenizer(texts, padding="max_length", max_length=16, return_tensors="pt")
+    inputs = tokenizer(texts, padding="max_length", max_length=16, return_tensors="pt")
     with torch.no_grad():
-        theirs = net(pixel_values=pixels, input_ids=given["input_ids"]).logits_per_image.softmax(-1).numpy()
-    logits = logit_scale(spec, rows) * np.stack(spec.load()(images())) @ embed_texts(spec, texts, rows).T
-    np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), theirs, atol=1e-4)
+        expected = net(pixel_values=pixels, input_ids=inputs["input_ids"]).logits_per_image.softmax(-1).numpy()
+    text_vectors, scale = embed_texts(spec, texts, rows, LocalEngine())
+    logits = scale * np.stack(spec.load()(images())) @ text_vectors.T
+    np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), expected, atol=1e-4)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
-def test_without_sentencepiece_siglip_says_what_to_install(hub):
+def test_siglip_without_sentencepiece_reports_what_to_install(hub):
     hub(SIGLIP)
     with pytest.raises(NotAvailable, match="pip install sentencepiece"):
-        vision_encoder(SIGLIP, pooling="pooler").load_text()
+        vision_encoder(SIGLIP, pooling="pooler").load_text_encoder()
 
 
 @pytest.mark.parametrize("model", [AIMV2, DINOV2, CLIP, SIGLIP])
-def test_neither_batch_nor_order_matters(hub, model):
+def test_vectors_do_not_depend_on_the_batch_or_its_order(hub, model):
     hub(model)
     eight = images(8)
     assert_batch_invariant(vision_encoder(model).load(), eight, vision_encoder(model, batch_size=1).load())
@@ -127,34 +148,32 @@ def test_bfloat16_is_close(hub, model, pooling):
     assert cosine.min() > 0.99 and short.dtype == np.float32
 
 
-def test_blank_and_oblong_images_are_borne(hub):
+def test_blank_and_oblong_images_give_finite_vectors(hub):
     hub(AIMV2)
-    odd = [Image.new("RGB", (40, 40)), Image.new("RGB", (1, 1), "white"), *images(1, (90, 30))]
-    assert np.isfinite(np.stack(vision_encoder(AIMV2).load()(odd))).all()
+    unusual = [Image.new("RGB", (40, 40)), Image.new("RGB", (1, 1), "white"), *images(1, (90, 30))]
+    assert np.isfinite(np.stack(vision_encoder(AIMV2).load()(unusual))).all()
 
 
-def test_only_two_towers_pooled_can_read(hub):
+def test_only_pooled_two_tower_models_embed_texts(hub):
     for model in (AIMV2, CLIP):
         hub(model)
-    assert vision_encoder(CLIP, pooling="pooler").has_text_side
-    assert not vision_encoder(CLIP).has_text_side and not vision_encoder(AIMV2, pooling="pooler").has_text_side
+    assert vision_encoder(CLIP, pooling="pooler").has_text_encoder
+    assert not vision_encoder(CLIP).has_text_encoder and not vision_encoder(AIMV2, pooling="pooler").has_text_encoder
     for spec in (vision_encoder(CLIP), vision_encoder(AIMV2, pooling="pooler")):
         with pytest.raises(VlmAudioError, match="has no text encoder"):
-            spec.load_text()
+            spec.load_text_encoder()
 
 
-def test_weights_that_are_not_here_may_have_a_text_side(cache):
+def test_missing_weights_may_have_a_text_encoder(cache):
     spec = vision_encoder(SIGLIP, pooling="pooler")
-    assert spec.has_text_side
+    assert spec.has_text_encoder
     with pytest.raises(NotAvailable, match="weights of google/siglip-base-patch16-224 missing"):
-        spec.load_text()
+        spec.load_text_encoder()
 
 
-def test_a_model_without_a_pooled_vector_says_so(hub):
+def test_a_model_without_a_pooled_vector_is_refused(hub):
     hub(AIMV2)
-    with pytest.raises(
-        VlmAudioError, match=r"`pooling` must be mean or first_patch for apple/aimv2.*use `pooling: mean`"
-    ):
+    with pytest.raises(VlmAudioError, match=r"apple/aimv2.* has no pooled vector, .*use `pooling: mean`"):
         vision_encoder(AIMV2, pooling="pooler").load()(images(1))
 
 
@@ -171,9 +190,11 @@ def legacy(folder):
     save_file(old, folder / "model.safetensors", {"format": "pt"})
 
 
-def test_the_old_layout_of_aimv2_is_refused_instead_of_being_random(cache):
+def test_the_old_layout_of_aimv2_is_refused(cache):
     commit = checkpoints.publish(cache, AIMV2, legacy)
-    with pytest.raises(WrongWeights, match=rf"{AIMV2} \(revision {commit}\) must hold every tensor .*pin a `revision`"):
+    with pytest.raises(
+        WrongWeights, match=rf"{AIMV2} \(revision {commit}\) do not contain every tensor .*pin a `revision`"
+    ):
         vision_encoder(AIMV2).load()
 
 
@@ -183,11 +204,13 @@ def test_another_kind_of_model_is_refused(cache):
             (folder / name).write_text('{"model_type": "bert"}')
 
     checkpoints.publish(cache, "google/bert", bert)
-    with pytest.raises(VlmAudioError, match=r"kind vision must be one of aimv2, .*, got google/bert, a bert"):
+    with pytest.raises(
+        VlmAudioError, match=r"kind vision must have one of the types aimv2, .*, got google/bert of type bert"
+    ):
         vision_encoder("google/bert").load()
 
 
-def test_stages_look_at_the_rendering_and_its_controls():
+def test_stages_use_the_rendering_and_its_controls():
     spec = vision_encoder(AIMV2)
     assert spec.takes_images and spec.sample_rate_hz == 0
     assert Input("spectrograms", "paper") in spec.stages("e")[0].inputs
@@ -201,4 +224,34 @@ def test_stages_look_at_the_rendering_and_its_controls():
 )
 def test_cards(model, licence):
     assert vision_encoder(model).card.licence == licence
-    assert len(CARDS) == 4 + 1 and set(BEFORE_PATCHES) >= {"aimv2", "dinov2", "clip", "siglip"}
+    assert len(CARDS) == 4 + 1 and set(PREFIX_TOKENS) >= {"aimv2", "dinov2", "clip", "siglip"}
+
+
+class CreatesAFile:
+    """An object whose unpickling creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("damage", ["code", "cut", "empty", "text"])
+def test_a_damaged_pickle_is_refused_without_advice_to_run_it(tmp_path, monkeypatch, damage):
+    """torch advises `weights_only=False`, which would run the code."""
+    import torch
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    checkpoints.checkpoint(DINOV2)(folder)
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    path = folder / "pytorch_model.bin"
+    torch.save({"a": torch.zeros(2), "b": CreatesAFile(tmp_path / "done")}, path)
+    if damage != "code":
+        path.write_bytes({"cut": path.read_bytes()[:300], "empty": b"", "text": b"not a pickle"}[damage])
+    with pytest.raises(WrongWeights, match=r"download it again") as error:
+        vision_encoder(str(folder)).load()
+    assert "weights_only" not in str(error.value)
+    assert not (tmp_path / "done").exists()

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from vlm_audio_pipeline.engines import doctor
-from vlm_audio_pipeline.engines.doctor import PACKAGES, Finding, check_machine, gpu_finding
+from vlm_audio_pipeline.engines.doctor import PACKAGES, MachineCheck, check_gpu, check_machine
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 
@@ -24,15 +24,15 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
         ),  # no nvidia-smi: AMD, or a bare container
     ],
 )
-def test_a_gpu_is_judged_by_whether_torch_uses_it(name, version, can_use_gpu, state, words):
-    finding = gpu_finding(name, version, can_use_gpu)
+def test_the_state_of_a_gpu_depends_on_whether_torch_can_use_it(name, version, can_use_gpu, state, words):
+    finding = check_gpu(name, version, can_use_gpu)
     assert finding.state == state
     assert all(word in finding.text for word in words)
     assert ("no GPU" in finding.text) == (name is None and not can_use_gpu)
 
 
-def smi(folder, text: str) -> str:
-    """Put an nvidia-smi of our own first on the path."""
+def path_with_nvidia_smi(folder, text: str) -> str:
+    """Write a fake nvidia-smi and return a PATH that begins with its folder."""
     program = folder / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{text}\n")
     program.chmod(0o755)
@@ -47,22 +47,22 @@ def smi(folder, text: str) -> str:
         ("exit 0", None),
     ],
 )
-def test_the_driver_names_the_gpu(tmp_path, monkeypatch, script, name):
-    monkeypatch.setenv("PATH", smi(tmp_path, script))
-    assert doctor._driver_gpu_name() == name
+def test_the_gpu_name_comes_from_the_driver(tmp_path, monkeypatch, script, name):
+    monkeypatch.setenv("PATH", path_with_nvidia_smi(tmp_path, script))
+    assert doctor.gpu_name() == name
 
 
-def test_a_driver_that_cannot_be_asked_stops_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", smi(tmp_path, ""))
+def test_an_nvidia_smi_that_cannot_run_is_reported_without_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", path_with_nvidia_smi(tmp_path, ""))
     (tmp_path / "nvidia-smi").write_text("#!/no/such/interpreter\n")
-    assert "nvidia-smi failed" in doctor._driver_gpu_name()
+    assert "nvidia-smi failed" in doctor.gpu_name()
 
 
-def test_a_driver_that_hangs_stops_nothing(tmp_path, monkeypatch):
+def test_an_nvidia_smi_that_hangs_is_reported_without_an_error(tmp_path, monkeypatch):
     run = doctor.subprocess.run
-    monkeypatch.setenv("PATH", smi(tmp_path, "exec sleep 60"))
+    monkeypatch.setenv("PATH", path_with_nvidia_smi(tmp_path, "exec sleep 60"))
     monkeypatch.setattr(doctor.subprocess, "run", lambda *a, **k: run(*a, **k | {"timeout": 0.2}))
-    assert "timed out" in doctor._driver_gpu_name()
+    assert "timed out" in doctor.gpu_name()
 
 
 @pytest.mark.parametrize("error", [ImportError("no torch"), OSError("libcublas.so.12: cannot open")])
@@ -74,16 +74,16 @@ def test_a_torch_that_cannot_be_imported_is_bad(monkeypatch, error):
 
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    finding = doctor._torch()
+    finding = doctor._check_torch()
     assert finding.state == "bad"
     assert str(error) in finding.text
 
 
-def data_finding(data_folder: DataFolder) -> Finding:
-    return next(f for f in doctor._data(data_folder) if "data folder" in f.text)
+def data_finding(data_folder: DataFolder) -> MachineCheck:
+    return next(f for f in doctor._check_data_folder(data_folder) if "data folder" in f.text)
 
 
-def test_a_data_folder_that_can_be_made_is_fine(tmp_path):
+def test_a_data_folder_that_does_not_exist_yet_is_ok(tmp_path):
     finding = data_finding(DataFolder(tmp_path / "not" / "yet"))
     assert finding.state == "ok"
     assert "does not exist yet" in finding.text
@@ -92,7 +92,7 @@ def test_a_data_folder_that_can_be_made_is_fine(tmp_path):
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])
-def test_a_file_in_the_place_of_the_data_folder_is_bad(tmp_path, below):
+def test_a_file_at_the_path_of_the_data_folder_is_bad(tmp_path, below):
     (tmp_path / "data").write_text("a file")
     finding = data_finding(DataFolder(tmp_path / "data" / below))
     assert finding.state == "bad"
@@ -110,30 +110,30 @@ def test_a_data_folder_that_cannot_be_written_is_bad(tmp_path, mode):
     locked.chmod(0o700)
 
 
-def test_little_disk_is_a_warning(tmp_path, monkeypatch):
+def test_little_free_disk_space_is_a_warning(tmp_path, monkeypatch):
     usage = doctor.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage._replace(free=4_000_000_000))
-    assert Finding("warn", "4 GB free on its disk") in doctor._data(DataFolder(tmp_path))
+    assert MachineCheck("warn", "4 GB free on its disk") in doctor._check_data_folder(DataFolder(tmp_path))
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage._replace(free=6_000_000_000))
-    assert Finding("ok", "6 GB free on its disk") in doctor._data(DataFolder(tmp_path))
+    assert MachineCheck("ok", "6 GB free on its disk") in doctor._check_data_folder(DataFolder(tmp_path))
 
 
-def test_a_missing_package_is_named_with_what_mends_it(monkeypatch):
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setattr(doctor, "PACKAGES", ("duckdb", "no-such-package-at-all"))
-    ok, bad = doctor._packages()
-    assert ok == Finding("ok", f"duckdb {importlib.metadata.version('duckdb')}")
+    ok, bad = doctor._check_packages()
+    assert ok == MachineCheck("ok", f"duckdb {importlib.metadata.version('duckdb')}")
     assert bad.state == "bad"
     assert "no-such-package-at-all" in bad.text
     assert "pip install" in bad.text
 
 
-def test_the_packages_looked_at_are_those_we_depend_on():
+def test_the_checked_packages_are_dependencies_of_this_package():
     required = {r.split(">")[0].split("=")[0].strip() for r in importlib.metadata.requires("vlm-audio-pipeline")}
     assert set(PACKAGES) <= required
 
 
 @pytest.mark.slow
-def test_all_of_this_machine_is_looked_at(data_folder):
+def test_every_part_of_the_machine_is_checked(data_folder):
     findings = check_machine(data_folder)
     words = " | ".join(f.text for f in findings)
     for word in ("Python 3", "cores", "duckdb", "torch", "free on its disk", "data folder"):

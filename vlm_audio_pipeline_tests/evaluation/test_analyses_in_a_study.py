@@ -1,4 +1,4 @@
-"""The analyses beside accuracy, in a study that is run, changed and run again."""
+"""Embedding quality, projections, leakage and history in a study that is run, changed and run again."""
 
 from vlm_audio_pipeline.planning.execution import execute_node
 from vlm_audio_pipeline.planning.planner import make_plan, select_nodes
@@ -20,9 +20,9 @@ def run_stale_steps(bench, study=None, only=()):
     return steps
 
 
-def test_a_change_leaves_the_old_result_beside_the_new_one(tmp_path):
+def test_the_history_keeps_the_old_result_when_a_setting_changes(tmp_path):
     bench = Bench(tmp_path / "bench")
-    assert run_stale_steps(bench, only=["history"]) == ["history"]  # it takes what exists: nothing
+    assert run_stale_steps(bench, only=["history"]) == ["history"]  # nothing was predicted yet
     assert query(bench.data_folder, "SELECT * FROM history").num_rows == 0
     run_stale_steps(bench)
 
@@ -34,17 +34,17 @@ def test_a_change_leaves_the_old_result_beside_the_new_one(tmp_path):
     assert {name: (r["entry"], r["current"], r["predictions"]) for name, r in first.items()} == {
         "probe": (1, True, 12),
         "knn": (1, True, 12),
-        "panel": (1, True, 16),  # two readers of eight clips
+        "panel": (1, True, 16),  # two annotators of eight clips
     }
-    changed = bench.changed("classifiers", "probe", c=0.01)
+    changed = bench.changed_study("classifiers", "probe", c=0.01)
     assert "history" in run_stale_steps(bench, changed)
     before, after = [r for r in history() if r["classifier"] == "probe"]
     assert before == {**first["probe"], "current": False}
     assert (after["entry"], after["current"], after["common_clips"]) == (2, True, 12)
     assert "c: 1.0 -> 0.01" in after["changed"]
-    assert run_stale_steps(bench, changed) == [], "nothing is left to do"
-    for part in bench.data_folder.tables.glob("predictions/study=bench/classifier=probe/*/*.parquet"):
-        part.unlink()
+    assert run_stale_steps(bench, changed) == [], "a second run has nothing to do"
+    for partition_file in bench.data_folder.tables.glob("predictions/study=bench/classifier=probe/*/*.parquet"):
+        partition_file.unlink()
     run_stale_steps(bench, changed)
     assert [r for r in history() if r["classifier"] == "probe"] == [before, after]
 
@@ -53,19 +53,21 @@ def test_embedding_quality_projections_and_leakage_of_a_study(tmp_path):
     bench = Bench(tmp_path / "bench")
     run_stale_steps(bench, only=["bands", "leakage"])
     measures = query(bench.data_folder, "SELECT measure, value, clips FROM embedding_quality").to_pylist()
-    assert {r["clips"] for r in measures} == {12} and len(measures) == 8
+    assert {r["clips"] for r in measures} == {12} and len(measures) == 9
     plane = query(
         bench.data_folder, "SELECT method, count(x) AS n, min(reason) AS reason FROM projections GROUP BY 1 ORDER BY 1"
     )
     assert plane.to_pylist() == [
         {"method": "pca", "n": 12, "reason": None},
-        {"method": "umap", "n": 0, "reason": "it takes 16 clips, got 12"},
+        {"method": "umap", "n": 0, "reason": "at least 16 clips are needed, got 12"},
     ]
     rows = query(
         bench.data_folder, "SELECT kind, finding FROM leakage WHERE kind <> 'training_data' ORDER BY ALL"
     ).to_pylist()
     assert [r["finding"] for r in rows] == [
+        "0 groups of sources differ only by case, spaces or Unicode form, 0 of them across folds",
         "0 groups of clips with the same samples among 12 clips, 0 of them across folds",
-        "by bands: not checked, embeddings of 4 dimensions are similar by chance",
+        "0 of 12 files have clips in two folds or more, 0 of them clips that overlap",
+        "by bands: not checked, 0 clips have 3 clips of other sources in their fold, and 80 are needed",
         "0 of 6 sources in two folds or more",
     ]

@@ -1,10 +1,12 @@
 import pyarrow as pa
 import pytest
 
+from vlm_audio_pipeline.classifiers.protocol import Protocol
 from vlm_audio_pipeline.contracts.errors import BadStudy
 from vlm_audio_pipeline.contracts.hashing import canonical_json
 from vlm_audio_pipeline.contracts.stages import StageContext
 from vlm_audio_pipeline.encoders.model_card import ModelCard
+from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.evaluation.analysis_stages import (
     embedding_quality_stage,
     history_stage,
@@ -13,6 +15,9 @@ from vlm_audio_pipeline.evaluation.analysis_stages import (
     published_stage,
 )
 from vlm_audio_pipeline.evaluation.history import PredictionSettings
+from vlm_audio_pipeline.evaluation.projections import DEFAULT_PROJECTION
+from vlm_audio_pipeline.evaluation.published import Reproduction
+from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.classifiers.stage_runner import embeddings_table, gaussian_blobs
@@ -21,16 +26,18 @@ from vlm_audio_pipeline_tests.evaluation.test_history import predictions
 CARD = ModelCard("CLAP", training_data="FreeSound", overlaps=("FreeSound",))
 STAGES = {
     "embedding_quality": embedding_quality_stage("e"),
-    "projections": projections_stage("e"),
+    "projections": projections_stage("e", DEFAULT_PROJECTION),
     "leakage": leakage_stage(["e"], ["p"], {"e": CARD}, "esc10", ("ESC-10", "FreeSound")),
-    "published": published_stage({"p": ("dixit2024/GPT-4o", "language_model")}, "ESC-10"),
+    "published": published_stage({"p": Reproduction("dixit2024/GPT-4o", Protocol("few-shot"))}, "ESC-10"),
     "history": history_stage({"p": PredictionSettings("1:a", {"prompt": "paper"})}),
 }
 
 
 def run_stage(stage, data, inputs, data_folder):
     assert set(inputs) <= {i.key for i in stage.inputs}
-    context = StageContext("s", "e", None, data.classes, inputs, data, ResultStore(data_folder.result_store))
+    context = StageContext(
+        "s", "e", None, data.classes, inputs, data, ResultStore(data_folder.result_store), engine=LocalEngine()
+    )
     [(name, table)] = stage.run(context).items()
     assert stage.tables == (name,)
     return TABLES[name].conform(table, study="s", encoder="e", fold=None)
@@ -42,13 +49,13 @@ def test_every_stage_is_over_all_folds_that_exist(name, data_folder):
     assert (stage.asset, stage.per_fold, stage.accelerator) == (name, False, False)
     assert not TABLES[name].per_fold
     assert all(i.folds == "all" and i.optional for i in stage.inputs)
-    canonical_json(dict(stage.parameters))  # plain values alone
+    canonical_json(dict(stage.parameters))  # parameters must be JSON values
     data, _, _ = gaussian_blobs(n_folds=2)
     table = run_stage(stage, data, {}, data_folder)
     assert table["study"].to_pylist() == ["s"] * table.num_rows
 
 
-def test_the_stages_read_their_inputs(data_folder):
+def test_the_stages_use_their_inputs(data_folder):
     data, clips, x = gaussian_blobs(n_folds=2)
     inputs = {"clips": clips, "embeddings/e": embeddings_table(clips, x)}
     quality = run_stage(STAGES["embedding_quality"], data, inputs, data_folder).to_pylist()
@@ -56,6 +63,8 @@ def test_the_stages_read_their_inputs(data_folder):
     rows = run_stage(STAGES["leakage"], data, inputs, data_folder).to_pylist()
     assert {(r["kind"], r["severity"]) for r in rows} == {
         ("source_across_folds", "clean"),
+        ("file_across_folds", "clean"),
+        ("alike_sources", "clean"),
         ("exact_duplicate", "clean"),
         ("near_duplicate", "unknown"),
         ("example_of_query_source", "unknown"),
@@ -83,10 +92,17 @@ def test_the_parameters_contain_all_that_changes_a_result():
     )
     assert first != second
 
+    def published(margin=None, renderings=None, **protocol):
+        reproduction = Reproduction("dixit2024/GPT-4o", Protocol("few-shot", **protocol), margin, renderings or {})
+        return published_stage({"p": reproduction}, "ESC-10").parameters
 
-def test_a_wrong_reproduces_stops_before_anything_runs():
+    changed = [published(margin=0.1), published(shots=2), published(renderings={"r": Recipe()})]
+    assert published() == published() and published() not in changed
+
+
+def test_an_unknown_published_result_is_an_error_before_the_run():
     with pytest.raises(BadStudy, match=r"classifiers\.p\.reproduces: must name a published result"):
-        published_stage({"p": ("dixit2024/GPT-5", "language_model")}, "ESC-10")
+        published_stage({"p": Reproduction("dixit2024/GPT-5", Protocol("few-shot"))}, "ESC-10")
 
 
 def test_history_outlives_its_partition_file(data_folder):

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -6,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from vlm_audio_pipeline.datasets.base import Clip
-from vlm_audio_pipeline.evaluation.contrast_results import Evidence, contrasts_table
+from vlm_audio_pipeline.evaluation.completeness import ExpectedRun
+from vlm_audio_pipeline.evaluation.contrast_results import ContrastData, contrasts_table
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.evaluation.leaderboard import LeaderboardEntry, leaderboard_table
 from vlm_audio_pipeline.evaluation.metrics import metrics_table
@@ -22,11 +24,11 @@ def predict_correctly(correct, **constants) -> pa.Table:
     rows = [(c.fold, c.label, c.label if i < correct else CLASSES[(i + 1) % 4], None) for i, c in enumerate(CLIPS)]
     table = predictions_table(rows, **constants)
     sources = pa.array([f"s{name.split()[1]}" for name in table["clip"].to_pylist()])
-    at = table.schema.get_field_index("source")
-    return table.set_column(at, table.schema.field(at), sources)
+    index = table.schema.get_field_index("source")
+    return table.set_column(index, table.schema.field(index), sources)
 
 
-EVIDENCE = Evidence(
+DATA = ContrastData(
     predictions={
         "janus": pa.concat_tables(
             [
@@ -43,13 +45,13 @@ EVIDENCE = Evidence(
     },
     not_run_reason=lambda name: f"weights of {name} missing",
     clips=CLIPS,
-    classes=4,
+    classes=CLASSES,
     tuning_folds=(1,),
 )
 
 
 def contrast_rows(*contrasts):
-    table = contrasts_table([Contrast(**c) for c in contrasts], EVIDENCE)
+    table = contrasts_table([Contrast(**c) for c in contrasts], DATA)
     rows = TABLES["contrasts"].conform(table, study="s").to_pylist()
     assert [r["position"] for r in rows] == list(range(len(rows)))
     return rows
@@ -113,7 +115,7 @@ def test_a_missing_side_is_a_row_with_a_reason(side, reason):
         assert row["statement"] == f"{declared['classifier']} was not compared with {declared['against'][0]}: {reason}."
 
 
-def test_scorings_by_name():
+def test_a_scoring_may_be_named_in_a_contrast():
     [row] = contrast_rows({"classifier": "janus:generation", "against": ("janus:examples_knn",)})
     assert (row["scoring"], row["against_scoring"], row["difference"]) == (
         "generation",
@@ -129,13 +131,13 @@ def test_scorings_by_name():
     ]
 
 
-def test_without_tuning_folds():
+def test_a_contrast_without_tuning_folds_uses_the_other_folds():
     [row] = contrast_rows({"classifier": "janus", "against": ("clap",), "folds": "without_tuning"})
     assert (row["subset"], row["clips"], row["classifier_clips"]) == ("without tuning folds", 30, 30)
     assert row["accuracy"] == pytest.approx(20 / 30)  # every second clip is of fold 2
 
 
-def test_sentences():
+def test_statements_of_better_worse_and_undecided_contrasts():
     better, apart = contrast_rows({"classifier": "janus", "against": ("janus@blank", "clap")})
     low, high = 100 * better["low"], 100 * better["high"]
     assert better["statement"] == (
@@ -146,32 +148,44 @@ def test_sentences():
     assert apart["statement"].startswith(
         "janus and clap cannot be told apart: 66.7% against 70.0% of 60 clips, -3.3 points"
     )
-    # differences -1 twice and 0: 2.80 * sqrt((2/60 - (2/60)^2) / 60) = 6.5 points
-    assert apart["statement"].endswith("so many clips would show 6.5 points, 8 times of 10.")
+    # differences -1 twice and 0: z(1 - 0.05 / 4) + z(0.8) = 3.083 times sqrt((2/60 - (2/60)^2) / 59) = 7.2 points
+    assert apart["statement"].endswith(
+        "about 8 of 10 studies of as many clips would find a difference of 7.2 points, corrected for 2 tests."
+    )
     [worse] = contrast_rows({"classifier": "janus@blank", "against": ("janus",)})
     assert worse["statement"].startswith("janus@blank is correct less often than janus") and worse["verdict"] == "worse"
 
 
-def test_sides_that_never_differ():
-    evidence = Evidence({"a": predict_correctly(30), "b": predict_correctly(30)}, str, CLIPS, 4, ())
-    [row] = contrasts_table([Contrast(classifier="a", against=("b",))], evidence).to_pylist()
+def test_a_contrast_with_examples_says_that_it_holds_for_these_examples():
+    few = predict_correctly(40, selection="random", draw=0)
+    data = ContrastData({"few": few, "zero": predict_correctly(15)}, str, CLIPS, CLASSES, ())
+    [row] = contrasts_table([Contrast(classifier="few", against=("zero",))], data).to_pylist()
+    assert row["interval_scope"] == "clips, for these examples"
+    assert row["statement"].endswith(", p < 0.001, for these examples).")
+    [row] = contrasts_table([Contrast(classifier="zero", against=("chance",))], data).to_pylist()
+    assert row["interval_scope"] == "clips" and "examples" not in row["statement"]
+
+
+def test_sides_that_never_differ_cannot_be_distinguished():
+    data = ContrastData({"a": predict_correctly(30), "b": predict_correctly(30)}, str, CLIPS, CLASSES, ())
+    [row] = contrasts_table([Contrast(classifier="a", against=("b",))], data).to_pylist()
     assert (row["difference"], row["p"], row["detectable_difference"], row["verdict"]) == (
         0,
         1,
         None,
         "cannot tell apart",
     )
-    assert row["low"] < 0 < row["high"] and "the same on every recording" in row["reason"]
+    assert row["low"] < 0 < row["high"] and "all clips have the same difference" in row["reason"]
 
 
-def test_nothing_declared_is_an_empty_table():
+def test_no_contrasts_give_an_empty_table():
     assert contrast_rows() == []
 
 
 def test_a_side_is_not_compared_with_itself():
     """The loader produces such contrasts from a pattern that stands for several names."""
     group = Contrast(classifier="janus", against=("clap",)).model_copy(update={"against": ("clap", "janus")})
-    rows = contrasts_table([group], EVIDENCE).to_pylist()
+    rows = contrasts_table([group], DATA).to_pylist()
     assert [(r["against"], r["holm_over"]) for r in rows] == [("clap", 1)]
 
 
@@ -198,9 +212,9 @@ def test_summaries_of_many_classifiers_take_seconds():
         rows = [(c.fold, c.label, CLASSES[s.argmax()], s.tolist()) for c, s in zip(clips, p, strict=True)]
         scorings = [predictions_table(rows, scoring=scoring) for scoring in ("likelihood", "generation")]
         table = pa.concat_tables(scorings)
-        at = table.schema.get_field_index("source")
-        own = pa.array([names[name] for name in table["clip"].to_pylist()])
-        tables_by_seed.append(table.set_column(at, table.schema.field(at), own))
+        index = table.schema.get_field_index("source")
+        clip_sources = pa.array([names[name] for name in table["clip"].to_pylist()])
+        tables_by_seed.append(table.set_column(index, table.schema.field(index), clip_sources))
     tables = {f"c{k}": tables_by_seed[k % 4] for k in range(22)}
     contrasts = [Contrast(classifier=f"c{k}", against=("chance", "c0:generation")) for k in range(22)]
     seconds = []
@@ -213,7 +227,7 @@ def test_summaries_of_many_classifiers_take_seconds():
             tuning_folds=(1,),
             limited=False,
         ),
-        lambda: contrasts_table(contrasts, Evidence(tables, str, clips, 4, (1,))),
+        lambda: contrasts_table(contrasts, ContrastData(tables, str, clips, CLASSES, (1,))),
         lambda: [metrics_table(t, CLASSES, (1,)) for t in tables_by_seed],
     ):
         start = time.process_time()
@@ -221,3 +235,65 @@ def test_summaries_of_many_classifiers_take_seconds():
         seconds.append(time.process_time() - start)
     print("leaderboard of 44 rows {:.2f} s, 44 contrasts {:.2f} s, metrics of 4 classifiers {:.2f} s".format(*seconds))  # noqa: T201
     assert sum(seconds) < 30  # a machine ten times slower passes
+
+
+def compare_with(contrast, **changes):
+    return TABLES["contrasts"].conform(contrasts_table([contrast], replace(DATA, **changes)), study="s").to_pylist()
+
+
+COMPLETE = {
+    "janus": ExpectedRun({1: 30, 2: 30}),
+    "clap": ExpectedRun({1: 30, 2: 30}),
+    "annotators": ExpectedRun({1: None, 2: None}),
+}
+
+
+def test_complete_runs_get_a_verdict():
+    contrast = Contrast(classifier="janus", against=("chance", "clap", "annotators"))
+    rows = compare_with(contrast, expected=COMPLETE)
+    assert [r["verdict"] for r in rows] == ["better", "cannot tell apart", "worse"]
+
+
+def test_part_of_the_clips_gives_no_verdict_and_no_number():
+    contrast = Contrast(classifier="janus", against=("clap", "chance"))
+    predictions = {**DATA.predictions, "clap": DATA.predictions["clap"].slice(0, 50)}
+    clap, chance = compare_with(contrast, expected=COMPLETE, predictions=predictions)
+    assert (clap["verdict"], clap["reason"]) == ("not compared", "10 of 60 predictions of clap are missing")
+    numbers = ("accuracy", "difference", "low", "p", "p_holm", "p_mcnemar", "detectable_difference")
+    assert [clap[name] for name in numbers] == [None] * 7
+    assert (clap["classifier_clips"], clap["against_clips"], clap["holm_over"]) == (60, 50, 1)
+    assert chance["verdict"] == "better", "the other contrast is complete"
+    limited = compare_with(contrast, expected=COMPLETE, limited=True)
+    assert [(r["verdict"], r["reason"], r["holm_over"]) for r in limited] == [
+        ("not compared", "the run is limited to a part of the clips", 0)
+    ] * 2
+
+
+def test_folds_that_the_contrast_leaves_out_may_be_missing():
+    in_fold_2 = [i for i, fold in enumerate(DATA.predictions["clap"]["fold"].to_pylist()) if fold == 2]
+    predictions = {**DATA.predictions, "clap": DATA.predictions["clap"].take(in_fold_2)}
+    for folds, verdict in (("all", "not compared"), ("without_tuning", "cannot tell apart")):
+        contrast = Contrast(classifier="janus", against=("clap",), folds=folds)
+        [row] = compare_with(contrast, expected=COMPLETE, predictions=predictions)
+        assert row["verdict"] == verdict
+
+
+def test_a_margin_adds_a_test_of_equivalence():
+    # 40 and 42 of 60 correct: difference 2 points of 60 clips with standard error 0.0234
+    clap, chance = compare_with(Contrast(classifier="janus", against=("clap", "chance"), margin=0.15))
+    assert (clap["verdict"], clap["margin"], clap["holm_over"]) == ("equivalent", 0.15, 4)
+    # smallest standard error sqrt(0.15 * 0.85 / 60) = 0.0461; t = (0.15 - 0.0333) / 0.0461 = 2.53 with 59 degrees of freedom
+    assert clap["p_equivalence"] == pytest.approx(0.0070, abs=0.0003)
+    assert clap["p_equivalence_holm"] == pytest.approx(3 * clap["p_equivalence"])
+    assert clap["statement"].startswith("janus is equivalent to clap (less than 15 points apart): 66.7% against 70.0%")
+    assert clap["statement"].endswith(f"equivalence within 15 points: p = {clap['p_equivalence_holm']:.3f}.")
+    assert (chance["verdict"], chance["p_equivalence"] > 0.9) == ("better", True)
+    [narrow] = compare_with(Contrast(classifier="janus", against=("clap",), margin=0.03))
+    assert narrow["verdict"] == "cannot tell apart" and narrow["p_equivalence"] > 0.5
+
+
+def test_the_detectable_difference_accounts_for_the_number_of_tests():
+    one = contrast_rows({"classifier": "janus", "against": ("clap",)})[0]
+    four = contrast_rows({"classifier": "janus", "against": ("clap", "chance", "majority", "janus@blank")})[0]
+    # 3.3393 and 2.8016 standard errors
+    assert four["detectable_difference"] / one["detectable_difference"] == pytest.approx(3.3393 / 2.8016, rel=1e-3)

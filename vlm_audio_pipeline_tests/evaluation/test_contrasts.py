@@ -14,7 +14,7 @@ from vlm_audio_pipeline.evaluation.contrasts import Contrast, Operand
         ("chance", ("chance", None, "none")),
     ],
 )
-def test_sides(text, operand):
+def test_a_side_is_parsed_into_classifier_scoring_and_control(text, operand):
     assert Operand.parse(text) == operand
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from vlm_audio_pipeline.evaluation.embedding_quality import claim_of, embedding_quality_table
+from vlm_audio_pipeline.evaluation.embedding_matrix import EmbeddingMatrix
+from vlm_audio_pipeline.evaluation.embedding_quality import claim_of, clip_means, embedding_quality_table
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.classifiers.stage_runner import embeddings_table, gaussian_blobs
 
@@ -27,19 +28,23 @@ def test_silhouette_and_clusters_equal_scikit_learn():
     from sklearn.metrics import silhouette_score
     from sklearn.preprocessing import StandardScaler
 
-    data, clips, x = gaussian_blobs(apart=0.8)
+    data, clips, x = gaussian_blobs(separation=0.8)
     values = measures(clips, x)
     labels, z = clips["label"].to_pylist(), StandardScaler().fit_transform(x.astype(float))
     assert values["silhouette"]["value"] == pytest.approx(silhouette_score(z, labels, metric="cosine"), abs=1e-12)
     # where the classes are far apart, the best clusters of 90 clips are the classes themselves
-    separated = measures(clips, gaussian_blobs(apart=30)[2])
+    separated = measures(clips, gaussian_blobs(separation=30)[2])
     assert (separated["nmi"]["value"], separated["ari"]["value"]) == (pytest.approx(1.0), pytest.approx(1.0))
     assert 0 < values["ari"]["value"] < values["nmi"]["value"] < 1
     assert values["silhouette"]["clips"] == values["nmi"]["clips"] == len(data.clips) == 90
-    assert values["ari"]["chance"] == 0 and values["nmi"]["chance"] is None
+    assert values["ari"]["chance"] == values["ami"]["chance"] == 0 and values["nmi"]["chance"] is None
+    for name in ("nmi", "ami", "ari"):
+        assert values[name]["seed_low"] <= values[name]["value"] <= values[name]["seed_high"]
+    assert values["silhouette"]["seed_low"] is None
+    assert values["silhouette"]["low"] < values["silhouette"]["value"] < values["silhouette"]["high"]
 
 
-def test_clusters_that_cut_across_classes_by_hand():
+def test_clusters_that_do_not_match_the_classes_by_hand():
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     # two clusters on a line: three of four "a" in the left one, one "a" and all four "b" in the right one
@@ -100,9 +105,9 @@ def test_chance_is_the_mean_over_all_orders():
     _, clips, x = gaussian_blobs(n_folds=1, per_class=3, classes=("a", "b"))
     values = measures(one_source_each(clips), x)
     # each clip has 5 candidates, 2 of its class: every one of the 10 places of two hits among five is equally likely
-    places = list(itertools.combinations(range(1, 6), 2))
-    assert values["map"]["chance"] == pytest.approx(np.mean([(1 / i + 2 / j) / 2 for i, j in places]))
-    assert values["r_at_1"]["chance"] == pytest.approx(np.mean([i == 1 for i, _ in places])) == pytest.approx(0.4)
+    rank_pairs = list(itertools.combinations(range(1, 6), 2))
+    assert values["map"]["chance"] == pytest.approx(np.mean([(1 / i + 2 / j) / 2 for i, j in rank_pairs]))
+    assert values["r_at_1"]["chance"] == pytest.approx(np.mean([i == 1 for i, _ in rank_pairs])) == pytest.approx(0.4)
     assert values["r_at_5"]["chance"] == 1.0
     assert values["knn_purity"]["chance"] == pytest.approx(2 / 5)
 
@@ -110,11 +115,41 @@ def test_chance_is_the_mean_over_all_orders():
 def test_random_vectors_are_at_chance_level():
     rng = np.random.default_rng(0)
     _, clips, _ = gaussian_blobs(n_folds=5, per_class=20, classes=("a", "b", "c"))  # 300 clips
-    values = measures(clips, rng.standard_normal((300, 16)))
+    points = EmbeddingMatrix.from_tables(clips, embeddings_table(clips, rng.standard_normal((300, 16))))
+    values = {m.name: m.columns() for m in clip_means(points)}
     # 300 queries, so a standard error of about 0.03 for r_at_1; the others vary less
     for name, tolerance in {"map": 0.02, "knn_purity": 0.05, "r_at_1": 0.1}.items():
         assert values[name]["value"] == pytest.approx(values[name]["chance"], abs=tolerance)
-    assert abs(values["ari"]["value"]) < 0.03 and abs(values["silhouette"]["value"]) < 0.03
+        assert values[name]["low"] < values[name]["chance"] < values[name]["high"]
+    assert abs(values["silhouette"]["value"]) < 0.03
+
+
+def test_permuted_labels_are_the_reference():
+    from sklearn.metrics import silhouette_score
+    from sklearn.preprocessing import StandardScaler
+
+    _, clips, x = gaussian_blobs(separation=3)
+    values = measures(one_source_each(clips), x)
+    random, z = np.random.default_rng(1), StandardScaler().fit_transform(x.astype(float))
+    labels = np.array(clips["label"].to_pylist())
+    shuffled = [silhouette_score(z, random.permutation(labels), metric="cosine") for _ in range(50)]
+    row = values["silhouette"]
+    # two means of 100 and of 50 permutations
+    tolerance = 4 * np.std(shuffled) * np.sqrt(1 / 100 + 1 / 50)
+    assert row["permuted_mean"] == pytest.approx(np.mean(shuffled), abs=tolerance) and row["permuted_mean"] < 0
+    assert row["permuted_low"] < row["permuted_mean"] < row["permuted_high"] < row["value"]
+    p_values = {r["p_permuted"] for name, r in values.items() if name not in ("r_at_5", "r_at_10")}
+    assert p_values == {1 / 101}, "no permutation is as good as three distant classes"
+    # the permuted mean of retrieval is its chance level
+    assert values["r_at_1"]["permuted_mean"] == pytest.approx(values["r_at_1"]["chance"], abs=0.02)
+    assert abs(values["ami"]["permuted_mean"]) < 0.02 < values["nmi"]["permuted_mean"]
+
+
+def test_one_source_recording_has_neither_interval_nor_reference():
+    _, clips, x = gaussian_blobs(n_folds=2, per_class=2)
+    row = measures(replace_column(clips, "source", ["s"] * clips.num_rows), x)["silhouette"]
+    assert row["value"] is not None and row["low"] is row["permuted_mean"] is row["p_permuted"] is None
+    assert row["interval"] == "none: fewer than 10 source recordings"
 
 
 def test_undefined_measures_have_a_reason():
@@ -135,18 +170,21 @@ def test_undefined_measures_have_a_reason():
     assert values["map"]["reason"] == "no class has clips of two sources"
     assert values["silhouette"]["value"] is not None
     pair = clips.take(pa.array([0, 2]))
-    assert measures(pair, x[:2])["silhouette"]["reason"] == "every class has one clip alone"
+    for name in ("silhouette", "nmi", "ami", "ari"):
+        assert measures(pair, x[:2])[name]["reason"] == "every class has only one clip"
 
 
-def test_folds_without_vectors_and_clips_without_rows_are_left_out():
+def test_only_clips_with_a_row_and_an_embedding_are_used():
     _, clips, x = gaussian_blobs(n_folds=3)
-    part = embeddings_table(clips, x).slice(5, 40)
-    table = embedding_quality_table(clips.slice(10, 60), part)
+    some_embeddings = embeddings_table(clips, x).slice(5, 40)
+    table = embedding_quality_table(clips.slice(10, 60), some_embeddings)
     assert set(table["clips"].to_pylist()) == {35}  # 10 to 45 of both
 
 
-def test_claims_by_model():
-    assert "99.25 %" in claim_of("laion/clap-htsat-unfused")
-    assert "unsafe" in claim_of("apple/aimv2-large-patch14-224")
-    assert "no number" in claim_of("music2latent")
+def test_published_claims_of_encoders_by_model():
+    # the words of main_noteblog.ipynb, section "Embedding Analysis"
+    assert "remarkably clear separation" in claim_of("laion/clap-htsat-unfused")
+    aimv2 = claim_of("apple/aimv2-large-patch14-native")
+    assert "no clear clustering pattern" in aimv2 and "uncertain" in aimv2
+    assert "moderate clustering with some overlap" in claim_of("music2latent")
     assert claim_of("features") is claim_of(None) is None

@@ -46,7 +46,7 @@ OLD = [(1, "a1", 1), (1, "a2", 0), (2, "b1", 0), (2, "b2", 0)]
 NEW = [(1, "a1", 0), (1, "a2", 1), (2, "b1", 1), (2, "b2", 1)]
 
 
-def test_an_old_result_stays_beside_the_new_one(history):
+def test_the_history_lists_the_old_and_the_new_result(history):
     [first] = history(predictions(*OLD, model="m", revision="r1"))
     assert (first["entry"], first["current"], first["accuracy"], first["correct"], first["predictions"]) == (
         1,
@@ -72,7 +72,7 @@ def test_an_old_result_stays_beside_the_new_one(history):
     assert after["p"] == 1.0 and after["low"] <= 0.5 <= after["high"] and after["reason"] is None
 
 
-def test_counting_the_same_result_again_changes_nothing(history):
+def test_storing_the_same_result_again_changes_nothing(history):
     first = history(predictions(*OLD))
     assert history(predictions(*reversed(OLD))) == first
     assert len(history.store.entries("s")) == 1
@@ -83,7 +83,7 @@ def test_other_settings_that_give_the_same_predictions_are_no_new_result(history
     assert history(predictions(*OLD), PredictionSettings("2:bbbb", {"prompt": "short"})) == first
 
 
-def test_going_back_makes_the_old_result_current_again(history):
+def test_returning_to_old_settings_makes_the_old_result_current_again(history):
     history(predictions(*OLD))
     history(predictions(*NEW), PredictionSettings("1:bbbb", {"prompt": "short"}))
     before, after = history(predictions(*OLD))
@@ -103,7 +103,7 @@ def test_folds_that_are_added_or_missing_are_no_new_result(history):
     assert (rows[1]["gained"], rows[1]["lost"], rows[1]["p_mcnemar"]) == (1, 1, 1.0)
 
 
-def test_scorings_and_controls_and_studies_have_histories_of_their_own(history):
+def test_each_scoring_control_and_study_has_its_own_history(history):
     both = pa.concat_tables([predictions(*OLD), predictions(*NEW, control="blank")])
     assert [(r["control"], r["entry"]) for r in history(both)] == [("blank", 1), ("none", 1)]
     assert history(predictions(*OLD), study="other")[0]["entry"] == 1
@@ -122,11 +122,11 @@ def test_several_predictions_of_a_clip_are_compared_by_their_shares(history):
     assert after["p"] == 0.5  # two sources, +1/2 each: of four ways of signs two are as far
 
 
-def test_other_clips_cannot_be_compared(history):
+def test_results_over_different_clips_are_not_compared(history):
     history(predictions((1, "a1", 1)))
     _, after = history(predictions((1, "z9", 0)))
     assert (after["common_clips"], after["difference"], after["reason"]) == (0, None, "no clip in common")
-    assert after["changed"] == "its inputs: its own settings are the same"
+    assert after["changed"] == "only its inputs: its own settings are the same"
 
 
 def test_a_prediction_without_a_label_is_stored_with_its_outcome():

@@ -34,7 +34,7 @@ def board(*entries, **changes):
     return [row for row in all_rows(*entries, **changes) if row["kind"] != "reference"]
 
 
-def test_ranks_are_shared_by_equals_and_the_best_comes_first():
+def test_equal_results_share_a_rank_and_the_best_is_first():
     entries = [
         LeaderboardEntry("worst", "knn", predictions_table(fold_rows(1, 3)), (1,)),
         LeaderboardEntry("good", "probe", predictions_table(fold_rows(3, 1)), (1,)),
@@ -81,14 +81,14 @@ def test_rows_that_are_not_comparable_are_not_ranked():
     }
     assert board_rows["few"]["note"] == "2 of 2 annotations, 2 of 4 clips"
     assert (
-        board_rows["missing"]["note"] == "4 of 4 predictions, folds 1 of 1,2, the others not run: weights of X missing"
+        board_rows["missing"]["note"] == "4 of 4 predictions, folds 1 of 1,2, other folds not run: weights of X missing"
     )
     limited = board(entries[3], limited=True)[0]
     assert (limited["rank"], limited["partial"], limited["note"]) == (None, True, "0 of 4 predictions, limited run")
 
 
 def annotations(*times):
-    """Give annotations, all correct, of clips 0, 1, ...: `times` has the number for each clip."""
+    """Return annotations, all correct, of clips 0, 1, ...; `times` has their number for each clip."""
     return pa.concat_tables(
         [
             predictions_table(
@@ -99,7 +99,7 @@ def annotations(*times):
     )
 
 
-def test_clips_annotated_more_often_than_others_leave_a_row_without_rank():
+def test_a_row_is_not_ranked_if_some_clips_were_annotated_more_often():
     board_rows = board(
         LeaderboardEntry("annotators", "annotations", annotations(77, 2, 1, 1), (1,)),  # clip 0 alone is 77 of the 81
         LeaderboardEntry("panel", "annotations", annotations(3, 3, 3, 3), (1,)),
@@ -110,7 +110,7 @@ def test_clips_annotated_more_often_than_others_leave_a_row_without_rank():
     assert (board_rows[2]["accuracy"], board_rows[2]["clips"], board_rows[2]["partial"]) == (1.0, 4, False)
 
 
-def test_an_incomplete_trial_leaves_a_row_without_rank():
+def test_a_row_with_an_incomplete_trial_is_not_ranked():
     twice = pa.concat_tables([predictions_table(fold_rows(4, 0)), predictions_table(fold_rows(3, 0), trial=1)])
     [row] = board(LeaderboardEntry("p", "language_model", twice, (1,)))
     assert (row["rank"], row["note"]) == (
@@ -131,13 +131,13 @@ def test_a_classifier_that_was_not_run_has_a_reason_and_no_number():
     assert board_rows[0]["note"] == "0 of 4 predictions, 2 recordings rejected"
     absent = board_rows[1]
     assert absent["note"] == "not run: weights of X missing, 2 recordings rejected"
-    assert board_rows[2]["note"] == "not run: no predictions with today's settings yet, 2 recordings rejected"
+    assert board_rows[2]["note"] == "not run: no predictions with the current settings yet, 2 recordings rejected"
     numbers = ("accuracy", "accuracy_answered", "accuracy_without_tuning_folds", "macro_f1", "rank")
     assert [absent[n] for n in numbers] == [None] * 5
     assert (absent["predictions"], absent["clips"], absent["scoring"]) == (0, 0, "")
 
 
-def test_numbers_of_a_row():
+def test_the_numbers_of_a_row_by_hand():
     table = predictions_table(
         [(1, "a", "a", None), (1, "b", "unparseable", None), (2, "a", "a", None), (2, "b", "a", None)],
         model="m",
@@ -152,7 +152,7 @@ def test_numbers_of_a_row():
     assert row["rank"] == 1
 
 
-def test_annotators_are_counted_and_not_their_trials():
+def test_the_number_of_trials_of_annotations_is_the_number_of_annotators():
     annotators = [
         predictions_table(fold_rows(4, 0), scoring="annotation", trial=t, annotator=r)
         for t, r in ((0, "x"), (1, "y"), (2, "x"))
@@ -161,12 +161,10 @@ def test_annotators_are_counted_and_not_their_trials():
     assert (row["trials"], row["note"]) == (2, "12 of 12 annotations")
 
 
-def test_more_clips_than_the_dataset_has_are_refused():
+def test_predictions_of_more_clips_than_the_dataset_has_are_refused():
     with pytest.raises(VlmAudioError) as caught:
         board(LeaderboardEntry("p", "probe", predictions_table(fold_rows(5, 0)), (1,)))
-    assert str(caught.value) == (
-        "predictions of 'p' must be of the 4 clips of the dataset, got 5 clips; run the study again"
-    )
+    assert str(caught.value) == ("'p' has predictions for 5 clips, but the dataset has only 4; run the study again")
 
 
 def test_chance_and_majority_have_rows_without_rank():
@@ -190,11 +188,11 @@ def test_chance_and_majority_have_rows_without_rank():
     assert board_rows["majority"]["accuracy"] == pytest.approx(2 / 6)
     assert board_rows["majority"]["accuracy_without_tuning_folds"] == pytest.approx(1 / 3)
     assert (board_rows["chance"]["note"], board_rows["chance"]["clips"]) == (
-        "expected of a guess among 4 classes",
+        "expected accuracy of a guess among 4 classes",
         6,
     )
     alone = {row["classifier"]: row for row in all_rows()}["majority"]
-    assert (alone["accuracy"], alone["note"]) == (None, "not known: there are no other folds")
+    assert (alone["accuracy"], alone["note"]) == (None, "undefined: there are no other folds")
     assert alone["accuracy_low"] is None and alone["interval"] is None
 
 
@@ -202,7 +200,7 @@ def test_the_baseline_of_a_few_shot_model_is_never_ranked():
     table = pa.concat_tables([predictions_table(fold_rows(2, 2), scoring=s) for s in ("likelihood", "examples_knn")])
     board_rows = {row["scoring"]: row for row in board(LeaderboardEntry("few", "language_model", table, (1,)))}
     assert (board_rows["likelihood"]["rank"], board_rows["examples_knn"]["rank"]) == (1, None)
-    assert board_rows["examples_knn"]["note"] == "2 of 4 predictions, baseline: k-NN over the examples shown"
+    assert board_rows["examples_knn"]["note"] == "2 of 4 predictions, baseline: k-NN over the examples in the prompt"
 
 
 def test_interval_standard_deviation_and_costs():
@@ -210,8 +208,34 @@ def test_interval_standard_deviation_and_costs():
     trials = [predictions_table(fold_rows(correct, 4 - correct), trial=t, **changes) for t, correct in ((0, 3), (1, 1))]
     [row] = board(LeaderboardEntry("p", "language_model", pa.concat_tables(trials), (1,)))
     # one source: n = 1 at worst, so Wilson's is nearly everything
-    assert row["interval"] == "Wilson, effective n"
+    assert (row["interval"], row["interval_scope"]) == ("Wilson at n / design effect", "clips")
     assert 0.05 < row["accuracy_low"] < row["accuracy"] < row["accuracy_high"] < 0.95
     assert row["note"] == "4 of 8 predictions, standard deviation over trials 0.354"
     assert row["trial_sd"] == pytest.approx(8**-0.5)  # of 0.75 and 0.25: sqrt((0.25^2 + 0.25^2) / 1)
     assert (row["tokens"], row["usd"], row["usd_per_correct"], row["median_seconds"]) == (80, 4.0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("selection", "draws", "scope", "note"),
+    [
+        ("medoid", 1, "clips, for these examples", "interval for these examples"),
+        (
+            "medoid",
+            3,
+            "clips, for these examples",
+            "interval for these examples, 3 draws of medoid examples are ranks, not a sample: no spread",
+        ),
+        ("random", 2, "clips, for these examples", "standard deviation over trials 0.000, interval for these examples"),
+        (
+            "random",
+            3,
+            "clips and draws of examples",
+            "standard deviation over trials 0.000, interval over clips and 3 random draws of examples",
+        ),
+    ],
+)
+def test_a_few_shot_row_says_what_its_interval_covers(selection, draws, scope, note):
+    trials = [predictions_table(fold_rows(3, 1), trial=t, draw=t, selection=selection) for t in range(draws)]
+    [row] = board(LeaderboardEntry("few", "language_model", pa.concat_tables(trials), (1,)))
+    assert (row["interval_scope"], row["note"]) == (scope, f"{3 * draws} of {4 * draws} predictions, {note}")
+    assert (row["trial_sd"] is None) == (selection == "medoid")

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -24,8 +26,8 @@ def leakage(clips, embeddings=None, examples=None, cards=None, dataset="csv"):
 def change_clips(clips, column, **values):
     """Return the table with another value for some clips; `_` in a name stands for `-`."""
     new = {name.replace("_", "-"): value for name, value in values.items()}
-    of = zip(clips["clip"].to_pylist(), clips[column].to_pylist(), strict=True)
-    return clips.set_column(clips.column_names.index(column), column, pa.array([new.get(c, v) for c, v in of]))
+    clip_values = zip(clips["clip"].to_pylist(), clips[column].to_pylist(), strict=True)
+    return clips.set_column(clips.column_names.index(column), column, pa.array([new.get(c, v) for c, v in clip_values]))
 
 
 def examples(*rows):
@@ -51,36 +53,31 @@ def random_vectors(n, seed=0):
 
 
 def test_a_clean_study_has_a_row_for_every_check():
-    _, clips, _ = gaussian_blobs(n_folds=3, per_class=4)  # 36 clips, two a source
+    _, clips, _ = gaussian_blobs(n_folds=3, per_class=16)  # 144 clips, two a source
     table = examples((1, "", "2-a-00", "2-a-0"), (1, "1-b-00", "3-a-00", "3-a-0"))
-    rows = leakage(clips, {"e": embeddings_table(clips, random_vectors(36))}, {"few": table})
-    assert [(r["kind"], r["subject"], r["severity"], r["count"], r["checked"], r["finding"]) for r in rows] == [
-        (
-            "exact_duplicate",
-            "",
-            "clean",
-            0,
-            36,
-            "0 groups of clips with the same samples among 36 clips, 0 of them across folds",
-        ),
-        (
-            "example_of_query_source",
-            "few",
-            "clean",
-            0,
-            2,
-            "few: 0 clips shown as examples to queries of their own source, in 2 examples",
-        ),
-        (
-            "near_duplicate",
-            "e",
-            "clean",
-            0,
-            36,
-            "by e: 0 pairs of clips in different folds with a cosine above 0.99 among 36 clips",
-        ),
-        ("source_across_folds", "", "clean", 0, 18, "0 of 18 sources in two folds or more"),
-    ]
+    rows = leakage(clips, {"e": embeddings_table(clips, random_vectors(144))}, {"few": table})
+    findings = {r["kind"]: (r["subject"], r["severity"], r["count"], r["checked"]) for r in rows}
+    assert findings == {
+        "exact_duplicate": ("", "clean", 0, 144),
+        "example_of_query_source": ("few", "clean", 0, 2),
+        "near_duplicate": ("e", "clean", 0, 144),
+        "source_across_folds": ("", "clean", 0, 72),
+        "file_across_folds": ("", "clean", 0, 144),
+        "alike_sources": ("", "clean", 0, 72),
+    }
+    texts = {r["kind"]: r["finding"] for r in rows}
+    assert texts["exact_duplicate"] == (
+        "0 groups of clips with the same samples among 144 clips, 0 of them across folds"
+    )
+    assert texts["example_of_query_source"] == (
+        "few: 0 clips are examples for queries of their own source, in 2 examples"
+    )
+    assert re.fullmatch(
+        r"by e: 0 pairs among 144 clips, in different folds, are much closer than different recordings \(below 0\.\d+ of the "
+        r"distance of neighbours\); at most 0\.05 are expected",
+        texts["near_duplicate"],
+    )
+    assert texts["source_across_folds"] == "0 of 72 sources in two folds or more"
     assert {(r["clips"], r["folds"], r["clip_ids"]) for r in rows} == {(0, "", None)}
 
 
@@ -117,9 +114,9 @@ def test_exact_duplicates_within_and_across_folds():
 
 
 def test_near_duplicates_are_reported_across_folds_only():
-    _, clips, _ = gaussian_blobs(n_folds=3, per_class=2)  # 18 clips
+    _, clips, _ = gaussian_blobs(n_folds=3, per_class=12)  # 108 clips
     ids = clips["clip"].to_pylist()
-    x = random_vectors(18)
+    x = random_vectors(108)
     x[ids.index("1-a-01")] = x[ids.index("1-a-00")]  # within a fold: not a leak
     x[ids.index("3-c-00")] = x[ids.index("2-b-00")] + 1e-3
     summary, pair = [r for r in leakage(clips, {"e": embeddings_table(clips, x)}) if r["kind"] == "near_duplicate"]
@@ -131,40 +128,41 @@ def test_near_duplicates_are_reported_across_folds_only():
     )
 
 
-def test_the_threshold_is_a_cosine_of_standardised_vectors():
+def test_scaling_and_shifting_the_vectors_does_not_change_the_pairs():
     _, clips, _ = gaussian_blobs(n_folds=2, per_class=20, classes=("a", "b"))  # 40 clips of fold 1, then 40 of fold 2
     rng = np.random.default_rng(0)
-    for noise, expected in (
-        (0.1, 1),
-        (0.2, 0),
-    ):  # of a vector of deviation 1: cosine 1 / sqrt(1 + noise^2) = 0.995, 0.981
-        x = rng.standard_normal((80, 2000))
-        x[40] = x[0] + noise * rng.standard_normal(2000)
-        for scale in (1.0, np.geomspace(1e-3, 1e3, 2000)):
-            table = embeddings_table(clips, x * scale + 5 * scale)
-            [summary, *_] = [r for r in leakage(clips, {"e": table}) if r["kind"] == "near_duplicate"]
-            assert summary["count"] == expected
+    x = rng.standard_normal((80, 500))
+    x[40] = x[0] + 0.2 * rng.standard_normal(500)  # cosine 1 / sqrt(1 + 0.2^2) = 0.981
+    for scale in (1.0, np.geomspace(1e-3, 1e3, 500)):
+        table = embeddings_table(clips, x * scale + 5 * scale)
+        summary, *pairs = [r for r in leakage(clips, {"e": table}) if r["kind"] == "near_duplicate"]
+        assert summary["count"] == 1 and pairs[0]["similarity"] == pytest.approx(0.981, abs=0.01)
 
 
 def test_many_pairs_are_counted_and_the_most_similar_are_listed():
-    _, clips, _ = gaussian_blobs(n_folds=2, per_class=10, classes=("a", "b"))  # 40 clips, 20 a fold
-    base = random_vectors(2)[[int("-b-" in c) for c in clips["clip"].to_pylist()]]
-    summary, *pairs = [r for r in leakage(clips, {"e": embeddings_table(clips, base)}) if r["kind"] == "near_duplicate"]
-    assert (summary["count"], len(pairs)) == (2 * 10 * 10, MAX_PAIRS)
-    assert summary["finding"].endswith("among 40 clips; the 100 most similar are listed")
+    _, clips, _ = gaussian_blobs(n_folds=2, per_class=60, classes=("a", "b"))  # 240 clips, 120 a fold
+    x = random_vectors(120)
+    x = np.concatenate([x, x + 1e-3])  # fold 2 is a copy of fold 1
+    table = embeddings_table(clips, x)
+    summary, *pairs = [r for r in leakage(clips, {"e": table}) if r["kind"] == "near_duplicate"]
+    assert (summary["count"], len(pairs)) == (120, MAX_PAIRS)
+    assert summary["finding"].endswith("; the 100 most similar are listed")
 
 
-def test_short_or_missing_embeddings_are_not_checked():
-    _, clips, x = gaussian_blobs()
-    rows = leakage(clips, {"short": embeddings_table(clips, x), "none": TABLES["embeddings"].empty()})
+def test_few_or_missing_embeddings_are_not_checked():
+    _, clips, x = gaussian_blobs(n_folds=2, per_class=4)
+    rows = leakage(clips, {"few": embeddings_table(clips, x), "none": TABLES["embeddings"].empty()})
     by_encoder = {r["subject"]: (r["severity"], r["finding"]) for r in rows if r["kind"] == "near_duplicate"}
     assert by_encoder == {
-        "short": ("unknown", "by short: not checked, embeddings of 4 dimensions are similar by chance"),
+        "few": (
+            "unknown",
+            "by few: not checked, 24 clips have 3 clips of other sources in their fold, and 80 are needed",
+        ),
         "none": ("unknown", "by none: not checked, 0 clips have embeddings"),
     }
 
 
-def test_examples_of_the_query_s_own_source():
+def test_examples_of_the_source_of_the_query_are_a_leak():
     _, clips, _ = gaussian_blobs(n_folds=2, per_class=2, classes=("a", "b"))  # siblings 00 and 01
     table = examples(
         (1, "", "2-a-00", "2-a-0"),

@@ -28,7 +28,7 @@ SIX = [
 ]
 
 
-def test_by_hand():
+def test_metrics_by_hand():
     values = numbers(metrics_table(predictions_table(SIX), CLASSES, ()))
     expected = {
         ("accuracy", ""): (3 / 6, 6),
@@ -36,6 +36,7 @@ def test_by_hand():
         ("accuracy_fold_mean", ""): ((2 / 3 + 1 / 3) / 2, 6),
         ("answered_share", ""): (4 / 6, 6),
         ("unparseable_share", ""): (1 / 6, 6),
+        ("truncated_share", ""): (0.0, 6),
         ("refused_share", ""): (1 / 6, 6),
         ("error_share", ""): (0.0, 6),
         ("macro_precision", ""): ((1 + 1 / 2 + 0) / 3, 6),  # c occurs and is never predicted: 0
@@ -52,6 +53,9 @@ def test_by_hand():
         ("f1", "c"): (0.0, 2),
         ("macro_f1", ""): ((4 / 5 + 2 / 3 + 0) / 3, 6),  # d does not occur
         ("balanced_accuracy", ""): ((2 / 3 + 1 + 0) / 3, 6),
+        # a, a, b, b: one bit of two bits for four classes
+        ("label_entropy", ""): (1 / 2, 4),
+        ("top_label_share", ""): (2 / 4, 4),
     }
     for key, (value, denominator) in expected.items():
         assert values[key]["value"] == pytest.approx(value, rel=1e-5), key
@@ -70,17 +74,19 @@ def test_by_hand():
         ("trial_sd", ""): "one trial",
         ("trial_kappa", ""): "one trial",
         ("scorings_agree", ""): "only one scoring was run",
-        ("median_seconds", ""): "no time on record",
-        ("tokens", ""): "no number of tokens on record",
-        ("usd", ""): "no cost on record",
-        ("usd_per_correct", ""): "no cost on record",
+        ("follow_rate", ""): "the input shows the clip's own class, or no class",
+        ("accuracy_before_calibration", ""): "no contextual calibration",
+        ("median_seconds", ""): "no recorded time",
+        ("tokens", ""): "no recorded number of tokens",
+        ("usd", ""): "no recorded cost",
+        ("usd_per_correct", ""): "no recorded cost",
     }
     for key, reason in undefined.items():
         assert (values[key]["value"], values[key]["reason"]) == (None, reason), key
     assert set(values) == set(expected) | set(undefined), "there are no other numbers"
 
 
-def test_subsets():
+def test_metrics_of_folds_and_without_tuning_folds():
     table = metrics_table(predictions_table(SIX), CLASSES, (1,))
     assert numbers(table, "fold 1")["accuracy", ""]["value"] == pytest.approx(2 / 3)
     assert numbers(table, "fold 2")["accuracy", ""]["value"] == pytest.approx(1 / 3)
@@ -89,7 +95,7 @@ def test_subsets():
     }
     assert numbers(metrics_table(predictions_table(SIX), CLASSES, ()), "without tuning folds") == {}
     only_tuned = numbers(metrics_table(predictions_table(SIX), CLASSES, (1, 2)), "without tuning folds")
-    other_reasons = {"accuracy_answered": "nothing was answered", "scorings_agree": "only one scoring was run"}
+    other_reasons = {"accuracy_answered": "no prediction was answered", "scorings_agree": "only one scoring was run"}
     names = {name for name, label in only_tuned if not label}
     for name in names:
         row = only_tuned[name, ""]
@@ -100,7 +106,7 @@ def test_subsets():
         ), name
 
 
-def test_repeated_clips_are_counted_once_as_clips_and_each_time_as_predictions():
+def test_repeated_predictions_count_as_predictions_but_not_as_clips():
     trials = [predictions_table(SIX, trial=t) for t in range(3)]
     row = numbers(metrics_table(pa.concat_tables(trials), CLASSES, ()))["accuracy", ""]
     assert (row["predictions"], row["clips"], row["value"]) == (18, 6, 0.5)
@@ -119,6 +125,18 @@ def test_agreement_of_both_scorings_of_a_language_model():
         row = values[scoring, "all"]
         assert (row["value"], row["predictions"], row["reason"]) == (pytest.approx(1 / 3), 3, None)
         assert [values[scoring, f"fold {f}"]["value"] for f in (1, 2)] == [0.5, 0.0]
+
+
+def test_agreement_of_scorings_is_undefined_if_another_model_answered_the_other_scoring():
+    table = pa.concat_tables(
+        predictions_table(SIX, scoring=scoring, revision=revision)
+        for scoring, revision in (("likelihood", "gpt-4o-2024-08-06"), ("generation", "gpt-4o-2024-11-20"))
+    )
+    rows = [r for r in metrics_table(table, CLASSES, (), ()).to_pylist() if r["subset"] == "all"]
+    agreement = [r for r in rows if r["metric"] == "scorings_agree"]
+    assert [r["value"] for r in agreement] == [None, None]
+    assert all("must be of one" in r["reason"] for r in agreement)
+    assert [r["value"] for r in rows if r["metric"] == "accuracy"] == [3 / 6, 3 / 6]  # each scoring is of one model
 
 
 def test_a_temperature_is_defined_for_a_single_fold():
@@ -156,7 +174,7 @@ def test_scorings_and_controls_are_separate():
 @given(
     st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from([*CLASSES, "unparseable"])), min_size=1, max_size=40)
 )
-def test_equal_to_scikit_learn(pairs):
+def test_metrics_equal_scikit_learn(pairs):
     from sklearn import metrics as sk
 
     values = numbers(metrics_table(predictions_table([(1, t, p, None) for t, p in pairs]), CLASSES, ()))
@@ -195,7 +213,8 @@ def test_top3_with_ties_with_failures_and_with_few_classes():
     rows = [
         (1, "d", "a", [1.0, 0.0, 0.0, 0.0]),  # two of the three tied classes fill the two places left: 2 / 3
         (1, "b", "a", [0.25, 0.25, 0.25, 0.25]),  # three of four: 3 / 4
-        (1, "a", "error", None),  # no scores: a miss
+        (1, "a", "refused", None),  # no scores: a miss
+        (1, "a", "error", None),  # a failed request is no prediction
     ]
     values = numbers(metrics_table(predictions_table(rows), CLASSES, ()))["top3", ""]
     assert (values["value"], values["predictions"]) == (pytest.approx((2 / 3 + 3 / 4 + 0) / 3), 3)
@@ -203,7 +222,17 @@ def test_top3_with_ties_with_failures_and_with_few_classes():
     assert (three_classes["value"], three_classes["reason"]) == (None, "three classes or fewer")
 
 
-def test_confusion():
+def test_failed_requests_are_in_no_accuracy_but_in_their_share():
+    rows = [(1, "a", "a", None), (1, "b", "a", None), (1, "b", "error", None), (1, "c", "refused", None)]
+    values = numbers(metrics_table(predictions_table(rows), CLASSES, ()))
+    found = {name: (values[name, ""]["value"], values[name, ""]["predictions"]) for name in ("accuracy", "error_share")}
+    assert found == {"accuracy": (pytest.approx(1 / 3), 3), "error_share": (1 / 4, 4)}
+    assert (values["recall", "b"]["value"], values["recall", "b"]["predictions"]) == (0, 1)
+    nothing = numbers(metrics_table(predictions_table([(1, "a", "error", None)]), CLASSES, ()))["accuracy", ""]
+    assert (nothing["value"], nothing["reason"]) == (None, "no predictions")
+
+
+def test_the_confusion_matrix_equals_scikit_learn():
     from sklearn import metrics as sk
 
     table = TABLES["confusion"].conform(confusion_table(predictions_table(SIX), CLASSES), study="s", classifier="p")
@@ -242,9 +271,24 @@ def board(table, classes):
     ],
     ids=["true", "predicted"],
 )
-def test_labels_that_are_no_classes_of_the_study_are_refused(compute, rows, unknown):
+def test_labels_that_are_not_classes_of_the_study_are_refused(compute, rows, unknown):
     with pytest.raises(VlmAudioError) as caught:
         compute(predictions_table(rows), ("a", "b"))
     assert str(caught.value) == (
         f"labels of predictions must be classes of the study (a, b), got {unknown}; run the study again"
     )
+
+
+@pytest.mark.parametrize("name", ["error", "refused", "unparseable", "truncated"])
+def test_a_class_that_is_called_like_an_outcome_is_not_mixed_with_it(name):
+    """Two clips of the class, of which one is predicted as this class and one ended with the outcome of this name."""
+    rows = predictions_table(SIX).slice(0, 2)
+    values = {"label": [name, name], "predicted": [name, None], "outcome": ["answered", name], "correct": [True, False]}
+    for column, cells in values.items():
+        index = rows.schema.get_field_index(column)
+        rows = rows.set_column(index, column, pa.array(cells, rows.schema.field(column).type))
+    counts = {
+        (row["label"], row["predicted"]): row["count"] for row in confusion_table(rows, (name, "dog")).to_pylist()
+    }
+    assert counts[name, name] == 1
+    assert counts[name, f"({name})"] == 1

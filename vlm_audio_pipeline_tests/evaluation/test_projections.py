@@ -4,7 +4,15 @@ import sys
 import numpy as np
 import pytest
 
-from vlm_audio_pipeline.evaluation.projections import pca_points, projections_table, umap_points
+from vlm_audio_pipeline.evaluation.projections import (
+    DEFAULT_PROJECTION,
+    UMAP_SETTINGS,
+    UMAP_VERSION,
+    Projection,
+    pca_points,
+    projections_table,
+    umap_points,
+)
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.classifiers.stage_runner import embeddings_table, gaussian_blobs
@@ -29,11 +37,25 @@ def test_pca_is_the_singular_value_decomposition():
     np.testing.assert_allclose(shares, (s**2 / (s**2).sum())[:2])
 
 
-@pytest.mark.slow  # UMAP compiles itself
+def test_the_silhouettes_of_plane_and_space_equal_scikit_learn(result_store):
+    from sklearn.metrics import silhouette_score
+    from sklearn.preprocessing import StandardScaler
+
+    _, clips, x = gaussian_blobs()
+    rows = project(clips.slice(0, 15), x[:15], result_store)  # too few for UMAP
+    labels = clips["label"].to_pylist()[:15]
+    row, plane = rows[0], np.array([[r["x"], r["y"]] for r in rows[:15]])
+    z = StandardScaler().fit_transform(x[:15].astype(float))
+    assert row["silhouette_plane"] == pytest.approx(silhouette_score(plane, labels))
+    assert row["silhouette_space"] == pytest.approx(silhouette_score(z, labels, metric="cosine"))
+    assert {r["silhouette_plane"] for r in rows[15:]} == {None}
+
+
+@pytest.mark.slow  # UMAP is compiled at its first use
 def test_both_methods_for_every_clip(result_store):
     from sklearn.manifold import trustworthiness
 
-    _, clips, x = gaussian_blobs(apart=8)
+    _, clips, x = gaussian_blobs(separation=8)
     rows = project(clips, x, result_store)
     assert [(r["method"], r["clip"]) for r in rows] == [
         (m, c) for m in ("pca", "umap") for c in clips["clip"].to_pylist()
@@ -51,8 +73,8 @@ def test_both_methods_for_every_clip(result_store):
     assert trustworthiness(x, points, n_neighbors=5) > 0.8
 
 
-@pytest.mark.slow  # UMAP compiles itself
-def test_umap_is_computed_once_for_the_same_vectors_and_the_seed_holds(result_store, tmp_path, monkeypatch):
+@pytest.mark.slow  # UMAP is compiled at its first use
+def test_umap_is_computed_once_and_is_reproducible(result_store, tmp_path, monkeypatch):
     _, _, x = gaussian_blobs(per_class=2)
     first = umap_points(x, result_store)
     assert (first.shape, result_store.count("projection")) == ((30, 2), 1)
@@ -65,13 +87,57 @@ def test_umap_is_computed_once_for_the_same_vectors_and_the_seed_holds(result_st
     assert result_store.count("projection") == 1
 
 
+@pytest.mark.parametrize("scaling", ["standardised", "unit", "none"])
+def test_vectors_are_scaled_before_the_projection(scaling, result_store):
+    _, clips, x = gaussian_blobs()
+    x = x[:15] * np.array([10.0] + [1.0] * (x.shape[1] - 1)) + 3
+    expected = {
+        "standardised": (x - x.mean(axis=0)) / x.std(axis=0),
+        "unit": x / np.linalg.norm(x, axis=1, keepdims=True),
+        "none": x,
+    }[scaling]
+    clips = clips.slice(0, 15)  # too few for UMAP
+    table = projections_table(clips, embeddings_table(clips, x), result_store, Projection(scaling=scaling))
+    rows = [row for row in table.to_pylist() if row["method"] == "pca"]
+    order = np.argsort(clips["clip"].to_pylist())
+    points, shares = pca_points(expected[order])
+    np.testing.assert_allclose([[r["x"], r["y"]] for r in rows], points, atol=1e-4)
+    assert rows[0]["explained_x"] == pytest.approx(shares[0], abs=1e-5)
+
+
+def test_every_option_of_a_projection_makes_it_stale_and_the_default_does_not():
+    assert DEFAULT_PROJECTION.parameters() == {"umap": {"version": UMAP_VERSION, **UMAP_SETTINGS}}
+    others = [Projection(metric="euclidean"), Projection(scaling="unit"), Projection(scaling="none")]
+    assert len({str(p.parameters()) for p in (DEFAULT_PROJECTION, *others)}) == 4
+    assert Projection(metric="euclidean").umap_settings["metric"] == "euclidean"
+
+
+@pytest.mark.slow  # UMAP is compiled at its first use
+def test_the_map_of_can_vlms_hear_is_umap_at_the_defaults_of_fiftyone(result_store):
+    # fiftyone.brain's compute_visualization(method="umap"): 15 neighbours, Euclidean, min_dist 0.1, of the vectors as stored
+    import umap
+
+    _, clips, x = gaussian_blobs(per_class=4)
+    table = projections_table(
+        clips, embeddings_table(clips, x), result_store, Projection(scaling="none", metric="euclidean")
+    )
+    points = [[r["x"], r["y"]] for r in table.to_pylist() if r["method"] == "umap"]
+    order = np.argsort(clips["clip"].to_pylist())
+    expected = umap.UMAP(n_neighbors=15, min_dist=0.1, metric="euclidean", random_state=0, n_jobs=1).fit_transform(
+        x.astype("<f4")[order]
+    )
+    np.testing.assert_allclose(points, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize(("n", "methods"), [(0, []), (2, []), (3, ["pca"]), (15, ["pca"])])
-def test_too_few_clips(n, methods, result_store):
+def test_too_few_clips_have_no_projection(n, methods, result_store):
     _, clips, x = gaussian_blobs()
     rows = project(clips.slice(0, n), x[:n], result_store)
     assert sorted({r["method"] for r in rows if r["x"] is not None}) == methods
     reasons = {r["reason"] for r in rows if r["x"] is None}
-    assert reasons <= {f"it takes 3 clips, got {n}", f"it takes 16 clips, got {n}"} and (reasons or not n)
+    assert reasons <= {f"at least 3 clips are needed, got {n}", f"at least 16 clips are needed, got {n}"} and (
+        reasons or not n
+    )
 
 
 def test_equal_or_one_dimensional_vectors_have_no_projection(result_store):
@@ -82,7 +148,7 @@ def test_equal_or_one_dimensional_vectors_have_no_projection(result_store):
     }
 
 
-def test_loading_the_file_loads_neither_umap_nor_numba():
+def test_importing_the_module_does_not_import_umap_or_numba():
     code = "import sys, vlm_audio_pipeline.evaluation.projections; print([m for m in ('umap', 'numba', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from vlm_audio_pipeline.evaluation.references import expected_accuracy
 
 
-def test_chance():
+def test_the_expected_accuracy_of_chance():
     assert expected_accuracy("chance", np.array(["a", "b"]), np.array([1, 2]), 10).tolist() == [0.1, 0.1]
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3)), min_size=2, max_size=40))
-def test_majority_equals_scikit_learn_where_one_class_leads(pairs):
+def test_majority_equals_scikit_learn_if_one_class_is_most_frequent(pairs):
     from sklearn.dummy import DummyClassifier
 
     labels, folds = (np.array(column) for column in zip(*pairs, strict=True))

@@ -16,11 +16,11 @@ def scored_predictions(n=200, **constants) -> pa.Table:
         for i, s in enumerate(p)
     ]
     table = predictions_table(rows, **constants)
-    at = table.schema.get_field_index("confidence")
-    return table.set_column(at, table.schema.field(at), pa.array(p.max(axis=1)))
+    index = table.schema.get_field_index("confidence")
+    return table.set_column(index, table.schema.field(index), pa.array(p.max(axis=1)))
 
 
-def bins(table, variant):
+def reliability_rows(table, variant):
     rows = TABLES["reliability"].conform(reliability_table(table, CLASSES), study="s", classifier="p")
     return [row for row in rows.to_pylist() if row["variant"] == variant]
 
@@ -29,7 +29,7 @@ def test_bins_equal_scikit_learn():
     from sklearn.calibration import calibration_curve
 
     table = scored_predictions()
-    rows = bins(table, "raw")
+    rows = reliability_rows(table, "raw")
     accuracy, confidence = calibration_curve(table["correct"].to_pylist(), table["confidence"].to_pylist(), n_bins=10)
     assert [r["accuracy"] for r in rows] == pytest.approx(accuracy.tolist())
     assert [r["confidence"] for r in rows] == pytest.approx(confidence.tolist())
@@ -42,20 +42,20 @@ def test_the_calibration_error_equals_the_sum_over_bins(variant, metric):
     table = scored_predictions()
     numbers = metrics_table(table, CLASSES, ()).to_pylist()
     [value] = [r["value"] for r in numbers if (r["metric"], r["subset"]) == (metric, "all")]
-    rows = bins(table, variant)
+    rows = reliability_rows(table, variant)
     assert value == pytest.approx(sum(r["count"] / 200 * abs(r["accuracy"] - r["confidence"]) for r in rows))
 
 
-def test_scaled_confidences_are_better_calibrated():
+def test_temperature_scaling_reduces_the_calibration_error():
     table = scored_predictions()
 
-    def gap(variant):
-        return sum(r["count"] * abs(r["accuracy"] - r["confidence"]) for r in bins(table, variant))
+    def calibration_error(variant):
+        return sum(r["count"] * abs(r["accuracy"] - r["confidence"]) for r in reliability_rows(table, variant))
 
-    assert gap("temperature") < gap("raw") / 2
+    assert calibration_error("temperature") < calibration_error("raw") / 2
 
 
-def test_controls_are_separate_and_runs_without_confidence_are_absent():
+def test_controls_are_separate_and_predictions_without_confidence_are_left_out():
     tables = [
         scored_predictions(8),
         scored_predictions(8, control="blank"),
@@ -68,4 +68,4 @@ def test_controls_are_separate_and_runs_without_confidence_are_absent():
 
 
 def test_no_predictions_give_an_empty_table():
-    assert bins(TABLES["predictions"].empty(), "raw") == []
+    assert reliability_rows(TABLES["predictions"].empty(), "raw") == []

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm_audio_pipeline.evaluation.significance import FLIPS, mcnemar, sign_flip
-from vlm_audio_pipeline_tests.measures.test_uncertainty import correlated
 
 
 def one_source_each(values):
@@ -42,16 +41,16 @@ def test_signs_of_clips_of_one_source_flip_together():
     assert sign_flip(values, one_source_each(values))[0] == 2 / 256
 
 
-def test_without_a_difference_p_is_1():
+def test_without_differences_p_is_1():
     assert sign_flip(np.zeros(5), one_source_each(np.zeros(5))) == (1.0, "exact")
 
 
-def test_with_one_clip_a_source_it_equals_mcnemar():
+def test_with_one_clip_for_each_source_the_test_equals_mcnemar():
     values = np.array([1.0] * 30 + [-1.0] * 14 + [0.0] * 56)
     assert sign_flip(values, one_source_each(values))[0] == pytest.approx(mcnemar(30, 14))
 
 
-def test_many_different_sums_are_flipped_at_random():
+def test_many_different_sums_use_random_flips():
     values = np.random.default_rng(5).normal(0.15, 1, 200)
     p, method = sign_flip(values, one_source_each(values))
     assert method == f"{FLIPS} random flips"
@@ -73,29 +72,15 @@ def equal_classifiers(rng, sources: int, clips: int, share: float):
     return predict().astype(float), predict().astype(float), source_of.astype(str)
 
 
-def test_guessers_are_rarely_better_than_chance():
-    rng, repetitions = np.random.default_rng(7), 500
-    better = worse = 0
-    for _ in range(repetitions):
-        right, sources = correlated(rng, 60, 80, 0.1)
-        findings = sign_flip(right - 0.1, sources)[0] < 0.05
-        better += findings and right.mean() > 0.1
-        worse += findings and right.mean() < 0.1
-    print(f"guessers found better {better / repetitions:.3f}, worse {worse / repetitions:.3f}")  # noqa: T201
-    assert better / repetitions <= 0.02 and worse / repetitions <= 0.11
-
-
-def test_false_findings_with_correlated_clips_stay_at_the_level():
+def test_false_findings_with_correlated_clips_are_at_the_nominal_level():
     rng, repetitions = np.random.default_rng(6), 1000
-    findings = by_clip = chance = 0
+    findings = by_clip = 0
     for _ in range(repetitions):
         a, b, sources = equal_classifiers(rng, 100, 250, 0.4)
         findings += sign_flip(a - b, sources)[0] < 0.05
         by_clip += mcnemar(int((a > b).sum()), int((a < b).sum())) < 0.05
-        chance += sign_flip(a - 0.4, sources)[0] < 0.05
-    rates = [n / repetitions for n in (findings, by_clip, chance)]
-    print("false findings: sign flips {:.3f}, McNemar {:.3f}, against a constant {:.3f}".format(*rates))  # noqa: T201
-    # 0.05 +- 3 standard errors of 1000 worlds, 0.0069 each
+    rates = [n / repetitions for n in (findings, by_clip)]
+    print("false findings: sign flips {:.3f}, McNemar {:.3f}".format(*rates))  # noqa: T201
+    # 0.05 +- 3 standard errors of 1000 simulations, 0.0069 each
     assert 0.03 <= rates[0] <= 0.07
-    assert 0.03 <= rates[2] <= 0.07
     assert rates[1] > 0.10, "assuming independent clips gives too many false findings"

@@ -1,18 +1,13 @@
 from dataclasses import replace
 
 import pyarrow as pa
-import pytest
 
 from vlm_audio_pipeline.classifiers.base import ClipSample
-from vlm_audio_pipeline.cli.run_view import run_and_show
 from vlm_audio_pipeline.contracts.stages import StageContext
+from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.evaluation.stages import ClassifierPlan, contrasts_stage, leaderboard_stage, metrics_stage
-from vlm_audio_pipeline.planning.graph import Graph
-from vlm_audio_pipeline.storage.catalogue import query
-from vlm_audio_pipeline.storage.partition_files import read_partition
 from vlm_audio_pipeline.storage.schemas import TABLES
-from vlm_audio_pipeline.studies.loading import load_study
 from vlm_audio_pipeline_tests.classifiers.stage_runner import (
     clips_table,
     esc10_dataset,
@@ -25,7 +20,9 @@ from vlm_audio_pipeline_tests.measures.prediction_tables import predictions_tabl
 
 def run_stage(stage, data, inputs):
     assert set(inputs) <= {i.key for i in stage.inputs} | {"clips:rejected_clips"}
-    tables = stage.run(StageContext("s", "p", None, data.classes, inputs, data, result_store=None))
+    tables = stage.run(
+        StageContext("s", "p", None, data.classes, inputs, data, result_store=None, engine=LocalEngine())
+    )
     assert set(tables) == set(stage.tables) and not stage.per_fold
     return {name: TABLES[name].conform(t, study="s", classifier="p", fold=None) for name, t in tables.items()}
 
@@ -51,7 +48,7 @@ def test_metrics_without_any_predictions_are_empty_tables():
     assert {name: t.num_rows for name, t in tables.items()} == {"metrics": 0, "confusion": 0, "reliability": 0}
 
 
-def test_the_leaderboard_is_over_the_folds_that_exist_and_names_what_was_not_run():
+def test_the_leaderboard_covers_existing_folds_and_names_classifiers_that_were_not_run():
     data, clips, _ = gaussian_blobs(n_folds=2, per_class=1, classes=("a", "b"))  # 4 clips
     calls = []
 
@@ -87,7 +84,7 @@ def test_a_tuning_fold_that_does_not_exist_gives_no_accuracy_without_it():
         assert (row["accuracy"], row["accuracy_without_tuning_folds"]) == (3 / 4, expected), tuned
 
 
-def test_one_fold_is_not_every_clip_even_without_a_clips_table_of_the_others():
+def test_a_run_of_one_fold_is_not_complete_even_without_the_clips_of_the_other_folds():
     data, clips, _ = gaussian_blobs(n_folds=2, per_class=1, classes=("a", "b"))
     stage = leaderboard_stage({"p": ClassifierPlan("probe", (1,), lambda: None)}, (), limited=False)
     table = predictions_table([(1, "a", "a", None), (1, "b", "b", None)])
@@ -106,7 +103,7 @@ def test_a_fold_too_small_for_its_share_of_a_sample_is_predicted_completely():
     table = predictions_table([(1, "a", "a", None)] * 2 + [(2, "a", "a", None)] * 4)
     [row] = classifier_rows(run_stage(stage, data, {"clips": small, "predictions/p": table}))
     assert (row["partial"], row["predictions"]) == (False, 6)
-    assert "not made yet" not in row["note"]
+    assert "not computed yet" not in row["note"]
 
 
 def test_the_parameters_of_the_leaderboard_contain_all_that_changes_it():
@@ -125,7 +122,7 @@ def plans(*names):
 def test_contrasts_read_the_classifiers_they_mention_and_name_missing_ones():
     data, clips, _ = gaussian_blobs(n_folds=2, per_class=1, classes=("a", "b"))
     contrasts = [Contrast(classifier="p", against=("chance", "majority", "x", "z"), folds="without_tuning")]
-    stage = contrasts_stage(contrasts, plans("p", "x", "y"), (1, 2), tuning_folds=(2, 9))
+    stage = contrasts_stage(contrasts, plans("p", "x", "y"), (1, 2), tuning_folds=(2, 9), limited=False)
     assert [i.key for i in stage.inputs] == ["clips", "predictions/p", "predictions/x"]
     assert all(i.optional and i.folds == "all" for i in stage.inputs)
     table = predictions_table([(1, "a", "a", None), (1, "b", "b", None), (2, "a", "b", None), (2, "b", "a", None)])
@@ -145,57 +142,36 @@ def test_contrasts_read_the_classifiers_they_mention_and_name_missing_ones():
     assert rows["z"]["reason"] == "z was not run: the study has no such classifier"
 
 
+def test_contrasts_of_an_incomplete_or_limited_run_are_not_compared():
+    data, clips, _ = gaussian_blobs(n_folds=2, per_class=2, classes=("a", "b"))  # 4 clips a fold
+    contrasts = [Contrast(classifier="p", against=("chance",))]
+    complete = {"p": ClassifierPlan("probe", (1, 2), lambda: None, trials=1)}
+    ids = sorted(c.id for c in data.clips)
+
+    def compare(count, limited=False):
+        table = predictions_table([(int(i[0]), i[2], i[2], None) for i in ids[:count]])
+        column = table.schema.get_field_index("clip")
+        table = table.set_column(column, table.schema.field("clip"), pa.array(ids[:count]))
+        stage = contrasts_stage(contrasts, complete, (1, 2), (), limited)
+        [row] = run_stage(stage, data, {"clips": clips, "predictions/p": table})["contrasts"].to_pylist()
+        return row["verdict"], row["reason"]
+
+    assert compare(8)[0] == "cannot tell apart"  # 8 of 8: p = 2 / 2^8, but all have one source
+    assert compare(7) == ("not compared", "1 of 8 predictions of p are missing")
+    assert compare(4) == ("not compared", "p has no predictions of fold 2 yet")
+    assert compare(8, limited=True) == ("not compared", "the run is limited to a part of the clips")
+
+
 def test_the_parameters_of_contrasts_contain_all_that_changes_them():
-    def parameters(against=("chance",), names=("p", "x"), tuned=(), **options):
+    def parameters(against=("chance",), names=("p", "x"), tuned=(), limited=False, **options):
         contrasts = [Contrast(classifier="p", against=against, **options)]
-        return contrasts_stage(contrasts, plans(*names), (1, 2), tuned).parameters
+        return contrasts_stage(contrasts, plans(*names), (1, 2), tuned, limited).parameters
 
     same = parameters(names=("p", "x", "y"), tuned=(9,))
     assert parameters() == same, "classifiers that are not mentioned and folds that do not exist have no effect"
     others = [parameters(against=("x",)), parameters(tuned=(1,)), parameters(scoring="generation")]
+    others += [parameters(margin=0.05), parameters(limited=True)]
     assert parameters() not in [*others, parameters(folds="without_tuning")]
-
-
-@pytest.mark.slow
-def test_probe_against_knn_on_the_real_recordings(esc10_dir, data_folder):
-    graph = Graph(load_study("baselines"), data_folder)
-    names = ("classical_probe", "classical_knn", "annotators")
-    assert run_and_show(graph, [f"predictions/{name}" for name in names]) == 0
-    clips = query(data_folder, "SELECT * EXCLUDE (study) FROM clips").to_pylist()
-    folds_of = {}
-    for clip in clips:
-        folds_of.setdefault(clip["source"], set()).add(clip["fold"])
-    assert (len(clips), len(folds_of)) == (400, 304)
-    assert not [source for source, folds in folds_of.items() if len(folds) > 1], "no source in two folds"
-
-    contrasts = [
-        Contrast(classifier="classical_probe", against=("classical_knn", "chance", "majority", "annotators")),
-    ]
-    stage = contrasts_stage(contrasts, plans(*names), graph.folds, ())
-    inputs = {f"predictions/{n}": query_predictions(data_folder, n) for n in names}
-    rows = run_stage(stage, graph.dataset(), inputs)["contrasts"].to_pylist()
-    for row in rows:
-        print(row["statement"])  # noqa: T201
-    knn, chance, majority, annotators = rows
-    assert (knn["clips"], knn["sources"], knn["p_method"]) == (400, 304, "exact")
-    assert 0.80 <= knn["accuracy"] <= 0.87 and knn["accuracy"] > knn["against_accuracy"]
-    # clips discordant either way give the difference, and independent clips a smaller standard error
-    b, c = knn["correct_only_classifier"], knn["correct_only_against"]
-    assert knn["difference"] == pytest.approx((b - c) / 400)
-    assert knn["low"] < knn["difference"] < knn["high"]
-    by_clip = ((b + c) / 400 - ((b - c) / 400) ** 2) ** 0.5 / 20
-    assert 1.0 < (knn["high"] - knn["low"]) / (2 * 1.96 * by_clip) < 1.4
-    assert knn["verdict"] == chance["verdict"] == majority["verdict"] == "better"
-    assert (chance["against_accuracy"], majority["against_accuracy"]) == (pytest.approx(0.1), pytest.approx(0.1))
-    # facts of the sheet: 321 clips, mean of clips 0.955
-    assert (annotators["clips"], annotators["verdict"]) == (321, "worse")
-    assert annotators["against_accuracy"] == pytest.approx(0.955, abs=5e-4)
-
-
-def query_predictions(data_folder, name):
-    parts = sorted((data_folder.tables / "predictions").rglob("*.parquet"))
-    tables = [read_partition(p, TABLES["predictions"])[0] for p in parts]
-    return pa.concat_tables([t for t in tables if t["classifier"][0].as_py() == name])
 
 
 @needs_esc10

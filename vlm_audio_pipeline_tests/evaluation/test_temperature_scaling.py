@@ -12,7 +12,7 @@ def test_the_temperature_of_simulated_scores_is_recovered(power):
     assert list(scaled.temperatures.values()) == pytest.approx([power] * 2, rel=0.08)
 
 
-def test_the_temperature_is_where_the_likelihood_is_flat():
+def test_the_fitted_temperature_maximises_the_likelihood():
     """At the optimum, the mean log score expected under the scaled probabilities equals that of the true classes."""
     arrays, *_ = random_arrays(600, 3, 2.0, folds=2)
     others = arrays.fold == 2
@@ -23,7 +23,7 @@ def test_the_temperature_is_where_the_likelihood_is_flat():
     assert (scaled * logs).sum(axis=1).mean() == pytest.approx(own.mean(), abs=1e-4)
 
 
-def test_each_fold_is_scaled_by_the_others():
+def test_each_fold_uses_the_temperature_of_the_other_folds():
     arrays, *_ = random_arrays(90, 4, 3.0, folds=3)
     scores = arrays.scores
     result = apply_temperature(arrays)
@@ -38,7 +38,7 @@ def test_each_fold_is_scaled_by_the_others():
     assert log_loss(scaled).value < log_loss(arrays).value and ece(scaled).value < ece(arrays).value
 
 
-def test_where_no_temperature_can_be_fitted():
+def test_folds_without_a_fitted_temperature_are_not_scaled():
     alone, _, _ = random_arrays(20, 5)
     result = apply_temperature(alone)
     assert np.isnan(result.scaled.scores).all() and result.temperatures == {}
@@ -47,7 +47,7 @@ def test_where_no_temperature_can_be_fitted():
     assert list(apply_temperature(zeros).temperatures) == [1]
 
 
-def test_tiny_probabilities_survive_scaling():
+def test_very_small_probabilities_are_scaled_without_overflow():
     rows = [(f, "a", "a", [1 - 3e-300, 1e-300, 1e-300, 1e-300]) for f in (1, 2)]
     result = apply_temperature(score_arrays(rows))
     assert np.isfinite(result.scaled.scores).all() and set(result.temperatures) == {1, 2}

@@ -32,7 +32,7 @@ def predictions_table(rows: Sequence[tuple[int, str, str, list[float] | None]], 
 
 def prediction_arrays(*tables: pa.Table) -> PredictionArrays:
     """Join tables and take their arrays."""
-    return PredictionArrays.of(pa.concat_tables(tables), CLASSES)
+    return PredictionArrays.from_table(pa.concat_tables(tables), CLASSES)
 
 
 def trials(*responses: str) -> PredictionArrays:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vlm_audio_pipeline.evaluation.significance import holm, mcnemar
 from vlm_audio_pipeline.measures.agreement import fleiss_kappa, trial_kappa
-from vlm_audio_pipeline.measures.uncertainty import wilson
+from vlm_audio_pipeline.measures.uncertainty import share_interval, wilson_interval
 from vlm_audio_pipeline_tests.measures.prediction_tables import trials
 
 pytestmark = pytest.mark.slow
@@ -59,10 +59,27 @@ def test_wilson(pair):
     from statsmodels.stats.proportion import proportion_confint
 
     correct, n = pair
-    assert wilson(correct / n, n) == pytest.approx(proportion_confint(correct, n, method="wilson"), abs=1e-12)
+    assert wilson_interval(correct / n, n) == pytest.approx(proportion_confint(correct, n, method="wilson"), abs=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_effective_n_and_its_interval(seed):
+    """v is the cluster-robust variance of a regression on a constant, which statsmodels corrects by C / (C - 1)."""
+    from statsmodels.regression.linear_model import OLS
+    from statsmodels.stats.proportion import proportion_confint
+
+    rng = np.random.default_rng(seed)
+    sources = np.concatenate([np.arange(40), rng.integers(0, 40, 40)])
+    correct = np.where(rng.random(80) < 0.5, (rng.random(40) < 0.6)[sources], rng.random(80) < 0.6).astype(float)
+    fit = OLS(correct, np.ones(80)).fit(cov_type="cluster", cov_kwds={"groups": sources})
+    p, counts = correct.mean(), np.bincount(sources)
+    n = min(max(p * (1 - p) / float(fit.bse[0]) ** 2, 80**2 / (counts**2).sum() / 2), 80)
+    interval = share_interval(correct, sources)
+    assert (interval.low, interval.high) == pytest.approx(proportion_confint(p * n, n, method="wilson"), abs=1e-12)
 
 
 def test_wilson_of_half_a_clip():
     from statsmodels.stats.proportion import proportion_confint
 
-    assert wilson(0.5, 1) == pytest.approx(proportion_confint(0.5, 1, method="wilson"), abs=1e-12)
+    assert wilson_interval(0.5, 1) == pytest.approx(proportion_confint(0.5, 1, method="wilson"), abs=1e-12)

@@ -18,14 +18,29 @@ def test_standard_deviation_over_trials():
 
 
 @pytest.mark.parametrize("measure", [trial_sd, trial_kappa])
-def test_trials_must_be_several_and_over_the_same_clips(measure):
-    for arrays, reason in ((trials("ab"), "one trial"), (trials("ab", "a"), "trials do not hold the same clips")):
+def test_trials_need_two_or_more_over_the_same_clips(measure):
+    for arrays, reason in ((trials("ab"), "one trial"), (trials("ab", "a"), "trials do not cover the same clips")):
         assert (measure(arrays).value, measure(arrays).reason) == (None, reason)
 
 
-def test_scorings_agree_trial_by_trial():
+@pytest.mark.parametrize("measure", [trial_sd, trial_kappa])
+@pytest.mark.parametrize(
+    ("selection", "draw", "reason"),
+    [
+        ("medoid", [0, 0, 1, 1], "draws of medoid examples are ranks, not a sample"),
+        ("diverse", [0, 0, 1, 1], "draws of diverse examples are ranks, not a sample"),
+        ("medoid", [0, 0, 0, 0], None),  # one draw, two orders of the classes
+        ("random", [0, 0, 1, 1], None),
+    ],
+)
+def test_draws_that_are_ranks_have_no_spread(measure, selection, draw, reason):
+    number = measure(replace(trials("ab", "ba"), selection=selection, draw=np.array(draw)))
+    assert number.reason == reason and (number.value is None) == (reason is not None)
+
+
+def test_agreement_of_scorings_is_counted_trial_by_trial():
     # trial 0: same, not parsed on both sides; trial 1: other, same
     number = scorings_agree(replace(trials("a?", "ab"), other_scoring=trials("a?", "bb")))
     assert (number.value, int(number.included.sum())) == (2 / 4, 4)
-    apart = scorings_agree(replace(trials("a").where(np.array([], int)), other_scoring=trials("a")))
+    apart = scorings_agree(replace(trials("a").select(np.array([], int)), other_scoring=trials("a")))
     assert (apart.value, apart.reason) == (None, "no clips in common under both scorings")

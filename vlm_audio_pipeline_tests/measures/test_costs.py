@@ -7,11 +7,11 @@ from vlm_audio_pipeline_tests.measures.prediction_tables import prediction_array
 CORRECT, WRONG = (1, "a", "a", None), (1, "a", "b", None)
 
 
-def test_costs_are_over_the_predictions_with_a_record():
+def test_costs_count_only_predictions_with_a_recorded_cost():
     arrays = prediction_arrays(
         predictions_table([CORRECT, WRONG], tokens=100, seconds=1.0, usd=0.02),
         predictions_table([CORRECT], tokens=50, seconds=4.0, usd=0.05, trial=1),
-        predictions_table([CORRECT, CORRECT], trial=2),  # nothing on record
+        predictions_table([CORRECT, CORRECT], trial=2),  # no cost recorded
     )
     numbers = {measure.name: measure.formula(arrays) for measure in COST_MEASURES}
     assert {name: (number.value, int(number.included.sum())) for name, number in numbers.items()} == {

@@ -1,4 +1,4 @@
-"""Conformance of every declared measure, and what happens when one is added."""
+"""Conformance of every declared measure, and a test that adds one."""
 
 import io
 from dataclasses import replace
@@ -12,7 +12,7 @@ from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.evaluation.leaderboard import LeaderboardEntry, leaderboard_table
 from vlm_audio_pipeline.evaluation.metrics import metrics_table
 from vlm_audio_pipeline.evaluation.temperature_scaling import apply_temperature
-from vlm_audio_pipeline.measures.declarations import MEASURES, RANKED_BY, by_name
+from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE, index_by_name
 from vlm_audio_pipeline.measures.measure import Measure
 from vlm_audio_pipeline.measures.predictions import ALL_CLIPS, WITHOUT_TUNING, Number, share
 from vlm_audio_pipeline.reports.export import leaderboard_tex, write_csv
@@ -66,15 +66,18 @@ def ece_by_hand(scores, labels):
     return sum(abs(sum(hit - c for hit, c in pairs)) for pairs in bins.values()) / len(labels)
 
 
-def bootstrap_by_hand():
-    """Draw 8 clips (each of its own source) with replacement; the 95 % percentile interval of the share correct."""
-    correct = np.array([t == p for t, p in zip(TRUE, PREDICTED, strict=True)])
-    chosen = np.random.default_rng(1).integers(0, 8, (50_000, 8))
-    return np.quantile(correct[chosen].mean(axis=1), [0.025, 0.975])
+def wilson_by_hand():
+    """Return Wilson's interval of 4 of 8 clips of their own sources: v = 8/7 * 8 * (1/2)^2 / 8^2 = 0.25 / 7, so n = 7.
+
+    At a share of 1/2 it is 1/2 -+ z / (2 sqrt(n + z^2)).
+    """
+    half = 1.959964 / (2 * (7 + 1.959964**2) ** 0.5)
+    return 0.5 - half, 0.5 + half
 
 
 def expected_values():
     """Return measure (or measure, label) -> expected value, from scikit-learn or arithmetic."""
+    from scipy.stats import entropy as scipy_entropy
     from sklearn import metrics as sk
 
     macro = {"labels": list(CLASSES), "average": "macro", "zero_division": 0}
@@ -82,11 +85,11 @@ def expected_values():
     scores, labels = scores_and_labels()
     temperatures = arrays().temperatures
     scaled, _ = scores_and_labels(temperatures)
-    low, high = bootstrap_by_hand()
+    low, high = wilson_by_hand()
     values = {
         "accuracy": sk.accuracy_score(TRUE, PREDICTED),
-        "accuracy_low": pytest.approx(low, abs=1e-9),  # quantiles of eighths
-        "accuracy_high": pytest.approx(high, abs=1e-9),
+        "accuracy_low": low,
+        "accuracy_high": high,
         "accuracy_answered": 4 / 6,
         "accuracy_fold_mean": (2 / 4 + 2 / 4) / 2,
         "accuracy_without_tuning_folds": 2 / 4,  # fold 2
@@ -96,11 +99,16 @@ def expected_values():
         "top3": 5 / 8,  # d is among four with the lowest score; two have no scores
         "answered_share": 6 / 8,
         "unparseable_share": 1 / 8,
+        "truncated_share": 0.0,
         "refused_share": 1 / 8,
         "error_share": 0.0,
         "trial_sd": None,  # one trial; see test_agreement
         "trial_kappa": None,
         "scorings_agree": 1 / 8,  # the other scoring always predicts b
+        "label_entropy": scipy_entropy([4, 1, 1]) / np.log(4),  # a, b and c of four classes
+        "top_label_share": 4 / 6,
+        "follow_rate": None,  # no changed input; see test_answers
+        "accuracy_before_calibration": None,  # see test_answers
         "log_loss": sk.log_loss(labels, scores, labels=range(4)),
         "brier": sk.brier_score_loss(labels, scores, labels=range(4), scale_by_half=False),
         "ece": ece_by_hand(scores, labels),
@@ -119,10 +127,10 @@ def expected_values():
     return values
 
 
-def test_every_measure_has_its_independent_value():
+def test_every_measure_equals_an_independent_value():
     values, predictions = {}, arrays()
     for measure in MEASURES.values():
-        subset = predictions.where(predictions.fold == 2) if measure.subset == WITHOUT_TUNING else predictions
+        subset = predictions.select(predictions.fold == 2) if measure.subset == WITHOUT_TUNING else predictions
         if measure.per_class:
             values |= {(measure.name, label): measure.formula(subset, label) for label in CLASSES}
         else:
@@ -147,11 +155,11 @@ def test_every_measure_is_documented_and_undefined_without_predictions(name):
     assert number.value is None and number.reason and number.included.shape == (0,)
     column = next((c for c in TABLES["leaderboard"].columns if c.name == name), None)
     assert (column is not None) == measure.leaderboard
-    assert column is None or (column.nullable and column.content == measure.content)
+    assert column is None or (column.nullable and column.in_data_version == measure.in_data_version)
 
 
-def test_the_ranking_measure_is_shown_everywhere():
-    assert set(MEASURES[RANKED_BY].shown_in) == {"terminal", "page", "export", "plot"}
+def test_the_ranking_measure_is_shown_in_all_outputs():
+    assert set(MEASURES[RANKING_MEASURE].displays) == {"terminal", "page", "export", "plot"}
 
 
 @pytest.mark.parametrize(
@@ -159,14 +167,14 @@ def test_the_ranking_measure_is_shown_everywhere():
     [
         ((MEASURES["ece"], MEASURES["ece"]), "measure 'ece' is declared twice"),
         (
-            (replace(MEASURES["ece"], shown_in=("terminal",)),),
-            r"'ece' is shown in \('terminal',\): set leaderboard=True",
+            (replace(MEASURES["ece"], displays=("terminal",)),),
+            r"'ece' has displays \('terminal',\), which need leaderboard=True",
         ),
     ],
 )
 def test_a_wrong_declaration_is_refused(measures, message):
     with pytest.raises(ValueError, match=message):
-        by_name(measures)
+        index_by_name(measures)
 
 
 @pytest.fixture
@@ -182,7 +190,7 @@ def error_rate(monkeypatch):
         doc="wrong / predictions",
         order="lower",
         leaderboard=True,
-        shown_in=("terminal", "page", "page_details", "export", "plot"),
+        displays=("terminal", "page", "page_details", "export", "plot"),
         decimals=2,
     )
     monkeypatch.setitem(MEASURES, "error_rate", measure)
@@ -230,4 +238,5 @@ def test_a_new_measure_is_in_every_table_by_its_declaration_alone():
 def test_a_new_measure_is_on_the_report_page_by_its_declaration_alone(tmp_path):
     study = write_example_study(tmp_path / "study")
     page = write_report(study.data_folder, study.study, tmp_path / "report").read_text()
-    assert 'title="wrong / predictions (share of 1; lower is better)">error rate</th>' in page
+    heading = 'title="wrong / predictions (share of 1; lower is better)"><button type="button" class="sort">error rate</button>'
+    assert heading in page

@@ -13,11 +13,11 @@ def score_arrays(rows, confidence=None, classes=CLASSES) -> PredictionArrays:
         table = table.set_column(
             table.schema.get_field_index("confidence"), "confidence", pa.array(confidence, pa.float64())
         )
-    return PredictionArrays.of(table, classes)
+    return PredictionArrays.from_table(table, classes)
 
 
 def random_arrays(n, seed, power=1.0, folds=1):
-    """Labels drawn from probabilities, and these probabilities raised to a power as scores."""
+    """Draw labels from random probabilities; the scores are these probabilities raised to a power."""
     rng = np.random.default_rng(seed)
     p = rng.dirichlet(np.ones(4), n)
     true = np.array([rng.choice(4, p=row) for row in p])
@@ -47,17 +47,17 @@ def test_log_loss_and_brier_equal_scikit_learn():
     assert brier(arrays).value == pytest.approx(sk.brier_score_loss(true, scores, labels=range(4), scale_by_half=False))
 
 
-def test_a_true_class_of_probability_0_has_no_log_loss():
+def test_a_true_class_with_probability_0_has_no_log_loss():
     arrays = score_arrays([(1, "a", "b", [0.0, 1.0, 0.0, 0.0]), (1, "a", "a", [1.0, 0.0, 0.0, 0.0])])
     assert (log_loss(arrays).value, log_loss(arrays).reason) == (
         None,
-        "infinite: 1 true classes were given probability 0",
+        "infinite: 1 true classes have probability 0",
     )
     assert brier(arrays).value == 1.0  # (1 + 1) / 2
 
 
 @pytest.mark.parametrize("scores", [[0.5, 0.5, 0.5, 0.5], [-0.5, 1.5, 0.0, 0.0]])
-def test_scores_that_are_not_probabilities(scores):
+def test_scores_that_are_not_probabilities_have_no_value(scores):
     arrays = score_arrays([(1, "a", "a", [0.25] * 4), (1, "a", "a", scores)])
     for measure in (log_loss, brier):
         assert (measure(arrays).value, measure(arrays).reason) == (None, "scores are not probabilities")
@@ -72,13 +72,13 @@ def test_calibration_error_by_hand():
         (1, "a", "unparseable", None),
     ]
     arrays = score_arrays(rows, [0.95, 0.91, 0.55, 0.3, None])
-    # bin 10: 2 predictions, half of them right, mean confidence 0.93: |1 - 1.86| / 4; bin 6: |1 - 0.55| / 4; bin 3
+    # bin 10: 2 predictions, half of them correct, mean confidence 0.93: |1 - 1.86| / 4; bin 6: |1 - 0.55| / 4; bin 3
     # (0.3 is its upper edge): |1 - 0.3| / 4; an unparseable response has no confidence
     assert ece(arrays).value == pytest.approx((0.86 + 0.45 + 0.7) / 4)
     assert ece(arrays).included.tolist() == [True, True, True, True, False]
 
 
-def test_edges_belong_to_the_bin_below():
+def test_an_upper_edge_belongs_to_the_lower_bin():
     bins = {0.0: 0, 0.1: 0, 0.10000000016: 0, 0.1000001: 1, 0.3: 2, 0.6: 5, 0.7: 6, 0.9: 8, 0.95: 9, 1.0: 9}
     assert confidence_bin(np.array(list(bins))).tolist() == list(bins.values())
 

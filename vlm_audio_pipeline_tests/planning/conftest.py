@@ -10,14 +10,14 @@ def bench(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def ran_once(tmp_path_factory):
-    """One study that was run, to be copied."""
+def template_bench(tmp_path_factory):
+    """A study that was run once; tests copy it."""
     bench = Bench(tmp_path_factory.mktemp("ran") / "bench")
     assert not bench.run().report.failed
     return bench
 
 
 @pytest.fixture
-def done(ran_once, tmp_path):
-    """A study that was run, elsewhere, and copied here with its results."""
-    return ran_once.copied_to(tmp_path / "bench")
+def done(template_bench, tmp_path):
+    """A copy of a study that was run, with its results."""
+    return template_bench.copy_to(tmp_path / "bench")

@@ -1,6 +1,6 @@
-"""A small hub on loopback that speaks what huggingface_hub asks of the real one: model information and files.
+"""A small model hub on loopback with the endpoints that huggingface_hub uses: model information and files.
 
-Paths and headers as https://huggingface.co serves them: `/api/models/<repo>/revision/<revision>?blobs=true`, and HEAD and
+Paths and headers as on https://huggingface.co: `/api/models/<repo>/revision/<revision>?blobs=true`, and HEAD and
 GET of `/<repo>/resolve/<revision>/<file>` with X-Repo-Commit, ETag and ranges.
 """
 
@@ -14,11 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 
 class Hub:
-    """Models by name, each with files; every change of a file is a new commit of `main`."""
+    """Models by name, each with its files. Every change of a file is a new commit of `main`."""
 
     def __init__(self) -> None:
         self.models: dict[str, dict[str, bytes]] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.ranges: list[str] = []
         self.delay_s = 0.0
         self.status = 200
@@ -26,11 +26,11 @@ class Hub:
         self.url = ""
 
     def publish(self, model: str, **files: bytes | str) -> str:
-        """Set files of a model, `_` before the last part standing for the dot; gives the commit."""
-        there = self.models.setdefault(model, {})
+        """Set files of a model and return the commit. The last `_` of a keyword stands for the dot of the file name."""
+        model_files = self.models.setdefault(model, {})
         for name, content in files.items():
             stem, _, suffix = name.rpartition("_")
-            there[f"{stem}.{suffix}"] = content if isinstance(content, bytes) else content.encode()
+            model_files[f"{stem}.{suffix}"] = content if isinstance(content, bytes) else content.encode()
         return self.commit(model)
 
     def commit(self, model: str) -> str:
@@ -39,7 +39,7 @@ class Hub:
 
     @staticmethod
     def etag(content: bytes) -> str:
-        """Give what git names a file's contents by."""
+        """Return the git hash of a file's contents."""
         return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
     @contextmanager
@@ -72,14 +72,14 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name.replace("_", "-"), value)
             if "Content_Length" not in headers:
                 self.send_header("Content-Length", str(len(body)))
-            with suppress(ConnectionError):  # who would not wait longer is gone
+            with suppress(ConnectionError):  # the client has closed the connection after its timeout
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(body)
 
         def respond(self) -> None:
             path = unquote(urlsplit(self.path).path)
-            hub.asked.append(f"{self.command} {path}")
+            hub.requests.append(f"{self.command} {path}")
             if hub.delay_s:
                 stopping.wait(hub.delay_s)
             if hub.delay_s:
@@ -95,24 +95,24 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     if name in files:
                         content = files[name]
                         if model in hub.damaged and _lfs(content):
-                            return self.file(content, commit, sent=b"?" + content[1:])
+                            return self.file(content, commit, body=b"?" + content[1:])
                         return self.file(content, commit)
             text = b'{"error":"Repository not found"}'
             return self.answer(404, text, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
 
-        def file(self, content: bytes, commit: str, sent: bytes | None = None) -> None:
-            whole = {"X_Repo_Commit": commit, "ETag": f'"{hub.etag(content)}"', "Accept_Ranges": "bytes"}
+        def file(self, content: bytes, commit: str, body: bytes | None = None) -> None:
+            headers = {"X_Repo_Commit": commit, "ETag": f'"{hub.etag(content)}"', "Accept_Ranges": "bytes"}
             if self.command == "GET":
                 hub.ranges.append(self.headers.get("Range", ""))
             if lfs := _lfs(content):
-                whole |= {"X_Linked_ETag": f'"{lfs["lfs"]["sha256"]}"', "X_Linked_Size": str(len(content))}
+                headers |= {"X_Linked_ETag": f'"{lfs["lfs"]["sha256"]}"', "X_Linked_Size": str(len(content))}
             start = self.headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
             if start.isdigit() and int(start) >= len(content):
                 return self.answer(416, Content_Range=f"bytes */{len(content)}")
             if start.isdigit() and self.command == "GET":
                 range_ = f"bytes {start}-{len(content) - 1}/{len(content)}"
-                return self.answer(206, content[int(start) :], Content_Range=range_, **whole)
-            return self.answer(200, sent or content, Content_Length=str(len(content)), **whole)
+                return self.answer(206, content[int(start) :], Content_Range=range_, **headers)
+            return self.answer(200, body or content, Content_Length=str(len(content)), **headers)
 
         do_GET = do_HEAD = respond
 
@@ -120,7 +120,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 
 def _lfs(content: bytes) -> dict:
-    """Say that a file of a MB or more is kept as a large one."""
+    """Return the LFS entry of a file of 1 MB or more, else an empty dict."""
     if len(content) < 1_000_000:
         return {}
     return {"lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}}
@@ -128,7 +128,7 @@ def _lfs(content: bytes) -> dict:
 
 def _info(model: str, commit: str, files: dict[str, bytes]) -> bytes:
     siblings = [{"rfilename": n, "size": len(c), "blobId": Hub.etag(c), **_lfs(c)} for n, c in sorted(files.items())]
-    told = {
+    info = {
         "_id": "0",
         "id": model,
         "modelId": model,
@@ -137,4 +137,4 @@ def _info(model: str, commit: str, files: dict[str, bytes]) -> bytes:
         "private": False,
         "tags": [],
     }
-    return json.dumps(told | {"downloads": 0, "likes": 0, "gated": False, "disabled": False}).encode()
+    return json.dumps(info | {"downloads": 0, "likes": 0, "gated": False, "disabled": False}).encode()

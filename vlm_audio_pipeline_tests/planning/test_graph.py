@@ -1,4 +1,4 @@
-"""A study as a graph: images, controls and models beside what the bench has."""
+"""The graph of a study with images, controls and models."""
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ from vlm_audio_pipeline.storage.catalogue import query
 FOLDS = (1, 2, 3)
 
 
-def each(step):
+def nodes_of(step):
     return {f"{step}|{f}" for f in FOLDS}
 
 
 @pytest.fixture
-def seeing(bench):
-    """The bench with an encoder of images that needs no weights: the mean of each of 4 x 4 fields, in grey."""
+def image_bench(bench):
+    """The bench with an image encoder without weights: the mean grey level of 4 x 4 fields."""
 
     @ENCODERS.register("fields")
     class Fields(EncoderSpec):
@@ -28,71 +28,71 @@ def seeing(bench):
 
         takes_images = True
         rendering: str = refers_to("renderings")
-        """The images looked at."""
+        """Rendering of the images."""
 
         @property
         def sample_rate_hz(self):
             return 0
 
         def load(self):
-            def one(image):
+            def mean_fields(image):
                 grey = np.asarray(image.convert("L").resize((64, 64)), np.float32)
                 return grey.reshape(4, 16, 4, 16).mean(axis=(1, 3)).ravel()
 
-            return lambda images: [one(p) for p in images]
+            return lambda images: [mean_fields(p) for p in images]
 
     bench.study["renderings"] = {
         "small": {"transform": "stft", "rate": 8000, "n_fft": 256, "hop_length": 64, "size": 64}
     }
     bench.study["encoders"]["fields"] = {"kind": "fields", "rendering": "small"}
     bench.study["classifiers"] = {
-        "looker": {"kind": "knn", "encoder": "fields", "k": 1, "controls": ["blank", "time_shuffled", "other_clip"]},
+        "image_knn": {"kind": "knn", "encoder": "fields", "k": 1, "controls": ["blank", "time_shuffled", "other_clip"]},
     }
     return bench
 
 
-def test_controls_are_images_and_vectors_of_their_own(seeing):
-    ran = seeing.run()
-    assert not ran.report.failed and not ran.report.failed_checks
+def test_controls_have_their_own_images_and_embeddings(image_bench):
+    result = image_bench.run()
+    assert not result.report.failed and not result.report.failed_checks
     derived = [
         f"{kind}/{name}__{control}"
         for kind, name in (("spectrograms", "small"), ("embeddings", "fields"))
         for control in ("blank", "time_shuffled", "other_clip")
     ]
-    assert set().union(*map(each, derived)) <= set(ran.steps)
+    assert set().union(*map(nodes_of, derived)) <= set(result.steps)
     rows = {
         r["control"]: r
-        for r in query(seeing.data_folder, "SELECT * FROM leaderboard WHERE kind <> 'reference'").to_pylist()
+        for r in query(image_bench.data_folder, "SELECT * FROM leaderboard WHERE kind <> 'reference'").to_pylist()
     }
     assert set(rows) == {"none", "blank", "time_shuffled", "other_clip"}
     assert {r["predictions"] for r in rows.values()} == {12}
     assert rows["none"]["rank"] == 1 and rows["blank"]["rank"] is None
-    # two classes that an image tells apart: high tones above, low tones below
+    # the images of the two classes differ: high tones at the top, low tones at the bottom
     assert rows["none"]["accuracy"] == 1.0
-    # one blank image for all clips of one length: one answer for all of a fold, right for half of its clips
+    # all blank images are equal: one prediction for all clips of a fold, correct for half of them
     assert rows["blank"]["accuracy"] == 0.5
-    # the image of the other class is answered with the other class
+    # the image of the other class gets the other class
     assert rows["other_clip"]["accuracy"] == 0.0
 
 
-def test_a_blank_image_is_embedded_once(seeing):
-    ran = seeing.run()
+def test_a_blank_image_is_embedded_once(image_bench):
+    result = image_bench.run()
     # 12 clips by `bands`; 12 images, 1 blank one, 12 shuffled ones; those of other clips are among the 12
-    assert ran.vectors == 12 + 12 + 1 + 12
+    assert result.vectors == 12 + 12 + 1 + 12
 
 
-def test_a_rendering_changed_redoes_its_chain_alone(seeing):
-    seeing.study["classifiers"]["listener"] = {"kind": "knn", "encoder": "bands", "k": 1}
-    seeing.run()
-    ran = seeing.run(seeing.changed("renderings", "small", colormap="magma"))
-    touched = {step.split("|")[0] for step in ran.steps}
-    assert "embeddings/bands" not in touched and "predictions/listener" not in touched
-    assert {"spectrograms/small", "embeddings/fields", "predictions/looker"} <= touched
-    assert seeing.run(seeing.changed("renderings", "small", colormap="magma")).steps == []
+def test_a_changed_rendering_recomputes_only_its_own_steps(image_bench):
+    image_bench.study["classifiers"]["audio_knn"] = {"kind": "knn", "encoder": "bands", "k": 1}
+    image_bench.run()
+    result = image_bench.run(image_bench.changed_study("renderings", "small", colormap="magma"))
+    steps = {step.split("|")[0] for step in result.steps}
+    assert "embeddings/bands" not in steps and "predictions/audio_knn" not in steps
+    assert {"spectrograms/small", "embeddings/fields", "predictions/image_knn"} <= steps
+    assert image_bench.run(image_bench.changed_study("renderings", "small", colormap="magma")).steps == []
 
 
-def test_a_fold_that_comes_while_a_study_is_loaded_is_said(bench):
-    """A service that runs for months: partitions are made when it starts."""
+def test_a_new_fold_while_a_study_is_loaded_is_reported(bench):
+    """In a service that runs for months, partitions are created when it starts."""
     graph = bench.graph()
     graph.reload_dataset()
     bench.record("4-low-0", "low", seed=40)
@@ -104,7 +104,7 @@ def test_a_fold_that_comes_while_a_study_is_loaded_is_said(bench):
         graph.reload_dataset()
 
 
-def test_a_fold_that_goes_while_a_study_is_loaded_is_said(bench):
+def test_a_removed_fold_while_a_study_is_loaded_is_reported(bench):
     graph = bench.graph()
     bench.rows = [row for row in bench.rows if row["fold"] != 3]
     bench.write()
@@ -112,24 +112,24 @@ def test_a_fold_that_goes_while_a_study_is_loaded_is_said(bench):
         execute_node(graph, Node("clips", 3))
 
 
-def test_a_control_of_what_only_hears_is_refused(bench):
-    study = bench.changed("classifiers", "knn", controls=["blank"])
-    with pytest.raises(BadStudy, match=r"classifiers\.knn\.controls: must be of an encoder of images"):
+def test_a_control_of_an_audio_encoder_is_refused(bench):
+    study = bench.changed_study("classifiers", "knn", controls=["blank"])
+    with pytest.raises(BadStudy, match=r"classifiers\.knn\.controls: need an encoder of images"):
         bench.graph(study)
 
 
-def test_a_group_of_presets_makes_a_chain_of_each(seeing):
-    seeing.study["renderings"] = {"ablation": {"preset": "paper_ablation"}}
-    seeing.study["encoders"] = {"fields": {"kind": "fields", "rendering": "ablation"}}
-    graph = seeing.graph()
+def test_a_group_of_presets_makes_steps_for_each_preset(image_bench):
+    image_bench.study["renderings"] = {"ablation": {"preset": "paper_ablation"}}
+    image_bench.study["encoders"] = {"fields": {"kind": "fields", "rendering": "ablation"}}
+    graph = image_bench.graph()
     assert sum(name.startswith("spectrograms/") for name in graph.steps) == 9 * (1 + 3)
     assert sum(name.startswith("metrics/") for name in graph.steps) == 9
-    assert "predictions/looker_fields_ablation_linear_frequency" in graph.steps
+    assert "predictions/image_knn_fields_ablation_linear_frequency" in graph.steps
 
 
 @pytest.fixture
-def weighed(bench, tmp_path):
-    """The bench with an encoder whose weights are a folder with one number in a file."""
+def weights_bench(bench, tmp_path):
+    """The bench with an encoder whose weights are one number in a file."""
     folder = tmp_path / "weights"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -137,7 +137,7 @@ def weighed(bench, tmp_path):
 
     @ENCODERS.register("weighed")
     class Weighed(EncoderSpec):
-        """Mean and level of the samples, times a number that lies in a file."""
+        """Mean and standard deviation of the samples, times the number in the weights file."""
 
         model: str = ""
         """Folder of the weights."""
@@ -159,22 +159,22 @@ def weighed(bench, tmp_path):
     return bench, folder
 
 
-def test_changed_weights_redo_what_stands_on_them(weighed):
-    bench, folder = weighed
+def test_changed_weights_recompute_only_their_own_steps(weights_bench):
+    bench, folder = weights_bench
     assert bench.run().vectors == 24  # 12 of `bands`, 12 of the model
     (folder / "gain.pt").write_text("2.0")
-    ran = bench.run()
-    assert ran.vectors == 12
-    assert each("embeddings/weighed") <= set(ran.steps) and not each("embeddings/bands") & set(ran.steps)
+    result = bench.run()
+    assert result.vectors == 12
+    assert nodes_of("embeddings/weighed") <= set(result.steps) and not nodes_of("embeddings/bands") & set(result.steps)
 
 
-def test_weights_that_went_away_leave_their_results_fresh(weighed):
-    bench, folder = weighed
+def test_deleted_weights_leave_their_results_fresh(weights_bench):
+    bench, folder = weights_bench
     bench.run()
     (folder / "gain.pt").unlink()
-    ran = bench.run()
-    assert (ran.steps, ran.report.not_run) == ([], {})
-    # but what would need them says so
+    result = bench.run()
+    assert (result.steps, result.report.not_run) == ([], {})
+    # a step that needs them is not run, with the reason
     next(iter(bench.graph().partition_files(Node("embeddings/weighed", 1)).values())).unlink()
     graph = bench.graph()
     graph.result_store.path.unlink()
@@ -185,7 +185,7 @@ def test_weights_that_went_away_leave_their_results_fresh(weighed):
 
 @pytest.fixture
 def laion_cache(tmp_path, monkeypatch):
-    """A hub's cache with one of the seven checkpoints of one repository."""
+    """A hub cache with one of the seven checkpoints of a repository."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     repository = tmp_path / "hub" / "models--lukewys--laion_clap"
     snapshot = repository / "snapshots" / ("a" * 40)
@@ -195,8 +195,8 @@ def laion_cache(tmp_path, monkeypatch):
     (repository / "refs" / "main").write_text("a" * 40)
 
 
-def test_checkpoints_of_one_repository_are_models_of_their_own(bench, laion_cache):
-    for name, checkpoint in {"here": "630k-best.pt", "away": "630k-fusion-best.pt"}.items():
+def test_checkpoints_of_one_repository_are_separate_models(bench, laion_cache):
+    for name, checkpoint in {"local": "630k-best.pt", "missing": "630k-fusion-best.pt"}.items():
         bench.study["encoders"][name] = {"kind": "laion_clap", "checkpoint": checkpoint}
     graph = bench.graph()
     assert graph.unavailable("models/lukewys/laion_clap/630k-best.pt") is None
@@ -204,25 +204,25 @@ def test_checkpoints_of_one_repository_are_models_of_their_own(bench, laion_cach
     assert ("models", "lukewys", "laion_clap", "630k-best.pt") in {s.key for s in graph.input_assets.values()}
 
 
-def test_a_model_some_need_more_of_is_there_for_the_others(weighed):
-    bench, folder = weighed
-    plain = ENCODERS.get("weighed")
+def test_a_model_that_lacks_a_file_for_one_encoder_is_available_for_the_others(weights_bench):
+    bench, folder = weights_bench
+    weighted_encoder = ENCODERS.get("weighed")
 
     @ENCODERS.register("demanding")
-    class Demanding(plain):
-        """Wants a file that is not there."""
+    class Demanding(weighted_encoder):
+        """Needs a file that does not exist."""
 
         @property
         def weights(self):
             return Weights(self.model, needs=("config.json", "vocabulary.txt"), tensors=("gain.pt",))
 
     bench.study["encoders"]["demanding"] = {"kind": "demanding", "model": str(folder)}
-    ran = bench.run()
-    assert each("embeddings/weighed") <= set(ran.steps)
-    assert {node.step for node in ran.report.not_run} == {"embeddings/demanding"}
+    result = bench.run()
+    assert nodes_of("embeddings/weighed") <= set(result.steps)
+    assert {node.step for node in result.report.not_run} == {"embeddings/demanding"}
 
 
-def test_models_are_assets_under_their_own_names(bench):
+def test_each_model_is_an_input_asset_with_its_own_name(bench):
     bench.study["encoders"]["clap"] = {"kind": "clap", "model": "laion/clap-htsat-unfused"}
     bench.study["classifiers"]["clap"] = {"kind": "zero_shot", "encoder": "clap"}
     graph = bench.graph()

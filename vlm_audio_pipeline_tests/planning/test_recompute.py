@@ -1,4 +1,4 @@
-"""Only what changed is recomputed: counted, step by step and row by row."""
+"""Only what changed is recomputed. The tests count the steps and embeddings of each run."""
 
 import shutil
 
@@ -10,59 +10,59 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 FOLDS = (1, 2, 3)
 SUMMARIES = ["history", "leaderboard", "metrics/knn", "metrics/panel", "metrics/probe"]
-OF_VECTORS = ["embedding_quality/bands", "leakage"]
+FROM_EMBEDDINGS = ["embedding_quality/bands", "leakage"]
 
 
-def each(step, folds=FOLDS):
+def nodes_of(step, folds=FOLDS):
     return [f"{step}|{f}" for f in folds]
 
 
-def test_from_nothing_every_step_runs_once(bench):
-    ran = bench.run()
-    # 3 folds x (clips, embeddings, probes, 3 x predictions) + 3 x metrics, leaderboard, history + 2 on the vectors + published
-    assert len(ran.steps) == len(set(ran.steps)) == 3 * 6 + 5 + 2 + 1
-    assert ran.vectors == 12
-    assert ran.report.steps == 26
-    assert not ran.report.failed
+def test_the_first_run_runs_every_step_once(bench):
+    result = bench.run()
+    # 3 folds x (clips, embeddings, probes, 3 x predictions) + 3 x metrics, leaderboard, history + 2 on the vectors
+    assert len(result.steps) == len(set(result.steps)) == 3 * 6 + 5 + 2
+    assert result.vectors == 12
+    assert result.report.steps == 25
+    assert not result.report.failed
 
 
-def test_again_there_is_nothing_to_do(done):
-    ran = done.run()
-    assert (ran.steps, ran.report.runs) == ([], 0)
+def test_a_second_run_has_nothing_to_do(done):
+    result = done.run()
+    assert (result.steps, result.report.runs) == ([], 0)
 
 
-def test_one_recording_replaced(done):
+def test_a_replaced_recording_recomputes_only_what_depends_on_it(done):
     done.record("1-low-0", "low", seed=99)
-    ran = done.run()
-    assert ran.vectors == 1
-    wanted = {
+    result = done.run()
+    assert result.vectors == 1
+    expected = {
         "clips|1",
         "embeddings/bands|1",
-        *each("probes/probe", (2, 3)),  # fold 1's own probe learns from the other folds: untouched
+        *nodes_of("probes/probe", (2, 3)),  # the probe of fold 1 is trained on the other folds: unchanged
         "predictions/probe|1",  # its input vector changed
-        *each("predictions/knn"),  # neighbours of every fold may have changed
+        *nodes_of("predictions/knn"),  # neighbours of every fold may have changed
         "predictions/panel|1",  # reads the fold's clips
         "metrics/probe",
         "leaderboard",
         "history",
-        *OF_VECTORS,
+        *FROM_EMBEDDINGS,
     }
-    assert set(ran.steps) >= wanted
-    # whether the others follow depends on whether their inputs' content changed, never on their having run
-    allowed = {*each("predictions/probe", (2, 3)), "metrics/knn"}
-    assert set(ran.steps) - wanted <= allowed
-    assert "metrics/panel" not in ran.steps  # what panel said did not change
-    assert len(ran.steps) == len(set(ran.steps))
+    assert set(result.steps) >= expected
+    # the others run only if the content of their inputs changed
+    allowed = {*nodes_of("predictions/probe", (2, 3)), "metrics/knn"}
+    assert set(result.steps) - expected <= allowed
+    assert "metrics/panel" not in result.steps  # the predictions of panel did not change
+    assert len(result.steps) == len(set(result.steps))
 
 
-def test_a_touched_but_equal_recording_recomputes_nothing_costly(done):
+def test_a_rewritten_recording_with_equal_bytes_recomputes_nothing(done):
     path = done.audio / "1-low-0.wav"
     path.write_bytes(path.read_bytes())  # new times, same bytes
     assert done.run().steps == []
 
 
-def test_same_samples_in_another_file_stop_at_the_clips(done):
-    """Metadata of a file changes its bytes, not its samples: the clips are looked at again, and nothing after them."""
+def test_a_file_with_new_metadata_and_equal_samples_runs_only_the_clips_step(done):
+    """Metadata changes the bytes of a file but not its samples: only the step `clips` runs again."""
     import soundfile
 
     path = done.audio / "2-high-1.wav"
@@ -70,37 +70,37 @@ def test_same_samples_in_another_file_stop_at_the_clips(done):
     with soundfile.SoundFile(path, "w", rate, 1, subtype="PCM_16") as file:
         file.title = "retagged"
         file.write(samples)
-    ran = done.run()
-    assert ran.steps == ["clips|2"]
-    assert ran.vectors == 0
+    result = done.run()
+    assert result.steps == ["clips|2"]
+    assert result.vectors == 0
 
 
-def test_a_probe_parameter_changes_no_embedding(done):
-    ran = done.run(done.changed("classifiers", "probe", c=0.1))
-    assert ran.vectors == 0
-    own = {*each("probes/probe"), *each("predictions/probe"), "metrics/probe"}
-    assert set(ran.steps) == {*own, "leaderboard", "history"}
+def test_a_probe_parameter_recomputes_no_embedding(done):
+    result = done.run(done.changed_study("classifiers", "probe", c=0.1))
+    assert result.vectors == 0
+    own_steps = {*nodes_of("probes/probe"), *nodes_of("predictions/probe"), "metrics/probe"}
+    assert set(result.steps) == {*own_steps, "leaderboard", "history"}
 
 
-def test_back_to_the_old_parameter_takes_the_old_rows(done):
-    changed = done.changed("encoders", "bands", dimensions=5)
+def test_the_old_parameter_uses_the_stored_results(done):
+    changed = done.changed_study("encoders", "bands", dimensions=5)
     assert done.run(changed).vectors == 12
-    ran = done.run()
-    assert set(each("embeddings/bands")) <= set(ran.steps)
-    assert ran.vectors == 0  # the result store still has the vectors of 4 dimensions
+    result = done.run()
+    assert set(nodes_of("embeddings/bands")) <= set(result.steps)
+    assert result.vectors == 0  # the result store still has the vectors of 4 dimensions
 
 
-def test_an_encoder_added_runs_its_own_chain_and_the_summaries(done):
-    study = done.changed("encoders", more={"kind": "scripted", "dimensions": 6})
+def test_a_new_encoder_runs_its_own_steps_and_the_summaries(done):
+    study = done.changed_study("encoders", more={"kind": "scripted", "dimensions": 6})
     study["classifiers"]["near"] = {"kind": "knn", "encoder": "more", "k": 3}
-    ran = done.run(study)
-    own = {*each("embeddings/more"), "embedding_quality/more", *each("predictions/near"), "metrics/near"}
-    assert set(ran.steps) == {*own, "leaderboard", "leakage", "history"}
-    assert ran.vectors == 12
+    result = done.run(study)
+    own_steps = {*nodes_of("embeddings/more"), "embedding_quality/more", *nodes_of("predictions/near"), "metrics/near"}
+    assert set(result.steps) == {*own_steps, "leaderboard", "embedding_comparisons", "leakage", "history"}
+    assert result.vectors == 12
 
 
-def test_a_classifier_removed_changes_the_summaries_of_all_alone(done):
-    study = done.changed()
+def test_a_removed_classifier_changes_only_the_summaries_of_all_classifiers(done):
+    study = done.changed_study()
     del study["classifiers"]["knn"]
     assert done.run(study).steps == ["history", "leaderboard"]
     names = query(done.data_folder, "SELECT DISTINCT classifier FROM predictions ORDER BY 1").column(0).to_pylist()
@@ -109,35 +109,35 @@ def test_a_classifier_removed_changes_the_summaries_of_all_alone(done):
 
 @pytest.mark.parametrize("step", ["clips", "embeddings/bands", "probes/probe", "predictions/knn", "metrics/probe"])
 @pytest.mark.parametrize("damage", ["delete", "truncate", "empty"])
-def test_a_part_deleted_or_damaged_is_made_again_and_nothing_else(done, step, damage):
+def test_a_deleted_or_damaged_partition_file_is_computed_again_and_nothing_else(done, step, damage):
     fold = None if step.startswith("metrics") else 2
     path = next(iter(done.graph().partition_files(Node(step, fold)).values()))
     if damage == "delete":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[: 0 if damage == "empty" else -9])
-    ran = done.run()
-    assert ran.steps == [str(Node(step, fold))]
-    assert ran.vectors == 0
+    result = done.run()
+    assert result.steps == [str(Node(step, fold))]
+    assert result.vectors == 0
 
 
-def test_half_of_a_pair_of_parts_is_made_again(done):
+def test_a_missing_table_of_a_step_with_two_tables_runs_the_step_again(done):
     done.graph().partition_files(Node("metrics/knn"))["confusion"].unlink()
     assert done.run().steps == ["metrics/knn"]
 
 
-def test_the_data_folder_moved(done, tmp_path):
-    moved = tmp_path / "elsewhere" / "results"
-    moved.parent.mkdir()
-    shutil.move(done.data_folder.root, moved)
+def test_a_moved_data_folder_is_still_fresh(done, tmp_path):
+    new_root = tmp_path / "elsewhere" / "results"
+    new_root.parent.mkdir()
+    shutil.move(done.data_folder.root, new_root)
     before = done.data_folder
-    done.data_folder = DataFolder(moved)
+    done.data_folder = DataFolder(new_root)
     assert done.run().steps == []
     assert query(done.data_folder, "SELECT count(*) FROM predictions").column(0).to_pylist() == [12 + 12 + 16]
     assert not before.catalogue.exists()
 
 
-def test_upstream_again_with_the_same_content_leaves_the_rest_fresh(done):
+def test_an_upstream_step_that_runs_again_with_equal_content_leaves_the_rest_fresh(done):
     graph = done.graph()
     from vlm_audio_pipeline.planning.execution import execute_node
 
@@ -147,34 +147,33 @@ def test_upstream_again_with_the_same_content_leaves_the_rest_fresh(done):
     assert done.run().steps == []
 
 
-def test_a_label_corrected_computes_no_vector(done):
+def test_a_corrected_label_recomputes_no_embedding(done):
     done.rows[0]["label"] = "high"
-    ran = done.run()
-    assert ran.vectors == 0
-    assert {"clips|1", *each("probes/probe", (2, 3)), "predictions/probe|1", "metrics/panel"} <= set(ran.steps)
-    assert "probes/probe|1" not in ran.steps
+    result = done.run()
+    assert result.vectors == 0
+    assert {"clips|1", *nodes_of("probes/probe", (2, 3)), "predictions/probe|1", "metrics/panel"} <= set(result.steps)
+    assert "probes/probe|1" not in result.steps
 
 
-def test_a_reading_added_redoes_the_readers_alone(done):
+def test_a_new_annotation_recomputes_only_the_annotation_steps(done):
     with (done.folder / "annotations.csv").open("a") as file:
         file.write("3-high-1,ann,low\n")
-    ran = done.run()
-    assert set(ran.steps) == {*each("predictions/panel"), "metrics/panel", "leaderboard", "history"}
+    result = done.run()
+    assert set(result.steps) == {*nodes_of("predictions/panel"), "metrics/panel", "leaderboard", "history"}
 
 
-def test_one_fold_only(bench):
-    ran = bench.run(fold=1)
+def test_a_run_of_one_fold_runs_only_the_steps_it_needs(bench):
+    result = bench.run(fold=1)
     # predicting fold 1 needs the vectors of all folds, but no other fold's probe or predictions
-    assert set(ran.steps) == {
-        *each("clips"),
-        *each("embeddings/bands"),
+    assert set(result.steps) == {
+        *nodes_of("clips"),
+        *nodes_of("embeddings/bands"),
         "probes/probe|1",
         "predictions/probe|1",
         "predictions/knn|1",
         "predictions/panel|1",
         *SUMMARIES,
-        *OF_VECTORS,
-        "published",
+        *FROM_EMBEDDINGS,
     }
     rows = query(
         bench.data_folder, "SELECT classifier, clips, folds, partial, rank FROM leaderboard WHERE kind <> 'reference'"
@@ -182,70 +181,70 @@ def test_one_fold_only(bench):
     assert {(r["clips"], r["folds"], r["partial"], r["rank"]) for r in rows} == {(4, "1", True, None)}
 
 
-def test_only_a_pattern_and_what_it_needs(bench):
-    ran = bench.run(only=("predictions/knn",))
-    assert set(ran.steps) == {*each("clips"), *each("embeddings/bands"), *each("predictions/knn")}
+def test_a_run_with_only_runs_the_pattern_and_what_it_needs(bench):
+    result = bench.run(only=("predictions/knn",))
+    assert set(result.steps) == {*nodes_of("clips"), *nodes_of("embeddings/bands"), *nodes_of("predictions/knn")}
 
 
-def test_missing_weights_stop_their_own_chain_alone(bench):
-    study = bench.changed("encoders", absent={"kind": "scripted", "missing": True})
+def test_missing_weights_stop_only_their_own_steps(bench):
+    study = bench.changed_study("encoders", absent={"kind": "scripted", "missing": True})
     study["classifiers"]["lost"] = {"kind": "knn", "encoder": "absent"}
-    ran = bench.run(study)
-    assert not ran.report.failed
-    assert {str(n) for n in ran.report.not_run} == {*each("embeddings/absent"), *each("predictions/lost")}
+    result = bench.run(study)
+    assert not result.report.failed
+    assert {str(n) for n in result.report.not_run} == {*nodes_of("embeddings/absent"), *nodes_of("predictions/lost")}
     rows = {r["classifier"]: r for r in query(bench.data_folder, "SELECT * FROM leaderboard").to_pylist()}
     assert rows["lost"]["accuracy"] is None
     assert rows["lost"]["note"] == "not run: weights of scripted missing"
     assert rows["probe"]["accuracy"] is not None
 
 
-def test_a_step_that_fails_stops_what_needs_it_and_nothing_else(bench):
+def test_a_failed_step_stops_only_the_steps_that_need_it(bench):
     with (bench.folder / "annotations.csv").open("a") as file:
         file.write("2-low-0,ann,loud\n")
-    ran = bench.run()
-    failed = {str(n): why for n, why in ran.report.failed.items()}
-    assert set(failed) == set(each("predictions/panel"))
+    result = bench.run()
+    failed = {str(n): reason for n, reason in result.report.failed.items()}
+    assert set(failed) == set(nodes_of("predictions/panel"))
     assert "loud" in failed["predictions/panel|1"] and "line 18" in failed["predictions/panel|1"]
     rows = {r["classifier"]: r for r in query(bench.data_folder, "SELECT * FROM leaderboard").to_pylist()}
     assert rows["panel"]["accuracy"] is None and rows["panel"]["note"].startswith("not run")
     assert rows["probe"]["accuracy"] is not None
 
 
-def board(bench):
+def leaderboard_rows(bench):
     return {r["classifier"]: r for r in query(bench.data_folder, "SELECT * FROM leaderboard").to_pylist()}
 
 
-def test_numbers_of_other_settings_never_stand_among_those_of_today(done):
-    changed = done.changed("classifiers", "knn", k=1)
+def test_the_leaderboard_never_mixes_results_of_different_settings(done):
+    changed = done.changed_study("classifiers", "knn", k=1)
     done.run(changed, fold=1)
-    row = board(done)["knn"]
+    row = leaderboard_rows(done)["knn"]
     assert (row["folds"], row["clips"], row["partial"], row["rank"]) == ("1", 4, True, None)
-    assert board(done)["probe"]["folds"] == "1,2,3"  # what did not change is still up to date
+    assert leaderboard_rows(done)["probe"]["folds"] == "1,2,3"  # unchanged classifiers are still up to date
     done.run(changed)
-    assert (board(done)["knn"]["folds"], board(done)["knn"]["partial"]) == ("1,2,3", False)
+    assert (leaderboard_rows(done)["knn"]["folds"], leaderboard_rows(done)["knn"]["partial"]) == ("1,2,3", False)
 
 
-def test_a_model_that_cannot_run_does_not_keep_the_numbers_of_another(done):
-    study = done.changed("encoders", "bands", seed=1, missing=True)
-    ran = done.run(study)
-    assert {str(n).split("|")[0] for n in ran.report.not_run} >= {"embeddings/bands"}
+def test_a_model_that_cannot_run_does_not_keep_the_results_of_another(done):
+    study = done.changed_study("encoders", "bands", seed=1, missing=True)
+    result = done.run(study)
+    assert {str(n).split("|")[0] for n in result.report.not_run} >= {"embeddings/bands"}
     for classifier in ("probe", "knn"):
-        row = board(done)[classifier]
+        row = leaderboard_rows(done)[classifier]
         assert row["accuracy"] is None and row["note"] == "not run: weights of scripted missing"
-    assert board(done)["panel"]["accuracy"] is not None
-    done.run()  # back to what was there: nothing was lost
-    assert board(done)["probe"]["accuracy"] is not None
+    assert leaderboard_rows(done)["panel"]["accuracy"] is not None
+    done.run()  # the old settings again: no result was lost
+    assert leaderboard_rows(done)["probe"]["accuracy"] is not None
 
 
-def test_a_step_that_now_fails_does_not_keep_its_old_number(done):
+def test_a_step_that_now_fails_does_not_keep_its_old_result(done):
     with (done.folder / "annotations.csv").open("a") as file:
         file.write("2-low-0,ann,loud\n")
     done.run()
-    assert board(done)["panel"]["accuracy"] is None
+    assert leaderboard_rows(done)["panel"]["accuracy"] is None
 
 
-def test_another_set_of_classes_redoes_who_chooses_among_them(bench):
-    """A third class of which only folds 1 and 2 have clips: choices in fold 3 were made among two, and are made anew."""
+def test_another_set_of_classes_recomputes_the_predictions(bench):
+    """Only folds 1 and 2 have clips of the third class, but the predictions of fold 3 must also have three scores."""
     for fold in (1, 2):
         for take in (0, 1):
             name = f"{fold}-mid-{take}"
@@ -260,27 +259,27 @@ def test_another_set_of_classes_redoes_who_chooses_among_them(bench):
                     "source": f"{fold}-mid",
                 }
             )
-    two = bench.changed("dataset", classes=["low", "high"])
-    three = bench.changed("dataset", classes=["low", "high", "mid"])
+    two = bench.changed_study("dataset", classes=["low", "high"])
+    three = bench.changed_study("dataset", classes=["low", "high", "mid"])
     assert not bench.run(two).report.failed
-    ran = bench.run(three)
-    assert {"predictions/knn|3", "predictions/probe|3"} <= set(ran.steps)
-    assert ran.vectors == 4
+    result = bench.run(three)
+    assert {"predictions/knn|3", "predictions/probe|3"} <= set(result.steps)
+    assert result.vectors == 4
     rows = query(bench.data_folder, "SELECT DISTINCT len(map_keys(scores)) FROM predictions WHERE classifier = 'knn'")
     assert rows.column(0).to_pylist() == [3]
 
 
-def test_a_kept_column_more_computes_nothing(bench):
-    without = bench.changed("dataset", keep=[])
+def test_a_new_extra_column_computes_nothing(bench):
+    without = bench.changed_study("dataset", keep=[])
     bench.run(without)
-    assert set(bench.run().steps) == {*each("clips")}
+    assert set(bench.run().steps) == {*nodes_of("clips")}
     assert query(bench.data_folder, "SELECT DISTINCT room FROM predictions ORDER BY 1").column(0).to_pylist() == [
         "hall",
         "yard",
     ]
 
 
-def test_a_limited_run_keeps_apart_and_is_never_ranked(done):
+def test_a_limited_run_is_stored_separately_and_never_ranked(done):
     from vlm_audio_pipeline.planning.clip_limit import limit_study
     from vlm_audio_pipeline.planning.graph import Graph
     from vlm_audio_pipeline.planning.run import run_study
@@ -290,7 +289,7 @@ def test_a_limited_run_keeps_apart_and_is_never_ranked(done):
     before = graph.result_store.count("vector")
     report = run_study(small)
     assert not report.failed
-    assert graph.result_store.count("vector") == before  # the rows of the full study serve
+    assert graph.result_store.count("vector") == before  # uses the results of the full study
     rows = query(
         done.data_folder,
         "SELECT study, rank, clips, partial FROM leaderboard WHERE kind <> 'reference' ORDER BY study, clips",

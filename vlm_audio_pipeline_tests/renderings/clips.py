@@ -1,4 +1,4 @@
-"""Clips to render: synthetic ones everywhere, real ones where ESC10_DIR is set; and images decoded again."""
+"""Clips to render: synthetic clips, and real clips if ESC10_DIR is set. Decoders of rendered images."""
 
 import io
 import os
@@ -14,7 +14,7 @@ FOLDER = os.environ.get("ESC10_DIR")  # at import, because tests run without the
 
 
 def sweep(seconds: float = 3.0, rate: int = RATE) -> np.ndarray:
-    """A rising tone, a steady one, a click and noise that fades, with 0.3 s of digital silence at the end."""
+    """Return a rising tone, a constant tone, a click and decaying noise, with 0.3 s of digital silence at the end."""
     t = np.arange(round(seconds * rate)) / rate
     noise = np.random.default_rng(0).standard_normal(len(t))
     y = 0.4 * np.sin(2 * np.pi * (200 * t + 900 * t**2)) + 0.1 * np.sin(2 * np.pi * 440 * t)
@@ -25,7 +25,7 @@ def sweep(seconds: float = 3.0, rate: int = RATE) -> np.ndarray:
 
 
 def clips(rate: int | None = RATE, max_real: int = 6) -> dict[str, tuple[np.ndarray, int]]:
-    """Samples and their sample rate by name: the sweep, and real clips of several classes."""
+    """Return samples and sample rate by name: the sweep, and real clips of several classes."""
     samples_by_name = {"sweep": (sweep(rate=rate or 44100), rate or 44100)}
     files = sorted(Path(FOLDER).glob("*/*.ogg"))[7 :: 400 // max_real][:max_real] if FOLDER else []
     for file in files:
@@ -35,7 +35,7 @@ def clips(rate: int | None = RATE, max_real: int = 6) -> dict[str, tuple[np.ndar
 
 
 def read_rgb(image: bytes) -> np.ndarray:
-    """Decode an image as any program does: (height, width, 3) uint8."""
+    """Decode an image with Pillow: (height, width, 3) uint8."""
     return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
 
 

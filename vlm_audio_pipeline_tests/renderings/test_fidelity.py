@@ -1,4 +1,4 @@
-"""librosa and matplotlib are the reference: the same clip, transformed by librosa and drawn by matplotlib."""
+"""librosa and matplotlib are the reference: the same clip, transformed by librosa and plotted by matplotlib."""
 
 import io
 
@@ -32,7 +32,7 @@ def spectrum_and_limits(samples, rate, recipe):
 
 
 def librosa_values(samples, recipe):
-    """dB below the clip's maximum, or coefficients, by librosa alone."""
+    """Return dB below the maximum of the clip, or coefficients, computed by librosa alone."""
     power = np.abs(librosa.stft(samples, n_fft=recipe.n_fft, hop_length=recipe.hop_length)) ** 2
     if recipe.transform == "stft":
         return librosa.power_to_db(power, ref=np.max)
@@ -47,66 +47,66 @@ def test_values_equal_those_of_librosa_within_a_thousandth_of_a_decibel(name, tr
     samples, rate = CLIPS[name]
     recipe = Recipe(transform=transform)
     spectrum, limits = spectrum_and_limits(samples, rate, recipe)
-    ours = color_values(spectrum.cells, spectrum.floor, limits, "db")
+    computed = color_values(spectrum.cells, spectrum.floor, limits, "db")
     if transform != "mfcc":
-        ours = np.maximum(ours, limits.low)
-    np.testing.assert_allclose(ours, librosa_values(samples, recipe), atol=1e-3, rtol=0)
+        computed = np.maximum(computed, limits.low)
+    np.testing.assert_allclose(computed, librosa_values(samples, recipe), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("amplitude", ["linear", "power"])
-def test_amplitudes_are_shares_of_the_largest(amplitude):
+def test_amplitudes_are_relative_to_the_maximum(amplitude):
     samples, rate = CLIPS["sweep"]
     spectrum, limits = spectrum_and_limits(samples, rate, Recipe(amplitude=amplitude))
-    theirs = np.abs(librosa.stft(samples)) ** (1 if amplitude == "linear" else 2)
+    expected = np.abs(librosa.stft(samples)) ** (1 if amplitude == "linear" else 2)
     np.testing.assert_allclose(
-        color_values(spectrum.cells, spectrum.floor, limits, amplitude), theirs / theirs.max(), atol=1e-5, rtol=1e-4
+        color_values(spectrum.cells, spectrum.floor, limits, amplitude), expected / expected.max(), atol=1e-5, rtol=1e-4
     )
 
 
-def test_the_notebook_is_scipys_spectrogram():
+def test_the_scipy_preset_equals_the_scipy_spectrogram():
     for samples, rate in clips(rate=None, max_real=3).values():
-        recipe = Recipe(preset="notebook")
+        recipe = Recipe(preset="scipy")
         whole = prepare_samples(samples, rate, recipe)
         assert np.abs(whole).max() == 32767 and not (whole % 1).any()
         frequencies, times, density = scipy.signal.spectrogram(whole.astype(np.float64), fs=rate)
         spectrum, limits = spectrum_and_limits(samples, rate, recipe)
         np.testing.assert_allclose(spectrum.row_centers, frequencies)
-        np.testing.assert_allclose(spectrum.frame_centers_s, times)
-        ours = color_values(spectrum.cells, spectrum.floor, limits, "db")
-        theirs = 10 * np.log10(np.maximum(density, spectrum.floor))
-        np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=0)
-        audible = theirs[density > spectrum.floor]
+        np.testing.assert_allclose(spectrum.column_centers_s, times)
+        computed = color_values(spectrum.cells, spectrum.floor, limits, "db")
+        expected = 10 * np.log10(np.maximum(density, spectrum.floor))
+        np.testing.assert_allclose(computed, expected, atol=1e-3, rtol=0)
+        audible = expected[density > spectrum.floor]
         assert limits.low <= audible.min() < limits.low + 10 and limits.high - 10 < audible.max() <= limits.high
 
 
-def test_constant_q_is_librosa_values():
+def test_constant_q_equals_librosa():
     samples, rate = CLIPS["sweep"]
     spectrum, limits = spectrum_and_limits(samples, rate, Recipe(transform="cqt"))
-    theirs = np.abs(librosa.cqt(samples, sr=rate, n_bins=len(spectrum.row_centers))) ** 2
-    ours = np.maximum(color_values(spectrum.cells, spectrum.floor, limits, "db"), -80)
-    np.testing.assert_allclose(ours, librosa.power_to_db(theirs, ref=np.max), atol=1e-3, rtol=0)
+    expected = np.abs(librosa.cqt(samples, sr=rate, n_bins=len(spectrum.row_centers))) ** 2
+    computed = np.maximum(color_values(spectrum.cells, spectrum.floor, limits, "db"), -80)
+    np.testing.assert_allclose(computed, librosa.power_to_db(expected, ref=np.max), atol=1e-3, rtol=0)
 
 
 def by_matplotlib(samples, rate, recipe):
-    """Draw the array by matplotlib alone: specshow's coordinates, pcolormesh, fig.colorbar, in the frame's layout."""
+    """Plot the array by matplotlib alone: specshow's coordinates, pcolormesh, fig.colorbar, in the frame's layout."""
     spectrum, limits = spectrum_and_limits(samples, rate, recipe)
     table = palette(recipe.colormap, level_count(recipe))[: level_count(recipe)]
     table = matplotlib.colormaps[recipe.colormap] if level_count(recipe) == 256 else ListedColormap(table / 255)
     cells = color_values(spectrum.cells, spectrum.floor, limits, recipe.amplitude)
     time, rows = axis_scales(spectrum, recipe)
     layout = recipe.layout
-    with matplotlib.rc_context(frames.style(recipe.dpi)):
+    with matplotlib.rc_context(frames.frame_style(recipe.dpi)):
         if recipe.frame == "none":
             figure = Figure(figsize=(recipe.width / recipe.dpi, recipe.height / recipe.dpi), dpi=recipe.dpi)
             axes = figure.add_axes((0, 0, 1, 1))
             axes.set_axis_off()
             axes.set(xlim=(time.low, time.high))
-            frames._set_row_axis(axes, rows)
+            frames.set_row_axis(axes, rows)
         else:
             figure = frames.frame_figure(recipe, time, rows, (limits.low, limits.high), "")
             axes = figure.axes[0]
         mesh = axes.pcolormesh(
-            spectrum.frame_centers_s,
+            spectrum.column_centers_s,
             spectrum.row_centers,
             cells,
             cmap=table,
@@ -122,7 +122,7 @@ def by_matplotlib(samples, rate, recipe):
             bar = figure.add_axes((*place, box.width / recipe.width, box.height / recipe.height))
             label = color_label(recipe) if recipe.frame.labels else ""
             figure.colorbar(mesh, cax=bar, label=label).outline.set_linewidth(
-                frames.style(recipe.dpi)["axes.linewidth"]
+                frames.frame_style(recipe.dpi)["axes.linewidth"]
             )
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
@@ -130,7 +130,7 @@ def by_matplotlib(samples, rate, recipe):
 
 
 def levels_of(colors_rgb, table, count):
-    """Index of each colour in a lookup table; -1000 where it is not in the table."""
+    """Return the index of each colour in a lookup table; -1000 if it is not in the table."""
     listed = (np.asarray(table(np.arange(count)))[:, :3] * 255).round().astype(int)
     index = {tuple(c): k for k, c in enumerate(listed.tolist())}
     flat = colors_rgb.reshape(-1, 3).tolist()
@@ -152,32 +152,34 @@ RECIPES = {
     "mfcc": {"preset": "paper_mfcc"},
     "no labels": {"preset": "paper_no_labels"},
     "colorbar and title": {"preset": "paper", "frame": FRAMED, "width": 1000, "height": 400},
-    "notebook": {"preset": "notebook"},
+    "scipy": {"preset": "scipy"},
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_pixels_are_matplotlibs(name):
+def test_pixels_equal_those_of_matplotlib(name):
     recipe = Recipe(**RECIPES[name])
     for clip in list(CLIPS)[:3]:
         samples, rate = CLIPS[clip]
         recipe = recipe if recipe.rate else recipe.model_copy(update={"rate": RATE})
-        ours = render(samples, rate, recipe)
-        theirs, table = by_matplotlib(samples, rate, recipe)
-        read = read_rgb(ours.bytes)
-        assert read.shape == theirs.shape == (recipe.height, recipe.width, 3)
-        number, count = read_indices(ours.bytes).astype(int), level_count(recipe)
+        computed = render(samples, rate, recipe)
+        expected, table = by_matplotlib(samples, rate, recipe)
+        decoded = read_rgb(computed.bytes)
+        assert decoded.shape == expected.shape == (recipe.height, recipe.width, 3)
+        number, count = read_indices(computed.bytes).astype(int), level_count(recipe)
         if count < 256:
             data = number < count
-            off = (np.abs(read.astype(int) - theirs).max(axis=2) > 5) & ~data
-            # fig.colorbar joins the lines of its outline otherwise: four corners of one pixel
+            off = (np.abs(decoded.astype(int) - expected).max(axis=2) > 5) & ~data
+            # fig.colorbar joins the lines of its outline differently: four corners of one pixel
             corners = 4 if recipe.layout.colorbar else 0
-            assert off.sum() <= corners and np.abs(read.astype(int) - theirs)[off].max(initial=0) <= 31, "the frame"
+            assert off.sum() <= corners and np.abs(decoded.astype(int) - expected)[off].max(initial=0) <= 31, (
+                "the frame"
+            )
         else:
             data = np.ones_like(number, bool)
-        theirs = levels_of(theirs, table, count)
-        apart = np.abs(number - theirs)[data]
+        expected = levels_of(expected, table, count)
+        apart = np.abs(number - expected)[data]
         assert (apart <= 1).mean() >= 0.999, f"{clip}: {(apart > 1).mean():.5f} of the data area"
         inner = recipe.layout.data
         if count < 256:
@@ -200,7 +202,7 @@ def test_pixels_are_matplotlibs(name):
         (Recipe(transform="cqt"), "cqt_hz"),
     ],
 )
-def test_axes_are_those_of_specshow(recipe, axis):
+def test_axes_equal_those_of_specshow(recipe, axis):
     samples, rate = CLIPS["sweep"]
     spectrum, limits = spectrum_and_limits(samples, rate, recipe)
     time, rows = axis_scales(spectrum, recipe)
@@ -217,19 +219,19 @@ def test_axes_are_those_of_specshow(recipe, axis):
     np.testing.assert_allclose(axes.get_ylim(), (rows.low, rows.high), rtol=1e-6)
     inside = np.linspace(rows.low, rows.high, 1000)
     low, high = axes.yaxis.get_transform().transform(np.array(axes.get_ylim()))
-    theirs = (axes.yaxis.get_transform().transform(inside) - low) / (high - low)
-    np.testing.assert_allclose(rows.positions(inside), theirs, atol=1e-6)
+    expected = (axes.yaxis.get_transform().transform(inside) - low) / (high - low)
+    np.testing.assert_allclose(rows.positions(inside), expected, atol=1e-6)
     framed = frames.frame_figure(recipe.model_copy(update={"frame": FrameParts()}), time, rows, None, "").axes[0]
-    if axis != "linear":  # whose number of ticks follows the height
+    if axis != "linear":  # its number of ticks depends on the height
         assert framed.get_yticks().tolist() == axes.get_yticks().tolist()
 
 
-def test_fewer_levels_are_at_most_one_entry_of_matplotlibs_table_apart():
+def test_fewer_levels_differ_by_at_most_one_entry_of_the_matplotlib_colormap():
     # value x in 0..1 is entry floor(256 x) of matplotlib's table, and level floor(224 x) of ours
     x = np.linspace(0, 1, 100_001)
     exact = np.minimum(x * 256, 255).astype(int)
-    ours = ((np.minimum(x * 224, 223).astype(int) + 0.5) / 224 * 256).astype(int)
-    assert np.abs(exact - ours).max() <= 1
+    computed = ((np.minimum(x * 224, 223).astype(int) + 0.5) / 224 * 256).astype(int)
+    assert np.abs(exact - computed).max() <= 1
     listed = (np.asarray(matplotlib.colormaps["viridis"].colors) * 255).round().astype(int)
     np.testing.assert_allclose(
         palette("viridis", 224)[:224], listed[((np.arange(224) + 0.5) / 224 * 256).astype(int)], atol=1
@@ -255,12 +257,12 @@ def test_nearest_equals_imshow_on_linear_axes():
     )
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    theirs = np.asarray(canvas.buffer_rgba())[:, :, 0].astype(int)
-    ours = palette_indices(spectrum, limits, recipe).astype(int)
-    assert (np.abs(ours - theirs) <= 1).mean() >= 0.999
+    expected = np.asarray(canvas.buffer_rgba())[:, :, 0].astype(int)
+    computed = palette_indices(spectrum, limits, recipe).astype(int)
+    assert (np.abs(computed - expected) <= 1).mean() >= 0.999
 
 
-def test_bilinear_and_area_are_their_definitions():
+def test_bilinear_and_area_equal_their_definitions():
     samples, rate = CLIPS["sweep"]
     for resampling, size in (("bilinear", (400, 300)), ("area", (40, 30))):
         recipe = Recipe(resampling=resampling, width=size[0], height=size[1])
@@ -284,12 +286,12 @@ def test_bilinear_and_area_are_their_definitions():
 
             expected = mean(mean(db.astype(float), n, size[1]).T, m, size[0]).T
         level = np.minimum((expected[::-1] + 80) / 80 * 256, 255).astype(int)
-        got = palette_indices(spectrum, limits, recipe).astype(int)
-        assert (np.abs(level - got) <= 1).all() and (level == got).mean() > 0.98
+        values = palette_indices(spectrum, limits, recipe).astype(int)
+        assert (np.abs(level - values) <= 1).all() and (level == values).mean() > 0.98
 
 
 @pytest.mark.parametrize("preset", ["paper_colorbar", "plain"])
-def test_rgb_has_the_pixels_of_palette_and_jpeg_nearly(preset):
+def test_rgb_has_the_pixels_of_the_palette_image_and_jpeg_similar_ones(preset):
     samples, rate = CLIPS["sweep"]
     images = {f: render(samples, rate, Recipe(preset=preset, format=f)) for f in ("palette", "rgb", "jpeg")}
     assert [p.media_type for p in images.values()] == ["image/png", "image/png", "image/jpeg"]
@@ -299,7 +301,7 @@ def test_rgb_has_the_pixels_of_palette_and_jpeg_nearly(preset):
     assert np.abs(read_rgb(images["jpeg"].bytes).astype(int) - exact).mean() < 6
 
 
-def test_png_of_any_pixels_is_read_back(tmp_path):
+def test_png_of_any_pixels_is_decoded_unchanged(tmp_path):
     rng = np.random.default_rng(0)
     for shape in ((1, 1), (1, 7), (5, 1), (33, 70)):
         for n_colors in (2, 256):
@@ -313,9 +315,9 @@ def test_png_of_any_pixels_is_read_back(tmp_path):
 
 @pytest.mark.parametrize(("low", "high"), [(5000, 8000), (1100, 2000), (300, 450), (0, 60)])
 def test_a_narrow_frequency_axis_has_numbers(low, high):
-    """Where no two powers of two lie between f_min and f_max."""
+    """No two powers of two are between f_min and f_max."""
     axes = Figure().add_subplot()
-    frames._set_row_axis(axes, frequency_scale("log", low, high))
+    frames.set_row_axis(axes, frequency_scale("log", low, high))
     assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
     assert min(axes.get_yticks()) >= 0
 
@@ -325,7 +327,7 @@ def visible_ticks(axis, low, high):
 
 
 def test_the_frame_has_the_labels_and_ticks_of_specshow():
-    """Labels and tick numbers of `specshow` on axes of the same position and size."""
+    """The labels and tick numbers equal those of `specshow` on axes of the same position and size."""
     recipe = Recipe(preset="paper_colorbar")
     spectrum, limits = spectrum_and_limits(clips()["sweep"][0], RATE, recipe)
     time, rows = axis_scales(spectrum, recipe)
@@ -336,8 +338,8 @@ def test_the_frame_has_the_labels_and_ticks_of_specshow():
         box.width / recipe.width,
         box.height / recipe.height,
     )
-    with matplotlib.rc_context(frames.style(recipe.dpi)):
-        ours = frames.frame_figure(recipe, time, rows, (limits.low, limits.high), "")
+    with matplotlib.rc_context(frames.frame_style(recipe.dpi)):
+        computed = frames.frame_figure(recipe, time, rows, (limits.low, limits.high), "")
         usual = Figure(figsize=(recipe.width / recipe.dpi, recipe.height / recipe.dpi), dpi=recipe.dpi)
         librosa.display.specshow(
             color_values(spectrum.cells, spectrum.floor, limits, "db"),
@@ -347,15 +349,15 @@ def test_the_frame_has_the_labels_and_ticks_of_specshow():
             y_axis="log",
             ax=usual.add_axes(place),
         )
-        for figure in (ours, usual):
+        for figure in (computed, usual):
             FigureCanvasAgg(figure).draw()
-        frame, theirs = ours.axes[0], usual.axes[0]
+        frame, expected = computed.axes[0], usual.axes[0]
         assert (frame.get_xlabel(), frame.get_ylabel()) == ("Time (s)", "Frequency (Hz)")
-        assert ours.axes[1].get_ylabel() == "Level (dB)"
-        our_ticks, their_ticks = (visible_ticks(a.yaxis, rows.low, rows.high) for a in (frame, theirs))
+        assert computed.axes[1].get_ylabel() == "Level (dB)"
+        our_ticks, their_ticks = (visible_ticks(a.yaxis, rows.low, rows.high) for a in (frame, expected))
         assert our_ticks == their_ticks
         assert visible_ticks(frame.xaxis, time.low, time.high) and frame.get_xlim() == pytest.approx(
-            theirs.get_xlim(), abs=1e-6
+            expected.get_xlim(), abs=1e-6
         )
         assert [
             float(t.get_text().replace("\N{MINUS SIGN}", "-")) for t in frame.get_xticklabels()

@@ -1,4 +1,4 @@
-"""PNG: bytes that any reader and zlib itself agree with."""
+"""PNG files that Pillow decodes and whose data zlib compresses to the same bytes."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ PALETTE = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
 
 @st.composite
 def images(draw):
-    """Cells larger than pixels, as spectrograms are, or noise."""
+    """Generate images with cells of several pixels, as in spectrograms, or noise."""
     cells = np.random.default_rng(draw(st.integers(0, 2**32))).integers(
         0, draw(st.integers(1, 256)), (40, 30), np.uint8
     )
@@ -24,18 +24,18 @@ def images(draw):
 
 
 def compressed(png):
-    """Give the data of the only IDAT chunk."""
+    """Return the data of the only IDAT chunk."""
     at = png.index(b"IDAT")
     return png[at + 4 : at + 4 + struct.unpack(">I", png[at - 4 : at])[0]]
 
 
 @settings(deadline=None, max_examples=40)
 @given(images())
-def test_pillow_reads_what_was_written_and_zlib_would_have_written_the_same(pixels):
-    for png, wanted in (
+def test_pillow_decodes_the_image_and_zlib_gives_the_same_bytes(pixels):
+    for png, expected in (
         (encode_palette(pixels, PALETTE), PALETTE[pixels]),
         (encode_rgb(PALETTE[pixels]), PALETTE[pixels]),
     ):
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), wanted)
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), expected)
         packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
         assert packer.compress(zlib.decompress(compressed(png))) + packer.flush() == compressed(png)

@@ -22,7 +22,7 @@ classifiers: {probe: {kind: probe, encoder: scripted}}
 def test_a_rendering_is_a_recipe_with_or_without_its_kind(kind, tmp_path):
     study = parse_study(STUDY % kind, tmp_path / "s.yaml")
     assert study.renderings == {"a": Recipe(preset="plain")}
-    assert study.resolved()["renderings"]["a"]["kind"] == "recipe"
+    assert study.plain_values()["renderings"]["a"]["kind"] == "recipe"
 
 
 def test_another_kind_of_rendering_is_refused(tmp_path):
@@ -32,10 +32,10 @@ def test_another_kind_of_rendering_is_refused(tmp_path):
         parse_study(STUDY % "kind: plot", tmp_path / "s.yaml")
 
 
-def test_the_ablation_is_nine_images_of_nine_kinds():
+def test_the_ablation_has_nine_images_of_nine_kinds():
     names = GROUPS["paper_ablation"]
     assert len(names) == 9 and names[0] == "paper"
-    assert len({preset_recipes()[n].fingerprint() for n in PRESETS}) == len(PRESETS) == 11
+    assert len({preset_recipes()[n].fingerprint() for n in PRESETS}) == len(PRESETS) == 12
     variants = Recipe.variants({"preset": "paper_ablation", "size": 384})
     assert list(variants)[:3] == ["", "linear_frequency", "linear_amplitude"]
     low = Recipe(**variants.pop("low_resolution"))
@@ -48,7 +48,7 @@ def test_the_ablation_is_nine_images_of_nine_kinds():
             differs = {
                 k for k in Recipe.model_fields if getattr(member, k) != getattr(preset_recipes()["paper"], k)
             } - {"preset"}
-            if own.get("dpi"):  # in proportion: a quarter of 80, as 25 is of 100
+            if own.get("dpi"):  # in proportion: a quarter of 80, as 25 is a quarter of 100
                 member = member.model_copy(update={"dpi": 20} if name == "low_resolution" else {})
             kept = {k for k in differs if getattr(Recipe(**values), k) == getattr(member, k)}
             assert kept == differs, "a member keeps the fields that distinguish it"
@@ -59,8 +59,8 @@ def test_the_ablation_is_nine_images_of_nine_kinds():
 def test_a_preset_is_its_spelled_out_form(name):
     recipe = Recipe(preset=name)
     complete = Recipe.model_validate({k: v for k, v in recipe.model_dump().items() if k not in ("preset", "size")})
-    assert complete == recipe.resolved() and complete.preset is None
-    assert complete.fingerprint() == recipe.fingerprint() == recipe.resolved().fingerprint()
+    assert complete == recipe.model_copy(update={"preset": None, "size": None})
+    assert complete.fingerprint() == recipe.fingerprint()
     assert PRESETS[name].description.endswith(".") and PRESETS[name].publication
 
 
@@ -68,7 +68,7 @@ def test_ablation_presets_are_called_reconstructions():
     assert all("Reconstruction" in PRESETS[name].description for name in GROUPS["paper_ablation"])
 
 
-def test_the_paper_as_published():
+def test_the_paper_preset_has_the_published_parameters():
     # 22.05 kHz, window 2048, hop 512, log frequency, dB, viridis, labels, no colorbar (arXiv 2411.12058)
     paper = Recipe(preset="paper")
     assert (paper.rate, paper.n_fft, paper.hop_length, paper.frequency, paper.amplitude, paper.colormap) == (
@@ -100,7 +100,7 @@ def test_a_default_spelled_out_does_not_change_the_fingerprint():
 
 
 def test_fingerprints_stay_from_release_to_release():
-    # of the parameters alone: a change here makes every image stale, so it must be intended
+    # fingerprints of the parameters: a change makes every image stale, so it must be intended
     assert Recipe(preset="paper").fingerprint_fields() == {"kind": "recipe", "frequency": "log", "frame": {}}
     assert Recipe().fingerprint_fields() == {"kind": "recipe", "frequency": "linear"}
 
@@ -110,24 +110,31 @@ def test_fingerprints_stay_from_release_to_release():
     [
         ({"colormap": "virids"}, "did you mean 'viridis'"),
         ({"preset": "papr"}, "did you mean 'paper'"),
-        ({"preset": "paper_ablation"}, "stands for 9"),
+        ({"preset": "paper_ablation"}, "a group of 9 presets"),
         ({"preset": "paper", "size": 30}, "must leave 16 x 16 pixels for the data, got 30 x 30"),
         ({"f_max": 12000}, "at most half the sample rate, 11025 Hz, got 12000"),
         ({"f_min": 9000, "f_max": 8000}, "f_min must be below f_max = 8000 Hz, got 9000"),
         ({"window": "hat"}, "window must be a name that scipy.signal.get_window accepts"),
-        ({"duration": "pad"}, "seconds must be given"),
-        ({"seconds": 3}, "seconds must be given"),
+        ({"duration": "pad"}, "seconds is required"),
+        ({"seconds": 3}, "seconds is required"),
         ({"transform": "cqt", "frequency": "mel"}, r"one of \['log', 'linear'\] for transform cqt"),
         ({"transform": "mfcc", "frequency": "log"}, r"one of \['linear'\]"),
         ({"n_mfcc": 200}, "n_mfcc must be at most n_mels = 128, got 200"),
-        ({"size": 100, "width": 50}, "size must be given alone"),
+        ({"size": 100, "width": 50}, "size must not be combined with width or height"),
         ({"reference": 0}, "reference must be 'max' or a power above 0"),
         ({"frame": {"grid": True}}, "Extra inputs are not permitted"),
         ({"colour": "red"}, "Extra inputs are not permitted"),
-        ({"transform": "fft"}, "unknown transform 'fft'; options: cqt, mel, mfcc, stft"),
+        ({"transform": "fft"}, "unknown transform 'fft'; options: cqt, mel, mfcc, scipy_spectrogram, stft"),
+        ({"transform": "mfcc", "silence": "white"}, "silence must be lowest for transforms without power"),
+        ({"silence": "white", "resampling": "area"}, "silence must be lowest for .* interpolated pixels"),
+        (
+            {"frame": {"style": "matplotlib"}, "resampling": "area"},
+            "resampling must be nearest for frame.style matplotlib",
+        ),
+        ({"frame": {"style": "matplotlib"}, "size": 20}, "must leave 16 x 16 pixels for the data, got 20 x 20"),
     ],
 )
-def test_refusals(values, message):
+def test_invalid_values_are_refused(values, message):
     with pytest.raises(ValidationError, match=message):
         Recipe(**values)
 
@@ -137,7 +144,7 @@ def test_unknown_presets_are_refused():
         find_preset("notebok")
 
 
-def test_any_colormap_and_window_of_the_libraries():
+def test_any_colormap_and_window_of_the_libraries_is_valid():
     assert Recipe(colormap="berlin_r", window="tukey:0.25").window == "tukey:0.25"
 
 

@@ -46,13 +46,13 @@ def test_a_gallery_has_the_name_of_each_image():
 
 
 def test_every_preset_is_on_the_gallery_once():
-    # eleven presets, four a row: three rows of images of 4 : 3, each with its name and gaps below (25 pixels)
+    # eleven presets, four per row: three rows of images of 4 : 3, each with its name and gaps below (25 pixels)
     assert read_rgb(preset_gallery(sweep(1.0), 22050, thumbnail=80)).shape == (6 + 3 * (60 + 25), 6 + 4 * 86, 3)
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Seven clips of seven classes, 0.5 s of noise each."""
+    """Return seven clips of seven classes, 0.5 s of noise each."""
     rng = np.random.default_rng(0)
     clips = []
     for i in range(7):
@@ -75,7 +75,7 @@ def test_a_clip_gallery_has_the_first_classes(dataset):
 
 def test_no_images_are_refused():
     for draw in (contact_sheet, gallery):
-        with pytest.raises(VlmAudioError, match="at least one image"):
+        with pytest.raises(VlmAudioError, match="there are no images"):
             draw([])
-    with pytest.raises(VlmAudioError, match="at least one image"):
+    with pytest.raises(VlmAudioError, match="there are no images"):
         clip_gallery(None, [])

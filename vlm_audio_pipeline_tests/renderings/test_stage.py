@@ -1,4 +1,4 @@
-"""Rendering a fold: a slow fold that is killed keeps its finished images."""
+"""Rendering of a fold: if a slow fold is killed, its finished images are kept."""
 
 from types import SimpleNamespace
 
@@ -6,6 +6,7 @@ import pytest
 
 from vlm_audio_pipeline.contracts.progress import no_progress
 from vlm_audio_pipeline.datasets.base import ClipRow
+from vlm_audio_pipeline.engines import LocalEngine, local
 from vlm_audio_pipeline.renderings import stage
 from vlm_audio_pipeline.renderings.image import RenderedImage
 from vlm_audio_pipeline.storage.scratch import Scratch
@@ -32,8 +33,8 @@ class FakeRenderer:
 @pytest.fixture
 def context(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)  # after every image
-    monkeypatch.setattr(stage, "core_count", lambda: 1)
-    return SimpleNamespace(scratch=Scratch(tmp_path / "s.sqlite"), progress=no_progress)
+    monkeypatch.setattr(local, "core_count", lambda: 1)
+    return SimpleNamespace(scratch=Scratch(tmp_path / "s.sqlite"), progress=no_progress, engine=LocalEngine())
 
 
 def test_saved_images_are_not_rendered_again(context):
@@ -60,7 +61,7 @@ def test_saved_images_of_other_clips_or_recipes_are_not_used(context, change):
 
 
 def test_a_quick_fold_writes_nothing(tmp_path):
-    context = SimpleNamespace(scratch=Scratch(tmp_path / "s.sqlite"), progress=no_progress)
+    context = SimpleNamespace(scratch=Scratch(tmp_path / "s.sqlite"), progress=no_progress, engine=LocalEngine())
     assert len(stage.render_fold(context, clip_rows(), FakeRenderer(), ["recipe"])) == 10
     assert list(tmp_path.iterdir()) == []
     context.scratch = None

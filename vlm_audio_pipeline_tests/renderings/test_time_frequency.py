@@ -1,4 +1,4 @@
-"""librosa is the oracle: every function against it, on synthetic signals, random ones and, where given, real clips."""
+"""librosa is the reference: every function is compared with it on synthetic signals, random signals and, if available, real clips."""
 
 import os
 import warnings
@@ -44,15 +44,15 @@ def real_clips():
 def check(samples, rate, n_fft=2048, hop=512, n_mels=64):
     samples = samples.astype(np.float32)
     power = stft_power(samples, n_fft, hop)
-    theirs = np.abs(librosa.stft(samples, n_fft=n_fft, hop_length=hop)) ** 2
-    assert power.dtype == np.float32 and power.shape == theirs.shape
+    expected = np.abs(librosa.stft(samples, n_fft=n_fft, hop_length=hop)) ** 2
+    assert power.dtype == np.float32 and power.shape == expected.shape
     mel = mel_filterbank(rate, n_fft, n_mels) @ power
-    their_mel = librosa.feature.melspectrogram(S=theirs, sr=rate, n_mels=n_mels)
-    for ours, oracle in ((power, theirs), (mel, their_mel)):
+    expected_mel = librosa.feature.melspectrogram(S=expected, sr=rate, n_mels=n_mels)
+    for computed, reference in ((power, expected), (mel, expected_mel)):
         for top_db in (80.0, None):
-            db = power_to_db(ours, top_db=top_db)
+            db = power_to_db(computed, top_db=top_db)
             assert db.dtype == np.float32
-            np.testing.assert_allclose(db, librosa.power_to_db(oracle, top_db=top_db), atol=1e-3, rtol=0)
+            np.testing.assert_allclose(db, librosa.power_to_db(reference, top_db=top_db), atol=1e-3, rtol=0)
     mel_db = power_to_db(mel)
     np.testing.assert_allclose(mfcc(mel_db, 20), librosa.feature.mfcc(S=mel_db, n_mfcc=20), atol=1e-3)
     np.testing.assert_allclose(delta(mel_db), librosa.feature.delta(mel_db), atol=1e-3)
@@ -83,11 +83,11 @@ def test_equal_to_librosa_on_real_clips():
     window=st.sampled_from(["hann", "hamming", "blackman"]),
     center=st.booleans(),
 )
-def test_power_equals_librosas_for_any_framing(seed, length, n_fft, hop, window, center):
+def test_power_equals_librosa_for_any_framing(seed, length, n_fft, hop, window, center):
     samples = np.random.default_rng(seed).standard_normal(length).astype(np.float32)
-    ours = power_to_db(stft_power(samples, n_fft, hop, window, center), top_db=None)
-    theirs = librosa.stft(samples, n_fft=n_fft, hop_length=hop, window=window, center=center)
-    np.testing.assert_allclose(ours, librosa.power_to_db(np.abs(theirs) ** 2, top_db=None), atol=1e-3, rtol=0)
+    computed = power_to_db(stft_power(samples, n_fft, hop, window, center), top_db=None)
+    expected = librosa.stft(samples, n_fft=n_fft, hop_length=hop, window=window, center=center)
+    np.testing.assert_allclose(computed, librosa.power_to_db(np.abs(expected) ** 2, top_db=None), atol=1e-3, rtol=0)
 
 
 @settings(max_examples=30, deadline=None)
@@ -98,10 +98,10 @@ def test_power_equals_librosas_for_any_framing(seed, length, n_fft, hop, window,
     hop=st.integers(1, 300),
     level=st.sampled_from([0.0, 1e-11, 1e-10, 0.5]),
 )
-def test_zero_crossings_equal_librosas(seed, length, frame, hop, level):
+def test_zero_crossings_equal_librosa(seed, length, frame, hop, level):
     samples = np.random.default_rng(seed).choice(np.array([-1, 0, 1]) * level, length).astype(np.float32)
-    theirs = librosa.feature.zero_crossing_rate(samples, frame_length=frame, hop_length=hop)[0]
-    np.testing.assert_allclose(zero_crossing_rate(samples, frame, hop), theirs, atol=1e-7)
+    expected = librosa.feature.zero_crossing_rate(samples, frame_length=frame, hop_length=hop)[0]
+    np.testing.assert_allclose(zero_crossing_rate(samples, frame, hop), expected, atol=1e-7)
 
 
 def test_parseval():
@@ -115,13 +115,13 @@ def test_parseval():
 @pytest.mark.parametrize(
     ("rate", "n_fft", "n_mels", "f_min", "f_max"), [(22050, 2048, 128, 0, None), (16000, 400, 40, 50, 7000)]
 )
-def test_mel_filters_equal_librosas(rate, n_fft, n_mels, f_min, f_max):
-    theirs = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max)
-    ours = mel_filterbank(rate, n_fft, n_mels, f_min, f_max)
-    np.testing.assert_allclose(ours, theirs, atol=1e-8)
-    assert mel_filterbank(rate, n_fft, n_mels, f_min, f_max) is ours, "computed once"
+def test_mel_filters_equal_librosa(rate, n_fft, n_mels, f_min, f_max):
+    expected = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max)
+    computed = mel_filterbank(rate, n_fft, n_mels, f_min, f_max)
+    np.testing.assert_allclose(computed, expected, atol=1e-8)
+    assert mel_filterbank(rate, n_fft, n_mels, f_min, f_max) is computed, "computed once"
     with pytest.raises(ValueError, match="read-only"):
-        ours[0, 0] = 1
+        computed[0, 0] = 1
 
 
 def test_mel_scale():
@@ -145,7 +145,7 @@ def test_short_and_silent_clips_are_finite_without_warnings(length, level):
 
 
 def test_decibels():
-    # 10 log10(100 / 10) = 10; 10 log10(1e-10 / 10) = -110, cut 80 dB below the loudest, 10 - 80 = -70
+    # 10 log10(100 / 10) = 10; 10 log10(1e-10 / 10) = -110, limited to 80 dB below the maximum, 10 - 80 = -70
     np.testing.assert_allclose(power_to_db(np.array([100.0, 0.0]), ref=10), [10, -70], rtol=1e-6)
     np.testing.assert_allclose(power_to_db(np.array([100.0, 0.0]), ref=10, top_db=None), [10, -110], rtol=1e-6)
 
@@ -171,6 +171,6 @@ def test_delta_of_a_line_is_its_slope_and_too_few_frames_give_zeros():
         (lambda: zero_crossing_rate(np.zeros(0), 4, 2), "at least one sample"),
     ],
 )
-def test_refusals(call, message):
+def test_invalid_parameters_are_refused(call, message):
     with pytest.raises(VlmAudioError, match=message):
         call()

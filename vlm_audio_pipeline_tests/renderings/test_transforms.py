@@ -1,4 +1,4 @@
-"""Every entry of TRANSFORMS keeps the contract, and a new transform needs nothing but an entry."""
+"""Every entry of TRANSFORMS follows the contract, and a new transform needs only an entry."""
 
 import matplotlib
 import numpy as np
@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.stages import StageContext
 from vlm_audio_pipeline.datasets.synthetic import SyntheticDataset
+from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.renderings.colors import color_label, color_limits, has_clip_specific_limits
-from vlm_audio_pipeline.renderings.frame import frame_figure, style
+from vlm_audio_pipeline.renderings.frame import frame_figure, frame_style
 from vlm_audio_pipeline.renderings.image import axis_scales, render
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.renderings.spectrum import Spectrum
@@ -35,7 +36,7 @@ def name(request, monkeypatch):
 
 
 def envelope(samples, sample_rate_hz, parameters):
-    """Two rows: the mean and the peak magnitude of each frame of `hop_length` samples."""
+    """Return two rows: the mean and the peak magnitude of each frame of `hop_length` samples."""
     hop = parameters.hop_length
     frames = np.abs(np.pad(samples, (0, -len(samples) % hop))).reshape(-1, hop)
     cells = np.stack([frames.mean(axis=1), frames.max(axis=1)]).astype(np.float32)
@@ -54,9 +55,9 @@ def test_the_array_is_float32_with_ascending_axes(name):
         spectrum = compute_spectrum(sweep(3)[: round(seconds * RATE)], RATE, Recipe(transform=name))
         rows, frames = spectrum.cells.shape
         assert spectrum.cells.dtype == np.float32 and np.isfinite(spectrum.cells).all()
-        assert spectrum.row_centers.shape == (rows,) and spectrum.frame_centers_s.shape == (frames,)
-        assert (np.diff(spectrum.row_centers) > 0).all() and (np.diff(spectrum.frame_centers_s) > 0).all()
-        assert len(spectrum.row_edges) == rows + 1 and len(spectrum.frame_edges_s) == frames + 1
+        assert spectrum.row_centers.shape == (rows,) and spectrum.column_centers_s.shape == (frames,)
+        assert (np.diff(spectrum.row_centers) > 0).all() and (np.diff(spectrum.column_centers_s) > 0).all()
+        assert len(spectrum.row_edges) == rows + 1 and len(spectrum.column_edges_s) == frames + 1
         assert spectrum.hop_s > 0
         assert (spectrum.floor is not None) == transform.is_power
         assert not transform.is_power or (spectrum.cells >= 0).all()
@@ -80,7 +81,7 @@ def test_every_axis_of_a_transform_can_be_drawn(name):
         assert rows.is_integer == (not transform.unit)
         positions = rows.positions(spectrum.row_centers)
         assert (np.diff(positions) > 0).all() and positions.min() >= -0.01 and positions.max() <= 1.01
-        with matplotlib.rc_context(style(recipe.dpi)):
+        with matplotlib.rc_context(frame_style(recipe.dpi)):
             axes, colorbar = frame_figure(recipe, time, rows, (0, 1), "").axes
         unit = f" ({transform.unit})" if transform.unit else ""
         assert axes.get_ylabel() == transform.axis_label == f"{transform.label}{unit}"
@@ -123,7 +124,7 @@ classifiers: {probe: {kind: probe, encoder: scripted}}
 """
 
 
-def test_an_entry_of_the_table_is_all_that_a_new_transform_needs(tmp_path, monkeypatch):
+def test_a_new_transform_needs_only_an_entry_in_the_table(tmp_path, monkeypatch):
     with pytest.raises(ValidationError, match="unknown transform 'envelope'"):
         Recipe(transform="envelope")
     add_envelope(monkeypatch)
@@ -136,7 +137,7 @@ def test_an_entry_of_the_table_is_all_that_a_new_transform_needs(tmp_path, monke
     rows = [clip_row(dataset, clip) for clip in dataset.clips if clip.fold == 1]
     clips = {"clips": pa.Table.from_pylist(rows)}
     store = ResultStore(tmp_path / "results.sqlite")
-    context = StageContext("new", "mine", 1, dataset.classes, clips, dataset, store)
+    context = StageContext("new", "mine", 1, dataset.classes, clips, dataset, store, engine=LocalEngine())
     table = rendering_stage(recipe).run(context)["spectrograms"]
     table = TABLES["spectrograms"].conform(table, study="new", rendering="mine", fold=1)
     assert table.num_rows == len(rows)

@@ -18,7 +18,7 @@ from vlm_audio_pipeline.storage.catalogue import write_study_record
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.classifiers.stage_runner import clips_table, gaussian_blobs, predict_all_folds
 from vlm_audio_pipeline_tests.reports.chromium import BrowserPage, needs_chromium
-from vlm_audio_pipeline_tests.storage.making import clips, write
+from vlm_audio_pipeline_tests.storage.example_tables import clips, write
 
 
 def sheet_data(html: str) -> dict:
@@ -131,7 +131,7 @@ def test_annotating_three_clips_in_a_browser_and_reading_the_csv(tmp_path):
         page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "saved"))
         page.open(page_file.as_uri())
         assert page.evaluate("document.querySelector('main').hidden")
-        page.type('Ann "A", Jr')
+        page.type('=Ann "A", Jr')
         page.click("#begin button")
         assert page.evaluate("document.getElementById('count').textContent") == "image 1 of 3, 0 labelled"
         page.wait_until(
@@ -143,7 +143,7 @@ def test_annotating_three_clips_in_a_browser_and_reading_the_csv(tmp_path):
         page.open("about:blank")
         page.open(page_file.as_uri())  # the annotator opens the page again
         assert page.evaluate("document.getElementById('count').textContent") == "image 3 of 3, 2 labelled"
-        assert page.evaluate("document.getElementById('annotator-name').textContent") == 'annotator: Ann "A", Jr'
+        assert page.evaluate("document.getElementById('annotator-name').textContent") == 'annotator: =Ann "A", Jr'
         page.press("9")  # no such class
         page.press("1")
         page.press("ArrowLeft")
@@ -154,7 +154,7 @@ def test_annotating_three_clips_in_a_browser_and_reading_the_csv(tmp_path):
             page.screenshot(Path(folder) / "sheet.png")
         text = page.evaluate("annotationCsv()")
         page.click("#save")
-        saved = tmp_path / "saved" / "annotations_s_fold1_Ann_A_Jr.csv"
+        saved = tmp_path / "saved" / "annotations_s_fold1__Ann_A_Jr.csv"
         page.wait_until(f"document.getElementById('status').textContent === '{saved.name} saved, 3 of 3 labelled'")
         for _ in range(50):
             if saved.exists() and saved.stat().st_size == len(text.encode()):
@@ -171,13 +171,14 @@ def test_annotating_three_clips_in_a_browser_and_reading_the_csv(tmp_path):
         (order[1], "rain", "2"),
         (order[2], "dog", "3"),
     ]
+    assert {r["annotator"] for r in rows} == {'\'=Ann "A", Jr'}, "a spreadsheet shows the name and computes nothing"
     annotations = predict_all_folds(
         AnnotationsClassifier(path=saved), "annotators", data, {"clips": clips_table(data.clips)}
     ).to_pylist()
     labels = dict(zip(order, ("rain", "rain", "dog"), strict=True))
     assert {r["clip"]: r["predicted"] for r in annotations} == {c: labels[anonymous_clip_name(c)] for c in here}
     assert {(r["annotator"], r["rendering"], r["trial"], r["scoring"]) for r in annotations} == {
-        ('Ann "A", Jr', "paper", 0, "annotation")
+        ('=Ann "A", Jr', "paper", 0, "annotation")
     }
     assert all(0 < r["seconds"] < 600 and r["answered_at"].year >= 2024 for r in annotations)
     assert all(r["correct"] == (labels[anonymous_clip_name(r["clip"])] == r["label"]) for r in annotations)

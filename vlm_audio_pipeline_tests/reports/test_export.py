@@ -16,10 +16,12 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.evaluation import projections
 from vlm_audio_pipeline.planning.execution import execute_node
 from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.planning.publishing import publish_study
 from vlm_audio_pipeline.reports.export import export_study, write_csv
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.storage.study_records import study_record, write_study_record
 from vlm_audio_pipeline.studies.loading import load_study
 
 STUDY = """\
@@ -45,7 +47,7 @@ def run(text: str, folder: Path) -> DataFolder:
     data_folder = DataFolder(folder / "data")
     graph = Graph(load_study(folder / "study.yaml"), data_folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(projections, "umap_points", lambda x, _: projections.pca_points(x)[0])
+        patch.setattr(projections, "umap_points", lambda x, *_: projections.pca_points(x)[0])
         for node in graph.nodes:
             execute_node(graph, node)
     publish_study(graph)
@@ -77,9 +79,9 @@ def test_exported_files(exported):
         "reliability",
         "leaderboard",
         "embedding_quality",
+        "embedding_comparisons",
         "projections",
         "leakage",
-        "published",
         "history",
     )
     assert {p.name for p in written} == {
@@ -172,6 +174,33 @@ def test_references_of_a_dataset_without_citation(exported):
     assert f"version = {{{__version__}}}" in bib
 
 
+def test_publications_that_a_study_repeats_are_cited(tmp_path):
+    (tmp_path / "study.yaml").write_text(
+        STUDY.replace("k: 5}", "k: 5, reproduces: can-vlms-hear/deepseek-ai/Janus-Pro-7B}")
+    )
+    data_folder = DataFolder(tmp_path / "data")
+    graph = Graph(load_study(tmp_path / "study.yaml"), data_folder)
+    execute_node(graph, Node("published"))
+    publish_study(graph)
+    export_study(data_folder, "sound", tmp_path / "out")
+    [row] = read(tmp_path / "out" / "published.csv")
+    assert row["classifier"] == "far"
+    assert (row["publication"], row["title"]) == ("can-vlms-hear", "Can VLMs Hear What They See?")
+    assert row["url"] == "https://github.com/harpreetsahota204/can-vlms-hear"
+    bib = (tmp_path / "out" / "references.bib").read_text()
+    assert (
+        "% published result: Can VLMs Hear What They See?\n% https://github.com/harpreetsahota204/can-vlms-hear\n"
+        in bib
+    )
+    assert "@misc{can-vlms-hear,\n" in bib and "2411.12058" not in bib
+
+
+def test_a_study_that_repeats_nothing_exports_no_published_results(exported):
+    _, folder = exported
+    assert not (folder / "published.csv").exists()
+    assert "published result" not in (folder / "references.bib").read_text()
+
+
 def test_missing_and_damaged_partition_files_are_named(data_folder, tmp_path):
     shutil.copytree(data_folder.root, tmp_path / "data")
     copied_folder = DataFolder(tmp_path / "data")
@@ -210,15 +239,13 @@ def test_an_export_replaces_an_earlier_one(data_folder, tmp_path):
 def test_without_the_dataset_the_rest_is_exported(data_folder, tmp_path):
     shutil.copytree(data_folder.root, tmp_path / "data")
     copied_folder = DataFolder(tmp_path / "data")
-    record = json.loads((copied_folder.studies / "sound.json").read_text())
+    record = study_record(copied_folder, "sound")
     record["study"]["dataset"] = {"kind": "csv", "path": "/gone/clips.csv"}
     record["file"] = "/gone/study.yaml"
-    (copied_folder.studies / "sound.json").write_text(json.dumps(record))
+    write_study_record(copied_folder, "sound", record)
     export_study(copied_folder, "sound", tmp_path / "out")
     assert (
-        (tmp_path / "out" / "references.bib")
-        .read_text()
-        .startswith("% no citation of dataset csv: /gone/clips.csv must be ")
+        (tmp_path / "out" / "references.bib").read_text().startswith("% no citation of dataset csv: /gone/clips.csv ")
     )
     provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert provenance["dataset"]["card"] is None
@@ -229,9 +256,9 @@ def test_the_citation_of_the_dataset_is_exported(data_folder, tmp_path):
     shutil.copytree(data_folder.root, tmp_path / "data")
     copied_folder = DataFolder(tmp_path / "data")
     (esc50,) = copied_folder.datasets.glob("synthetic-*")  # it has the folder structure of ESC-50
-    record = json.loads((copied_folder.studies / "sound.json").read_text())
+    record = study_record(copied_folder, "sound")
     record["study"]["dataset"] = {"kind": "esc50", "path": str(esc50)}
-    (copied_folder.studies / "sound.json").write_text(json.dumps(record))
+    write_study_record(copied_folder, "sound", record)
     export_study(copied_folder, "sound", tmp_path / "out")
     bib = (tmp_path / "out" / "references.bib").read_text()
     assert "author = {Piczak, Karol J.}" in bib
@@ -242,7 +269,8 @@ def test_a_study_that_was_not_run(data_folder, tmp_path):
     with pytest.raises(VlmAudioError) as caught:
         export_study(data_folder, "sounds", tmp_path / "out")
     assert str(caught.value) == (
-        f"study 'sounds' has no results in {data_folder.root}; did you mean 'sound'? options: sound"
+        f"study 'sounds' has no results in {data_folder.root}; run it first (`vlm-audio run`), or choose another; "
+        "did you mean 'sound'? options: sound"
     )
     assert not (tmp_path / "out").exists()
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,18 +10,20 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+import soundfile
 from PIL import Image
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.dagster_app.serving import free_port
+from vlm_audio_pipeline.datasets.audio import samples_digest
 from vlm_audio_pipeline.encoders.isolated import Environment
 from vlm_audio_pipeline.renderings.png import encode_rgb
 from vlm_audio_pipeline.reports.fiftyone import export_fiftyone, load_fiftyone, open_fiftyone, unavailable_reason
-from vlm_audio_pipeline.storage.catalogue import write_study_record
+from vlm_audio_pipeline.storage.catalogue import study_records, write_study_record
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.reports.chromium import BrowserPage, needs_chromium
-from vlm_audio_pipeline_tests.storage.making import clips, predictions, write
+from vlm_audio_pipeline_tests.storage.example_tables import clips, predictions, write
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -31,15 +34,19 @@ def image(number: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def study_folder(tmp_path_factory) -> DataFolder:
-    """A study over two folds of three clips: dog, rain, sea; one classifier, annotators, a projection."""
-    data_folder = DataFolder(tmp_path_factory.mktemp("study") / "data")
+    """A study over two folds of three clips: dog, rain, sea; one classifier, annotators, a projection.
+
+    The recording of clip 2-2 is FLAC, which the App does not play, and that of 2-1 is missing.
+    """
+    folder = tmp_path_factory.mktemp("study")
+    data_folder = DataFolder(folder / "data")
     files: dict[str, list[Path]] = {}
 
     def write_rows(table, rows, component, fold):
         files.setdefault(table, []).append(write(data_folder, table, rows, component, fold))
 
     for fold in (1, 2):
-        write_rows("clips", clips(3, fold), None, fold)
+        write_rows("clips", with_recordings(clips(3, fold), folder), None, fold)
         columns = {
             "clip": [f"{fold}-{i}" for i in range(3)],
             "image": [image(i) for i in range(3)],
@@ -100,10 +107,32 @@ def study_folder(tmp_path_factory) -> DataFolder:
         "extra_columns": [],
         "file": None,
         "limit": None,
-        "study": {"dataset": {"kind": "esc10", "path": "/nowhere"}, "renderings": {"paper": {}, "mel": {}}},
+        "study": {
+            "dataset": {"kind": "csv", "path": str(folder / "clips.csv")},
+            "renderings": {"paper": {}, "mel": {}},
+        },
     }
     write_study_record(data_folder, "s", record)
     return data_folder
+
+
+def with_recordings(rows: pa.Table, folder: Path) -> pa.Table:
+    """Write a recording of 0.1 s for each clip and the listing, and return the rows with files and content hashes."""
+    files, digests = [], []
+    for clip, label, fold in zip(*(rows[c].to_pylist() for c in ("clip", "label", "fold")), strict=True):
+        samples = np.full(800, 0.25, np.float32)
+        file = f"{clip}.flac" if clip == "2-2" else f"{clip}.wav"
+        if clip != "2-1":
+            soundfile.write(folder / file, samples, 8000, subtype="PCM_16")
+        files.append(file)
+        digests.append(samples_digest(samples, 8000))
+        listing = folder / "clips.csv"
+        lines = listing.read_text() if listing.exists() else "path,label,fold\n"
+        listing.write_text(f"{lines}{file},{label},{fold}\n")
+    columns = {"file": files, "samples_sha256": digests, "sample_rate_hz": [8000] * rows.num_rows}
+    for name, values in columns.items():
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values))
+    return rows
 
 
 def exported(study_folder, out, **options) -> dict[str, dict]:
@@ -125,7 +154,7 @@ def test_a_sample_is_an_image_with_its_true_label_and_every_prediction(study_fol
         "fold": 1,
         "source": "r1-1",
         "duration_s": 5.0,
-        "audio": None,
+        "audio": str(study_folder.root.parent / "1-1.wav"),
         "p": {"_cls": "Classification", "tags": [], "label": "dog", "confidence": 0.7},
         "p__blank": {"_cls": "Classification", "tags": [], "label": "dog", "confidence": 0.7},
         # two of three annotators chose sea; `tags` is a field of FiftyOne itself
@@ -141,6 +170,23 @@ def test_a_sample_is_an_image_with_its_true_label_and_every_prediction(study_fol
     assert (tmp_path / "out" / one["filepath"]).read_bytes() == image(1)
     assert samples["2-1"]["p"]["label"] == "(refused)" and samples["2-1"]["p"]["text"] == "I can not"
     assert "clap_umap" not in samples["1-2"] and "p__blank" not in samples["2-1"]
+
+
+def test_audio_is_a_file_that_the_app_plays(study_folder, tmp_path):
+    samples = exported(study_folder, tmp_path / "out")
+    assert samples["2-1"]["audio"] is None, "the recording is missing"
+    converted = samples["2-2"]["audio"]
+    assert converted == str(tmp_path / "out" / "audio" / "00005.wav")
+    assert np.array_equal(soundfile.read(converted, dtype="float32")[0], np.full(800, 0.25, np.float32))
+
+
+def test_without_the_dataset_there_is_no_audio(study_folder, tmp_path):
+    shutil.copytree(study_folder.root, tmp_path / "data")
+    copied = DataFolder(tmp_path / "data")
+    record = study_records(copied)["s"]
+    record["study"]["dataset"] = {"kind": "esc10", "path": "/nowhere"}
+    write_study_record(copied, "s", record)
+    assert {sample["audio"] for sample in exported(copied, tmp_path / "out").values()} == {None}
 
 
 def test_only_an_earlier_export_is_replaced(study_folder, tmp_path):
@@ -198,6 +244,7 @@ ENVIRONMENT = Environment(
         "pyarrow>=18",
         "filelock>=3.12",
         "pydantic>=2.10",
+        "soundfile>=0.13",  # converts audio that the App does not play
     ),
 )
 
@@ -231,13 +278,23 @@ session.close()
 """
 
 
+PLAY = """(async () => {
+    const audio = document.querySelector('audio');
+    audio.muted = true;
+    await audio.play();
+    await new Promise((done) => audio.addEventListener('timeupdate', () => audio.currentTime > 0 && done()));
+    return audio.currentTime;
+})()"""
+"""Plays the first recording and returns the position, s."""
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """The Python of FiftyOne's environment and the URI of a local mongod. VLM_AUDIO_FIFTYONE_DATA names a data folder that
     already has the environment."""
     data_folder = DataFolder(Path(os.environ.get("VLM_AUDIO_FIFTYONE_DATA") or tmp_path_factory.mktemp("fiftyone")))
     try:
-        python = ENVIRONMENT.make(data_folder)
+        python = ENVIRONMENT.create(data_folder)
     except NotAvailable as error:
         pytest.skip(str(error))
     folder, port = tmp_path_factory.mktemp("mongo"), free_port()
@@ -291,13 +348,18 @@ def test_the_app_shows_the_study(study_folder, environment, tmp_path):
         # by hand: p is correct for three of six clips, and for one of the three clips with a blank image
         assert result["metrics"]["eval_p"] == 3 / 6 and result["metrics"]["eval_p__blank"] == 1 / 3
         assert (result["brain"], result["points"]) == (["clap_umap"], [[0.5, -1.0], [1.5, 0.0]])
-        assert "did not make; rename or delete it" in result["refused"]
+        assert "did not create; rename or delete it" in result["refused"]
         page = BrowserPage(tmp_path / "profile", 1400, 900)
         try:
             page.open(f"http://127.0.0.1:{port}/datasets/vlm-audio-s")
             page.wait_until("document.querySelectorAll('[data-cy=looker]').length === 6")
             page.wait_until("document.body.innerText.includes('classifier_tags')")
-            page.evaluate("new Promise((done) => setTimeout(done, 2000))")
+            page.wait_until("document.body.innerText.includes('Select samples in the grid to hear them.')")
+            page.wait_until("!!document.querySelector('[data-cy^=looker-checkbox-input-]')")
+            page.evaluate("document.querySelector('[data-cy^=looker-checkbox-input-]').click()")
+            page.wait_until("document.querySelector('audio')?.readyState === 4")
+            page.click("[data-cy=panel-tab-vlm_audio_recordings]")  # browsers play audio only after a click
+            assert page.evaluate(PLAY) > 0
             page.screenshot(tmp_path / "app.png")
         finally:
             page.close()

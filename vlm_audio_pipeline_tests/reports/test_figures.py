@@ -39,6 +39,21 @@ def test_bars_are_as_long_as_accuracies():
     assert full / tenth == pytest.approx(0.75 / 0.1, rel=0.05)
 
 
+def test_accuracies_have_their_intervals():
+    narrow, wide = ({**RANKED, "accuracy_low": low, "accuracy_high": high} for low, high in ((0.74, 0.76), (0.4, 0.95)))
+    none = {**RANKED, "accuracy_low": None, "accuracy_high": None}
+
+    def bar_length_beside_the_line(row) -> int:
+        """The smallest number of blue dots in a line of the bar: the interval hides the others."""
+        counts = (image(accuracy_chart(leaderboard(row))) == BAR).all(axis=2).sum(axis=1)
+        return int(counts[counts > 0].min())
+
+    without = bar_length_beside_the_line(none)
+    assert bar_length_beside_the_line(narrow) > 0.9 * without
+    # from 0.4 to the end of the bar at 0.75
+    assert bar_length_beside_the_line(wide) == pytest.approx(0.4 / 0.75 * without, rel=0.1)
+
+
 def test_text_is_not_parsed_as_formulas():
     row = {**NOT_RUN, "note": r"not run: $\nonsense{$ is not set"}
     assert image(accuracy_chart(leaderboard(row, {**RANKED, "classifier": r"$\frac$"}))).size

@@ -28,7 +28,7 @@ def test_a_latex_table():
     assert r"-- & part @ blank & score & 0.100 & -- & 20 & -- & -- \\" in lines
     assert r"-- & absent & -- & -- & -- & -- & -- & -- \\" in lines
     assert r"\par\smallskip{\footnotesize absent: not run: weights of [x] missing, 100\% \& \$HOME\_DIR}" in lines
-    sentences = "Accuracy is a share of 1 of $n$ predictions. Intervals are clustered by source recording."
+    sentences = "Accuracy is the correct share of $n$ predictions. Intervals are clustered by source recording."
     assert rf"\caption{{my\_study: 50\% of what? {sentences}}}" in lines
     assert [r"\toprule" in lines, r"\midrule" in lines, r"\bottomrule" in lines] == [True] * 3
     assert r"\caption{bare. Accuracy is" in leaderboard_tex(leaderboard(), "bare")

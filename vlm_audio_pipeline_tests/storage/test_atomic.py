@@ -1,6 +1,7 @@
-"""Atomic writes: all or nothing, for files and folders, without leftovers."""
+"""Atomic writes of files and folders: all or nothing, without leftover files."""
 
 import os
+import resource
 import stat
 
 import pytest
@@ -43,7 +44,7 @@ def test_an_exception_keeps_the_old_file_and_deletes_the_temporary_one(tmp_path,
     assert os.listdir(tmp_path) == ["a"]
 
 
-def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+def test_writing_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
         pass
 
@@ -57,7 +58,7 @@ def test_the_file_is_flushed_to_the_disk_before_it_is_renamed(tmp_path, monkeypa
     assert calls == [("fsync", 5), ("replace", tmp_path / "a")]
 
 
-def test_a_folder_is_moved_into_place_as_a_whole(tmp_path):
+def test_a_folder_is_moved_to_its_path_in_one_step(tmp_path):
     with atomic_path(tmp_path / "folder") as temporary:
         temporary.mkdir()
         (temporary / "inside").write_text("x")
@@ -67,13 +68,13 @@ def test_a_folder_is_moved_into_place_as_a_whole(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
-def test_permissions_are_those_of_any_new_file(tmp_path):
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
     (tmp_path / "plain").write_text("")
     write_atomically(tmp_path / "a", "")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
-def test_delete_takes_files_folders_and_links_but_not_what_a_link_points_to(tmp_path):
+def test_delete_removes_files_folders_and_links_but_not_the_target_of_a_link(tmp_path):
     target = tmp_path / "target"
     target.mkdir()
     (target / "file").write_text("x")
@@ -82,3 +83,16 @@ def test_delete_takes_files_folders_and_links_but_not_what_a_link_points_to(tmp_
     for name in ("link", "folder", "missing"):
         delete(tmp_path / name)
     assert os.listdir(tmp_path) == ["target"] and (target / "file").exists()
+
+
+def test_an_error_of_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
+    """A limit of the file size is a disk that is full after 100 bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            write_atomically(tmp_path / "a" / "file.txt", "x" * 200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert error.value.filename == str(tmp_path / "a" / "file.txt")
+    assert not list((tmp_path / "a").iterdir())

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,22 +9,38 @@ from vlm_audio_pipeline.storage.data_folder import FORMAT_VERSION, DataFolder
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 
-def test_a_folder_in_the_call_goes_before_the_setting(monkeypatch, tmp_path):
+def test_the_folder_argument_is_used_before_the_environment_variable(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert DataFolder.default().root == tmp_path.resolve() / "data"
+    assert DataFolder.locate().root == tmp_path.resolve() / "data"
     monkeypatch.setenv("VLM_AUDIO_DATA", "elsewhere")
-    assert DataFolder.default().root == tmp_path.resolve() / "elsewhere"
-    assert DataFolder.default("/given").root == Path("/given")
+    assert DataFolder.locate().root == tmp_path.resolve() / "elsewhere"
+    assert DataFolder.locate("/given").root == Path("/given")
     monkeypatch.setenv("VLM_AUDIO_DATA", "")
-    assert DataFolder.default().root == tmp_path.resolve() / "data"
+    assert DataFolder.locate().root == tmp_path.resolve() / "data"
 
 
-def test_home_is_understood(monkeypatch, tmp_path):
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert DataFolder.default("~/d").root == tmp_path.resolve() / "d"
+    assert DataFolder.locate("~/d").root == tmp_path.resolve() / "d"
 
 
-def test_asking_for_paths_makes_nothing(data_folder):
+@pytest.mark.parametrize("name", ["a%20b", "50%", "what?", "a\\b", "a\nb", "a\x1bb", os.fsdecode(b"a\xfc")])
+def test_characters_that_databases_read_as_others_are_refused(tmp_path, name):
+    with pytest.raises(
+        VlmAudioError, match=r"the path (of the data folder must not contain|'.*' contains bytes that are not)"
+    ):
+        DataFolder.locate(tmp_path / name / "data")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a#b", "a*b", "a[1]", "a'b", 'a"b', "a;b", "a:b", "a&b=c", "a{b}", "\xe4\u4e2d"]
+)
+def test_other_characters_are_kept(tmp_path, name):
+    assert DataFolder.locate(tmp_path / name).root == tmp_path.resolve() / name
+
+
+def test_reading_paths_creates_nothing(data_folder):
     _ = (
         data_folder.tables,
         data_folder.catalogue,
@@ -37,7 +54,7 @@ def test_asking_for_paths_makes_nothing(data_folder):
     assert not data_folder.root.exists()
 
 
-def test_partition_files_lie_where_the_documentation_says():
+def test_partition_files_have_the_documented_paths():
     data_folder = DataFolder(Path("/d"))
     assert data_folder.partition_file("predictions", "esc10", "knn", 3) == (
         Path("/d/tables/predictions/study=esc10/classifier=knn/fold=3/part-0.parquet")
@@ -53,7 +70,7 @@ def test_partition_files_lie_where_the_documentation_says():
     )
 
 
-def test_no_two_parts_share_a_path():
+def test_no_two_partition_files_share_a_path():
     data_folder = DataFolder(Path("/d"))
     paths = [
         data_folder.partition_file(t, study, component if s.component else None, fold if s.per_fold else None)
@@ -66,7 +83,7 @@ def test_no_two_parts_share_a_path():
 
 
 @pytest.mark.parametrize("name", ["catalogue", "s.embeddings/clap|1"])
-def test_locks_lie_in_one_folder(name):
+def test_lock_files_are_in_one_folder(name):
     lock = DataFolder(Path("/d")).lock(name)
     assert lock.parent == Path("/d/locks")
     assert lock.suffix == ".lock"
@@ -80,7 +97,7 @@ def test_a_new_folder_gets_the_format_version_and_keeps_it(tmp_path):
     data_folder.check_format()
 
 
-def test_a_folder_without_results_has_any_version(tmp_path):
+def test_a_folder_without_results_is_accepted(tmp_path):
     (tmp_path / "datasets").mkdir()
     DataFolder(tmp_path).check_format()
     DataFolder(tmp_path / "missing").check_format()

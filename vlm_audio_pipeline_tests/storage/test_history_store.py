@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.planning.pruning import find_waste, prune
+from vlm_audio_pipeline.planning.pruning import find_unused_items, prune
 from vlm_audio_pipeline.storage.history_store import HistoryEntry, HistoryStore, PastPrediction
 from vlm_audio_pipeline.storage.result_store import ResultStore
 
@@ -53,7 +53,24 @@ def test_entries_are_listed_oldest_first_and_keep_their_first_settings(store):
     assert [e.settings for e in store.entries("other")] == ['{"other": 1}']
 
 
-def test_scorings_and_controls_have_entries_of_their_own(store):
+@pytest.mark.parametrize("damage", ["classifier = 'd'", "step_version = '1:b'", "model = 'm'", "predictions = x''"])
+def test_a_damaged_entry_is_left_out_with_a_warning(store, caplog, damage):
+    store.add("s", [entry("a"), entry("b")])
+    with store._connection() as db, db:
+        db.execute(f"UPDATE history SET {damage} WHERE data_version = 'a'")
+    assert [e.data_version for e in store.entries("s")] == ["b"]
+    assert "is damaged and left out" in caplog.text
+
+
+def test_entries_of_an_older_version_have_no_checksum(store):
+    store.add("s", [entry("a")])
+    with store._connection() as db, db:
+        db.execute("ALTER TABLE history DROP COLUMN checksum")
+    store.add("s", [entry("b")])
+    assert [e.data_version for e in store.entries("s")] == ["a", "b"]
+
+
+def test_each_scoring_and_control_has_its_own_entries(store):
     entries = [entry(), entry(scoring="likelihood"), entry(control="blank"), entry(classifier="d")]
     store.add("s", [*entries, *entries])
     assert len(store.entries("s")) == 4
@@ -61,10 +78,10 @@ def test_scorings_and_controls_have_entries_of_their_own(store):
 
 def test_pruning_keeps_the_history(store, data_folder):
     store.add("s", [entry()])
-    rows = ResultStore(data_folder.result_store)
-    rows.put("vector", [("k", b"v")])
-    rows.close()
-    waste = find_waste(data_folder, days=-1)
+    result_store = ResultStore(data_folder.result_store)
+    result_store.put("vector", [("k", b"v")])
+    result_store.close()
+    waste = find_unused_items(data_folder, days=-1)
     assert sum(w.count for w in waste) == 1
     prune(data_folder, waste)
     assert len(store.entries("s")) == 1

@@ -34,7 +34,7 @@ def hold(request):
     return start
 
 
-def test_a_file_lock_makes_its_folder_and_can_be_taken_again(tmp_path):
+def test_a_file_lock_creates_its_folder_and_can_be_taken_again(tmp_path):
     path = tmp_path / "locks" / "a.lock"
     for _ in range(2):
         with file_lock(path) as held:
@@ -43,7 +43,7 @@ def test_a_file_lock_makes_its_folder_and_can_be_taken_again(tmp_path):
         assert held
 
 
-def test_without_waiting_a_lock_of_another_process_is_not_held(tmp_path, hold):
+def test_without_waiting_a_lock_held_by_another_process_is_not_taken(tmp_path, hold):
     process = hold("file_lock", tmp_path / "a.lock")
     with file_lock(tmp_path / "a.lock", wait=False) as held:
         assert not held
@@ -59,7 +59,7 @@ def test_an_exception_releases_the_lock(tmp_path):
         assert held
 
 
-def test_a_machine_lock_calls_once_while_it_waits_and_is_free_when_its_holder_is_killed(tmp_path, hold):
+def test_a_machine_lock_calls_on_wait_once_and_is_free_after_its_holder_is_killed(tmp_path, hold):
     process = hold("machine_lock", tmp_path / "deep" / "gpu.lock")
     calls = []
 
@@ -74,7 +74,7 @@ def test_a_machine_lock_calls_once_while_it_waits_and_is_free_when_its_holder_is
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every file")
-def test_a_machine_lock_works_on_a_file_that_may_only_be_read(tmp_path):
+def test_a_machine_lock_works_on_a_read_only_file(tmp_path):
     path = tmp_path / "gpu.lock"
     path.touch(0o444)
     with machine_lock(path):

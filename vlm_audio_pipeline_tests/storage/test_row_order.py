@@ -1,4 +1,4 @@
-"""Rows in another order: as Arrow has it, and where Arrow's arrays are too small."""
+"""Sorting and selecting rows: the same as Arrow, and also for columns of more than 2 GiB."""
 
 import random
 
@@ -11,7 +11,7 @@ from vlm_audio_pipeline.storage.row_order import sort_rows, take_rows
 
 
 def images(rows: int, seed: int = 0) -> pa.Table:
-    """Give a table in several chunks, of which two columns hold files."""
+    """Return a table in two chunks with two binary columns."""
     clips = [f"clip{n:04d}" for n in range(rows)]
     random.Random(seed).shuffle(clips)
     values = {"file": [c.encode() * 3 for c in clips], "clip": clips, "n": range(rows), "icon": [None] * rows}
@@ -22,21 +22,21 @@ def images(rows: int, seed: int = 0) -> pa.Table:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 130])
-def test_rows_are_those_of_arrow(rows):
+def test_sorted_and_selected_rows_equal_those_of_arrow(rows):
     table = images(rows)
     assert sort_rows(table, ("clip",)).equals(table.sort_by("clip"))
-    some = pa.array([*range(0, rows, 2), *range(0, rows, 3)], pa.int64())
-    assert take_rows(table, some).equals(table.take(some))
+    indices = pa.array([*range(0, rows, 2), *range(0, rows, 3)], pa.int64())
+    assert take_rows(table, indices).equals(table.take(indices))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc"))))
-def test_the_order_is_that_of_all_columns_of_the_key(rows):
+def test_rows_are_sorted_by_all_columns_of_the_key(rows):
     table = pa.table({"n": [n for n, _ in rows], "s": pa.array([s for _, s in rows], pa.string())})
     assert [tuple(row.values()) for row in sort_rows(table, ("n", "s")).to_pylist()] == sorted(rows)
 
 
 def test_files_of_more_than_two_gib_are_sorted():
-    """Arrow's own gives up here: its offsets have 32 bits. The files are one and the same, so that nothing is large in memory."""
+    """Arrow fails here because its offsets have 32 bits. All files share the same memory, so that the test needs little."""
     megabytes = pa.array([bytes(64_000_000)])
     column = pa.chunked_array([megabytes] * 40)
     table = pa.table({"clip": [f"{n:02d}" for n in range(40)][::-1], "file": column})
@@ -47,6 +47,6 @@ def test_files_of_more_than_two_gib_are_sorted():
     assert ordered["file"].nbytes > 2**31 and ordered["file"][39].as_buffer().size == 64_000_000
 
 
-def test_what_is_sorted_is_given_as_it_is():
+def test_a_sorted_table_is_returned_unchanged():
     table = images(10).sort_by("clip")
     assert sort_rows(table, ("clip",)) is table

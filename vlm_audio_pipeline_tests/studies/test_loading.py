@@ -26,7 +26,7 @@ def refused(text: str) -> list[str]:
     return str(caught.value).split("\n")
 
 
-def test_a_good_study():
+def test_a_valid_study_is_loaded():
     study = parse_study(GOOD, FILE)
     assert (study.name, study.dataset.kind, study.dataset.clips) == ("sound", "synthetic", 20)
     assert list(study.encoders) == ["classical", "scripted"]
@@ -34,12 +34,12 @@ def test_a_good_study():
     assert study.path == FILE
 
 
-def test_the_default_name_is_that_of_the_file():
+def test_the_default_name_is_the_file_name():
     assert parse_study(GOOD.removeprefix("name: sound\n"), FILE).name == "sound"
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "line", "message"),
+    ("valid", "wrong", "line", "message"),
     [
         (
             "encoders:",
@@ -67,7 +67,7 @@ def test_the_default_name_is_that_of_the_file():
         ),
         ("clips: 20", "clips: many", 2, "dataset.clips: must be a valid integer, "),
         ("clips: 20", "clips: 3", 2, "dataset.clips: must be greater than or equal to 4, got 3"),
-        ("    encoder: classical\n", "", 7, "classifiers.probe.encoder: must be given"),
+        ("    encoder: classical\n", "", 7, "classifiers.probe.encoder: is required"),
         (
             "encoder: classical",
             "encoder: clasical",
@@ -134,7 +134,7 @@ def test_the_default_name_is_that_of_the_file():
             "{kind: features}",
             "{kind: features, features: [mfcc, logmell]}",
             4,
-            "encoders.classical.features.1: must be one of them, got 'logmell'; did you mean 'logmel'? "
+            "encoders.classical.features.1: must be one of the options, got 'logmell'; did you mean 'logmel'? "
             "options: delta, logmel, mfcc, zero_crossing_rate",
         ),
         (
@@ -145,19 +145,19 @@ def test_the_default_name_is_that_of_the_file():
         ),
         ("kind: probe", "kind: probe\n    folds: []", 9, "classifiers.probe.folds: must name at least one, got []"),
         ("kind: probe", "kind: probe\n    sample: {clip: 3}", 9, "classifiers.probe.sample.clip: unknown key; "),
-        ("kind: probe", "kind: probe\n    sample: {seed: 3}", 9, "classifiers.probe.sample.clips: must be given"),
+        ("kind: probe", "kind: probe\n    sample: {seed: 3}", 9, "classifiers.probe.sample.clips: is required"),
     ],
 )
-def test_one_mistake(right, wrong, line, message):
-    assert GOOD.count(right) == 1
-    lines = refused(GOOD.replace(right, wrong))
-    assert any(said.startswith(f"{FILE}:{line}: {message}") for said in lines), lines
+def test_each_mistake_is_reported_with_its_line(valid, wrong, line, message):
+    assert GOOD.count(valid) == 1
+    lines = refused(GOOD.replace(valid, wrong))
+    assert any(line_text.startswith(f"{FILE}:{line}: {message}") for line_text in lines), lines
 
 
-def test_every_mistake_is_named_in_the_order_of_the_file():
+def test_all_mistakes_are_reported_in_the_order_of_the_file():
     wrong = GOOD.replace("clips: 20", "clips: 3").replace("kind: features", "kind: feature").replace("sound", "Sound")
     lines = refused(wrong.replace("encoder: classical", "encoders: classical"))
-    assert [re.match(rf"{FILE}:(\d+): ([a-z.]+):", said).groups() for said in lines] == [
+    assert [re.match(rf"{FILE}:(\d+): ([a-z.]+):", line_text).groups() for line_text in lines] == [
         ("1", "name"),
         ("2", "dataset.clips"),
         ("4", "encoders.classical.kind"),
@@ -166,7 +166,7 @@ def test_every_mistake_is_named_in_the_order_of_the_file():
     ]
 
 
-def test_an_encoder_that_is_wrong_itself_is_not_reported_as_missing():
+def test_a_wrong_encoder_is_not_also_reported_as_missing():
     lines = refused(GOOD.replace("kind: features", "kind: feature"))
     assert len(lines) == 1
     assert lines[0].startswith(
@@ -174,7 +174,7 @@ def test_an_encoder_that_is_wrong_itself_is_not_reported_as_missing():
     )
 
 
-def test_a_circle_of_likes():
+def test_a_cycle_of_like_is_refused():
     lines = refused(GOOD + "  a: {like: b}\n  b: {like: c}\n  c: {like: a}\n")
     assert lines == [
         f"{FILE}:10: classifiers.a.like: must not form a circle, got a -> b -> c -> a",
@@ -183,7 +183,7 @@ def test_a_circle_of_likes():
     ]
 
 
-def test_keys_given_twice():
+def test_duplicate_keys_are_refused():
     assert refused(GOOD + "    encoder: scripted\n") == [
         f"{FILE}:10: classifiers.probe.encoder occurs twice, first in line 9; remove one of them"
     ]
@@ -192,7 +192,7 @@ def test_keys_given_twice():
     ]
 
 
-def test_names_that_come_twice_after_expansion():
+def test_names_that_are_equal_after_expansion_are_refused():
     lines = refused(
         GOOD + "  knn: {kind: knn, encoder: classical, k: [1, 5]}\n  knn_5: {kind: knn, encoder: scripted}\n"
     )
@@ -205,51 +205,94 @@ def test_names_that_come_twice_after_expansion():
         ("", "must be a mapping with the keys name, description, owner, dataset, "),
         ("# nothing yet\n", "must be a mapping with the keys "),
         ("- a\n- b\n", "must be a mapping with the keys "),
-        ("name: [sound\n", "must be YAML, got while parsing a flow sequence "),
-        ("a: b: c\n", "must be YAML, got mapping values are not allowed here "),
-        ("name: 2026-13-45\n", "must be YAML, got month must be in 1..12"),
-        ("name: !!python/name:os.system x\n", "must be YAML, got could not determine a constructor for the tag "),
+        ("name: 2026-13-45\n", "this is not valid YAML: month must be in 1..12"),
     ],
 )
-def test_texts_that_are_not_studies(text, message):
+def test_files_that_are_not_studies_are_refused(text, message):
     assert refused(text)[0].startswith(f"{FILE}: {message}")
 
 
-def test_yaml_errors_have_a_position():
-    assert "line 3, column 1" in refused("name: sound\ndescription: [\n")[0]
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("!!python/name:os.system x", "a value must have no tag, got !!python/name:os.system; remove the tag"),
+        ("!!timestamp ", "a value must have no tag, got !!timestamp; remove the tag"),
+        ("!!int ''", "a value must have no tag, got !!int; remove the tag"),
+        (
+            r'"a\udc15"',
+            r"'a\udc15' contains half of a surrogate pair, which is no character; correct the text",
+        ),
+    ],
+)
+def test_values_that_cannot_be_converted_are_refused(value, message):
+    assert refused(f"name: s\ndescription: {value}\n") == [f"{FILE}:2: {message}"]
 
 
-def test_an_alias_to_an_enclosing_value():
+def test_the_tag_of_a_text_is_allowed():
+    assert all("tag" not in line for line in refused("name: !!str 5\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "name: [sound\n",
+            "2: this is not valid YAML: while parsing a flow sequence expected ',' or ']', but got '<stream end>'",
+        ),
+        ("a: b: c\n", "1: this is not valid YAML: mapping values are not allowed here at column 5; check the colons"),
+        (
+            "name: !other x\n",
+            "1: this is not valid YAML: could not determine a constructor for the tag ",
+        ),
+        (
+            "name: sound\ndescription: [\n",
+            "3: this is not valid YAML: while parsing a flow node expected the node content",
+        ),
+    ],
+)
+def test_errors_of_yaml_have_a_position_and_advice(text, message):
+    (line,) = refused(text)
+    assert line.startswith(f"{FILE}:{message}")
+    assert line.split("; ")[-1].split()[0] in ("close", "check", "remove")
+
+
+def test_an_alias_to_an_enclosing_value_is_refused():
     assert refused("dataset: &d\n  kind: synthetic\n  more: *d\n") == [
         f"{FILE}:3: dataset.more must not contain itself; replace the alias by its values"
     ]
 
 
-@pytest.mark.parametrize("given", ["[{kind: features}]", "features", "5"])
-def test_a_section_that_maps_nothing(given):
+@pytest.mark.parametrize("section", ["[{kind: features}]", "features", "5"])
+def test_a_section_that_is_not_a_mapping_is_refused(section):
     lines = refused(
-        f"dataset: {{kind: synthetic}}\nencoders: {given}\nclassifiers: {{p: {{kind: probe, encoder: a}}}}\n"
+        f"dataset: {{kind: synthetic}}\nencoders: {section}\nclassifiers: {{p: {{kind: probe, encoder: a}}}}\n"
     )
-    assert lines[0].startswith(f"{FILE}:2: encoders: must map names to specs, got ")
+    assert lines[0].startswith(f"{FILE}:2: encoders: must be a mapping of names to entries, got ")
     assert lines[1] == f"{FILE}:3: classifiers.p.encoder: must name one of the encoders, got 'a'; options: none"
 
 
-@pytest.mark.parametrize("given", ["", "{}"])
-def test_no_classifiers(given):
-    assert refused(f"dataset: {{kind: synthetic}}\nclassifiers: {given}\n") == [
+@pytest.mark.parametrize("section", ["", "{}"])
+def test_a_study_without_classifiers_is_refused(section):
+    assert refused(f"dataset: {{kind: synthetic}}\nclassifiers: {section}\n") == [
         f"{FILE}:2: classifiers: must name at least one classifier"
     ]
 
 
-def test_no_encoders_are_needed():
+def test_a_value_that_is_no_name_of_an_analysis_is_refused_with_its_line():
+    text = "dataset: {kind: esc10}\nanalyses: [leakage: 1]\nclassifiers: {panel: {kind: annotations, source: esc10_annotators}}\n"
+    (message,) = refused(text)
+    assert message.startswith(f"{FILE}:2: analyses.0: must be an analysis, got {{'leakage': 1}}; ")
+
+
+def test_a_study_without_encoders_is_valid():
     text = "dataset: {kind: esc10}\nencoders:\nclassifiers: {panel: {kind: annotations, source: esc10_annotators}}\n"
     assert parse_study(text, FILE).encoders == {}
 
 
-def test_lists_make_one_of_each():
+def test_a_list_of_values_makes_one_entry_for_each_value():
     text = GOOD + "  knn: {kind: knn, encoder: [classical, scripted], k: [1, 5], folds: [1, 2]}\n"
-    made = {n: (c.encoder, c.k) for n, c in parse_study(text, FILE).classifiers.items() if c.kind == "knn"}
-    assert made == {
+    settings_by_name = {n: (c.encoder, c.k) for n, c in parse_study(text, FILE).classifiers.items() if c.kind == "knn"}
+    assert settings_by_name == {
         "knn_classical_1": ("classical", 1),
         "knn_classical_5": ("classical", 5),
         "knn_scripted_1": ("scripted", 1),
@@ -258,7 +301,7 @@ def test_lists_make_one_of_each():
     assert parse_study(text, FILE).classifiers["knn_scripted_5"].folds == (1, 2)
 
 
-def test_like_takes_over_all_other_values():
+def test_like_copies_all_other_values():
     text = GOOD + (
         "  knn: {kind: knn, encoder: classical, k: 3, metric: euclidean}\n"
         "  knn_9: {like: knn, k: 9}\n"
@@ -268,14 +311,14 @@ def test_like_takes_over_all_other_values():
     assert (other.kind, other.encoder, other.k, other.metric) == ("knn", "scripted", 9, "euclidean")
 
 
-def test_like_of_a_list_expands_too():
+def test_like_of_a_list_is_expanded_too():
     text = GOOD + "  knn: {kind: knn, encoder: classical, k: [1, 5]}\n  flat: {like: knn, metric: euclidean}\n"
     classifiers = parse_study(text, FILE).classifiers
     assert list(classifiers) == ["probe", "knn_1", "knn_5", "flat_1", "flat_5"]
     assert [classifiers[n].metric for n in ("knn_5", "flat_5")] == ["cosine", "euclidean"]
 
 
-def test_relative_paths_start_beside_the_study(tmp_path, monkeypatch):
+def test_relative_paths_start_at_the_folder_of_the_study(tmp_path, monkeypatch):
     (tmp_path / "studies").mkdir()
     (tmp_path / "elsewhere").mkdir()
     file = tmp_path / "studies" / "mine.yaml"
@@ -299,7 +342,7 @@ def test_built_in_studies_load_by_name():
         assert study.description
 
 
-def test_neither_built_in_nor_a_file():
+def test_an_unknown_study_is_refused_with_a_suggestion():
     with pytest.raises(BadStudy) as caught:
         load_study("baseline")
     assert str(caught.value).startswith(
@@ -307,8 +350,8 @@ def test_neither_built_in_nor_a_file():
     )
 
 
-def test_a_file_that_is_no_text(tmp_path):
+def test_a_study_file_that_is_not_text_is_refused(tmp_path):
     file = tmp_path / "study.yaml"
     file.write_bytes(b"name: caf\xe9\n")
-    with pytest.raises(BadStudy, match=r"study\.yaml: must be UTF-8 text, got invalid continuation byte at byte 9"):
+    with pytest.raises(BadStudy, match=r"study\.yaml: this is not UTF-8 text \(invalid continuation byte at byte 9\)"):
         load_study(file)

@@ -14,12 +14,19 @@ GOOD = [
     "5 4 * * 7",
 ]
 BAD = ["", "0 3 * *", "60 3 * * *", "0 24 * * *", "0 3 0 * *", "0 3 * 13 *", "0 3 * * 8", "a * * * *"]
-BAD += ["0 3 30 2 *", "R R * * *", "H 3 * * *", "0 3 L * *", "0 3 1W * *", "@daily"]  # no date, or no plain cron
+BAD += [
+    "0 3 30 2 *",
+    "R R * * *",
+    "H 3 * * *",
+    "0 3 L * *",
+    "0 3 1W * *",
+    "@daily",
+]  # a date that does not exist, or an extension of cron
 BAD += ["*/0 * * * *", "0 3 * * mon-", "0 3 * * *,", "@midnight-ish", "0 0 3 * * *"]
 
 
 @pytest.mark.parametrize("line", GOOD)
-def test_dagster_accepts_every_schedule_that_is_accepted(line):
+def test_every_accepted_schedule_is_accepted_by_dagster(line):
     assert is_valid_cron_string(line)
     assert Rerun(schedule=line).schedule == line
 

@@ -23,7 +23,7 @@ def mistakes(schema):
     return of
 
 
-SOUND = """
+EXAMPLE = """
 name: sound
 owner: team:ears
 dataset: {kind: synthetic, clips: 20, tuning_folds: [1]}
@@ -39,12 +39,12 @@ classifiers:
 """
 
 
-def test_it_is_a_schema(schema):
+def test_the_schema_is_a_json_schema(schema):
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
-def test_every_reference_leads_somewhere(schema):
+def test_every_reference_has_a_definition(schema):
     refs = []
 
     def collect(value):
@@ -62,11 +62,11 @@ def test_every_reference_leads_somewhere(schema):
 
 def test_every_key_and_kind_has_a_description(schema):
     assert {key: s["description"] for key, s in schema["properties"].items()} == KEYS
-    for room, registry in (("dataset", DATASETS), ("encoders", ENCODERS), ("classifiers", CLASSIFIERS)):
+    for section, registry in (("dataset", DATASETS), ("encoders", ENCODERS), ("classifiers", CLASSIFIERS)):
         for kind, cls in registry.all().items():
-            made = schema["$defs"][f"{room}.{kind}"]
-            assert made["properties"]["kind"]["const"] == kind
-            assert set(cls.model_fields) <= set(made["properties"])
+            definition = schema["$defs"][f"{section}.{kind}"]
+            assert definition["properties"]["kind"]["const"] == kind
+            assert set(cls.model_fields) <= set(definition["properties"])
     assert schema["$defs"]["classifiers.knn"]["properties"]["k"]["description"].startswith("Number of neighbours")
 
 
@@ -75,12 +75,12 @@ def test_built_in_studies_are_accepted(mistakes, path):
     assert mistakes(path.read_text()) == []
 
 
-def test_lists_and_likes_are_accepted(mistakes):
-    assert mistakes(SOUND) == []
+def test_lists_and_like_are_accepted(mistakes):
+    assert mistakes(EXAMPLE) == []
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"),
+    ("valid", "wrong"),
     [
         ("kind: synthetic", "kind: synthetik"),
         ("kind: synthetic, clips: 20", "clips: 20"),
@@ -103,19 +103,19 @@ def test_lists_and_likes_are_accepted(mistakes):
         ("  knn: {", "  K-NN: {"),
     ],
 )
-def test_mistakes_are_refused(mistakes, right, wrong):
-    assert SOUND.count(right) == 1
-    assert len(mistakes(SOUND.replace(right, wrong))) >= 1
+def test_mistakes_are_refused(mistakes, valid, wrong):
+    assert EXAMPLE.count(valid) == 1
+    assert len(mistakes(EXAMPLE.replace(valid, wrong))) >= 1
 
 
 @pytest.mark.parametrize("key", ["dataset", "classifiers"])
-def test_required_keys(mistakes, key):
-    study = {k: v for k, v in yaml.safe_load(SOUND).items() if k != key}
+def test_required_keys_are_enforced(mistakes, key):
+    study = {k: v for k, v in yaml.safe_load(EXAMPLE).items() if k != key}
     assert mistakes(yaml.safe_dump(study)) == [f"'{key}' is a required property"]
     assert len(mistakes(yaml.safe_dump({**study, key: {}}))) >= 1
 
 
-def test_no_encoders_are_needed(mistakes):
+def test_a_study_without_encoders_is_accepted(mistakes):
     assert (
         mistakes(
             "{dataset: {kind: esc10}, encoders: , classifiers: {p: {kind: annotations, source: esc10_annotators}}}"
@@ -124,6 +124,6 @@ def test_no_encoders_are_needed(mistakes):
     )
 
 
-def test_marks_of_the_project_stay_inside(schema):
+def test_internal_annotations_are_not_in_the_schema(schema):
     assert "in_fingerprint" not in str(schema["$defs"]["dataset.csv"])
     assert "refers_to" not in str(schema["$defs"]["classifiers.probe"])

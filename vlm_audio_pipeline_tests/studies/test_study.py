@@ -8,7 +8,7 @@ from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, Study
 
 TEXT = """
 name: sound
-description: Who hears best?
+description: Which model is best?
 dataset: {kind: synthetic, clips: 20}
 encoders:
   a: {kind: scripted}
@@ -18,9 +18,9 @@ classifiers:
 """
 
 
-def test_resolved_spells_everything_out(tmp_path):
-    resolved = parse_study(TEXT, tmp_path / "sound.yaml").resolved()
-    assert (resolved["name"], resolved["description"]) == ("sound", "Who hears best?")
+def test_a_resolved_study_contains_all_defaults(tmp_path):
+    resolved = parse_study(TEXT, tmp_path / "sound.yaml").plain_values()
+    assert (resolved["name"], resolved["description"]) == ("sound", "Which model is best?")
     assert resolved["dataset"]["kind"] == "synthetic"
     assert (resolved["dataset"]["clips"], resolved["dataset"]["n_folds"]) == (20, 5)
     assert resolved["encoders"]["a"]["dimensions"] == 8
@@ -28,10 +28,10 @@ def test_resolved_spells_everything_out(tmp_path):
     assert resolved["classifiers"]["knn_5"]["metric"] == "cosine"
 
 
-def test_a_resolved_study_is_a_study_again(tmp_path):
+def test_a_resolved_study_can_be_loaded_again(tmp_path):
     study = parse_study(TEXT, tmp_path / "sound.yaml")
-    again = parse_study(yaml.safe_dump(study.resolved()), tmp_path / "sound.yaml")
-    assert again == study
+    reloaded = parse_study(yaml.safe_dump(study.plain_values()), tmp_path / "sound.yaml")
+    assert reloaded == study
 
 
 def test_every_section_is_a_key_and_a_field():
@@ -45,20 +45,20 @@ def test_a_study_cannot_be_changed():
 
 
 @pytest.mark.parametrize("name", ["a", "esc10", "janus_pro_1b"])
-def test_names(name):
+def test_valid_names_are_accepted(name):
     assert re.fullmatch(NAME, name)
 
 
 @pytest.mark.parametrize("name", ["", "1a", "_a", "A", "a-b", "a b", "a/b", "ä", "a\n"])
-def test_no_names(name):
+def test_invalid_names_are_refused(name):
     assert not re.fullmatch(NAME, name)
 
 
 @pytest.mark.parametrize("owner", ["team:audio_lab", "me@lab.example.org"])
-def test_owners(owner):
+def test_valid_owners_are_accepted(owner):
     assert re.fullmatch(OWNER, owner)
 
 
 @pytest.mark.parametrize("owner", ["", "me", "team:", "team:a b", "me@lab", "a@b@c.org"])
-def test_no_owners(owner):
+def test_invalid_owners_are_refused(owner):
     assert not re.fullmatch(OWNER, owner)

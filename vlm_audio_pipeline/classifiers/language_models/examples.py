@@ -18,17 +18,17 @@ from vlm_audio_pipeline.classifiers.probe import standardisation
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 
-Select = Literal["random", "medoid", "diverse", "nearest"]
+SelectionStrategy = Literal["random", "medoid", "diverse", "nearest"]
 """Strategies.
 
-random: by a hash of (seed, draw, id), so that adding or removing other clips moves none.
-medoid: the clip with the smallest sum of distances to the other clips of its class, then the nearest to it.
-diverse: farthest first: each next clip is the one farthest from those taken (T. F. Gonzalez, Theor. Comput. Sci. 38,
-    1985, https://doi.org/10.1016/0304-3975(85)90224-5), the first being the d-th in the ranking of `medoid`.
-nearest: nearest to the query; every query has examples of its own.
+random: ranked by a hash of (seed, draw, id), so that an added or removed clip does not change the order of the others.
+medoid: the clip with the smallest sum of distances to the other clips of its class, then the clips nearest to it.
+diverse: farthest first: each next clip is the farthest from all selected clips (T. F. Gonzalez, Theor. Comput. Sci. 38,
+    1985, https://doi.org/10.1016/0304-3975(85)90224-5). Draw d begins with the clip of rank d in `medoid`.
+nearest: nearest to the query; every query has its own examples.
 """
 
-NEEDS_VECTORS = frozenset({"medoid", "diverse", "nearest"})
+STRATEGIES_WITH_VECTORS = frozenset({"medoid", "diverse", "nearest"})
 """Strategies that need the vectors of an encoder."""
 
 
@@ -39,21 +39,21 @@ class Selection:
     Attributes:
         shots: examples per class.
         select: the strategy.
-        seed: of `random` and of permuted labels.
+        seed: seed of `random` and of permuted labels.
         clips: ids of fixed examples, in this order; those that are not candidates in a fold are skipped.
-        permuted_labels: give every class the name of another class (a control), the same permutation for all examples of
-            a draw. A model that uses its examples follows it; the accuracy of one that does not stays the same.
+        permuted_labels: give every class the name of another class (a control), with the same permutation for all examples
+            of a draw. A model that uses its examples follows the permutation; a model that ignores them keeps its accuracy.
     """
 
     shots: int = 1
-    select: Select = "random"
+    select: SelectionStrategy = "random"
     seed: int = 0
     clips: tuple[str, ...] = ()
     permuted_labels: bool = False
 
     @property
     def strategy(self) -> str:
-        """The strategy, or "listed"."""
+        """The strategy, or "listed" if the study lists the examples."""
         return "listed" if self.clips else self.select
 
 
@@ -71,15 +71,15 @@ def select_examples(
 ) -> pa.Table:
     """Select the examples for the clips of a fold.
 
-    Positions alternate: one example of every class in `order`, then the second of every class, and so on, so that no class
-    fills the end of the prompt.
+    The classes alternate: the first example of every class in `order`, then the second of every class, and so on. So the
+    prompt does not end with several examples of one class.
 
     Args:
         clips: the `clips` table of all folds.
         fold: the fold of the queries.
         classes: the labels of the study.
         selection: settings of the study.
-        content: clip -> SHA-256 of its image or audio: `spectrograms.image_sha256` or `clips.samples_sha256`.
+        content: clip id -> SHA-256 of its image or audio: `spectrograms.image_sha256` or `clips.samples_sha256`.
         draw: number of the draw, from 0.
         order: order of the classes among the examples; by default that of `classes`.
         vectors: (clips, dimensions) float, in the order of `clips`; for strategies that need vectors.
@@ -99,18 +99,18 @@ def select_examples(
     per_query = selection.strategy == "nearest"
     ids, labels, sources = (clips[c].to_pylist() for c in ("clip", "label", "source"))
     for query in queries if per_query else ("",):
-        taken = {}
+        by_label = {}
         for label in classes:
-            ranked = ranker.ranked(label, query)
-            taken[label] = ranked[first : first + selection.shots]
-            if len(taken[label]) < selection.shots:
+            ranked = ranker.rank(label, query)
+            by_label[label] = ranked[first : first + selection.shots]
+            if len(by_label[label]) < selection.shots:
                 raise VlmAudioError(
-                    f"class '{label}' must have {first + selection.shots} candidates for fold {fold} (clips of other "
-                    f"folds and other recordings) for draw {draw} of {selection.shots} shots by {selection.strategy}, got "
-                    f"{len(ranked)}; " + ("list more clips" if selection.clips else "ask for fewer shots or draws")
+                    f"class '{label}' needs {first + selection.shots} candidates for fold {fold} (clips of other folds "
+                    f"and other recordings) in draw {draw} with {selection.shots} shots by {selection.strategy}, but has "
+                    f"{len(ranked)}; " + ("list more clips" if selection.clips else "use fewer shots or draws")
                 )
-        chosen = [taken[label][shot] for shot in range(selection.shots) for label in order or classes]
-        for position, i in enumerate(chosen):
+        indices = [by_label[label][shot] for shot in range(selection.shots) for label in order or classes]
+        for position, i in enumerate(indices):
             rows.append(
                 {
                     "query": query,
@@ -135,13 +135,13 @@ _SCHEMA = pa.schema(
 
 
 def _check(selection: Selection, vectors: np.ndarray | None) -> None:
-    if selection.strategy in NEEDS_VECTORS and vectors is None:
+    if selection.strategy in STRATEGIES_WITH_VECTORS and vectors is None:
         raise VlmAudioError(f"examples by {selection.strategy} need vectors, got none; name an `encoder`")
 
 
 def _content(content: Mapping[str, str], clip: str) -> str:
     if clip not in content:
-        raise VlmAudioError(f"example '{clip}' must have an image or audio, got none; run the rendering again")
+        raise VlmAudioError(f"example '{clip}' has no image or audio; run the rendering again")
     return content[clip]
 
 
@@ -170,7 +170,7 @@ class _Ranker:
         self.position = {clip: i for i, clip in enumerate(self.ids)}
         if unknown := [clip for clip in selection.clips if clip not in self.position]:
             raise VlmAudioError(f"listed examples must be clips of the dataset, got {unknown[:5]}; check their ids")
-        if selection.strategy in NEEDS_VECTORS and vectors is not None:
+        if selection.strategy in STRATEGIES_WITH_VECTORS and vectors is not None:
             training = vectors[~in_fold].astype(np.float64)
             if not len(training):
                 raise VlmAudioError(
@@ -182,47 +182,47 @@ class _Ranker:
             query_distances = distances(self.z[[self.position[query] for query in queries]], self.z, "cosine")
             self.query_distances = dict(zip(queries, query_distances, strict=True))
 
-    def ranked(self, label: str, query: str) -> list[int]:
-        """Return indices of clips, best first."""
-        own = self.by_label.get(label, [])
+    def rank(self, label: str, query: str) -> list[int]:
+        """Return the indices of the candidates of a class, best first."""
+        candidates = self.by_label.get(label, [])
         match self.selection.strategy:
             case "listed":
-                named = [self.position[clip] for clip in dict.fromkeys(self.selection.clips)]
-                return [i for i in named if i in own]
+                indices = [self.position[clip] for clip in dict.fromkeys(self.selection.clips)]
+                return [i for i in indices if i in candidates]
             case "random":
-                key = {i: fingerprint(self.selection.seed, self.draw, self.ids[i], length=64) for i in own}
-                return self._alternate_sources(sorted(own, key=key.__getitem__))
+                key = {i: fingerprint(self.selection.seed, self.draw, self.ids[i], length=64) for i in candidates}
+                return self._alternate_sources(sorted(candidates, key=key.__getitem__))
             case "nearest":
-                return self._by_distance(own, self.query_distances[query][own])
+                return self._rank_by_distance(candidates, self.query_distances[query][candidates])
             case "medoid":
-                return self._around_the_medoid(own)
+                return self._rank_around_medoid(candidates)
             case _:  # diverse
-                return self._farthest_first(own)
+                return self._rank_farthest_first(candidates)
 
-    def _around_the_medoid(self, own: list[int]) -> list[int]:
-        if not own:
+    def _rank_around_medoid(self, candidates: list[int]) -> list[int]:
+        if not candidates:
             return []
-        distance = distances(self.z[own], self.z[own], "cosine")
-        return self._by_distance(own, distance[np.round(distance.sum(axis=1), 9).argmin()])
+        distance = distances(self.z[candidates], self.z[candidates], "cosine")
+        return self._rank_by_distance(candidates, distance[np.round(distance.sum(axis=1), 9).argmin()])
 
-    def _farthest_first(self, own: list[int]) -> list[int]:
-        start = self._around_the_medoid(own)[self.draw : self.draw + 1]
+    def _rank_farthest_first(self, candidates: list[int]) -> list[int]:
+        start = self._rank_around_medoid(candidates)[self.draw : self.draw + 1]
         if not start:
             return []
-        taken, left = start, self._alternate_sources([*start, *(i for i in own if i != start[0])])[1:]
-        while left and len(taken) < self.selection.shots:
-            others = [i for i in left if self.sources[i] not in {self.sources[j] for j in taken}] or left
-            nearest = distances(self.z[others], self.z[taken], "cosine").min(axis=1)
-            taken = [*taken, others[int(nearest.argmax())]]
-            left = [i for i in left if i != taken[-1]]
-        return taken
+        selected, remaining = start, self._alternate_sources([*start, *(i for i in candidates if i != start[0])])[1:]
+        while remaining and len(selected) < self.selection.shots:
+            others = [i for i in remaining if self.sources[i] not in {self.sources[j] for j in selected}] or remaining
+            nearest = distances(self.z[others], self.z[selected], "cosine").min(axis=1)
+            selected = [*selected, others[int(nearest.argmax())]]
+            remaining = [i for i in remaining if i != selected[-1]]
+        return selected
 
-    def _by_distance(self, own: list[int], distance: np.ndarray) -> list[int]:
+    def _rank_by_distance(self, candidates: list[int], distance: np.ndarray) -> list[int]:
         """Rank by distance, ties by id; the medoid itself has distance 0."""
-        return self._alternate_sources([own[i] for i in np.argsort(np.round(distance, 12), kind="stable")])
+        return self._alternate_sources([candidates[i] for i in np.argsort(np.round(distance, 12), kind="stable")])
 
     def _alternate_sources(self, ranked: list[int]) -> list[int]:
-        """Rank the second clip of a recording behind the first clips of all recordings, and so on."""
+        """Move the second clip of each recording behind the first clips of all recordings, and so on."""
         turn: dict[str, int] = {}
         turns = {}
         for i in ranked:
@@ -235,16 +235,16 @@ def permute_labels(classes: Sequence[str], seed: int, draw: int) -> dict[str, st
 
     Args:
         classes: two or more labels.
-        seed: another seed gives another cycle.
-        draw: so does another draw.
+        seed: random seed.
+        draw: number of the draw, from 0.
 
     Returns:
-        label -> label in the prompt, one to one, none to itself.
+        label -> label in the prompt: a permutation in which no label keeps its name.
 
     Raises:
-        VlmAudioError: for fewer than two classes.
+        VlmAudioError: if there are fewer than two classes.
     """
     if len(classes) < 2:
-        raise VlmAudioError(f"permuted_labels needs two or more classes, got {list(classes)}; drop it")
+        raise VlmAudioError(f"permuted_labels needs two or more classes, got {list(classes)}; remove it")
     cycle = sorted(classes, key=lambda label: fingerprint("permuted", seed, draw, label, length=64))
     return dict(zip(cycle, [*cycle[1:], cycle[0]], strict=True))

@@ -1,4 +1,4 @@
-"""The k-NN baseline of a few-shot language model: k-NN on the very examples that the model gets."""
+"""The k-NN baseline of a few-shot language model: k-NN on the examples in the model's prompt."""
 
 from typing import Any
 
@@ -25,14 +25,14 @@ def few_shot_knn_predictions(
     """Classify by k-NN with the examples of a few-shot model as the only training clips.
 
     Vectors are standardised over the other folds and compared by cosine distance, as the classifier `knn` does by default.
-    Permuted labels are used as the model gets them.
+    Permuted labels are used, as in the prompt.
 
     Args:
         examples: `examples` rows of the fold, of one trial or more.
         clips: `clips` rows of all folds.
         vectors: (clips, dimensions) float, rows in the order of `clips`.
         fold: the fold of the queries.
-        classes: the labels of the study, in the order of ties and scores.
+        classes: the labels of the study; of classes with equal scores, the first is predicted.
         queries: `clips` rows to classify.
         k: number of examples that vote; by convention the shots of a class.
         constants: columns with one value for all rows: `kind`, `encoder`, `model`, `shots`, ...
@@ -41,7 +41,7 @@ def few_shot_knn_predictions(
         A row of `predictions` for every query and trial, scoring "examples_knn"; `training_clips` is the number of examples.
 
     Raises:
-        VlmAudioError: for a query without examples.
+        VlmAudioError: if a query has no examples.
     """
     row_of = {clip: i for i, clip in enumerate(clips["clip"].to_pylist())}
     mean, scale = standardisation(vectors[clips["fold"].to_numpy() != fold].astype(np.float64))

@@ -6,11 +6,14 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from vlm_audio_pipeline.classifiers.language_models.first_token import FirstTokens
+
 Role = Literal["system", "user", "assistant"]
 MediaType = Literal["image", "audio"]
-"""What a model gets of a clip: its spectrogram image, or its audio."""
-Scoring = Literal["likelihood", "generation"]
-"""likelihood: the probability of each class label as the response; generation: the text that the model generates."""
+"""Input of a model: the spectrogram image of a clip, or its audio."""
+Scoring = Literal["likelihood", "generation", "first_token"]
+"""likelihood: the probability of each class label as the response; generation: the text that the model generates; first_token:
+the probability of the first token of each class label, which is not a likelihood of the class."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class AudioPart:
     """The audio of a clip, decoded when a backend needs it.
 
     Attributes:
-        load: sample rate in Hz -> (n,) float32 mono, 1 = full scale.
+        load: sample rate in Hz -> (n,) float32 mono, 1 = full scale; picklable.
         sha256: of the decoded samples (`clips.samples_sha256`).
         duration_s: duration, s.
     """
@@ -48,13 +51,13 @@ MessagePart = str | ImagePart | AudioPart
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation: texts, images and audio in the order in which the model gets them."""
+    """One turn of a conversation: texts, images and audio in the order in which the model receives them."""
 
     role: Role
     parts: tuple[MessagePart, ...]
 
     def content(self) -> list[Any]:
-        """Return what determines the turn, as JSON values: its texts, and the hashes of its images and audio."""
+        """Return the content of the turn as JSON values: role, texts, and hashes of images and audio."""
         return [self.role, *(part if isinstance(part, str) else [part.sha256] for part in self.parts)]
 
 
@@ -83,14 +86,16 @@ class Request:
         messages: the conversation; the last turn is the user's.
         labels: the response that stands for each class, in the order of the study's classes; an endpoint with structured
             output may return only these.
-        wants: the scorings to compute; a backend gets only those that it supports.
+        scorings: the scorings to compute; a backend gets only those that it supports.
         sampling: how text is generated.
+        preamble: begin with the system text that the model's processor adds by default; models without one ignore it.
     """
 
     messages: tuple[Message, ...]
     labels: tuple[str, ...]
     scorings: frozenset[Scoring]
     sampling: Sampling = Sampling()
+    preamble: bool = False
 
     def with_scorings(self, *scorings: Scoring) -> "Request":
         """Return the same request with other scorings."""
@@ -99,14 +104,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens, time and price of a reply; None where they are not known.
+    """Tokens, time and price of a reply; None if the backend does not report them.
 
     Attributes:
         input_tokens: tokens of the prompt.
         cached_tokens: prompt tokens taken from a cache (computed for an earlier request).
-        output_tokens: generated tokens.
-        seconds: time until the reply, s; for a batch, the mean per request.
+        output_tokens: generated tokens, with those of the reasoning.
+        seconds: time until the reply, s; for requests that a local model computes together, the mean; None in a batch of a provider.
         usd: price, USD.
+        reasoning_tokens: generated tokens of the reasoning.
     """
 
     input_tokens: int | None = None
@@ -114,6 +120,7 @@ class Usage:
     output_tokens: int | None = None
     seconds: float | None = None
     usd: float | None = None
+    reasoning_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,55 +128,93 @@ class Reply:
     """The result of one request.
 
     Attributes:
-        outcome: "answered"; "refused" where the backend reports a refusal; "error" where there is no response.
-        text: generated text, verbatim; None unless generation was requested.
-        log_probabilities: of each label with its end token, natural logarithm, summed over its tokens, in the order of
+        outcome: "answered"; "truncated" if the response was cut off at the maximum length; "refused" if the backend reports a
+            refusal; "error" if there is no response.
+        text: generated text, verbatim, without the reasoning; None unless generation was requested.
+        reasoning: text that the model generated before its answer, where the server separates or marks it.
+        log_probabilities: log-probability (natural logarithm) of each label, summed over its tokens and end token, in the order of
             `Request.labels`; None unless the likelihood was requested.
         label_tokens: number of tokens of each label, with its end token.
+        first_tokens: probabilities of the first token of each label; None unless they were requested and returned.
         error: what went wrong, without API keys or contents; None unless the outcome is "error".
         model: id of the model as the endpoint reports it, with its fingerprint; None for local models.
         usage: tokens, time and price.
+        scorings: scorings of the request that the reply answers, if the backend answers them one after the other; None: all.
     """
 
-    outcome: Literal["answered", "refused", "error"]
+    outcome: Literal["answered", "truncated", "refused", "error"]
     text: str | None = None
+    reasoning: str | None = None
     log_probabilities: tuple[float, ...] | None = None
     label_tokens: tuple[int, ...] | None = None
+    first_tokens: FirstTokens | None = None
     error: str | None = None
     model: str | None = None
     usage: Usage = Usage()
+    scorings: frozenset[Scoring] | None = None
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """The progress of batches at a server.
+
+    Attributes:
+        done: number of requests that have ended, as the server counts them.
+        total: number of requests.
+        is_ready: whether a run can continue now: a batch has ended, or must be looked for.
+    """
+
+    done: int
+    total: int
+    is_ready: bool
 
 
 ReplyCallback = Callable[[int, Reply], None]
-"""Called with the position of a request and its reply as soon as the reply arrives, in the thread that called `ask`."""
+"""Called with the position of a request and its reply as soon as the reply arrives, in the thread that called `ask`. A request
+with several scorings may have several replies; see `Reply.scorings`."""
 
 
 class Backend(Protocol):
-    """What answers requests: a loaded model or a client of an endpoint."""
+    """Answers requests: a loaded model or a client of an endpoint.
+
+    Attributes:
+        chunk_size: requests that are computed together, so that their last digits depend on each other; if the response to one of
+            them is missing, all of them are asked again (see `contracts.chunks.cut_chunks`). 1: each request stands alone.
+    """
+
+    chunk_size: int = 1
 
     def ask(self, requests: Sequence[Request], on_reply: ReplyCallback) -> str | None:
         """Answer every request and pass each reply to `on_reply` at once, so that a kill loses only requests in flight.
 
-        A request that fails has a reply with the outcome "error". Neighbouring requests begin alike where possible; a
-        backend may reuse what it computed for the beginning.
+        A request that fails has a reply with the outcome "error". Neighbouring requests share long prefixes where possible;
+        a backend may compute a shared prefix only once.
 
         Returns:
-            Why it stopped early (the budget), or None when all requests were answered.
+            Why the backend stopped early (the budget), or None if all requests were answered.
 
         Raises:
-            NotAvailable: when no request can succeed (weights that do not fit into memory, a rejected API key, an unknown
+            NotAvailable: if no request can succeed (weights that do not fit into memory, a rejected API key, an unknown
                 model).
         """
         ...
+
+    def set_claim(self, claim: Callable[[int], bool]) -> None:
+        """Set the function that is called with the position of a request just before it is sent; False: do not send it.
+
+        It is for backends whose requests cost money, so that two processes never send the same request. By default it is not
+        called.
+        """
+        return
 
     def close(self) -> None:
         """Free memory and connections; nothing by default."""
         return
 
     def token_counts(self) -> Mapping[str, int]:
-        """Return the tokens processed so far, by name; empty where the backend does not count them."""
+        """Return the tokens processed so far, by name; empty if the backend does not count them."""
         return {}
 
-    def messages_as_sent(self, request: Request) -> str | None:
-        """Return the text of a request in the model's chat template; None where the backend applies none."""
+    def render_messages(self, request: Request) -> str | None:
+        """Return the text of a request in the model's chat template; None if the backend has no chat template."""
         return None

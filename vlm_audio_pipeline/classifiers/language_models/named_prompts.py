@@ -1,14 +1,22 @@
-"""The named prompts and their texts. A change of a text needs a new version of its prompt."""
+"""The named prompts and their texts. A change of a text needs a new version of its prompt.
+
+- paper: the zero-shot prompt of Dixit, Heller and Donahue (2024), Figure 5, word for word, on images of ESC-10
+  (https://arxiv.org/abs/2411.12058). Its few-shot form (examples as earlier turns of the conversation) and its form for
+  audio are reconstructions: the original wording was not available.
+- notebook: the zero-shot prompt of can-vlms-hear (https://github.com/harpreetsahota204/can-vlms-hear), character for
+  character: the image, then the text, after the preamble of Janus' processor. It had no examples and no audio: those forms
+  are by this project.
+- one_word: the sentences of `notebook` in this project's form: the text, then the image; the classes joined by commas; no
+  preamble.
+- plain: short and neutral, with two paraphrases, by this project.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from vlm_audio_pipeline.classifiers.language_models.prompts import Prompt, Wording
 
-PAPER = "https://arxiv.org/abs/2411.12058"
-NOTEBOOK = "https://github.com/harpreetsahota204/can-vlms-hear"
-
-_ESC10_OF_THE_PAPER = (
+_PAPER_CLASSES = (
     *("dog", "chainsaw", "crackling_fire", "helicopter", "rain"),
     *("crying_baby", "clock_tick", "sneezing", "rooster", "sea_waves"),
 )
@@ -54,16 +62,32 @@ PROMPTS: Mapping[str, Prompt] = MappingProxyType(
                         "Here is the recording:",
                     ),
                 ),
-                listed="python",
-                class_order=_ESC10_OF_THE_PAPER,
+                list_format="python",
+                class_order=_PAPER_CLASSES,
                 example="rain",
-                origin=PAPER,
-                about="The zero-shot prompt of Dixit, Heller and Donahue (2024), Figure 5, word for word, on images of "
-                "ESC-10. Its few-shot form (examples as earlier turns of the conversation) and its form for audio are "
-                "reconstructions: their wording was not found.",
             ),
             Prompt(
                 name="notebook",
+                version=2,
+                image=(
+                    Wording(
+                        "This is an image of a spectrogram. Which of the following classes does this spectrogram best "
+                        "represent: {classes}\nYour response should be one word, the name of the class and nothing else.\n"
+                    ),
+                ),
+                audio=(
+                    Wording(
+                        "This is an audio recording. Which of the following classes does this recording best represent: "
+                        "{classes}\nYour response should be one word, the name of the class and nothing else.\n"
+                    ),
+                ),
+                list_format="brackets",
+                class_order=tuple(sorted(_PAPER_CLASSES)),
+                media_first=True,
+                preamble=True,
+            ),
+            Prompt(
+                name="one_word",
                 version=1,
                 image=(
                     Wording(
@@ -77,11 +101,7 @@ PROMPTS: Mapping[str, Prompt] = MappingProxyType(
                         "{classes}. Your response should be one word, the name of the class and nothing else."
                     ),
                 ),
-                class_order=tuple(sorted(_ESC10_OF_THE_PAPER)),
-                origin=NOTEBOOK,
-                about="The zero-shot prompt of the can-vlms-hear study. How it listed the classes was not found: here "
-                "joined by commas, in alphabetical order, as in its drafts. It had no examples and no audio: those "
-                "forms are this project's.",
+                class_order=tuple(sorted(_PAPER_CLASSES)),
             ),
             Prompt(
                 name="plain",
@@ -98,7 +118,6 @@ PROMPTS: Mapping[str, Prompt] = MappingProxyType(
                     Wording("Name the sound in this recording. It is one of: {classes}. Give only the name."),
                     Wording("Options: {classes}. Which of them made the sound in this recording? One name, no more."),
                 ),
-                about="Short and neutral, with two paraphrases.",
             ),
         )
     }

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from vlm_audio_pipeline.classifiers.language_models.first_token import best_label
 from vlm_audio_pipeline.classifiers.language_models.parsing import parse_response
 from vlm_audio_pipeline.classifiers.prediction_rows import softmax
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
 Normalise = Literal["none", "length"]
-"""none: the log-probability of the whole label; length: divided by its tokens, so that long labels do not lose to short ones."""
+"""none: the log-probability of the whole label; length: divided by its tokens, so that long labels are not at a disadvantage."""
 
 Calibrate = Literal["contextual", "temperature"]
 """contextual: divide by the probabilities for the blank image; temperature: scale by the temperature fitted on the other folds."""
@@ -33,13 +34,16 @@ def predict_from_responses(
     synonyms: Mapping[str, Sequence[str]] | None = None,
     **constants: Any,
 ) -> pa.Table:
-    """Return one row of `predictions` for every response, whatever its outcome.
+    """Return one row of `predictions` for every response, also for refusals and errors.
 
     Likelihood: scores are the softmax over classes of the summed log-probabilities, after normalisation and calibration. The
     class with the highest score is predicted; a tie goes to the class that comes first in `classes`. The confidence is the
-    highest score. A response with undefined scores (not a number, or without a response to calibrate with) is an error.
-    Generation: the text is parsed; there are no scores and no confidence.
-    The outcomes "refused" and "error" of a response stay.
+    highest score. A response with undefined scores (NaN, or no blank-image response to calibrate with) is an error.
+    First token: the class whose first token is the most likely is predicted; there are no scores and no confidence. If a
+    first token that several classes share is at least as likely, the response is unparseable.
+    Generation: the text is parsed; there are no scores and no confidence. A text that was cut off is answered only if it
+    contains an explicit answer (a class name alone, JSON, "Answer: ..."); otherwise it is truncated.
+    A response with the outcome "refused" or "error" keeps it.
 
     Args:
         responses: `responses` rows of a fold, of all scorings, controls and trials.
@@ -47,7 +51,7 @@ def predict_from_responses(
         classes: the labels of the study.
         normalise: see `Normalise`.
         calibrate: see `Calibrate`; contextual calibration comes first.
-        other_responses: `responses` rows of the other folds, to fit the temperature on.
+        other_responses: `responses` rows of the other folds, on which the temperature is fitted.
         synonyms: the synonyms of the study.
         constants: columns with one value for all rows: `kind`, `rendering`, `prompt`, `shots`, ...
 
@@ -55,16 +59,17 @@ def predict_from_responses(
         Rows of `predictions` in the order of `responses`.
 
     Raises:
-        VlmAudioError: for a response about an unknown clip or without a log-probability of every class, and when there are
-            no responses to calibrate with: none to blank images, none of other folds.
+        VlmAudioError: if a response is about an unknown clip or lacks the log-probability of a class, or if calibration
+            has no responses to blank images or of other folds.
     """
     rows = responses.to_pylist()
     clips_by_id = {row["clip"]: row for row in clips.select(["clip", "label", "source"]).to_pylist()}
     if unknown := sorted({row["clip"] for row in rows} - clips_by_id.keys()):
         raise VlmAudioError(
-            f"responses must be about clips of the study, got the unknown clips {unknown[:5]}; compute the responses again"
+            f"some responses are about clips that are not in the study: {unknown[:5]}; compute the responses again"
         )
     logits = _logits(rows, classes, normalise, "contextual" in calibrate)
+    before = _logits(rows, classes, normalise, contextual=False) if "contextual" in calibrate else None
     if "temperature" in calibrate and np.isfinite(logits).all(axis=1).any():
         other_rows = [] if other_responses is None else other_responses.to_pylist()
         other_logits = _logits(other_rows, classes, normalise, "contextual" in calibrate)
@@ -73,40 +78,42 @@ def predict_from_responses(
         ]
         if not usable:
             raise VlmAudioError(
-                "a temperature must be fitted on responses of other folds, got none; run more folds first"
+                "the temperature is fitted on responses of other folds, but there are none; run more folds first"
             )
         truth = np.array([classes.index(clips_by_id[other_rows[i]["clip"]]["label"]) for i in usable])
         logits = logits / fit_temperature(other_logits[usable], truth)
     predictions = []
-    for row, scores in zip(rows, _scores(logits), strict=True):
+    for i, (row, scores) in enumerate(zip(rows, _scores(logits), strict=True)):
         clip = clips_by_id[row["clip"]]
         outcome, predicted = _outcome_and_label(row, scores, classes, synonyms)
         if outcome != "answered":
             scores = None
         predictions.append(
             {
-                **{name: row[name] for name in _COPIED},
+                **{name: row[name] for name in _COPIED_COLUMNS},
                 "source": clip["source"],
                 "label": clip["label"],
                 "predicted": predicted,
                 "outcome": outcome,
                 "correct": predicted == clip["label"],
+                "label_before_calibration": None if before is None else _likeliest(before[i], classes),
                 "scores": None if scores is None else list(zip(classes, scores.tolist(), strict=True)),
                 "confidence": None if scores is None else float(scores.max()),
                 "tokens": None if row["input_tokens"] is None else row["input_tokens"] + (row["output_tokens"] or 0),
             }
         )
-    schema = pa.schema([*(responses.schema.field(name) for name in _COPIED), *_COMPUTED])
+    schema = pa.schema([*(responses.schema.field(name) for name in _COPIED_COLUMNS), *_COMPUTED_FIELDS])
     table = pa.Table.from_pylist(predictions, schema)
     for name, value in constants.items():
         table = table.append_column(name, pa.array([value] * table.num_rows))
     return table
 
 
-_COPIED = ("scoring", "control", "trial", "clip", "text", "model", "revision", "seconds", "usd", "answered_at")
-_COMPUTED = (
+_COPIED_COLUMNS = ("scoring", "control", "trial", "clip", "text", "model", "revision", "seconds", "usd", "answered_at")
+_COMPUTED_FIELDS = (
     *(pa.field(name, pa.string()) for name in ("source", "label", "predicted", "outcome")),
     pa.field("correct", pa.bool_()),
+    pa.field("label_before_calibration", pa.string()),
     pa.field("scores", pa.map_(pa.string(), pa.float64())),
     pa.field("confidence", pa.float64()),
     pa.field("tokens", pa.int64()),
@@ -120,16 +127,27 @@ def _outcome_and_label(
     synonyms: Mapping[str, Sequence[str]] | None,
 ) -> tuple[str, str | None]:
     """Return the outcome and the predicted class."""
-    if row["outcome"] != "answered":
+    if row["outcome"] not in ("answered", "truncated"):
         return row["outcome"], None
     if row["scoring"] == "likelihood":
         return ("error", None) if scores is None else ("answered", classes[int(scores.argmax())])
+    if row["scoring"] == "first_token":
+        values = dict(row["first_token_probabilities"] or ())
+        best = best_label([values.get(label) for label in classes], row["first_token_shared"])
+        return ("unparseable", None) if best is None else ("answered", classes[best])
     parsed = parse_response(row["text"], classes, synonyms)
+    if row["outcome"] == "truncated" and parsed.rule not in ("whole", "json", "marker"):
+        return "truncated", None
     return parsed.outcome, parsed.label
 
 
+def _likeliest(logits: np.ndarray, classes: Sequence[str]) -> str | None:
+    """Return the class with the highest logit; None if logits are undefined."""
+    return None if np.isnan(logits).any() else classes[int(logits.argmax())]
+
+
 def _scores(logits: np.ndarray) -> list[np.ndarray | None]:
-    """Return the softmax of every row; None where it is undefined."""
+    """Return the softmax of every row; None if it is undefined."""
     defined = ~np.isnan(logits).any(axis=1) & np.isfinite(logits.max(axis=1, initial=-np.inf))
     scores = iter(softmax(logits[defined]))
     return [next(scores) if is_defined else None for is_defined in defined]
@@ -166,8 +184,8 @@ def _by_class(row: dict[str, Any], column: str, classes: Sequence[str]) -> list[
     values = dict(row[column] or ())
     if missing := [label for label in classes if label not in values]:
         raise VlmAudioError(
-            f"a response scored by likelihood must have {column} of every class, got none of {missing[:5]} for "
-            f"'{row['clip']}'; compute the responses again"
+            f"a response to '{row['clip']}' scored by likelihood has no {column} of the classes {missing[:5]}; compute the "
+            "responses again"
         )
     return [float(values[label]) for label in classes]
 

@@ -5,7 +5,7 @@ longest prefix.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,10 +26,10 @@ class Wording:
     """The texts of one prompt wording. In each, {classes} stands for the list of names and {example} for one name.
 
     Attributes:
-        instructions: the question.
+        instructions: text of the task and the question.
         system: the system turn; None for no system turn (backends must not add one).
-        examples: follows the instructions if there are examples.
-        lead: precedes every image or audio.
+        examples: text after the instructions if there are examples.
+        lead: text before every image or audio.
     """
 
     instructions: str
@@ -37,9 +37,9 @@ class Wording:
     examples: str = ""
     lead: str = ""
 
-    def fill(self, names: Sequence[str], listed: str, example: str) -> "Wording":
+    def fill(self, names: Sequence[str], list_format: str, example: str) -> "Wording":
         """Return the wording with its placeholders filled."""
-        values = {"classes": _LISTED[listed](names), "example": example if example in names else names[0]}
+        values = {"classes": _LIST_FORMATS[list_format](names), "example": example if example in names else names[0]}
 
         def fill(text: str) -> str:
             return _PLACEHOLDER.sub(
@@ -50,7 +50,11 @@ class Wording:
         return Wording(fill(self.instructions), system, fill(self.examples), fill(self.lead))
 
 
-_LISTED = {"commas": ", ".join, "python": lambda names: str(list(names))}
+_LIST_FORMATS: dict[str, Callable[[Sequence[str]], str]] = {
+    "commas": ", ".join,
+    "brackets": lambda names: f"[{', '.join(names)}]",
+    "python": lambda names: str(list(names)),
+}
 
 
 @dataclass(frozen=True)
@@ -62,51 +66,55 @@ class Prompt:
         version: increased with every change of a text.
         image: wordings for images; the first is the prompt, the others are paraphrases of it.
         audio: the same for audio.
-        listed: how names are listed: "commas" (dog, rain) or "python" (['dog', 'rain']).
+        list_format: how names are listed: "commas" (dog, rain), "brackets" ([dog, rain]) or "python" (['dog', 'rain']).
         class_order: the prompt's own order of classes; None for the order of the dataset.
         example: the class that {example} names, if it is one of the classes; else the first class.
-        origin: URL of the publication of the texts, or "this project".
-        about: description, and which parts of the texts are not known.
+        media_first: each image or audio is before the text of its turn, and every turn has the instructions.
+        preamble: begin with the system text that the model's processor adds by default (Janus has one).
     """
 
     name: str
     version: int
     image: tuple[Wording, ...]
     audio: tuple[Wording, ...]
-    listed: Literal["commas", "python"] = "commas"
+    list_format: Literal["commas", "brackets", "python"] = "commas"
     class_order: tuple[str, ...] | None = None
     example: str = ""
-    origin: str = "this project"
-    about: str = ""
+    media_first: bool = False
+    preamble: bool = False
 
     def wordings(self, media: MediaType) -> tuple[Wording, ...]:
         """Return the wordings for images or for audio."""
         return self.image if media == "image" else self.audio
 
-    def ordered(self, classes: Sequence[str]) -> tuple[str, ...]:
-        """Return the classes in the prompt's own order; other classes come last, in the given order.
+    def order_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Return the classes in the prompt's own order; then the other classes in the order of `classes`.
 
-        >>> Prompt("x", 1, (), (), class_order=("dog", "rain")).ordered(["rain", "wind", "dog"])
+        >>> Prompt("x", 1, (), (), class_order=("dog", "rain")).order_classes(["rain", "wind", "dog"])
         ('dog', 'rain', 'wind')
         """
-        own = self.class_order or ()
-        return tuple(sorted(classes, key=lambda name: own.index(name) if name in own else len(own)))
+        class_order = self.class_order or ()
+        return tuple(
+            sorted(classes, key=lambda name: class_order.index(name) if name in class_order else len(class_order))
+        )
 
     def fingerprint_fields(self, media: MediaType) -> dict[str, Any]:
-        """Return what determines the messages, as plain values: the texts, without name and version."""
+        """Return the values that determine the messages (texts, list format, order), without name and version."""
         wordings = self.wordings(media)
         # Old versions sent placeholders in these texts unfilled, so such a prompt needs another fingerprint.
-        filled = any(_PLACEHOLDER.search(text) for w in wordings for text in (w.system or "", w.lead))
+        has_placeholder = any(_PLACEHOLDER.search(text) for w in wordings for text in (w.system or "", w.lead))
         return {
-            **({"filled": ["system", "lead"]} if filled else {}),
+            **({"filled": ["system", "lead"]} if has_placeholder else {}),
+            **({"media_first": True} if self.media_first else {}),
+            **({"preamble": True} if self.preamble else {}),
             "wordings": [[w.system, w.instructions, w.examples, w.lead] for w in wordings],
-            "listed": self.listed,
+            "listed": self.list_format,
             "class_order": None if self.class_order is None else list(self.class_order),
             "example": self.example,
         }
 
 
-def messages(
+def build_messages(
     prompt: Prompt,
     names: Sequence[str],
     examples: Sequence[tuple[MessagePart, str]] = (),
@@ -119,23 +127,23 @@ def messages(
 
     Without examples: [system], user (instructions, query). With examples: [system], user (instructions, example 1),
     assistant (its label), user (example 2), assistant (its label), ..., user (query). Only the last turn differs between
-    the queries of a fold.
+    the queries of a fold. With `media_first`, every user turn is (image or audio, instructions).
 
     Args:
         prompt: the prompt.
         names: names of the classes, in the order in which they are listed.
-        examples: images or audio with the class name that the assistant's turn gives.
+        examples: images or audio with the class name in the assistant's turn.
         query: the image or audio to classify; None for the control `no_image`, which has the same texts and no image. With
             examples and an empty `lead`, the last turn then repeats the instructions.
         wording: index of the prompt's wording.
-        media: what examples and query are.
+        media: whether examples and query are images or audio.
 
     Returns:
         The turns; the last is the user's.
 
     Raises:
-        VlmAudioError: for fewer than two names, a repeated name, a wording that the prompt does not have, or an image in a
-            prompt about audio (and vice versa).
+        VlmAudioError: if there are fewer than two names, a name is repeated, the prompt does not have this wording, or a
+            prompt about audio contains an image (or vice versa).
     """
     if len(names) < 2 or len(set(names)) < len(names):
         raise VlmAudioError(
@@ -144,21 +152,28 @@ def messages(
     wordings = prompt.wordings(media)
     if not 0 <= wording < len(wordings):
         raise VlmAudioError(
-            f"a wording of prompt '{prompt.name}' must be 0 to {len(wordings) - 1}, got {wording}; ask for fewer "
-            "paraphrases or write your own `wordings`"
+            f"a wording of prompt '{prompt.name}' must be 0 to {len(wordings) - 1}, got {wording}; use fewer "
+            "`paraphrases` or write your own `wordings`"
         )
     parts = [part for part, _ in examples] + ([] if query is None else [query])
     expected = ImagePart if media == "image" else AudioPart
     if wrong := [part for part in parts if not isinstance(part, expected)]:
         raise VlmAudioError(f"a prompt about {media} takes {expected.__name__}, got {type(wrong[0]).__name__}")
-    texts = wordings[wording].fill(names, prompt.listed, prompt.example)
+    texts = wordings[wording].fill(names, prompt.list_format, prompt.example)
     turns = [] if texts.system is None else [Message("system", (texts.system,))]
     opening = " ".join(t for t in (texts.instructions, texts.examples if examples else "", texts.lead) if t)
     before: str = opening
     for part, name in examples:
-        turns.append(Message("user", (before, part) if before else (part,)))
+        turns.append(_user_turn(before, part, prompt.media_first))
         turns.append(Message("assistant", (name,)))
-        before = texts.lead
+        before = " ".join(t for t in (texts.instructions, texts.lead) if t) if prompt.media_first else texts.lead
     if query is None:
         return (*turns, Message("user", (before or texts.instructions,)))
-    return (*turns, Message("user", (before, query) if before else (query,)))
+    return (*turns, _user_turn(before, query, prompt.media_first))
+
+
+def _user_turn(text: str, part: MessagePart, media_first: bool) -> Message:
+    """Return a turn of the user with a text, which may be empty, and an image or audio."""
+    if not text:
+        return Message("user", (part,))
+    return Message("user", (part, text) if media_first else (text, part))

@@ -6,6 +6,7 @@ choice of examples (`examples`), sending (`asking`).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,15 @@ from vlm_audio_pipeline.classifiers.language_models.messages import (
     Sampling,
     Scoring,
 )
-from vlm_audio_pipeline.classifiers.language_models.prompts import Prompt, messages
+from vlm_audio_pipeline.classifiers.language_models.prompts import Prompt, build_messages
 from vlm_audio_pipeline.classifiers.language_models.trials import Trial
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.datasets.base import ClipRow, Dataset
-from vlm_audio_pipeline.renderings.controls import other_clip
+from vlm_audio_pipeline.renderings.controls import choose_other_clip
 
 NO_IMAGE = "no_image"
-"""The control without any media: the same text without the image or audio."""
+"""The control with the same text, but without the image or audio."""
 
 Row = dict[str, Any]
 Lookup = Callable[[str, str], MessagePart | None]
@@ -45,7 +46,7 @@ def image_lookup(tables: Mapping[str, pa.Table], needed: Mapping[str, set[str]])
         needed: control -> ids of the clips to look up; only their images are kept in memory.
 
     Raises:
-        VlmAudioError: by the lookup, for a clip without an image.
+        VlmAudioError: raised by the lookup, if a clip has no image.
     """
     parts: dict[tuple[str, str], ImagePart] = {}
     for control, table in tables.items():
@@ -65,7 +66,7 @@ def image_lookup(tables: Mapping[str, pa.Table], needed: Mapping[str, set[str]])
 
 
 def audio_lookup(dataset: Dataset, clips: Sequence[Row], fold: int) -> Lookup:
-    """Return a lookup of audio. `blank` is digital silence of the clip's duration; `other_clip` is as for images.
+    """Return a lookup of audio. `blank` is digital silence of the clip's duration; `other_clip` is the same clip as for images.
 
     Args:
         dataset: loads the samples.
@@ -73,15 +74,13 @@ def audio_lookup(dataset: Dataset, clips: Sequence[Row], fold: int) -> Lookup:
         fold: the fold from which `other_clip` takes the other clip.
 
     Raises:
-        VlmAudioError: by the lookup, when the fold has no clip of another class and source recording.
+        VlmAudioError: raised by the lookup, if the fold has no clip of another class and source recording.
     """
     rows = {clip["clip"]: clip for clip in clips}
     clips_of_fold = [clip for clip in clips if clip["fold"] == fold]
 
     def audio(clip: Row) -> AudioPart:
-        def load(sample_rate_hz: int) -> np.ndarray:
-            return dataset.samples(ClipRow.from_row(clip), sample_rate_hz)
-
+        load = partial(dataset.recordings.samples, ClipRow.from_row(clip))
         return AudioPart(load, clip["samples_sha256"], clip["duration_s"])
 
     def lookup(control: str, clip: str) -> AudioPart | None:
@@ -91,20 +90,22 @@ def audio_lookup(dataset: Dataset, clips: Sequence[Row], fold: int) -> Lookup:
         if control == "blank":
             seconds = row["duration_s"]
             silence = fingerprint("silence", round(seconds, 6), length=64)
-            return AudioPart(
-                lambda sample_rate_hz: np.zeros(max(1, round(seconds * sample_rate_hz)), np.float32), silence, seconds
-            )
+            return AudioPart(partial(_silence, seconds), silence, seconds)
         if control == "other_clip":
-            other = other_clip(row, clips_of_fold)
+            other = choose_other_clip(row, clips_of_fold)
             if other is None:
                 raise VlmAudioError(
-                    f"control other_clip needs a clip of another class and source recording in fold {fold} for {clip}, got "
-                    "none; remove the control or add clips"
+                    f"control other_clip needs a clip of another class and source recording in fold {fold} for {clip}, but "
+                    "the fold has none; remove the control or add clips"
                 )
             row = other
         return audio(row)
 
     return lookup
+
+
+def _silence(seconds: float, sample_rate_hz: int) -> np.ndarray:
+    return np.zeros(max(1, round(seconds * sample_rate_hz)), np.float32)
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,11 @@ class QuestionBuilder:
         input: whether the model gets images or audio.
         names: class -> its name in the prompt, in the order of the study.
         scorings: scorings to compute.
-        controls: controls, besides the original image or audio.
+        controls: controls, in addition to the original image or audio.
         trials: passes over the clips.
         sampling: how text is generated; its seed is that of the first repeat.
-        seed: of class orders.
-        repeats_differ: whether a repeat is a request of its own (a sampled response, or that of an endpoint).
+        seed: seed of the class orders.
+        repeats_differ: whether each repeat is a separate request (the response is sampled, or comes from an endpoint).
     """
 
     prompt: Prompt
@@ -135,7 +136,7 @@ class QuestionBuilder:
 
     def class_order(self, trial: Trial) -> tuple[str, ...]:
         """Return the classes in the order in which the prompt of a trial lists them."""
-        return trial.ordered(self.prompt.ordered(tuple(self.names)), self.seed)
+        return trial.order_classes(self.prompt.order_classes(tuple(self.names)), self.seed)
 
     def build(self, queries: Sequence[str], examples: Sequence[Row], lookup: Lookup) -> list[Question]:
         """Return every question, trial by trial, so that neighbouring requests share their examples.
@@ -146,7 +147,7 @@ class QuestionBuilder:
             lookup: returns the image or audio of a clip.
 
         Raises:
-            VlmAudioError: for a query without examples where others have some.
+            VlmAudioError: if only some of the queries have examples.
         """
         by_query: dict[tuple[int, str], list[tuple[MessagePart, str]]] = {}  # (trial, query, or "" for all queries)
         for row in examples:
@@ -162,13 +163,22 @@ class QuestionBuilder:
                         raise VlmAudioError(
                             f"clip {clip} has no examples in trial {trial.trial}; choose examples again"
                         )
-                    questions.append(self._question(trial, control, clip, by_query.get(key, []), lookup))
+                    questions.append(self.build_one(trial, control, clip, by_query.get(key, []), lookup))
         return questions
 
-    def _question(
+    def build_one(
         self, trial: Trial, control: str, clip: str, examples: Sequence[tuple[MessagePart, str]], lookup: Lookup
     ) -> Question:
-        conversation = messages(
+        """Return the question about one clip.
+
+        Args:
+            trial: the pass over the clips.
+            control: "none", or one of the controls.
+            clip: id of the clip.
+            examples: the image or audio of each example, and the name of its class in the prompt.
+            lookup: returns the image or audio of the clip.
+        """
+        conversation = build_messages(
             self.prompt,
             [self.names[c] for c in self.class_order(trial)],
             examples,
@@ -177,11 +187,13 @@ class QuestionBuilder:
             media=self.input,
         )
         seed = self.sampling.seed + trial.repeat if self.repeats_differ else 0
-        if (
-            self.sampling.temperature > 0
-        ):  # a seed per question: with one seed for all, their samples would be correlated
+        if self.sampling.temperature > 0:
+            # Each question has its own seed, because samples with the same seed would be correlated.
             content = [message.content() for message in conversation]
             seed = int(fingerprint("answer seed", seed, content, length=8), 16) >> 1  # 31 bits
         row_columns = {"clip": clip, "control": control, **vars(trial)}
-        request = Request(conversation, tuple(self.names.values()), self.scorings, replace(self.sampling, seed=seed))
+        sampling = replace(self.sampling, seed=seed)
+        request = Request(
+            conversation, tuple(self.names.values()), self.scorings, sampling, preamble=self.prompt.preamble
+        )
         return Question(row_columns, request, tuple(self.names))

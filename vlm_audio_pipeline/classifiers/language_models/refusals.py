@@ -1,4 +1,7 @@
-"""Phrases of a refusal: the model declines, cannot answer, or asks for the image or audio."""
+"""Phrases of a refusal: the model declines, lacks the ability, or asks for the image or audio.
+
+A model that does not know ("I can't tell", "I cannot identify it") does not refuse: it names no class.
+"""
 
 import re
 
@@ -7,16 +10,20 @@ _CANNOT = (
     r"unable to|not able to|am not capable of|not possible to|impossible to|don't have the ability to|"
     r"do not have the ability to|don't have the capability to|not designed to)"
 )
-_DO = (
+_VERBS = (
     r"(?:assist|help|determine|identif|classif|analy[sz]|process|hear|listen|see|view|comply|access|interpret|answer|"
     r"provide|recogni[sz]e|accurately|reliably|definitively|directly|confidently|fulfil|engage|perform|make a)"
+)
+
+_DOES_NOT_KNOW = (
+    r"(?:\w+ly )?(?:identif|recogni[sz]|determine)\w* (?:it|this|that|which|what|them|the (?:word|digit|letter|number|class|answer))\b"
+    r"(?![^.]*\b(?:image|picture|spectrogram|audio)\b)"
 )
 
 _REFUSAL = re.compile(
     "|".join(
         (
-            rf"\b{_CANNOT} (?:\w+ )?{_DO}",
-            rf"\b{_CANNOT} (?:say|tell)(?: (?:which|what|whether|if|for|with|from|exactly|you)\b|\s*(?:[.,!]|$))",
+            rf"\b{_CANNOT} (?!{_DOES_NOT_KNOW})(?:\w+ )?{_VERBS}",
             rf"\b(?:sorry|apologi[sz]e|afraid|as an ai)\b.{{0,200}}{_CANNOT}",
             r"^\W*(?:i'm|i am) (?:very )?(?:sorry|afraid)\W*$|^\W*(?:sorry|apologies)\W*$",
             r"\b(?:don't|do not|didn't|did not) (?:see|have|receive) (?:a|an|any|the|access|enough)\b.{0,200}"

@@ -1,4 +1,4 @@
-"""The backend `scripted`: a deterministic model without weights that can refuse, ramble and fail, for tests and examples."""
+"""The backend `scripted`: a deterministic model without weights, for tests and examples. It can refuse, name no class, or fail."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Self
@@ -16,36 +16,36 @@ REFUSAL_TEXT = "I'm sorry, but I can't help with that."
 
 
 class Script(BaseModel):
-    """What the scripted model does. Fractions are of the requests, which are selected by a hash of the query."""
+    """Behaviour of the scripted model. Fractions are fractions of all requests; a hash of the query selects the requests."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     uses_query: bool = True
     """Whether the response depends on the query; if not, it is always the first class."""
     refuses: float = Field(0.0, ge=0, le=1)
-    """Fraction of requests that it refuses in words."""
-    rambles: float = Field(0.0, ge=0, le=1)
-    """Fraction of requests that it answers with text that names no class."""
+    """Fraction of requests whose response is a text that refuses."""
+    unparseable: float = Field(0.0, ge=0, le=1)
+    """Fraction of requests whose response is a text that names no class."""
     fails: float = Field(0.0, ge=0, le=1)
     """Fraction of requests that end in an error."""
     seed: int = 0
     """Seed of the responses."""
 
     @model_validator(mode="after")
-    def _sum_to_at_most_one(self) -> Self:
-        if (total := self.refuses + self.rambles + self.fails) > 1:
-            raise ValueError(f"refuses + rambles + fails must be at most 1, got {total:g}")
+    def _check_sum(self) -> Self:
+        if (total := self.refuses + self.unparseable + self.fails) > 1:
+            raise ValueError(f"refuses + unparseable + fails must be at most 1, got {total:g}")
         return self
 
 
 @BACKENDS.register("scripted")
 class ScriptedLanguageModel(LanguageModel):
-    """A language model without weights, for tests and for trying a study out."""
+    """A language model without weights, for tests and for trying out a study."""
 
     backend: Literal["scripted"] = "scripted"
     """scripted: no model; responses are computed from hashes."""
     script: Script = Script()
-    """What the scripted model does."""
+    """Behaviour of the scripted model."""
 
     def model_identity(self) -> dict[str, Any]:
         """Return the script."""
@@ -60,7 +60,7 @@ class ScriptedBackend(Backend):
     """Replies computed from hashes of the query: the same request gets the same reply in every process.
 
     Args:
-        script: what the model does.
+        script: behaviour of the model.
     """
 
     def __init__(self, script: Script):
@@ -77,19 +77,21 @@ class ScriptedBackend(Backend):
         seeds = fingerprint("scripted", self.script.seed, query, length=32)
         draw, choice = int(seeds[:8], 16) / 2**32, int(seeds[8:16], 16)
         usage = Usage(input_tokens=len(str([m.content() for m in request.messages])) // 4, output_tokens=1, seconds=0.0)
-        ends = np.cumsum([self.script.fails, self.script.refuses, self.script.rambles])
-        if draw < ends[0]:
+        thresholds = np.cumsum([self.script.fails, self.script.refuses, self.script.unparseable])
+        if draw < thresholds[0]:
             return Reply("error", error="the script makes this request fail", usage=usage)
         logits = np.random.default_rng(int(seeds[16:], 16)).normal(size=len(request.labels))
         best = choice % len(request.labels) if self.script.uses_query else 0
         logits[best] = logits.max() + 1  # the text and the most likely class agree
-        logs = logits - np.log(np.exp(logits).sum())
-        text = REFUSAL_TEXT if draw < ends[1] else UNRELATED_TEXT if draw < ends[2] else request.labels[best]
+        log_probabilities = logits - np.log(np.exp(logits).sum())
+        text = (
+            REFUSAL_TEXT if draw < thresholds[1] else UNRELATED_TEXT if draw < thresholds[2] else request.labels[best]
+        )
         likelihood = "likelihood" in request.scorings
         return Reply(
             "answered",
             text=text if "generation" in request.scorings else None,
-            log_probabilities=tuple(map(float, logs)) if likelihood else None,
+            log_probabilities=tuple(map(float, log_probabilities)) if likelihood else None,
             label_tokens=tuple(len(label.split("_")) + 1 for label in request.labels) if likelihood else None,
             usage=usage,
         )

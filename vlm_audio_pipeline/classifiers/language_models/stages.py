@@ -1,6 +1,6 @@
 """The stages of a language model: examples, responses, predictions.
 
-Responses are a stage of their own, so that a new parser, synonym or calibration sends no request. Belongs here: the inputs
+Responses have their own stage, so that a change of parser, synonyms or calibration sends no request. Belongs here: the inputs
 and parameters of each stage.
 """
 
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vlm_audio_pipeline.classifiers.language_models.asking import RESPONSE_VERSION, ask_all
-from vlm_audio_pipeline.classifiers.language_models.examples import Selection, select_examples
+from vlm_audio_pipeline.classifiers.language_models.asking import Question, ask_all
+from vlm_audio_pipeline.classifiers.language_models.examples import Selection, permute_labels, select_examples
 from vlm_audio_pipeline.classifiers.language_models.few_shot_knn_baseline import few_shot_knn_predictions
 from vlm_audio_pipeline.classifiers.language_models.messages import Backend
 from vlm_audio_pipeline.classifiers.language_models.predicting import predict_from_responses
 from vlm_audio_pipeline.classifiers.language_models.questions import NO_IMAGE, Lookup, audio_lookup, image_lookup
+from vlm_audio_pipeline.classifiers.language_models.response_keys import RESPONSE_VERSION
 from vlm_audio_pipeline.classifiers.language_models.vocabulary import build_vocabulary
 from vlm_audio_pipeline.classifiers.prediction_rows import align_vectors, model_columns
+from vlm_audio_pipeline.classifiers.shown_labels import add_shown_labels
 from vlm_audio_pipeline.contracts.control_names import controlled_name
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 
@@ -29,7 +31,7 @@ Folds = tuple[int, ...]
 
 def examples_stage(spec: "LanguageModel", folds: Folds) -> Stage:
     """Return the stage that chooses examples from the other folds."""
-    selection = Selection(spec.shots, spec.select, spec.seed, spec.examples, spec.permuted_labels)
+    selection = _selection(spec)
     images = _image_inputs(spec)
 
     def run(context: StageContext) -> dict[str, pa.Table]:
@@ -63,6 +65,7 @@ def examples_stage(spec: "LanguageModel", folds: Folds) -> Stage:
                 spec, "shots", "select", "examples", "permuted_labels", "draws", "orders", "paraphrases", "repeats"
             ),
             **_sample_parameters(spec, folds),
+            **_order_parameters(spec),
             "seed": spec.seed,
             "class_order": spec.question_builder(()).prompt.fingerprint_fields(spec.input)["class_order"],
         },
@@ -74,39 +77,54 @@ def examples_stage(spec: "LanguageModel", folds: Folds) -> Stage:
     )
 
 
+def build_questions(spec: "LanguageModel", name: str, folds: Folds, context: StageContext) -> list[Question]:
+    """Return all questions about a fold.
+
+    Args:
+        spec: the language model.
+        name: its name in the study.
+        folds: all folds of the dataset.
+        context: with the inputs of the stage `responses`.
+    """
+    clips, fold = context.inputs["clips"], int(context.fold or 0)
+    build_vocabulary(context.classes, spec.synonyms)  # fails before any request is sent if a synonym is ambiguous
+    queries = spec.queries(clips, fold, folds)["clip"].to_pylist()
+    examples = context.inputs[f"examples/{name}"].to_pylist() if spec.shots else []
+    lookup = _lookup(spec, context, {*queries, *(row["clip"] for row in examples)}, set(queries))
+    return spec.question_builder(context.classes).build(queries, examples, lookup)
+
+
 def responses_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
-    """Return the stage that sends requests and keeps the responses."""
+    """Return the stage that sends requests and stores the responses."""
     few_shot = (Input("examples", name),) if spec.shots else ()
-    weights = (spec.weights.observed,) if spec.weights else ()
-    # the revision is an observed input, not a parameter
+    weights = (spec.weights.input_asset,) if spec.weights else ()
+    # The revision is an input asset, not a parameter.
     model_identity = {k: v for k, v in spec.model_identity().items() if k != "revision"}
 
     def run(context: StageContext) -> dict[str, pa.Table]:
-        clips, fold = context.inputs["clips"], int(context.fold or 0)
-        build_vocabulary(context.classes, spec.synonyms)  # raises for ambiguous synonyms before any request is sent
-        queries = spec.queries(clips, fold, folds)["clip"].to_pylist()
-        select_examples = context.inputs[f"examples/{name}"].to_pylist() if spec.shots else []
-        lookup = _lookup(spec, context, {*queries, *(row["clip"] for row in select_examples)}, set(queries))
-        opened: list[tuple[Backend, Mapping[str, int]]] = []  # with its counts at that time: a local model stays loaded
+        # A local model stays loaded, so the counts of earlier stages are subtracted.
+        counts_before: list[tuple[Backend, Mapping[str, int]]] = []
 
         def open_backend() -> Backend:
             backend = spec.open_backend(context)
-            opened.append((backend, backend.token_counts()))
+            counts_before.append((backend, backend.token_counts()))
             return backend
 
         result = ask_all(
-            spec.question_builder(context.classes).build(queries, select_examples, lookup),
+            build_questions(spec, name, folds, context),
             spec.model_identity(),
             context.result_store,
             open_backend,
             model=spec.model,
             revision=spec.weights.resolve() if spec.weights else None,
+            accepted_models=spec.accepted_models or (),
+            other_folds=context.other_folds() if spec.accepted_models is not None else (),
             progress=context.progress,
         )
         context.unfinished += result.unfinished
-        for backend, before in opened:
-            spent = {key: count - before[key] for key, count in backend.token_counts().items()}
-            context.counts.update({key: count for key, count in spent.items() if count})
+        for backend, before in counts_before:
+            counts = {key: count - before[key] for key, count in backend.token_counts().items()}
+            context.counts.update({key: count for key, count in counts.items() if count})
         return {"responses": result.table}
 
     return Stage(
@@ -120,6 +138,7 @@ def responses_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
             "wants": sorted(spec.scorings),
             **_parameters(spec, "input", "label_form", "controls", "draws", "orders", "paraphrases", "repeats"),
             **_parameters(spec, "temperature", "top_p", "max_tokens", "seed"),
+            **_order_parameters(spec),
             **_sample_parameters(spec, folds),
         },
         inputs=(
@@ -138,6 +157,7 @@ def responses_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
         unavailable=spec.unavailable,
         cost=spec.cost,
         paid=spec.paid,
+        accepted_models=spec.accepted_models,
     )
 
 
@@ -168,8 +188,10 @@ def predictions_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
             synonyms=spec.synonyms,
             **constants,
         )
+        clips_of_fold = clips.filter(pc.equal(clips["fold"], fold))
+        renamed_classes = _renamed_classes(spec, context.classes)
         if not spec.shots or not queries.num_rows:
-            return {"predictions": predictions}
+            return {"predictions": add_shown_labels(predictions, clips_of_fold, renamed_classes)}
         embeddings = context.inputs[f"embeddings/{spec.encoder}"]
         baseline = few_shot_knn_predictions(
             context.inputs[f"examples/{name}"],
@@ -183,14 +205,21 @@ def predictions_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
                 {"kind": spec.kind, "shots": spec.shots, "encoder": spec.encoder, **model_columns(embeddings)}
             ),
         )
-        return {"predictions": pa.concat_tables([predictions, baseline], promote_options="default")}
+        both = pa.concat_tables([predictions, baseline], promote_options="default")
+        return {"predictions": _add_draws(add_shown_labels(both, clips_of_fold, renamed_classes), spec)}
 
     return Stage(
         asset="predictions",
         tables=("predictions",),
-        version=3,  # also of the parser: increase it when a response is parsed in another way
+        version=7,  # increase it also when the parser changes
         parameters={
             **_parameters(spec, "normalise", "calibrate", "rendering", "prompt", "shots", "encoder", "label_form"),
+            **({"selection": _selection(spec).strategy} if spec.shots else {}),
+            **(
+                _parameters(spec, "permuted_labels", "draws", "orders", "paraphrases", "repeats", "seed")
+                if spec.permuted_labels
+                else {}
+            ),
             "synonyms": {label: list(words) for label, words in sorted(spec.synonyms.items())},
             **_sample_parameters(spec, folds),
         },
@@ -200,19 +229,45 @@ def predictions_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
             *few_shot,
         ),
         run=run,
-        description="Labels of the responses: the most likely class, and the class that the text names; never guessed."
+        description="Classes from the responses: the most likely class, and the class that the text names; never guessed."
         + (" Also k-NN on the same examples." if spec.shots else ""),
         folds=spec.folds,
     )
 
 
+def _selection(spec: "LanguageModel") -> Selection:
+    return Selection(spec.shots, spec.select, spec.seed, spec.examples, spec.permuted_labels)
+
+
+def _add_draws(predictions: pa.Table, spec: "LanguageModel") -> pa.Table:
+    """Add the columns `selection` and `draw` to predictions with examples."""
+    draw_of = {trial.trial: trial.draw for trial in spec.trials}
+    draws = [draw_of[trial] for trial in predictions["trial"].to_pylist()]
+    strategy = _selection(spec).strategy
+    return predictions.append_column("selection", pa.repeat(strategy, len(draws))).append_column(
+        "draw", pa.array(draws, pa.int64())
+    )
+
+
+def _renamed_classes(spec: "LanguageModel", classes: tuple[str, ...]) -> dict[int, dict[str, str]]:
+    """Return trial -> (class -> its name in the examples); empty without permuted labels."""
+    if not spec.permuted_labels:
+        return {}
+    return {trial.trial: permute_labels(classes, spec.seed, trial.draw) for trial in spec.trials}
+
+
 def _parameters(spec: "LanguageModel", *fields: str) -> dict[str, Any]:
-    """Return some parameters of the spec, without those that equal their default."""
+    """Return the named parameters of the spec, without those that equal their default."""
     return spec.model_dump(mode="json", include=set(fields), exclude_defaults=True)
 
 
+def _order_parameters(spec: "LanguageModel") -> dict[str, Any]:
+    """Return how class orders are made; empty for one order, which stays as it is when the method changes."""
+    return {"class_orders": "cyclic"} if spec.orders > 1 else {}
+
+
 def _sample_parameters(spec: "LanguageModel", folds: Folds) -> dict[str, Any]:
-    """Return which clips are classified, unless all are."""
+    """Return the sample as stage parameters; empty if all clips are classified."""
     return {"sample": spec.sample.model_dump(mode="json"), **spec.sampled_folds(folds)} if spec.sample else {}
 
 
@@ -229,7 +284,7 @@ def _controlled_inputs(spec: "LanguageModel") -> tuple[Input, ...]:
 
 
 def _lookup(spec: "LanguageModel", context: StageContext, originals: set[str], queries: set[str]) -> Lookup:
-    """Return the lookup of clips: `originals` without a control, `queries` under each control."""
+    """Return the lookup of images or audio: of the clips `originals` without a control, of `queries` under each control."""
     if spec.rendering is None:
         return audio_lookup(context.dataset, context.inputs["clips"].to_pylist(), int(context.fold or 0))
     tables, clips = {"none": context.inputs[f"spectrograms/{spec.rendering}"]}, {"none": originals}

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import gcd
 
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 
@@ -18,16 +19,30 @@ class Trial:
     wording: int
     repeat: int
 
-    def ordered(self, classes: Sequence[str], seed: int) -> tuple[str, ...]:
-        """Return the classes in the order of this trial: 0 keeps the order, others are permutations fixed by seed and number.
+    def order_classes(self, classes: Sequence[str], seed: int) -> tuple[str, ...]:
+        """Return the classes in the order of this trial: a rotation of a base order.
 
-        >>> Trial(0, 0, 0, 0, 0).ordered(["dog", "rain"], 7)
-        ('dog', 'rain')
+        Orders are balanced: as many orders as there are classes are the rows of a cyclic Latin square, in which every class is at
+        every position once. Order 0 is the order of `classes`, the base of the first square. Each further square has a random base,
+        which depends only on the seed. Successive orders rotate by about 0.62 of the classes, so that two or three orders already
+        move every class far.
+
+        >>> Trial(0, 0, 0, 0, 0).order_classes(["dog", "rain", "wind"], 7)
+        ('dog', 'rain', 'wind')
+        >>> Trial(1, 0, 1, 0, 0).order_classes(["dog", "rain", "wind"], 7)
+        ('wind', 'dog', 'rain')
         """
-        order = list(classes)
-        if self.class_order:
-            random.Random(fingerprint("class order", seed, self.class_order)).shuffle(order)
-        return tuple(order)
+        base, n = list(classes), len(classes)
+        square, row = divmod(self.class_order, max(n, 1))
+        if square:
+            random.Random(fingerprint("class order", seed, square)).shuffle(base)
+        shift = row * _rotation_step(n) % max(n, 1)
+        return (*base[shift:], *base[:shift])
+
+
+def _rotation_step(n: int) -> int:
+    """Return the smallest step from 0.618 n on that has no common divisor with n, so that its multiples reach every rotation."""
+    return next(step for step in range(max(1, round(0.618 * n)), 2 * n + 2) if gcd(step, n) == 1)
 
 
 def trials(draws: int, orders: int, wordings: int, repeats: int) -> tuple[Trial, ...]:

@@ -1,4 +1,4 @@
-"""The key finding "Which clips does it get wrong?": counts of clips and classes, each with a link to the clips."""
+"""The key finding "Which clips does the best model get wrong?": counts of clips and classes, each with a link to the clips."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from vlm_audio_pipeline.reports.page.wording import NOT_MODELS, KeyFinding, clip
 
 CONSTANT_SHARE = 0.5
 """A run that predicts one label for more than this share of the clips is reported."""
-_QUESTION = "Which clips does it get wrong?"
+_QUESTION = "Which clips does the best model get wrong?"
 
 
 def failure_finding(
@@ -30,16 +30,16 @@ def failure_finding(
     wrong = [clip for clip, predicted in best.votes.items() if predicted != labels[clip]]
     if not wrong:
         return KeyFinding(
-            _QUESTION, Markup("None: {} classifies all {} clips correctly.").format(run_name(best), len(best.votes))
+            _QUESTION, Markup("None: {} classifies all {:,} clips correctly.").format(run_name(best), len(best.votes))
         )
     totals = Counter(labels[clip] for clip in best.votes)
     errors = Counter(labels[clip] for clip in wrong)
     worst = sorted(errors, key=lambda c: (-errors[c] / totals[c], c))[:3]
-    link = clips_link(f"{len(wrong)} of {len(best.votes)} clips", number, only="wrong")
+    link = clips_link(f"{len(wrong):,} of {len(best.votes):,} clips", number, only="wrong")
     name = Markup("<b>{}</b>").format(results.classes[worst[0]])
     answer = Markup("{} gets {} wrong, most often in the class {}.").format(run_name(best), link, name)
     hardest = Markup(", ").join(
-        Markup("{} ({} of {} correct)").format(
+        Markup("{} ({:,} of {:,} correct)").format(
             clips_link(results.classes[c], number, label=c), totals[c] - errors[c], totals[c]
         )
         for c in worst
@@ -64,17 +64,17 @@ def _wrong_for_all_models(originals: Sequence[PageRun], labels: Sequence[int], n
     shared = set.intersection(*(set(run.votes) for run in models))
     if not shared:
         return []
-    hard = [clip for clip in shared if all(run.votes[clip] != labels[clip] for run in models)]
-    if not hard:
+    hard_clips = [clip for clip in shared if all(run.votes[clip] != labels[clip] for run in models)]
+    if not hard_clips:
         return [Markup("Every clip is classified correctly by at least one of the {} models.").format(count)]
-    link = clips_link("1 clip" if len(hard) == 1 else f"{len(hard)} clips", number, only="hard")
+    link = clips_link("1 clip" if len(hard_clips) == 1 else f"{len(hard_clips):,} clips", number, only="hard")
     details = [Markup("All {} models get {} wrong.").format(count, link)]
     annotators = next((run for run in originals if run.kind == "annotations"), None)
     if annotators:
-        annotated = [c for c in hard if c in annotators.votes]
-        correct = [c for c in hard if annotators.votes.get(c) == labels[c]]
+        annotated = [c for c in hard_clips if c in annotators.votes]
+        correct = [c for c in hard_clips if annotators.votes.get(c) == labels[c]]
         details.append(
-            Markup("Annotators labelled {} of these clips; the majority label is correct for {}.").format(
+            Markup("Annotators labelled {:,} of these clips; the majority label is correct for {:,}.").format(
                 len(annotated), len(correct)
             )
         )
@@ -84,14 +84,14 @@ def _wrong_for_all_models(originals: Sequence[PageRun], labels: Sequence[int], n
 def _constant_models(
     results: StudyResults, runs: Sequence[PageRun], originals: Sequence[PageRun], labels: Sequence[int]
 ) -> list[Markup]:
-    """Return a sentence for each run that gives most clips one label, also clips of other classes, or no label."""
+    """Return a sentence for each run that predicts one label for most clips, whatever their class, or no label for most clips."""
     details: list[Markup] = []
     for run in originals:
         counts = Counter(run.votes.values())
         if not counts or len(results.classes) < 3:
             continue
         label, count = counts.most_common(1)[0]
-        link = clips_link(f"{count} of {len(run.votes)} clips", runs.index(run), predicted=label)
+        link = clips_link(f"{count:,} of {len(run.votes):,} clips", runs.index(run), predicted=label)
         if count <= CONSTANT_SHARE * len(run.votes) or label == NO_MAJORITY:
             continue
         others = [vote for clip, vote in run.votes.items() if labels[clip] != label]
@@ -107,4 +107,4 @@ def _constant_models(
 
 
 def _times(count: int) -> str:
-    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+    return {1: "once", 2: "twice"}.get(count, f"{count:,} times")

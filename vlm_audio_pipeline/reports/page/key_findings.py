@@ -1,15 +1,17 @@
-"""The key findings at the top of the page: which model is best, how certain that is, and which clips it gets wrong.
+"""The key findings of the page: which model is best, whether a test shows it, and which clips it gets wrong.
 
-The sentences repeat the results of declared tests and computed intervals. They compute no test of their own, and say so
-where no test was declared.
+The sentences repeat the results of tests: of declared contrasts, and of the verdicts on vision-language models. They
+compute no further test and conclude nothing from intervals. Without a test they say so.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from vlm_audio_pipeline.evaluation.references import CHANCE
+from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
 from vlm_audio_pipeline.reports.page.failures import failure_finding
 from vlm_audio_pipeline.reports.page.runs import PageRun
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
@@ -33,8 +35,9 @@ def key_findings(
     contrasts: Sequence[dict[str, Any]] = (),
     leakage: Sequence[dict[str, Any]] = (),
     not_run: int = 0,
+    verdicts: Sequence[dict[str, Any]] = (),
 ) -> tuple[KeyFinding, ...]:
-    """Return the three key findings, or one where nothing was run.
+    """Return the three key findings, or only the first if nothing was run.
 
     Args:
         results: the study.
@@ -42,31 +45,71 @@ def key_findings(
         contrasts: rows of `contrasts`.
         leakage: summaries, as `sections.leakage_findings` returns them.
         not_run: number of classifiers that were not run.
+        verdicts: rows of `verdicts`.
     """
     originals = [run for run in runs if run.control == "none"]
     ranked = [run for run in originals if run.row["rank"] is not None]
     if not originals:
         return (KeyFinding(_QUESTION, Markup("No classifier has results yet.")),)
     models = [run for run in ranked or originals if run.kind not in NOT_MODELS]
-    # Of equally ranked scorings "likelihood" stands for a model, as in the contrasts.
+    # If scorings of a model have the same rank, use "likelihood", as the contrasts do.
     models.sort(key=lambda run: (run.row["rank"] or _UNRANKED, run.scoring != "likelihood"))
     best = models[0] if models else originals[0]
+    chance = _ChanceLevel(1 / len(results.classes), contrasts, verdicts)
     return (
-        _best_model(results, originals, ranked, best, runs, not_run),
+        _best_model(originals, ranked, best, runs, not_run, chance),
         _certainty(models, best, contrasts, leakage),
         failure_finding(results, runs, originals, best),
     )
 
 
+class _ChanceLevel(NamedTuple):
+    """The chance level, and the rows of `contrasts` and `verdicts` that compare with it."""
+
+    accuracy: float
+    contrasts: Sequence[dict[str, Any]]
+    verdicts: Sequence[dict[str, Any]]
+
+    def compare(self, run: PageRun) -> str:
+        """Return the result of a test against chance; without a test, where the interval lies, which is no test."""
+        level = f"the chance level of {percent(self.accuracy)}"
+        if (test := self._find_test(run)) is not None:
+            p, difference = test
+            if p >= ALPHA:
+                return f"No difference from {level} is shown ({p_text(p)})."
+            return f"This is {'above' if difference > 0 else 'below'} {level} ({p_text(p)})."
+        low, high = run.row.get("accuracy_low"), run.row.get("accuracy_high")
+        if low is None or high is None:
+            return f"The difference from {level} was not tested."
+        position = "above" if low > self.accuracy else "below" if high < self.accuracy else None
+        where = f"is {position}" if position else "contains"
+        return f"The interval {where} {level}; the difference was not tested."
+
+    def _find_test(self, run: PageRun) -> tuple[float, float] | None:
+        """Return the p-value after Holm and the difference from chance: of a declared contrast, else of a verdict."""
+        for row in self.contrasts:
+            is_same_run = (row["classifier"], row["scoring"], row["control"]) == _key(run)
+            if is_same_run and row["against"] == CHANCE and row["subset"] == "all" and row["p_holm"] is not None:
+                return row["p_holm"], row["difference"]
+        for row in self.verdicts:
+            is_same_run = (row["classifier"], row["scoring"], "none") == _key(run)
+            if is_same_run and row["chance_p"] is not None:
+                return row["chance_p"], row["accuracy"] - row["chance_accuracy"]
+        return None
+
+
+def _key(run: PageRun) -> tuple[str, str, str]:
+    return run.classifier, run.scoring, run.control
+
+
 def _best_model(
-    results: StudyResults,
     originals: Sequence[PageRun],
     ranked: Sequence[PageRun],
     best: PageRun,
     runs: Sequence[PageRun],
     not_run: int,
+    chance: _ChanceLevel,
 ) -> KeyFinding:
-    chance = 1 / len(results.classes)
     accuracy = percent(best.row["accuracy"])
     tied = [run for run in ranked if run.row["rank"] == best.row["rank"] and run is not best]
     if tied:
@@ -76,13 +119,14 @@ def _best_model(
         answer = Markup("{} has the highest accuracy: {}.").format(run_name(best), accuracy)
     training_clips = best.row.get("training_clips")
     details = [
-        Markup("It is {} that receives {}{}: {}, {}. {}").format(
+        Markup("{} is {} that receives {}{}: {}, {}. {}").format(
+            run_name(best),
             KINDS.get(best.kind, f"a classifier of kind {best.kind}"),
             "audio" if best.takes_audio else "images only",
-            f" and {training_clips} training clips" if training_clips else "",
+            f" and {training_clips:,} training clips" if training_clips else "",
             correct_of_total(best.row),
             interval(best.row),
-            _against_chance(best, chance),
+            chance.compare(best),
         )
     ]
     if not ranked:
@@ -91,7 +135,7 @@ def _best_model(
     for run in originals:
         if run.kind == "annotations":
             details.append(
-                Markup("Human annotators, for comparison ({}): {} accuracy, {}, on {} of {} clips.").format(
+                Markup("Human annotators, for comparison ({}): {} accuracy, {}, on {:,} of {:,} clips.").format(
                     run_name(run),
                     percent(run.row["accuracy"]),
                     correct_of_total(run.row),
@@ -108,38 +152,33 @@ def _best_model(
     return KeyFinding(_QUESTION, answer, details)
 
 
-def _against_chance(run: PageRun, chance: float) -> str:
-    low, high = run.row.get("accuracy_low"), run.row.get("accuracy_high")
-    level = f"the chance level of {percent(chance)}"
-    if low is None or high is None:
-        return f"The difference from {level} was not tested."
-    if low > chance:
-        return f"This is above {level}."
-    if high < chance:
-        return f"This is below {level}."
-    return f"This is not distinguishable from {level}."
-
-
-def _image_models(originals: Sequence[PageRun], runs: Sequence[PageRun], best: PageRun, chance: float) -> list[Markup]:
+def _image_models(
+    originals: Sequence[PageRun], runs: Sequence[PageRun], best: PageRun, chance: _ChanceLevel
+) -> list[Markup]:
     """Return sentences about the best models that receive only images, and about their controls."""
     image_runs = [run for run in originals if not run.takes_audio and run.kind not in NOT_MODELS]
     if not image_runs:
         return [Markup("No model in this study receives only images. The results are a reference for such models.")]
-    selected = image_runs[:1]
-    if image_runs[0].kind != "language_model":
+    selected = [best] if best in image_runs else image_runs[:1]  # of equally accurate runs, the best comes first
+    if selected[0].kind != "language_model":
         selected += [run for run in image_runs if run.kind == "language_model"][:1]
     details: list[Markup] = []
     for run in selected:
         if run is not best:
-            group = "models" if run is image_runs[0] else "language models"
+            group = "models" if run is selected[0] else "language models"
             details.append(
                 Markup("Of the {} that receive only images, {} is the most accurate: {}, {}. {}").format(
-                    group, run_name(run), percent(run.row["accuracy"]), interval(run.row), _against_chance(run, chance)
+                    group,
+                    run_name(run),
+                    percent(run.row["accuracy"]),
+                    interval(run.row),
+                    chance.compare(run),
                 )
             )
         key = (run.classifier, run.scoring)
         controls = [r for r in runs if r.control != "none" and (r.classifier, r.scoring) == key]
-        if controls:
+        has_verdict = any((row["classifier"], row["scoring"]) == key for row in chance.verdicts)
+        if controls and not has_verdict:
             accuracies = ", ".join(f"{r.control.replace('_', ' ')} {percent(r.row['accuracy'])}" for r in controls)
             details.append(
                 Markup("Accuracy of {} when its image is replaced (control): {}. With the original image: {}.").format(
@@ -157,9 +196,11 @@ def _certainty(
 ) -> KeyFinding:
     others = [run for run in models if run.classifier != best.classifier]
     if others:
-        answer, details = _compare(best, others[0], contrasts)
+        tied = (run for run in others if run.row["rank"] == others[0].row["rank"])
+        second = next((run for run in tied if _find_contrast(contrasts, best, run)), others[0])
+        answer, details = _compare(best, second, contrasts)
     else:
-        answer, details = Markup("There is no second model to compare it with."), []
+        answer, details = Markup("There is no second model for a comparison."), []
     verdicts = Counter(row["verdict"] for row in contrasts)
     if verdicts:
         counts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
@@ -183,68 +224,51 @@ def _certainty(
         )
     if best.row.get("partial"):
         details.append(Markup("The run is partial: {}.").format(best.row["note"]))
-    return KeyFinding("How certain is its lead?", answer, details)
+    return KeyFinding("Is it shown to be better than the second?", answer, details)
 
 
 def _compare(best: PageRun, second: PageRun, contrasts: Sequence[dict[str, Any]]) -> tuple[Markup, list[Markup]]:
-    """Compare the two best models by a declared contrast, or by their intervals where there is none."""
+    """Compare the two best models by the contrast that the study declares; without one, say that there is no test."""
     contrast = _find_contrast(contrasts, best, second)
     if contrast is None:
-        return _compare_intervals(best, second)
+        return _describe_lead(best, second)
+    is_first = _key(best) == (contrast["classifier"], contrast["scoring"], contrast["control"])
+    better, worse = ("better", "worse") if is_first else ("worse", "better")
     answers = {
-        "better": "Certain: {} and {} differ significantly.",
-        "worse": "Certain: {} and {} differ significantly.",
-        "cannot tell apart": "Uncertain: {} and {} do not differ significantly on these clips.",
+        better: "Yes: {} is better than {}.",
+        worse: "No: {} is worse than {} on the clips of the comparison.",
+        "equivalent": "No: {} and {} are equivalent within the margin that the study declares.",
+        "cannot tell apart": "No: a difference between {} and {} is not shown.",
+        "not compared": "{} and {} could not be compared.",
     }
-    answer = Markup(answers.get(contrast["verdict"], "{} and {} could not be compared."))
+    answer = Markup(answers[contrast["verdict"]])
     details = [Markup("{}").format(contrast["statement"])]
-    if contrast["detectable_difference"] is not None:
-        details.append(
-            Markup(
-                "With {} clips from {} recordings, the test is likely to miss differences below {} percentage points."
-            ).format(contrast["clips"], contrast["sources"], f"{100 * contrast['detectable_difference']:.1f}")
-        )
     return answer.format(run_name(best), run_name(second)), details
 
 
 def _find_contrast(contrasts: Sequence[dict[str, Any]], a: PageRun, b: PageRun) -> dict[str, Any] | None:
     """Return the declared contrast of two runs, preferably the one over all clips."""
 
-    def sides(row: dict[str, Any]) -> set[tuple[Any, ...]]:
+    def compared_runs(row: dict[str, Any]) -> set[tuple[Any, ...]]:
         return {
             (row["classifier"], row["scoring"], row["control"]),
             (row["against"], row["against_scoring"], row["against_control"]),
         }
 
     pair = {(run.classifier, run.scoring, run.control) for run in (a, b)}
-    matching = [row for row in contrasts if sides(row) == pair]
+    matching = [row for row in contrasts if compared_runs(row) == pair]
     return min(matching, key=lambda row: row["subset"] != "all", default=None)
 
 
-def _compare_intervals(best: PageRun, second: PageRun) -> tuple[Markup, list[Markup]]:
-    """Compare two runs by their confidence intervals, which are no test."""
+def _describe_lead(best: PageRun, second: PageRun) -> tuple[Markup, list[Markup]]:
+    """Describe the difference of two runs that no contrast compares. Intervals that overlap or not are no paired test."""
     pair = (run_name(best), run_name(second))
     difference = 100 * (best.row["accuracy"] - second.row["accuracy"])
-    is_tied = best.row["accuracy"] == second.row["accuracy"]
-    if is_tied:
-        lead = Markup("{} and {} have the same accuracy").format(*pair)
+    if best.row["accuracy"] == second.row["accuracy"]:
+        lead = Markup("They have the same accuracy.")
     else:
-        lead = Markup("The accuracy of {} is {} percentage points above that of {}").format(
+        lead = Markup("The accuracy of {} is {} percentage points above that of {}.").format(
             pair[0], f"{difference:.1f}", pair[1]
         )
-    low, high = best.row.get("accuracy_low"), second.row.get("accuracy_high")
-    if low is None or high is None:
-        return (
-            Markup("Unknown: no test compares {} and {}.").format(*pair),
-            [Markup("{}, and their confidence intervals were not computed.").format(lead)],
-        )
-    no_test = "No contrast of the two was declared, so there is no test."
-    if low > high:
-        return (
-            Markup("Likely: the confidence intervals of {} and {} do not overlap.").format(*pair),
-            [Markup("{}. {}").format(lead, no_test)],
-        )
-    return (
-        Markup("Uncertain: the confidence intervals of {} and {} overlap.").format(*pair),
-        [Markup("{}. {}{}").format(lead, no_test, "" if is_tied else " The difference may be due to chance.")],
-    )
+    advice = Markup("A contrast of the two in the study file tests the difference.")
+    return Markup("Not tested: no contrast of {} and {} was declared.").format(*pair), [lead, advice]

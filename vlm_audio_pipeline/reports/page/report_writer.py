@@ -12,19 +12,20 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.escapes import escape_json_values
 from vlm_audio_pipeline.reports.media_types import SUFFIX
 from vlm_audio_pipeline.storage.atomic import atomic_path, delete
 
 META_NAME = "vlm-audio-report"
 """Name of the `meta` element by which an earlier report is recognised."""
 DATA_PLACEHOLDER = "<!-- embedded data -->"
-"""Where a single file holds its data. Text on the page is escaped, so no text can look like it."""
+"""Position of the data in a single file. Text on the page is escaped, so it never equals this comment."""
 ABANDONED_S = 86400
 """Age in s after which the temporary files of a killed process are deleted."""
 
@@ -34,13 +35,14 @@ class ReportFormat:
     """The content and limits of one form of the report.
 
     Attributes:
-        name: of the form, for the page's scripts.
+        name: name of the form; the page's scripts read it.
         max_clips: clips that have images and audio; None: all.
         max_side: longest side of an image, pixels; None: images are copied unchanged.
         max_sample_rate_hz: highest sample rate of audio, Hz.
         mp3_compression: libsndfile's compression level for MP3, 0 to 1.
         copies_audio: whether recordings that a browser can play are copied unchanged.
-        max_scores: scores of a prediction: this many of the highest, and that of the true class.
+        max_scores: number of highest scores of a prediction; the score of the true class is always included.
+        max_reasoning_chars: reasoning of a language model is cut after this many characters; None: it is complete.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ReportFormat:
     mp3_compression: float
     copies_audio: bool
     max_scores: int
+    max_reasoning_chars: int | None
 
 
 FOLDER = ReportFormat(
@@ -60,6 +63,7 @@ FOLDER = ReportFormat(
     mp3_compression=0.5,
     copies_audio=True,
     max_scores=12,
+    max_reasoning_chars=None,
 )
 """All clips, with images exactly as the models received them."""
 SINGLE_FILE = ReportFormat(
@@ -70,17 +74,20 @@ SINGLE_FILE = ReportFormat(
     mp3_compression=0.8,
     copies_audio=False,
     max_scores=5,
+    max_reasoning_chars=2000,
 )
 """At most 200 clips, balanced over the classes, with thumbnails and compressed audio. The page states the size."""
 
 
 def as_script(value: Any) -> str:
-    r"""Return a value as JSON that may stand inside a `script` element: without `<`, which could end the element.
+    r"""Return a value as JSON that is safe inside a `script` element: without `<`, which could end the element.
 
     >>> print(as_script({"response": "</script>"}))
     {"response":"\u003c/script>"}
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    if "\\" in text or "\x7f" in text or not text.isascii():  # JSON escapes every ASCII control code but DEL
+        text = json.dumps(escape_json_values(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
@@ -88,7 +95,7 @@ class ReportWriter(ABC):
     """Write the data, media and page of a report. Use it as a context manager; an unfinished report is deleted.
 
     Attributes:
-        format: what this form of the report contains.
+        format: the content and limits of this form of the report.
         out: the folder or file to write.
         media_bytes: bytes of images and audio written so far, as they are stored.
     """
@@ -107,12 +114,20 @@ class ReportWriter(ABC):
         for path in self.out.parent.glob(f".{glob.escape(self.out.name)}.*.tmp"):  # of processes that were killed
             if time.time() - path.stat().st_mtime > ABANDONED_S:
                 delete(path)
-        self._open()
+        try:
+            self._open()
+        except BaseException:
+            delete(self._temporary)
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._close()
-        delete(self._temporary)
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            error.filename = str(self.out)  # an error of `write`, which knows no name
+        try:
+            self._close()
+        finally:
+            delete(self._temporary)
 
     def write_data(self, key: str, rows: Iterable[Any]) -> None:
         """Write rows that the page loads on demand.
@@ -128,7 +143,7 @@ class ReportWriter(ABC):
             file.write("]")
 
     def write_media(self, stem: str, media_type: str, content: bytes) -> str:
-        """Write an image or audio file, unless one of this name was written before.
+        """Write an image or audio file, unless a file of this name was written before.
 
         Args:
             stem: name without suffix; the same for the same content.
@@ -213,7 +228,7 @@ class SingleFileWriter(ReportWriter):
 
     def _open(self) -> None:
         if self.out.is_dir():
-            raise VlmAudioError(f"a single-file report needs a file name, but {self.out} is a folder")
+            raise VlmAudioError(f"a single-file report needs a file name, but {self.out} is a folder; add a file name")
         if self.out.exists() and self.out.stat().st_size and not _is_report(self.out):
             raise VlmAudioError(
                 f"a report's file must be new or an earlier report, but {self.out} is another file; choose another name"
@@ -221,7 +236,8 @@ class SingleFileWriter(ReportWriter):
         self._file = self._temporary.open("w+", encoding="utf-8")
 
     def _close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # on a full disk the buffer cannot be written; its error was raised before
+            self._file.close()
 
     @contextmanager
     def _data_file(self, key: str) -> Iterator[TextIO]:
@@ -247,5 +263,5 @@ class SingleFileWriter(ReportWriter):
 
 
 def _is_report(file: Path) -> bool:
-    with file.open(encoding="utf-8", errors="replace") as opened:
-        return META_NAME in opened.read(2000)
+    with file.open(encoding="utf-8", errors="replace") as text:
+        return META_NAME in text.read(2000)

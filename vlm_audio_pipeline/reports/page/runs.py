@@ -11,16 +11,17 @@ from typing import Any
 from vlm_audio_pipeline.contracts.control_names import controlled_name
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.reports.page.report_writer import ReportWriter
+from vlm_audio_pipeline.reports.page.requests import BATCH_SIZE, RequestReader, ResponseDetails
 from vlm_audio_pipeline.reports.page.study_results import StudyResults, read_batches
 
-OUTCOMES = ("unparseable", "refused", "error")
-"""Outcomes without a label; the page writes them as -1, -2 and -3."""
-NO_MAJORITY = -4
-"""In place of a class number: no label of a clip has more votes than every other."""
+OUTCOMES = ("unparseable", "truncated", "refused", "error")
+"""Outcomes without a label; the page writes them as -1, -2 and so on, so that no class is taken for an outcome."""
+NO_MAJORITY = -1 - len(OUTCOMES)
+"""Number instead of a class: no label of the clip has more votes than each other label."""
 EXAMPLES_KNN = "examples_knn"
 """Scoring of the baseline: a k-NN vote over the few-shot examples, without the model."""
-BATCH_SIZE = 512
 _COLUMNS = ("scoring", "control", "trial", "clip", "label", "predicted", "outcome", "scores", "confidence", "text")
+_NO_RESPONSE = ResponseDetails(None, None, None)
 _LEADERBOARD_FIELDS = ("accuracy", "correct", "predictions", "partial", "clips", "trials")
 
 
@@ -32,12 +33,13 @@ class PageRun:
         classifier: name of the classifier in the study.
         kind: kind of the classifier; "baseline" for the k-NN vote over few-shot examples.
         scoring: how a label was chosen.
-        control: what replaced the query image; "none" for the original.
+        control: the control that replaced the query image; "none": the original image.
         folds: folds with predictions.
-        image_set: name of the set of images it received; None where it received none.
+        image_set: name of the image set that it receives; None without images.
         takes_audio: whether it receives audio.
         row: its row of the leaderboard.
-        votes: clip number -> class number (or a number below 0) that most of its trials or annotators gave.
+        votes: clip number -> most frequent class number of its trials or annotators; below 0: `OUTCOMES`, `NO_MAJORITY`.
+        place: on a page that compares results, the name of the results that it belongs to; otherwise empty.
     """
 
     classifier: str
@@ -49,13 +51,15 @@ class PageRun:
     takes_audio: bool
     row: dict[str, Any] = field(repr=False)
     votes: dict[int, int] = field(default_factory=dict, repr=False)
+    place: str = ""
 
     @property
     def name(self) -> str:
-        """Classifier, with the control where there is one."""
-        return self.classifier if self.control == "none" else f"{self.classifier} @ {self.control}"
+        """Classifier, the control unless it is "none", and the place."""
+        name = self.classifier if self.control == "none" else f"{self.classifier} @ {self.control}"
+        return f"{name} in {self.place}" if self.place else name
 
-    def for_page(self, clips: int) -> dict[str, Any]:
+    def json_values(self, clips: int) -> dict[str, Any]:
         """Return the run as JSON values; `votes` becomes a list with one number or None for each clip."""
         fields = asdict(self)
         del fields["row"], fields["folds"]
@@ -92,29 +96,36 @@ def _rendering(results: StudyResults, classifier: str) -> str | None:
     """Return the rendering of a classifier or its encoder: from the study record, else from its predictions."""
     spec = results.spec.get("classifiers", {}).get(classifier, {})
     encoder = results.spec.get("encoders", {}).get(spec.get("encoder"), {})
-    if rendering := spec.get("rendering") or encoder.get("rendering"):
+    rendering: str | None = spec.get("rendering") or encoder.get("rendering")
+    if rendering:
         return rendering
     (row,) = results.query(
         "SELECT any_value(rendering) AS rendering FROM predictions WHERE study = $1 AND classifier = $2", classifier
     )
-    return row["rendering"]
+    stored: str | None = row["rendering"]
+    return stored
 
 
 def write_predictions(
     results: StudyResults, runs: Sequence[PageRun], writer: ReportWriter, progress: Progress = no_progress
-) -> None:
+) -> RequestReader:
     """Write all predictions, `predictions-<n>` for the n-th classifier, and fill in the votes of the runs.
 
-    A row is [run, clip, predicted, trial, confidence, scores, text, error]. Clips and classes are numbers, outcomes
-    without a label are numbers below 0 (`OUTCOMES`). Scores are [class, score, class, score, ...], highest first.
-    Nulls at the end of a row are left out.
+    A row is [run, clip, predicted, trial, confidence, scores, text, error, reasoning, request]. Clips, classes and requests are
+    numbers, outcomes without a label are numbers below 0 (`OUTCOMES`). Scores are [class, score, class, score, ...], highest
+    first. Nulls at the end of a row are left out.
+
+    Returns:
+        The reader that read the requests of the responses.
     """
     classifiers = list(dict.fromkeys(run.classifier for run in runs))
+    reader = RequestReader(results, writer.format.max_reasoning_chars)
     for n, classifier in enumerate(classifiers):
         run_numbers = {(run.scoring, run.control): i for i, run in enumerate(runs) if run.classifier == classifier}
-        rows = _prediction_rows(results, classifier, run_numbers, runs, writer.format.max_scores)
+        rows = _prediction_rows(results, classifier, run_numbers, runs, reader, writer.format.max_scores)
         writer.write_data(f"predictions-{n}", rows)
         progress(n + 1, len(classifiers), "predictions")
+    return reader
 
 
 def _prediction_rows(
@@ -122,10 +133,11 @@ def _prediction_rows(
     classifier: str,
     run_numbers: Mapping[tuple[str, str], int],
     runs: Sequence[PageRun],
+    reader: RequestReader,
     max_scores: int,
 ) -> Iterator[list[Any]]:
     for fold in sorted({fold for i in run_numbers.values() for fold in runs[i].folds}):
-        errors = _read_errors(results, classifier, fold)
+        responses = reader.read(classifier, fold)
         votes: dict[tuple[int, int], Counter[int]] = {}
         path = results.data_folder.partition_file("predictions", results.study, classifier, fold)
         for row in (row for rows in read_batches(path, _COLUMNS, BATCH_SIZE) for row in rows):
@@ -139,7 +151,7 @@ def _prediction_rows(
                 else -1 - OUTCOMES.index(row["outcome"])
             )
             votes.setdefault((run, clip), Counter())[predicted] += 1
-            error = errors.get((row["scoring"], row["control"], row["trial"], row["clip"]))
+            response = responses.get((row["scoring"], row["control"], row["trial"], row["clip"]), _NO_RESPONSE)
             values = [
                 run,
                 clip,
@@ -148,7 +160,9 @@ def _prediction_rows(
                 _round(row["confidence"]),
                 _highest_scores(results, row, max_scores),
                 row["text"],
-                error,
+                response.error or None,
+                response.reasoning,
+                response.request,
             ]
             while values[-1] is None:
                 values.pop()
@@ -158,23 +172,12 @@ def _prediction_rows(
             runs[run].votes[clip] = NO_MAJORITY if others and others[0][1] == count else label
 
 
-def _read_errors(results: StudyResults, classifier: str, fold: int) -> dict[tuple[str, str, int, str], str]:
-    path = results.data_folder.partition_file("responses", results.study, classifier, fold)
-    key = ("scoring", "control", "trial", "clip")
-    return {
-        (row["scoring"], row["control"], row["trial"], row["clip"]): row["error"]
-        for rows in read_batches(path, (*key, "error"), BATCH_SIZE)
-        for row in rows
-        if row["error"]
-    }
-
-
 def _highest_scores(results: StudyResults, row: dict[str, Any], max_scores: int) -> list[float | None] | None:
     if not row["scores"]:
         return None
     ordered = sorted(row["scores"], key=lambda pair: -pair[1])
-    kept = ordered[:max_scores] + [pair for pair in ordered[max_scores:] if pair[0] == row["label"]]
-    return [value for label, score in kept for value in (results.class_number.get(label, -1), _round(score))]
+    selected = ordered[:max_scores] + [pair for pair in ordered[max_scores:] if pair[0] == row["label"]]
+    return [value for label, score in selected for value in (results.class_number.get(label, -1), _round(score))]
 
 
 def _round(value: float | None) -> float | None:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from vlm_audio_pipeline.measures.declarations import shown_measures
+from vlm_audio_pipeline.measures.declarations import measures_for_display
+from vlm_audio_pipeline.reports.page.media import Media, balanced_order
 from vlm_audio_pipeline.reports.page.report_writer import ReportWriter
 from vlm_audio_pipeline.reports.page.runs import EXAMPLES_KNN, PageRun
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
@@ -13,10 +14,13 @@ MISSING_SECTIONS = {
     "controls": ("Controls", "no classifier of the study has controls"),
     "projections": ("Embedding maps", "no projections were computed"),
     "reliability": ("Calibration", "no predictions have a confidence"),
-    "examples": ("Few-shot examples", "no classifier of the study uses few-shot examples"),
+    "prompts": ("Prompts and examples", "no language model has responses"),
     "costs": ("Cost and time", "no times, tokens or costs were recorded"),
     "embedding_quality": ("Embedding quality", "it was not computed"),
-    "published": ("Published results", "there are none for this dataset, or the step was not run"),
+    "published": (
+        "Published results",
+        "no classifier of the study repeats a published result, or the step was not run",
+    ),
     "leakage": ("Leakage checks", "they were not run"),
     "history": ("History", "no result has changed since it was first computed"),
     "comparison": ("Compare two classifiers", "fewer than two classifiers have results"),
@@ -27,19 +31,30 @@ _EMBEDDING_MEASURES = {
     "silhouette": "silhouette",
     "knn_purity": "k-NN purity",
     "nmi": "NMI",
+    "ami": "AMI",
     "ari": "ARI",
     "map": "mAP",
     "r_at_1": "R@1",
     "r_at_5": "R@5",
     "r_at_10": "R@10",
 }
+INPUTS = {
+    "audio": "audio input",
+    "image": "image input only",
+    "annotators": "human annotators",
+    "reference": "reference without a model",
+}
+"""Input of a row of the leaderboard -> its words."""
 _SEVERITIES = ("leak", "suspect", "unknown", "clean")
 
 
-def leaderboard_view(leaderboard: Sequence[dict[str, Any]], runs: Sequence[PageRun]) -> dict[str, list[dict[str, Any]]]:
+def leaderboard_view(leaderboard: Sequence[dict[str, Any]], runs: Sequence[PageRun]) -> dict[str, Any]:
     """Split the leaderboard into results, references and classifiers that were not run. Controls are not included.
 
-    Rows with an accuracy get `input`: audio, image, annotators, or reference for what has no input.
+    Rows with an accuracy get `input`, a key of `INPUTS`; rows without a model are references.
+
+    Returns:
+        `results`, `references`, `not_run`: rows; `columns`: the columns that can be sorted, and their headings.
     """
     takes_audio = {run.classifier: run.takes_audio for run in runs}
 
@@ -56,6 +71,13 @@ def leaderboard_view(leaderboard: Sequence[dict[str, Any]], runs: Sequence[PageR
         "results": [row for row in rows if row["kind"] != "reference"],
         "references": [row for row in rows if row["kind"] == "reference"],
         "not_run": [row for row in leaderboard if row["accuracy"] is None],
+        "columns": {
+            "rank": "rank",
+            "name": "classifier",
+            "accuracy": "accuracy",
+            **{measure.name: measure.heading for measure in measures_for_display("page")},
+            "training_clips": "training clips",
+        },
     }
 
 
@@ -82,9 +104,10 @@ def control_groups(runs: Sequence[PageRun], contrasts: Sequence[dict[str, Any]])
 def _control_statement(run: PageRun, contrasts: Sequence[dict[str, Any]]) -> str | None:
     """Return the statement of the contrast between a control and the original, or None."""
     for row in contrasts:
-        same = {row["classifier"], row["against"]} == {run.classifier} and row["scoring"] == run.scoring
-        if same and {row["control"], row["against_control"]} == {"none", run.control}:
-            return row["statement"]
+        is_same_run = {row["classifier"], row["against"]} == {run.classifier} and row["scoring"] == run.scoring
+        if is_same_run and {row["control"], row["against_control"]} == {"none", run.control}:
+            statement: str | None = row["statement"]
+            return statement
     return None
 
 
@@ -101,18 +124,25 @@ def leakage_findings(leakage: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     summaries = []
     for row in leakage:
         if row["clip_ids"] is None:
-            own = details.pop((row["kind"], row["subject"]), [])
+            clip_rows = details.pop((row["kind"], row["subject"]), [])
             if not row["subject"]:  # rows about single clips name the clip or recording as their subject
-                own += [r for key in [k for k in details if k[0] == row["kind"]] for r in details.pop(key)]
-            summaries.append({**row, "details": own})
+                clip_rows += [r for key in [k for k in details if k[0] == row["kind"]] for r in details.pop(key)]
+            summaries.append({**row, "details": clip_rows})
     summaries += [{**row, "details": []} for remaining in details.values() for row in remaining]
     return sorted(
         summaries, key=lambda row: _SEVERITIES.index(row["severity"]) if row["severity"] in _SEVERITIES else -1
     )
 
 
-def embedding_quality_view(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the embedding measures as a table: `measures` (columns), `rows` (one for each encoder), `methods`."""
+def embedding_quality_view(
+    rows: Sequence[dict[str, Any]], comparisons: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return the embedding measures as tables.
+
+    Returns:
+        `measures` (columns), `rows` (one for each encoder) and `methods`; `compared` (columns) and `pairs` (one for each pair of
+        encoders) of the comparisons.
+    """
     computed = {row["measure"] for row in rows}
     measures = [(key, title) for key, title in _EMBEDDING_MEASURES.items() if key in computed]
     measures += [(key, key) for key in sorted(computed - set(_EMBEDDING_MEASURES))]
@@ -123,7 +153,18 @@ def embedding_quality_view(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if row["claim"] and row["claim"] not in line["claims"]:
             line["claims"].append(row["claim"])
     methods = {title: sorted({row["method"] for row in rows if row["measure"] == key}) for key, title in measures}
-    return {"measures": measures, "rows": list(encoders.values()), "methods": methods}
+    pairs: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in comparisons:
+        pair = {"encoder": row["encoder"], "against": row["against"]}
+        pairs.setdefault((row["encoder"], row["against"]), pair)[row["measure"]] = row
+    compared = [(key, title) for key, title in measures if any(key in pair for pair in pairs.values())]
+    return {
+        "measures": measures,
+        "rows": list(encoders.values()),
+        "methods": methods,
+        "compared": compared,
+        "pairs": list(pairs.values()),
+    }
 
 
 def further_measures(results: StudyResults, runs: Sequence[PageRun]) -> list[dict[str, Any]]:
@@ -135,7 +176,7 @@ def further_measures(results: StudyResults, runs: Sequence[PageRun]) -> list[dic
         "SELECT classifier, scoring, control, metric, value, reason FROM metrics "
         "WHERE study = $1 AND subset = 'all' AND label = '' ORDER BY metric"
     )
-    declared = {m.name: m for m in shown_measures("page_details")}
+    declared = {m.name: m for m in measures_for_display("page_details")}
     cells: dict[str, dict[tuple[str, str, str], dict[str, Any]]] = {}
     for row in rows:
         if row["metric"] in declared:
@@ -162,25 +203,58 @@ def changed_results(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def costs(results: StudyResults) -> list[dict[str, Any]]:
-    """Return time (s), tokens and cost (USD) of each run that recorded any."""
+    """Return time (s), tokens and cost (USD) of each run that recorded at least one of them."""
     return results.query(
         """SELECT classifier, scoring, control, count(*) AS predictions, sum(correct::INT) AS correct,
             sum(seconds) AS seconds, median(seconds) AS median_seconds, sum(tokens)::BIGINT AS tokens, sum(usd) AS usd,
-            sum(usd) / nullif(sum(correct::INT), 0) AS usd_per_correct,
+            sum(usd) / nullif(sum(correct::INT) FILTER (usd IS NOT NULL), 0) AS usd_per_correct,
             min(answered_at)::DATE::VARCHAR AS first_day, max(answered_at)::DATE::VARCHAR AS last_day
         FROM predictions WHERE study = $1 GROUP BY ALL
         HAVING count(seconds) + count(tokens) + count(usd) > 0 ORDER BY classifier, scoring, control"""
     )
 
 
+def cost_totals(results: StudyResults) -> dict[str, Any]:
+    """Return requests, time (s), tokens and cost (USD) of each classifier (`rows`) and of all (`total`).
+
+    A reply that several rows of `responses` record counts once: rows of one reply have the same time and number of tokens, and
+    rows with the same result keys share one reply.
+    """
+    rows = results.query(
+        """WITH replies AS (
+            SELECT classifier, string_agg(result_key, ' ' ORDER BY scoring) AS keys, any_value(seconds) AS seconds,
+                any_value(input_tokens) + coalesce(max(output_tokens), 0) AS tokens, sum(usd) AS usd
+            FROM responses WHERE study = $1 GROUP BY classifier, control, trial, clip, seconds, input_tokens
+        ), distinct_replies AS (
+            SELECT classifier, any_value(seconds) AS seconds, any_value(tokens) AS tokens, max(usd) AS usd
+            FROM replies GROUP BY classifier, keys
+        ), others AS (
+            SELECT classifier, NULL::BIGINT AS requests, sum(seconds) AS seconds, sum(tokens)::BIGINT AS tokens, sum(usd) AS usd
+            FROM predictions WHERE study = $1 AND classifier NOT IN (SELECT classifier FROM responses WHERE study = $1)
+            GROUP BY classifier HAVING count(seconds) + count(tokens) + count(usd) > 0
+        )
+        SELECT classifier, count(*) AS requests, sum(seconds) AS seconds, sum(tokens)::BIGINT AS tokens, sum(usd) AS usd
+        FROM distinct_replies GROUP BY classifier UNION ALL SELECT * FROM others ORDER BY classifier"""
+    )
+    columns = ("requests", "seconds", "tokens", "usd")
+    recorded = {name: [row[name] for row in rows if row[name] is not None] for name in columns}
+    return {"rows": rows, "total": {name: sum(values) if values else None for name, values in recorded.items()}}
+
+
+def first_clip(results: StudyResults, media: Media) -> int | None:
+    """Return the number of the clip at the top of the page: the first with an image or audio in `balanced_order`, or None."""
+    images = {clip for names in media.images.values() for clip in names}
+    return next((clip for clip in balanced_order(results) if clip in images or clip in media.audio), None)
+
+
 def provenance(results: StudyResults) -> dict[str, Any]:
-    """Return where the results come from: steps with their versions, models, and the dataset card."""
+    """Return the provenance of the results: steps with their versions, models, and the dataset card."""
     steps: dict[str, dict[str, Any]] = {}
-    for _, recorded in results.provenances():
+    for _, file_provenance in results.provenances():
         step = steps.setdefault(
-            recorded.step,
+            file_provenance.step,
             {
-                "step": recorded.step,
+                "step": file_provenance.step,
                 "partition_files": 0,
                 "versions": set(),
                 "data_versions": [],
@@ -189,11 +263,11 @@ def provenance(results: StudyResults) -> dict[str, Any]:
             },
         )
         step["partition_files"] += 1
-        step["versions"].add(recorded.version)
-        if recorded.data_version[:12] not in step["data_versions"]:
-            step["data_versions"].append(recorded.data_version[:12])
-        step["made_at"] = max(step["made_at"], str(recorded.details.get("made_at", "")))
-        step["package_versions"].add(str(recorded.details.get("package_version", "?")))
+        step["versions"].add(file_provenance.version)
+        if file_provenance.data_version[:12] not in step["data_versions"]:
+            step["data_versions"].append(file_provenance.data_version[:12])
+        step["made_at"] = max(step["made_at"], str(file_provenance.details.get("made_at", "")))
+        step["package_versions"].add(str(file_provenance.details.get("package_version", "?")))
     models = results.query(
         """SELECT classifier, kind, string_agg(DISTINCT model, ', ') AS model, string_agg(DISTINCT revision, ', ') AS revision,
             string_agg(DISTINCT prompt, ', ') AS prompt, max(shots) AS shots, max(training_clips) AS training_clips
@@ -216,14 +290,3 @@ def write_projections(results: StudyResults, writer: ReportWriter) -> list[dict[
         writer.write_data(f"projection-{i}", ([numbers[c], x, y] for c, x, y in points if c in numbers))
         projections.append({**row, "data": f"projection-{i}"})
     return projections
-
-
-def write_examples(results: StudyResults, runs: Sequence[PageRun], writer: ReportWriter) -> list[dict[str, Any]]:
-    """Write the few-shot examples of each classifier, as `StudyResults.examples` yields them; return their data keys."""
-    written = []
-    rows = results.query("SELECT DISTINCT classifier FROM examples WHERE study = $1 ORDER BY classifier")
-    for i, name in enumerate(row["classifier"] for row in rows):
-        image_set = next((r.image_set for r in runs if r.classifier == name and r.control == "none"), None)
-        writer.write_data(f"examples-{i}", results.examples(name))
-        written.append({"classifier": name, "image_set": image_set, "data": f"examples-{i}"})
-    return written

@@ -7,23 +7,26 @@ import pyarrow as pa
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
-PAGE_VERSION = 3
-"""Increase it when a code change gives another page for the same results."""
+PAGE_VERSION = 6
+"""Version of the page's code. Increase it if a code change gives another page for the same results."""
 
 PAGE_ASSETS = (
     "clips",
     "examples",
+    "responses",
     "predictions",
     "metrics",
     "leaderboard",
     "contrasts",
+    "verdicts",
     "embedding_quality",
+    "embedding_comparisons",
     "projections",
     "leakage",
     "published",
     "history",
 )
-"""Assets whose results are on the page. Images and recordings are found through `clips`."""
+"""Assets whose results are on the page. The page reads images and recordings by the rows of `clips`."""
 
 
 def report_stage(data_folder: DataFolder, steps: Iterable[str]) -> Stage:

@@ -1,7 +1,8 @@
-"""Read-only access to the results of one study: its tables, its clips, and its dataset where that is on this machine."""
+"""Read-only access to the results of one study: its tables, its clips, and its dataset if it is on this machine."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.base import DATASETS, Dataset
 from vlm_audio_pipeline.datasets.card import DatasetCard
-from vlm_audio_pipeline.storage.catalogue import query, study_records
+from vlm_audio_pipeline.storage.catalogue import open_queries, query
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.partition_files import Provenance, read_provenance
 from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.storage.study_records import study_record
 
 _CLIP_COLUMNS = (
     "clip",
@@ -39,9 +41,10 @@ class StudyResults:
     Attributes:
         data_folder: the data folder.
         study: name of the study.
-        record: the study record, as `catalogue.study_records` returns it.
-        dataset: the opened dataset; None where it is not on this machine.
-        dataset_missing_reason: why `dataset` is None; empty where it is not.
+        record: the study record, as `study_records.study_record` returns it.
+        dataset: the opened dataset; None if it is not on this machine.
+        dataset_missing_reason: why `dataset` is None; otherwise empty.
+        run_query: runs a query on the opened catalogue; None: each query opens it.
     """
 
     data_folder: DataFolder
@@ -49,6 +52,7 @@ class StudyResults:
     record: dict[str, Any]
     dataset: Dataset | None
     dataset_missing_reason: str
+    run_query: Callable[[str, Iterable[Any]], pa.Table] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def load(cls, data_folder: DataFolder, study: str) -> "StudyResults":
@@ -57,24 +61,27 @@ class StudyResults:
         Raises:
             VlmAudioError: when no study of that name was run in this data folder.
         """
-        records = study_records(data_folder)
-        if study not in records:
-            raise VlmAudioError(
-                f"study '{study}' has no results in {data_folder.root}; {suggestion(study, records)}. "
-                "Run the study before you write its report."
-            )
-        record = records[study]
+        record = study_record(data_folder, study)
         dataset, reason = _open_dataset(data_folder, record.get("study", {}).get("dataset"))
         return cls(data_folder, study, record, dataset, reason)
+
+    @classmethod
+    @contextmanager
+    def open(cls, data_folder: DataFolder, study: str) -> "Iterator[StudyResults]":
+        """Load a study, and keep the catalogue open for its queries; raises as `load` does."""
+        results = cls.load(data_folder, study)
+        with open_queries(data_folder, leave_out_damaged=True) as run_query:
+            yield replace(results, run_query=run_query)
 
     @property
     def spec(self) -> dict[str, Any]:
         """The study file as it was run, with every default filled in."""
-        return self.record.get("study", {})
+        spec: dict[str, Any] = self.record.get("study", {})
+        return spec
 
     @property
     def card(self) -> DatasetCard | None:
-        """The card of the dataset, where the dataset is on this machine."""
+        """The card of the dataset; None if the dataset is not on this machine."""
         return self.dataset.card if self.dataset else None
 
     def rows(self, table: str) -> list[dict[str, Any]]:
@@ -86,8 +93,14 @@ class StudyResults:
         return self.query(f'SELECT * FROM "{table}" WHERE study = $1 ORDER BY {order}')
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
-        """Run a query on the catalogue; `$1` is the study, `$2` and further are `parameters`."""
-        return query(self.data_folder, sql, [self.study, *parameters]).to_pylist()
+        """Run a query on the catalogue; `$1` is the study, `$2`, `$3`, ... are `parameters`."""
+        values = [self.study, *parameters]
+        if self.run_query is None:
+            table = query(self.data_folder, sql, values, leave_out_damaged=True)
+        else:
+            table = self.run_query(sql, values)
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
 
     @cached_property
     def clips(self) -> list[dict[str, Any]]:
@@ -102,12 +115,12 @@ class StudyResults:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Every label: first those of the dataset in its own order, then labels that occur only in stored rows."""
-        own = self.dataset.classes if self.dataset else ()
+        dataset_classes = self.dataset.classes if self.dataset else ()
         stored = self.query(
             "SELECT DISTINCT label FROM clips WHERE study = $1 UNION "
             "SELECT DISTINCT predicted FROM predictions WHERE study = $1 AND predicted IS NOT NULL"
         )
-        return own + tuple(sorted({row["label"] for row in stored} - set(own)))
+        return dataset_classes + tuple(sorted({row["label"] for row in stored} - set(dataset_classes)))
 
     @cached_property
     def class_number(self) -> dict[str, int]:
@@ -115,11 +128,12 @@ class StudyResults:
         return {label: i for i, label in enumerate(self.classes)}
 
     def projections(self) -> list[dict[str, Any]]:
-        """Return one row for each projection: encoder, method, and the share of the variance along each axis."""
+        """Return one row for each projection: encoder, method, the share of the variance along each axis, and silhouettes."""
         if "projections" not in TABLES:
             return []
         return self.query(
-            "SELECT encoder, method, any_value(explained_x) AS explained_x, any_value(explained_y) AS explained_y "
+            "SELECT encoder, method, any_value(explained_x) AS explained_x, any_value(explained_y) AS explained_y, "
+            "any_value(silhouette_plane) AS silhouette_plane, any_value(silhouette_space) AS silhouette_space "
             "FROM projections WHERE study = $1 AND x IS NOT NULL AND y IS NOT NULL GROUP BY ALL ORDER BY encoder, method"
         )
 
@@ -133,27 +147,8 @@ class StudyResults:
         )
         return ((row["clip"], float(f"{row['x']:.4g}"), float(f"{row['y']:.4g}")) for row in rows)
 
-    def examples(self, classifier: str) -> Iterator[list[Any]]:
-        """Yield the few-shot examples of each prompt: [fold, trial, query, [[clip, label in the prompt], ...]].
-
-        Clips are numbers; the query is None where the same examples serve a whole fold.
-        """
-        folds = self.query(
-            "SELECT DISTINCT fold FROM examples WHERE study = $1 AND classifier = $2 ORDER BY fold", classifier
-        )
-        for fold in (row["fold"] for row in folds):
-            rows = self.query(
-                "SELECT trial, query, list([clip, example_label] ORDER BY position) AS examples FROM examples "
-                "WHERE study = $1 AND classifier = $2 AND fold = $3 GROUP BY ALL ORDER BY trial, query",
-                classifier,
-                fold,
-            )
-            for row in rows:
-                examples = [[self.clip_number[c], label] for c, label in row["examples"] if c in self.clip_number]
-                yield [fold, row["trial"], self.clip_number.get(row["query"]), examples]
-
     def attribution(self) -> str:
-        """Return the text of the dataset's own README, which credits the recordings; empty where there is none."""
+        """Return the text of the dataset's own README, which credits the recordings; empty if it has none."""
         if self.dataset is None:
             return ""
         readmes = sorted((path.stat().st_size, path) for path in self.dataset.root.glob("README*") if path.is_file())
@@ -163,8 +158,8 @@ class StudyResults:
         """Return (table, provenance) of every partition file that exists, except those of the report itself."""
         by_table = self.record["partition_files"].items()
         files = [(table, file) for table, table_files in by_table for file in table_files if table != "report"]
-        read = ((table, read_provenance(self.data_folder.root / file)) for table, file in files)
-        return [(table, provenance) for table, provenance in read if provenance is not None]
+        provenances = ((table, read_provenance(self.data_folder.root / file)) for table, file in files)
+        return [(table, provenance) for table, provenance in provenances if provenance is not None]
 
 
 def _open_dataset(data_folder: DataFolder, fields: dict[str, Any] | None) -> tuple[Dataset | None, str]:
@@ -175,13 +170,13 @@ def _open_dataset(data_folder: DataFolder, fields: dict[str, Any] | None) -> tup
         spec = DATASETS.get(fields["kind"]).model_validate({k: v for k, v in fields.items() if k != "kind"})
         if spec.is_local(data_folder):
             return spec.open(data_folder), ""
-    except (VlmAudioError, ValueError) as error:  # moved or deleted, or its kind is not installed here
+    except (VlmAudioError, ValueError) as error:  # it was moved or deleted, or its kind is not installed
         return None, str(error)
     return None, f"dataset {fields['kind']} is not on this machine"
 
 
 def read_batches(path: Path, columns: Sequence[str], size: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield some columns of a partition file, at most `size` rows at a time; nothing where the file does not exist.
+    """Yield the rows of a partition file in batches of at most `size`, only `columns`; nothing if the file does not exist.
 
     Raises:
         VlmAudioError: for a damaged file.

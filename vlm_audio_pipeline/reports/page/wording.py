@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from vlm_audio_pipeline.measures.uncertainty import CLIPS_AND_DRAWS, THESE_EXAMPLES
 from vlm_audio_pipeline.reports.page.runs import PageRun
 
 KINDS = {
@@ -17,9 +18,16 @@ KINDS = {
 }
 """Kind of a run -> the kind in words."""
 NOT_MODELS = ("annotations", "baseline")
-"""Kinds of runs whose predictions are not made by a model."""
+"""Kinds of runs whose predictions do not come from a model."""
+INTERVAL_SCOPES = {THESE_EXAMPLES: "for these examples", CLIPS_AND_DRAWS: "over draws of examples"}
+"""`interval_scope` of a row with examples -> its words."""
+SCORINGS_NOTE = (
+    "A language model chooses its class by likelihood (the class name that is the most probable response) or by generation (the "
+    "class that its text names)."
+)
+"""What the scorings of language models mean."""
 DEFAULT_SCORINGS = ("", "score", "annotation")
-"""Scorings that are not named, because a classifier of their kind has no other."""
+"""Scorings that the page does not show, because a classifier of their kind has only one scoring."""
 
 
 @dataclass
@@ -29,7 +37,7 @@ class KeyFinding:
     Attributes:
         question: the heading.
         answer: one sentence.
-        details: further sentences that support the answer.
+        details: more sentences that support the answer.
     """
 
     question: str
@@ -38,7 +46,7 @@ class KeyFinding:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    r"""Return a share of 1 as a percentage, with a space that does not break.
+    r"""Return a share of 1 as a percentage, with a non-breaking space.
 
     >>> percent(0.8525)
     '85.2\xa0%'
@@ -46,18 +54,33 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "undefined" if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
+def thousands(value: int | str | None) -> str:
+    """Return a count with separators of thousands; a text unchanged; "–" for None.
+
+    >>> thousands(18800)
+    '18,800'
+    """
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else value
+
+
 def interval(row: dict[str, Any]) -> str:
     """Return the confidence interval of a leaderboard row in words."""
     low, high = row.get("accuracy_low"), row.get("accuracy_high")
     if low is None or high is None:
         return "no confidence interval computed"
-    return f"95\N{NO-BREAK SPACE}% confidence interval {100 * low:.1f} to {percent(high)}"
+    scope = interval_scope(row)
+    return f"95\N{NO-BREAK SPACE}% confidence interval {100 * low:.1f} to {percent(high)}{scope and f', {scope}'}"
+
+
+def interval_scope(row: dict[str, Any]) -> str:
+    """Return what the interval of a leaderboard row with examples covers, in words; "" without examples."""
+    return INTERVAL_SCOPES.get(row.get("interval_scope") or "", "")
 
 
 def correct_of_total(row: dict[str, Any]) -> str:
-    """Return the counts behind an accuracy: "30 of 40 predictions correct"."""
+    """Return the counts of an accuracy: "30 of 40 predictions correct"."""
     unit = "annotations" if row["scoring"] == "annotation" else "predictions"
-    return f"{row['correct']} of {row['predictions']} {unit} correct"
+    return f"{row['correct']:,} of {row['predictions']:,} {unit} correct"
 
 
 def clips_link(text: str, run: int, **selection: Any) -> Markup:
@@ -67,6 +90,6 @@ def clips_link(text: str, run: int, **selection: Any) -> Markup:
 
 
 def run_name(run: PageRun) -> Markup:
-    """Return the name of a run, with its scoring where that is not the default one."""
+    """Return the name of a run, with its scoring if that is not the default."""
     scoring = "" if run.scoring in DEFAULT_SCORINGS else f" ({run.scoring})"
     return Markup("<b>{}</b>{}").format(run.name, scoring)

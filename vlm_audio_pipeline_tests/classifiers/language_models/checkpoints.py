@@ -1,7 +1,7 @@
-"""Tiny language models that see or hear, in the layout of the hub's cache, under the models' real names.
+"""Tiny language models for images or audio, in the layout of the hub's cache, under the models' real names.
 
-Each is the real architecture made small, with the family's special tokens and the chat template of its real repository.
-Weights are random, but for one Janus that has learnt the colours of images.
+Each has the real architecture with small sizes, the special tokens of its family and the chat template of its real repository.
+The weights are random, except for one Janus that is trained to classify the colours of images.
 """
 
 import atexit
@@ -27,12 +27,14 @@ QWEN2_VL = "Qwen/Qwen2-VL-2B-Instruct"
 LLAVA = "llava-hf/llava-1.5-7b-hf"
 QWEN2_AUDIO = "Qwen/Qwen2-Audio-7B-Instruct"
 GEMMA3 = "google/gemma-3-4b-it"
-SLIDING = "tests/Llava-that-forgets"
-KNOWS_COLOURS = "tests/Janus-that-sees-colours"
-SOUNDS = (QWEN2_AUDIO,)
+SLIDING = "tests/Llava-sliding-window"
+TRAINED_ON_COLOURS = "tests/Janus-trained-on-colours"
+AUDIO_MODELS = (QWEN2_AUDIO,)
 
 LABELS = ("dog", "rain", "sea waves", "sea lion", "dog barking")
-"""Some begin alike, and one is the beginning of another."""
+"""Some share a prefix, and one label is the prefix of another."""
+RESPONDED = ("answered", "truncated")
+"""Outcomes of a model with random weights: it seldom generates the end token before the maximum length."""
 COLOURS = {"dog": (220, 30, 30), "rain": (30, 30, 220), "sea waves": (30, 220, 30)}
 QUESTION = "Which sound does this show? Options: dog, rain, sea waves, sea lion, dog barking."
 CONTEXT = 1024
@@ -96,29 +98,29 @@ LLAVA_TOKENS = ["<pad>", "<s>", "</s>", "<image>"]
 
 
 def tokenizer(special: list[str], *, bos: str | None, eos: str, pad: str, **named: str) -> Any:
-    """Train a byte-level BPE of some 330 pieces on the labels and the question."""
+    """Train a byte-level BPE tokenizer with about 330 tokens on the labels and the question."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=340, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    made.train_from_iterator([QUESTION, *(" " + label for label in LABELS), *LABELS] * 3, trainer)
+    bpe.train_from_iterator([QUESTION, *(" " + label for label in LABELS), *LABELS] * 3, trainer)
     if bos:
-        made.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", special_tokens=[(bos, made.token_to_id(bos))]
+        bpe.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, bpe.token_to_id(bos))]
         )
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token=bos, eos_token=eos, pad_token=pad, extra_special_tokens=named
+        tokenizer_object=bpe, bos_token=bos, eos_token=eos, pad_token=pad, extra_special_tokens=named
     )
 
 
 def _text(tok: Any, **more: Any) -> dict[str, Any]:
-    """A language model of two layers and 32 dimensions."""
+    """Return the configuration of a language model of two layers and 32 dimensions."""
     return {
         "vocab_size": len(tok),
         "hidden_size": 32,
@@ -130,7 +132,7 @@ def _text(tok: Any, **more: Any) -> dict[str, Any]:
         "bos_token_id": tok.bos_token_id,
         "eos_token_id": tok.eos_token_id,
         "pad_token_id": tok.pad_token_id,
-        "initializer_range": 0.3,  # as wide as makes every token depend on all before it
+        "initializer_range": 0.3,  # wide enough that every token depends on all tokens before it
         "tie_word_embeddings": False,
         **more,
     }
@@ -144,7 +146,7 @@ def _save(model: Any, processor: Any, folder: Path) -> None:
 
 
 def janus(folder: Path) -> None:
-    """4 tokens an image of 32 pixels."""
+    """Write a tiny Janus: 4 tokens per image, 32 x 32 pixels."""
     model, processor = _janus()
     _save(model, processor, folder)
 
@@ -204,8 +206,8 @@ def _janus() -> tuple[Any, Any]:
     return JanusForConditionalGeneration(config), processor
 
 
-def janus_that_sees_colours(folder: Path) -> None:
-    """Learns in a second to say which of three labels an image's colour stands for, and to stop."""
+def janus_trained_on_colours(folder: Path) -> None:
+    """Write a Janus that is trained, within about a second, to return the label of an image's colour and the end token."""
     import torch
 
     model, processor = _janus()
@@ -221,12 +223,12 @@ def janus_that_sees_colours(folder: Path) -> None:
     while loss > 0.05:
         loss = 0.0
         for label, colour in COLOURS.items():
-            made = processor(text=text, images=Image.new("RGB", (32, 32), colour), return_tensors="pt")
+            inputs = processor(text=text, images=Image.new("RGB", (32, 32), colour), return_tensors="pt")
             answer = tok(f" {label}{tok.eos_token}", add_special_tokens=False, return_tensors="pt").input_ids
-            ids = torch.cat([made["input_ids"], answer], 1)
-            wanted = ids.clone()
-            wanted[:, : made["input_ids"].shape[1]] = -100
-            out = model(input_ids=ids, pixel_values=made["pixel_values"], labels=wanted)
+            ids = torch.cat([inputs["input_ids"], answer], 1)
+            targets = ids.clone()
+            targets[:, : inputs["input_ids"].shape[1]] = -100
+            out = model(input_ids=ids, pixel_values=inputs["pixel_values"], labels=targets)
             out.loss.backward()
             loss = max(loss, out.loss.item())
         optimizer.step()
@@ -235,7 +237,7 @@ def janus_that_sees_colours(folder: Path) -> None:
 
 
 def qwen2_vl(folder: Path) -> None:
-    """Positions of rows and columns; tokens by the size of an image."""
+    """Write a tiny Qwen2-VL: two-dimensional positions; the number of tokens depends on the size of an image."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -268,14 +270,13 @@ def qwen2_vl(folder: Path) -> None:
     Qwen2VLImageProcessorPil(
         patch_size=8, merge_size=2, size={"shortest_edge": 16 * 16, "longest_edge": 64 * 64}
     ).save_pretrained(folder)
-    path = (
-        folder / "preprocessor_config.json"
-    )  # as in the real repository: the processor itself takes torchvision to make
+    # As in the real repository; the file is edited because a Qwen2VLProcessor needs torchvision.
+    path = folder / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"processor_class": "Qwen2VLProcessor"}))
 
 
 def llava(folder: Path, sliding_window: int | None = None) -> None:
-    """A template that writes no end token; 4 tokens an image."""
+    """Write a tiny LLaVA: its template writes no end token; 4 tokens per image."""
     from transformers import (
         CLIPVisionConfig,
         LlamaConfig,
@@ -318,7 +319,7 @@ def llava(folder: Path, sliding_window: int | None = None) -> None:
 
 
 def gemma3(folder: Path) -> None:
-    """Images that see themselves as a whole, a sliding window, and other names for the placeholder; 4 tokens an image."""
+    """Write a tiny Gemma 3: bidirectional attention within an image, a sliding window, other placeholder names; 4 tokens per image."""
     import torch
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Processor
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
@@ -345,15 +346,17 @@ def gemma3(folder: Path) -> None:
         image_token_index=number("<image_soft_token>"),
     )
     model = Gemma3ForConditionalGeneration(config)
-    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # would begin as zeros
+    torch.nn.init.normal_(
+        model.model.multi_modal_projector.mm_input_projection_weight
+    )  # initialised as zeros otherwise
     _save(model, processor, folder)
-    path = folder / "generation_config.json"  # as in the real repository: a turn ends as an answer does
+    path = folder / "generation_config.json"  # as in the real repository: a turn ends with the end token of a response
     ends = [number("<eos>"), number("<end_of_turn>")]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": ends}))
 
 
 def qwen2_audio(folder: Path) -> None:
-    """25 tokens for each second of sound at 16 kHz, at most 2 s."""
+    """Write a tiny Qwen2-Audio: 25 tokens per second of audio at 16 kHz, at most 2 s."""
     from transformers import (
         Qwen2AudioConfig,
         Qwen2AudioForConditionalGeneration,
@@ -388,7 +391,7 @@ def qwen2_audio(folder: Path) -> None:
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     JANUS: janus,
-    KNOWS_COLOURS: janus_that_sees_colours,
+    TRAINED_ON_COLOURS: janus_trained_on_colours,
     QWEN2_VL: qwen2_vl,
     LLAVA: llava,
     SLIDING: lambda folder: llava(folder, sliding_window=24),
@@ -399,9 +402,9 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 
 @functools.cache
 def _folder() -> Path:
-    made = Path(tempfile.mkdtemp(prefix="hub_of_language_models_"))
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return made
+    folder = Path(tempfile.mkdtemp(prefix="hub_of_language_models_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @functools.cache
@@ -414,7 +417,7 @@ def _published(model: str) -> str:
 
 
 def weights(monkeypatch: pytest.MonkeyPatch, model: str) -> Weights:
-    """Put the tiny checkpoint of a model into a hub's cache folder, made once, and close the way to the hub."""
+    """Set the hub's cache folder to one with the tiny checkpoint of a model, written once per process, and work offline."""
     monkeypatch.setenv("HF_HUB_CACHE", str(_folder()))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     _published(model)
@@ -422,12 +425,12 @@ def weights(monkeypatch: pytest.MonkeyPatch, model: str) -> Weights:
 
 
 def image(seed: int, width: int = 48, height: int = 40) -> ImagePart:
-    """Noise, as a PNG."""
+    """Return an image of noise as a PNG."""
     return _png(np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8))
 
 
-def coloured(label: str) -> ImagePart:
-    """The colour of a label."""
+def colour_image(label: str) -> ImagePart:
+    """Return an image with the colour of a label."""
     return _png(np.full((32, 32, 3), COLOURS[label], np.uint8))
 
 
@@ -440,7 +443,7 @@ def _png(pixels: np.ndarray) -> ImagePart:
 
 
 def audio(seed: int, seconds: float = 0.5) -> AudioPart:
-    """A tone at whatever rate is asked for."""
+    """Return a tone at the requested sample rate."""
 
     def load(rate: int) -> np.ndarray:
         hz = np.random.default_rng(seed).uniform(200, 7000)
@@ -452,7 +455,7 @@ def audio(seed: int, seconds: float = 0.5) -> AudioPart:
 def request(
     query: ImagePart | AudioPart, examples: tuple[tuple[ImagePart | AudioPart, str], ...] = (), **sampling: Any
 ) -> Request:
-    """The question, examples with their answers, and the query last, as the pipeline's prompts have it."""
+    """Return the question, the examples with their labels, and the query as the last turn, as in the prompts of the pipeline."""
     turns = [Message("user", (QUESTION, examples[0][0] if examples else query))]
     for i, (_, label) in enumerate(examples):
         following = examples[i + 1][0] if i + 1 < len(examples) else query

@@ -21,15 +21,15 @@ class ServerScript:
 
     Attributes:
         play: (question, attempt from 0) -> "response", a fault, or a (status, body) or (status, body, headers) to send as
-            it is.
+            it is; a body is JSON or bytes.
         capacity: more requests than this at once are rejected with 429.
         seconds: time of a response, s.
         retry_after: sent with 429 and 503, s.
         usage: tokens of each response.
         attempts: number of attempts of each question.
-        charged: number of attempts that it answered in any form, or was answering.
+        charged: number of attempts that it answered in any form or had begun to answer.
         rejected, in_flight, max_in_flight: numbers of attempts.
-        arrivals, bodies, headers: of every request, in the order of arrival; monotonic s.
+        arrivals, paths, bodies, headers: of every request, in the order of arrival; monotonic s.
     """
 
     play: Callable[[str, int], Any] = lambda question, attempt: "response"
@@ -50,6 +50,7 @@ class ServerScript:
     in_flight: int = 0
     max_in_flight: int = 0
     arrivals: list[float] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     bodies: list[dict] = field(default_factory=list)
     headers: list[dict] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,7 +85,7 @@ def serving(scripted: ServerScript) -> Iterator[ServerScript]:
         def log_message(self, *args: Any) -> None:
             pass
 
-        def give(self, status: int, data: bytes, kind: str = "application/json", **headers: str) -> None:
+        def send_bytes(self, status: int, data: bytes, kind: str = "application/json", **headers: str) -> None:
             self.send_response(status)
             self.send_header("content-type", kind)
             self.send_header("content-length", headers.pop("length", str(len(data))))
@@ -100,14 +101,15 @@ def serving(scripted: ServerScript) -> Iterator[ServerScript]:
                 attempt = scripted.attempts[question]
                 scripted.attempts[question] += 1
                 scripted.arrivals.append(time.monotonic())
+                scripted.paths.append(self.path)
                 scripted.bodies.append(body)
                 scripted.headers.append(dict(self.headers))
-                full = scripted.in_flight >= scripted.capacity
-                scripted.rejected += full
+                is_full = scripted.in_flight >= scripted.capacity
+                scripted.rejected += is_full
                 scripted.in_flight += 1
                 scripted.max_in_flight = max(scripted.max_in_flight, scripted.in_flight)
             try:
-                self.act("429" if full else scripted.play(question, attempt), body)
+                self.act("429" if is_full else scripted.play(question, attempt), body)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
             finally:
@@ -117,16 +119,15 @@ def serving(scripted: ServerScript) -> Iterator[ServerScript]:
         def act(self, action: Any, body: dict) -> None:
             if isinstance(action, tuple):
                 status, reply_text, *headers = action
-                self.give(
-                    status, json.dumps(reply_text).encode(), **{"retry_after_ms": "5"} | (headers[0] if headers else {})
-                )
+                data = reply_text if isinstance(reply_text, bytes) else json.dumps(reply_text).encode()
+                self.send_bytes(status, data, **{"retry_after_ms": "5"} | (headers[0] if headers else {}))
                 return
             if action in ("429", "500", "503"):
                 error = json.dumps({"error": {"message": f"told to answer {action}", "type": "scripted"}}).encode()
                 if action == "500":
-                    self.give(500, error, retry_after_ms="10")
+                    self.send_bytes(500, error, retry_after_ms="10")
                 else:
-                    self.give(int(action), error, retry_after=str(scripted.retry_after))
+                    self.send_bytes(int(action), error, retry_after=str(scripted.retry_after))
                 return
             if action == "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -144,14 +145,14 @@ def serving(scripted: ServerScript) -> Iterator[ServerScript]:
             if action == "empty":
                 reply_text["choices"] = []
             data = json.dumps(reply_text).encode()
-            if action == "truncate":  # whole by its length, but not JSON
-                self.give(200, data[: len(data) // 2])
-            elif action == "cut":  # shorter than it says
-                self.give(200, data[: len(data) // 2], length=str(len(data)))
+            if action == "truncate":  # correct content length, but not JSON
+                self.send_bytes(200, data[: len(data) // 2])
+            elif action == "cut":  # shorter than its content length
+                self.send_bytes(200, data[: len(data) // 2], length=str(len(data)))
                 self.close_connection = True
             elif action == "type":
-                self.give(200, b"<html>busy</html>", kind="text/html; charset=utf-8")
-            elif action == "drip":  # each byte in time, the whole never
+                self.send_bytes(200, b"<html>busy</html>", kind="text/html; charset=utf-8")
+            elif action == "drip":  # each byte arrives before the timeout, the complete body does not
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(data)))
@@ -163,13 +164,13 @@ def serving(scripted: ServerScript) -> Iterator[ServerScript]:
                         break
                 self.close_connection = True
             else:
-                self.give(200, data)
+                self.send_bytes(200, data)
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 256
 
-        def handle_error(self, *args: Any) -> None:  # a client that went away is no news
+        def handle_error(self, *args: Any) -> None:  # a client that disconnects is expected
             pass
 
     server = Server(("127.0.0.1", 0), Handler)

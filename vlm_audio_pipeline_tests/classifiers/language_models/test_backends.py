@@ -10,6 +10,8 @@ from vlm_audio_pipeline.classifiers.language_models.language_model import BACKEN
 from vlm_audio_pipeline.classifiers.language_models.messages import Message, Reply, Request
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.stages import StageContext
+from vlm_audio_pipeline.engines import LocalEngine
+from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import ServerScript, serving
 
 RUNNABLE = {
@@ -42,7 +44,7 @@ def test_a_backend_is_a_language_model_of_its_own_name(backend):
     assert spec_class.kind == "language_model"
     assert spec_class.backend_name == backend == spec_class.model_fields["backend"].default
     assert LanguageModel.spec_class({"backend": backend}) is spec_class
-    assert set(spec_class.scorings_supported) <= {"likelihood", "generation"}
+    assert set(spec_class.supported_scorings) <= {"likelihood", "generation", "first_token"}
 
 
 @each_backend
@@ -59,7 +61,7 @@ def test_the_identity_of_the_model_can_be_hashed_and_names_the_backend(backend, 
 
 
 @each_backend
-def test_what_a_backend_needs_is_declared(backend, spec):
+def test_a_backend_declares_its_needs_and_stages(backend, spec):
     needs = spec.needs()
     assert needs.asks_per_clip
     assert needs.rendering == "small"
@@ -71,8 +73,9 @@ def test_what_a_backend_needs_is_declared(backend, spec):
 
 
 @each_backend
-def test_every_request_gets_one_reply_with_the_scorings_it_asks_for(backend, spec):
-    context = StageContext("study", "model", 1, ("dog", "rain"), {}, None, None)
+def test_every_request_gets_one_reply_with_the_scorings_it_asks_for(backend, spec, tmp_path):
+    result_store = ResultStore(tmp_path / "results.sqlite")
+    context = StageContext("study", "model", 1, ("dog", "rain"), {}, None, result_store, engine=LocalEngine())
     requests = [
         Request((Message("user", (f"Which sound is clip {i}?",)),), ("dog", "rain"), spec.scorings) for i in range(3)
     ]
@@ -80,6 +83,7 @@ def test_every_request_gets_one_reply_with_the_scorings_it_asks_for(backend, spe
     opened = spec.open_backend(context)
     assert opened.ask(requests, replies.__setitem__) is None
     opened.close()
+    result_store.close()
     assert sorted(replies) == [0, 1, 2]
     for reply in replies.values():
         assert reply.outcome == "answered", reply.error
@@ -91,12 +95,13 @@ def test_every_request_gets_one_reply_with_the_scorings_it_asks_for(backend, spe
 @each_backend
 def test_a_scoring_that_the_backend_cannot_compute_is_refused(backend):
     spec_class = BACKENDS.get(backend)
-    values = {"rendering": "small", **RUNNABLE[backend]}
+    scored = {"endpoint": {"likelihood": "prompt_logprobs", "end_token": "</s>"}} if backend == "openai" else {}
+    values = {"rendering": "small", **RUNNABLE[backend], **scored}
     for scoring in ("likelihood", "generation"):
-        if scoring in spec_class.scorings_supported:
+        if scoring in spec_class.supported_scorings:
             assert spec_class(scoring=(scoring,), **values).scorings == {scoring}
         else:
-            with pytest.raises(ValidationError, match=f"for backend {backend}, got {scoring}; drop it"):
+            with pytest.raises(ValidationError, match=f"for backend {backend}, got {scoring}; remove it"):
                 spec_class(scoring=(scoring,), **values)
 
 

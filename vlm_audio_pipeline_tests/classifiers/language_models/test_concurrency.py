@@ -1,4 +1,4 @@
-"""The pace: up while all is well, down when the endpoint complains, up again."""
+"""The concurrency limit grows with successes, halves at an overload and grows again."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.concurrency import 
 
 
 class Clock:
-    """Seconds that pass only when told to."""
+    """A clock that advances only when a test sets it."""
 
     def __init__(self):
         self.now = 100.0
@@ -24,22 +24,22 @@ def clock():
     return Clock()
 
 
-def test_it_starts_small_and_grows_by_one_an_answer_up_to_the_most(clock):
+def test_the_limit_starts_low_and_grows_by_one_per_response_up_to_the_maximum(clock):
     concurrency_limit = AdaptiveConcurrencyLimit(6, start=2, clock=clock)
-    grown = []
+    limits = []
     for _ in range(6):
-        grown.append(concurrency_limit.limit)
+        limits.append(concurrency_limit.limit)
         concurrency_limit.record_success()
-    assert grown == [2, 3, 4, 5, 6, 6]
+    assert limits == [2, 3, 4, 5, 6, 6]
     assert AdaptiveConcurrencyLimit(3, start=4).limit == 3
 
 
-def test_a_complaint_halves_it_once_for_all_that_was_under_way(clock):
+def test_an_overload_halves_the_limit_once_for_all_requests_in_flight(clock):
     concurrency_limit = AdaptiveConcurrencyLimit(64, start=16, clock=clock)
-    for began in (90, 95, 99):  # under way together, all turned away
-        concurrency_limit.record_overload(began)
+    for start_time in (90, 95, 99):  # in flight at the same time, all rejected
+        concurrency_limit.record_overload(start_time)
     assert concurrency_limit.limit == 8
-    concurrency_limit.record_overload(100)  # began after the cut
+    concurrency_limit.record_overload(100)  # began after the limit was halved
     assert concurrency_limit.limit == 4
     clock.now = 101
     for _ in range(10):
@@ -47,8 +47,8 @@ def test_a_complaint_halves_it_once_for_all_that_was_under_way(clock):
     assert concurrency_limit.limit == 1
 
 
-def test_after_a_complaint_it_grows_by_one_a_round_trip(clock):
-    """From 4: each of 4 answers adds 1/4 or a little less, as 1/4 + 1/4.25 + 1/4.485 + 1/4.708 = 0.9206."""
+def test_after_an_overload_the_limit_grows_by_one_per_round_trip(clock):
+    """From 4, each response adds 1 / limit: 1/4 + 1/4.25 + 1/4.485 + 1/4.708 = 0.9206."""
     concurrency_limit = AdaptiveConcurrencyLimit(64, start=8, clock=clock)
     concurrency_limit.record_overload(100)
     for _ in range(4):
@@ -60,7 +60,7 @@ def test_after_a_complaint_it_grows_by_one_a_round_trip(clock):
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(-10, 10), st.just(1e9)), max_size=200), st.integers(1, 300))
-def test_it_always_lets_one_through_and_never_more_than_the_most(events, max_limit):
+def test_the_limit_is_at_least_1_and_at_most_the_maximum(events, max_limit):
     clock = Clock()
     concurrency_limit = AdaptiveConcurrencyLimit(max_limit, clock=clock)
     for event in events:
@@ -72,7 +72,7 @@ def test_it_always_lets_one_through_and_never_more_than_the_most(events, max_lim
         assert 1 <= concurrency_limit.limit <= max_limit
 
 
-def test_no_more_start_than_the_limit_and_who_leaves_makes_room():
+def test_no_more_requests_run_than_the_limit_allows():
     async def run():
         concurrency_limit = AdaptiveConcurrencyLimit(2, start=2)
         await concurrency_limit.enter()
@@ -85,7 +85,7 @@ def test_no_more_start_than_the_limit_and_who_leaves_makes_room():
         assert concurrency_limit.running == 2
         fourth = asyncio.create_task(concurrency_limit.enter())
         await asyncio.sleep(0)
-        concurrency_limit.record_overload(concurrency_limit._clock())  # the limit is 1 now: one place less
+        concurrency_limit.record_overload(concurrency_limit._clock())  # the limit is 1 now
         concurrency_limit.leave()
         await asyncio.sleep(0.01)
         assert not fourth.done()
@@ -95,18 +95,18 @@ def test_no_more_start_than_the_limit_and_who_leaves_makes_room():
     asyncio.run(run())
 
 
-def test_nothing_starts_while_the_endpoint_wants_to_be_left_alone():
+def test_no_request_starts_during_a_pause():
     async def run():
         concurrency_limit = AdaptiveConcurrencyLimit(4)
-        began = concurrency_limit._clock()
-        concurrency_limit.record_overload(began, 0.15)
+        start_time = concurrency_limit._clock()
+        concurrency_limit.record_overload(start_time, 0.15)
         await concurrency_limit.enter()
-        return concurrency_limit._clock() - began
+        return concurrency_limit._clock() - start_time
 
     assert 0.15 <= asyncio.run(run()) < 1
 
 
-def test_it_does_not_wait_longer_than_anybody_does(clock):
+def test_a_pause_longer_than_the_maximum_is_not_waited_for(clock):
     concurrency_limit = AdaptiveConcurrencyLimit(4, clock=clock)
     concurrency_limit.record_overload(100, MAX_PAUSE_S + 1)
     assert asyncio.run(concurrency_limit.enter()) is False
@@ -115,15 +115,15 @@ def test_it_does_not_wait_longer_than_anybody_does(clock):
     assert asyncio.run(concurrency_limit.enter()) is True
 
 
-def test_one_pace_serves_one_event_loop_after_another():
+def test_one_limit_works_in_consecutive_event_loops():
     concurrency_limit = AdaptiveConcurrencyLimit(1)
 
     async def run():
         await concurrency_limit.enter()
-        waiting = asyncio.create_task(concurrency_limit.enter())
+        second_request = asyncio.create_task(concurrency_limit.enter())
         await asyncio.sleep(0)
         concurrency_limit.leave()
-        await waiting
+        await second_request
         concurrency_limit.leave()
 
     asyncio.run(run())

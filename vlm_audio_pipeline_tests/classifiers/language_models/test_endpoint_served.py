@@ -1,4 +1,4 @@
-"""A server that is not ours: `transformers serve` with a Janus that has learnt what colours stand for."""
+"""The backend with a real server: `transformers serve` with a Janus that is trained on colours."""
 
 import os
 import socket
@@ -16,17 +16,17 @@ from vlm_audio_pipeline.classifiers.language_models.messages import ImagePart, M
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline_tests.classifiers.language_models.checkpoints import (
     COLOURS,
-    KNOWS_COLOURS,
     LABELS,
     QUESTION,
+    TRAINED_ON_COLOURS,
     WRITERS,
-    coloured,
+    colour_image,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
@@ -34,16 +34,16 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """Start the server; gives its address and the model's name there."""
+    """Start the server; return its address and the name of the model on it."""
     import torch
 
     folder = tmp_path_factory.mktemp("served")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         (folder / "janus").mkdir()
-        WRITERS[KNOWS_COLOURS](folder / "janus")
-    (folder / "hub").mkdir()  # without it, the list of models answers 500
-    number, model = port(), str(folder / "janus")
+        WRITERS[TRAINED_ON_COLOURS](folder / "janus")
+    (folder / "hub").mkdir()  # without it, the server answers the request for its models with status 500
+    number, model = free_port(), str(folder / "janus")
     command = [Path(sys.executable).with_name("transformers"), "serve", model, "--host", "127.0.0.1"]
     log = (folder / "log").open("wb")
     process = subprocess.Popen(
@@ -54,7 +54,7 @@ def served(tmp_path_factory):
     )
     try:
         until = time.monotonic() + 180
-        while not alive(f"http://127.0.0.1:{number}/health"):
+        while not is_alive(f"http://127.0.0.1:{number}/health"):
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < until, (folder / "log").read_text()
             time.sleep(0.2)
@@ -65,7 +65,7 @@ def served(tmp_path_factory):
         log.close()
 
 
-def alive(url: str) -> bool:
+def is_alive(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return answer.status == 200
@@ -74,15 +74,15 @@ def alive(url: str) -> bool:
 
 
 def question(image: ImagePart) -> Request:
-    parts = (QUESTION, image)  # as it was taught
+    parts = (QUESTION, image)  # as in training
     return Request((Message("user", parts),), LABELS, frozenset({"generation"}), Sampling(max_tokens=12))
 
 
-def test_images_are_seen_and_answered(served):
-    """Twelve images of three colours: every answer right, counted, and the same when asked again."""
+def test_images_are_classified_correctly_and_reproducibly(served):
+    """Twelve images of three colours: every response is correct, has token counts, and is equal in a second run."""
     url, model = served
     expected = list(COLOURS) * 4
-    requests = [question(coloured(label)) for label in expected]
+    requests = [question(colour_image(label)) for label in expected]
     for _ in range(2):
         replies_by_position = {}
         backend = EndpointBackend(model, Endpoint(url=url, concurrency=2), None, "janus")
@@ -91,15 +91,15 @@ def test_images_are_seen_and_answered(served):
         assert [r.error for r in replies] == [None] * 12
         assert [r.text.strip() for r in replies] == expected
         assert {r.model for r in replies} == {f"{model}@main"}
-        assert backend.dialect.without == ()
+        assert backend.dialect.rejected_parameters == ()
         assert all(r.usage.input_tokens > 30 and 1 <= r.usage.output_tokens <= 12 for r in replies)
         assert {r.usage.usd for r in replies} == {None}
 
 
-def test_another_model_than_the_served_one_is_no_answer(served):
+def test_another_model_than_the_served_one_is_not_available(served):
     url, _ = served
     replies_by_position = {}
     backend = EndpointBackend("another/model", Endpoint(url=url), None, "janus")
     with pytest.raises(NotAvailable, match="pinned"):
-        backend.ask([question(coloured("rain"))], replies_by_position.__setitem__)
+        backend.ask([question(colour_image("rain"))], replies_by_position.__setitem__)
     assert not replies_by_position

@@ -1,4 +1,4 @@
-"""Four hundred requests to a server that does its worst: as many outcomes, and no stored answer is asked for again."""
+"""400 requests to a server with all faults have 400 outcomes, and stored responses are not requested again."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from vlm_audio_pipeline.classifiers.language_models.messages import Message, Rep
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import ServerScript, serving
+from vlm_audio_pipeline_tests.storage.ledger_spending import spending_by_classifier
 
 GENERATION = frozenset({"generation"})
 PRICES = Prices(input=10, output=100)
@@ -28,8 +29,8 @@ def ask(text: str) -> Request:
 
 
 def drive(rows: ResultStore, backend: EndpointBackend, questions: list[str]) -> tuple[dict[str, Reply], str | None]:
-    """Ask what is not stored, store every answer at once; gives the outcomes of this run and why it stopped."""
-    stored = rows.stored_keys(questions)
+    """Send the questions without a stored response and store each response; return the outcomes and the reason of a stop."""
+    stored = set(rows.get(questions))
     missing = [q for q in questions if q not in stored]
     outcomes: dict[str, Reply] = {}
 
@@ -49,30 +50,38 @@ def rows(tmp_path):
 
 
 QUESTIONS = [f"clip {i}" for i in range(400)]
-ONCE = {1: "429", 2: "500", 3: "503", 4: "cut", 5: "reset", 9: "hang", 10: "drip"}  # by number % 80: the first attempt
-ALWAYS = {6: "truncate", 7: "empty", 8: "type"}  # by number % 80: every attempt
-HOPELESS = {"clip 20": "500", "clip 100": "hang", "clip 200": "429"}  # every attempt
+FIRST_ATTEMPT_FAULTS = {
+    1: "429",
+    2: "500",
+    3: "503",
+    4: "cut",
+    5: "reset",
+    9: "hang",
+    10: "drip",
+}  # by number % 80: the first attempt
+EVERY_ATTEMPT_FAULTS = {6: "truncate", 7: "empty", 8: "type"}  # by number % 80: every attempt
+ALWAYS_FAILING = {"clip 20": "500", "clip 100": "hang", "clip 200": "429"}  # every attempt
 
 
-def worst(question: str, attempt: int) -> str:
+def play_faults(question: str, attempt: int) -> str:
     kind = int(question.split()[-1]) % 80
-    always = HOPELESS.get(question) or ALWAYS.get(kind)
-    return always or (ONCE.get(kind, "response") if attempt == 0 else "response")
+    always = ALWAYS_FAILING.get(question) or EVERY_ATTEMPT_FAULTS.get(kind)
+    return always or (FIRST_ATTEMPT_FAULTS.get(kind, "response") if attempt == 0 else "response")
 
 
 @pytest.mark.slow
-def test_400_requests_end_as_400_outcomes_and_no_stored_answer_is_asked_for_again(rows):
-    with serving(ServerScript(play=worst, retry_after=0.01)) as server:
+def test_400_requests_end_as_400_outcomes_and_stored_responses_are_not_requested_again(rows):
+    with serving(ServerScript(play=play_faults, retry_after=0.01)) as server:
         endpoint = Endpoint(url=server.url, timeout_s=0.6, concurrency=128, retries=2)
-        outcomes, stopped = drive(rows, EndpointBackend("m", endpoint, None, "c"), QUESTIONS)
-        assert stopped is None
+        outcomes, stop_reason = drive(rows, EndpointBackend("m", endpoint, None, "c"), QUESTIONS)
+        assert stop_reason is None
         assert sorted(outcomes) == sorted(QUESTIONS)
-        # of 400, 5 each are cut off, empty and of another type in every attempt, and 3 are hopeless
+        # of 400, 5 each are truncated, empty and of another type in every attempt, and 3 always fail
         assert Counter(r.outcome for r in outcomes.values()) == {"answered": 382, "error": 18}
         assert Counter(r.error for r in outcomes.values() if r.error) == {
-            f"the response must be JSON, got {len(cut())} bytes of something else": 5,
+            f"the response is not JSON ({len(truncated_completion())} bytes of application/json)": 5,
             "the endpoint returned no choice": 5,
-            "the content type must be application/json, got text/html": 5,
+            "the response is not JSON (17 bytes of text/html)": 5,
             "HTTP 500 (told to answer 500)": 1,
             "no response within 0.6 s": 1,
             "HTTP 429 (told to answer 429)": 1,
@@ -80,17 +89,17 @@ def test_400_requests_end_as_400_outcomes_and_no_stored_answer_is_asked_for_agai
         before = Counter(server.attempts)
         assert before["clip 0"] == 1
         assert {before[f"clip {i}"] for i in (1, 2, 3, 4, 5, 9, 10)} == {2}
-        assert {before[f"clip {i}"] for i in (20, 100, 200)} == {3}  # the first and two more
+        assert {before[f"clip {i}"] for i in (20, 100, 200)} == {3}  # the first attempt and two retries
 
         server.play = lambda question, attempt: "response"
-        again, stopped = drive(rows, EndpointBackend("m", endpoint, None, "c"), QUESTIONS)
-        assert stopped is None
-        assert {r.outcome for r in again.values()} == {"answered"}
+        second_outcomes, stop_reason = drive(rows, EndpointBackend("m", endpoint, None, "c"), QUESTIONS)
+        assert stop_reason is None
+        assert {r.outcome for r in second_outcomes.values()} == {"answered"}
         assert server.attempts - before == Counter({q: 1 for q, r in outcomes.items() if r.outcome == "error"})
         assert rows.count("response") == 400
 
 
-def cut() -> bytes:
+def truncated_completion() -> bytes:
     """What the server's answer is when it is cut in half."""
     from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import completion
 
@@ -98,9 +107,11 @@ def cut() -> bytes:
     return data[: len(data) // 2]
 
 
-def start(url: str, path: Path, usd: float, questions: int, who: str = "gpt", concurrency: int = 6) -> subprocess.Popen:
-    """Drive in a process of its own."""
-    arguments = [url, str(path), str(usd), str(questions), who, str(concurrency)]
+def start(
+    url: str, path: Path, usd: float, questions: int, classifier: str = "gpt", concurrency: int = 6
+) -> subprocess.Popen:
+    """Start `drive` in its own process."""
+    arguments = [url, str(path), str(usd), str(questions), classifier, str(concurrency)]
     code = f"from {__name__} import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]
@@ -108,18 +119,18 @@ def start(url: str, path: Path, usd: float, questions: int, who: str = "gpt", co
 
 
 def main() -> None:
-    url, path, usd, questions, who, concurrency = sys.argv[1:]
+    url, path, usd, questions, classifier, concurrency = sys.argv[1:]
     rows = ResultStore(Path(path))
     ledger = Ledger(rows, "study", Budget(usd=float(usd), first=("gpt",)))
-    endpoint = Endpoint(url=url, prices=PRICES, timeout_s=0.3, concurrency=int(concurrency), retries=2)
-    backend = EndpointBackend("m", endpoint, ledger, who)
-    outcomes, stopped = drive(rows, backend, [f"{who} clip {i}" for i in range(int(questions))])
-    sys.stdout.write(json.dumps([Counter(r.outcome for r in outcomes.values()), stopped]))
+    endpoint = Endpoint(url=url, prices=PRICES, timeout_s=3, concurrency=int(concurrency), retries=2)
+    backend = EndpointBackend("m", endpoint, ledger, classifier)
+    outcomes, stop_reason = drive(rows, backend, [f"{classifier} clip {i}" for i in range(int(questions))])
+    sys.stdout.write(json.dumps([Counter(r.outcome for r in outcomes.values()), stop_reason]))
 
 
 @pytest.mark.slow
-def test_after_a_kill_at_most_what_was_in_flight_is_asked_again(rows):
-    """Killed thrice at whatever moment; six may be in flight each time."""
+def test_after_a_kill_only_requests_that_were_in_flight_are_repeated(rows):
+    """The process is killed three times; at each kill at most six requests are in flight."""
     with serving(ServerScript(seconds=0.02)) as server:
         for kill in range(3):
             process = start(server.url, rows.path, 1000, 400)
@@ -127,11 +138,11 @@ def test_after_a_kill_at_most_what_was_in_flight_is_asked_again(rows):
             while server.charged < 80 * (kill + 1) + kill and time.monotonic() < until:
                 time.sleep(0.002)
             os.kill(process.pid, signal.SIGKILL)
-            assert process.communicate()[0] == ""  # it did not end by itself
+            assert process.communicate()[0] == ""  # the process had not ended by itself
             assert rows.count("response") >= 80 * (kill + 1) + kill - 6 * (kill + 1)
         last = start(server.url, rows.path, 1000, 400)
-        counts, stopped = json.loads(last.communicate(timeout=60)[0])
-        assert stopped is None
+        counts, stop_reason = json.loads(last.communicate(timeout=60)[0])
+        assert stop_reason is None
         assert counts["answered"] == 400 - (rows.count("response") - counts["answered"])
         assert rows.count("response") == 400
         repeated = sum(server.attempts.values()) - 400
@@ -139,8 +150,8 @@ def test_after_a_kill_at_most_what_was_in_flight_is_asked_again(rows):
         assert max(server.attempts.values()) <= 4
         assert 0 <= repeated <= 3 * 6
     ledger = Ledger(rows, "study", Budget(usd=1000))
-    (spending,) = ledger.by_classifier().values()
-    # every attempt is in the books, also those of the dead, some of whom died between the books and the line
+    (spending,) = spending_by_classifier(ledger).values()
+    # Every attempt is in the ledger, also those of killed processes. A kill between reservation and sending adds one.
     assert 0 <= spending.requests - sum(server.attempts.values()) <= 3 * 6
     assert (spending.reserved_usd > 0) == (spending.requests > 400)
     ledger.close()

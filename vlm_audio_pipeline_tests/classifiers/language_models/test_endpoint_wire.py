@@ -1,8 +1,9 @@
-"""The wire format: what is sent, what is read, and what an endpoint may refuse."""
+"""The wire format: requests, responses, and parameters that an endpoint refuses."""
 
 import base64
 import io
 import json
+import math
 
 import jsonschema
 import numpy as np
@@ -11,19 +12,23 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlm_audio_pipeline.classifiers.language_models.endpoint.prompt_logprobs import (
+    parse_input_logprobs,
+    parse_prompt_logprobs,
+)
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
-from vlm_audio_pipeline.classifiers.language_models.endpoint.wire import Dialect, encode_wav, parse_reply, redact
+from vlm_audio_pipeline.classifiers.language_models.endpoint.wire import Dialect, encode_wav, parse_reply
 from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Message, Request, Sampling
 
 LOCAL = Endpoint(url="http://127.0.0.1:8000/v1")
 GENERATION = frozenset({"generation"})
 
 
-def sound(samples):
+def audio_part(samples):
     return AudioPart(lambda rate: np.asarray(samples, np.float32), "00", 1.0)
 
 
-def test_everything_is_sent_explicitly_in_the_order_in_which_it_is_read():
+def test_all_parameters_are_sent_and_parts_keep_their_order():
     image = ImagePart(b"\x89PNG", "image/png", "00")
     request = Request(
         (Message("system", ("Be ", "brief.")), Message("user", ("This is", image, "What?"))),
@@ -53,11 +58,11 @@ def test_everything_is_sent_explicitly_in_the_order_in_which_it_is_read():
     assert Dialect.of(Endpoint()).parameters(request, Endpoint())["max_completion_tokens"] == 5
 
 
-def test_a_sound_is_sent_as_16_bit_wav_at_the_rate_of_the_endpoint():
-    request_body = []
+def test_audio_is_sent_as_16_bit_wav_at_the_sample_rate_of_the_endpoint():
+    requested_rates = []
 
     def load(rate):
-        request_body.append(rate)
+        requested_rates.append(rate)
         return np.sin(np.arange(rate) / 10).astype(np.float32)
 
     request = Request((Message("user", (AudioPart(load, "00", 1.0), "What?")),), (), GENERATION)
@@ -67,16 +72,16 @@ def test_a_sound_is_sent_as_16_bit_wav_at_the_rate_of_the_endpoint():
     with soundfile.SoundFile(file) as opened:
         assert (opened.samplerate, opened.channels, opened.subtype) == (24_000, 1, "PCM_16")
         np.testing.assert_allclose(opened.read(), np.sin(np.arange(24_000) / 10), atol=1 / 32768)
-    assert request_body == [24_000]
+    assert requested_rates == [24_000]
 
 
-def test_what_exceeds_full_scale_is_clipped_and_does_not_wrap_around():
-    """16 bits: full scale is 32,767 up and 32,768 down."""
-    samples, _ = soundfile.read(io.BytesIO(encode_wav(sound([0, 1.5, -1.5, 0.5]), 8000)), dtype="int16")
+def test_samples_beyond_full_scale_are_clipped_and_do_not_wrap_around():
+    """With 16 bits, full scale is 32,767 and -32,768."""
+    samples, _ = soundfile.read(io.BytesIO(encode_wav(audio_part([0, 1.5, -1.5, 0.5]), 8000)), dtype="int16")
     assert samples.tolist() == [0, 32767, -32768, 16384]
 
 
-def test_answers_can_be_held_to_the_labels():
+def test_responses_can_be_restricted_to_the_labels():
     endpoint = Endpoint(url="http://127.0.0.1:8000/v1", structured=True)
     request = Request((Message("user", ("What?",)),), ("dog", "cat", "dog"), GENERATION)
     form = Dialect.of(endpoint).parameters(request, endpoint)["response_format"]
@@ -94,9 +99,9 @@ UNSUPPORTED = (
 
 
 @pytest.mark.parametrize(
-    ("code", "parameter", "message", "limit", "without"),
+    ("code", "parameter", "message", "limit_name", "rejected_parameters"),
     [
-        # as endpoints were seen to say it: OpenAI's, Gemini's, vLLM's
+        # messages of real endpoints: OpenAI, Gemini, vLLM
         ("unsupported_parameter", "max_tokens", UNSUPPORTED, "max_completion_tokens", ()),
         ("invalid_request_body", "", UNSUPPORTED, "max_completion_tokens", ()),
         ("", "", 'Invalid JSON payload received. Unknown name "seed": Cannot find field.', "max_tokens", ("seed",)),
@@ -137,11 +142,11 @@ UNSUPPORTED = (
         ),
     ],
 )
-def test_a_refused_parameter_is_renamed_or_left_out(code, parameter, message, limit, without):
-    learnt = Dialect.of(LOCAL).adapt(code, parameter, message)
-    assert (learnt.limit, learnt.without) == (limit, without)
-    assert learnt.adapt(code, parameter, message) is None  # once
-    assert learnt.note() == (f" without {', '.join(without)}" if without else "")
+def test_a_refused_parameter_is_renamed_or_left_out(code, parameter, message, limit_name, rejected_parameters):
+    adapted = Dialect.of(LOCAL).adapt(code, parameter, message)
+    assert (adapted.limit_name, adapted.rejected_parameters) == (limit_name, rejected_parameters)
+    assert adapted.adapt(code, parameter, message) is None  # adapted only once
+    assert adapted.model_suffix() == (f" without {', '.join(rejected_parameters)}" if rejected_parameters else "")
 
 
 @pytest.mark.parametrize(
@@ -158,15 +163,15 @@ def test_a_refused_parameter_is_renamed_or_left_out(code, parameter, message, li
         ("", ""),
     ],
 )
-def test_a_refusal_of_the_question_itself_teaches_nothing(code, message):
+def test_an_error_about_the_request_content_does_not_change_the_dialect(code, message):
     assert Dialect.of(LOCAL).adapt(code, "", message) is None
 
 
-def test_the_longest_answer_is_never_left_out_lest_money_be_without_bound():
-    learnt = Dialect.of(LOCAL).adapt("unsupported_parameter", "max_tokens", "unsupported")
-    assert learnt.adapt("unsupported_parameter", "max_completion_tokens", "unsupported") is None
+def test_the_token_limit_is_never_left_out():
+    adapted = Dialect.of(LOCAL).adapt("unsupported_parameter", "max_tokens", "unsupported")
+    assert adapted.adapt("unsupported_parameter", "max_completion_tokens", "unsupported") is None
     request = Request((Message("user", ("What?",)),), (), GENERATION)
-    assert "max_completion_tokens" in learnt.parameters(request, LOCAL)
+    assert "max_completion_tokens" in adapted.parameters(request, LOCAL)
 
 
 def body(content="dog", finish="stop", **other):
@@ -179,7 +184,7 @@ def outcome(body):
     return reply.outcome, reply.text, reply.error
 
 
-def test_an_answer_is_read_verbatim_with_model_fingerprint_and_usage():
+def test_a_response_is_parsed_verbatim_with_model_fingerprint_and_usage():
     usage = {
         "prompt_tokens": 9,
         "completion_tokens": 2,
@@ -191,38 +196,54 @@ def test_an_answer_is_read_verbatim_with_model_fingerprint_and_usage():
     assert (reply.usage.input_tokens, reply.usage.cached_tokens, reply.usage.output_tokens) == (9, 4, 2)
 
 
-def test_what_was_thought_and_counted_in_the_total_alone_is_charged():
+def test_reasoning_tokens_that_are_only_in_the_total_are_charged():
     reply = parse_reply(body(usage={"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 61}))
     assert reply.usage.output_tokens == 52
 
 
 @pytest.mark.parametrize(
-    ("prompt_text", "read"),
+    ("endpoint_output", "expected"),
     [
         (body(""), ("answered", "", None)),
-        (body("It is a d", finish="length"), ("answered", "It is a d", None)),
+        (body("It is a d", finish="length"), ("truncated", "It is a d", None)),
+        (body("It is a d", finish="MAX_TOKENS"), ("truncated", "It is a d", None)),
         (body([{"type": "text", "text": "do"}, {"type": "text", "text": "g"}]), ("answered", "dog", None)),
         (body(None, message={"refusal": "I cannot."}), ("refused", "I cannot.", None)),
         (body("", message={"refusal": ""}), ("answered", "", None)),
         (body(None, finish="content_filter"), ("refused", None, None)),
         (body("half an", finish="content_filter"), ("refused", "half an", None)),
         (body("cut \ud83d"), ("answered", "cut ?", None)),
-        (body("", finish="length"), ("error", None, "no text was generated within max_tokens; raise it")),
+        (body("", finish="length"), ("truncated", "", None)),
         (body(None), ("error", None, "the endpoint returned a choice without text")),
+        (body(None, finish="length"), ("truncated", "", None)),
+        (body("dog", finish="end_turn"), ("answered", "dog", None)),
+        (body("dog", finish=None), ("answered", "dog", None)),
+        *(
+            (body(None, finish=reason), ("refused", None, None))
+            for reason in ("SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII")
+        ),
+        *(
+            (body("do", finish=reason), ("error", None, f"the endpoint ended the response for the reason '{reason}'"))
+            for reason in ("error", "abort", "tool_calls", "OTHER")
+        ),
         (
-            body(None, finish="length"),
-            ("error", None, "the endpoint returned a choice without text (cut off: raise max_tokens)"),
+            body(None, message={"reasoning_content": "dog"}),
+            (
+                "error",
+                None,
+                "the endpoint returned no text: the answer stands in the reasoning field; correct the reasoning parser of the server",
+            ),
         ),
         (body() | {"choices": []}, ("error", None, "the endpoint returned no choice")),
         (body() | {"choices": [None]}, ("error", None, "the endpoint returned a choice without text")),
         ({"error": "x"}, ("error", None, "the endpoint returned something other than a chat completion")),
     ],
 )
-def test_outcomes(prompt_text, read):
-    assert outcome(prompt_text) == read
+def test_outcomes(endpoint_output, expected):
+    assert outcome(endpoint_output) == expected
 
 
-plain = st.recursive(
+json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
@@ -238,9 +259,9 @@ plain = st.recursive(
 )
 
 
-@given(plain)
-def test_whatever_an_endpoint_says_becomes_a_reply_that_can_be_stored(prompt_text):
-    reply = parse_reply(prompt_text)
+@given(json_values)
+def test_any_endpoint_output_becomes_a_reply_that_can_be_stored(endpoint_output):
+    reply = parse_reply(endpoint_output)
     assert (reply.error is not None) == (reply.outcome == "error")
     json.dumps([reply.text, reply.error, reply.model]).encode()
     for text in (reply.text, reply.error, reply.model):
@@ -249,19 +270,26 @@ def test_whatever_an_endpoint_says_becomes_a_reply_that_can_be_stored(prompt_tex
         assert count is None or 0 <= count < 2**53
 
 
-KEY = "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8t"
+@pytest.mark.parametrize("logprob", [1000, 0.5, 10**400, math.nan, math.inf, -math.inf, True, "x"])
+def test_an_impossible_log_probability_of_a_first_token_is_not_used(logprob):
+    top = [{"token": "dog", "logprob": logprob}, {"token": "rain", "logprob": -1.0}]
+    endpoint_output = body("dog")
+    endpoint_output["choices"][0]["logprobs"] = {"content": [{"token": "dog", "top_logprobs": top}]}
+    first = parse_reply(endpoint_output, first_token_labels=("dog", "rain")).first_tokens
+    assert first.probabilities == (None, pytest.approx(0.36787944))  # exp(-1)
 
 
-@given(st.integers(0, len(KEY) - 8), st.integers(8, len(KEY)), st.text(max_size=30), st.text(max_size=30))
-def test_no_piece_of_a_key_passes(start, length, before, after):
-    cleaned = redact(before + KEY[start : start + length] + after, KEY)
-    assert not any(KEY[i : i + 8] in cleaned for i in range(len(KEY) - 7))
+@pytest.mark.parametrize("logprob", [1000, 0.5, 10**400, math.nan, math.inf])
+def test_an_impossible_log_probability_of_a_prompt_is_no_number(logprob):
+    prompt = [None, {"7": {"logprob": logprob, "decoded_token": "dog"}}]
+    reply = parse_prompt_logprobs({**body("dog"), "prompt_logprobs": prompt})
+    assert math.isnan(reply.prompt[1].log_probability)
+    meta = {"prompt_tokens": 2, "input_token_logprobs": [[None, 1, "a"], [logprob, 7, "dog"]]}
+    reply = parse_input_logprobs({"meta_info": meta}, True)
+    assert math.isnan(reply.prompt[1].log_probability) and reply.prompt[0].log_probability is None
 
 
-def test_images_do_not_pass_and_words_are_cut():
-    data = base64.b64encode(bytes(range(256))).decode()
-    assert redact(f"bad image data:image/png;base64,{data} sent", None) == "bad image … sent"
-    assert redact(f"bad {data}", KEY) == "bad …"
-    assert len(redact("word " * 100, KEY)) == 200
-    assert redact("Incorrect API key provided: sk-proj-********Rs8t.", KEY) == "Incorrect API key provided: …"
-    assert redact(f"{KEY}", "") != ""
+@pytest.mark.parametrize("token", ["\u00b2", "9" * 5000, "-1", "1.0"])
+def test_a_token_of_a_prompt_that_is_no_number_gives_an_error(token):
+    prompt = [None, {token: {"logprob": -1.0, "decoded_token": "dog"}}]
+    assert parse_prompt_logprobs({**body("dog"), "prompt_logprobs": prompt}).outcome == "error"

@@ -56,8 +56,8 @@ STRATEGIES = ["random", "medoid", "diverse", "nearest"]
     st.integers(0, 3),
     st.integers(0, 10**6),
 )
-def test_never_the_own_fold_and_never_the_querys_recording(drawn, select, shots, draw, seed):
-    """Also where recordings are cut across folds and classes, as in a folder of files."""
+def test_examples_share_neither_fold_nor_source_recording_with_a_query(drawn, select, shots, draw, seed):
+    """Also if source recordings occur in several folds and classes, as in a folder of files."""
     listed = [Clip(f"k{i:02}", label, fold, f"s{source}", f"{i}") for i, (label, fold, source) in enumerate(drawn)]
     clips = clips_table(listed)
     vectors = np.random.default_rng(seed).standard_normal((len(listed), 3))
@@ -89,31 +89,31 @@ def test_never_the_own_fold_and_never_the_querys_recording(drawn, select, shots,
         assert (row["label"], row["source"], row["example_label"]) == (clip.label, clip.source, clip.label)
         assert row["content_sha256"] == f"sha {clip.id}"
     for query in set(rows["query"].to_pylist()):
-        mine = rows.filter(pc.equal(rows["query"], query))
-        assert len(set(mine["clip"].to_pylist())) == shots * len(CLASSES)
-        assert mine["position"].to_pylist() == list(range(shots * len(CLASSES)))
+        own_rows = rows.filter(pc.equal(rows["query"], query))
+        assert len(set(own_rows["clip"].to_pylist())) == shots * len(CLASSES)
+        assert own_rows["position"].to_pylist() == list(range(shots * len(CLASSES)))
 
 
-def test_positions_go_round_in_the_order_of_classes():
+def test_positions_cycle_through_the_order_of_classes():
     _, clips, _ = gaussian_blobs()
     rows = choose(clips, shots=2, order=("c", "a", "b"))
     assert rows["label"].to_pylist() == ["c", "a", "b", "c", "a", "b"]
     assert set(rows["query"].to_pylist()) == {""}
 
 
-def test_random_draws_differ_and_stay_when_other_clips_come_or_go():
+def test_random_draws_differ_and_do_not_depend_on_other_clips():
     _, clips, _ = gaussian_blobs(per_class=12)
-    drawn = [tuple(choose(clips, draw=d)["clip"].to_pylist()) for d in range(4)]
-    assert len(set(drawn)) > 1
-    assert choose(clips, draw=2)["clip"].to_pylist() == list(drawn[2])
-    assert tuple(choose(clips, draw=2, seed=1)["clip"].to_pylist()) != drawn[2]
-    others = [c for c in clips["clip"].to_pylist() if c not in drawn[2]]
-    gone = clips.filter(pc.invert(pc.is_in(clips["clip"], value_set=pa.array(others[::3]))))
-    assert choose(gone, draw=2)["clip"].to_pylist() == list(drawn[2])
+    by_draw = [tuple(choose(clips, draw=d)["clip"].to_pylist()) for d in range(4)]
+    assert len(set(by_draw)) > 1
+    assert choose(clips, draw=2)["clip"].to_pylist() == list(by_draw[2])
+    assert tuple(choose(clips, draw=2, seed=1)["clip"].to_pylist()) != by_draw[2]
+    others = [c for c in clips["clip"].to_pylist() if c not in by_draw[2]]
+    reduced = clips.filter(pc.invert(pc.is_in(clips["clip"], value_set=pa.array(others[::3]))))
+    assert choose(reduced, draw=2)["clip"].to_pylist() == list(by_draw[2])
 
 
-def test_two_shots_are_of_two_recordings_where_there_are_two():
-    _, clips, x = gaussian_blobs()  # two clips a recording
+def test_shots_come_from_different_source_recordings_if_possible():
+    _, clips, x = gaussian_blobs()  # two clips per source recording
     for select in ("random", "medoid", "diverse"):
         rows = choose(clips, shots=4, select=select, vectors=x)
         for label in CLASSES:
@@ -121,47 +121,47 @@ def test_two_shots_are_of_two_recordings_where_there_are_two():
             assert len(set(sources)) == 4
 
 
-def _independent(clips, x, fold, label):
-    """Ids and cosine distances of a class in the other folds, by scikit-learn."""
+def _reference_vectors(clips, x, fold, label):
+    """Return the ids and standardised vectors of a class in the other folds, and all vectors, by scikit-learn."""
     train = clips["fold"].to_numpy() != fold
     z = StandardScaler().fit(x[train].astype(float)).transform(x.astype(float))
-    mine = train & (np.array(clips["label"].to_pylist()) == label)
-    return np.array(clips["clip"].to_pylist())[mine], z[mine], z
+    own_rows = train & (np.array(clips["label"].to_pylist()) == label)
+    return np.array(clips["clip"].to_pylist())[own_rows], z[own_rows], z
 
 
 def single_sources(clips):
-    """The same clips, each of a recording of its own."""
+    """Return the same clips, each with its own source recording."""
     return clips.set_column(clips.column_names.index("source"), "source", clips["clip"])
 
 
-def test_medoid_is_the_most_central_clip_and_draws_go_outwards():
+def test_medoid_is_the_most_central_clip_and_later_draws_are_farther_away():
     _, clips, x = gaussian_blobs()
     clips = single_sources(clips)
-    drawn = [choose(clips, fold=2, shots=2, select="medoid", draw=d, vectors=x) for d in range(3)]
+    by_draw = [choose(clips, fold=2, shots=2, select="medoid", draw=d, vectors=x) for d in range(3)]
     for label in CLASSES:
-        ids, z, _ = _independent(clips, x, 2, label)
+        ids, z, _ = _reference_vectors(clips, x, 2, label)
         far = cosine_distances(z)
-        outwards = ids[np.argsort(far[far.sum(axis=1).argmin()])]
-        got = [c for rows in drawn for c in rows.filter(pc.equal(rows["label"], label))["clip"].to_pylist()]
-        assert got == outwards[:6].tolist()
+        by_distance = ids[np.argsort(far[far.sum(axis=1).argmin()])]
+        chosen_clips = [c for rows in by_draw for c in rows.filter(pc.equal(rows["label"], label))["clip"].to_pylist()]
+        assert chosen_clips == by_distance[:6].tolist()
 
 
-def test_diverse_takes_the_farthest_from_those_taken():
+def test_diverse_chooses_the_clip_farthest_from_the_chosen_clips():
     _, clips, x = gaussian_blobs()
     clips = single_sources(clips)
     rows = choose(clips, fold=2, shots=4, select="diverse", vectors=x)
     for label in CLASSES:
-        ids, z, _ = _independent(clips, x, 2, label)
+        ids, z, _ = _reference_vectors(clips, x, 2, label)
         far = cosine_distances(z)
-        taken = [int(far.sum(axis=1).argmin())]
-        while len(taken) < 4:  # greedy k-center
-            taken.append(int(far[:, taken].min(axis=1).argmax()))
-        assert rows.filter(pc.equal(rows["label"], label))["clip"].to_pylist() == ids[taken].tolist()
+        chosen = [int(far.sum(axis=1).argmin())]
+        while len(chosen) < 4:  # greedy k-center
+            chosen.append(int(far[:, chosen].min(axis=1).argmax()))
+        assert rows.filter(pc.equal(rows["label"], label))["clip"].to_pylist() == ids[chosen].tolist()
     other = choose(clips, fold=2, shots=4, select="diverse", draw=1, vectors=x)
     assert other["clip"].to_pylist()[:3] != rows["clip"].to_pylist()[:3]
 
 
-def test_nearest_are_those_of_scikit_learn_in_a_fixed_order_of_classes():
+def test_nearest_equals_scikit_learn_in_a_fixed_order_of_classes():
     _, clips, x = gaussian_blobs()
     clips = single_sources(clips)
     queries = clips_of_fold(clips, 3)["clip"].to_pylist()
@@ -169,14 +169,17 @@ def test_nearest_are_those_of_scikit_learn_in_a_fixed_order_of_classes():
     assert rows["label"].to_pylist() == list(CLASSES) * 2 * len(queries)
     position = clips["clip"].to_pylist()
     for query in queries:
-        mine = rows.filter(pc.equal(rows["query"], query))
+        own_rows = rows.filter(pc.equal(rows["query"], query))
         for label in CLASSES:
-            ids, z, whole = _independent(clips, x, 3, label)
+            ids, z, whole = _reference_vectors(clips, x, 3, label)
             far = cosine_distances(whole[[position.index(query)]], z)[0]
-            assert mine.filter(pc.equal(mine["label"], label))["clip"].to_pylist() == ids[np.argsort(far)[:2]].tolist()
+            assert (
+                own_rows.filter(pc.equal(own_rows["label"], label))["clip"].to_pylist()
+                == ids[np.argsort(far)[:2]].tolist()
+            )
 
 
-def test_listed_clips_are_shown_where_they_may_be():
+def test_listed_clips_are_used_outside_their_own_fold():
     _, clips, _ = gaussian_blobs(n_folds=3)
     listed = tuple(f"{fold}-{label}-00" for fold in (2, 1, 3) for label in CLASSES)
     rows = {fold: choose(clips, fold=fold, clips=listed)["clip"].to_pylist() for fold in (1, 2, 3)}
@@ -194,13 +197,15 @@ def test_listed_clips_are_shown_where_they_may_be():
 
 @given(st.lists(st.text(max_size=3), min_size=2, max_size=12, unique=True), st.integers(0, 99), st.integers(0, 9))
 def test_permuted_labels_are_a_derangement(classes, seed, draw):
-    shown = permute_labels(classes, seed, draw)
-    assert sorted(shown) == sorted(shown.values()) == sorted(classes)
-    assert all(label != other for label, other in shown.items())
-    assert shown == permute_labels(classes[::-1], seed, draw)  # the order of the study's classes does not enter
+    permuted = permute_labels(classes, seed, draw)
+    assert sorted(permuted) == sorted(permuted.values()) == sorted(classes)
+    assert all(label != other for label, other in permuted.items())
+    assert permuted == permute_labels(
+        classes[::-1], seed, draw
+    )  # the result does not depend on the order of the classes
 
 
-def test_permuted_labels_are_shown_and_the_truth_is_kept():
+def test_permuted_labels_are_stored_beside_the_true_labels():
     _, clips, _ = gaussian_blobs()
     rows = choose(clips, shots=2, permuted_labels=True)
     names = dict(zip(rows["label"].to_pylist(), rows["example_label"].to_pylist(), strict=True))
@@ -216,18 +221,18 @@ def test_permuted_labels_are_shown_and_the_truth_is_kept():
     [
         (
             {"shots": 4},
-            "class 'b' must have 4 candidates for fold 1 .* for draw 0 of 4 shots by random, got 3",
+            "class 'b' needs 4 candidates for fold 1 .* in draw 0 with 4 shots by random, but has 3",
         ),
         (
             {"shots": 2, "draw": 1, "select": "medoid", "vectors": True},
-            "class 'b' must have 4 candidates .* draw 1 .*, got 3",
+            "class 'b' needs 4 candidates .* draw 1 .*, but has 3",
         ),
         ({"select": "medoid"}, "by medoid need vectors, got none; name an `encoder`"),
         ({"clips": ("nowhere",)}, "must be clips of the dataset, got \\['nowhere'\\]"),
-        ({"clips": ("2-a-00",)}, "class 'b' must have 1 .* by listed, got 0; list more clips"),
+        ({"clips": ("2-a-00",)}, "class 'b' needs 1 .* by listed, but has 0; list more clips"),
     ],
 )
-def test_what_cannot_be_chosen_is_refused(given, message):
+def test_an_impossible_selection_is_refused(given, message):
     _, clips, x = gaussian_blobs(n_folds=2, per_class=6)
     few = pc.or_(pc.not_equal(clips["label"], "b"), pc.less(pc.utf8_slice_codeunits(clips["clip"], -1), "3"))
     x, clips = x[few.to_numpy(zero_copy_only=False)], clips.filter(few)

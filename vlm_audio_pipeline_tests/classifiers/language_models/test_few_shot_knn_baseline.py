@@ -19,8 +19,8 @@ from vlm_audio_pipeline_tests.classifiers.stage_runner import gaussian_blobs
 
 @pytest.mark.parametrize("select", STRATEGIES)
 @pytest.mark.parametrize("k", [1, 3])
-def test_the_few_shot_baseline_is_scikit_learns_knn_on_the_very_same_examples(select, k):
-    _, clips, x = gaussian_blobs(apart=1.0)
+def test_the_baseline_equals_k_nn_of_scikit_learn_on_the_same_examples(select, k):
+    _, clips, x = gaussian_blobs(separation=1.0)
     queries, shots = clips_of_fold(clips, 2), 3
     examples = pa.concat_tables(
         choose(
@@ -39,19 +39,21 @@ def test_the_few_shot_baseline_is_scikit_learns_knn_on_the_very_same_examples(se
     z = StandardScaler().fit(x[train].astype(float)).transform(x.astype(float))
     at = clips["clip"].to_pylist()
     for row in predictions.to_pylist():
-        mine = examples.filter(pc.equal(examples["trial"], row["trial"]))
+        row_examples = examples.filter(pc.equal(examples["trial"], row["trial"]))
         if select == "nearest":
-            mine = mine.filter(pc.equal(mine["query"], row["clip"]))
-        training = [at.index(c) for c in mine["clip"].to_pylist()]
-        model = KNeighborsClassifier(k, metric="cosine", algorithm="brute").fit(z[training], mine["label"].to_pylist())
-        theirs = dict(zip(model.classes_, model.predict_proba(z[[at.index(row["clip"])]])[0], strict=True))
-        assert dict(row["scores"]) == pytest.approx(theirs, abs=1e-6)
-        if sorted(theirs.values())[-1] > sorted(theirs.values())[-2]:
-            assert row["predicted"] == max(theirs, key=theirs.get)
+            row_examples = row_examples.filter(pc.equal(row_examples["query"], row["clip"]))
+        training = [at.index(c) for c in row_examples["clip"].to_pylist()]
+        model = KNeighborsClassifier(k, metric="cosine", algorithm="brute").fit(
+            z[training], row_examples["label"].to_pylist()
+        )
+        expected = dict(zip(model.classes_, model.predict_proba(z[[at.index(row["clip"])]])[0], strict=True))
+        assert dict(row["scores"]) == pytest.approx(expected, abs=1e-6)
+        if sorted(expected.values())[-1] > sorted(expected.values())[-2]:
+            assert row["predicted"] == max(expected, key=expected.get)
 
 
-def test_under_permuted_labels_the_baseline_learns_what_is_shown():
-    _, clips, x = gaussian_blobs(apart=50.0)  # far apart: the nearest example is always of the query's class
+def test_with_permuted_labels_the_baseline_uses_the_labels_of_the_prompt():
+    _, clips, x = gaussian_blobs(separation=50.0)  # far apart: the nearest example always has the class of the query
     queries = clips_of_fold(clips, 1)
     examples = choose(clips, permuted_labels=True, select="medoid", vectors=x)
     predictions = few_shot_knn_predictions(examples, clips, x, 1, CLASSES, queries, k=1, kind="language_model")

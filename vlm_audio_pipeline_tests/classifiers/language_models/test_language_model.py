@@ -1,4 +1,4 @@
-"""The classifier a study names: what it says it will cost before anything is asked."""
+"""The cost estimate of a language model before any request."""
 
 from io import BytesIO
 
@@ -13,7 +13,7 @@ from vlm_audio_pipeline.classifiers.language_models.prompt_choice import OwnProm
 from vlm_audio_pipeline.classifiers.language_models.questions import QuestionBuilder
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
 
-LISTED_OFTEN = OwnPrompt(
+CLASSES_IN_EVERY_TEXT = OwnPrompt(
     text="Which of {classes}? Say one of {classes}.",
     system="You tell apart {classes}.",
     examples="Each is one of {classes}.",
@@ -28,8 +28,10 @@ def blank_image() -> ImagePart:
 
 
 @pytest.mark.parametrize("shots", [0, 1, 3])
-@pytest.mark.parametrize("prompt", [*PROMPTS, LISTED_OFTEN], ids=lambda p: p if isinstance(p, str) else "listed often")
-def test_a_plan_is_at_most_what_a_request_can_take_and_not_much_more(prompt, shots):
+@pytest.mark.parametrize(
+    "prompt", [*PROMPTS, CLASSES_IN_EVERY_TEXT], ids=lambda p: p if isinstance(p, str) else "classes in every text"
+)
+def test_the_estimate_is_at_least_the_cost_bound_and_not_much_higher(prompt, shots):
     options = {"encoder": "bands"} if shots else {}
     model = EndpointLanguageModel(model="gpt-4o-2024-11-20", rendering="r", prompt=prompt, shots=shots, **options)
     form = QuestionBuilder(
@@ -50,9 +52,9 @@ def test_a_plan_is_at_most_what_a_request_can_take_and_not_much_more(prompt, sho
     ]
     image = blank_image()
     requests = [q.request for q in form.build(["a"], examples, lambda control, clip: image)]
-    planned = model.cost(1, (640, 480), len(ESC10))
-    assert planned.requests == len(requests)
-    reckoned = [cost_bound(request, model.model, model.endpoint) for request in requests]
-    tokens, usd = sum(t for t, _ in reckoned), sum(u for _, u in reckoned)
-    assert tokens <= planned.tokens <= 1.5 * tokens + 1500
-    assert usd <= planned.usd
+    estimate = model.cost(1, (640, 480), len(ESC10))
+    assert estimate.requests == len(requests)
+    bounds = [cost_bound(request, model.model, model.endpoint) for request in requests]
+    tokens, usd = sum(t for t, _ in bounds), sum(u for _, u in bounds)
+    assert tokens <= estimate.tokens <= 1.5 * tokens + 1500
+    assert usd <= estimate.usd

@@ -1,4 +1,4 @@
-"""What sentences say of the classes they name: affirmed, denied, doubted, told of in general, or meant otherwise."""
+"""Classes that a response mentions: affirmed, negated, doubted, described in general, or with another meaning."""
 
 import pytest
 from hypothesis import given, settings
@@ -140,7 +140,7 @@ ANSWERS = [
 ]
 
 # of all fifty classes, whose synonyms are words of those who describe a spectrogram
-NOT_MEANT = [
+DESCRIPTIVE_WORDS = [
     ("The spectrogram shows a train of short broadband pulses.", NO),
     ("It shows a regular pulse train with harmonics.", NO),
     ("It is a train passing.", "train"),
@@ -160,18 +160,18 @@ NOT_MEANT = [
 ]
 
 
-@pytest.mark.parametrize(("text", "wanted"), ANSWERS, ids=[repr(text)[:60] for text, _ in ANSWERS])
-def test_answers(text, wanted):
-    check(text, wanted)
+@pytest.mark.parametrize(("text", "expected"), ANSWERS, ids=[repr(text)[:60] for text, _ in ANSWERS])
+def test_classes_mentioned_in_responses(text, expected):
+    check(text, expected)
 
 
-@pytest.mark.parametrize(("text", "wanted"), NOT_MEANT, ids=[text for text, _ in NOT_MEANT])
-def test_words_that_describe_a_spectrogram_name_no_class(text, wanted):
+@pytest.mark.parametrize(("text", "expected"), DESCRIPTIVE_WORDS, ids=[text for text, _ in DESCRIPTIVE_WORDS])
+def test_words_that_describe_a_spectrogram_name_no_class(text, expected):
     got = parse_response(text, [c.name for c in esc50_classes()])
-    assert (got.label or got.outcome) == wanted, got
+    assert (got.label or got.outcome) == expected, got
 
 
-def test_no_answer_is_twice_in_the_table():
+def test_no_response_occurs_twice_in_the_table():
     assert len({text for text, _ in ANSWERS}) == len(ANSWERS) >= 100
 
 
@@ -247,6 +247,6 @@ INSERTED = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(ESC10), st.sampled_from(BEFORE), st.sampled_from(AFTER), INSERTED, INSERTED, INSERTED)
-def test_what_is_denied_is_never_answered(label, before, after, a, b, c):
+def test_a_negated_class_is_never_the_label(label, before, after, a, b, c):
     assert parse_response(f"{a} {before} {b} {label} {c}", ESC10).label is None
     assert parse_response(f"{a} {label} {after} {b}", ESC10).label is None

@@ -1,4 +1,4 @@
-"""What models really answer, and what a careful reader would make of it; written before the parser."""
+"""Typical responses of models with the label that a careful person would assign; written before the parser."""
 
 import time
 
@@ -17,7 +17,7 @@ PROMPT = (
     "sneezing, clock_tick, helicopter, chainsaw. Answer with its name only."
 )
 
-# the answer, and the class it gives, or what became of it; where a reading is changed, raise the predictions' version
+# (response, class or outcome); if a result changes, raise the version of the predictions
 ANSWERS = [
     # the name alone
     ("dog", "dog"),
@@ -212,28 +212,28 @@ ANSWERS = [
 ]
 
 
-def check(text: str, wanted: str) -> None:
-    """Hold what a text is read as, a class or an outcome, against what it should be."""
+def check(text: str, expected: str) -> None:
+    """Assert that a response is parsed to the expected class or outcome."""
     got = parse_response(text, ESC10)
-    assert (got.label or got.outcome) == wanted, got
-    assert got.outcome == ("answered" if got.label else wanted)
+    assert (got.label or got.outcome) == expected, got
+    assert got.outcome == ("answered" if got.label else expected)
 
 
-@pytest.mark.parametrize(("text", "wanted"), ANSWERS, ids=[repr(text)[:60] for text, _ in ANSWERS])
-def test_answers(text, wanted):
-    check(text, wanted)
+@pytest.mark.parametrize(("text", "expected"), ANSWERS, ids=[repr(text)[:60] for text, _ in ANSWERS])
+def test_responses_are_parsed_to_labels(text, expected):
+    check(text, expected)
 
 
-def test_the_table_is_long_and_even():
+def test_the_table_has_enough_cases_of_every_kind():
     assert len({text for text, _ in ANSWERS}) == len(ANSWERS) >= 150
     assert {c for _, c in ANSWERS} >= {*ESC10, NO, REFUSED}
 
 
-def test_why():
-    how = {
+def test_the_reason_of_a_parsed_label():
+    rules = {
         text: parse_response(text, ESC10).rule for text in ("dog", "", "dog or rain", "not dog", "is it a dog?", "wind")
     }
-    assert how == {
+    assert rules == {
         "dog": "whole",
         "": "empty",
         "dog or rain": "several",
@@ -244,29 +244,163 @@ def test_why():
     assert parse_response(None, ESC10).rule == "empty"
 
 
-def test_other_classes_and_a_studys_own_synonyms():
+def test_other_classes_and_synonyms_of_a_study():
     classes = ("wheeze", "lung_crackle", "normal")
     assert parse_response("The recording has lung crackles.", classes).label == "lung_crackle"
     assert parse_response("normal", classes).label == "normal"
     assert (
         parse_response("The normal range of frequencies is covered.", classes).label is None
-    )  # a word of its own, not an answer
+    )  # "normal" is an adjective here
     assert parse_response("I hear a whistle", classes).label is None
     assert parse_response("I hear a whistle", classes, {"wheeze": ["whistle", "whistling"]}).label == "wheeze"
-    # a study's synonym goes before those of ESC-50: "waves" means sea_waves otherwise
+    # a synonym of a study has priority over those of ESC-50: "waves" means sea_waves otherwise
     assert parse_response("waves", ("sea_waves", "rain")).label == "sea_waves"
     assert parse_response("waves", ("sea_waves", "rain"), {"rain": ["waves"]}).label == "rain"
 
 
-def test_a_class_named_by_a_letter_is_not_an_article():
+def test_a_class_with_a_one_letter_name_is_not_the_article():
     assert parse_response("A", ("A", "B")).label == "A"
     assert parse_response("B.", ("A", "B")).label == "B"
     assert parse_response("A dog", ("A", "B")).label is None
     assert parse_response("Answer: a loud one", ("A", "B")).label is None
 
 
-def test_what_could_mean_two_classes_means_none():
-    # "barking" is a synonym of dog in ESC-50; nothing makes it mean one of these
+NORMAL, LETTERS, NUMBERS = ("normal", "abnormal"), ("a", "b", "c"), ("0", "1", "2", "10")
+COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+
+
+@pytest.mark.parametrize(
+    ("classes", "text", "expected"),
+    [
+        (NORMAL, "The sound is normal.", "normal"),
+        (NORMAL, "The sound is abnormal.", "abnormal"),
+        (NORMAL, r"\boxed{normal}", "normal"),
+        (NORMAL, "**Answer:** Normal", "normal"),
+        (NORMAL, "It appears normal.", "normal"),
+        (NORMAL, "Is the sound normal?", None),
+        (NORMAL, "I doubt that it is normal.", None),
+        (NORMAL, "The normal range of this sound is wide.", None),
+        (LETTERS, "Answer: b", "b"),
+        (LETTERS, "The class is B.", "b"),
+        (LETTERS, "a steady noise", None),
+        (NUMBERS, '{"class": 2}', "2"),
+        (NUMBERS, '{"class": 3}', None),
+        (NUMBERS, "The class is 2.", "2"),
+        (("犬", "雨"), "答え：犬", "犬"),
+        (("c", "c++", "c#"), "Answer: c++", "c++"),
+        (("c", "c++", "c#"), "Answer: c", "c"),
+        (COMMANDS, "The word is left.", "left"),
+        (COMMANDS, "Based on the spectrogram, the word is off.", "off"),
+        (COMMANDS, "The answer is: up", "up"),
+        (COMMANDS, 'The spoken word is "right".', "right"),
+        (COMMANDS, "The word is not left.", None),
+        (COMMANDS, "The energy is on the left.", None),
+        (COMMANDS, "There is no way to tell.", None),
+    ],
+)
+def test_everyday_words_letters_numbers_and_signs_name_a_class_in_an_explicit_answer(classes, text, expected):
+    assert parse_response(text, classes).label == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("❌ dog", None),
+        ("The sound is rain-free.", None),
+        ("Suppose it is rain.", None),
+        ("geen dog", None),
+        ("Final answer: rooster (although rain was considered)", "rooster"),
+    ],
+)
+def test_a_denied_or_supposed_class_is_no_label_and_a_concession_is_no_second_one(text, expected):
+    assert parse_response(text, ESC10).label == expected
+
+
+DENIALS = """
+not a dog; anything but a dog; everything but dog; all but dog; no sign of a dog; without dog; devoid of dog; free from dog; no hint of a dog
+dog-free; dog - no; dog: 0 %; Zero evidence for dog; Unable to confirm dog; aint a dog; the dog is missing; dog is nowhere to be heard
+I refuse to say dog; incompatible with dog; dog is out; dog was discounted; nobody would hear a dog
+¬dog; !dog; dog 👎; 👎 dog; ❌ dog; ✖ dog; [ ] dog; ☐ dog; ~~dog~~; 🚫dog
+Let's say it's a dog; hypothetically, a dog; pretend it is dog; in case of dog; suppose it is dog; imagine a dog
+kein dog; ohne dog; dog ausgeschlossen; geen dog; zonder dog; aucun dog; sans dog; jamais un dog; hors de question: dog
+ningún dog; sin dog; nunca dog; nessun dog; senza dog; nenhum dog; sem dog; ingen dog; utan dog; ikke dog; ei ole dog
+to nie jest dog; bez dog; není dog; nem dog; nu este dog; όχι dog; δεν είναι dog; нет dog; без dog; это не dog
+不是dog; 没有dog; dogではない; dogじゃない; dog이 아닙니다; dog 없음; bukan dog; tidak dog; dog değil; dog yok; không phải dog
+ไม่ใช่ dog; ليس dog; لا dog; לא dog; यह dog नहीं है
+"""
+CONCESSIONS = """
+although rain was considered; though rain was possible; even though it resembles rain; despite some rain; in spite of the rain
+after considering rain; having considered rain; regardless of the rain; aunque rain era posible; bien que rain soit possible
+(although rain was considered); (rain was also considered); (rain is less likely); (but rain is also possible); (second choice: rain)
+(runner-up: rain); (initially I thought rain); (notwithstanding rain in the background); (albeit rain can be heard); (rain was ruled out)
+(rain excluded); (alternatives considered: rain, dog); (other candidates: rain); (versus rain); (obwohl rain möglich wäre)
+(aunque rain era posible); (hoewel rain mogelijk is); (虽然也考虑了rain)
+"""
+
+
+def _phrases(text):
+    return [phrase.strip() for line in text.strip().splitlines() for phrase in line.split("; ")]
+
+
+@pytest.mark.parametrize("text", _phrases(DENIALS))
+def test_a_denial_in_any_language_or_sign_is_no_label(text):
+    assert parse_response(text, ESC10).label is None
+    assert parse_response(text + ".", ESC10).label is None
+
+
+@pytest.mark.parametrize("remark", _phrases(CONCESSIONS))
+def test_a_concession_after_an_explicit_answer_does_not_lose_it(remark):
+    comma = " " if remark.startswith("(") else ", "
+    assert parse_response(f"Final answer: rooster{comma}{remark}", ESC10).label == "rooster"
+    assert parse_response(f"Answer: rooster{comma}{remark}", ESC10).label == "rooster"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Answer: rooster (actually rain)", "Answer: rooster (or rain)", "Answer: rooster, although rain is more likely"],
+)
+def test_a_revised_answer_is_no_concession(text):
+    assert parse_response(text, ESC10).label is None
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [("0", ["0", "1"]), ("Answer: 0", ["0", "1"]), ("Label: negative", ["negative", "positive"]), ("¬", ["¬", "0"])],
+)
+def test_a_class_with_the_name_of_a_denial_is_a_label(text, classes):
+    assert parse_response(text, classes).label == classes[0]
+
+
+REPEATED = """
+Answer: dog, ;Answer: dog. ;The class is dog, ;dog ;not dog, ;final answer: ;dog or rain or ;人dog;Is it dog? ;it is ;(although
+Answer: (;too a,a ;{;[;<answer>;\\boxed{;~~;```;user: ;if dog then rain or ;<think>;because dog, ;_;';sorry, ;I'm sorry dog ;no sign of
+wait, no. ;<answer>dog</answer>;\\n
+"""
+
+
+def _seconds(text):
+    started = time.process_time()
+    parse_response(text, ESC10)
+    return time.process_time() - started
+
+
+@pytest.mark.parametrize("unit", REPEATED.strip().replace("\n", " ;").replace("\\n", "\n").split(";"))
+def test_the_time_of_a_repetitive_response_is_linear(unit):
+    """Four times the text takes at most about four times as long; a quadratic parser takes sixteen times."""
+    short, long = (unit * (n // len(unit)) for n in (2_500, 10_000))
+    ratio = min(_seconds(long) for _ in range(2)) / min(_seconds(short) for _ in range(3))
+    assert ratio < 9
+
+
+@pytest.mark.parametrize("unit", ["Answer: dog, ", "Answer: dog. ", "The class is dog, "])
+def test_a_model_that_repeats_its_answer_is_parsed_quickly(unit):
+    started = time.process_time()
+    assert parse_response(unit * (9_900 // len(unit)), ESC10).label == "dog"
+    assert time.process_time() - started < 20
+
+
+def test_an_ambiguous_response_has_no_label():
+    # "barking" is a synonym of dog in ESC-50, and both classes contain it
     assert parse_response("barking", ("big_dog", "small_dog")).label is None
     assert parse_response("dogs", ("dog", "dogs")).label == "dogs"
     assert parse_response("a dog", ("dog", "dog bark")).label == "dog"
@@ -276,11 +410,11 @@ def test_what_could_mean_two_classes_means_none():
 @pytest.mark.parametrize(
     ("synonyms", "message"),
     [
-        ({"dgo": ["bark"]}, "are given for 'dgo', which is not a class; did you mean 'dog'"),
+        ({"dgo": ["bark"]}, "`synonyms` contains 'dgo', which is not a class; did you mean 'dog'"),
         ({"dog": ["noise"], "rain": ["Noise"]}, "mean one class, got .*'noise': \\['dog', 'rain'\\]"),
     ],
 )
-def test_wrong_synonyms_are_refused(synonyms, message):
+def test_invalid_synonyms_are_refused(synonyms, message):
     with pytest.raises(VlmAudioError, match=message):
         parse_response("dog", ESC10, synonyms)
 
@@ -321,12 +455,12 @@ PIECES = [
         ":",
     ),
 ]
-messy = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=12).map(" ".join)
+mixed_texts = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=12).map(" ".join)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.one_of(st.text(), messy))
-def test_no_text_makes_it_raise(text):
+@given(st.one_of(st.text(), mixed_texts))
+def test_no_text_raises_an_exception(text):
     got = parse_response(text, ESC10)
     assert (got.label in ESC10) == (got.outcome == "answered")
     assert got.outcome in ("answered", NO, REFUSED)
@@ -344,15 +478,15 @@ def test_no_text_makes_it_raise(text):
         "dog " * 10**6,
     ],
 )
-def test_long_rubbish_is_soon_read(text):
-    started = time.monotonic()
+def test_a_long_meaningless_text_is_parsed_quickly(text):
+    started = time.process_time()
     assert parse_response(text, ESC10).label is None
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(min_size=1), min_size=2, max_size=4, unique=True), st.data())
-def test_an_exact_label_is_always_answered(classes, data):
+def test_an_exact_label_always_has_the_outcome_answered(classes, data):
     label = data.draw(st.sampled_from(classes))
     assert parse_response(label, classes).label == label
 
@@ -384,6 +518,12 @@ AROUND = [
     st.sampled_from(AROUND),
     st.text(" \n\t", max_size=3),
 )
-def test_case_space_and_quotes_change_nothing(label, case, joint, inner, outer, space):
+def test_case_whitespace_and_quotes_change_nothing(label, case, joint, inner, outer, space):
     text = space + outer.format(inner.format(case(label.replace("_", joint)))) + space
     assert parse_response(text, ESC10).label == label
+
+
+@pytest.mark.parametrize("depth", [60, 200, 480, 900])
+def test_json_that_is_nested_too_deep_names_no_class(depth):
+    text = '{"a": ' * depth + '"dog"' + "}" * depth
+    assert parse_response(text, ESC10).outcome == "unparseable"

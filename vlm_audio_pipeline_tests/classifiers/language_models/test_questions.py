@@ -1,4 +1,4 @@
-"""From tables to questions: the right image under the right control after the right examples."""
+"""Questions built from tables: the correct image for each control, after the correct examples."""
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +53,7 @@ def example(clip: str, label: str, trial: int = 0, query: str = "", position: in
     return {"trial": trial, "query": query, "position": position, "clip": clip, "label": label, "example_label": label}
 
 
-def test_each_clip_is_asked_about_under_each_control():
+def test_each_clip_has_a_question_for_each_control():
     questions = form().build(["a", "b"], [], lookup())
     assert [(q.row_columns["control"], q.row_columns["clip"], image_hashes(q)) for q in questions] == [
         ("none", "a", ["sha-a"]),
@@ -63,16 +63,16 @@ def test_each_clip_is_asked_about_under_each_control():
         ("no_image", "a", []),
         ("no_image", "b", []),
     ]
-    assert questions[4].request == questions[5].request, "without an image there is one question, whatever the clip"
+    assert questions[4].request == questions[5].request, "without an image the request is the same for all clips"
 
 
-def test_labels_are_what_classes_are_called_in_the_order_of_the_study():
+def test_labels_are_the_class_names_in_the_order_of_the_study():
     [question] = form(controls=()).build(["a"], [], lookup())
     assert question.classes == ("dog", "sea_waves") and question.request.labels == ("dog", "sea waves")
     assert "dog, sea waves" in str(question.request.messages[-1].parts[0])
 
 
-def test_examples_stay_real_under_a_control_and_come_before_the_query():
+def test_controls_do_not_change_the_examples_before_the_query():
     rows = [example("x", "dog"), example("y", "sea_waves", position=1)]
     questions = form(controls=("blank",)).build(["a"], rows, lookup())
     assert [image_hashes(q) for q in questions] == [["sha-x", "sha-y", "sha-a"], ["sha-x", "sha-y", "sha-blank a"]]
@@ -80,13 +80,13 @@ def test_examples_stay_real_under_a_control_and_come_before_the_query():
     assert texts == [("dog",), ("sea waves",)]
 
 
-def test_permuted_labels_are_what_is_shown():
+def test_permuted_labels_appear_in_the_prompt():
     rows = [{**example("x", "dog"), "example_label": "sea_waves"}]
     [question] = form(controls=()).build(["a"], rows, lookup())
     assert [m.parts for m in question.request.messages if m.role == "assistant"] == [("sea waves",)]
 
 
-def test_examples_chosen_for_one_query_are_shown_with_it_alone():
+def test_examples_of_one_query_appear_only_in_its_prompt():
     rows = [example("x", "dog", query="a"), example("y", "dog", query="b")]
     questions = form(controls=()).build(["a", "b"], rows, lookup())
     assert [image_hashes(q) for q in questions] == [["sha-x", "sha-a"], ["sha-y", "sha-b"]]
@@ -106,16 +106,18 @@ def test_each_trial_has_its_own_examples_and_order():
     ]
 
 
-def test_repetitions_differ_in_their_seed_only_where_anything_is_drawn():
+def test_repeats_have_different_seeds_only_if_something_is_sampled():
     greedy = form(controls=(), trials=trials(1, 1, 1, 3)).build(["a"], [], lookup())
     sampled = form(controls=(), trials=trials(1, 1, 1, 3), sampling=Sampling(0.7, seed=5), repeats_differ=True)
     assert {q.request.sampling.seed for q in greedy} == {0}
     seeds = [q.request.sampling.seed for q in sampled.build(["a", "b"], [], lookup())]
-    assert len(set(seeds)) == 6, "else the clips of a repetition would all be lucky together"
+    assert len(set(seeds)) == 6, "otherwise the clips of a repeat would have correlated samples"
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert seeds == [q.request.sampling.seed for q in sampled.build(["a", "b"], [], lookup())]
-    again = form(controls=(), trials=trials(1, 1, 1, 3), sampling=Sampling(0.0, seed=5), repeats_differ=True)
-    assert [q.request.sampling.seed for q in again.build(["a"], [], lookup())] == [5, 6, 7], "an endpoint, greedily"
+    endpoint_form = form(controls=(), trials=trials(1, 1, 1, 3), sampling=Sampling(0.0, seed=5), repeats_differ=True)
+    assert [q.request.sampling.seed for q in endpoint_form.build(["a"], [], lookup())] == [5, 6, 7], (
+        "greedy decoding by an endpoint"
+    )
 
 
 def test_a_missing_image_is_an_error():
@@ -123,8 +125,12 @@ def test_a_missing_image_is_an_error():
         form(controls=()).build(["q"], [], lookup())
 
 
-class Recordings:
-    """Stands for a dataset: samples are the number in the file's name."""
+class ConstantSamples:
+    """A dataset whose samples all have the value in the name of the file."""
+
+    @property
+    def recordings(self):
+        return self
 
     def samples(self, clip, sample_rate_hz):
         return np.full(sample_rate_hz, float(clip.file), np.float32)
@@ -145,17 +151,17 @@ def clip(name: str, label: str, fold: int = 1) -> dict:
     }
 
 
-def test_sounds_are_loaded_at_the_rate_asked_for_and_known_by_their_samples():
-    lookup = audio_lookup(Recordings(), [clip("1", "dog"), clip("2", "rain"), clip("3", "rain", fold=2)], 1)
-    sound = lookup("none", "1")
-    assert isinstance(sound, AudioPart) and sound.sha256 == "samples-1" and sound.duration_s == 0.5
-    assert sound.load(8000).tolist() == [1.0] * 8000
+def test_audio_has_the_requested_sample_rate_and_a_hash_of_its_samples():
+    lookup = audio_lookup(ConstantSamples(), [clip("1", "dog"), clip("2", "rain"), clip("3", "rain", fold=2)], 1)
+    audio = lookup("none", "1")
+    assert isinstance(audio, AudioPart) and audio.sha256 == "samples-1" and audio.duration_s == 0.5
+    assert audio.load(8000).tolist() == [1.0] * 8000
     assert lookup("no_image", "1") is None
 
 
-def test_silence_is_as_long_as_the_clip_and_the_same_for_clips_of_one_length():
+def test_blank_audio_has_the_duration_of_the_clip_and_is_equal_for_equal_durations():
     lookup = audio_lookup(
-        Recordings(), [clip("1", "dog"), clip("2", "rain"), {**clip("3", "dog"), "duration_s": 0.7}], 1
+        ConstantSamples(), [clip("1", "dog"), clip("2", "rain"), {**clip("3", "dog"), "duration_s": 0.7}], 1
     )
     first, two, longer = (lookup("blank", c) for c in "123")
     assert first is not None and two is not None and longer is not None
@@ -163,9 +169,11 @@ def test_silence_is_as_long_as_the_clip_and_the_same_for_clips_of_one_length():
     assert first.sha256 == two.sha256 != longer.sha256
 
 
-def test_another_clip_is_of_another_class_and_of_the_same_fold():
-    lookup = audio_lookup(Recordings(), [clip("1", "dog"), clip("2", "rain"), clip("3", "rain", fold=2)], 1)
+def test_the_other_clip_control_has_another_class_and_the_same_fold():
+    lookup = audio_lookup(ConstantSamples(), [clip("1", "dog"), clip("2", "rain"), clip("3", "rain", fold=2)], 1)
     other = lookup("other_clip", "1")
     assert other is not None and other.sha256 == "samples-2"
-    with pytest.raises(VlmAudioError, match="another class and source recording in fold 1 for 1, got none"):
-        audio_lookup(Recordings(), [clip("1", "dog"), clip("3", "rain", fold=2)], 1)("other_clip", "1")
+    with pytest.raises(
+        VlmAudioError, match="another class and source recording in fold 1 for 1, but the fold has none"
+    ):
+        audio_lookup(ConstantSamples(), [clip("1", "dog"), clip("3", "rain", fold=2)], 1)("other_clip", "1")

@@ -26,6 +26,8 @@ HOSTILE_RESPONSE = (
     "I think it is </script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'> rain"
 )
 """A response that runs as a script in a page which does not escape it."""
+HOSTILE_REASONING = "First I look at the </script><b>low</b> frequencies. " * 60
+"""Reasoning that breaks a page which does not escape it; longer than a single file keeps."""
 CLASSES = {"dog": "dog", "rain": "rain", "clock_tick": "clock_tick", "chainsaw": "chainsaw", ODD_CLASS: "sea_waves"}
 """Label -> the class of the synthetic recording."""
 FOLDS = (1, 2, 3)
@@ -214,6 +216,20 @@ def predict_audio_model(clip: dict[str, Any], i: int) -> list[dict[str, Any]]:
     return [{"predicted": label, "scores": scores(label), "confidence": 0.7, "seconds": 0.01}]
 
 
+def _responses(clips: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the responses of the image model to the clips of a fold: reasoning, and an error for every seventh clip."""
+    rows: list[dict[str, Any]] = []
+    for i, clip in clips:
+        common = {"clip": clip["clip"], "outcome": "answered", "input_tokens": 690}
+        rows += [common | {"scoring": "likelihood", "control": c, "result_key": f"{c}-{i}"} for c in ("none", "blank")]
+        generation = common | {"scoring": "generation", "control": "none", "result_key": f"generated-{i}"}
+        generation |= {"reasoning": HOSTILE_REASONING, "output_tokens": 10, "seconds": 0.5, "usd": 0.001}
+        if i % 7 == 5:
+            generation |= {"outcome": "error", "error": "503 <busy>", "reasoning": None}
+        rows.append(generation)
+    return rows
+
+
 def annotate(clip: dict[str, Any], i: int) -> list[dict[str, Any]]:
     """Annotate like three annotators: two are correct, one is wrong."""
     wrong = next_class(clip["label"])
@@ -242,7 +258,8 @@ def leaderboard_row(
         "accuracy": share,
         "accuracy_low": max(0.0, share - 0.12),
         "accuracy_high": min(1.0, share + 0.1),
-        "interval": "bootstrap by source",
+        "interval": "Wilson at n / design effect",
+        "interval_scope": "clips",
         "accuracy_answered": share,
         "macro_f1": share,
         "predictions": total,
@@ -278,7 +295,8 @@ def write_example_study(folder: Path) -> ExampleStudy:
     study.write(
         "leaderboard",
         leaderboard_row("audio_model", "zero_shot", "score", "none", 24, n, 1),
-        leaderboard_row("image_model", "language_model", "likelihood", "none", 20, n, 2),
+        leaderboard_row("image_model", "language_model", "likelihood", "none", 20, n, 2)
+        | {"interval_scope": "clips, for these examples"},
         leaderboard_row("image_model", "language_model", "generation", "none", 14, n, 3),
         leaderboard_row("image_model", "language_model", "likelihood", "blank", 6, n, None),
         leaderboard_row("annotators", "annotations", "annotation", "none", 60, 90, None),
@@ -288,22 +306,7 @@ def write_example_study(folder: Path) -> ExampleStudy:
     for fold in FOLDS:
         here = [(i, c) for i, c in enumerate(study.clips) if c["fold"] == fold]
         others = [c for c in study.clips if c["fold"] != fold][:5]
-        study.write(
-            "responses",
-            *(
-                {
-                    "clip": c["clip"],
-                    "scoring": "generation",
-                    "control": "none",
-                    "outcome": "error",
-                    "error": "503 <busy>",
-                }
-                for i, c in here
-                if i % 7 == 5
-            ),
-            component="image_model",
-            fold=fold,
-        )
+        study.write("responses", *_responses(here), component="image_model", fold=fold)
         study.write(
             "examples",
             *(
@@ -318,7 +321,16 @@ def write_example_study(folder: Path) -> ExampleStudy:
     return study.finish(
         encoders={"audio_encoder": {"kind": "clap"}},
         classifiers={
-            "image_model": {"rendering": "paper"},
+            "image_model": {
+                "kind": "language_model",
+                "backend": "scripted",
+                "model": "example/image_model",
+                "rendering": "paper",
+                "prompt": "paper",
+                "shots": 1,
+                "encoder": "audio_encoder",
+                "controls": ["blank"],
+            },
             "audio_model": {"encoder": "audio_encoder"},
             "annotators": {},
             "absent": {},
@@ -395,6 +407,7 @@ def _write_analyses(study: ExampleStudy) -> None:
             "reason": "absent was not run",
         },
     )
+    study.write("verdicts", *_verdicts())
     study.write(
         "leakage",
         {"kind": "exact_duplicate", "severity": "clean", "finding": "0 groups among 30 clips", "checked": 30},
@@ -411,6 +424,8 @@ def _write_analyses(study: ExampleStudy) -> None:
             "classifier": "audio_model",
             "scoring": "score",
             "publication": "example2020",
+            "title": "An Example",
+            "url": "https://example.org/2020",
             "system": "Audio Model",
             "setting": "zero-shot",
         }
@@ -421,7 +436,12 @@ def _write_analyses(study: ExampleStudy) -> None:
             "published_in_interval": True,
             "verdict": "90.0 % published, 80.0 % here",
         }
-        | {"input": "audio", "family": "clap", "differences": "other clips"},
+        | {
+            "input": "audio",
+            "family": "clap",
+            "differences": "clips: published 60, here 30\nmodel: published a, here b",
+        }
+        | {"not_stated": "prompt: here plain"},
     )
     first = {"scoring": "score", "control": "none", "predictions": 30, "clips": 30, "folds": "1,2,3"}
     study.write(
@@ -439,3 +459,25 @@ def _write_analyses(study: ExampleStudy) -> None:
         },
         {"classifier": "image_model", "entry": 1, "accuracy": 0.6, "correct": 18, "current": True, **first},
     )
+
+
+def _verdicts() -> list[dict[str, Any]]:
+    """Return verdicts: one that it can, one without its control, and one of a model that was not run."""
+    counts = {"clips": 30, "dataset_clips": 30, "sources": 15, "holm_over": 3}
+    chance = {"chance_accuracy": 0.2, "chance_low": 0.2, "chance_high": 0.6, "chance_p": 0.002}
+    blank = {"blank_accuracy": 0.2, "blank_low": 0.2, "blank_high": 0.7, "blank_p": 0.0004}
+    audio = {"audio_accuracy": 0.8, "audio_low": -0.35, "audio_high": 0.1, "audio_p": 0.4}
+    model = {"classifier": "image_model", **counts, **chance}
+    return [
+        model
+        | {"position": 0, "scoring": "likelihood", "answer": "it can", "accuracy": 20 / 30, **blank, **audio}
+        | {
+            "audio_classifier": "audio_model",
+            "statement": "image_model (likelihood) can hear what it sees: <numbers>.",
+        },
+        model
+        | {"position": 1, "scoring": "generation", "answer": "cannot be decided", "accuracy": 14 / 30}
+        | {"statement": "It cannot be decided whether image_model (generation) can hear what it sees: no control."},
+        {"position": 2, "classifier": "absent", "answer": "cannot be decided", "reason": "not run: no weights"}
+        | {"statement": "It cannot be decided whether absent can hear what it sees: not run: no weights."},
+    ]

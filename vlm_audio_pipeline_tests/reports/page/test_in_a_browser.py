@@ -4,13 +4,14 @@ import http.server
 import json
 import threading
 
+import numpy as np
 import pytest
 
 from vlm_audio_pipeline_tests.reports.chromium import BrowserPage, needs_chromium
-from vlm_audio_pipeline_tests.reports.page.example_study import HOSTILE_RESPONSE, ODD_CLASS
+from vlm_audio_pipeline_tests.reports.page.example_study import CLASSES, HOSTILE_REASONING, HOSTILE_RESPONSE, ODD_CLASS
 
 pytestmark = [pytest.mark.slow, needs_chromium]
-READY = "['clips', 'comparison', 'maps', 'reliability', 'examples'].every((id) => document.getElementById(id).dataset.ready)"
+READY = "['one-clip', 'leaderboard', 'clips', 'comparison', 'maps', 'reliability', 'prompts'].every((id) => document.getElementById(id).dataset.ready)"
 
 
 class ReportPage(BrowserPage):
@@ -145,12 +146,97 @@ def test_pointing_at_a_map_shows_the_image_and_a_click_plays(page):
     page.evaluate("document.querySelector('#tip').hidden = true")
     page.point_at("#maps .map path[data-clip='3']")
     page.wait_until("!document.querySelector('#tip').hidden && document.querySelector('#tip img')?.naturalWidth > 0")
-    clip = page.evaluate("Number(document.querySelector('.map .at').dataset.clip)")
-    assert page.evaluate("document.querySelectorAll('.map .at').length") == 4  # the same clip on every map
-    page.click("#maps .map path.at")
+    clip = page.evaluate("Number(document.querySelector('.map .marked').dataset.clip)")
+    assert page.evaluate("document.querySelectorAll('.map .marked').length") == 4  # the same clip on every map
+    page.click("#maps .map path.marked")
     (card,) = shown_cards(page, "#maps-clip")
     assert card["clip"] == clip
     page.wait_until("document.querySelector('#maps-clip audio').currentTime > 0")
+
+
+def test_tips_are_inside_the_window_at_first_hover(page):
+    """The image of a tip is loaded when the mouse is first over its mark, so the height of the tip is not known before."""
+    for clip in range(10, 18):
+        mark = f"#maps .map path[data-clip='{clip}']"
+        page.evaluate(
+            f'(() => {{const m = document.querySelector("{mark}"); scrollBy(0, m.getBoundingClientRect().y - innerHeight + 100);'
+            "document.querySelector('#tip').hidden = true}})()".replace("}}", "}")
+        )
+        x, y = page.evaluate(
+            f'(() => {{const b = document.querySelector("{mark}").getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]}})()'
+        )
+        page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        page.wait_until(
+            "!document.querySelector('#tip').hidden && document.querySelector('#tip img')?.naturalWidth > 0"
+        )
+        box = page.evaluate(
+            "(() => {const b = document.querySelector('#tip').getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom, b.height]})()"
+        )
+        width, height = page.evaluate("[innerWidth, innerHeight]")
+        assert box[4] > 150, "the tip has its image"
+        assert 0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height
+        page.send("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)
+
+
+def test_the_legend_of_correct_and_wrong(page):
+    legend = "[...document.querySelectorAll('#maps-legend .key')].map((k) => [k.textContent, getComputedStyle(k.querySelector('path')).fill])"
+    classes = page.evaluate(legend)
+    assert sorted(text for text, _ in classes) == sorted(f"{label}6" for label in CLASSES)
+    assert len({fill for _, fill in classes}) == 5
+    page.select_option("#maps-colour", "correct or wrong: audio_model")
+    keys = page.evaluate(legend)
+    assert [text for text, _ in keys] == ["correct24", "wrong6"]  # it is wrong for every clip of one class
+    fills = page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('.map')[0].querySelectorAll('path')].map((m) => [m.dataset.clip, getComputedStyle(m).fill]))"
+    )
+    labels = page.evaluate("core.labels.map((l) => core.classes[l])")
+    assert fills == {str(i): keys[label == ODD_CLASS][1] for i, label in enumerate(labels)}
+    page.evaluate("document.querySelectorAll('#maps-legend .key')[1].click()")
+    assert page.evaluate("document.querySelectorAll('.map')[0].querySelectorAll('path:not(.dim)').length") == 6
+    page.evaluate(
+        "(() => {const s = document.querySelector('#maps-colour'); s.value = 'class'; s.dispatchEvent(new Event('change'))})()"
+    )
+    assert page.evaluate(legend) == classes
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fifty_classes_have_fifty_colours(page, scheme):
+    page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    rgb = page.evaluate(
+        """(() => { const classes = core.classes; core.classes = Array.from({ length: 50 }, (_, i) => String(i));
+            const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true }), probe = document.body.appendChild(document.createElement("p"));
+            const colours = core.classes.map((_, i) => { probe.style.color = classColour(i); canvas.fillStyle = getComputedStyle(probe).color; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3); });
+            core.classes = classes; probe.remove(); return colours; })()"""
+    )
+    page.send("Emulation.setEmulatedMedia", features=[])
+    lab = oklab(np.array(rgb) / 255)
+    distances = np.linalg.norm(lab[:, None] - lab[None], axis=2)[np.triu_indices(50, 1)]
+    assert distances.min() > 0.02  # about a just noticeable difference in OKLab
+
+
+def oklab(rgb: np.ndarray) -> np.ndarray:
+    """Convert sRGB to OKLab (https://bottosson.github.io/posts/oklab/)."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    lms = (
+        linear
+        @ np.array(
+            [
+                [0.4122214708, 0.5363325363, 0.0514459929],
+                [0.2119034982, 0.6806995451, 0.1073969566],
+                [0.0883024619, 0.2817188376, 0.6299787005],
+            ]
+        ).T
+    )
+    return (
+        np.cbrt(lms)
+        @ np.array(
+            [
+                [0.2104542553, 0.7936177850, -0.0040720468],
+                [1.9779984951, -2.4285922050, 0.4505937099],
+                [0.0259040371, 0.7827717662, -0.8086757660],
+            ]
+        ).T
+    )
 
 
 def test_two_classifiers_are_compared(page):
@@ -165,10 +251,124 @@ def test_two_classifiers_are_compared(page):
     assert [card["predictions"] for card in cards] == [["✗ rain", f"✓ {ODD_CLASS}"]] * 4
 
 
-def test_examples_have_the_order_of_the_prompt(page):
-    labels = page.evaluate("[...document.querySelectorAll('#examples-images b')].map((b) => b.textContent)")
+def test_a_prompt_has_its_examples_in_their_order(page):
+    assert page.evaluate("[...document.querySelectorAll('#prompts-request option')].map((o) => o.textContent)") == [
+        *("clips of fold 1", "clips of folds 2, 3"),  # the example study gives folds 2 and 3 the same examples
+    ]
+    turns = page.evaluate(
+        "[...document.querySelectorAll('#prompts-turns .turn')].map((t) => t.className.split(' ')[1])"
+    )
+    assert turns == ["system", *["user", "assistant"] * 5, "user"]
+    labels = page.evaluate("[...document.querySelectorAll('#prompts-turns .assistant p')].map((p) => p.textContent)")
     assert labels == ["dog", "dog", "rain", "rain", "clock_tick"]
-    page.wait_until("[...document.querySelectorAll('#examples-images img')].every((i) => i.naturalWidth > 0)")
+    assert page.evaluate(
+        "core.classes.every((c) => document.querySelector('#prompts-turns .user p').textContent.includes(c))"
+    )
+    page.evaluate("document.querySelector('#prompts details').open = true")
+    for number in range(5):
+        page.scroll_to(
+            f"#prompts-turns .user:nth-child({2 + 2 * number}) img"
+        )  # images are loaded when they come into view
+    page.wait_until(
+        "[...document.querySelectorAll('#prompts-turns img')].every((i) => i.complete && i.naturalWidth > 0)"
+    )
+    # the example study has invented keys, so no request can be the one that was sent
+    assert "The hashes of 0 of 90 requests are the keys" in page.evaluate(
+        "document.querySelector('#prompts-note').textContent"
+    )
+
+
+def test_a_transcript_has_the_request_the_reasoning_and_the_response(page):
+    page.select_option("#clips-run", "image_model (generation)")
+    page.evaluate("document.querySelector('#clips-all').click()")
+    page.wait_until("document.querySelector('#clips-selection').textContent === '30 clips'")
+    page.wait_until("document.querySelector('#clips-gallery .transcript') !== null")
+    page.evaluate("document.querySelector('#clips-gallery .transcript').open = true")
+    page.wait_until("document.querySelector('#clips-gallery .transcript .response') !== null")
+    turns = page.evaluate(
+        "[...document.querySelector('#clips-gallery .transcript').querySelectorAll('.turn')].map((t) => [t.className.split(' ')[1], t.textContent])"
+    )
+    assert [name for name, _ in turns] == ["system", *["user", "assistant"] * 5, "user", "reasoning", "response"]
+    is_single_file = page.evaluate("isSingleFile")
+    reasoning = turns[-2][1].removeprefix("reasoning")
+    assert (reasoning == HOSTILE_REASONING) != is_single_file
+    if is_single_file:  # the first 2,000 characters
+        assert reasoning.startswith(HOSTILE_REASONING[:2000] + " … (") and "more characters" in reasoning
+    assert turns[-1][1].startswith("responseIt is ")
+    assert page.evaluate("window.broken === undefined")
+
+
+def test_the_clip_at_the_top_has_its_image_audio_and_answers(page):
+    top = "document.querySelector('#one-clip-view')"
+    page.wait_until(f"{top}.querySelector('img').naturalWidth > 0 && {top}.querySelector('audio').duration > 0")
+    lines = page.evaluate(
+        f"[...{top}.querySelectorAll('tbody tr')].map((r) => [...r.children].map((c) => c.firstChild.textContent))"
+    )
+    by_name = {line[0].split(" (")[0]: line[1:] for line in lines if len(line) > 1}
+    assert set(by_name) == {"image_model", "audio_model", "annotators"}
+    label = page.evaluate("core.classes[core.labels[core.first_clip]]")
+    assert by_name["annotators"] == [f"✓ {label}", "–"]  # two of three annotators are correct
+    heads = page.evaluate(f"[...{top}.querySelectorAll('thead th')].map((h) => h.textContent)")
+    assert heads == ["classifier", "answer", "if blank"]
+    page.evaluate("Math.random = () => 0.99; document.querySelector('#one-clip-next').click()")
+    page.wait_until(f"{top}.textContent.includes('3-sea_waves-1')")  # the last of 30 clips
+
+
+def board_names(page) -> list[str]:
+    return page.evaluate(
+        "[...document.querySelectorAll('#board tbody tr')].filter((r) => !r.hidden).map((r) => r.dataset.name + ' ' + r.dataset.accuracy.slice(0, 4))"
+    )
+
+
+def test_the_leaderboard_is_sorted_and_filtered(page):
+    ranked = board_names(page)
+    assert ranked == [
+        *("audio_model 0.8", "image_model 0.66", "image_model 0.46", "annotators 0.66", "chance 0.2"),
+    ]
+    page.scroll_and_click("#board th[data-sort=accuracy] button")
+    assert board_names(page) == [ranked[0], ranked[1], ranked[3], ranked[2], ranked[4]]
+    assert page.evaluate("document.querySelector('#board th[data-sort=accuracy]').ariaSort") == "descending"
+    page.evaluate("document.querySelector('#board th[data-sort=accuracy] button').click()")
+    assert board_names(page)[0] == "chance 0.2"
+    page.evaluate("document.querySelector('#leaderboard .key.image').click()")
+    assert board_names(page) == ["image_model 0.46", "image_model 0.66"]
+    assert page.evaluate("document.querySelector('#board-count').textContent") == "2 of 5 rows"
+    page.evaluate("document.querySelector('#leaderboard .key.image').click()")
+    page.evaluate(
+        "(() => {const f = document.querySelector('#board-find'); f.value = 'LIKELI'; f.dispatchEvent(new Event('input'))})()"
+    )
+    assert board_names(page) == ["image_model 0.66"]
+    page.evaluate(
+        "(() => {const f = document.querySelector('#board-find'); f.value = ''; f.dispatchEvent(new Event('input'))})()"
+    )
+    page.evaluate("document.querySelector('#board th[data-sort=rank] button').click()")
+    assert board_names(page) == ranked
+
+
+def test_the_cards_are_filtered_and_sorted(page):
+    def choose(name: str, value: str) -> str:
+        page.evaluate(
+            f"(() => {{const f = document.querySelector('#clips-{name}'); f.value = {json.dumps(value)}; f.dispatchEvent(new Event('input'))}})()"
+        )
+        return page.wait_until("document.querySelector('#clips-selection').textContent")
+
+    page.select_option("#clips-run", "image_model (likelihood)")
+    page.evaluate("document.querySelector('#clips-all').click()")
+    page.wait_until("document.querySelector('#clips-selection').textContent === '30 clips'")
+    choose("only", "wrong")  # every third
+    page.wait_until(
+        "document.querySelector('#clips-selection').textContent === '10 clips that image_model (likelihood) gets wrong'"
+    )
+    choose("find", "rain")
+    title = "2 clips that image_model (likelihood) gets wrong and contain “rain” in the name or the response"
+    page.wait_until(f"document.querySelector('#clips-selection').textContent === {json.dumps(title)}")
+    choose("find", "")
+    choose("only", "")
+    choose("order", "hardest")
+    page.wait_until("document.querySelector('#clips-selection').textContent === '30 clips'")
+    first = shown_cards(page, "#clips-gallery")[:2]
+    assert {card["label"] for card in first} == {ODD_CLASS}  # the two clips that every model gets wrong
+    choose("order", "clip")
 
 
 def test_every_control_and_image_has_an_accessible_name(page):

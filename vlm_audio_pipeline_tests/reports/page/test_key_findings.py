@@ -2,13 +2,20 @@ import html
 import re
 from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from vlm_audio_pipeline.datasets.base import Clip
+from vlm_audio_pipeline.evaluation.contrast_results import ContrastData, contrasts_table
+from vlm_audio_pipeline.evaluation.contrasts import Contrast
+from vlm_audio_pipeline.evaluation.leaderboard import LeaderboardEntry, leaderboard_table
 from vlm_audio_pipeline.reports.page.key_findings import key_findings
 from vlm_audio_pipeline.reports.page.runs import PageRun
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.wording import interval, percent
 from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.schemas import TABLES
 
 CLASSES = ("dog", "rain", "sea", "saw")
 
@@ -64,21 +71,30 @@ def contrast(a, b, verdict, **more):
     } | more
 
 
-def findings(study, *runs, contrasts=(), leakage=(), not_run=0):
+def findings(study, *runs, contrasts=(), leakage=(), not_run=0, verdicts=()):
     """Return the three key findings as plain text: the answer, then the details."""
 
     def plain(markup):
         return html.unescape(re.sub(r"<[^>]+>", "", str(markup))).replace("\xa0", " ")
 
-    return [
-        " | ".join(map(plain, (a.answer, *a.details))) for a in key_findings(study, runs, contrasts, leakage, not_run)
-    ]
+    answers = key_findings(study, runs, contrasts, leakage, not_run, verdicts)
+    return [" | ".join(map(plain, (a.answer, *a.details))) for a in answers]
 
 
 def test_numbers_and_units_are_not_separated_by_a_line_break():
     assert percent(None) == "undefined"
     assert interval({"accuracy_low": 0.807, "accuracy_high": 0.889}) == "95\xa0% confidence interval 80.7 to 88.9\xa0%"
     assert interval({}) == "no confidence interval computed"
+
+
+def test_an_interval_with_examples_says_what_it_covers():
+    limits = {"accuracy_low": 0.5, "accuracy_high": 0.75}
+    for scope, words in (
+        ("clips, for these examples", "for these examples"),
+        ("clips and draws of examples", "over draws of examples"),
+    ):
+        assert interval(limits | {"interval_scope": scope}).endswith(f" 50.0 to 75.0\xa0%, {words}")
+    assert interval(limits | {"interval_scope": "clips"}).endswith("75.0\xa0%")
 
 
 def test_without_results_there_is_one_finding():
@@ -89,16 +105,36 @@ def test_without_results_there_is_one_finding():
 @pytest.mark.parametrize(
     ("low", "high", "sentence"),
     [
-        (0.3, 0.9, "This is above the chance level of 25.0 %."),
-        (0.2, 0.9, "This is not distinguishable from the chance level of 25.0 %."),
-        (0.25, 0.9, "This is not distinguishable from the chance level of 25.0 %."),
-        (0.0, 0.2, "This is below the chance level of 25.0 %."),
+        (0.3, 0.9, "The interval is above the chance level of 25.0 %; the difference was not tested."),
+        (0.2, 0.9, "The interval contains the chance level of 25.0 %; the difference was not tested."),
+        (0.25, 0.9, "The interval contains the chance level of 25.0 %; the difference was not tested."),
+        (0.0, 0.2, "The interval is below the chance level of 25.0 %; the difference was not tested."),
         (None, None, "The difference from the chance level of 25.0 % was not tested."),
     ],
 )
-def test_accuracy_is_above_chance_only_if_its_interval_is(study, low, high, sentence):
+def test_without_a_test_against_chance_the_position_of_the_interval_is_stated(study, low, high, sentence):
     best_model, *_ = findings(study, run("best", [0, 1, 2, 0], low, high))
     assert "best has the highest accuracy: 75.0 %." in best_model and sentence in best_model
+
+
+@pytest.mark.parametrize(
+    ("p", "difference", "sentence"),
+    [
+        (0.0002, 0.5, "This is above the chance level of 25.0 % (p < 0.001)."),
+        (0.049, -0.2, "This is below the chance level of 25.0 % (p = 0.049)."),
+        (0.05, 0.5, "No difference from the chance level of 25.0 % is shown (p = 0.050)."),
+    ],
+)
+def test_a_test_against_chance_decides_whatever_the_interval_is(study, p, difference, sentence):
+    for low, high in ((0.3, 0.9), (0.2, 0.9), (0.0, 0.2)):
+        best = run("best", [0, 1, 2, 0], low, high)
+        declared = contrast(best, run("chance", []), "", p_holm=p, difference=difference)
+        assert sentence in findings(study, best, contrasts=[declared])[0]
+        verdict = {"classifier": "best", "scoring": "score", "chance_p": p, "accuracy": 0.75}
+        verdict["chance_accuracy"] = 0.75 - difference
+        assert sentence in findings(study, best, verdicts=[verdict])[0]
+        other_rows = [{**verdict, "classifier": "second"}, {**verdict, "chance_p": None}]
+        assert "was not tested" in findings(study, best, verdicts=other_rows)[0]
 
 
 def test_models_of_equal_accuracy_are_both_named(study):
@@ -110,49 +146,103 @@ def test_models_of_equal_accuracy_are_both_named(study):
 
 def test_a_declared_contrast_decides(study):
     one, two = run("one", [0, 1, 2, 3], 0.9, 1.0), run("two", [0, 1, 0, 0], 0.1, 0.3, rank=2)
-    for declared in (
-        contrast(one, two, "cannot tell apart", detectable_difference=0.3),
-        contrast(two, one, "cannot tell apart"),
+    for declared, answer in (
+        (contrast(one, two, "cannot tell apart"), "No: a difference between one and two is not shown."),
+        (contrast(two, one, "cannot tell apart"), "No: a difference between one and two is not shown."),
+        (contrast(one, two, "better"), "Yes: one is better than two."),
+        (contrast(two, one, "worse"), "Yes: one is better than two."),
+        # on the clips that both have, the order can be another one than on all clips
+        (contrast(one, two, "worse"), "No: one is worse than two on the clips of the comparison."),
+        (contrast(two, one, "better"), "No: one is worse than two on the clips of the comparison."),
+        (contrast(one, two, "not compared"), "one and two could not be compared."),
+        (contrast(one, two, "equivalent"), "No: one and two are equivalent within the margin that the study declares."),
     ):
         _, certainty, _ = findings(study, one, two, contrasts=[declared])
-        assert certainty.startswith("Uncertain: one and two do not differ significantly on these clips.")
-        assert declared["statement"] in certainty
-        assert ("differences below 30.0 percentage points" in certainty) == (
-            declared["detectable_difference"] is not None
-        )
-    _, certainty, _ = findings(study, one, two, contrasts=[contrast(one, two, "better")])
-    assert certainty.startswith("Certain: one and two differ significantly.")
-    _, certainty, _ = findings(study, one, two, contrasts=[contrast(one, two, "not compared")])
-    assert certainty.startswith("one and two could not be compared.")
+        assert certainty.startswith(answer) and declared["statement"] in certainty
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "sentence"),
-    [
-        ((0.8, 1.0), (0.3, 0.7), "Likely: the confidence intervals of one and two do not overlap."),
-        ((0.6, 1.0), (0.3, 0.7), "Uncertain: the confidence intervals of one and two overlap."),
-        ((None, None), (0.3, 0.7), "Unknown: no test compares one and two."),
-    ],
-)
-def test_without_a_contrast_the_intervals_are_compared(study, first, second, sentence):
-    one, two = run("one", [0, 1, 2, 3], *first), run("two", [0, 1, 0, 0], *second, rank=2)
+@pytest.mark.parametrize("first", [(0.8, 1.0), (0.6, 1.0), (None, None)])
+def test_without_a_contrast_nothing_is_concluded_from_intervals(study, first):
+    one, two = run("one", [0, 1, 2, 3], *first), run("two", [0, 1, 0, 0], 0.3, 0.7, rank=2)
     _, certainty, _ = findings(study, one, two)
-    assert certainty.startswith(sentence)
-    assert "The accuracy of one is 50.0 percentage points above that of two" in certainty  # 4 of 4 against 2 of 4
+    assert certainty.startswith("Not tested: no contrast of one and two was declared.")
+    assert "The accuracy of one is 50.0 percentage points above that of two." in certainty  # 4 of 4 against 2 of 4
 
 
 def test_equal_accuracy_is_no_lead(study):
     one, two = run("one", [0, 1, 2, 0], 0.5, 1.0), run("two", [0, 1, 0, 3], 0.5, 1.0)
     _, certainty, _ = findings(study, one, two)
-    assert "one and two have the same accuracy. No contrast of the two was declared, so there is no test." in certainty
-    assert "above" not in certainty and "due to chance" not in certainty
+    assert "They have the same accuracy." in certainty and "above" not in certainty
+
+
+def test_of_equally_accurate_models_the_one_with_a_contrast_is_compared(study):
+    one, two, three = (run(name, [0, 1, 2, 0], rank=1) for name in ("one", "two", "three"))
+    declared = contrast(one, three, "cannot tell apart")
+    assert findings(study, one, two, three, contrasts=[declared])[1].startswith(
+        "No: a difference between one and three"
+    )
+
+
+DECISIVE, UNDECIDED = r"p < 0\.001|p = 0\.0[0-4]", r"not shown|No difference|cannot be told apart|not tested|Not tested"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_undecided_words_never_stand_beside_a_small_p_value(study, seed):
+    """Random predictions of five models, every contrast declared or not: each sentence and its p-value agree."""
+    random = np.random.default_rng(seed)
+    clips = [Clip(f"c{i:03}", CLASSES[i % 4], 1 + i % 2, f"s{i}", "f") for i in range(60)]
+    tables = {n: random_predictions(clips, random.choice([0.25, 0.4, 0.6, 0.62, 0.9]), random) for n in "abcde"}
+    sides = [("a", ("b", "c", "chance")), ("b", ("c", "d", "chance")), ("d", ("e", "majority"))]
+    contrasts = [Contrast(classifier=x, against=y) for x, y in sides if random.random() < 0.7]
+    data = ContrastData(tables, lambda name: "no reason", clips, CLASSES, ())
+    entries = [LeaderboardEntry(name, "probe", table, (1, 2)) for name, table in tables.items()]
+    facts = {"rejected_clips": 0, "classes": CLASSES, "tuning_folds": (), "limited": False}
+    board = leaderboard_table(entries, clips=clips, **facts).to_pylist()
+    runs = [
+        PageRun(row["classifier"], "probe", "score", "none", (1, 2), None, True, row)
+        for row in board
+        if row["kind"] != "reference"
+    ]
+    rows = contrasts_table(contrasts, data).to_pylist()
+    best_model, certainty, *_ = findings(study, *runs, contrasts=rows)
+    sentences = [part for finding in (best_model, certainty) for part in finding.split(" | ")]
+    answer, *details = certainty.split(" | ")
+    for sentence in [*sentences, *(row["statement"] for row in rows)]:
+        assert not (re.search(DECISIVE, sentence) and re.search(UNDECIDED, sentence)), sentence
+    if re.search(UNDECIDED, answer):
+        assert not any(re.search(DECISIVE, detail) for detail in details), certainty
+
+
+def random_predictions(clips, share, random):
+    """Return predictions that are correct with a probability."""
+    correct = random.random(len(clips)) < share
+    labels = [c.label for c in clips]
+    following = dict(zip(CLASSES, CLASSES[1:] + CLASSES[:1], strict=True))
+    return TABLES["predictions"].conform(
+        pa.table(
+            {
+                "clip": [c.id for c in clips],
+                "label": labels,
+                "source": [c.source for c in clips],
+                "fold": [c.fold for c in clips],
+                "predicted": [k if right else following[k] for k, right in zip(labels, correct, strict=True)],
+                "correct": correct.tolist(),
+                **{name: [value] * len(clips) for name, value in CONSTANTS.items()},
+            }
+        ),
+        study="s",
+        classifier="x",
+    )
+
+
+CONSTANTS = {"kind": "probe", "scoring": "score", "control": "none", "trial": 0, "outcome": "answered"}
 
 
 def test_contrasts_of_controls_are_not_those_of_the_original(study):
     one, two = run("one", [0, 1, 2, 3]), run("two", [0, 1, 0, 0], rank=2)
     blank = run("two", [0, 0, 0, 0], control="blank", rank=None)
     _, certainty, _ = findings(study, one, two, contrasts=[contrast(one, blank, "better")])
-    assert certainty.startswith("Unknown")
+    assert certainty.startswith("Not tested")
 
 
 def test_image_models_are_compared_with_chance_and_their_control(study):
@@ -161,7 +251,7 @@ def test_image_models_are_compared_with_chance_and_their_control(study):
     blank = run("eye", [0, 0, 0, 0], control="blank", takes_audio=False, kind="language_model", rank=None)
     best_model, _, _ = findings(study, ear, eye, blank)
     assert "Of the models that receive only images, eye is the most accurate: 50.0 %" in best_model
-    assert "This is not distinguishable from the chance level" in best_model
+    assert "The interval contains the chance level of 25.0 %" in best_model
     assert (
         "Accuracy of eye when its image is replaced (control): blank 25.0 %. With the original image: 50.0 %."
         in best_model
@@ -186,7 +276,7 @@ def test_annotators_are_named_but_not_ranked(study):
         in best_model
     )
     assert "2 classifiers were not run" in best_model
-    assert certainty.startswith("There is no second model to compare it with.")
+    assert certainty.startswith("There is no second model for a comparison.")
 
 
 def test_failures_name_classes_confusions_and_clips_that_all_models_get_wrong(study):
@@ -240,7 +330,7 @@ def test_the_k_nn_baseline_is_no_model(study):
     probe = run("probe", [0, 0, 0, 0], rank=3)
     best_model, certainty, failures = findings(study, janus, same, probe, vote)
     assert best_model.startswith("janus has the highest accuracy") and "k-NN" not in best_model + certainty
-    assert certainty.startswith("Unknown: no test compares janus and probe")  # and not janus with itself
+    assert certainty.startswith("Not tested: no contrast of janus and probe")  # and not janus with itself
     assert "All 2 models get 2 clips wrong." in failures  # two classifiers, one of them with two scorings
 
 

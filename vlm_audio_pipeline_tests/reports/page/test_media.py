@@ -6,8 +6,16 @@ import PIL.Image
 import pytest
 import soundfile
 
-from vlm_audio_pipeline.reports.page.media import balanced_order, encode_image, encode_mp3, in_threads, write_media
-from vlm_audio_pipeline.reports.page.report_writer import SINGLE_FILE, SingleFileWriter
+from vlm_audio_pipeline.reports.page import media
+from vlm_audio_pipeline.reports.page.media import (
+    balanced_order,
+    encode_image,
+    encode_mp3,
+    encode_vorbis,
+    map_in_threads,
+    write_media,
+)
+from vlm_audio_pipeline.reports.page.report_writer import FOLDER, SINGLE_FILE, SingleFileWriter
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 
 
@@ -16,23 +24,31 @@ def tone(rate, seconds=1.0, pitch=440.0):
     return (0.5 * np.sin(2 * np.pi * pitch * t)).astype(np.float32)
 
 
+@pytest.mark.parametrize("encode", [encode_mp3, encode_vorbis])
 @pytest.mark.parametrize("rate", [4000, 8000, 16000, 44100, 96000])
-def test_audio_keeps_its_pitch_and_duration_at_any_sample_rate(rate):
-    samples, decoded_rate = soundfile.read(io.BytesIO(encode_mp3(tone(rate), rate)))
+def test_audio_keeps_its_pitch_and_duration_at_any_sample_rate(rate, encode):
+    samples, decoded_rate = soundfile.read(io.BytesIO(encode(tone(rate), rate)))
     assert decoded_rate >= min(rate, 48000)
     assert len(samples) / decoded_rate == pytest.approx(1.0, abs=0.2)
     loudest = np.abs(np.fft.rfft(samples)).argmax() * decoded_rate / len(samples)
     assert loudest == pytest.approx(440.0, abs=2.0)
 
 
-def test_one_sample_of_audio_is_encoded():
-    samples, _ = soundfile.read(io.BytesIO(encode_mp3(np.zeros(1, np.float32), 8000)))
+@pytest.mark.parametrize("encode", [encode_mp3, encode_vorbis])
+def test_one_sample_of_audio_is_encoded(encode):
+    samples, _ = soundfile.read(io.BytesIO(encode(np.zeros(1, np.float32), 8000)))
     assert len(samples) >= 1
 
 
 def test_audio_of_a_single_file_has_a_limited_sample_rate():
     _, rate = soundfile.read(io.BytesIO(encode_mp3(tone(44100), 44100, SINGLE_FILE)))
     assert rate == 16000
+
+
+def test_audio_is_encoded_once_in_the_format_of_the_report(monkeypatch):
+    assert media.encode_audio(tone(8000), 8000, FOLDER)[1] == "audio/ogg"
+    monkeypatch.setattr(media, "encode_vorbis", None)
+    assert media.encode_audio(tone(8000), 8000, SINGLE_FILE)[1] == "audio/mpeg"
 
 
 def test_an_image_is_unchanged_or_a_thumbnail_of_the_same_shape():
@@ -52,7 +68,7 @@ def test_few_items_are_in_memory_at_a_time():
             taken.append(i)
             yield i
 
-    results = in_threads(lambda i: i * i, items())
+    results = map_in_threads(lambda i: i * i, items())
     assert next(results) == 0 and len(taken) <= 16
     assert list(results) == [i * i for i in range(1, 100)]
 

@@ -8,10 +8,12 @@ import pytest
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.reports.page.report import write_report
+from vlm_audio_pipeline.reports.page.verdicts import reason_without_verdicts
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.partition_files import read_partition
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.reports.page.example_study import (
+    HOSTILE_REASONING,
     HOSTILE_RESPONSE,
     ODD_CLASS,
     ExampleStudy,
@@ -67,7 +69,7 @@ def test_the_folder_holds_the_page_its_data_and_its_media(folder_report):
     assert names == ["data", "index.html", "media"]
     assert {p.name for p in (folder_report.parent / "data").iterdir()} == {
         "clips.js",
-        "examples-0.js",
+        "requests-0.js",
         *(f"predictions-{i}.js" for i in range(3)),
         *(f"projection-{i}.js" for i in range(4)),
     }
@@ -77,6 +79,8 @@ def test_every_section_that_has_data_is_there(page):
     sections = {attributes.get("id") for tag, attributes in page.tags if tag == "section"}
     assert sections == {
         *(
+            "one-clip",
+            "verdicts",
             "key-findings",
             "leaderboard",
             "contrasts",
@@ -85,11 +89,41 @@ def test_every_section_that_has_data_is_there(page):
             "comparison",
             "maps",
             "reliability",
-            "examples",
+            "prompts",
         ),
         *("published", "quality", "leakage", "costs", "history", "provenance"),
     }
     assert "Sections that are not on this page" not in page.text
+
+
+def test_the_first_line_answers_whether_the_models_can_hear_what_they_see(page):
+    assert page.text.startswith(
+        "example: Can vision-language models hear what they see? image_model: it can (by likelihood), cannot be decided "
+        "(by generation). absent: cannot be decided."
+    )  # the title; the heading of the page follows
+    heading = page.text.index("Can vision-language models hear what they see?", 20)
+    assert heading < page.text.index("image_model (likelihood) can hear what it sees: <numbers>.")
+    assert page.text.index("<numbers>") < page.text.index("Which model classifies the sounds best?")
+    # accuracies of the table: image, blank, chance, audio; then the model without the control
+    assert (
+        "image_model likelihood66.7 %20.0 %model better, p < 0.00120.0 %model better, p = 0.00280.0 %audio_modelno difference shown"
+        in page.text
+    )
+    assert "absent " in page.text and "image shuffled in time" not in page.text  # no model has this control
+
+
+def test_without_verdicts_the_page_says_why():
+    listener = {"kind": "language_model"}
+    assert "has no vision-language model" in reason_without_verdicts({"classifiers": {"listener": listener}})
+    older = {"classifiers": {"vlm": listener | {"rendering": "paper"}}}
+    assert "were not computed; run the study again" in reason_without_verdicts(older)
+
+
+def test_published_results_stand_with_every_difference(page):
+    for line in ("clips: published 60, here 30", "model: published a, here b", "prompt: here plain"):
+        assert line in page.text
+    assert "not stated in the publication (1)" in page.text
+    assert "example2020: An Example, https://example.org/2020" in page.text
 
 
 def test_no_element_refers_to_another_file_or_a_server(page):
@@ -136,13 +170,17 @@ def test_every_prediction_is_in_the_data(example_study, folder_report, page):
     rows = [row for row in read_data(folder_report, data["runs"][run]["data"]) if row[0] == run]
     clips = [row[0] for row in read_data(folder_report, "clips")]
     rows_by_clip = {clips[row[1]]: row for row in rows}
-    kinds = {-1: "unparseable", -3: "error"}
+    kinds = {-1: "unparseable", -4: "error"}
     for i, clip in enumerate(example_study.clips):
         row = rows_by_clip.pop(clip["clip"])
         # predict_image_model: i % 7 == 3 is unparseable, i % 7 == 5 an error, every third of the others wrong
         if i % 7 in (3, 5):
             assert kinds[row[2]] == ("unparseable" if i % 7 == 3 else "error")
-            assert (row[6], row[7:]) == ((HOSTILE_RESPONSE, []) if i % 7 == 3 else (None, ["503 <busy>"]))
+            if i % 7 == 3:
+                assert row[6:9] == [HOSTILE_RESPONSE, None, HOSTILE_REASONING]
+            else:
+                assert row[6:9] == [None, "503 <busy>", None]
+            assert row[9] == (clip["fold"] > 1)  # folds 2 and 3 have the same examples
         else:
             assert (data["classes"][row[2]] == clip["label"]) == bool(i % 3)
     assert not rows_by_clip
@@ -241,13 +279,34 @@ def test_a_study_with_nothing_but_clips_has_a_page(tmp_path):
     example_study = ExampleStudy(tmp_path / "study").finish()
     page = ParsedPage(write_report(example_study.data_folder, example_study.study, tmp_path / "report").read_text())
     assert "No classifier has results yet." in page.text
+    assert page.text.startswith("example: results") and "This study has no vision-language model" in page.text
+    assert "Can vision-language" not in page.text and "Which model classifies the sounds best?" in page.text
     for title in ("Comparisons", "Controls", "Embedding maps", "Calibration", "Published results", "History"):
         assert f"{title}: " in page.text
+    assert "published" not in {attributes.get("id") for _, attributes in page.tags}
 
 
-def test_tables_that_this_version_does_not_make_are_left_out(example_study, tmp_path, monkeypatch):
-    for name in ("contrasts", "projections", "reliability", "published", "leakage", "history", "embedding_quality"):
-        monkeypatch.delitem(TABLES, name)
+@pytest.fixture
+def all_tables():
+    """Restore the tables in their order, which documents depend on."""
+    before = dict(TABLES)
+    yield TABLES
+    TABLES.clear()
+    TABLES.update(before)
+
+
+def test_tables_that_this_version_does_not_make_are_left_out(example_study, tmp_path, all_tables):
+    for name in (
+        "verdicts",
+        "contrasts",
+        "projections",
+        "reliability",
+        "published",
+        "leakage",
+        "history",
+        "embedding_quality",
+    ):
+        del all_tables[name]
     (example_study.data_folder.catalogue).unlink()
     page = ParsedPage(
         write_report(DataFolder(example_study.data_folder.root), example_study.study, tmp_path / "report").read_text()

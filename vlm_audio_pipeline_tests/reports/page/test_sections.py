@@ -1,6 +1,7 @@
 from vlm_audio_pipeline.reports.page.runs import page_runs
 from vlm_audio_pipeline.reports.page.sections import (
     changed_results,
+    cost_totals,
     costs,
     embedding_quality_view,
     further_measures,
@@ -8,6 +9,7 @@ from vlm_audio_pipeline.reports.page.sections import (
     provenance,
 )
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
+from vlm_audio_pipeline_tests.reports.page.example_study import ExampleStudy
 
 
 def leakage_row(kind, subject, severity, clips=None):
@@ -93,3 +95,33 @@ def test_measures_that_no_run_has_and_those_shown_elsewhere_are_left_out(example
     (measure,) = further_measures(results, runs)  # accuracy is in the leaderboard, trial_sd undefined for all
     values = {run.classifier: cell and cell["value"] for run, cell in zip(runs, measure["cells"], strict=True)}
     assert measure["title"] == "top3" and values == {"audio_model": 0.9, "image_model": None, "annotators": None}
+
+
+def test_a_reply_that_several_rows_share_counts_once(tmp_path):
+    study = ExampleStudy(tmp_path / "study")
+    reply = {"control": "none", "outcome": "answered", "input_tokens": 1000, "seconds": 2.0}
+    a, b = [clip["clip"] for clip in study.clips if clip["fold"] == 1][:2]
+    study.write(
+        "responses",
+        # One local reply with both scorings, 1,005 tokens; the same blank image of two clips, 500 tokens; two separate replies
+        # of an endpoint, 1,005 and 1,001 tokens.
+        reply | {"clip": a, "scoring": "generation", "result_key": "1", "output_tokens": 5},
+        reply | {"clip": a, "scoring": "likelihood", "result_key": "2"},
+        *(
+            {"clip": clip, "scoring": "generation", "control": "blank", "outcome": "answered", "result_key": "3"}
+            | {"input_tokens": 500, "seconds": 0.5, "usd": usd}
+            for clip, usd in ((a, 0.25), (b, 0.0))
+        ),
+        reply | {"clip": b, "scoring": "generation", "result_key": "4", "output_tokens": 5, "usd": 1.0, "seconds": 3.0},
+        reply
+        | {"clip": b, "scoring": "likelihood", "result_key": "5", "input_tokens": 1001, "usd": 0.5, "seconds": 4.0},
+        component="model",
+        fold=1,
+    )
+    study.write_predictions("probe", lambda clip, i: [{"predicted": clip["label"], "seconds": 0.5}], kind="probe")
+    study.finish()
+    totals = cost_totals(StudyResults.load(study.data_folder, study.study))
+    model = {"classifier": "model", "requests": 4, "seconds": 9.5, "tokens": 3511, "usd": 1.75}
+    probe = {"classifier": "probe", "requests": None, "seconds": 15.0, "tokens": None, "usd": None}  # 30 clips
+    assert totals["rows"] == [model, probe]
+    assert totals["total"] == {"requests": 4, "seconds": 24.5, "tokens": 3511, "usd": 1.75}

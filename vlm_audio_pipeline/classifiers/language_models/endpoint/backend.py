@@ -8,24 +8,41 @@ import asyncio
 import contextlib
 import json
 import logging
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, get_args
 
+from vlm_audio_pipeline.classifiers.language_models.endpoint.calls import Call, first_dialect, generation_call
 from vlm_audio_pipeline.classifiers.language_models.endpoint.concurrency import AdaptiveConcurrencyLimit
 from vlm_audio_pipeline.classifiers.language_models.endpoint.cost_bounds import cost_bound, find_prices
+from vlm_audio_pipeline.classifiers.language_models.endpoint.embedded_failures import describe_error
+from vlm_audio_pipeline.classifiers.language_models.endpoint.fatal_failures import (
+    NO_FIRST_TOKENS,
+    fatal_reason,
+)
+from vlm_audio_pipeline.classifiers.language_models.endpoint.label_scoring import ADVICE, Exchange, label_scorer
 from vlm_audio_pipeline.classifiers.language_models.endpoint.meter import (
     IN_FLIGHT_REQUEST,
     BudgetAccount,
     InFlightRequest,
     metered_http_client,
     over_budget_error,
+    oversized_error,
+    unreachable_error,
 )
 from vlm_audio_pipeline.classifiers.language_models.endpoint.prices import declare_prices_advice
+from vlm_audio_pipeline.classifiers.language_models.endpoint.redaction import (
+    redact,
+    remove_key,
+    remove_key_from_reply,
+)
+from vlm_audio_pipeline.classifiers.language_models.endpoint.retirement import retired_reason
+from vlm_audio_pipeline.classifiers.language_models.endpoint.returned_model import other_model
+from vlm_audio_pipeline.classifiers.language_models.endpoint.safety_filters import is_filter_error
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
-from vlm_audio_pipeline.classifiers.language_models.endpoint.wire import Dialect, parse_reply, redact
-from vlm_audio_pipeline.classifiers.language_models.messages import Backend, Reply, ReplyCallback, Request
+from vlm_audio_pipeline.classifiers.language_models.endpoint.stop_reasons import is_limit_error
+from vlm_audio_pipeline.classifiers.language_models.messages import Backend, Reply, ReplyCallback, Request, Scoring
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 
 if TYPE_CHECKING:
@@ -33,47 +50,45 @@ if TYPE_CHECKING:
 
     from vlm_audio_pipeline.storage.ledger import Ledger
 
-_FILTERED = ("content_filter", "content_policy_violation")
-_NO_REQUEST_CAN_SUCCEED = re.compile(
-    r"(?:api|access)[ _-]?key|authenticat"
-    r"|\b(?:invalid|unknown) model\b|\bnot a valid model\b|\bmodel\b.{0,80}\b(?:not found|does not exist)\b|\bpinned to\b",
-    re.IGNORECASE,
-)
-"""Messages of status 400 that mean 401 or 404: of Gemini for a wrong key, of OpenRouter and `transformers serve` for an unknown model."""
 _LOG = logging.getLogger(__name__)
 
 
 def not_run_reason(model: str, endpoint: Endpoint, has_budget: bool) -> str | None:
     """Return why no request can be sent to a model, or None.
 
+    A retired model is no reason for an endpoint with batches: batches that were submitted before are collected first.
+
     Args:
-        model: its name at the endpoint.
+        model: name of the model at the endpoint.
         endpoint: the endpoint.
         has_budget: whether the study has a budget.
     """
-    if not endpoint.is_loopback:
+    if not endpoint.batch and (reason := retired_reason(model, endpoint)):
+        return reason
+    if endpoint.may_charge:
         if not has_budget:
-            return f"{endpoint.host} may charge: the study needs a `budget: {{usd: ...}}`; add one"
+            free = "; if it charges nothing, declare `prices: {input: 0, output: 0}`" if endpoint.is_loopback else ""
+            return f"{endpoint.host} may charge: the study needs a `budget: {{usd: ...}}`; add one{free}"
         if find_prices(model, endpoint) is None:
             return declare_prices_advice(model)
     return endpoint.unavailable()
 
 
 class EndpointBackend(Backend):
-    """A model behind an OpenAI-compatible chat endpoint. It generates text and does not score given labels.
+    """A model behind an endpoint. It generates text and, if the server returns log-probabilities, scores labels.
 
     Args:
-        model: its name at the endpoint.
+        model: name of the model at the endpoint.
         endpoint: the endpoint.
-        ledger: the ledger of the study; without one, only endpoints on this machine can be used.
+        ledger: the ledger of the study; without a ledger, only endpoints that charge nothing can be used.
         classifier: name of the classifier, for the ledger.
-        part: the part of the classifier's work, as in `Ledger.expect`.
+        scope: the part of the classifier's requests that it sends, such as "fold 1"; see `Ledger.expect`.
 
     Raises:
-        NotAvailable: without a budget, a key or prices.
+        NotAvailable: if budget, key or prices are missing.
     """
 
-    def __init__(self, model: str, endpoint: Endpoint, ledger: "Ledger | None", classifier: str, part: str = ""):
+    def __init__(self, model: str, endpoint: Endpoint, ledger: "Ledger | None", classifier: str, scope: str = ""):
         reason = not_run_reason(model, endpoint, ledger is not None)
         if reason is not None:
             raise NotAvailable(reason)
@@ -81,14 +96,20 @@ class EndpointBackend(Backend):
         self.endpoint = endpoint
         self.prices = find_prices(model, endpoint)
         self.concurrency_limit = AdaptiveConcurrencyLimit(endpoint.concurrency)
-        self.dialect = Dialect.of(endpoint)
-        self._account = BudgetAccount(ledger if self.prices is not None else None, classifier, part)
+        self.dialect = first_dialect(endpoint)
+        self._label_scorer = label_scorer(model, endpoint)
+        self._account = BudgetAccount(ledger if self.prices is not None else None, classifier, scope)
         self._bound_factor = 1.0  # raised if a price ever exceeds its bound
         self._has_response = False
         self._fatal_error: str | None = None
+        self._claim: Callable[[int], bool] = lambda position: True
+
+    def set_claim(self, claim: Callable[[int], bool]) -> None:
+        """Set the function that says whether a request may be sent; see `Backend.set_claim`."""
+        self._claim = claim
 
     def _max_usd(self, request: Request) -> float:
-        """Return an upper bound of the price of an attempt, USD; 0 where nothing is charged."""
+        """Return an upper bound of the price of an attempt, USD; 0 if the endpoint charges nothing."""
         if self.prices is None:
             return 0.0
         return (cost_bound(request, self.model, self.endpoint)[1] or 0.0) * self._bound_factor
@@ -97,25 +118,25 @@ class EndpointBackend(Backend):
         """Answer requests; see `Backend`. They are sent in order, so that the prompt cache of the endpoint is effective.
 
         Raises:
-            NotAvailable: when the key is rejected or the model does not exist, after all requests in flight have ended.
-            VlmAudioError: for the scoring likelihood.
+            NotAvailable: if the key is rejected or the model does not exist, after all requests in flight have ended.
+            VlmAudioError: if a request has the scoring likelihood, and the endpoint does not declare `likelihood`.
         """
-        if any("likelihood" in request.scorings for request in requests):
+        if self._label_scorer is None and any("likelihood" in request.scorings for request in requests):
             raise VlmAudioError(
-                f"the scoring of {self.model} must be generation, got likelihood: endpoints do not score given labels; "
-                "set `scoring: [generation]`"
+                f"the scoring of {self.model} must be generation, got likelihood: the endpoint does not declare that it "
+                f"returns log-probabilities; {ADVICE}"
             )
         self._fatal_error = None
-        stopped = asyncio.run(self._send_all(requests, on_reply))
+        stop_reason = asyncio.run(self._send_all(requests, on_reply))
         if self._fatal_error is not None:
             raise NotAvailable(self._fatal_error)
-        return stopped
+        return stop_reason
 
     async def _send_all(self, requests: Sequence[Request], on_reply: ReplyCallback) -> str | None:
         import openai
 
         tasks: dict[asyncio.Task[None], InFlightRequest] = {}
-        stopped = None
+        stop_reason = None
         self.concurrency_limit.running = 0
         http = metered_http_client(
             self.endpoint.timeout_s, self.concurrency_limit, proxies=not self.endpoint.is_loopback
@@ -127,11 +148,16 @@ class EndpointBackend(Backend):
             try:
                 for position, request in enumerate(requests):
                     if not await self.concurrency_limit.enter():
-                        stopped = f"{self.endpoint.host} asks for a pause of {self.concurrency_limit.pause_s():.0f} s; run again later"
+                        stop_reason = f"{self.endpoint.host} asks for a pause of {self.concurrency_limit.pause_s():.0f} s; run again later"
                         break
+                    _raise_exceptions(tasks)
+                    if self._fatal_error is None and not self._claim(position):
+                        self.concurrency_limit.leave()
+                        await asyncio.sleep(0)  # replies in flight are handled in between
+                        continue
                     in_flight = await self._reserve(request, tasks)
                     if in_flight is None:
-                        stopped = self._account.rejection_reason(self._max_usd(request))
+                        stop_reason = self._account.rejection_reason(self._max_usd(request))
                     if in_flight is None or self._fatal_error is not None:
                         self.concurrency_limit.leave()
                         if in_flight is not None:
@@ -144,18 +170,18 @@ class EndpointBackend(Backend):
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 for in_flight in tasks.values():
-                    if not in_flight.sent:  # a task that is cancelled before it starts does not run its `finally`
+                    if not in_flight.was_sent:  # a task that is cancelled before it starts does not run its `finally`
                         with contextlib.suppress(VlmAudioError):  # on a full disk the reservation stays
                             in_flight.release()
-        return stopped
+        return stop_reason
 
     async def _reserve(
         self, request: Request, tasks: dict[asyncio.Task[None], InFlightRequest]
     ) -> InFlightRequest | None:
-        """Reserve money; if there is too little, wait until requests in flight are settled for less than they reserved."""
+        """Reserve money. If the budget is too small, wait until requests in flight are settled below their reservation."""
         usd = self._max_usd(request)
         while True:
-            _raise_exceptions(tasks)  # first, because an exception after a reservation would leave it open
+            _raise_exceptions(tasks)  # before the reservation: after it, an exception would leave the reservation open
             reservation = self._account.reserve(usd)
             if reservation is not None:
                 return InFlightRequest(self._account, usd, reservation)
@@ -173,75 +199,105 @@ class EndpointBackend(Backend):
     ) -> None:
         try:
             IN_FLIGHT_REQUEST.set(in_flight)
-            reply = await self._reply(client, request, in_flight)
-            if self._fatal_error is not None and reply.outcome == "error":
-                return  # not reported, as if the request had not been sent
-            on_reply(position, reply)
-            self._has_response |= reply.outcome != "error"
-            in_flight.settle(reply.usage.usd)
+            exchange = partial(self._exchange, client, request, in_flight)
+            for scorings in _joint_scorings(request):
+                try:
+                    reply = await self._reply(request.with_scorings(*scorings), exchange)
+                except NotAvailable as error:
+                    self._fatal_error = str(error)
+                    break
+                if self._fatal_error is not None and reply.outcome == "error":
+                    break  # not reported, as if the request had not been sent
+                if given := scorings & _given_scorings(reply):
+                    on_reply(position, replace(reply, scorings=given))
+                if given != scorings:
+                    self._fatal_error = f"{self.model} must return log-probabilities of the first token, but returned none; {NO_FIRST_TOKENS}"
+                    break
+            in_flight.settle(0.0)
         finally:
             self.concurrency_limit.leave()
 
-    async def _reply(self, client: "openai.AsyncOpenAI", request: Request, in_flight: InFlightRequest) -> Reply:
+    async def _reply(self, request: Request, exchange: Exchange) -> Reply:
+        if "likelihood" in request.scorings and self._label_scorer is not None:
+            return await self._label_scorer.score(request, exchange)
+        return await exchange(generation_call(request, self.endpoint))
+
+    async def _exchange(
+        self, client: "openai.AsyncOpenAI", request: Request, in_flight: InFlightRequest, call: Call
+    ) -> Reply:
+        reply = await self._send_call(client, request, in_flight, call)
+        in_flight.charge(reply.usage.usd)
+        self._has_response |= reply.outcome != "error"
+        return reply
+
+    async def _send_call(
+        self, client: "openai.AsyncOpenAI", request: Request, in_flight: InFlightRequest, call: Call
+    ) -> Reply:
         import openai
 
         while True:
             dialect = self.dialect
-            parameters = dialect.parameters(request, self.endpoint)
             try:
-                raw: Any = await client.chat.completions.with_raw_response.create(model=self.model, **parameters)
+                response = await call.send(client, self.model, self.endpoint, dialect)
+            except ValueError as error:
+                return Reply("error", error=str(error))
             except openai.APIStatusError as error:
-                status, code, parameter, message = _error_details(error)
+                status, (code, parameter, message) = error.status_code, describe_error(error.body)
             except openai.APITimeoutError:
                 return Reply("error", error=f"no response within {self.endpoint.timeout_s:g} s")
             except openai.APIConnectionError as error:
                 return Reply("error", error=f"the connection failed ({type(error.__cause__).__name__})")
+            except unreachable_error() as error:
+                self._fatal_error = (
+                    f"{self.model} at {self.endpoint.host} must accept connections, got: {error}; start the server, or "
+                    f"correct `url`, which is {self.endpoint.url}"
+                )
+                return Reply("error", error=self._fatal_error)
+            except oversized_error() as error:
+                return Reply("error", error=str(error))
             except over_budget_error():
                 return Reply("error", error="an attempt failed and the budget does not allow another one")
             else:
-                return self._read(raw.http_response, request, in_flight, dialect.note())
-            changed = dialect.adapt(code, parameter, message) if status in (400, 422) else None
-            if changed is not None:
+                return self._parse_http_response(response, request, in_flight, call, dialect.model_suffix())
+            new_dialect = dialect.adapt(code, parameter, message) if status in (400, 422) else None
+            if new_dialect is not None:
                 if self.dialect is dialect:  # otherwise another request has changed it in the meantime
-                    self.dialect = changed
-                    _LOG.warning("requests to %s at %s now use %s", self.model, self.endpoint.host, changed)
+                    self.dialect = new_dialect
+                    _LOG.warning("requests to %s at %s now use %s", self.model, self.endpoint.host, new_dialect)
                 continue
+            if is_filter_error(status, code, message):
+                return Reply("refused")
+            if is_limit_error(status, message):
+                return Reply("truncated", text="")
             message = redact(f"{code}: {message}" if code else message, self.endpoint.read_key())
-            return self._failed(status, code, f"HTTP {status} ({message})")
+            return self._failure_reply(status, code, f"HTTP {status} ({message})")
 
-    def _failed(self, status: int, code: str, reason: str) -> Reply:
-        model = f"{self.model} at {self.endpoint.host}"
-        if status == 401:
-            key = self.endpoint.key_variable
-            advice = f"correct the key in {key}" if key else "name the variable with its key as `endpoint: {key: ...}`"
-            self._fatal_error = f"{model} must accept the key, got {reason}; {advice}"
-        elif status == 402 or code == "insufficient_quota":
-            self._fatal_error = f"{model} needs credit, got {reason}; top up the account"
-        elif status in (403, 404) and not self._has_response:
-            self._fatal_error = (
-                f"{model} must exist and be available to the key, got {reason}; check `model`, `url` and the account"
-            )
-        elif code in _FILTERED:
-            return Reply("refused")
-        elif status in (400, 422) and not self._has_response and _NO_REQUEST_CAN_SUCCEED.search(reason):
-            self._fatal_error = f"{model} must accept key and model, got {reason}; check `model`, `url` and the key"
+    def _failure_reply(self, status: int, code: str, reason: str) -> Reply:
+        fatal = fatal_reason(self.model, self.endpoint, status, code, reason, self._has_response)
+        self._fatal_error = fatal or self._fatal_error
         return Reply("error", error=reason)
 
-    def _read(self, response: Any, request: Request, in_flight: InFlightRequest, note: str) -> Reply:
-        kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
-        if not kind.endswith("json"):
-            content_type = redact(kind, self.endpoint.read_key(), 60) or "nothing"
-            return Reply("error", error=f"the content type must be application/json, got {content_type}")
+    def _parse_http_response(
+        self, response: Any, request: Request, in_flight: InFlightRequest, call: Call, model_suffix: str
+    ) -> Reply:
         try:
-            body = json.loads(response.content)
+            body = remove_key(json.loads(response.content), self.endpoint.read_key())
         except (ValueError, RecursionError):
-            return Reply(
-                "error", error=f"the response must be JSON, got {len(response.content)} bytes of something else"
-            )
-        reply = parse_reply(body, note)
+            content_type = response.headers.get("content-type", "").split(";")[0].strip().lower()
+            content_type = redact(content_type, self.endpoint.read_key(), 60) or "no content type"
+            size = len(response.content)
+            return Reply("error", error=f"the response is not JSON ({size} bytes of {content_type})")
+        reply = remove_key_from_reply(call.parse(body, model_suffix), self.endpoint.read_key())
         usd = None if self.prices is None else self.prices.usd(reply.usage)
-        if usd is not None and usd > in_flight.max_usd > 0:
-            self._bound_factor = max(self._bound_factor, usd / (self._max_usd(request) / self._bound_factor))
+        if (other := other_model(self.model, self.endpoint, body)) is not None:
+            in_flight.settle(usd)
+            self._fatal_error = (
+                f"{self.model} at {self.endpoint.host} must answer itself, got a response of {other}, which is not stored; "
+                f"name the model that you want in `model`, or allow this one with `endpoint: {{accept: [{other}]}}`"
+            )
+            return Reply("error", error=self._fatal_error)
+        if usd is not None and (total := in_flight.spent_usd + usd) > in_flight.max_usd > 0:
+            self._bound_factor = max(self._bound_factor, total / (self._max_usd(request) / self._bound_factor))
             _LOG.warning(
                 "%s cost more than was reserved; from now on %.2f times the bound is reserved",
                 self.model,
@@ -250,22 +306,21 @@ class EndpointBackend(Backend):
         return replace(reply, usage=replace(reply.usage, seconds=in_flight.seconds, usd=usd))
 
 
+def _given_scorings(reply: Reply) -> frozenset[Scoring]:
+    """Return the scorings that a reply answers: without first tokens in a response that should contain them, not first_token."""
+    all_scorings: frozenset[Scoring] = frozenset(get_args(Scoring))
+    is_response = reply.outcome in ("answered", "truncated") and reply.log_probabilities is None
+    return all_scorings - {"first_token"} if is_response and reply.first_tokens is None else all_scorings
+
+
+def _joint_scorings(request: Request) -> list[frozenset[Scoring]]:
+    """Return the scorings of a request in groups that one reply answers: each is reported, and stored, as soon as it is there."""
+    likelihood: frozenset[Scoring] = frozenset({"likelihood"})
+    return [group for group in (request.scorings - likelihood, request.scorings & likelihood) if group]
+
+
 def _raise_exceptions(tasks: dict[asyncio.Task[None], InFlightRequest]) -> None:
     """Drop finished tasks, and re-raise an exception of the `on_reply` callback."""
     for task in [t for t in tasks if t.done()]:
         task.result()
         del tasks[task]
-
-
-def _error_details(error: "openai.APIStatusError") -> tuple[int, str, str, str]:
-    """Return status, code, parameter and message of an error, for the formats of several endpoints."""
-    body: Any = error.body
-    if isinstance(body, list) and body:  # Gemini
-        body = body[0]
-    if isinstance(body, dict) and isinstance(body.get("error"), dict):
-        body = body["error"]
-    if not isinstance(body, dict):
-        return error.status_code, "", "", str(body or "no reason given")
-    code, parameter = (str(body.get(k) or "") for k in ("code", "param"))
-    message = body.get("message") or body.get("detail") or "no reason given"
-    return error.status_code, "" if code.isdigit() else code, parameter, str(message)

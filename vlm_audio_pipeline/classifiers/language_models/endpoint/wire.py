@@ -4,42 +4,50 @@ Reference: https://platform.openai.com/docs/api-reference/chat. Does not belong 
 """
 
 import base64
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
-from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import OPENAI, Endpoint
-from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, MessagePart, Reply, Request, Usage
-
-_REFUSAL_WORDS = re.compile(
-    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra (inputs|fields)|not permitted|not allowed|cannot find",
-    re.IGNORECASE,
+from vlm_audio_pipeline.classifiers.language_models.endpoint.json_values import (
+    as_dict,
+    log_probability,
+    token_count,
+    valid_unicode,
 )
-_REFUSAL_CODES = ("unsupported_parameter", "unsupported_value", "unknown_parameter")
-_PARENT = {"json_schema": "response_format", "strict": "response_format"}
-_OPTIONAL = ("temperature", "top_p", "seed", "n", "response_format", "detail")
-"""Parameters that may be left out without changing the question or the cost bound. The maximum length may not."""
+from vlm_audio_pipeline.classifiers.language_models.endpoint.refused_parameters import OPTIONAL, refused_parameters
+from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import OPENAI, Endpoint
+from vlm_audio_pipeline.classifiers.language_models.endpoint.stop_reasons import outcome_of
+from vlm_audio_pipeline.classifiers.language_models.first_token import FirstTokens, first_tokens, no_first_tokens
+from vlm_audio_pipeline.classifiers.language_models.messages import (
+    AudioPart,
+    ImagePart,
+    MessagePart,
+    Reply,
+    Request,
+    Usage,
+)
+from vlm_audio_pipeline.classifiers.language_models.reasoning import split_reasoning
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """The parameters that an endpoint accepts: all, until it refuses one by name.
+    """The parameters that are sent to an endpoint: all, until the endpoint rejects a parameter by name.
 
     Attributes:
-        limit: its name of the maximum length: "max_completion_tokens" at OpenAI, "max_tokens" elsewhere.
-        without: parameters it refused, in the order of refusal; they are not sent.
-        renamed: whether `limit` was changed.
+        limit_name: name of the maximum length: "max_completion_tokens" at OpenAI, "max_tokens" elsewhere.
+        rejected_parameters: parameters that the endpoint rejected, in this order; they are not sent.
+        is_limit_renamed: whether `limit_name` was changed.
     """
 
-    limit: str
-    without: tuple[str, ...] = ()
-    renamed: bool = False
+    limit_name: str
+    rejected_parameters: tuple[str, ...] = ()
+    is_limit_renamed: bool = False
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> "Dialect":
         """Return the dialect of the first request to an endpoint."""
-        return cls("max_completion_tokens" if endpoint.url == OPENAI else "max_tokens")
+        return cls("max_completion_tokens" if endpoint.url == OPENAI else "max_tokens", endpoint.omit)
 
     def parameters(self, request: Request, endpoint: Endpoint) -> dict[str, Any]:
         """Return all parameters of a request except the model, including every decoding parameter."""
@@ -48,13 +56,25 @@ class Dialect:
             "messages": [{"role": m.role, "content": self._content(m.parts, endpoint)} for m in request.messages],
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            self.limit: sampling.max_tokens,
+            self.limit_name: sampling.max_tokens,
             "seed": sampling.seed,
             "n": 1,
         }
         if endpoint.structured:
-            values["response_format"] = _label_schema(request.labels)
-        return {name: value for name, value in values.items() if name not in self.without}
+            schema = label_schema(request.labels)
+            values["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": schema},
+            }
+        if "first_token" in request.scorings:
+            values |= {"logprobs": True, "top_logprobs": endpoint.top_logprobs}
+            if "generation" not in request.scorings:
+                values[self.limit_name] = 1
+        if endpoint.reasoning_effort is not None:
+            values["reasoning_effort"] = endpoint.reasoning_effort
+        sent = {name: value for name, value in values.items() if name not in self.rejected_parameters}
+        extra_body = {**endpoint.thinking_parameters(), **endpoint.extra_body}
+        return {**sent, "extra_body": extra_body} if extra_body else sent
 
     def _content(self, parts: tuple[MessagePart, ...], endpoint: Endpoint) -> str | list[dict[str, Any]]:
         texts = [part for part in parts if isinstance(part, str)]
@@ -68,37 +88,46 @@ class Dialect:
         if isinstance(part, AudioPart):
             data = base64.b64encode(encode_wav(part, endpoint.sample_rate)).decode()
             return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
-        image = {"url": f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"}
-        if "detail" not in self.without:
+        image = {"url": data_url(part, endpoint)}
+        if "detail" not in self.rejected_parameters:
             image["detail"] = endpoint.detail
         return {"type": "image_url", "image_url": image}
 
     def adapt(self, code: str, parameter: str, message: str) -> "Dialect | None":
-        """Leave out or rename the parameter that an error (400, 422) names.
+        """Omit or rename the parameter that an error (400, 422) names.
 
         Args:
-            code: the error's code, or "".
-            parameter: the parameter the error names, or "".
-            message: the error's text.
+            code: code of the error, or "".
+            parameter: parameter that the error names, or "".
+            message: text of the error.
 
         Returns:
-            The dialect for another attempt, or None where the error is about something else.
+            The dialect for another attempt, or None if the error has another cause.
         """
-        if code not in _REFUSAL_CODES and not _REFUSAL_WORDS.search(message):
-            return None
-        named = [parameter, *re.findall(r"[\"'`]([\w.\[\]]+)[\"'`]", message)]
+        names, is_exclusive = refused_parameters(code, parameter, message, self.limit_name)
         dialect = self
-        for name in (_PARENT.get(n, n) for n in (name.rsplit(".", 1)[-1] for name in named)):
-            if name == dialect.limit and not dialect.renamed:
-                other = "max_completion_tokens" if name == "max_tokens" else "max_tokens"
-                dialect = replace(dialect, limit=other, renamed=True)
-            elif name in _OPTIONAL and name not in dialect.without:
-                dialect = replace(dialect, without=(*dialect.without, name))
+        for name in names:
+            if name == dialect.limit_name and not dialect.is_limit_renamed:
+                other_name = "max_completion_tokens" if name == "max_tokens" else "max_tokens"
+                dialect = replace(dialect, limit_name=other_name, is_limit_renamed=True)
+            elif name in OPTIONAL and name not in dialect.rejected_parameters:
+                dialect = replace(dialect, rejected_parameters=(*dialect.rejected_parameters, name))
+                if is_exclusive:  # the others are accepted without this one
+                    break
         return dialect if dialect != self else None
 
-    def note(self) -> str:
-        """Return the parameters that were left out, as a suffix of the model id; "" if none were."""
-        return f" without {', '.join(self.without)}" if self.without else ""
+    def model_suffix(self) -> str:
+        """Return the rejected parameters as a suffix of the model id; "" if there are none."""
+        return f" without {', '.join(self.rejected_parameters)}" if self.rejected_parameters else ""
+
+
+def data_url(part: ImagePart | AudioPart, endpoint: Endpoint) -> str:
+    """Return an image, or audio as a WAV file, as a data URL."""
+    if isinstance(part, AudioPart):
+        data, media_type = encode_wav(part, endpoint.sample_rate), "audio/wav"
+    else:
+        data, media_type = part.data, part.media_type
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def encode_wav(audio: AudioPart, rate: int) -> bytes:
@@ -111,90 +140,140 @@ def encode_wav(audio: AudioPart, rate: int) -> bytes:
     return file.getvalue()
 
 
-def _label_schema(labels: tuple[str, ...]) -> dict[str, Any]:
+def label_schema(labels: tuple[str, ...]) -> dict[str, Any]:
+    """Return the JSON schema of a response that is restricted to the labels."""
     label = {"type": "string", "enum": list(dict.fromkeys(labels))}
-    schema = {"type": "object", "properties": {"label": label}, "required": ["label"], "additionalProperties": False}
-    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+    return {"type": "object", "properties": {"label": label}, "required": ["label"], "additionalProperties": False}
 
 
-def parse_reply(body: Any, note: str = "") -> Reply:
-    """Return the reply of a response body, which may be anything.
+def parse_reply(body: Any, model_suffix: str = "", first_token_labels: Sequence[str] = ()) -> Reply:
+    """Convert a response body to a reply. The body is not trusted: it may have any format.
 
     Args:
         body: the parsed body.
-        note: suffix of the model id.
+        model_suffix: suffix of the model id.
+        first_token_labels: the labels, to read the probabilities of their first tokens from the response.
 
     Returns:
-        The reply, without time and price. A text that was cut off at the maximum length counts as answered; the parser
-        decides what it says.
+        The reply, without time and price. Only a response that ended by itself is answered; one that was cut off at the
+        maximum length is truncated, one that a safety filter ended is refused, and every other end is an error.
     """
     body = body if isinstance(body, dict) else {}
-    usage = _usage(_dict(body.get("usage")))
+    usage = _usage(as_dict(body.get("usage")))
     name = " ".join(str(body[k]) for k in ("model", "system_fingerprint") if isinstance(body.get(k), str) and body[k])
-    model = _valid_unicode(name + note).strip() or None
+    model = valid_unicode(name + model_suffix).strip() or None
 
-    def failed(reason: str) -> Reply:
+    def error_reply(reason: str) -> Reply:
         return Reply("error", error=reason, model=model, usage=usage)
 
     choices = body.get("choices")
+    if not choices and _is_prompt_blocked(body):
+        return Reply("refused", model=model, usage=usage)
     if not isinstance(choices, list):
-        return failed("the endpoint returned something other than a chat completion")
+        return error_reply("the endpoint returned something other than a chat completion")
     if not choices:
-        return failed("the endpoint returned no choice")
-    choice = _dict(choices[0])
-    message = _dict(choice.get("message"))
-    finish = choice.get("finish_reason")
-    text = message.get("content")
-    if isinstance(text, list):  # some endpoints return the text in parts
-        text = "".join(str(_dict(part).get("text") or "") for part in text)
-    if isinstance(message.get("refusal"), str) and message["refusal"]:
-        return Reply("refused", text=_valid_unicode(message["refusal"]), model=model, usage=usage)
-    if finish == "content_filter":
-        return Reply("refused", text=_valid_unicode(text) if isinstance(text, str) else None, model=model, usage=usage)
-    text = _valid_unicode(text) if isinstance(text, str) else text
-    if not isinstance(text, str):
-        return failed(
-            "the endpoint returned a choice without text"
-            + (" (cut off: raise max_tokens)" if finish == "length" else "")
-        )
-    if not text and finish == "length":
-        return failed("no text was generated within max_tokens; raise it")
-    return Reply("answered", text=text, model=model, usage=usage)
+        return error_reply("the endpoint returned no choice")
+    choice = as_dict(choices[0])
+    message = as_dict(choice.get("message"))
+    stop_reason = str(choice.get("finish_reason") or "")
+    text, reasoning = _text_and_reasoning(message)
+    if refusal := _refusal(message):
+        return Reply("refused", text=refusal, reasoning=reasoning, model=model, usage=usage)
+    outcome = outcome_of(stop_reason)
+    if outcome == "refused":
+        return Reply("refused", text=text, reasoning=reasoning, model=model, usage=usage)
+    first = _first_tokens(choice, reasoning, first_token_labels) if first_token_labels else None
+    if outcome == "truncated":
+        return Reply("truncated", text or "", reasoning, first_tokens=first, model=model, usage=usage)
+    if outcome == "error":
+        return error_reply(f"the endpoint ended the response for the reason {stop_reason[:60]!r}")
+    if text == "" and usage.output_tokens == 0:
+        return error_reply("the endpoint generated no token")
+    if text is None:
+        if reasoning:
+            return error_reply(
+                "the endpoint returned no text: the answer stands in the reasoning field; correct the reasoning parser of "
+                "the server"
+            )
+        return error_reply("the endpoint returned a choice without text")
+    return Reply("answered", text, reasoning, first_tokens=first, model=model, usage=usage)
+
+
+def _first_tokens(choice: dict[str, Any], reasoning: str | None, labels: Sequence[str]) -> FirstTokens | None:
+    """Return the probabilities of the first tokens; None if the response contains no log-probabilities."""
+    if reasoning:
+        return no_first_tokens(labels, "the response begins with reasoning")
+    content = as_dict(choice.get("logprobs")).get("content")
+    top = as_dict(content[0]).get("top_logprobs") if isinstance(content, list) and content else None
+    candidates = [
+        (valid_unicode(token["token"]), number)
+        for token in (top if isinstance(top, list) else [])
+        if isinstance(token, dict)
+        and isinstance(token.get("token"), str)
+        and (number := log_probability(token.get("logprob"))) is not None
+    ]
+    return first_tokens(candidates, labels) if candidates else None
+
+
+def _text_and_reasoning(message: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Return the text of the answer and the reasoning of a message, each None if there is none.
+
+    Servers put reasoning into a field of its own (`reasoning_content` at DeepSeek and vLLM, `reasoning` and `reasoning_details` at
+    OpenRouter, `thinking` at Ollama), into parts of type thinking (Mistral, Anthropic) or, marked, into the text.
+    """
+    content = message.get("content")
+    separate = [message.get(name) for name in ("reasoning_content", "reasoning", "thinking")]
+    reasoning = next((valid_unicode(text) for text in separate if isinstance(text, str) and text), "")
+    if not reasoning and isinstance(message.get("reasoning_details"), list):
+        reasoning = "".join(_part_text(as_dict(part)) for part in message["reasoning_details"])
+    has_separate_reasoning = bool(reasoning)
+    if isinstance(content, dict):
+        content = [content]
+    if isinstance(content, list):
+        parts = [{"text": part} if isinstance(part, str) else as_dict(part) for part in content]
+        reasoning += "".join(_part_text(p) for p in parts if _is_reasoning(p))
+        content = "".join(_part_text(p) for p in parts if not _is_reasoning(p))
+    if not isinstance(content, str):
+        return None, reasoning or None
+    marked, text = split_reasoning(valid_unicode(content))
+    if has_separate_reasoning and not text.strip():  # some servers send "" in the place of null
+        return None, reasoning + (marked or "")
+    return text, (reasoning + (marked or "")) or None
+
+
+def _refusal(message: dict[str, Any]) -> str:
+    """Return the text of a refusal, which is a field of the message or a part of its content; "" without a refusal."""
+    content = message.get("content")
+    parts = [message, *(as_dict(part) for part in (content if isinstance(content, list) else []))]
+    texts = [part.get("refusal") for part in parts]
+    return next((valid_unicode(text) for text in texts if isinstance(text, str) and text), "")
+
+
+def _is_prompt_blocked(body: dict[str, Any]) -> bool:
+    """Return whether a filter blocked the prompt, so that there are no choices (Gemini)."""
+    feedback = as_dict(body.get("prompt_feedback") or body.get("promptFeedback"))
+    return bool(feedback.get("block_reason") or feedback.get("blockReason"))
+
+
+def _is_reasoning(part: dict[str, Any]) -> bool:
+    return str(part.get("type")) in ("thinking", "reasoning", "redacted_thinking")
+
+
+def _part_text(part: dict[str, Any]) -> str:
+    """Return the text of a part; a part of type thinking contains a text or a list of text parts."""
+    value = part.get("text") or part.get("thinking") or part.get("reasoning")
+    if isinstance(value, list):
+        return "".join(_part_text(as_dict(inner)) for inner in value)
+    return valid_unicode(value) if isinstance(value, str) else ""
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
-    prompt, generated, total = (_count(usage.get(k)) for k in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    prompt, generated, total = (
+        token_count(usage.get(k)) for k in ("prompt_tokens", "completion_tokens", "total_tokens")
+    )
     if prompt is not None and generated is not None and total is not None:
-        generated = max(
-            generated, total - prompt
-        )  # Gemini counts hidden reasoning only in the total, and charges for it
-    cached = _count(_dict(usage.get("prompt_tokens_details")).get("cached_tokens"))
-    return Usage(input_tokens=prompt, cached_tokens=cached, output_tokens=generated)
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
-
-
-def _valid_unicode(text: str) -> str:
-    """Return the text as valid Unicode: half of a surrogate pair, as in a text that was cut off, becomes "?"."""
-    return text.encode(errors="replace").decode()
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-_DATA = re.compile(r"data:\w+/[\w.+-]+;base64,\S*|[A-Za-z0-9+/_=-]{48,}")
-
-
-def redact(message: str, key: str | None, max_length: int = 200) -> str:
-    """Return an endpoint's message without parts of the key, images or audio, cut to `max_length` characters.
-
-    A word that shares eight consecutive characters with the key is removed, because endpoints quote parts of keys.
-    """
-    words = _DATA.sub("…", _valid_unicode(message[:20_000])).split()
-    pieces = {key[i : i + 8] for i in range(max(len(key) - 7, 1))} if key else set()
-    words = ["…" if any(piece in word for piece in pieces) else word for word in words]
-    text = " ".join(words)
-    return text if len(text) <= max_length else text[: max_length - 1] + "…"
+        # Gemini counts hidden reasoning only in the total, and charges for it.
+        generated = max(generated, total - prompt)
+    cached = token_count(as_dict(usage.get("prompt_tokens_details")).get("cached_tokens"))
+    reasoning = token_count(as_dict(usage.get("completion_tokens_details")).get("reasoning_tokens"))
+    return Usage(input_tokens=prompt, cached_tokens=cached, output_tokens=generated, reasoning_tokens=reasoning)

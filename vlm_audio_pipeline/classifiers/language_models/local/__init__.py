@@ -1,5 +1,5 @@
 """Language models of transformers that run on this machine; shared prefixes are computed once, all labels in one pass.
 
-Belongs here: loading, conversion of messages to tokens, sharing between requests. Does not belong here: prompt wordings
+Belongs here: loading, conversion of messages to tokens, shared prefixes. Does not belong here: prompt wordings
 (`prompts`), endpoints (`endpoint`), parsing of responses (`parsing`).
 """

@@ -1,4 +1,4 @@
-"""A language model that runs on this machine: batches of requests, replies, and the check that sharing a prefix is right."""
+"""A language model that runs on this machine: rows of requests, replies, and the check of shared prefixes."""
 
 import logging
 import math
@@ -6,11 +6,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from vlm_audio_pipeline.classifiers.language_models.local.batching import PendingRequest, next_batch
-from vlm_audio_pipeline.classifiers.language_models.local.conversation import Conversation
+from vlm_audio_pipeline.classifiers.language_models.local.batching import (
+    PendingRequest,
+    chunk_prefix,
+    chunk_size,
+    next_batch,
+    row_size,
+)
+from vlm_audio_pipeline.classifiers.language_models.local.conversation import Conversation, TemplateError
 from vlm_audio_pipeline.classifiers.language_models.local.forward import Forward
 from vlm_audio_pipeline.classifiers.language_models.local.kv_cache import can_share_prefix
 from vlm_audio_pipeline.classifiers.language_models.local.loading import (
@@ -30,48 +35,36 @@ from vlm_audio_pipeline.classifiers.language_models.messages import (
     Request,
     Usage,
 )
-from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.classifiers.language_models.reasoning import split_reasoning
+from vlm_audio_pipeline.contracts.chunks import cut_chunks
+from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.encoders.torch_batches import (
     AdaptiveBatcher,
     Device,
     Dtype,
-    out_of_memory,
+    is_out_of_memory,
     resolve_device,
     resolve_dtype,
 )
 from vlm_audio_pipeline.encoders.weights import Weights
 
-AGREEMENT = {"float32": 1e-3, "bfloat16": 0.1}
-"""Largest allowed difference of a log-probability between shared and reference computation."""
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
+"""Maximum difference of a log-probability between shared and reference computation; bfloat16 adds 2 % of the log-probability."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TokenCounts:
-    """Tokens that were computed, and tokens that a loop without sharing would have computed.
-
-    Attributes:
-        computed: tokens that went through the language model.
-        naive: for each request its whole prompt and every label's answer for the likelihood, and its prompt again with the
-            response for the generation.
-    """
-
-    computed: int = 0
-    naive: int = 0
 
 
 class LocalBackend(Backend):
     """A loaded language model of transformers.
 
     Args:
-        weights: its files.
+        weights: files of the model.
         input: "image" or "audio".
         device: where to compute.
         dtype: number format; auto is bfloat16 on a GPU.
-        batch_size: requests per row, at most; None: 8 on a GPU, 1 on a CPU, where more are no faster.
+        batch_size: maximum requests per row; None: 8 on a GPU, 1 on a CPU, where larger rows are no faster.
         quantization: "4bit" for weights in 4 bits.
-        share: False to compute every request alone.
+        share: whether requests share prefixes; False: each request is computed alone.
 
     Attributes:
         device: "cpu" or "cuda".
@@ -80,7 +73,7 @@ class LocalBackend(Backend):
 
     Raises:
         NotAvailable: if weights, device or packages are missing.
-        WrongWeights: if the weights are not those of such a model.
+        WrongWeights: if the weights belong to another kind of model.
     """
 
     def __init__(
@@ -94,6 +87,7 @@ class LocalBackend(Backend):
         quantization: Quantization | None = None,
         share: bool = True,
     ):
+        self._name = weights.model
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device, bf16_safe=True)
         self.model: Any = load_model(weights, input, self.device, self.dtype, quantization)
@@ -101,60 +95,82 @@ class LocalBackend(Backend):
         self.conversation = Conversation(load_processor(weights, self.config.vocab_size), self.model, input)
         self.sharing_disabled_reason: str | None = None if share else "disabled by `share=False`"
         if share and not can_share_prefix(self.model.config):
-            self.sharing_disabled_reason = "the model does not keep all tokens (sliding windows, states)"
+            self.sharing_disabled_reason = (
+                "the cache of the model does not keep all tokens (sliding window or recurrent state)"
+            )
         self._forward = Forward(self.model, self.device)
         self._reference = ReferenceScorer(self._forward, self.conversation)
         self._shared = SharedPrefix(self._forward, self.conversation)
-        self._checked: set[int] = set()
-        self._naive = 0
+        self._checked_segment_counts: set[int] = set()
+        self._tokens_without_sharing = 0
         self._lock = threading.Lock()  # all requests share one cache
-        size = batch_size or (8 if self.device == "cuda" else 1)
+        size = row_size(batch_size, self.device)
+        self.chunk_size = chunk_size(batch_size, self.device)
         self._batcher: AdaptiveBatcher[PendingRequest, Reply] = AdaptiveBatcher(
             self._run_batch, size, f"a prompt of {weights.model}"
         )
 
-    @property
-    def tokens(self) -> TokenCounts:
-        """Tokens computed so far."""
-        return TokenCounts(self._forward.computed, self._naive)
-
     def token_counts(self) -> dict[str, int]:
-        """Return the tokens computed so far, and those that a loop without sharing would have computed."""
-        return {"tokens_computed": self.tokens.computed, "tokens_naive": self.tokens.naive}
+        """Return the tokens that the language model computed so far, and those that it would have computed without shared prefixes.
+
+        Without shared prefixes it computes, for the likelihood of a request, its prompt and all its labels; for the generation,
+        its prompt again and the response.
+        """
+        return {"tokens_computed": self._forward.computed, "tokens_naive": self._tokens_without_sharing}
 
     @property
     def context_length(self) -> int | None:
-        """Tokens of prompt and response that the model takes, at most; None if its config does not say."""
+        """Maximum number of tokens of prompt and response; None if the model's config does not contain it."""
         return getattr(self.config, "max_position_embeddings", None)
 
     def prompt_tokens(self, request: Request) -> int:
         """Count the tokens of a prompt without running the model."""
         return sum(sum(self.conversation.count_tokens(s)) for s in self.conversation.prompt(request).segments)
 
-    def messages_as_sent(self, request: Request) -> str:
+    def render_messages(self, request: Request) -> str:
         """Render a prompt with the chat template, with a placeholder for each image or audio."""
-        return self.conversation.render(request.messages)
+        return self.conversation.prompt_text(request)
 
     def ask(self, requests: Sequence[Request], on_reply: ReplyCallback) -> None:
-        """Compute the replies to requests; consecutive requests with a common prefix share a row.
+        """Compute the replies to requests; consecutive requests of a chunk with a common prefix share a row.
 
         Raises:
-            VlmAudioError: before anything is computed, if a prompt exceeds the context length; if one exceeds the memory.
+            NotAvailable: if the chat template of the model fails on every one of several requests; a request that fails alone
+                gets an error reply.
+            VlmAudioError: if a prompt exceeds the context length (before anything is computed), or the memory.
         """
         with self._lock:
             self._ask(requests, on_reply)
 
     def _ask(self, requests: Sequence[Request], on_reply: ReplyCallback) -> None:
         pending = []
+        failed: list[tuple[int, BaseException]] = []
         for i, request in enumerate(requests):
             try:
                 prompt = self.conversation.prompt(request)
                 counts = [self.conversation.count_tokens(s) for s in prompt.segments]
             except _REQUEST_ERRORS as error:
-                on_reply(i, _error_reply(error))
+                failed.append((i, error))
                 continue
             self._check_context_length(prompt, counts)
             pending.append(PendingRequest(i, prompt, tuple(map(sum, counts)), on_reply))
+        # One request that fails says nothing about the model.
+        if len(failed) == len(requests) > 1 and all(isinstance(error, TemplateError) for _, error in failed):
+            raise NotAvailable(
+                f"{self._name} cannot be asked, because its chat template fails on every request: {failed[0][1]}; use a model "
+                "with another template, or a prompt that the template accepts"
+            )
+        for i, failure in failed:
+            on_reply(i, _error_reply(failure))
+        by_index = {p.index: p for p in pending}
+        # Cut before failed requests are left out: a failure must not change the neighbours of later requests.
+        for chunk in cut_chunks(range(len(requests)), self.chunk_size):
+            if valid := [by_index[i] for i in chunk if i in by_index]:
+                self._ask_chunk(valid)
+
+    def _ask_chunk(self, pending: list[PendingRequest]) -> None:
+        if not self.sharing_disabled_reason:
+            self._shared.begin_chunk(chunk_prefix([p.prompt for p in pending]))
         while pending:
             if self.sharing_disabled_reason:
                 batch = [pending[0]]
@@ -164,13 +180,13 @@ class LocalBackend(Backend):
             del pending[: len(batch)]
 
     def close(self) -> None:
-        """Free the memory."""
+        """Free the memory; a second call does nothing."""
         import gc
 
         import torch
 
         for name in ("model", "conversation", "_forward", "_reference", "_shared"):  # each refers to the weights
-            delattr(self, name)
+            vars(self).pop(name, None)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -178,27 +194,27 @@ class LocalBackend(Backend):
     def _check_context_length(self, prompt: SegmentedPrompt, counts: Sequence[tuple[int, int]]) -> None:
         text, media = sum(t for t, _ in counts), Counter(n for _, n in counts if n)
         generated = prompt.request.sampling.max_tokens * ("generation" in prompt.request.scorings)
-        answer = max([generated, *map(len, prompt.answers)])
-        total = text + sum(n * times for n, times in media.items()) + answer
+        response = max([generated, *map(len, prompt.label_sequences)])
+        total = text + sum(n * times for n, times in media.items()) + response
         if self.context_length is None or total <= self.context_length:
             return
         noun = "images" if self.conversation.input == "image" else "audio clips"
         sums = " + ".join(
-            [*(f"{times} {noun} x {n}" for n, times in media.items()), f"{text} of text", f"{answer} to answer"]
+            [*(f"{times} {noun} x {n}" for n, times in media.items()), f"{text} of text", f"{response} of the response"]
         )
         raise VlmAudioError(
-            f"a prompt must fit into the model's {self.context_length} tokens, got {sums} = {total}; show fewer examples "
+            f"a prompt must fit into the model's {self.context_length} tokens, got {sums} = {total}; use fewer examples "
             "(`shots`), or use a model with a longer context"
         )
 
     def _run_batch(self, batch: list[PendingRequest]) -> list[Reply]:
-        """Compute requests in one row and report their replies; a request that fails gets an error reply of its own."""
+        """Compute requests in one row and report their replies; each request that fails gets its own error reply."""
         started = time.perf_counter()
         try:
             results = self._compute_results(batch)
         except (RuntimeError, MemoryError, *_REQUEST_ERRORS) as error:
             self._shared.clear()
-            if out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             if len(batch) > 1:
                 return [self._run_batch([pending])[0] for pending in batch]
@@ -214,18 +230,18 @@ class LocalBackend(Backend):
         prompts = [pending.prompt for pending in batch]
         if self.sharing_disabled_reason:
             return [self._reference.compute(p) for p in prompts]
-        is_checked = len(prompts[-1].segments) in self._checked
+        is_checked = len(prompts[-1].segments) in self._checked_segment_counts
         try:
             results = self._shared.compute(prompts, batch[0].shared)
             reason = None if is_checked else self._disagreement(prompts[-1], results[-1])
         except (RuntimeError, *_REQUEST_ERRORS) as error:
-            if is_checked or out_of_memory(error):
+            if is_checked or is_out_of_memory(error):
                 raise
             reason = _error_text(error)
-        self._checked.add(len(prompts[-1].segments))
+        self._checked_segment_counts.add(len(prompts[-1].segments))
         if reason is None:
             return results
-        results = [self._reference.compute(p) for p in prompts]  # raises if the request itself is at fault
+        results = [self._reference.compute(p) for p in prompts]  # raises an exception if the request itself is wrong
         log.warning("%s: requests are computed one by one, which is slower: %s", type(self.model).__name__, reason)
         self.sharing_disabled_reason = reason
         self._shared.clear()
@@ -234,33 +250,38 @@ class LocalBackend(Backend):
     def _disagreement(self, prompt: SegmentedPrompt, result: PromptResult) -> str | None:
         """Compare the score of the longest label with that of the reference scorer; return how they differ, or None.
 
-        Checked for the first prompt with each number of segments: families differ in positions, masks and caches.
+        This is checked once per number of segments, because model families differ in positions, masks and caches.
         """
         self.conversation.checked_inputs(prompt.segments)
-        lengths = [len(a) for a in prompt.answers]
+        lengths = [len(sequence) for sequence in prompt.label_sequences]
         if not lengths or not all(map(math.isfinite, result.log_probabilities)):
             return None
         label = lengths.index(max(lengths))
         reference, shared = self._reference.score(prompt, label), result.log_probabilities[label]
-        tolerance = AGREEMENT[self.dtype] + (0.02 * abs(reference) if self.dtype != "float32" else 0)
+        tolerance = TOLERANCE[self.dtype] + (0.02 * abs(reference) if self.dtype != "float32" else 0)
         if abs(reference - shared) <= tolerance:
             return None
         return (
-            f"a label has log-probability {reference:.4f} when computed alone, but {shared:.4f} after a shared prefix"
+            f"the log-probability of a label is {reference:.4f} without sharing, but {shared:.4f} after a shared prefix"
         )
 
     def _reply(self, prompt: SegmentedPrompt, result: PromptResult, seconds: float) -> Reply:
         scorings, labels = prompt.request.scorings, prompt.request.labels
-        lengths = tuple(len(a) for a in prompt.answers)
+        lengths = tuple(len(sequence) for sequence in prompt.label_sequences)
         response = result.tokens
-        self._naive += (result.prompt_tokens + sum(lengths)) * ("likelihood" in scorings)
-        self._naive += (result.prompt_tokens + len(response)) if response is not None else 0
-        wrong = [(k, v) for k, v in zip(labels, result.log_probabilities, strict=False) if not math.isfinite(v)]
-        if wrong:
-            return Reply("error", error=f"the log-probability of {wrong[0][0]!r} must be finite, got {wrong[0][1]}")
+        self._tokens_without_sharing += (result.prompt_tokens + sum(lengths)) * ("likelihood" in scorings)
+        self._tokens_without_sharing += (result.prompt_tokens + len(response)) if response is not None else 0
+        invalid = [(k, v) for k, v in zip(labels, result.log_probabilities, strict=False) if not math.isfinite(v)]
+        if invalid:
+            return Reply("error", error=f"the log-probability of {invalid[0][0]!r} is not finite: {invalid[0][1]}")
+        reasoning, text = None, None
+        if response is not None:
+            reasoning, text = split_reasoning(self.conversation.decode(response))
+        is_cut_off = response is not None and len(response) > 0 and response[-1] not in self.conversation.end_tokens
         return Reply(
-            "answered",
-            text=None if response is None else self.conversation.decode(response),
+            "truncated" if is_cut_off else "answered",
+            text=text,
+            reasoning=reasoning,
             log_probabilities=result.log_probabilities if "likelihood" in scorings else None,
             label_tokens=lengths if "likelihood" in scorings else None,
             usage=Usage(

@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from vlm_audio_pipeline.classifiers.language_models.local.segments import Segment, SegmentedPrompt, common_length
 from vlm_audio_pipeline.classifiers.language_models.messages import ReplyCallback
 
+CHUNK_REQUESTS = 8
+"""Requests of a chunk, if a row has no more. What is computed together decides the last digits of a result, so requests are always
+computed in the same chunks, on any number of workers and after any interruption."""
 MAX_ROW_TOKENS = 4096
-"""Tokens of a row with several requests, at most: attention grows with the length of the row."""
+"""Maximum tokens of a row with several requests: the cost of attention grows with the length of the row."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,10 @@ class PendingRequest:
 
     Attributes:
         index: position among the requests.
-        prompt: its prompt.
+        prompt: prompt of the request.
         lengths: tokens of each segment.
         on_reply: callback for the reply.
-        shared: segments that the row shares.
+        shared: number of segments that the requests of the row share.
     """
 
     index: int
@@ -38,24 +41,43 @@ class PendingRequest:
         return sum(self.lengths[shared:])
 
 
+def row_size(batch_size: int | None, device: str) -> int:
+    """Return the maximum number of requests of a row: by default 8 on a GPU and 1 on a CPU, where larger rows are no faster."""
+    return batch_size or (8 if device == "cuda" else 1)
+
+
+def chunk_size(batch_size: int | None, device: str) -> int:
+    """Return the number of requests of a chunk."""
+    return max(CHUNK_REQUESTS, row_size(batch_size, device))
+
+
+def chunk_prefix(prompts: Sequence[SegmentedPrompt]) -> tuple[Segment, ...]:
+    """Return the segments that all prompts share; at least the last segment of each prompt is left out."""
+    first, *others = prompts
+    shared = min([len(p.segments) - 1 for p in prompts] + [common_length(first.segments, p.segments) for p in others])
+    return first.segments[: max(shared, 0)]
+
+
 def next_batch(
     pending: Sequence[PendingRequest], cached_segments: tuple[Segment, ...], max_requests: int
 ) -> list[PendingRequest]:
-    """Return the requests of the next row: those that share as many segments as the first two do.
+    """Return the requests of the next row: all that share as many segments as the first two requests do.
 
-    If the first request shares more with the cache, that counts: the last request of a fold must not evict its own examples.
+    If the first request shares more segments with the cache, that number is used instead. Otherwise the last request of a fold
+    would evict its own examples.
     """
     first, *others = pending[:max_requests]
     shared = common_length(first.segments, cached_segments)
     if len(pending) > 1:
         shared = max(shared, common_length(first.segments, pending[1].segments))
     shared = min(shared, len(first.segments) - 1)  # the last segment is always computed, because its logits are needed
-    free = MAX_ROW_TOKENS - first.tokens_after(shared)
+    free_tokens = MAX_ROW_TOKENS - first.tokens_after(shared)
     batch = [replace(first, shared=shared)]
     for other in others:
-        free -= other.tokens_after(shared)
+        free_tokens -= other.tokens_after(shared)
         is_shared = len(other.segments) > shared and common_length(first.segments, other.segments) >= shared
-        if free < 0 or not is_shared or not shared:  # tokens that mark the beginning of a prompt occur once per row
+        # Without shared segments the row has one request: tokens that mark the beginning of a prompt occur once per row.
+        if free_tokens < 0 or not is_shared or not shared:
             break
         batch.append(replace(other, shared=shared))
     return batch

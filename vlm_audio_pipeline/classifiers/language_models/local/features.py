@@ -1,8 +1,8 @@
-"""Features of images from the model's vision encoder, computed once per image.
+"""Compute the features of images with the model's vision encoder, once per image.
 
-If every query has examples of its own, the same images return after different prefixes. The language model must compute
-them again, but the vision encoder does not, and no image is decoded and resized again. Audio, and families whose forward
-call takes no image features, are prepared as a whole row.
+If every query has its own examples, the same image occurs after different prefixes. The language model must compute it
+again, but the vision encoder does not, and the image is not decoded and resized again. Audio, and families whose forward
+call takes no image features, are prepared as a whole row without this cache.
 """
 
 import inspect
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import torch
 
 MAX_IMAGES_PER_CALL = 8
-"""Images per call of the vision encoder, at most."""
+"""Maximum number of images per call of the vision encoder."""
 MAX_CACHED_IMAGES = 256
-"""Images whose features are cached; those of Janus-Pro-1B in bfloat16 take 2.4 MB each."""
+"""Maximum number of images whose features are cached; features of Janus-Pro-1B in bfloat16 take 2.4 MB per image."""
 
 
 class ImageFeatures:
@@ -45,11 +45,11 @@ class ImageFeatures:
         self._cached: OrderedDict[str, Any] = OrderedDict()
 
     def prepare(self, segments: Sequence[Segment]) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
-        """Return the tokens of consecutive segments as one row, and further arguments of the forward call."""
+        """Return the tokens of consecutive segments as one row, and other arguments of the forward call."""
         import torch
 
         features = self._features([s for s in segments if s.media is not None]) if self._encode else []
-        if self._encode is None:  # also after an image turned out to have several kinds of features
+        if self._encode is None:  # `_compute` also sets it to None, if the model has several kinds of features
             return self.conversation.checked_inputs(segments), {}
         ids = [token for s in segments for token in self.conversation.tokens(s).ids]
         inputs = {"input_ids": torch.tensor([ids], dtype=torch.long)}
@@ -63,9 +63,9 @@ class ImageFeatures:
 
     def _features(self, images: Sequence[Segment]) -> list[Any]:
         """Return the features of each image: a tensor or a sequence of tensors, depending on the family."""
-        new = {_key(s): s for s in images if _key(s) not in self._cached}
+        new_images = {_key(s): s for s in images if _key(s) not in self._cached}
         features = {key: self._cached[key] for key in map(_key, images) if key in self._cached}
-        for _, same_size in groupby(new.values(), key=self.conversation.size):
+        for _, same_size in groupby(new_images.values(), key=self.conversation.size):
             while batch := list(islice(same_size, MAX_IMAGES_PER_CALL)):
                 features |= zip(map(_key, batch), self._compute(batch), strict=False)
         if self._encode is None:
@@ -78,20 +78,20 @@ class ImageFeatures:
         return [features[key] for key in map(_key, images)]
 
     def _compute(self, images: Sequence[Segment]) -> list[Any]:
-        """Compute the features of images of one size, which all have the same number of them."""
+        """Compute the features of images of equal size, which have equally many features each."""
         if self._encode is None:
             return []
         parameters = inspect.signature(self._encode).parameters
         inputs = self.forward.to_device(self.conversation.inputs(images))
-        out = self._encode(**{k: v for k, v in inputs.items() if k in parameters}, return_dict=True)
-        if getattr(out, "deepstack_features", None) is not None:
+        outputs = self._encode(**{k: v for k, v in inputs.items() if k in parameters}, return_dict=True)
+        if getattr(outputs, "deepstack_features", None) is not None:
             self._encode = None
             return []
-        features = out.pooler_output
-        per_image, rest = divmod(len(features), len(images))
-        if rest:
+        features = outputs.pooler_output
+        per_image, remainder = divmod(len(features), len(images))
+        if remainder:
             raise ValueError(
-                f"{len(images)} images of one size must have equally many features, got {len(features)} in all"
+                f"{len(images)} images of one size have {len(features)} features in all, which is not a multiple"
             )
         return [features[i * per_image : (i + 1) * per_image] for i in range(len(images))]
 

@@ -3,39 +3,41 @@
 from typing import Any
 
 SPARE_TOKENS = 1024
-"""Tokens that are reserved beyond what is needed now."""
+"""Number of extra tokens for which a new buffer has space."""
 
 
 def new_cache() -> Any:
     """Return an empty cache of transformers whose layers append in place and can be cropped."""
     from transformers.cache_utils import Cache, DynamicLayer
 
-    class BufferLayer(DynamicLayer):
-        used = 0
+    class BufferLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not followed
+        used_tokens = 0
+        keys: Any
+        values: Any
 
         def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
-            end = self.used + key_states.shape[-2]
+            end = self.used_tokens + key_states.shape[-2]
             self.keys = self._append(self.keys, key_states, end)
             self.values = self._append(self.values, value_states, end)
-            self.used = end
+            self.used_tokens = end
             return self.keys[:, :, :end], self.values[:, :, :end]
 
         def _append(self, buffer: Any, states: Any, end: int) -> Any:
             if buffer.ndim != states.ndim or buffer.shape[-2] < end:
                 larger = states.new_empty(*states.shape[:-2], end + SPARE_TOKENS, states.shape[-1])
-                if self.used:
-                    larger[:, :, : self.used] = buffer[:, :, : self.used]
+                if self.used_tokens:
+                    larger[:, :, : self.used_tokens] = buffer[:, :, : self.used_tokens]
                 buffer = larger
-            buffer[:, :, self.used : end] = states
+            buffer[:, :, self.used_tokens : end] = states
             return buffer
 
         def get_seq_length(self) -> int:
-            return self.used
+            return self.used_tokens
 
         def crop(self, tokens_to_remove: int) -> None:
-            self.used -= abs(tokens_to_remove)
+            self.used_tokens -= abs(tokens_to_remove)
 
     return Cache(layer_class_to_replicate=BufferLayer)
 

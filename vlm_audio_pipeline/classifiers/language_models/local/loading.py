@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+from pathlib import Path
 from typing import Any, Literal
 
 from vlm_audio_pipeline.classifiers.language_models.messages import MediaType
@@ -19,12 +20,12 @@ def load_model(weights: Weights, input: MediaType, device: str, dtype: str, quan
         weights: the model's files.
         input: "image" or "audio".
         device: "cpu" or "cuda".
-        dtype: "float32" or "bfloat16"; of 4-bit weights, the format they are computed in.
+        dtype: "float32" or "bfloat16"; for 4-bit weights, the format of the computation.
         quantization: "4bit": NF4 with double quantisation (QLoRA, https://arxiv.org/abs/2305.14314), by bitsandbytes.
 
     Raises:
         NotAvailable: if the weights, the device or bitsandbytes are missing.
-        WrongWeights: if they are of another kind of model or incomplete.
+        WrongWeights: if the weights are incomplete or belong to another kind of model.
     """
     import transformers
 
@@ -32,10 +33,10 @@ def load_model(weights: Weights, input: MediaType, device: str, dtype: str, quan
     if quantization:
         if device != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
             raise NotAvailable(
-                f"4-bit weights must be computed by bitsandbytes on a GPU, got device {device}; `pip install bitsandbytes`, "
+                f"4-bit weights need a GPU and bitsandbytes, got device {device}; `pip install bitsandbytes`, "
                 "or leave out `quantization`"
             )
-        kwargs["quantization_config"] = transformers.BitsAndBytesConfig(
+        kwargs["quantization_config"] = transformers.BitsAndBytesConfig(  # transformers has no types here
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -58,30 +59,38 @@ def load_processor(weights: Weights, vocabulary: int) -> Any:
         WrongWeights: if the processor has no chat template, or a tokenizer of another model.
     """
     with quiet_loading():
-        processor = _load(weights)
-    if hasattr(processor, "use_default_system_prompt"):  # Janus: would add an English preamble to every prompt
+        processor = read_processor(weights.snapshot(), weights)
+    if hasattr(processor, "use_default_system_prompt"):  # `Conversation` adds the preamble, for prompts that have it
         processor.use_default_system_prompt = False
     tokenizer = getattr(processor, "tokenizer", None)
     size = len(tokenizer) if tokenizer is not None else 0
     if not 0.9 * vocabulary <= size <= vocabulary:
         raise WrongWeights(
-            f"the tokenizer of {weights.model} must have the model's {vocabulary} pieces, got {size}; its files are "
+            f"the tokenizer of {weights.model} has {size} tokens, but the model has {vocabulary}; its files are "
             "incomplete: get them with `vlm-audio fetch STUDY`"
         )
     if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
-        raise WrongWeights(
-            f"{weights.model} must come with a chat template, got none; use a model that is made for chat"
-        )
+        raise WrongWeights(f"{weights.model} has no chat template; use a chat model")
     return processor
 
 
-def _load(weights: Weights) -> Any:
+def read_processor(folder: Path, weights: Weights) -> Any:
+    """Read the processor of a model from a folder.
+
+    Args:
+        folder: the folder with the processor's files; the weights themselves are not needed.
+        weights: the model, for its config and for messages.
+
+    Raises:
+        NotAvailable: if a package is missing.
+        WrongWeights: if the files are damaged or incomplete.
+    """
     from transformers import AutoProcessor
 
-    folder, kwargs = weights.snapshot(), {"local_files_only": True, "trust_remote_code": False}
+    kwargs = {"local_files_only": True, "trust_remote_code": False}
     try:
         try:
-            return AutoProcessor.from_pretrained(folder, **kwargs)
+            return AutoProcessor.from_pretrained(folder, **kwargs)  # transformers has no types here
         except ImportError:
             cls = _class_without_video(weights)
             if cls is None:
@@ -90,18 +99,21 @@ def _load(weights: Weights) -> Any:
     except ImportError as error:
         reason = " ".join(str(error).split())
         raise NotAvailable(
-            f"the processor of {weights.model} must be loadable, got: {reason[:300]}; install it"
+            f"the processor of {weights.model} cannot be loaded: {reason[:300]}; install the missing package"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise WrongWeights(
-            f"the processor of {weights.model} must be loadable, got: {reason}; get its files with `vlm-audio fetch STUDY`"
+            f"the processor of {weights.model} cannot be loaded: {reason}; get its files with `vlm-audio fetch STUDY`"
         ) from error
 
 
 def _class_without_video(weights: Weights) -> Any:
     """Return the processor's class without its video part, which needs torchvision; None if it cannot be left out."""
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
+    from transformers.models.auto.processing_auto import (  # its module differs between versions
+        PROCESSOR_MAPPING_NAMES,
+        processor_class_from_name,
+    )
 
     name = weights.config("processor_config.json").get("processor_class") or weights.config(
         "preprocessor_config.json"
@@ -111,5 +123,5 @@ def _class_without_video(weights: Weights) -> Any:
         return None
     if inspect.signature(cls).parameters["video_processor"].default is inspect.Parameter.empty:
         return None
-    rest = [a for a in cls.get_attributes() if a != "video_processor"]
-    return type(cls.__name__, (cls,), {"get_attributes": classmethod(lambda _: rest)})
+    attributes = [a for a in cls.get_attributes() if a != "video_processor"]
+    return type(cls.__name__, (cls,), {"get_attributes": classmethod(lambda _: attributes)})

@@ -1,6 +1,6 @@
-"""The order of several prompts and their label trees in one row of tokens, and the attention mask.
+"""Arrange several prompts and their label trees in one row of tokens, with its attention mask.
 
-The row holds the tokens of all prompts first, so that they are consecutive as the processor wrote them, then the trees. Does
+The row holds the tokens of all prompts first, so that they are consecutive in the order of the processor, then the trees. Does
 not import torch.
 """
 
@@ -30,7 +30,7 @@ def pack(lengths: Sequence[int], trees: Sequence[LabelTree]) -> PackedRow:
 
     Args:
         lengths: tokens of each prompt, 1 or more.
-        trees: of each prompt.
+        trees: label tree of each prompt.
 
     >>> row = pack([2, 1], [LabelTree([(7, 0)]), LabelTree([(7, 0), (8, 0)])])
     >>> row.mask.astype(int).tolist()
@@ -39,13 +39,13 @@ def pack(lengths: Sequence[int], trees: Sequence[LabelTree]) -> PackedRow:
     [[1, 3], [2, 4, 5]]
     """
     sizes = [len(tree.tokens) for tree in trees]
-    total, top, begin = sum(lengths) + sum(sizes), sum(lengths), 0
+    total, tree_begin, begin = sum(lengths) + sum(sizes), sum(lengths), 0
     mask, nodes = np.zeros((total, total), dtype=bool), []
     for length, size, tree in zip(lengths, sizes, trees, strict=True):
         end = begin + length
         mask[begin:end, begin:end] = np.tri(length, dtype=bool)
-        mask[top : top + size, begin:end] = True
-        mask[top : top + size, top : top + size] = tree.visible()
-        nodes.append([end - 1, *range(top, top + size)])
-        begin, top = end, top + size
+        mask[tree_begin : tree_begin + size, begin:end] = True
+        mask[tree_begin : tree_begin + size, tree_begin : tree_begin + size] = tree.attention_mask()
+        nodes.append([end - 1, *range(tree_begin, tree_begin + size)])
+        begin, tree_begin = end, tree_begin + size
     return PackedRow(mask, nodes)

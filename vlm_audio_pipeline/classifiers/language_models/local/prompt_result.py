@@ -8,10 +8,10 @@ class PromptResult:
     """The scores and the response of one prompt.
 
     Attributes:
-        log_probabilities: natural logarithm of the probability of each label's answer, summed over its tokens.
+        log_probabilities: log-probability (natural logarithm) of each label, summed over its tokens.
         tokens: the response with its end token; None if no generation was requested.
         prompt_tokens: tokens of the prompt.
-        cached_tokens: how many of these were computed for earlier prompts.
+        cached_tokens: number of these tokens that were computed for earlier prompts.
     """
 
     log_probabilities: tuple[float, ...]

@@ -1,7 +1,7 @@
 """Compute each request alone, with the forward call and `generate` of transformers.
 
-Slow, but correct for every family. The shared computation is checked against it, and models whose cache cannot be cropped
-are computed this way.
+This is slow, but correct for every model family. The shared computation is checked against it. Models whose cache cannot be
+cropped are computed this way.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ReferenceScorer:
-    """Computation of one request at a time, without a cache between requests.
+    """Computes one request at a time, without a cache between requests.
 
     Args:
         forward: the model.
@@ -30,24 +30,26 @@ class ReferenceScorer:
         self.conversation = conversation
 
     def compute(self, prompt: SegmentedPrompt) -> PromptResult:
-        """Score every label and generate a response, as far as the request wants them."""
+        """Compute the scorings of a request: the log-probability of every label, the generated response, or both."""
         inputs = self.conversation.inputs(prompt.segments)
         scorings = prompt.request.scorings
-        scores = [self._score(inputs, a) for a in prompt.answers] if "likelihood" in scorings else []
+        scores = (
+            [self._score(inputs, sequence) for sequence in prompt.label_sequences] if "likelihood" in scorings else []
+        )
         response = self._generate(inputs, prompt.request.sampling) if "generation" in scorings else None
         return PromptResult(tuple(scores), response, inputs["input_ids"].shape[1], 0)
 
     def score(self, prompt: SegmentedPrompt, label: int) -> float:
-        """Return the log-probability of one label's answer."""
-        return self._score(self.conversation.inputs(prompt.segments), prompt.answers[label])
+        """Return the log-probability of one label."""
+        return self._score(self.conversation.inputs(prompt.segments), prompt.label_sequences[label])
 
-    def _score(self, inputs: dict[str, "torch.Tensor"], answer: tuple[int, ...]) -> float:
+    def _score(self, inputs: dict[str, "torch.Tensor"], sequence: tuple[int, ...]) -> float:
         import torch
 
         length = inputs["input_ids"].shape[1]
-        indices = range(length - 1, length + len(answer) - 1)
-        logits = self.forward.logits(append_tokens(inputs, answer), indices, use_cache=False)
-        log_probabilities = torch.log_softmax(logits, -1)[range(len(answer)), list(answer)]
+        indices = range(length - 1, length + len(sequence) - 1)
+        logits = self.forward.logits(append_tokens(inputs, sequence), indices, use_cache=False)
+        log_probabilities = torch.log_softmax(logits, -1)[range(len(sequence)), list(sequence)]
         return float(log_probabilities.double().sum())
 
     def _generate(self, inputs: dict[str, "torch.Tensor"], sampling: Sampling) -> tuple[int, ...]:
@@ -55,7 +57,8 @@ class ReferenceScorer:
         from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
 
         end_tokens = sorted(self.conversation.end_tokens)
-        config = GenerationConfig(  # every setting, because the model's own config would fill the gaps
+        # All options are set, because the model's own config would set the missing ones.
+        config = GenerationConfig(  # transformers has no types here
             do_sample=False,
             num_beams=1,
             max_new_tokens=sampling.max_tokens,
@@ -68,10 +71,10 @@ class ReferenceScorer:
         length = device_inputs["input_ids"].shape[1]
         choose = token_chooser(sampling)
 
-        def keep_chosen(_: Any, scores: torch.Tensor) -> torch.Tensor:
-            kept = torch.full_like(scores, float("-inf"))
-            kept[0, choose(scores[0].float())] = 0
-            return kept
+        def mask_other_tokens(_: Any, scores: torch.Tensor) -> torch.Tensor:
+            masked = torch.full_like(scores, float("-inf"))
+            masked[0, choose(scores[0].float())] = 0
+            return masked
 
         generate: Any = GenerationMixin.generate  # not the family's own: that of Janus drops the logits processors
         generated = generate(
@@ -79,7 +82,7 @@ class ReferenceScorer:
             **device_inputs,
             attention_mask=torch.ones_like(device_inputs["input_ids"]),
             generation_config=config,
-            logits_processor=LogitsProcessorList([keep_chosen]),
+            logits_processor=LogitsProcessorList([mask_other_tokens]),
         )
         response = tuple(generated[0, length:].tolist())
         self.forward.computed += length + len(response)

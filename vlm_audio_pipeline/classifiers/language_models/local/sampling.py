@@ -1,4 +1,4 @@
-"""Choice of the next token: greedy, or seeded nucleus sampling."""
+"""Choose the next token: greedy, or by seeded nucleus sampling."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ def token_chooser(sampling: Sampling) -> Callable[["torch.Tensor"], int]:
 
     At temperature 0 it chooses the most likely token. Above 0 it draws from the smallest set of tokens whose probabilities
     sum to `top_p` (nucleus sampling, Holtzman et al. 2020, https://arxiv.org/abs/1904.09751). Draws depend only on the seed
-    and the logits, not on the device or the rest of the batch.
+    and the logits, not on the device or the other requests of the row.
 
     Returns:
         Logits of the next token, (vocabulary,) -> token.
@@ -28,8 +28,8 @@ def token_chooser(sampling: Sampling) -> Callable[["torch.Tensor"], int]:
     def draw(logits: torch.Tensor) -> int:
         scaled = logits.double().cpu() / sampling.temperature
         probabilities, tokens = torch.softmax(scaled, -1).sort(descending=True, stable=True)
-        before = probabilities.cumsum(-1) - probabilities
-        probabilities[1:][before[1:] >= sampling.top_p] = 0
+        sum_before = probabilities.cumsum(-1) - probabilities
+        probabilities[1:][sum_before[1:] >= sampling.top_p] = 0
         return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])
 
     return draw

@@ -1,6 +1,6 @@
 """A prompt cut into segments: the unit that requests share.
 
-A prompt is cut before each image or audio, so a segment is one of them with the text after it. Two prompts that begin with
+A prompt is cut before each image or audio, so a segment is an image or audio with the text after it. Two prompts that begin with
 equal segments begin with equal tokens (`Conversation.checked_inputs` verifies this).
 """
 
@@ -20,17 +20,17 @@ class Segment:
     Attributes:
         text: output of the chat template, with its placeholder for the image or audio.
         media: the image or audio of the placeholder.
-        first: whether the prompt begins with this segment.
+        is_first: whether the prompt begins with this segment.
     """
 
     text: str
     media: ImagePart | AudioPart | None
-    first: bool
+    is_first: bool
 
     @property
     def key(self) -> tuple[str, str | None, bool]:
         """The content of the segment; equal keys after equal segments give equal model states."""
-        return self.text, self.media.sha256 if self.media else None, self.first
+        return self.text, self.media.sha256 if self.media else None, self.is_first
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class SegmentTokens:
     Attributes:
         ids: tokens.
         positions: positions counted from 0; (1, n), or (3, n) for models with time, row and column positions.
-        next: position of the token after the segment.
+        next_position: position of the token after the segment.
     """
 
     ids: tuple[int, ...]
     positions: "torch.Tensor"
-    next: int
+    next_position: int
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class SegmentedPrompt:
         request: the request.
         text: output of the chat template, with placeholders.
         segments: the same text in segments.
-        answers: tokens of each label's answer, its end token included.
+        label_sequences: tokens of each label with its end token.
     """
 
     request: Request
     text: str
     segments: tuple[Segment, ...]
-    answers: tuple[tuple[int, ...], ...]
+    label_sequences: tuple[tuple[int, ...], ...]
 
 
 def common_length(first: tuple[Segment, ...], second: tuple[Segment, ...]) -> int:

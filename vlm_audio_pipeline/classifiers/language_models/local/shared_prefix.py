@@ -1,11 +1,12 @@
-"""Compute several requests in one row of tokens: their shared prefix is computed once, and their labels form a tree.
+"""Compute several requests in one row of tokens: their shared prefix is computed once, and the labels of each request form a tree.
 
 Belongs here: the cached prefix, masks and positions. Does not belong here: which requests form a row and the check of the
 result (`backend`).
 
 A prompt is a path in a tree of tokens: the shared prefix, the rest of the request, its labels. Everything after the cached
-prefix is one row of tokens, with a mask that lets each token attend only to its ancestors in the tree. This needs one pass,
-no copy of the cache per request and no padding. (RadixAttention, https://arxiv.org/abs/2312.07104, shares prefixes; SpecInfer,
+prefix is one packed row of tokens, with a mask that lets each token attend only to its ancestors in the tree of tokens. So, after
+the prefix, all labels of all prompts need one pass, no copy of the cache per request and no padding. Generated tokens outside the
+label trees follow one by one. (RadixAttention, https://arxiv.org/abs/2312.07104, shares prefixes; SpecInfer,
 https://arxiv.org/abs/2305.09781, masks trees.)
 """
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class SharedPrefix:
-    """A model whose cache contains the prefix of the last prompts.
+    """Computes prompts with a cache that contains the shared prefix of the last prompts.
 
     Args:
         forward: the model.
@@ -38,33 +39,61 @@ class SharedPrefix:
     def __init__(self, forward: Forward, conversation: Conversation):
         self.forward = forward
         self.conversation = conversation
-        self.features = ImageFeatures(forward, conversation)
+        self.image_features = ImageFeatures(forward, conversation)
         self.clear()
 
     def clear(self) -> None:
         """Empty the cache and the image features."""
-        self.features.clear()
+        self.image_features.clear()
+        self._chunk_prefix: tuple[Segment, ...] = ()
+        self._empty_cache()
+
+    def _empty_cache(self) -> None:
         self._cache = new_cache()
         self.cached_segments: tuple[Segment, ...] = ()
 
-    def compute(self, prompts: Sequence[SegmentedPrompt], shared: int) -> list[PromptResult]:
-        """Compute prompts whose first `shared` segments are equal. Every prompt has further segments.
+    def begin_chunk(self, prefix: tuple[Segment, ...]) -> None:
+        """Set the cache to a state that depends only on the chunk, so that its results do not depend on earlier requests.
 
-        Shared segments that are already in the cache are reused; missing ones are computed; all other tokens are dropped.
+        The last digits of a result depend on how the prefix was computed: in one pass or in several. If the previous chunk had
+        the same prefix and the cache still has it, it is kept; otherwise the cache is emptied.
+
+        Args:
+            prefix: the segments that all prompts of the chunk share.
+        """
+        if prefix != self._chunk_prefix or self.cached_segments[: len(prefix)] != prefix:
+            self._empty_cache()
+        else:
+            self._crop_cache(self._length(prefix))
+            self.cached_segments = prefix
+        self._chunk_prefix = prefix
+
+    def compute(self, prompts: Sequence[SegmentedPrompt], shared: int) -> list[PromptResult]:
+        """Compute prompts whose first `shared` segments are equal. Every prompt has more segments than these.
+
+        Shared segments that are already in the cache are reused; missing segments are computed; all other tokens are dropped.
         """
         cached = self._fill_prefix(prompts[0].segments[:shared])
         return self._compute_rest(prompts, shared, cached)
 
     def _fill_prefix(self, segments: tuple[Segment, ...]) -> int:
         """Fill the cache with these segments; return how many of their tokens were already in it."""
+        cached = self._length(segments[: common_length(self.cached_segments, segments)])
+        chunk_prefix = segments[: common_length(self._chunk_prefix, segments)]
+        if len(chunk_prefix) > len(self.cached_segments):
+            self._extend_cache(chunk_prefix)  # in a pass of its own, as if the previous chunk had computed it
+        self._extend_cache(segments)
+        return cached
+
+    def _extend_cache(self, segments: tuple[Segment, ...]) -> None:
+        """Set the cache to these segments; only those that are not in the cache yet are computed."""
         common = common_length(self.cached_segments, segments)
-        cached = self._length(segments[:common])
-        self._crop_cache(cached)
+        self._crop_cache(self._length(segments[:common]))
         self.cached_segments = segments[:common]
-        new = segments[common:]
-        if self._length(new):
-            inputs, features = self.features.prepare(new)
-            positions = self._positions(new, self._next_position(segments[:common]))
+        missing = segments[common:]
+        if self._length(missing):
+            inputs, features = self.image_features.prepare(missing)
+            positions = self._positions(missing, self._next_position(segments[:common]))
             self.forward.fill_cache(
                 inputs,
                 **features,
@@ -73,19 +102,18 @@ class SharedPrefix:
                 use_cache=True,
             )
         self.cached_segments = segments
-        return cached
 
     def _compute_rest(self, prompts: Sequence[SegmentedPrompt], shared: int, cached: int) -> list[PromptResult]:
-        """Compute the rest of each prompt and its labels in one row, then generate."""
+        """Compute the rest of each prompt and its labels in one packed row, then generate."""
         import torch
 
         prefix, begin = self._length(self.cached_segments), self._next_position(self.cached_segments)
         rests = [p.segments[shared:] for p in prompts]
-        trees = [LabelTree(p.answers) for p in prompts]
+        trees = [LabelTree(p.label_sequences) for p in prompts]
         lengths = [self._length(rest) for rest in rests]
         row = pack(lengths, trees)
 
-        inputs, features = self.features.prepare([segment for rest in rests for segment in rest])
+        inputs, features = self.image_features.prepare([segment for rest in rests for segment in rest])
         inputs = append_tokens(inputs, [token for tree in trees for token in tree.tokens])
         next_positions = [self._next_position(rest, begin) for rest in rests]
         positions = [self._positions(rest, begin) for rest in rests]
@@ -94,7 +122,7 @@ class SharedPrefix:
 
         visible, all_nodes = torch.from_numpy(row.mask), [node for nodes in row.nodes for node in nodes]
         all_logits = self._run(inputs, torch.cat(positions, 1), visible, all_nodes, **features)
-        logits_by_prompt = all_logits.split([len(nodes) for nodes in row.nodes])
+        logits_by_prompt = torch.split(all_logits, [len(nodes) for nodes in row.nodes])
         scores = [_scores(tree, logits) for tree, logits in zip(trees, logits_by_prompt, strict=True)]
         responses = self._generate(prompts, trees, logits_by_prompt, row, next_positions)
         self._crop_cache(prefix)
@@ -113,8 +141,8 @@ class SharedPrefix:
     ) -> list[tuple[int, ...] | None]:
         """Generate a response for each prompt that requests one.
 
-        As long as a response stays in the label tree, its logits are already computed. Responses that leave the tree
-        continue token by token, all in one row.
+        As long as a response stays in its label tree, its logits are already computed. Responses that leave the label tree
+        continue token by token; each pass computes the next token of all of them in one row.
         """
         import torch
 
@@ -160,8 +188,8 @@ class SharedPrefix:
         Args:
             inputs: the row of tokens.
             positions: (1, n) or (3, n).
-            visible: (n, m) bool: which of the m tokens after the prefix each of the n new tokens attends to; all attend
-                to the prefix.
+            visible: (n, m) bool: which of the m tokens after the prefix each of the n new tokens attends to; all n tokens
+                attend to the prefix.
             nodes: indices of the tokens whose logits are returned.
             **features: image features.
         """
@@ -186,7 +214,7 @@ class SharedPrefix:
         return sum(len(self.conversation.tokens(s).ids) for s in segments)
 
     def _next_position(self, segments: Sequence[Segment], begin: int = 0) -> int:
-        return begin + sum(self.conversation.tokens(s).next for s in segments)
+        return begin + sum(self.conversation.tokens(s).next_position for s in segments)
 
     def _positions(self, segments: Sequence[Segment], begin: int) -> "torch.Tensor":
         """Return positions of consecutive segments: (1, n), or (3, n) for models with time, row and column positions."""
@@ -196,7 +224,7 @@ class SharedPrefix:
         for segment in segments:
             tokens = self.conversation.tokens(segment)
             positions.append(tokens.positions + begin)
-            begin += tokens.next
+            begin += tokens.next_position
         return torch.cat(positions, 1)
 
     def _crop_cache(self, length: int) -> None:
@@ -218,12 +246,12 @@ def _choose_after_node(choose: Callable[["torch.Tensor"], int], logits: "torch.T
 
 
 def _scores(tree: LabelTree, logits: "torch.Tensor") -> tuple[float, ...]:
-    """Return the log-probability of each label of a tree from the logits of its nodes, (nodes, vocabulary)."""
+    """Return the log-probability of each label of a label tree from the logits of its nodes, (nodes, vocabulary)."""
     import torch
 
-    steps, lengths = tree.steps()
-    if not steps:
+    paths, lengths = tree.label_paths()
+    if not paths:
         return ()
-    nodes, tokens = zip(*(step for label_steps in steps for step in label_steps), strict=True)
+    nodes, tokens = zip(*(pair for path in paths for pair in path), strict=True)
     log_probabilities = torch.log_softmax(logits, -1)[list(nodes), list(tokens)].double().cpu()
-    return tuple(float(token_values.sum()) for token_values in log_probabilities.split(lengths))
+    return tuple(float(token_values.sum()) for token_values in torch.split(log_probabilities, lengths))

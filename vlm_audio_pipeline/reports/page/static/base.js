@@ -40,9 +40,12 @@ function mediaUrl(name) {
 }
 
 // Predictions of a run: clip -> rows of all its trials; columns as `runs.write_predictions` writes them.
+// A page that compares results has only the most frequent label of each clip.
 const predictionsByRun = {};
 function predictions(run) {
-  predictionsByRun[run] ??= load(core.runs[run].data).then((rows) => {
+  const { data, votes } = core.runs[run];
+  if (!data) return Promise.resolve(new Map(votes.map((vote, clip) => [clip, [[run, clip, vote, 0]]]).filter(([, [row]]) => row[2] !== null)));
+  predictionsByRun[run] ??= load(data).then((rows) => {
     const clips = new Map();
     for (const row of rows) {
       if (row[0] !== run) continue;
@@ -55,8 +58,9 @@ function predictions(run) {
 }
 
 const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : (100 * share).toFixed(digits) + "\u00a0%");
-const plural = (n, one, many = one + "s") => `${n} ${n === 1 ? one : many}`;
-const outcomeNames = { "-4": "no majority" };
+const count = (n) => n.toLocaleString("en");
+const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
+const outcomeNames = {};
 core.outcomes.forEach((outcome, i) => (outcomeNames[-1 - i] = `(${outcome})`));
 const labelOf = (predicted) => (predicted >= 0 ? core.classes[predicted] : outcomeNames[predicted]);
 const originalRuns = core.runs.map((run, i) => i).filter((i) => core.runs[i].control === "none");
@@ -71,11 +75,11 @@ function fillRunOptions(select, runs, selected) {
   select.replaceChildren(...runs.map((i) => make("option", { value: i, selected: i === selected }, `${runName(i)} · ${percent(core.runs[i].accuracy)}`)));
 }
 
-// The image that a run received, or else an original image of the clip; null where there is none.
+// The image that a run received, or else an original image of the clip; null without an image.
 function imageOf(clip, run) {
-  const own = run === null ? null : core.runs[run].image_set;
+  const runSet = run === null ? null : core.runs[run].image_set;
   const sets = Object.keys(core.images);
-  const set = own || sets.find((name) => !name.includes("__")) || sets[0];
+  const set = runSet || sets.find((name) => !name.includes("__")) || sets[0];
   const name = set && core.images[set][clip];
-  return name ? { url: mediaUrl(name), set, received: set === own } : null;
+  return name ? { url: mediaUrl(name), set, isReceived: set === runSet } : null;
 }

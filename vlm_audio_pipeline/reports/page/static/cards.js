@@ -16,10 +16,10 @@ function imageFigure(clip, run, name) {
   if (!image) return make("figure", { class: "image none" }, make("figcaption", {}, "no image in this report"));
   const note =
     image.set === core.page_images ? "rendered for this page; no model received it"
-    : image.received ? (isSingleFile ? `${image.set}: thumbnail of the image that the model received` : `${image.set}: exactly as the model received it`)
-    : run === null ? image.set
-    : core.runs[run].takes_audio ? `${image.set}: this classifier receives audio, not this image`
-    : `${image.set}: this run received no image`;
+    : image.isReceived ? (isSingleFile ? `rendering ${image.set}: thumbnail of the image that the model received` : `rendering ${image.set}: exactly as the model received it`)
+    : run === null ? `rendering ${image.set}`
+    : core.runs[run].takes_audio ? `rendering ${image.set}: this classifier receives audio, not this image`
+    : `rendering ${image.set}: this run received no image`;
   const caption = `Spectrogram of ${name}, ${label}: ${note}`;
   return make("figure", { class: "image" },
     make("button", { type: "button", class: "zoom", "aria-label": "Enlarge: " + caption, onclick: () => zoom(image, caption) },
@@ -53,9 +53,9 @@ function scoreBars(scores, clip, predicted) {
   return lines;
 }
 
-// The prediction of a run for a clip; of several trials the one that predicted `predicted`.
+// The prediction of a run for a clip. Of several trials, it shows one that predicted the label `predicted`.
 function predictionBlock(run, rows, clip, predicted) {
-  const head = make("p", { class: "who" }, make("b", {}, runName(run)), " predicted ");
+  const head = make("p", { class: "prediction-title" }, make("b", {}, runName(run)), " predicted ");
   if (!rows) return make("div", { class: "prediction" }, make("p", { class: "quiet" }, make("b", {}, runName(run)), " has no prediction for this clip"));
   const row = rows.find((r) => r[2] === predicted) || rows[0];
   head.append(predictionBadge(row[2], clip));
@@ -64,11 +64,12 @@ function predictionBlock(run, rows, clip, predicted) {
     const unit = core.runs[run].scoring === "annotation" ? "annotations" : "trials";
     const counts = new Map();
     for (const r of rows) counts.set(r[2], (counts.get(r[2]) || 0) + 1);
-    const list = [...counts].sort((a, b) => b[1] - a[1]).map(([label, n]) => `${labelOf(label)} ${n}`).join(", ");
-    block.append(make("p", { class: "quiet" }, `${rows.length} ${unit}: ${list}`));
+    const list = [...counts].sort((a, b) => b[1] - a[1]).map(([label, n]) => `${labelOf(label)} ${count(n)}`).join(", ");
+    block.append(make("p", { class: "quiet" }, `${count(rows.length)} ${unit}: ${list}`));
   }
   if (row[6] !== undefined && row[6] !== null) block.append(make("p", { class: "quiet" }, "response:"), make("blockquote", {}, row[6] === "" ? "(empty)" : row[6]));
   if (row[7]) block.append(make("p", { class: "quiet" }, "error: " + row[7]));
+  block.append(...[transcript(run, clip, row)].filter(Boolean));
   if (row[5]) {
     const bars = scoreBars(row[5], clip, row[2]);
     block.append(make("ul", { class: "scores", "aria-label": "scores of the classes" }, bars.slice(0, 3)));
@@ -78,12 +79,12 @@ function predictionBlock(run, rows, clip, predicted) {
 }
 
 function otherPredictions(clip, runs) {
-  const rest = originalRuns.filter((i) => !runs.includes(i) && core.runs[i].votes[clip] !== null);
-  if (!rest.length) return null;
-  return make("p", { class: "others" }, "Other classifiers: ", rest.map((i) => make("span", {}, runName(i) + " ", predictionBadge(core.runs[i].votes[clip], clip))));
+  const otherRuns = originalRuns.filter((i) => !runs.includes(i) && core.runs[i].votes[clip] !== null);
+  if (!otherRuns.length) return null;
+  return make("p", { class: "others" }, "Other classifiers: ", otherRuns.map((i) => make("span", {}, runName(i) + " ", predictionBadge(core.runs[i].votes[clip], clip))));
 }
 
-// A card of a clip with the predictions of some runs.
+// A card of a clip with the predictions of the runs.
 async function makeCard(clip, runs, { predicted = null, autoplay = false } = {}) {
   const [clips, ...rows] = await Promise.all([load("clips"), ...runs.map(predictions)]);
   const [name, fold, source, seconds] = clips[clip];
@@ -105,16 +106,16 @@ async function showGallery(container, clips, runs, options) {
   const first = await Promise.all(clips.slice(0, CARDS_PER_PAGE).map((clip) => makeCard(clip, runs, options)));
   if (container.call !== call) return;
   container.replaceChildren(...first);
-  let count = first.length;
+  let visible = first.length;
   const more = make("button", { type: "button", class: "more", onclick: async () => {
-    const next = clips.slice(count, count + CARDS_PER_PAGE);
-    count += next.length;
+    const next = clips.slice(visible, visible + CARDS_PER_PAGE);
+    visible += next.length;
     more.before(...(await Promise.all(next.map((clip) => makeCard(clip, runs, options)))));
-    if (count >= clips.length) more.remove();
-    else more.textContent = `Show ${Math.min(CARDS_PER_PAGE, clips.length - count)} more of ${clips.length}`;
+    if (visible >= clips.length) more.remove();
+    else more.textContent = `Show ${Math.min(CARDS_PER_PAGE, clips.length - visible)} more of ${count(clips.length)}`;
   } });
-  if (count < clips.length) {
-    more.textContent = `Show ${Math.min(CARDS_PER_PAGE, clips.length - count)} more of ${clips.length}`;
+  if (visible < clips.length) {
+    more.textContent = `Show ${Math.min(CARDS_PER_PAGE, clips.length - visible)} more of ${count(clips.length)}`;
     container.append(more);
   }
 }

@@ -49,14 +49,14 @@ function confusionMatrix(counts, select) {
     make("tbody", {}, body));
   table.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns.length, ArrowUp: -columns.length }[event.key];
-    let at = cells.indexOf(document.activeElement);
-    if (!step || at < 0) return;
+    let index = cells.indexOf(document.activeElement);
+    if (!step || index < 0) return;
     event.preventDefault();
-    do at += step; while (cells[at] && cells[at].disabled);
-    if (cells[at]) {
+    do index += step; while (cells[index] && cells[index].disabled);
+    if (cells[index]) {
       cells.forEach((cell) => (cell.tabIndex = -1));
-      cells[at].tabIndex = 0;
-      cells[at].focus();
+      cells[index].tabIndex = 0;
+      cells[index].focus();
     }
   });
   const first = cells.find((cell) => !cell.disabled);
@@ -71,43 +71,88 @@ function mostFrequentConfusion(counts) {
   return best && { label: best.label, predicted: best.predicted };
 }
 
-// The selected clips of a run and a title: by true class, by predicted label, all wrong ones, or wrong for every model.
-function selectClips(run, clips, selection) {
-  const models = originalRuns.filter((i) => !["annotations", "baseline"].includes(core.runs[i].kind));
+// Results that a clip can have: title of the choice, words of the heading, and the test of a clip's vote.
+const models = originalRuns.filter((i) => !["annotations", "baseline"].includes(core.runs[i].kind));
+const resultFilters = {
+  correct: { title: "correct", words: (name) => `${name} classified correctly`, test: (vote, label) => vote === label },
+  wrong: { title: "wrong", words: (name) => `${name} gets wrong`, test: (vote, label) => vote !== label },
+  none: { title: "without a label", words: (name) => `have no label from ${name}`, test: (vote) => vote < 0 },
+  hard: { title: "wrong for every model", words: () => "every model gets wrong", test: (vote, label, clip) => models.every((i) => core.runs[i].votes[clip] !== null && core.runs[i].votes[clip] !== label) },
+};
+
+// Orders of the cards: title, and the value by which clips are sorted, the smallest first.
+const correctModels = (clip) => models.filter((i) => core.runs[i].votes[clip] === core.labels[clip]).length;
+const cardOrders = {
+  clip: { title: "clip", value: (clip) => clip },
+  label: { title: "true class", value: (clip) => core.labels[clip] },
+  sure: { title: "confidence, highest first", value: (clip, rows) => -(rows[0][4] ?? -1) },
+  unsure: { title: "confidence, lowest first", value: (clip, rows) => rows[0][4] ?? 2 },
+  hardest: { title: "hardest for all models first", value: correctModels },
+};
+
+function hasText(text, name, rows) {
+  return [name, ...rows.flatMap((row) => [row[6], row[8]])].some((value) => value?.toLowerCase().includes(text));
+}
+
+// The selected clips of a run in their order, and a title.
+function selectClips(run, clips, names, selection) {
+  const filter = resultFilters[selection.only];
+  const text = (selection.find || "").trim().toLowerCase();
   const matching = [...clips].filter(([clip, rows]) =>
     (selection.label === undefined || core.labels[clip] === selection.label) &&
     (selection.predicted === undefined || rows.some((row) => row[2] === selection.predicted)) &&
-    (selection.only !== "wrong" || core.runs[run].votes[clip] !== core.labels[clip]) &&
-    (selection.only !== "hard" || models.every((i) => core.runs[i].votes[clip] !== null && core.runs[i].votes[clip] !== core.labels[clip])));
-  const numbers = matching.map(([clip]) => clip).sort((a, b) => a - b);
-  const n = plural(numbers.length, "clip");
+    (!filter || filter.test(core.runs[run].votes[clip], core.labels[clip], clip)) &&
+    (!text || hasText(text, names[clip][0], rows)));
+  const order = cardOrders[selection.order || "clip"];
+  const values = new Map(matching.map(([clip, rows]) => [clip, order.value(clip, rows)]));
+  const numbers = matching.map(([clip]) => clip).sort((a, b) => values.get(a) - values.get(b) || a - b);
   const name = runName(run);
-  const title =
-    selection.only === "hard" ? `${n} that every model gets wrong`
-    : selection.only === "wrong" ? `${n} that ${name} gets wrong`
-    : selection.label !== undefined && selection.predicted !== undefined ? `${n} of ${core.classes[selection.label]} that ${name} classified as ${labelOf(selection.predicted)}`
-    : selection.label !== undefined ? `${n} of ${core.classes[selection.label]}`
-    : `${n} that ${name} classified as ${labelOf(selection.predicted)}`;
-  return { numbers, title };
+  const conditions = [
+    ...(selection.predicted === undefined ? [] : [`${name} classified as ${labelOf(selection.predicted)}`]),
+    ...(filter ? [filter.words(name)] : []),
+    ...(text ? [`contain “${text}” in the name or the response`] : []),
+  ];
+  const ofClass = selection.label === undefined ? "" : ` of ${core.classes[selection.label]}`;
+  return { numbers, title: `${plural(numbers.length, "clip")}${ofClass}${conditions.length ? " that " + conditions.join(" and ") : ""}` };
 }
 
 function startClips() {
   if (!core.runs.length) return;
-  const runSelect = $("clips-run");
   document.querySelector("#clips .columns").classList.toggle("many", core.classes.length > 20);
+  const runSelect = $("clips-run");
+  const filters = { label: $("clips-label"), predicted: $("clips-predicted"), only: $("clips-only"), find: $("clips-find"), order: $("clips-order") };
   let run = originalRuns[0] ?? 0;
+  let call = 0;
 
+  const option = (value, text) => make("option", { value }, text);
+  const classOptions = core.classes.map((label, i) => option(i, label));
+  filters.label.replaceChildren(option("", "all"), ...classOptions);
+  filters.only.replaceChildren(option("", "all"), ...Object.entries(resultFilters).map(([key, { title }]) => option(key, title)));
+  filters.order.replaceChildren(...Object.entries(cardOrders).map(([key, { title }]) => option(key, title)));
+
+  const number = (value) => (value === "" ? undefined : Number(value));
+  const readFilters = () => ({ label: number(filters.label.value), predicted: number(filters.predicted.value), only: filters.only.value, find: filters.find.value, order: filters.order.value });
+  const writeFilters = (selection) => { for (const name of ["label", "predicted", "only", "find"]) filters[name].value = selection[name] ?? ""; };
+
+  // Draw the tables of a run and its clips; a later call replaces an earlier one that is still loading.
   async function draw(selection) {
+    const current = ++call;
     const clips = await predictions(run);
+    if (current !== call) return;
     const counts = confusionCounts(clips);
-    const select = (selection) => show(clips, selection);
+    const select = (selected) => { writeFilters(selected); return show(); };
     $("class-bars").replaceChildren(classBars(counts, select));
     $("confusion").replaceChildren(confusionMatrix(counts, select));
-    return show(clips, selection || mostFrequentConfusion(counts) || { label: 0 });
+    const outcomes = [...new Set([...counts.values()].flatMap((line) => [...line.keys()]))].filter((p) => p < 0).sort((a, b) => b - a);
+    filters.predicted.replaceChildren(option("", "all"), ...[...core.classes.keys(), ...outcomes].map((p) => option(p, labelOf(p))));
+    writeFilters(selection || mostFrequentConfusion(counts) || {});
+    return show();
   }
 
-  function show(clips, selection) {
-    const { numbers, title } = selectClips(run, clips, selection);
+  async function show() {
+    const [clips, names] = await Promise.all([predictions(run), load("clips")]);
+    const selection = readFilters();
+    const { numbers, title } = selectClips(run, clips, names, selection);
     $("clips-selection").textContent = title;
     document.querySelectorAll("#confusion button").forEach((cell) => cell.setAttribute("aria-pressed", String(selection.label) === cell.dataset.label && String(selection.predicted) === cell.dataset.predicted));
     return showGallery($("clips-gallery"), numbers, [run], { predicted: selection.predicted ?? null });
@@ -115,6 +160,8 @@ function startClips() {
 
   fillRunOptions(runSelect, core.runs.map((_, i) => i), run);
   runSelect.addEventListener("change", () => { run = Number(runSelect.value); draw(); });
+  for (const filter of Object.values(filters)) filter.addEventListener("input", show);
+  $("clips-all").addEventListener("click", () => { writeFilters({}); show(); });
   for (const link of document.querySelectorAll("a.show"))
     link.addEventListener("click", () => {
       run = Number(link.dataset.run);

@@ -5,7 +5,10 @@ function startComparison() {
   if (!container) return;
   const selects = [$("comparison-first"), $("comparison-second")];
   const all = core.runs.map((_, i) => i);
-  const selected = [originalRuns[0], originalRuns.find((i) => core.runs[i].classifier !== core.runs[originalRuns[0]].classifier) ?? originalRuns[1]];
+  // Two classifiers of a study; or one classifier in two of the compared results.
+  const first = core.runs[originalRuns[0]];
+  const isPartner = (run) => (first.place ? run.place !== first.place && run.classifier === first.classifier && run.scoring === first.scoring : run.classifier !== first.classifier);
+  const selected = [originalRuns[0], originalRuns.find((i) => isPartner(core.runs[i])) ?? originalRuns[1] ?? originalRuns[0]];
   selects.forEach((select, i) => {
     fillRunOptions(select, all, selected[i]);
     select.addEventListener("change", () => { selected[i] = Number(select.value); draw(); });
@@ -26,12 +29,19 @@ function startComparison() {
       $("comparison-selection").textContent = `${plural(group.clips.length, "clip")}: ${group.title}`;
       showGallery($("comparison-gallery"), group.clips, [a, b], {});
     };
-    const buttons = groups.map((group) => make("button", { type: "button", class: "group" }, make("b", {}, String(group.clips.length)), " ", group.title));
+    const buttons = groups.map((group) => make("button", { type: "button", class: "group" }, make("b", {}, count(group.clips.length)), " ", group.title));
     buttons.forEach((button, i) => button.addEventListener("click", () => show(groups[i], button)));
     container.replaceChildren(...buttons);
-    $("comparison-total").textContent = `${both.length} clips have predictions of both. Where a clip has several trials or annotators, the majority label counts.`;
+    $("comparison-total").textContent = `${plural(both.length, "clip")} have predictions of both. Where a clip has several trials or annotators, the majority label counts.`;
     $("comparison-selection").textContent = "Select a group to see and hear its clips.";
     $("comparison-gallery").replaceChildren();
   }
+  for (const link of document.querySelectorAll("a.compare"))
+    link.addEventListener("click", () => {
+      [selected[0], selected[1]] = [Number(link.dataset.first), Number(link.dataset.second)];
+      selects.forEach((select, i) => (select.value = selected[i]));
+      draw();
+      container.children[Number(link.dataset.group)].click();
+    });
   draw();
 }

@@ -1,54 +1,92 @@
 // Embedding maps: a scatter plot for each projection. Pointing at a clip marks it in all maps; a click plays it.
 
-const COLOURS = 7; // --c0 to --c6 of the style; with five shapes there are 35 different marks
+const NAMED_COLOURS = 7; // --c0 to --c6 of the style, which colour-blind people can tell apart
+const SHADES = 3; // --shade0 to --shade2 of the style: lightness of the colours of many classes
 const SHAPES = [
   "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0-4 0Z", "M0-5L4.6 3.4H-4.6Z", "M-3.6-3.6H3.6V3.6H-3.6Z", "M0-5.2L5.2 0L0 5.2L-5.2 0Z",
   "M-1.5-5H1.5V-1.5H5V1.5H1.5V5H-1.5V1.5H-5V-1.5H-1.5Z",
 ];
-const MAX_POINTS = 6000; // of a map
-const MAX_DISTANCE = 14; // between pointer and mark, in units of the plot
+const MAX_POINTS = 6000; // maximum number of points in a map
+const MAX_DISTANCE = 14; // maximum distance between pointer and mark, in units of the plot
+const TIP_MARGIN = 8; // distance between the tip and the border of the window, px
+
+// Every class has its own colour: hues at equal distances, in turn light, medium and dark.
+function classColour(label) {
+  const n = core.classes.length;
+  return n <= NAMED_COLOURS ? `var(--c${label})` : `oklch(var(--shade${label % SHADES}) 0.14 ${((360 * label) / n).toFixed(1)}deg)`;
+}
+
+// The keys of the legend: title, colour, shape, and which clips they stand for. Wrong clips are drawn over the others.
+function classKeys() {
+  return core.classes.map((label, i) => ({ title: label, colour: classColour(i), shape: i, isKeyOf: (clip) => core.labels[clip] === i }));
+}
+function resultKeys(votes) {
+  const isPredicted = (clip) => votes[clip] !== null;
+  return [
+    { title: "correct", colour: "var(--correct)", shape: 0, isKeyOf: (clip) => votes[clip] === core.labels[clip] },
+    { title: "wrong", colour: "var(--wrong)", shape: 1, isOnTop: true, isKeyOf: (clip) => isPredicted(clip) && votes[clip] !== core.labels[clip] },
+    { title: "no prediction", colour: "var(--faint)", shape: 2, isKeyOf: (clip) => !isPredicted(clip) },
+  ];
+}
+
+function placeTip(tip, x, y) {
+  const maxLeft = window.innerWidth - tip.offsetWidth - TIP_MARGIN, maxTop = window.innerHeight - tip.offsetHeight - TIP_MARGIN;
+  const above = y - tip.offsetHeight - 14;
+  tip.style.left = Math.max(TIP_MARGIN, Math.min(x + 14, maxLeft)) + "px";
+  tip.style.top = Math.max(TIP_MARGIN, y + 14 > maxTop && above >= TIP_MARGIN ? above : Math.min(y + 14, maxTop)) + "px";
+}
 
 function startMaps() {
   const container = $("maps-plots");
   if (!container) return;
   const points = new Map(); // clip -> its marks in all maps
-  const state = { highlighted: null, colour: "class", clip: null };
+  const state = { keys: classKeys(), highlighted: null, run: null, clip: null };
 
   const paint = () => {
-    const run = state.colour === "class" ? null : core.runs[Number(state.colour)];
     for (const [clip, marks] of points) {
-      const label = core.labels[clip];
-      const vote = run && run.votes[clip];
-      const colour = !run ? `var(--c${label % COLOURS})` : vote === null ? "var(--faint)" : vote === label ? "var(--correct)" : "var(--wrong)";
+      const key = state.keys.find((k) => k.isKeyOf(clip));
       for (const mark of marks) {
-        mark.style.fill = colour;
-        mark.classList.toggle("dim", state.highlighted !== null && state.highlighted !== label);
+        mark.style.fill = key.colour;
+        mark.setAttribute("d", SHAPES[key.shape % SHAPES.length]);
+        mark.classList.toggle("dim", state.highlighted !== null && state.highlighted !== key);
+        if (key.isOnTop) mark.parentNode.append(mark);
       }
     }
   };
 
-  const tip = $("tip");
-  const point = (clip, event) => {
-    state.clip = clip;
-    document.querySelectorAll(".map .at").forEach((mark) => mark.classList.remove("at"));
-    points.get(clip).forEach((mark) => { mark.classList.add("at"); mark.parentNode.append(mark); });
-    load("clips").then((clips) => {
-      if (state.clip !== clip) return;
-      const image = imageOf(clip, null);
-      tip.replaceChildren(...[image && make("img", { src: image.url, alt: "" }), make("b", {}, core.classes[core.labels[clip]]), make("span", {}, clips[clip][0])].filter(Boolean));
-      tip.hidden = false;
-      const x = event.clientX ?? event.x, y = event.clientY ?? event.y;
-      tip.style.left = Math.max(8, Math.min(x + 14, window.innerWidth - tip.offsetWidth - 8)) + "px";
-      tip.style.top = Math.max(8, y + tip.offsetHeight + 24 > window.innerHeight ? y - tip.offsetHeight - 14 : y + 14) + "px";
-    });
+  const drawLegend = () => {
+    const clips = [...points.keys()];
+    const counted = state.keys.map((key) => [key, clips.filter(key.isKeyOf).length]).filter(([, n]) => n);
+    const buttons = counted.map(([key, n]) => make("button", { type: "button", class: "key", "aria-pressed": false, onclick: (event) => {
+      state.highlighted = state.highlighted === key ? null : key;
+      buttons.forEach((button) => button.setAttribute("aria-pressed", button === event.currentTarget && state.highlighted !== null));
+      paint();
+    } }, make("svg", { viewBox: "-6 -6 12 12", "aria-hidden": true }, make("path", { d: SHAPES[key.shape % SHAPES.length], style: { fill: key.colour } })), key.title, make("small", {}, count(n))));
+    $("maps-legend").replaceChildren(...buttons);
   };
-  const leave = () => { state.clip = null; tip.hidden = true; };
-  const play = async (clip) => $("maps-clip").replaceChildren(await makeCard(clip, state.colour === "class" ? originalRuns.slice(0, 1) : [Number(state.colour)], { autoplay: true }));
+
+  const tip = $("tip");
+  const showTip = async (clip, x, y) => {
+    state.clip = clip;
+    document.querySelectorAll(".map .marked").forEach((mark) => mark.classList.remove("marked"));
+    points.get(clip).forEach((mark) => { mark.classList.add("marked"); mark.parentNode.append(mark); });
+    const clips = await load("clips");
+    const image = imageOf(clip, null);
+    const picture = image && make("img", { src: image.url, alt: "" });
+    await picture?.decode().catch(() => {}); // its height decides where the tip fits into the window
+    if (state.clip !== clip) return;
+    const vote = state.run === null ? null : core.runs[state.run].votes[clip];
+    tip.replaceChildren(...[picture, make("b", {}, core.classes[core.labels[clip]]), make("span", {}, clips[clip][0]), vote !== null && make("p", {}, `${runName(state.run)}: `, predictionBadge(vote, clip))].filter(Boolean));
+    tip.hidden = false;
+    placeTip(tip, x, y);
+  };
+  const hideTip = () => { state.clip = null; tip.hidden = true; };
+  const play = async (clip) => $("maps-clip").replaceChildren(await makeCard(clip, state.run === null ? originalRuns.slice(0, 1) : [state.run], { autoplay: true }));
 
   async function map(projection) {
     const all = await load(projection.data);
-    const every = Math.ceil(all.length / MAX_POINTS);
-    const rows = all.filter((_, i) => i % every === 0);
+    const stride = Math.ceil(all.length / MAX_POINTS);
+    const rows = all.filter((_, i) => i % stride === 0);
     const [xs, ys] = [1, 2].map((axis) => rows.map((row) => row[axis]));
     const scale = (values, from, to) => {
       const low = Math.min(...values), high = Math.max(...values);
@@ -58,55 +96,56 @@ function startMaps() {
     const title = `${projection.encoder}, ${projection.method}`;
     const svg = make("svg", { viewBox: "0 0 420 340", class: "map", tabindex: 0, role: "application", "aria-label": `${title}: arrow keys go from clip to clip, Enter plays` });
     for (const [clip, px, py] of rows) {
-      const mark = make("path", { d: SHAPES[core.labels[clip] % SHAPES.length], transform: `translate(${x(px).toFixed(1)} ${y(py).toFixed(1)})`, "data-clip": clip });
+      const mark = make("path", { transform: `translate(${x(px).toFixed(1)} ${y(py).toFixed(1)})`, "data-clip": clip });
       if (!points.has(clip)) points.set(clip, []);
       points.get(clip).push(mark);
       svg.append(mark);
     }
     // Select the mark nearest to the pointer: marks are smaller than a finger.
     const nearest = (event) => {
-      const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      const pointer = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
       let best = null, minDistance = MAX_DISTANCE ** 2;
       for (const [clip, px, py] of rows) {
-        const distance = (x(px) - at.x) ** 2 + (y(py) - at.y) ** 2;
+        const distance = (x(px) - pointer.x) ** 2 + (y(py) - pointer.y) ** 2;
         if (distance < minDistance) [best, minDistance] = [clip, distance];
       }
       return best;
     };
-    let under = null;
     svg.addEventListener("pointermove", (event) => {
       const clip = nearest(event);
-      if (clip === null) leave();
-      else if (clip !== under || tip.hidden) point(clip, event);
-      under = clip;
+      if (clip === null) hideTip();
+      else if (clip !== state.clip) showTip(clip, event.clientX, event.clientY);
     });
-    svg.addEventListener("pointerleave", leave);
+    svg.addEventListener("pointerleave", hideTip);
     svg.addEventListener("click", (event) => { const clip = nearest(event); if (clip !== null) play(clip); });
     const order = rows.map((row, i) => i).sort((a, b) => xs[a] - xs[b]);
-    let at = -1;
+    let position = -1;
     svg.addEventListener("keydown", (event) => {
       if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
-        at = (at + (event.key === "ArrowRight" ? 1 : -1) + order.length) % order.length;
-        const box = points.get(rows[order[at]][0]).find((mark) => svg.contains(mark)).getBoundingClientRect();
-        point(rows[order[at]][0], { x: box.right, y: box.bottom });
-      } else if (event.key === "Enter" && at >= 0) play(rows[order[at]][0]);
+        position = (position + (event.key === "ArrowRight" ? 1 : -1) + order.length) % order.length;
+        const clip = rows[order[position]][0];
+        const box = points.get(clip).find((mark) => svg.contains(mark)).getBoundingClientRect();
+        showTip(clip, box.right, box.bottom);
+      } else if (event.key === "Enter" && position >= 0) play(rows[order[position]][0]);
       else return;
       event.preventDefault();
     });
-    svg.addEventListener("blur", leave);
+    svg.addEventListener("blur", hideTip);
     const share = projection.explained_x === null || projection.explained_x === undefined ? "" : ` · ${percent(projection.explained_x + projection.explained_y, 0)} of the variance`;
-    const fewer = every > 1 ? ` · every ${every}th clip` : "";
-    return make("figure", {}, svg, make("figcaption", {}, make("b", {}, projection.encoder), ` ${projection.method}${share}${fewer}`));
+    const hasSilhouettes = typeof projection.silhouette_plane === "number" && typeof projection.silhouette_space === "number";
+    const silhouettes = hasSilhouettes ? ` · silhouette ${projection.silhouette_plane.toFixed(2)} in this map, ${projection.silhouette_space.toFixed(2)} in the embeddings` : "";
+    const strideNote = stride > 1 ? ` · every ${stride}th clip` : "";
+    return make("figure", {}, svg, make("figcaption", {}, make("b", {}, projection.encoder), ` ${projection.method.toUpperCase()}${share}${silhouettes}${strideNote}`));
   }
 
-  const legend = core.classes.map((label, i) => make("button", { type: "button", class: "key", "aria-pressed": false, onclick: (event) => {
-    state.highlighted = state.highlighted === i ? null : i;
-    legend.forEach((key, j) => key.setAttribute("aria-pressed", state.highlighted === j));
-    paint();
-  } }, make("svg", { viewBox: "-6 -6 12 12", "aria-hidden": true }, make("path", { d: SHAPES[i % SHAPES.length], style: { fill: `var(--c${i % COLOURS})` } })), label));
-  $("maps-legend").replaceChildren(...legend);
   const select = $("maps-colour");
   select.append(...core.runs.map((_, i) => make("option", { value: i }, "correct or wrong: " + runName(i))));
-  select.addEventListener("change", () => { state.colour = select.value; paint(); });
-  return Promise.all(core.projections.map(map)).then((plots) => { container.replaceChildren(...plots); paint(); });
+  select.addEventListener("change", () => {
+    state.run = select.value === "class" ? null : Number(select.value);
+    state.keys = state.run === null ? classKeys() : resultKeys(core.runs[state.run].votes);
+    state.highlighted = null;
+    drawLegend();
+    paint();
+  });
+  return Promise.all(core.projections.map(map)).then((plots) => { container.replaceChildren(...plots); drawLegend(); paint(); });
 }

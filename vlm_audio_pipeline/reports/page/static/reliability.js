@@ -16,17 +16,17 @@ function startReliability() {
     container.replaceChildren(...variants.map((variant) => {
       const bins = rows.filter((row) => row[1] === variant).sort((a, b) => a[2] - b[2]);
       const maxCount = Math.max(...bins.map((row) => row[3]));
-      const at = (share) => [30 + 260 * share[0], 275 - 250 * share[1]];
+      const toPlot = ([confidence, accuracy]) => [30 + 260 * confidence, 275 - 250 * accuracy];
       const svg = make("svg", { viewBox: "0 0 305 310", role: "img", "aria-label": `reliability diagram, ${variant}: ` + bins.map((row) => `${row[3]} predictions with confidence ${percent(row[4], 0)}: accuracy ${percent(row[5], 0)}`).join("; ") });
-      const [x0, y0] = at([0, 0]), [x1, y1] = at([1, 1]);
+      const [x0, y0] = toPlot([0, 0]), [x1, y1] = toPlot([1, 1]);
       for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-        const [x, y] = at([share, share]);
+        const [x, y] = toPlot([share, share]);
         svg.append(make("line", { x1: x0, x2: x1, y1: y, y2: y, class: "grid" }), make("text", { x: x0 - 5, y: y + 4, "text-anchor": "end" }, String(100 * share)), make("text", { x, y: y0 + 15, "text-anchor": "middle" }, String(100 * share)));
       }
       svg.append(make("line", { x1: x0, y1: y0, x2: x1, y2: y1, class: "chance" }));
-      svg.append(make("path", { class: "line", d: bins.map((row, i) => (i ? "L" : "M") + at([row[4], row[5]]).map((v) => v.toFixed(1)).join(" ")).join("") }));
+      svg.append(make("path", { class: "line", d: bins.map((row, i) => (i ? "L" : "M") + toPlot([row[4], row[5]]).map((v) => v.toFixed(1)).join(" ")).join("") }));
       for (const row of bins) {
-        const [cx, cy] = at([row[4], row[5]]);
+        const [cx, cy] = toPlot([row[4], row[5]]);
         svg.append(make("circle", { cx, cy, r: 3 + 8 * Math.sqrt(row[3] / maxCount), class: "dot" }, make("title", {}, `${plural(row[3], "prediction")}, confidence ${percent(row[4], 0)}, accuracy ${percent(row[5], 0)}`)));
       }
       svg.append(make("text", { x: (x0 + x1) / 2, y: y0 + 31, "text-anchor": "middle" }, "confidence, %"), make("text", { x: x0, y: 12 }, "accuracy, %"));

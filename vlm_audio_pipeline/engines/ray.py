@@ -1,0 +1,224 @@
+"""The engine of a Ray cluster: rows, images and language models are computed by workers on its nodes.
+
+The driver is the process of the command: it plans, reads and writes the result store, and writes the partition files. Workers are Ray
+actors that only compute. Nothing imports ray before this engine is opened.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, TypeVar
+
+from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
+from vlm_audio_pipeline.contracts.progress import Progress
+from vlm_audio_pipeline.contracts.work import BackendWork, Failure, Rows
+from vlm_audio_pipeline.engines.machine_check import MachineCheck
+from vlm_audio_pipeline.engines.ray_backend import RayBackend
+from vlm_audio_pipeline.engines.ray_pool import WorkerPool
+from vlm_audio_pipeline.engines.ray_queues import FirstComeQueue
+from vlm_audio_pipeline.engines.ray_worker import describe_node
+from vlm_audio_pipeline.engines.row_storage import RowStorage
+from vlm_audio_pipeline.storage.result_store import ResultStore
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+PATIENCE_S = 300.0
+"""Time without a free place for a worker after which a run ends, s."""
+IMAGES_PER_TASK = 4
+_MAY_DIFFER = ("host", "GPU")
+
+
+class RayEngine:
+    """The engine of an existing Ray cluster; see `contracts.work.Engine`.
+
+    Args:
+        address: "auto" for the cluster of this machine, or HOST:PORT of its head.
+        workers: maximum number of workers of each kind; None: every CPU, and every GPU, of the cluster.
+        patience_s: time without a free place for a worker after which a run ends, s.
+
+    Raises:
+        NotAvailable: if ray is not installed, or there is no cluster at the address.
+    """
+
+    maps_all_folds = True
+
+    def __init__(self, address: str = "auto", *, workers: int | None = None, patience_s: float = PATIENCE_S):
+        _connect(address)
+        self._pools = {
+            uses_gpu: WorkerPool(uses_gpu=uses_gpu, max_workers=workers, patience_s=patience_s)
+            for uses_gpu in (False, True)
+        }
+        self._backends: dict[str, RayBackend] = {}
+
+    def map_rows(
+        self, rows: Sequence[Rows], result_store: ResultStore, progress: Progress
+    ) -> list[list[bytes | Failure]]:
+        """Compute rows on the workers; see `Engine.map_rows`."""
+        storages = [RowStorage(group, result_store) for group in rows]
+        work, kind = rows[0].work, rows[0].kind
+        pool = self._pools[work.uses_gpu]
+        # A key of several folds is computed with the batch of its first fold, as by the local engine.
+        taken: set[str] = set()
+        batches = []
+        for storage in storages:
+            for batch in storage.batches(leave_out=taken):
+                taken.update(batch)
+                batches.append((storage, batch))
+        total = len({key for group in rows for key in group.keys})
+        rate = _Rate(total - len(taken), total, kind, pool, progress)
+
+        def store(task: int, payloads: Any) -> None:
+            storage, batch = batches[task]
+            storage.store(batch, payloads)
+            rate.add(len(batch))
+
+        tasks = [("compute", (work, [storage.items[key] for key in batch])) for storage, batch in batches]
+        if tasks:
+            pool.run(tasks, FirstComeQueue(len(tasks)), store, rate.wait)
+        results = {key: payload for storage in storages for key, payload in storage.results.items()}
+        return [[results[key] for key in group.keys] for group in rows]
+
+    def map_ordered(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        progress: Progress,
+        on_result: Callable[[Result], None] = lambda result: None,
+    ) -> list[Result]:
+        """Map a picklable function over items on the workers; see `Engine.map_ordered`."""
+        pool = self._pools[False]
+        parts = [items[i : i + IMAGES_PER_TASK] for i in range(0, len(items), IMAGES_PER_TASK)]
+        rate = _Rate(0, len(items), "image", pool, progress)
+        early: dict[int, list[Result]] = {}
+        results: list[Result] = []
+        next_part = 0
+
+        def keep(task: int, part: list[Result]) -> None:
+            nonlocal next_part
+            early[task] = part
+            rate.add(len(part))
+            while next_part in early:
+                for result in early.pop(next_part):
+                    results.append(result)
+                    on_result(result)
+                next_part += 1
+
+        if parts:
+            pool.run([("apply", (function, part)) for part in parts], FirstComeQueue(len(parts)), keep, rate.wait)
+        return results
+
+    def open_backend(self, work: BackendWork) -> RayBackend:
+        """Return a backend whose requests the workers answer; each loads the model once."""
+        if work.key not in self._backends:
+            self._backends[work.key] = RayBackend(work, self._pools[work.uses_gpu])
+        return self._backends[work.key]
+
+    def has_gpu(self) -> bool:
+        """Return whether a node of the cluster has a GPU."""
+        import ray
+
+        return bool(ray.cluster_resources().get("GPU", 0))
+
+    def exclusive_gpu(self, progress: Progress) -> AbstractContextManager[None]:
+        """Do nothing: works do not run in this process, and Ray gives each GPU to one worker."""
+        return nullcontext()
+
+    def check_nodes(self) -> list[MachineCheck]:
+        """Compare Python, the packages and the machine type of every node with those of this process."""
+        import ray
+
+        here = describe_node()
+        describe = ray.remote(describe_node)
+        checks = []
+        for node in ray.nodes():
+            if not node["Alive"]:
+                continue
+            strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            try:
+                there = ray.get(describe.options(num_cpus=0, scheduling_strategy=strategy).remote(), timeout=60)
+            except (ray.exceptions.RayError, TimeoutError) as error:
+                checks.append(MachineCheck("bad", f"{name} cannot run a task: {str(error).strip().splitlines()[0]}"))
+                continue
+            differences = node_differences(here, there)
+            resources = node["Resources"]
+            text = f"{name}: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU ({there['GPU']})"
+            checks.append(
+                MachineCheck(
+                    "bad", f"{name} differs from this machine: {', '.join(differences)}; install the same versions"
+                )
+                if differences
+                else MachineCheck("ok", text)
+            )
+        return checks
+
+    def refuse_different_nodes(self) -> None:
+        """Check that every node has the versions of this process, because results depend on them.
+
+        Raises:
+            VlmAudioError: with the differences.
+        """
+        if problems := [check.text for check in self.check_nodes() if check.state == "bad"]:
+            raise VlmAudioError("\n".join(problems))
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Workers that were started, and tasks that were computed again because their worker was lost."""
+        pools = self._pools.values()
+        return {"started": sum(p.started for p in pools), "lost_tasks": sum(p.lost_tasks for p in pools)}
+
+    def close(self) -> None:
+        """End the workers and leave the cluster."""
+        import ray
+
+        for pool in self._pools.values():
+            with suppress(ray.exceptions.RayError):
+                pool.close()
+        ray.shutdown()
+
+
+def node_differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    """Return the versions of a node that differ from those of this process."""
+    return [
+        f"{key} {there.get(key)} instead of {value}"
+        for key, value in here.items()
+        if key not in _MAY_DIFFER and there.get(key) != value
+    ]
+
+
+class _Rate:
+    """Reports progress with the number of workers and results per second."""
+
+    def __init__(self, done: int, total: int, kind: str, pool: WorkerPool, progress: Progress):
+        self._done, self._total, self._kind, self._pool, self._progress = done, total, kind, pool, progress
+        self._computed, self._started = 0, time.monotonic()
+        progress(done, total, kind)
+
+    def add(self, count: int) -> None:
+        self._done, self._computed = self._done + count, self._computed + count
+        per_second = self._computed / max(time.monotonic() - self._started, 1e-3)
+        text = f"{self._kind} ({self._pool.describe()}, {per_second:.0f} per second)"
+        self._progress(self._done, self._total, text)
+
+    def wait(self, message: str) -> None:
+        self._progress(self._done, self._total, f"{self._kind} ({message})")
+
+
+def _connect(address: str) -> None:
+    # Ray would upload the working folder if it was started by `uv run`, and print a line for each result that nobody reads.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise NotAvailable("the engine ray needs the package ray: pip install 'vlm-audio-pipeline[ray]'") from error
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise NotAvailable(
+            f"no Ray cluster answers at '{address}': {str(error).strip().splitlines()[0]}; start one with `ray start --head`, and "
+            "add nodes with `ray start --address=HOST:PORT`"
+        ) from error

@@ -1,0 +1,71 @@
+"""The verdict of a contrast and the sentence that states it."""
+
+from vlm_audio_pipeline.evaluation.comparison import Comparison
+from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
+from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
+
+NOT_COMPARED = "not compared"
+
+
+def verdict(comparison: Comparison, p: float, p_equivalence: float | None) -> str:
+    """Return the verdict: equivalent, better, worse, or cannot tell apart.
+
+    A margin declares which differences do not matter. Therefore "equivalent" comes before "better" and "worse": a
+    difference that is significant and smaller than the margin is equivalent.
+
+    Args:
+        comparison: the numbers.
+        p: p-value of the difference, after Holm.
+        p_equivalence: p-value of the equivalence test, after Holm; None without a margin.
+    """
+    if p_equivalence is not None and p_equivalence < ALPHA:
+        return "equivalent"
+    if p >= ALPHA:
+        return "cannot tell apart"
+    return "better" if comparison.difference > 0 else "worse"
+
+
+def statement(
+    first: str,
+    second: str,
+    comparison: Comparison,
+    p: float,
+    *,
+    tests: int,
+    margin: float | None = None,
+    p_equivalence: float | None = None,
+) -> str:
+    """Write the result as a sentence: accuracies in percent, their difference in points, p after Holm.
+
+    Args:
+        first: the classifier, as declared.
+        second: the other side, as declared.
+        comparison: the numbers.
+        p: p-value of the difference, after Holm.
+        tests: number of tests that Holm corrects for.
+        margin: margin of the equivalence test, share of 1.
+        p_equivalence: p-value of the equivalence test, after Holm.
+    """
+    points = f"{100 * (margin or 0):g} points"
+    result = verdict(comparison, p, p_equivalence)
+    finding = {
+        "equivalent": f"{first} is equivalent to {second} (less than {points} apart)",
+        "better": f"{first} is correct more often than {second}",
+        "worse": f"{first} is correct less often than {second}",
+        "cannot tell apart": f"{first} and {second} cannot be told apart",
+    }[result]
+    low, high = 100 * comparison.interval.low, 100 * comparison.interval.high
+    sentence = (
+        f"{finding}: {comparison.accuracy:.1%} against {comparison.against_accuracy:.1%} of {comparison.clips:,} clips, "
+        f"{100 * comparison.difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, {p_text(p)}"
+        f"{', for these examples' if comparison.interval.scope == THESE_EXAMPLES else ''})"
+    )
+    if p_equivalence is not None:
+        sentence += f"; equivalence within {points}: {p_text(p_equivalence)}"
+    detectable = comparison.detectable_difference(tests)
+    if result == "cannot tell apart" and detectable is not None:
+        correction = f", corrected for {tests} tests," if tests > 1 else ""
+        sentence += (
+            f"; about 8 of 10 studies of as many clips would find a difference of {100 * detectable:.1f} points{correction}"
+        ).rstrip(",")
+    return f"{sentence}."

@@ -1,0 +1,50 @@
+"""Compute the expensive rows of all folds of a step in one map, before the first fold is executed.
+
+A fold has too few batches for many workers. Result keys hash content, so that a row computed ahead is the row that the fold finds.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from vlm_audio_pipeline.contracts.progress import Progress
+from vlm_audio_pipeline.planning.execution import read_inputs, stage_context
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.nodes import Node
+from vlm_audio_pipeline.planning.planner import PlannedRun
+from vlm_audio_pipeline.storage.scratch import Scratch
+
+
+def cut_wave(graph: Graph, wave: Sequence[PlannedRun]) -> Iterator[tuple[str | None, tuple[PlannedRun, ...]]]:
+    """Cut the runs of a wave so that all folds reach a step that computes ahead at the same time.
+
+    Yields:
+        The step whose nodes are computed ahead of these runs (None: none), and the parts of the runs from that step to the next one.
+    """
+    in_wave = {node.step for run in wave for node in run.nodes}
+    borders = [name for name, step in graph.steps.items() if step.stage.ahead is not None and name in in_wave]
+    order = {name: position for position, name in enumerate(graph.steps)}
+    for step, next_step in zip([None, *borders], [*borders, None], strict=True):
+        first = order[step] if step is not None else -1
+        end = order[next_step] if next_step is not None else len(order)
+        parts = (PlannedRun(r.fold, tuple(n for n in r.nodes if first <= order[n.step] < end)) for r in wave)
+        if runs := tuple(part for part in parts if part.nodes):
+            yield step, runs
+
+
+def compute_ahead(graph: Graph, nodes: Sequence[Node], progress: Progress) -> None:
+    """Compute the rows of nodes of one step, and store them.
+
+    Raises:
+        VlmAudioError: if a row cannot be computed.
+    """
+    scratches = [Scratch(graph.data_folder.scratch(graph.node_name(node))) for node in nodes]
+    contexts = [
+        stage_context(graph, node, read_inputs(graph, node)[0], progress, scratch)
+        for node, scratch in zip(nodes, scratches, strict=True)
+    ]
+    ahead = graph.steps[nodes[0].step].stage.ahead
+    assert ahead is not None
+    try:
+        ahead(contexts)
+    finally:
+        for scratch in scratches:
+            scratch.close()

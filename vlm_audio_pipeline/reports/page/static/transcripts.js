@@ -1,0 +1,83 @@
+// Transcripts: the turns of a request as they were sent, with the reasoning and the response; and the prompts of each classifier.
+
+const roleNames = { system: "system", user: "to the model", assistant: "label of the example" };
+
+function turn(role, title, ...parts) {
+  return make("div", { class: "turn " + role }, make("span", { class: "role" }, title), ...parts);
+}
+
+function exampleFigure(clip, run, clips) {
+  if (clip < 0) return make("p", { class: "quiet" }, "(a clip that is no longer part of the study)");
+  const [name, fold] = clips[clip];
+  const label = core.classes[core.labels[clip]];
+  const image = run !== null && core.runs[run].takes_audio ? null : imageOf(clip, run);
+  return make("figure", { class: "example" },
+    image ? make("img", { src: image.url, alt: `spectrogram of ${name}`, loading: "lazy" }) : player(clip),
+    make("figcaption", {}, `${name}, true class ${label}, fold ${fold}`));
+}
+
+// The turns of a request. `query` is the element that stands for the image or audio that is classified.
+function requestTurns(turns, run, clips, query) {
+  const lastUser = turns.length - 1;
+  return turns.map(([role, parts], i) => turn(role, role === "user" && i === lastUser && turns.length > 1 ? "question" : roleNames[role],
+    parts.map((part) => part === null ? query.cloneNode(true) : typeof part === "number" ? exampleFigure(part, run, clips) : make("p", {}, part))));
+}
+
+function queryElement(run, clip) {
+  if (run !== null && core.runs[run].takes_audio) return make("p", { class: "query" }, "[the audio of the clip]");
+  const image = clip === null ? null : imageOf(clip, run);
+  return image ? make("img", { class: "query", src: image.url, alt: "the image of the clip" }) : make("p", { class: "query" }, "[the image of the clip]");
+}
+
+function checkNote(entry) {
+  if (entry.reason) return entry.reason;
+  const [n, all] = [entry.exact, entry.responses].map(count);
+  return entry.exact === entry.responses
+    ? "Exactly as sent: the hash of the request, with every word and image, is the key of the stored response."
+    : `Rebuilt from the study. The hashes of ${n} of ${all} requests are the keys of the stored responses; the others were sent by an earlier version of the study or the program.`;
+}
+
+// A folded transcript of one response; its content is loaded when it is opened.
+function transcript(run, clip, row, title = row[8] ? "Transcript: prompt, reasoning and response" : "Transcript: prompt and response") {
+  const entry = core.prompts.find((prompt) => prompt.classifier === core.runs[run].classifier);
+  if (!entry || row[9] === undefined) return null;
+  const details = make("details", { class: "transcript" }, make("summary", {}, title));
+  details.addEventListener("toggle", async () => {
+    if (!details.open || details.dataset.ready) return;
+    details.dataset.ready = "yes";
+    const [requests, clips] = await Promise.all([load(entry.data), load("clips")]);
+    const response = row[6] ?? `(no text: the label is chosen by ${core.runs[run].scoring})`;
+    details.append(...requestTurns(requests[row[9]][1], run, clips, queryElement(run, clip)),
+      ...(row[8] ? [turn("reasoning", "reasoning", make("p", {}, row[8]))] : []),
+      turn("response", "response", make("p", {}, row[7] ? `error: ${row[7]}` : response === "" ? "(empty)" : response)),
+      make("p", { class: "quiet" }, checkNote(entry)));
+  });
+  return details;
+}
+
+// The section with the prompts: each distinct request of a classifier.
+function startPrompts() {
+  const container = $("prompts-turns");
+  if (!container) return;
+  const [classifierSelect, requestSelect] = [$("prompts-classifier"), $("prompts-request")];
+  classifierSelect.replaceChildren(...core.prompts.map((entry, i) => make("option", { value: i }, entry.classifier)));
+  classifierSelect.addEventListener("change", fillRequests);
+  requestSelect.addEventListener("change", draw);
+
+  async function fillRequests() {
+    const entry = core.prompts[classifierSelect.value];
+    const requests = await load(entry.data);
+    requestSelect.replaceChildren(...requests.map(([title], i) => make("option", { value: i }, title)));
+    $("prompts-note").textContent = [`${plural(entry.responses, "response")}, ${plural(entry.requests, "prompt")}${entry.decoding ? `; generated text: ${entry.decoding}` : ""}.`, checkNote(entry)].join(" ");
+    return draw();
+  }
+
+  async function draw() {
+    const entry = core.prompts[classifierSelect.value];
+    const [requests, clips] = await Promise.all([load(entry.data), load("clips")]);
+    const run = core.runs.findIndex((r) => r.classifier === entry.classifier && r.control === "none");
+    const turns = requests[requestSelect.value]?.[1] || [];
+    container.replaceChildren(...requestTurns(turns, run < 0 ? null : run, clips, queryElement(run < 0 ? null : run, null)));
+  }
+  return fillRequests();
+}

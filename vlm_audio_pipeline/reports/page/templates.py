@@ -1,0 +1,58 @@
+"""Fill the templates of the pages. Every value is escaped, except the pages' own scripts and styles."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+from markupsafe import Markup
+
+from vlm_audio_pipeline import __version__
+from vlm_audio_pipeline.contracts.escapes import escape_html
+from vlm_audio_pipeline.reports.page.report_writer import DATA_PLACEHOLDER, META_NAME
+from vlm_audio_pipeline.reports.page.runs import EXAMPLES_KNN
+from vlm_audio_pipeline.reports.page.wording import (
+    DEFAULT_SCORINGS,
+    KINDS,
+    SCORINGS_NOTE,
+    interval_scope,
+    percent,
+    thousands,
+)
+
+
+def fill_template(name: str, scripts: Iterable[str], *, core: str, **values: Any) -> str:
+    """Return a page.
+
+    Args:
+        name: name of the template.
+        scripts: names of the page's scripts, in the order in which they run.
+        core: the data that the scripts need when the page opens, as `report_writer.as_script` writes them.
+        values: values of the template.
+    """
+    import jinja2
+
+    static = files(__package__) / "static"
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__),
+        autoescape=True,
+        finalize=lambda value: Markup(escape_html(value)),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "interval_scope": interval_scope, "thousands": thousands}
+    return environment.get_template(name).render(
+        **values,
+        core=Markup(core),
+        style=Markup((static / "page.css").read_text("utf-8")),
+        script=Markup("\n".join((static / f"{script}.js").read_text("utf-8") for script in scripts)),
+        data_placeholder=Markup(DATA_PLACEHOLDER),
+        meta_name=META_NAME,
+        kinds=KINDS,
+        default_scorings=DEFAULT_SCORINGS,
+        examples_knn=EXAMPLES_KNN,
+        scorings_note=SCORINGS_NOTE,
+        version=__version__,
+        written_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )

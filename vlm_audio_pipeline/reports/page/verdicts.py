@@ -1,0 +1,144 @@
+"""The answer at the top of the page: whether each vision-language model of the study can hear what it sees.
+
+Belongs here: the heading and the cells of the table of verdicts. Does not belong here: the answers (`evaluation.hearing`).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vlm_audio_pipeline.evaluation.hearing import CAN, CANNOT, UNDECIDED
+from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
+
+MAX_NAMED_MODELS = 3
+"""Number of models that the heading names; of more models it gives counts."""
+
+_COLUMNS = {
+    "blank": "blank image",
+    "time_shuffled": "image shuffled in time",
+    "chance": "chance",
+    "audio": "audio baseline",
+    "pixels": "probe on the pixels",
+}
+
+
+@dataclass(frozen=True)
+class VerdictView:
+    """The verdicts of a study as the page shows them.
+
+    Attributes:
+        question: the heading's question.
+        answers: its answers: of each model, or counts of many models.
+        statements: rows of `verdicts`, one for each model and answer: scorings with the same answer share a row.
+        columns: the references that any model was compared with: name in `verdicts` -> heading.
+        rows: all rows of `verdicts`, each with `cells`: name of a reference -> `Cell`, or None if it was not compared.
+    """
+
+    question: str
+    answers: list["HeadingAnswer"]
+    statements: list[dict[str, Any]]
+    columns: dict[str, str]
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class HeadingAnswer:
+    """One sentence of the heading, and the answer that it gives; "" if the scorings of a model differ."""
+
+    sentence: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison: `finding` says whether the model on its images is better, worse, or neither is shown."""
+
+    accuracy: float
+    classifier: str | None
+    finding: str
+    p: str
+
+
+def verdict_view(verdicts: Sequence[dict[str, Any]]) -> VerdictView | None:
+    """Return the verdicts as the page shows them, or None for a study without vision-language models.
+
+    Args:
+        verdicts: rows of `verdicts`, in any order.
+    """
+    if not verdicts:
+        return None
+    ordered = sorted(verdicts, key=lambda row: row["position"])
+    models: dict[str, list[dict[str, Any]]] = {}
+    for row in ordered:
+        models.setdefault(row["classifier"], []).append(row)
+    statements = []
+    for rows in models.values():
+        first_of_answer: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            first_of_answer.setdefault(row["answer"], row | {"statement": without_line_breaks(row["statement"])})
+        statements += list(first_of_answer.values())
+    question, answers = _heading(models)
+    columns = {name: title for name, title in _COLUMNS.items() if any(row[f"{name}_p"] is not None for row in ordered)}
+    lines = [{**row, "cells": {name: _cell(row, name) for name in columns}} for row in ordered]
+    return VerdictView(question, answers, statements, columns, lines)
+
+
+def reason_without_verdicts(spec: dict[str, Any]) -> str:
+    """Return why a study has no verdicts: it has no vision-language model, or they were not computed.
+
+    Args:
+        spec: the study file as it was run, with every default filled in.
+    """
+    classifiers = spec.get("classifiers", {}).values()
+    if any(c.get("kind") == "language_model" and c.get("rendering") for c in classifiers):
+        return "The verdicts on the vision-language models of this study were not computed; run the study again."
+    return (
+        "This study has no vision-language model, so it does not answer whether one can hear what it sees. "
+        "It ranks other classifiers."
+    )
+
+
+def _heading(models: dict[str, list[dict[str, Any]]]) -> tuple[str, list[HeadingAnswer]]:
+    """Return the question and its answers: with the names of a few models, or counts of many."""
+    answers = {name: _answer_of_model(rows) for name, rows in models.items()}
+    if len(answers) == 1:
+        ((name, answer),) = answers.items()
+        text = "This cannot be decided." if answer == UNDECIDED else f"{answer[0].upper()}{answer[1:]}."
+        return f"Can {name} hear what it sees?", [HeadingAnswer(text, _single_answer(answer))]
+    question = "Can vision-language models hear what they see?"
+    if len(answers) <= MAX_NAMED_MODELS:
+        return question, [HeadingAnswer(f"{n}: {a}.", _single_answer(a)) for n, a in answers.items()]
+    counts = Counter(_single_answer(answer) or "it depends on the scoring" for answer in answers.values())
+    ordered = sorted(counts.items(), key=lambda item: ([CAN, UNDECIDED, CANNOT, item[0]].index(item[0]), item[0]))
+    return question, [HeadingAnswer(f"{n} of {len(answers)} models: {a}.", _single_answer(a)) for a, n in ordered]
+
+
+def _single_answer(answer: str) -> str:
+    """Return the answer of a model, or "" if its scorings differ."""
+    return answer if answer in (CAN, CANNOT, UNDECIDED) else ""
+
+
+def _answer_of_model(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the answer of a model; if its scorings differ, each answer with its scorings."""
+    scorings: dict[str, list[str]] = {}
+    for row in rows:
+        scorings.setdefault(row["answer"], []).append(row["scoring"])
+    if len(scorings) == 1:
+        return next(iter(scorings))
+    return ", ".join(f"{answer} (by {' and '.join(names)})" for answer, names in scorings.items())
+
+
+def _cell(row: dict[str, Any], name: str) -> Cell | None:
+    p = row[f"{name}_p"]
+    if p is None:
+        return None
+    accuracy = row[f"{name}_accuracy"]
+    finding = "no difference shown" if p >= ALPHA else "model better" if row["accuracy"] > accuracy else "model worse"
+    return Cell(accuracy, row.get(f"{name}_classifier"), finding, without_line_breaks(p_text(p)))
+
+
+def without_line_breaks(text: str) -> str:
+    """Replace the spaces inside p-values and numbers of points by non-breaking spaces."""
+    return re.sub(r"(?<=\bp) ([<=]) (?=\d)|(?<=\d) (?=points)", lambda m: f"\xa0{m[1]}\xa0" if m[1] else "\xa0", text)

@@ -1,0 +1,227 @@
+"""A real Ray cluster of several nodes on loopback: equal results, lost nodes, killed drivers, and every wait ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
+from vlm_audio_pipeline.contracts.progress import no_progress
+from vlm_audio_pipeline.contracts.work import Failure
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.run import run_study
+from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline_tests.bench import Bench
+from vlm_audio_pipeline_tests.engines.ray_works import DeadWorker, LoggedWork, lines, rows
+from vlm_audio_pipeline_tests.planning.model_study import data_versions, model_study_graph
+
+# Before ray is imported: nodes stay on loopback, and the working folder is not uploaded.
+os.environ.update(
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+    RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_worker_niceness="0",
+)
+pytest.importorskip("ray", reason="pip install 'vlm-audio-pipeline[ray]' to run this")
+pytestmark = [pytest.mark.network, pytest.mark.timeout(900)]
+
+REPOSITORY = Path(__file__).parents[2]
+STORE_BYTES = 100_000_000  # object store of a node
+
+
+def add_node(cluster):
+    return cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head without places for workers; tests add the nodes that they need."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        add_node(cluster)
+        add_node(cluster)
+        yield cluster
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def engine(cluster):
+    from vlm_audio_pipeline.engines.ray import RayEngine
+
+    engine = RayEngine(cluster.address, patience_s=60)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = ResultStore(tmp_path / "results.sqlite")
+    yield store
+    store.close()
+
+
+def test_a_study_with_audio_images_and_a_language_model_has_the_data_versions_of_the_local_engine(engine, tmp_path):
+    local = model_study_graph(tmp_path / "local")
+    assert not run_study(local).failed
+    graph = Graph(local.study, type(local.data_folder)(tmp_path / "ray"), engine)
+    assert not run_study(graph).failed
+    assert len(data_versions(local)) > 60
+    assert data_versions(graph) == data_versions(local)
+
+
+def test_rows_come_in_order_failures_are_not_stored_and_each_worker_loads_once(engine, store, tmp_path):
+    work = LoggedWork(str(tmp_path / "log"), 0.1)
+    messages = []
+    groups = [rows(work, [5, 3, 9, 3, 1000]), rows(work, [5, 7, *range(20, 30)])]
+    payloads = engine.map_rows(groups, store, lambda *a: messages.append(a))
+    assert payloads[0] == [b"<5>", b"<3>", b"<9>", b"<3>", Failure("odd one out")]
+    assert payloads[1] == [b"<%d>" % n for n in (5, 7, *range(20, 30))]
+    assert store.count("test") == 14  # 15 different numbers, one failure
+    loads = lines(tmp_path / "log", "load")
+    assert len(loads) == len({pid for pid, _ in loads}) <= 2
+    assert messages[-1][:2] == (15, 15) and "worker" in messages[-1][2] and "per second" in messages[-1][2]
+    before = len(lines(tmp_path / "log", "row"))
+    engine.map_rows([rows(work, [5, 3, 9])], store, no_progress)
+    assert len(lines(tmp_path / "log", "row")) == before
+
+
+def test_images_are_handed_on_in_order(engine):
+    from math import sqrt
+
+    handed_on = []
+    assert engine.map_ordered(sqrt, [n * n for n in range(30)], no_progress, handed_on.append) == list(range(30))
+    assert handed_on == list(range(30))
+
+
+def test_an_error_of_a_worker_keeps_its_class_and_what_was_finished(engine, store, tmp_path):
+    with pytest.raises(NotAvailable, match=r"^weights of x are missing on this node$"):
+        engine.map_rows([rows(LoggedWork(str(tmp_path / "log"), missing=True), range(4))], store, no_progress)
+
+
+def test_a_killed_node_loses_at_most_the_batches_in_flight_and_the_cluster_may_stay_smaller(
+    cluster, engine, store, tmp_path
+):
+    node = add_node(cluster)
+    killed = []
+
+    def kill_once(done, total, description):
+        if done >= 12 and not killed:
+            killed.append(done)
+            cluster.remove_node(node, allow_graceful=False)
+
+    lost_before = engine.counts["lost_tasks"]
+    payloads = engine.map_rows([rows(LoggedWork(str(tmp_path / "log"), 0.3), range(60))], store, kill_once)
+    assert payloads == [[b"<%d>" % n for n in range(60)]]
+    assert killed
+    computed = len(lines(tmp_path / "log", "row"))
+    # One worker was lost with at most two batches of two numbers; only the one that it computed may be in the log twice.
+    assert computed - 60 <= 2 * (engine.counts["lost_tasks"] - lost_before) <= 4
+
+
+def test_a_node_that_joins_gets_work(cluster, engine, store, tmp_path):
+    joined = []
+
+    def join_once(done, total, description):
+        if done >= 4 and not joined:
+            joined.append(add_node(cluster))
+
+    engine.map_rows([rows(LoggedWork(str(tmp_path / "log"), 0.3), range(200))], store, join_once)
+    assert len({pid for pid, _, _ in lines(tmp_path / "log", "row")}) == 3
+    cluster.remove_node(joined[0])
+
+
+def test_after_a_killed_driver_the_same_command_computes_the_rest(cluster, engine, tmp_path):
+    engine._pools[False].close()  # leave the places to the other driver
+    log, count = tmp_path / "log", 40
+    command = [sys.executable, "-m", "vlm_audio_pipeline_tests.engines.ray_works", cluster.address]
+    arguments = [str(tmp_path / "results.sqlite"), str(log), str(count)]
+    first = subprocess.Popen([*command, *arguments], cwd=REPOSITORY)
+    while len(lines(log, "row")) < 10:
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    pids = {int(pid) for pid, _ in lines(log, "load")}
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):  # Ray ends the workers of a driver that died
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    stored, computed = ResultStore(tmp_path / "results.sqlite").count("test"), len(lines(log, "row"))
+    assert 0 < stored < count
+    subprocess.run([*command, *arguments], cwd=REPOSITORY, check=True)
+    assert len(lines(log, "row")) - computed == count - stored
+    assert ResultStore(tmp_path / "results.sqlite").count("test") == count
+
+
+def test_the_command_runs_a_study_on_the_cluster(cluster, engine, tmp_path):
+    engine._pools[False].close()
+    bench = Bench(tmp_path / "ray")
+    local = bench.copy_to(tmp_path / "local")
+    options = ["--engine", f"ray://{cluster.address}", "--data", str(bench.data_folder.root)]
+    command = [sys.executable, "-m", "vlm_audio_pipeline"]
+    subprocess.run([*command, "run", str(bench.write()), *options], cwd=REPOSITORY, check=True)
+    assert not local.run().report.failed
+    versions, local_versions = data_versions(bench.graph()), data_versions(local.graph())
+    assert {
+        node: versions[node] for node in local_versions
+    } == local_versions  # the command also projects the embeddings
+    doctor = subprocess.run([*command, "doctor", *options], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert doctor.stdout.count("1 CPU, 0 GPU") >= 1
+
+
+def test_a_batch_that_kills_its_workers_ends_the_run_and_the_others_are_kept(engine, store, tmp_path):
+    work = LoggedWork(str(tmp_path / "log"), fatal=6)
+    with pytest.raises(VlmAudioError, match="5 workers ended while they computed the same batch"):
+        engine.map_rows([rows(work, range(20))], store, no_progress)
+    assert {"k6", "k7"}.isdisjoint(store.get([f"k{n}" for n in range(20)]))
+    assert store.count("test") >= 6
+
+
+def test_workers_that_cannot_start_end_the_run(cluster, engine, store, tmp_path, monkeypatch):
+    from vlm_audio_pipeline.engines import ray_pool
+
+    engine._pools[False].close()
+    monkeypatch.setattr(ray_pool, "Worker", DeadWorker)
+    with pytest.raises(VlmAudioError, match="5 workers in a row ended before they were ready"):
+        engine.map_rows([rows(LoggedWork(str(tmp_path / "log")), range(4))], store, no_progress)
+
+
+def test_a_cluster_without_a_place_ends_the_run_with_one_sentence(engine, store, tmp_path):
+    from dataclasses import dataclass
+
+    from vlm_audio_pipeline.engines.ray_pool import WorkerPool
+
+    @dataclass(frozen=True)
+    class GpuWork(LoggedWork):
+        uses_gpu = True
+
+    engine._pools[True] = WorkerPool(uses_gpu=True, max_workers=None, patience_s=3)
+    with pytest.raises(NotAvailable, match="the cluster had no free place for a worker with a GPU for 3 s"):
+        engine.map_rows([rows(GpuWork(str(tmp_path / "log")), range(4))], store, no_progress)
+
+
+def test_nodes_are_compared_with_this_machine(cluster, engine, monkeypatch):
+    from vlm_audio_pipeline.engines import ray as module
+    from vlm_audio_pipeline.engines.ray import node_differences
+    from vlm_audio_pipeline.engines.ray_worker import describe_node
+
+    assert not engine.has_gpu()
+    checks = engine.check_nodes()
+    assert len(checks) >= 3 and {c.state for c in checks} == {"ok"}
+    engine.refuse_different_nodes()
+    here = describe_node()
+    monkeypatch.setattr(
+        module, "node_differences", lambda _, there: node_differences(here | {"torch": "1.0", "GPU": "x"}, there)
+    )
+    with pytest.raises(
+        VlmAudioError, match=r"differs from this machine: torch \S+ instead of 1\.0; install the same versions"
+    ):
+        engine.refuse_different_nodes()

@@ -1,0 +1,149 @@
+"""An engine that sends works elsewhere: what it sends is small, and the study has the same data versions."""
+
+import pickle
+
+import pytest
+
+from vlm_audio_pipeline.classifiers.language_models.local.language_model import LocalLanguageModel
+from vlm_audio_pipeline.contracts.errors import NotAvailable
+from vlm_audio_pipeline.contracts.specs import Spec
+from vlm_audio_pipeline.datasets.base import Recordings
+from vlm_audio_pipeline.encoders.base import EncoderWork
+from vlm_audio_pipeline.encoders.clap import Clap
+from vlm_audio_pipeline.encoders.texts import TextWork
+from vlm_audio_pipeline.encoders.vision import Vision
+from vlm_audio_pipeline.engines import LocalEngine
+from vlm_audio_pipeline.planning.computing_ahead import cut_wave
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.nodes import Node
+from vlm_audio_pipeline.planning.planner import make_plan, select_nodes
+from vlm_audio_pipeline.planning.run import run_study
+from vlm_audio_pipeline.planning.staleness import current_input_versions
+from vlm_audio_pipeline.studies.loading import load_study
+from vlm_audio_pipeline_tests.planning.model_study import data_versions
+
+IMAGES = {
+    "renderings": {"small": {"transform": "stft", "size": 32}},
+    "encoders": {
+        "bands": {"kind": "scripted", "dimensions": 4},
+        "grey": {"kind": "pixels", "rendering": "small", "size": 4},
+    },
+    "classifiers": {
+        "probe": {"kind": "probe", "encoder": "grey", "c": 1.0, "controls": ["blank"]},
+        "knn": {"kind": "knn", "encoder": "bands", "k": 3},
+    },
+}
+
+
+class SendingEngine(LocalEngine):
+    """Sends works and items through pickle, as to another process, and records what it sends."""
+
+    maps_all_folds = True
+
+    def __init__(self, has_gpu=None):
+        self.maps, self.sizes, self.gpu = [], [], has_gpu
+
+    def has_gpu(self):
+        return self.gpu
+
+    def send(self, work):
+        self.sizes.append(len(data := pickle.dumps(work)))
+        return pickle.loads(data)
+
+    def map_rows(self, rows, result_store, progress):
+        self.maps.append((rows[0].kind, len(rows)))
+        sent = [pickle.loads(pickle.dumps(r.items)) for r in rows]
+        work = self.send(rows[0].work)
+        from dataclasses import replace
+
+        return super().map_rows(
+            [replace(r, work=work, items=i) for r, i in zip(rows, sent, strict=True)], result_store, progress
+        )
+
+    def map_ordered(self, function, items, progress, on_result=lambda result: None):
+        self.maps.append(("image", len(items)))
+        return super().map_ordered(self.send(function), pickle.loads(pickle.dumps(items)), progress, on_result)
+
+
+def graph_with(bench, engine, study=None):
+    return Graph(load_study(bench.write(study)), bench.data_folder, engine)
+
+
+def test_rows_of_all_folds_are_computed_in_one_map_and_every_data_version_is_that_of_the_local_engine(bench, tmp_path):
+    study = bench.study | IMAGES
+    local = bench.copy_to(tmp_path / "local")
+    assert not local.run(study).report.failed
+    engine = SendingEngine()
+    graph = graph_with(bench, engine, study)
+    assert not run_study(graph).failed
+    assert data_versions(graph) == data_versions(local.graph(study))
+    # 12 clips in 3 folds; each fold finds its rows afterwards: an inspection maps the whole dataset, in each fold
+    computed_together = [size for kind, size in engine.maps if kind == "vector"]
+    assert computed_together.count(3) == 3  # two encoders and one control
+    assert [size for kind, size in engine.maps if kind == "image" and size] == [12, 12]
+    assert not list(bench.data_folder.root.rglob("*scratch*/*.sqlite"))
+
+
+def test_a_work_is_smaller_than_10_kb_for_any_number_of_clips(bench):
+    for number in range(60):
+        name, fold = f"more-{number}", 1 + number % 3
+        bench.record(name, "low", seed=1000 + number)
+        bench.rows.append(bench.rows[0] | {"id": name, "path": f"audio/{name}.wav", "fold": fold, "source": name})
+    engine = SendingEngine()
+    graph = graph_with(bench, engine, bench.study | IMAGES)
+    assert not run_study(graph, select_nodes(graph, ["embeddings/*"])).failed
+    assert len(engine.sizes) > 5
+    assert max(engine.sizes) < 10_000
+
+
+@pytest.mark.parametrize("spec", [Clap(model="demo-clap"), Vision(model="demo-aimv2", rendering="demo")])
+def test_works_of_models_are_small(spec):
+    for work in (EncoderWork(spec.with_device(), "abc", Recordings("/data")), TextWork(spec.with_device(), "abc")):
+        assert len(pickle.dumps(work)) < 10_000
+        assert pickle.loads(pickle.dumps(work)).key == work.key
+
+
+@pytest.mark.parametrize("spec", [Clap(model="demo-clap"), LocalLanguageModel(model="demo-janus", rendering="demo")])
+def test_the_number_format_is_that_of_the_workers(spec: Spec):
+    """Not of the machine that plans: keys of bfloat16 vectors must not be those of float32."""
+    with_gpu, without = spec.with_device(True), spec.with_device(False)
+    assert (with_gpu.number_format, without.number_format) == ("bfloat16", "float32")
+    assert pickle.loads(pickle.dumps(with_gpu)).number_format == "bfloat16"
+    assert with_gpu.fingerprint() == without.fingerprint() == spec.fingerprint()
+    assert with_gpu.protocol() == without.protocol() if isinstance(spec, LocalLanguageModel) else True
+
+
+def test_a_worker_without_the_gpu_of_the_plan_stores_nothing(bench):
+    study = {**bench.study, "encoders": {"clap": {"kind": "clap", "model": "demo-clap"}}}
+    study["classifiers"] = {"knn": {"kind": "knn", "encoder": "clap"}}
+    graph = graph_with(bench, SendingEngine(has_gpu=True), study)
+    assert graph.steps["embeddings/clap"].stage.parameters["dtype"] == "bfloat16"
+    summary = run_study(graph)
+    assert {n.step for n in summary.failed} == {"embeddings/clap"}
+    assert "cannot use the device cuda" in summary.failed[Node("embeddings/clap", 1)]
+    assert graph.result_store.count("vector") == 0
+
+
+def test_a_failure_ends_the_wave_and_the_next_plan_runs_the_rest(bench):
+    class Failing(SendingEngine):
+        def map_rows(self, rows, result_store, progress):
+            if rows[0].kind == "vector" and "pixels" in rows[0].work.spec.kind:
+                raise NotAvailable("no worker")
+            return super().map_rows(rows, result_store, progress)
+
+    graph = graph_with(bench, Failing(), bench.study | IMAGES)
+    summary = run_study(graph)
+    assert {n.step for n in summary.failed} <= {"embeddings/grey", "embeddings/grey__blank"}
+    assert set(summary.failed.values()) == {"no worker"}
+    assert "predictions/knn|3" in data_versions(graph)
+
+
+def test_a_wave_is_cut_before_each_step_that_computes_ahead(bench):
+    graph = bench.graph(bench.study | IMAGES)
+    wave = make_plan(graph, current_input_versions(graph)).wave
+    parts = list(cut_wave(graph, wave))
+    ahead = [name for name, step in graph.steps.items() if step.stage.ahead is not None]
+    assert [step for step, _ in parts] == [None, *ahead]
+    nodes = [node for _, runs in parts for run in runs for node in run.nodes]
+    assert sorted(map(str, nodes)) == sorted(str(n) for run in wave for n in run.nodes)
+    assert all(run.nodes[0].step == step for step, runs in parts[1:] for run in runs)

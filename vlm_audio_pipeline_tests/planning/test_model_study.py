@@ -1,0 +1,35 @@
+"""The same study has the same data versions on any number of cores."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_core_and_two_cores_give_equal_data_versions(tmp_path):
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(cores) < 2:
+        pytest.skip("needs two cores, and os.sched_setaffinity")
+    # The number of threads follows the cores, as for a user.
+    env = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    program = "import os, runpy, sys; os.sched_setaffinity(0, json.loads(sys.argv[2])); "
+    program = (
+        f"import json; {program}runpy.run_module('vlm_audio_pipeline_tests.planning.model_study', run_name='__main__')"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / str(n)), json.dumps(cores[:n])],
+            env=env,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for n in (1, 2)
+    ]
+    one, two = (json.loads(process.communicate()[0]) for process in processes)
+    # 5 folds of 11 steps; metrics of 4 classifiers; leaderboard, leakage and other summaries
+    assert len(one) > 60
+    assert one == two

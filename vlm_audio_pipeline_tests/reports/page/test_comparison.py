@@ -1,0 +1,185 @@
+"""Comparison pages of a study that was run, changed and run again, and of a second study."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+import vlm_audio_pipeline as vap
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.reports.page.compared_results import (
+    ComparedResults,
+    compare_results,
+    different_settings,
+    same_clips,
+)
+from vlm_audio_pipeline.reports.page.comparison import comparison_folder, write_comparison
+from vlm_audio_pipeline.storage.catalogue import query
+from vlm_audio_pipeline_tests.bench import Bench
+from vlm_audio_pipeline_tests.cli.program import assert_refused, vlm_audio
+from vlm_audio_pipeline_tests.reports.chromium import BrowserPage, needs_chromium
+
+pytestmark = pytest.mark.slow
+KEY = ("model", "generation", "none")
+
+
+@dataclass
+class ComparedBench:
+    """A bench with the correctness of each clip before and after a change, and the time between."""
+
+    bench: Bench
+    time: str
+    before: dict[str, bool]
+    after: dict[str, bool]
+
+    @property
+    def earlier(self) -> str:
+        return f"bench@{self.time}"
+
+
+def read_correct(bench: Bench) -> dict[str, bool]:
+    sql = "SELECT clip, correct FROM predictions WHERE study = 'bench' AND classifier = 'model' AND scoring = 'generation'"
+    return {row["clip"]: row["correct"] for row in query(bench.data_folder, sql).to_pylist()}
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    bench = Bench(tmp_path_factory.mktemp("compared") / "bench")
+    model = {"kind": "language_model", "backend": "scripted", "model": "scripted", "rendering": "small"}
+    bench.study |= {
+        "renderings": {"small": {"preset": "plain", "width": 32, "height": 32, "rate": 8000, "n_fft": 256}},
+        "classifiers": {"model": model, "knn": {"kind": "knn", "encoder": "bands", "k": 3}},
+    }
+    bench.run()
+    before = read_correct(bench)
+    time = datetime.now(UTC).isoformat()
+    bench.study["classifiers"]["model"] = model | {"script": {"seed": 1}}
+    bench.run()
+    after = read_correct(bench)
+    bench.run(
+        bench.changed_study("classifiers", model=model, other={"kind": "knn", "encoder": "bands", "k": 1})
+        | {"name": "second"}
+    )
+    return ComparedBench(bench, time, before, after)
+
+
+def load(compared: ComparedBench, *names: str) -> list[ComparedResults]:
+    return [ComparedResults.load(compared.bench.data_folder, name) for name in names]
+
+
+def test_earlier_results_are_those_of_that_time(compared):
+    earlier, now = load(compared, compared.earlier, "bench")
+    for side, correct in ((earlier, compared.before), (now, compared.after)):
+        predictions = side.entries[KEY].predictions
+        assert {clip: prediction.correct for (_, clip), prediction in predictions.items()} == correct
+    assert compared.before != compared.after, "the change has an effect"
+
+
+def test_the_difference_counts_the_clips_that_changed(compared):
+    rows = compare_results(load(compared, compared.earlier, "bench"))
+    by_key = {row["key"]: row["cells"] for row in rows}
+    before, after = by_key[KEY]
+    assert before["accuracy"] == sum(compared.before.values()) / 12
+    assert after["gained"] == sum(compared.after[c] and not compared.before[c] for c in compared.before)
+    assert after["lost"] == sum(compared.before[c] and not compared.after[c] for c in compared.before)
+    assert after["difference"] == pytest.approx((after["gained"] - after["lost"]) / 12)
+    knn = by_key["knn", "score", "none"]
+    assert knn[1]["is_equal"] and "p_holm" not in knn[1]
+    tested = [cells[1] for cells in by_key.values() if not cells[1]["is_equal"]]
+    assert after["p_holm"] >= after["p"] == min(1.0, after["p"]) and len(tested) == 2  # likelihood and generation
+
+
+def test_only_what_differs_is_listed(compared):
+    assert different_settings(load(compared, compared.earlier, "bench")) == [("model: script.seed", [None, "1"])]
+    keys = [key for key, _ in different_settings(load(compared, "bench", "second"))]
+    assert "model: script.seed" in keys and any(key.startswith("other: ") for key in keys)
+    assert not any(key.startswith("knn: ") for key in keys)
+
+
+def test_clips_with_other_recordings_are_not_compared(compared, tmp_path):
+    bench = compared.bench.copy_to(tmp_path / "bench")
+    bench.record("1-low-0", "low", seed=99)
+    bench.run(bench.changed_study("dataset") | {"name": "recorded_again"})
+    first, other = [ComparedResults.load(bench.data_folder, name) for name in ("bench", "recorded_again")]
+    assert same_clips(first.results, other.results) == compared.after.keys() - {"1-low-0"}
+    cells = {row["key"]: row["cells"] for row in compare_results([first, other])}[KEY]
+    assert cells[1]["is_equal"]  # of the other 11 clips
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["bench"], "two or more different results, got bench"),
+        (["bench", "bench"], "two or more different results"),
+        (["bench", "bensch"], "did you mean 'bench'"),
+        (["bench", "bench@2001-01-01"], "no results from 2001-01-01 or before; its first are of 20"),
+        (["bench", "bench@last week"], "must be a date such as"),
+    ],
+)
+def test_results_that_do_not_exist_are_refused(compared, names, message, tmp_path):
+    with pytest.raises(VlmAudioError, match=message):
+        write_comparison(compared.bench.data_folder, names, tmp_path / "page")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_a_page_has_no_study_name(compared):
+    folder = comparison_folder(compared.bench.data_folder, ["bench", compared.earlier])
+    assert folder.parent == compared.bench.data_folder.reports and "+" in folder.name and ":" not in folder.name
+    long = comparison_folder(compared.bench.data_folder, [f"study_{i}" for i in range(50)])
+    assert len(long.name) < 100
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["folder", "single file"])
+def page_file(request, compared, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / ("page.html" if request.param else "page")
+    names = [compared.earlier, "bench", "second"]
+    return write_comparison(compared.bench.data_folder, names, out, single_file=request.param)
+
+
+def test_the_page_names_its_results_and_settings(compared, page_file: Path):
+    text = page_file.read_text()
+    assert text.count(compared.time) > 3 and "script.seed" in text
+    assert "12 of them also in" in text and "with the same predictions" in text
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    page = BrowserPage(tmp_path_factory.mktemp("profile"))
+    yield page
+    page.close()
+
+
+@needs_chromium
+def test_a_number_of_changed_clips_shows_their_cards(compared, page_file, browser):
+    browser.logged.clear()
+    browser.open(page_file.as_uri())
+    browser.wait_until("document.getElementById('comparison').dataset.ready")
+    lost = sorted(c for c in compared.before if compared.before[c] and not compared.after[c])
+    assert lost, "the change makes some clips wrong"
+    links = browser.evaluate("[...document.querySelectorAll('a.compare')].map((a) => a.textContent)")
+    link = links.index(f"{len(lost)} wrong only here")
+    browser.evaluate(f"document.querySelectorAll('a.compare')[{link}].click()")
+    cards = browser.wait_until(
+        """(() => { const cards = [...document.querySelectorAll('#comparison-gallery .card')];
+            return cards.length && cards.every((c) => c.querySelector('audio').duration > 0 && c.querySelector('img').naturalWidth > 0)
+              && cards.map((c) => [c.querySelector('.about > .quiet:nth-of-type(2)').textContent, [...c.querySelectorAll('.prediction .badge')].map((b) => b.textContent[0])]) })()"""
+    )
+    assert [marks for _, marks in cards] == [["✓", "✗"]] * len(lost)
+    assert sorted(json.dumps(text).split(" ")[1] for text, _ in cards) == lost
+    assert browser.logged == []
+    browser.send("Emulation.setDeviceMetricsOverride", width=420, height=900, deviceScaleFactor=1, mobile=True)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 420
+    browser.send("Emulation.clearDeviceMetricsOverride")
+
+
+def test_the_command_and_python_write_the_same_page(compared):
+    root = compared.bench.data_folder.root
+    result = vlm_audio("report", "second", compared.earlier, data=root)
+    assert result.code == 0, result.err
+    page = Path(result.out.strip())
+    assert page == comparison_folder(compared.bench.data_folder, ["second", compared.earlier]) / "index.html"
+    assert vap.study("second", data=root).compare(compared.earlier) == page
+    assert "second compared" not in page.read_text() and f"{compared.earlier} compared with second" in page.read_text()
+    assert_refused(vlm_audio("report", "second", "bench@2001-01-01", data=root), "no results from 2001-01-01")

@@ -1,0 +1,64 @@
+import pytest
+
+from vlm_audio_pipeline.reports.page.verdicts import verdict_view, without_line_breaks
+
+
+def verdict(classifier, answer, scoring="likelihood", position=0, **numbers):
+    columns = dict.fromkeys(f"{name}_p" for name in ("chance", "blank", "time_shuffled", "audio", "pixels"))
+    row = {"classifier": classifier, "answer": answer, "scoring": scoring, "position": position, "statement": ""}
+    return columns | row | numbers
+
+
+@pytest.mark.parametrize(
+    ("answers", "question", "sentences"),
+    [
+        (["it can"], "Can m0 hear what it sees?", ["It can."]),
+        (["it cannot"], "Can m0 hear what it sees?", ["It cannot."]),
+        (["cannot be decided"], "Can m0 hear what it sees?", ["This cannot be decided."]),
+        (["it can", "it cannot"], "Can vision-language models hear what they see?", ["m0: it can.", "m1: it cannot."]),
+        (
+            ["it cannot", "it can", "cannot be decided", "it can"],
+            "Can vision-language models hear what they see?",
+            ["2 of 4 models: it can.", "1 of 4 models: cannot be decided.", "1 of 4 models: it cannot."],
+        ),
+    ],
+)
+def test_the_heading_names_a_few_models_and_counts_many(answers, question, sentences):
+    rows = [verdict(f"m{i}", answer, position=i) for i, answer in enumerate(answers)]
+    view = verdict_view(rows[::-1])
+    assert (view.question, [a.sentence for a in view.answers]) == (question, sentences)
+    if len(answers) < 4:
+        assert [a.answer for a in view.answers] == answers
+
+
+def test_scorings_that_differ_are_named():
+    rows = [verdict("m", "it can"), verdict("m", "it cannot", "generation", 1), verdict("m", "it can", "score", 2)]
+    (answer,) = verdict_view(rows).answers
+    assert answer.sentence == "It can (by likelihood and score), it cannot (by generation)." and answer.answer == ""
+    assert [row["scoring"] for row in verdict_view(rows).statements] == ["likelihood", "generation"]
+
+
+def test_a_cell_says_how_the_model_compares():
+    numbers = {"accuracy": 0.5, "chance_accuracy": 0.1, "chance_p": 0.01, "audio_accuracy": 0.9, "audio_p": 0.0001}
+    numbers |= {"blank_accuracy": 0.4, "blank_p": 0.05, "audio_classifier": "clap"}
+    view = verdict_view([verdict("m", "it can", **numbers)])
+    assert list(view.columns) == ["blank", "chance", "audio"]  # only those that were compared
+    cells = view.rows[0]["cells"]
+    assert {name: cell.finding for name, cell in cells.items()} == {
+        "blank": "no difference shown",
+        "chance": "model better",
+        "audio": "model worse",
+    }
+    assert (cells["audio"].classifier, cells["audio"].p, cells["chance"].classifier) == (
+        "clap",
+        "p\xa0<\xa00.001",
+        None,
+    )
+
+
+def test_a_study_without_verdicts_has_no_view():
+    assert verdict_view([]) is None
+
+
+def test_numbers_stay_on_one_line():
+    assert without_line_breaks("(10.0%, p < 0.001) and 3.6 points") == "(10.0%, p\xa0<\xa00.001) and 3.6\xa0points"
