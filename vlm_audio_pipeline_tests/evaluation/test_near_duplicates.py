@@ -65,4 +65,4 @@ def test_spaces_that_cannot_be_checked_have_a_reason():
     assert near_duplicates(few) == "76 clips have 3 clips of other sources in their fold, and 80 are needed"
     same = EmbeddingMatrix(*(getattr(embeddings, n) for n in ("clip", "label", "source", "fold")), np.ones((400, 8)))
     same.x[:] = embeddings.label.astype(float)[:, None] == np.arange(8)
-    assert near_duplicates(same) == "clips of different sources have the same embedding"
+    assert near_duplicates(same) == "clips of different source recordings have the same embedding"
