@@ -128,23 +128,22 @@ def schema() -> dict[str, Any]:
     return study_schema()
 
 
-def doctor(*, data: str | Path | None = None) -> "ResultTable":
+def doctor(*, data: str | Path | None = None, engine: str | None = None) -> "ResultTable":
     """Check this machine and a data folder: packages, processor, GPU, disk, and every stored file. Nothing is changed.
 
     Args:
         data: the data folder; by default VLM_AUDIO_DATA, else `data/`.
+        engine: `ray`, `ray://auto` or `ray://HOST:PORT` also compares the nodes of that cluster with this machine; by default
+            VLM_AUDIO_ENGINE, else `engine.yaml` in the data folder, else no cluster.
 
     Returns:
         One row per check: state (ok, warn or bad) and text.
     """
     from vlm_audio_pipeline.api.tables import table_of
-    from vlm_audio_pipeline.datasets.local_copies import check_local_copies
-    from vlm_audio_pipeline.engines.data_doctor import check_data
-    from vlm_audio_pipeline.engines.doctor import check_machine
+    from vlm_audio_pipeline.engines.all_checks import run_all_checks
     from vlm_audio_pipeline.storage.data_folder import DataFolder
 
-    data_folder = DataFolder.locate(data)  # of any format version, because that is one of the checks
-    checks = [*check_machine(data_folder), *check_local_copies(), *check_data(data_folder)]
+    checks = run_all_checks(DataFolder.locate(data), engine)
     return table_of({"state": [c.state for c in checks], "text": [c.text for c in checks]})
 
 

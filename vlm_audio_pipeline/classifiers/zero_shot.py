@@ -132,7 +132,7 @@ class ZeroShot(EncoderClassifier):
         name = class_name(label)
         return {"raw": label, "human": name.readable_name, "description": name.description}[self.label_form]
 
-    def class_vectors(
+    def class_vectors_and_scale(
         self, encoder: EncoderSpec, classes: tuple[str, ...], result_store: ResultStore, engine: Engine
     ) -> tuple[np.ndarray, float]:
         """Return the vectors of the classes, and the model's inverse temperature.
@@ -147,7 +147,9 @@ class ZeroShot(EncoderClassifier):
 
     def _predict(self, context: StageContext, encoder: EncoderSpec, folds: tuple[int, ...]) -> dict[str, pa.Table]:
         queries = self.queries(context.inputs["clips"], int(context.fold or 0), folds)
-        classes, model_scale = self.class_vectors(encoder, context.classes, context.result_store, context.engine)
+        classes, model_scale = self.class_vectors_and_scale(
+            encoder, context.classes, context.result_store, context.engine
+        )
         scale = model_scale if self.temperature is None else 1 / self.temperature
         constants = {"kind": self.kind, "encoder": self.encoder, "training_clips": 0}
         model = model_columns(context.inputs[f"embeddings/{self.encoder}"])

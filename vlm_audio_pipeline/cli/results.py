@@ -194,6 +194,7 @@ def report(
         typer.Argument(
             help="Compare with these studies that were run, or with earlier results: STUDY@2026-11-20.",
             show_default=False,
+            autocompletion=complete_study,
         ),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,

@@ -123,16 +123,11 @@ def doctor(
     - `vlm-audio doctor --engine ray`
     """
     from vlm_audio_pipeline.cli.printing import PlainText
-    from vlm_audio_pipeline.datasets.local_copies import check_local_copies
-    from vlm_audio_pipeline.engines.data_doctor import check_data
-    from vlm_audio_pipeline.engines.doctor import check_machine
-    from vlm_audio_pipeline.engines.opening import check_engine, read_engine_setting
+    from vlm_audio_pipeline.engines.all_checks import run_all_checks
     from vlm_audio_pipeline.storage.data_folder import DataFolder
 
-    data_folder = DataFolder.locate(folder or data)
-    setting = read_engine_setting(engine, data_folder.root)
     colors = {"ok": "green", "warn": "yellow", "bad": "red"}
-    findings = [*check_machine(data_folder), *check_local_copies(), *check_data(data_folder), *check_engine(setting)]
+    findings = run_all_checks(DataFolder.locate(folder or data), engine)
     if as_json:
         print_json({"checks": [{"state": finding.state, "text": finding.text} for finding in findings]})
     for finding in [] if as_json else findings:

@@ -32,7 +32,7 @@ MIN_CLIPS = 80
 """Minimum number of clips with a scale."""
 MIN_DISTANCE = 1e-6
 """Distances below it are rounding errors of float32."""
-BLOCK_PAIRS = 2**24
+MAX_PAIRS_AT_A_TIME = 2**24
 """Maximum pairs of clips that are compared at a time, in at most 1000 rows; a pair takes about 20 bytes."""
 MAX_DISTANCE = 0.1
 """Clips with a cosine below 0.9 are not near duplicates, however far apart different recordings are."""
@@ -102,7 +102,7 @@ def rows_per_block(clips: int) -> int:
     >>> rows_per_block(400), rows_per_block(100_000)
     (1000, 167)
     """
-    return min(1000, max(1, BLOCK_PAIRS // max(clips, 1)))
+    return min(1000, max(1, MAX_PAIRS_AT_A_TIME // max(clips, 1)))
 
 
 def _distances_in_folds(embeddings: EmbeddingMatrix, unit: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -21,28 +21,30 @@ ANALYSES = {
 }
 """Every optional analysis and its meaning; each makes a table of this name."""
 
-Accepted = Mapping[str, tuple[str, ...] | None]
-NO_ENDPOINTS: Accepted = {}
+AcceptedModels = Mapping[str, tuple[str, ...] | None]
+NO_ACCEPTED_MODELS: AcceptedModels = {}
 
 
 def _inputs(classifiers: Sequence[str]) -> tuple[Input, ...]:
     return tuple(Input("predictions", name, folds="all", optional=True) for name in classifiers)
 
 
-def _predictions(context: StageContext, classifiers: Sequence[str], accepted: Accepted) -> dict[str, pa.Table]:
+def _predictions(context: StageContext, classifiers: Sequence[str], accepted: AcceptedModels) -> dict[str, pa.Table]:
     """Return the predictions of the classifiers that have any, without those of two models."""
     inputs = {name: context.inputs.get(f"predictions/{name}") for name in classifiers}
     tables = {name: rows_of_one_model(rows, accepted.get(name)) for name, rows in inputs.items() if rows is not None}
     return {name: table for name, table in tables.items() if table.num_rows}
 
 
-def _accepted_parameters(accepted: Accepted) -> dict[str, Any]:
+def _accepted_parameters(accepted: AcceptedModels) -> dict[str, Any]:
     """Return the accepted models as a stage parameter; empty if there are none."""
     models = {name: sorted(ids) for name, ids in sorted(accepted.items()) if ids}
     return {"accepted_models": models} if models else {}
 
 
-def variance_components_stage(designs: Mapping[str, TrialDesign], accepted: Accepted = NO_ENDPOINTS) -> Stage:
+def variance_components_stage(
+    designs: Mapping[str, TrialDesign], accepted: AcceptedModels = NO_ACCEPTED_MODELS
+) -> Stage:
     """Return the stage that estimates variance components.
 
     Args:
@@ -67,7 +69,9 @@ def variance_components_stage(designs: Mapping[str, TrialDesign], accepted: Acce
     )
 
 
-def rendering_effects_stage(groups: Mapping[str, Mapping[str, str]], accepted: Accepted = NO_ENDPOINTS) -> Stage:
+def rendering_effects_stage(
+    groups: Mapping[str, Mapping[str, str]], accepted: AcceptedModels = NO_ACCEPTED_MODELS
+) -> Stage:
     """Return the stage that computes accuracy by class and rendering.
 
     Args:
@@ -94,7 +98,7 @@ def rendering_effects_stage(groups: Mapping[str, Mapping[str, str]], accepted: A
     )
 
 
-def item_response_stage(classifiers: Sequence[str], accepted: Accepted = NO_ENDPOINTS) -> Stage:
+def item_response_stage(classifiers: Sequence[str], accepted: AcceptedModels = NO_ACCEPTED_MODELS) -> Stage:
     """Return the stage that fits a mixed logistic model.
 
     Args:

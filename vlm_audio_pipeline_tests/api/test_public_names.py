@@ -19,7 +19,7 @@ PACKAGE = Path(vap.__file__).parent
 SIGNATURES = {
     "ask": "(recording, model, *, classes=None, study=None, rendering='paper', messages=False, data=None, **settings)",
     "classify": "(recordings, model, classes=None, *, study=None, rendering='paper', data=None, **settings)",
-    "doctor": "(*, data=None)",
+    "doctor": "(*, data=None, engine=None)",
     "embed": "(recordings, encoder, *, study=None, rendering='paper', data=None, **settings)",
     "example_sound": "(label='dog', seed=0, duration_s=5.0)",
     "init": "(listing=None, out=None, *, built_in=None)",

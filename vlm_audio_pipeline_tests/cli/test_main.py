@@ -157,3 +157,7 @@ def test_the_documentation_has_a_line_for_each_shell_and_it_completes_studies(sh
     monkeypatch.setenv("COMP_CWORD", "2")
     publish_study(bench.graph(), rebuild=False)
     assert set(re.findall(r"\w+", vlm_audio().out)) >= {"baselines", "bench"}
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "vlm-audio report demo b")  # the study to compare with
+    monkeypatch.setenv("COMP_WORDS", "vlm-audio report demo b")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert set(re.findall(r"\w+", vlm_audio().out)) >= {"baselines", "bench"}

@@ -37,7 +37,7 @@ def image_vectors(held_out, encode) -> np.ndarray:
 
 
 def predict(audio_vectors: np.ndarray, result_store: ResultStore, **spec) -> list[str]:
-    texts = ZeroShot(encoder="clap", **spec).class_vectors(CLAP, ESC10, result_store, LocalEngine())[0]
+    texts = ZeroShot(encoder="clap", **spec).class_vectors_and_scale(CLAP, ESC10, result_store, LocalEngine())[0]
     return [ESC10[i] for i in (audio_vectors @ texts.T).argmax(axis=1)]
 
 

@@ -15,7 +15,11 @@ import pyarrow as pa
 from vlm_audio_pipeline.classifiers.language_models.leased_requests import ask_leased
 from vlm_audio_pipeline.classifiers.language_models.messages import Backend, Reply, Request, Scoring
 from vlm_audio_pipeline.classifiers.language_models.response_keys import response_key, truncated_key
-from vlm_audio_pipeline.classifiers.language_models.stored_responses import read_stored, stored_payload, usage_columns
+from vlm_audio_pipeline.classifiers.language_models.stored_responses import (
+    read_stored_payloads,
+    stored_payload,
+    usage_columns,
+)
 from vlm_audio_pipeline.contracts.chunks import cut_chunks
 from vlm_audio_pipeline.contracts.model_ids import refuse_mixed_models
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
@@ -110,7 +114,7 @@ def ask_all(
     }
     latest = current_keys(result_store, list(set(cut_off_keys.values())))
     cut_off_keys = {key: latest[cut_off_key] for key, cut_off_key in cut_off_keys.items()}
-    payloads = read_stored(result_store, all_keys, cut_off_keys)
+    payloads = read_stored_payloads(result_store, all_keys, cut_off_keys)
     revisions = {row["revision"] for table in other_folds for row in table.select(["revision"]).to_pylist()}
     if revision is None:
         revisions |= {json.loads(payload)["revision"] for payload in payloads.values()}
@@ -142,7 +146,7 @@ def ask_all(
     def take_stored(i: int) -> bool:
         nonlocal done
         keys_of_request = list(todo[i][1].values())
-        stored = read_stored(result_store, keys_of_request, cut_off_keys)
+        stored = read_stored_payloads(result_store, keys_of_request, cut_off_keys)
         if len(stored) < len(keys_of_request):
             return False
         payloads.update(stored)

@@ -10,7 +10,9 @@ from vlm_audio_pipeline.classifiers.language_models.messages import Reply, Scori
 from vlm_audio_pipeline.storage.result_store import ResultStore
 
 
-def read_stored(result_store: ResultStore, keys: Sequence[str], cut_off_keys: Mapping[str, str]) -> dict[str, bytes]:
+def read_stored_payloads(
+    result_store: ResultStore, keys: Sequence[str], cut_off_keys: Mapping[str, str]
+) -> dict[str, bytes]:
     """Return the stored responses of keys, also those that were cut off. Responses that cannot be read count as absent."""
     complete = result_store.get(keys)
     others = {cut_off_keys[key]: key for key in keys if key in cut_off_keys and key not in complete}

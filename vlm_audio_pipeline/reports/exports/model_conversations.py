@@ -10,7 +10,6 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from vlm_audio_pipeline.classifiers.base import CLASSIFIERS
 from vlm_audio_pipeline.classifiers.language_models.language_model import LanguageModel
 from vlm_audio_pipeline.classifiers.language_models.messages import (
     AudioPart,
@@ -186,7 +185,7 @@ def read_model_runs(results: StudyResults) -> list[ModelRun]:
         "SELECT DISTINCT classifier, scoring, control FROM responses WHERE study = $1 "
         "ORDER BY classifier, scoring, control <> 'none', control"
     )
-    specs = {name: _language_model(results, name) for name in {row["classifier"] for row in rows}}
+    specs = {name: results.language_model(name) for name in {row["classifier"] for row in rows}}
     return [
         ModelRun(results, row["classifier"], spec, row["scoring"], row["control"])
         for row in rows
@@ -206,16 +205,6 @@ def require_model_runs(results: StudyResults) -> list[ModelRun]:
         f"study '{results.study}' has no responses of a language model, which this format contains; add a classifier of kind "
         "language_model and run the study, or choose --format tables or huggingface"
     )
-
-
-def _language_model(results: StudyResults, name: str) -> LanguageModel | None:
-    """Return a language model of the study as it was run; None if it was removed from the study."""
-    values = dict(results.spec["classifiers"].get(name, {}))
-    kind = values.pop("kind", None)
-    if kind is None:
-        return None
-    spec = CLASSIFIERS.get(kind).spec_class(values).model_validate(values)
-    return spec if isinstance(spec, LanguageModel) else None
 
 
 def prompt_text(messages: tuple[Message, ...]) -> str:

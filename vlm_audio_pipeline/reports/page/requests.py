@@ -150,8 +150,10 @@ class RequestReader:
         self, classifier: str, fold: int, rows: list[dict[str, Any]], requests: ClassifierRequests
     ) -> Iterator[StoredRequest]:
         results = self._results
-        values = {k: v for k, v in results.spec.get("classifiers", {}).get(classifier, {}).items() if k != "kind"}
-        spec = LanguageModel.spec_class(values).model_validate(values)
+        spec = results.language_model(classifier)
+        if spec is None:
+            requests.reason = "the requests cannot be rebuilt: the study does not contain the classifier any more"
+            return
         requests.is_few_shot, requests.decoding = spec.shots > 0, spec.protocol().decoding or ""
         examples = results.query(
             "SELECT * FROM examples WHERE study = $1 AND classifier = $2 AND fold = $3 ORDER BY trial, query, position",

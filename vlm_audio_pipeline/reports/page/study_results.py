@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlm_audio_pipeline.classifiers.base import CLASSIFIERS
+from vlm_audio_pipeline.classifiers.language_models.language_model import LanguageModel
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.base import DATASETS, Dataset
 from vlm_audio_pipeline.datasets.card import DatasetCard
@@ -78,6 +80,15 @@ class StudyResults:
         """The study file as it was run, with every default filled in."""
         spec: dict[str, Any] = self.record.get("study", {})
         return spec
+
+    def language_model(self, classifier: str) -> LanguageModel | None:
+        """Return a language model as it was run; None if the study has no language model of this name any more."""
+        values = dict(self.spec.get("classifiers", {}).get(classifier, {}))
+        kind = values.pop("kind", None)
+        if kind is None:
+            return None
+        spec = CLASSIFIERS.get(kind).spec_class(values).model_validate(values)
+        return spec if isinstance(spec, LanguageModel) else None
 
     @property
     def card(self) -> DatasetCard | None:

@@ -15,7 +15,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.json_values import 
     token_count,
     valid_unicode,
 )
-from vlm_audio_pipeline.classifiers.language_models.endpoint.refused_parameters import OPTIONAL, refused_parameters
+from vlm_audio_pipeline.classifiers.language_models.endpoint.rejected_parameters import OPTIONAL, rejected_parameters
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import OPENAI, Endpoint
 from vlm_audio_pipeline.classifiers.language_models.endpoint.stop_reasons import outcome_of
 from vlm_audio_pipeline.classifiers.language_models.first_token import FirstTokens, first_tokens, no_first_tokens
@@ -104,7 +104,7 @@ class Dialect:
         Returns:
             The dialect for another attempt, or None if the error has another cause.
         """
-        names, is_exclusive = refused_parameters(code, parameter, message, self.limit_name)
+        names, is_exclusive = rejected_parameters(code, parameter, message, self.limit_name)
         dialect = self
         for name in names:
             if name == dialect.limit_name and not dialect.is_limit_renamed:

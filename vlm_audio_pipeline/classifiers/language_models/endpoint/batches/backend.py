@@ -39,7 +39,7 @@ from vlm_audio_pipeline.classifiers.language_models.messages import (
     Request,
 )
 from vlm_audio_pipeline.classifiers.language_models.response_keys import current_response_keys, current_truncated_keys
-from vlm_audio_pipeline.classifiers.language_models.stored_responses import read_payload, read_stored
+from vlm_audio_pipeline.classifiers.language_models.stored_responses import read_payload, read_stored_payloads
 from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.stages import WAITING_FOR_BATCH
@@ -179,7 +179,7 @@ class BatchBackend(Backend):
         lengths = [request.sampling.max_tokens for request in requests]
         cut_off = current_truncated_keys(list(zip(keys, lengths, strict=True)), self._result_store)
         # Another process may have stored them while this one waited for the lock.
-        stored = read_stored(self._result_store, keys, dict(zip(keys, cut_off, strict=True)))
+        stored = read_stored_payloads(self._result_store, keys, dict(zip(keys, cut_off, strict=True)))
         open_requests, errors = log.open_requests(), log.take_errors(self.account, set(keys))
         unsent, tags = [], dict[str, None]()
         for position, key in enumerate(keys):

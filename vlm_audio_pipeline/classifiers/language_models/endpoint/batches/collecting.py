@@ -210,25 +210,40 @@ class _BatchTally:
         elif result.rejection is not None:
             self.next_dialect = self.next_dialect.adapt(*result.rejection) or self.next_dialect
             self.outcomes[position] = ("changed", None)
-        elif self._has_attempts_left(result, failures):
+        else:
+            self._add_failure(position, result, failures)
+
+    def _add_failure(self, position: int, result: ReadResult, failures: int) -> None:
+        fatal = self._fatal_reasons(result)
+        for has_response, reason in fatal.items():
+            self.fatal_errors.setdefault(has_response, reason)
+        if self._is_temporary(result, fatal) and (failures + 1) % (self.endpoint.retries + 1):
             self.outcomes[position] = ("retry", None)
         else:
-            self.outcomes[position] = ("error", reply.error)
+            self.outcomes[position] = ("error", result.reply.error)
 
-    def _has_attempts_left(self, result: ReadResult, failures: int) -> bool:
-        """Return whether a request that failed is sent again by itself; a failure of every request is kept in `fatal_errors`."""
+    def _fatal_reasons(self, result: ReadResult) -> dict[bool, str]:
+        """Return why a failure is one of every request: if the batch has a response, and if it has none.
+
+        Only at the end of a batch is it known whether it has a response.
+        """
         failure = result.failure
-        is_temporary = result.is_unanswered
-        if failure is not None:
-            is_temporary = failure.is_temporary
-            for has_response in (True, False):  # only at the end is it known whether there is a response
-                reason = fatal_reason(
-                    self.model, self.endpoint, failure.status, failure.code, failure.reason, has_response
-                )
-                if reason is not None:
-                    self.fatal_errors.setdefault(has_response, reason)
-                    is_temporary &= not has_response
-        return is_temporary and bool((failures + 1) % (self.endpoint.retries + 1))
+        if failure is None:
+            return {}
+        reasons = {
+            has_response: fatal_reason(
+                self.model, self.endpoint, failure.status, failure.code, failure.reason, has_response
+            )
+            for has_response in (True, False)
+        }
+        return {has_response: reason for has_response, reason in reasons.items() if reason is not None}
+
+    @staticmethod
+    def _is_temporary(result: ReadResult, fatal: Mapping[bool, str]) -> bool:
+        """Return whether the same request may succeed later."""
+        if result.failure is None:
+            return result.is_unanswered
+        return result.failure.is_temporary and True not in fatal
 
     def fatal_error(self) -> str | None:
         """Return why no request to the model can succeed, or None; see `fatal_reason`."""

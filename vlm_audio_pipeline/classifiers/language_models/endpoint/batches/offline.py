@@ -104,12 +104,12 @@ class ResponseReader(OfflineBackend):
             result = self._results.get(custom_id)
             if result is None:
                 continue
-            read = read_result(result, dialect, self.model, self.endpoint, prices=None)
-            if read.other_model is not None:
+            parsed = read_result(result, dialect, self.model, self.endpoint, prices=None)
+            if parsed.other_model is not None:
                 raise NotAvailable(
-                    f"the file must contain responses of {self.model}, got {read.other_model}; run the batch with the model "
-                    f"of the study, or allow this one with `endpoint: {{accept: [{read.other_model}]}}`"
+                    f"the file must contain responses of {self.model}, got {parsed.other_model}; run the batch with the model "
+                    f"of the study, or allow this one with `endpoint: {{accept: [{parsed.other_model}]}}`"
                 )
-            self.count += read.reply.outcome != "error"
-            on_reply(i, replace(read.reply, scorings=_GENERATION))
+            self.count += parsed.reply.outcome != "error"
+            on_reply(i, replace(parsed.reply, scorings=_GENERATION))
         return None

@@ -1,4 +1,4 @@
-"""Read from an error which parameters an endpoint refuses, in the words of many providers."""
+"""Read from an error which parameters an endpoint rejects, in the words of many providers."""
 
 import re
 from typing import get_args
@@ -18,23 +18,23 @@ _WORDS = re.compile(
 _EXCLUSIVE_WORDS = re.compile(r"\bboth\b|only one of|mutually exclusive|together", re.IGNORECASE)
 _PARENT_PARAMETER = {"json_schema": "response_format", "strict": "response_format"}
 _NEUTRAL = ("top_p", "temperature", "seed", "n")
-"""Parameters whose value means the same as no value (`top_p` 1) or the nearest to it, so that a refused value is left out."""
+"""Parameters whose value means the same as no value (`top_p` 1) or the nearest to it, so that a rejected value is left out."""
 _RANGE = (
     r"\W{0,3}(?:input )?(?:value )?(?:(?:must|should|has to) be\b|is out of range|only (?:accepts|supports|allows))"
 )
 _INVALID = r"invalid (?:value (?:\S+ )?(?:for|of) )?\W?"
 
 
-def refused_parameters(code: str, parameter: str, message: str, limit_name: str) -> tuple[list[str], bool]:
-    """Return the parameters that an error (400, 422) refuses, and whether one of them is accepted without the others.
+def rejected_parameters(code: str, parameter: str, message: str, limit_name: str) -> tuple[list[str], bool]:
+    """Return the parameters that an error (400, 422) rejects, and whether one of them is accepted without the others.
 
     Args:
         code: code of the error, or "".
         parameter: parameter that the error names, or "".
         message: text of the error.
-        limit_name: name of the maximum length in the request; an error about its value does not refuse it.
+        limit_name: name of the maximum length in the request; an error about its value does not reject it.
 
-    >>> refused_parameters("", "", "`top_p` must be > 0.0 and < 1.0", "max_tokens")
+    >>> rejected_parameters("", "", "`top_p` must be > 0.0 and < 1.0", "max_tokens")
     (['top_p'], False)
     """
     if code not in _CODES and not _WORDS.search(message):
