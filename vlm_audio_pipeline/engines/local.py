@@ -13,8 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, suppress
 from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits
-
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.work import BackendWork, Compute, Failure, Rows
@@ -102,7 +100,7 @@ def compute_results(
         running: dict[Future[Sequence[bytes | Failure]], list[str]] = {}
         workers = min(workers or core_count(), len(todo_batches))
         # One BLAS thread even for a single batch: another order of summation would change the last digits.
-        with threadpool_limits(limits=1), ThreadPoolExecutor(workers) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
             try:
                 while True:
                     while len(running) < 2 * workers and (batch_keys := next(queue, None)) is not None:
@@ -138,7 +136,7 @@ def map_ordered(
     Returns:
         The results, in the order of `items`.
     """
-    with threadpool_limits(limits=1), ThreadPoolExecutor(core_count()) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(core_count()) as pool:
         results = []
         for result in pool.map(function, items):
             results.append(result)
