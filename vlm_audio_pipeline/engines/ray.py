@@ -165,9 +165,13 @@ class RayEngine:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Workers that were started, and tasks that were computed again because their worker was lost."""
+        """Workers that were started and that were lost, and tasks that were computed again because their worker was lost."""
         pools = self._pools.values()
-        return {"started": sum(p.started for p in pools), "lost_tasks": sum(p.lost_tasks for p in pools)}
+        return {
+            "started": sum(p.started for p in pools),
+            "lost_workers": sum(p.lost_workers for p in pools),
+            "lost_tasks": sum(p.lost_tasks for p in pools),
+        }
 
     def close(self) -> None:
         """End the workers and leave the cluster."""

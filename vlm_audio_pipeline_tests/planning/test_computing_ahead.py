@@ -1,11 +1,15 @@
 """An engine that sends works elsewhere: what it sends is small, and the study has the same data versions."""
 
+import errno
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from vlm_audio_pipeline.classifiers.language_models.local.language_model import LocalLanguageModel
 from vlm_audio_pipeline.contracts.errors import NotAvailable
+from vlm_audio_pipeline.contracts.progress import no_progress
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import Recordings
 from vlm_audio_pipeline.encoders.base import EncoderWork
@@ -13,12 +17,15 @@ from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.encoders.texts import TextWork
 from vlm_audio_pipeline.encoders.vision import Vision
 from vlm_audio_pipeline.engines import LocalEngine
-from vlm_audio_pipeline.planning.computing_ahead import cut_wave
+from vlm_audio_pipeline.planning import execution
+from vlm_audio_pipeline.planning.computing_ahead import compute_ahead, cut_wave
+from vlm_audio_pipeline.planning.execution import read_inputs
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.planning.planner import make_plan, select_nodes
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.planning.staleness import current_input_versions
+from vlm_audio_pipeline.storage.locks import file_lock
 from vlm_audio_pipeline.studies.loading import load_study
 from vlm_audio_pipeline_tests.planning.model_study import data_versions
 
@@ -72,10 +79,13 @@ def graph_with(bench, engine, study=None):
 def test_rows_of_all_folds_are_computed_in_one_map_and_every_data_version_is_that_of_the_local_engine(bench, tmp_path):
     study = bench.study | IMAGES
     local = bench.copy_to(tmp_path / "local")
-    assert not local.run(study).report.failed
+    local_summary = local.run(study).report
+    assert not local_summary.failed
     engine = SendingEngine()
     graph = graph_with(bench, engine, study)
-    assert not run_study(graph).failed
+    summary = run_study(graph)
+    assert not summary.failed
+    assert (summary.steps, summary.runs) == (local_summary.steps, local_summary.runs)  # a run in parts is one run
     assert data_versions(graph) == data_versions(local.graph(study))
     # 12 clips in 3 folds; each fold finds its rows afterwards: an inspection maps the whole dataset, in each fold
     computed_together = [size for kind, size in engine.maps if kind == "vector"]
@@ -136,6 +146,30 @@ def test_a_failure_ends_the_wave_and_the_next_plan_runs_the_rest(bench):
     assert {n.step for n in summary.failed} <= {"embeddings/grey", "embeddings/grey__blank"}
     assert set(summary.failed.values()) == {"no worker"}
     assert "predictions/knn|3" in data_versions(graph)
+
+
+def test_nodes_that_another_process_executes_meanwhile_are_not_computed_ahead(bench):
+    engine = SendingEngine()
+    graph = graph_with(bench, engine, bench.study | IMAGES)
+    nodes = [Node("spectrograms/small", fold) for fold in (1, 2, 3)]
+    run_study(graph, select_nodes(graph, ["clips"]))
+    with ThreadPoolExecutor(1) as threads:
+        with file_lock(graph.data_folder.lock(graph.node_name(nodes[1]))):
+            engine.maps.clear()
+            ahead = threads.submit(compute_ahead, graph, nodes, no_progress)
+            time.sleep(0.3)
+            assert not ahead.done() and not engine.maps
+            compute_partition(graph, nodes[1])  # as the process that has the lock does
+        ahead.result(60)
+    assert engine.maps == [("image", 8)]  # of folds 1 and 3; each has four clips
+    compute_ahead(graph, nodes[1:2], no_progress)
+    assert engine.maps == [("image", 8)]
+
+
+def compute_partition(graph, node):
+    local = Graph(graph.study, graph.data_folder)
+    inputs, versions = read_inputs(local, node)
+    execution._run_stage(local, node, inputs, versions, no_progress, time.perf_counter())
 
 
 def test_a_wave_is_cut_before_each_step_that_computes_ahead(bench):
