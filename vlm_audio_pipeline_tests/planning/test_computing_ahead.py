@@ -113,6 +113,19 @@ def test_works_of_models_are_small(spec):
         assert pickle.loads(pickle.dumps(work)).key == work.key
 
 
+@pytest.mark.parametrize("spec", [Clap(model="demo-clap"), Vision(model="demo-aimv2", rendering="demo")])
+def test_the_key_of_a_work_has_the_revision_of_the_plan(spec, monkeypatch):
+    """A worker keeps a work open that has the same key; its own cache may have another revision."""
+
+    def works(revision):
+        return [EncoderWork(spec.with_device(False), revision, Recordings("/data")), TextWork(spec.with_device(False), revision)]
+
+    keys = [work.key for revision in ("old", "new") for work in works(revision)]
+    assert len(set(keys)) == 4
+    monkeypatch.setattr(type(spec), "weights_revision", property(lambda self: "that of this machine"))
+    assert [work.key for revision in ("old", "new") for work in works(revision)] == keys
+
+
 @pytest.mark.parametrize("spec", [Clap(model="demo-clap"), LocalLanguageModel(model="demo-janus", rendering="demo")])
 def test_the_number_format_is_that_of_the_workers(spec: Spec):
     """Not of the machine that plans: keys of bfloat16 vectors must not be those of float32."""
