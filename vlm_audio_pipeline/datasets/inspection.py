@@ -179,7 +179,9 @@ class InspectionWork:
 
     def open(self) -> Compute:
         """Return the function that measures a batch."""
-        digests: dict[tuple[str, str], str | None] = {}  # of a file with a stamp: many clips may be segments of one file
+        digests: dict[
+            tuple[str, str], str | None
+        ] = {}  # of a file with a stamp: many clips may be segments of one file
         return lambda batch: [self._measure(digests, *item) for item in batch]
 
     def _measure(

@@ -88,11 +88,15 @@ def _read_pairs(path: Path) -> list[tuple[Any, Any, int]]:
         loader = yaml.SafeLoader(path.read_bytes().decode("utf-8"))
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
-            raise VlmAudioError(f"{path}: must be a mapping such as `engine: ray`, with the keys {', '.join(_PROBLEMS)}")
+            raise VlmAudioError(
+                f"{path}: must be a mapping such as `engine: ray`, with the keys {', '.join(_PROBLEMS)}"
+            )
         construct = loader.construct_object
         return [(construct(k, deep=True), construct(v, deep=True), k.start_mark.line + 1) for k, v in root.value]
     except OSError as error:
-        raise VlmAudioError(f"{path} cannot be read: {error.strerror}; correct its permissions, or remove it") from error
+        raise VlmAudioError(
+            f"{path} cannot be read: {error.strerror}; correct its permissions, or remove it"
+        ) from error
     except UnicodeDecodeError as error:
         raise VlmAudioError(
             f"{path}: this is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"

@@ -85,4 +85,3 @@ def check_engine(setting: EngineSetting) -> list[MachineCheck]:
         return engine.check_nodes()
     finally:
         engine.close()
-

@@ -95,11 +95,11 @@ class WorkerPool:
             VlmAudioError: if workers cannot start, if a task kills its workers, or if there is no worker.
             Every exception of a task. Tasks in flight that still finish are passed to `on_result` first.
         """
-        flying: dict[Any, tuple[Any, int]] = {}
+        in_flight: dict[Any, tuple[Any, int]] = {}
         try:
-            self._run(tasks, queue, on_result, on_wait, flying)
+            self._run(tasks, queue, on_result, on_wait, in_flight)
         except Exception:
-            self._finish(flying, on_result)
+            self._finish(in_flight, on_result)
             raise
         except BaseException:
             self.close()
@@ -122,45 +122,47 @@ class WorkerPool:
         queue: TaskQueue,
         on_result: Callable[[int, Any], None],
         on_wait: Callable[[str], None],
-        flying: dict[Any, tuple[Any, int]],
+        in_flight: dict[Any, tuple[Any, int]],
     ) -> None:
         import ray
 
         losses: Counter[int] = Counter()
         self._failed_starts = 0
         last_sign_of_life = last_result = time.monotonic()
-        while len(queue) or flying:
-            self._start_workers(len(queue) + len(flying))
-            self._send(tasks, queue, flying)
-            references = [*flying, *self._starting]
+        while len(queue) or in_flight:
+            self._start_workers(len(queue) + len(in_flight))
+            self._send(tasks, queue, in_flight)
+            references = [*in_flight, *self._starting]
             ready = []
             if references:
                 ready = ray.wait(references, num_returns=1, timeout=_POLL_S)[0]
             else:
                 time.sleep(_POLL_S)
             now = time.monotonic()
-            if ready or flying:
+            if ready or in_flight:
                 last_sign_of_life = now
             else:
                 self._check_patience(now - last_sign_of_life, on_wait)
-            if flying and now - last_result > QUIET_S:
+            if in_flight and now - last_result > QUIET_S:
                 on_wait(f"{self.describe()}, no result for {now - last_result:.0f} s")
             for reference in ready:
                 if reference in self._starting:
-                    self._welcome(reference)
+                    self._accept(reference)
                     continue
-                actor, task = flying[reference]
+                actor, task = in_flight[reference]
                 try:
                     result = ray.get(reference)
-                except ray.exceptions.RayTaskError as error:  # the worker lives, and could not read the task or send its result
-                    del flying[reference]
+                except (
+                    ray.exceptions.RayTaskError
+                ) as error:  # the worker lives, and could not read the task or send its result
+                    del in_flight[reference]
                     self._tasks[actor].remove(task)
                     raise VlmAudioError(
                         f"a worker on node {self.nodes[actor][:8]} cannot compute a batch: {error.cause!r}; check that every node has "
                         "the same packages, with those that your components come from"
                     ) from error
                 except ray.exceptions.RayError as error:
-                    computed = self._lose(actor, queue, flying, error)
+                    computed = self._replace_lost(actor, queue, in_flight, error)
                     losses[computed] += 1
                     if losses[computed] >= MAX_LOSSES:
                         raise VlmAudioError(
@@ -168,7 +170,7 @@ class WorkerPool:
                             "need more memory than a node has: use a smaller `batch_size`"
                         ) from error
                     continue
-                del flying[reference]
+                del in_flight[reference]
                 self._tasks[actor].remove(task)
                 if isinstance(result, WorkError):
                     raise result.error
@@ -195,7 +197,7 @@ class WorkerPool:
             self._started_at[actor] = time.monotonic()
             self.started += 1
 
-    def _welcome(self, reference: Any) -> None:
+    def _accept(self, reference: Any) -> None:
         """Accept a worker that is ready. If it ended before, the run goes on with the others.
 
         Raises:
@@ -222,18 +224,20 @@ class WorkerPool:
         self._tasks[actor] = deque()
 
     def _send(
-        self, tasks: Sequence[tuple[str, tuple[Any, ...]]], queue: TaskQueue, flying: dict[Any, tuple[Any, int]]
+        self, tasks: Sequence[tuple[str, tuple[Any, ...]]], queue: TaskQueue, in_flight: dict[Any, tuple[Any, int]]
     ) -> None:
-        """Give tasks to the workers that are ready: each gets a first one before any gets a second one."""
+        """Send tasks to the workers that are ready: each gets a first one before any gets a second one."""
         for depth in range(IN_FLIGHT):
             for actor, own in self._tasks.items():
                 if len(own) == depth and (task := queue.take(actor)) is not None:
                     method, arguments = tasks[task]
-                    flying[getattr(actor, method).remote(*arguments)] = (actor, task)
+                    in_flight[getattr(actor, method).remote(*arguments)] = (actor, task)
                     own.append(task)
 
-    def _lose(self, actor: Any, queue: TaskQueue, flying: dict[Any, tuple[Any, int]], error: Exception) -> int:
-        """Forget a lost worker and give its tasks to the others. Return the task that it computed; those behind it are innocent."""
+    def _replace_lost(
+        self, actor: Any, queue: TaskQueue, in_flight: dict[Any, tuple[Any, int]], error: Exception
+    ) -> int:
+        """Forget a lost worker and give its tasks to the others. Return the task that it computed; those behind it waited."""
         import ray
 
         own = self._tasks.pop(actor)
@@ -242,13 +246,15 @@ class WorkerPool:
         self.lost_tasks += len(own)
         if node not in self._reported_nodes:  # a node may have a hundred workers
             self._reported_nodes.add(node)
-            _LOG.warning("a worker on node %s was lost, and its batches are computed again: %s", node[:8], _reason(error))
+            _LOG.warning(
+                "a worker on node %s was lost, and its batches are computed again: %s", node[:8], _reason(error)
+            )
         ray.kill(actor, no_restart=True)  # it may still live, cut off from the driver, and keep its place
         queue.release(actor)
         for task in reversed(own):
             queue.put_back(task)
-        for reference in [r for r, (other, _) in flying.items() if other is actor]:
-            del flying[reference]
+        for reference in [r for r, (other, _) in in_flight.items() if other is actor]:
+            del in_flight[reference]
         return own[0]
 
     def _check_patience(self, waited_s: float, on_wait: Callable[[str], None]) -> None:
@@ -260,20 +266,20 @@ class WorkerPool:
                 "`ray start --address=...`, or wait until other programs end, and run the same command again"
             )
 
-    def _finish(self, flying: dict[Any, tuple[Any, int]], on_result: Callable[[int, Any], None]) -> None:
+    def _finish(self, in_flight: dict[Any, tuple[Any, int]], on_result: Callable[[int, Any], None]) -> None:
         """Keep the results of tasks that still finish."""
         import ray
 
-        ready, _ = ray.wait(list(flying), num_returns=len(flying), timeout=FINISH_S) if flying else ([], [])
+        ready, _ = ray.wait(list(in_flight), num_returns=len(in_flight), timeout=FINISH_S) if in_flight else ([], [])
         for reference in ready:
-            actor, task = flying.pop(reference)
+            actor, task = in_flight.pop(reference)
             with suppress(ray.exceptions.RayError, VlmAudioError, ValueError):
                 result = ray.get(reference)
                 if actor in self._tasks and task in self._tasks[actor]:
                     self._tasks[actor].remove(task)
                 if not isinstance(result, WorkError):
                     on_result(task, result)
-        for actor in {actor for actor, _ in flying.values()}:  # still busy: it would delay the next map
+        for actor in {actor for actor, _ in in_flight.values()}:  # still busy: it would delay the next map
             ray.kill(actor, no_restart=True)
             self._tasks.pop(actor, None)
             self.nodes.pop(actor, None)

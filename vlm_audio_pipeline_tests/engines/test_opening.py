@@ -45,7 +45,15 @@ ENGINES = "local, ray, ray://HOST:PORT, ray://auto"
                 f"--engine: must have the host and the port of the cluster's head, such as ray://10.0.0.1:6379, got '{address}'; "
                 "write ray:// with HOST:PORT, or only ray for the cluster of this machine",
             )
-            for address in ("ray://", "ray://head", "ray://head:", "ray://:6379", "ray://head:x", "ray://a b:1", "ray://h:1/x")
+            for address in (
+                "ray://",
+                "ray://head",
+                "ray://head:",
+                "ray://:6379",
+                "ray://head:x",
+                "ray://a b:1",
+                "ray://h:1/x",
+            )
         ),
         (
             "ray://head:70000",
@@ -78,7 +86,10 @@ def test_a_mistake_names_the_option_or_the_variable(tmp_path, monkeypatch, optio
         ("workers: '3'", ":1: workers: must be a whole number of 1 or more, got '3'"),
         ("workers: true", ":1: workers: must be a whole number of 1 or more, got True"),
         ("workers: 2.0", ":1: workers: must be a whole number of 1 or more, got 2.0"),
-        ("patience_s: -1", ":1: patience_s: must be a number of seconds greater than 0, got -1; leave the key out for 300"),
+        (
+            "patience_s: -1",
+            ":1: patience_s: must be a number of seconds greater than 0, got -1; leave the key out for 300",
+        ),
         ("patience_s: .nan", ":1: patience_s: must be a number of seconds greater than 0, got nan"),
         ("patience_s: .inf", ":1: patience_s: must be a number of seconds greater than 0, got inf"),
         ("patience_s: 5 min", ":1: patience_s: must be a number of seconds greater than 0, got '5 min'"),

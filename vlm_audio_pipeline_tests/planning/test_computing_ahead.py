@@ -2,6 +2,7 @@
 
 import errno
 import pickle
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,6 +24,7 @@ from vlm_audio_pipeline.planning.execution import read_inputs
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.planning.planner import make_plan, select_nodes
+from vlm_audio_pipeline.planning.publishing import is_published
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.planning.staleness import current_input_versions
 from vlm_audio_pipeline.storage.locks import file_lock
@@ -118,7 +120,10 @@ def test_the_key_of_a_work_has_the_revision_of_the_plan(spec, monkeypatch):
     """A worker keeps a work open that has the same key; its own cache may have another revision."""
 
     def works(revision):
-        return [EncoderWork(spec.with_device(False), revision, Recordings("/data")), TextWork(spec.with_device(False), revision)]
+        return [
+            EncoderWork(spec.with_device(False), revision, Recordings("/data")),
+            TextWork(spec.with_device(False), revision),
+        ]
 
     keys = [work.key for revision in ("old", "new") for work in works(revision)]
     assert len(set(keys)) == 4
@@ -159,6 +164,44 @@ def test_a_failure_ends_the_wave_and_the_next_plan_runs_the_rest(bench):
     assert {n.step for n in summary.failed} <= {"embeddings/grey", "embeddings/grey__blank"}
     assert set(summary.failed.values()) == {"no worker"}
     assert "predictions/knn|3" in data_versions(graph)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ZeroDivisionError("broken"), "ZeroDivisionError: broken\nTraceback"),  # a defect
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write to the data folder"),
+    ],
+)
+def test_every_error_of_a_map_is_a_failure_of_its_nodes(bench, error, reason):
+    class Failing(SendingEngine):
+        def map_ordered(self, function, items, progress, on_result=lambda result: None):
+            raise error
+
+    graph = graph_with(bench, Failing(), bench.study | IMAGES)
+    summary = run_study(graph, select_nodes(graph, ["spectrograms/small", "embeddings/bands"]))
+    assert {str(node) for node in summary.failed} == {f"spectrograms/small|{fold}" for fold in (1, 2, 3)}
+    assert all(text.startswith(reason) for text in summary.failed.values())
+    assert "embeddings/bands|3" in data_versions(graph)  # it needs no image
+    assert is_published(graph)
+
+
+def test_a_run_that_fails_before_its_first_step_publishes_the_study(bench):
+    """Its record says which steps are missing."""
+
+    class Failing(SendingEngine):
+        def map_rows(self, rows, result_store, progress):
+            raise NotAvailable("no worker")
+
+    graph = graph_with(bench, SendingEngine())
+    run_study(graph, select_nodes(graph, ["clips"]))
+    shutil.rmtree(graph.data_folder.studies)
+    graph = graph_with(bench, Failing())
+    summary = run_study(graph, select_nodes(graph, ["embeddings/*"]))
+    assert (summary.steps, summary.runs) == (0, 0) and len(summary.failed) == 3
+    assert is_published(graph)
+    continued = run_study(graph_with(bench, SendingEngine()), select_nodes(graph, ["embeddings/*"]))
+    assert (continued.steps, continued.runs) == (3, 3)  # three folds
 
 
 def test_nodes_that_another_process_executes_meanwhile_are_not_computed_ahead(bench):
