@@ -94,7 +94,7 @@ def register() -> None:
     @ENCODERS.register("counted")
     class Counted(Scripted):
         @property
-        def workers(self):
+        def max_parallel(self):
             return 1  # one batch is in flight
 
         def load(self):
@@ -142,7 +142,7 @@ def register() -> None:
 
         keys = [fingerprint("asked", sha) for sha in images]
         responses = compute_results(
-            keys, images, compute, context.result_store, kind="response", batch_size=2, workers=1
+            keys, images, compute, context.result_store, kind="response", batch_size=2, max_parallel=1
         )
         scores = np.eye(len(context.classes))[[response[0] for response in responses]]
         return {

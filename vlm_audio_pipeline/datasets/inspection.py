@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import BadClips
 from vlm_audio_pipeline.contracts.hashing import fingerprint
-from vlm_audio_pipeline.contracts.regular_files import unsuitable_reason
+from vlm_audio_pipeline.contracts.regular_files import digest_file, file_stamp, unsuitable_reason
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.contracts.work import Compute, Failure, Rows
 from vlm_audio_pipeline.datasets.audio import BadAudio, decode, samples_digest
@@ -25,9 +25,10 @@ from vlm_audio_pipeline.storage.schemas import TABLES
 VERSION = 3
 """Version of `inspect`. Increase it whenever the same file has other values, or is refused."""
 
-Stamp = tuple[int, int, int, int] | None
-Segment = tuple[str, float | None, float | None, Stamp]
+Segment = tuple[str, float | None, float | None, str, str | None]
+"""File, start in s, end in s, SHA-256 of the file, and its stamp before that was computed."""
 _MEASURED = {"samples_sha256", "duration_s", "sample_rate_hz", "channels", "peak", "rms"}
+_CHANGED = Failure("changed after it was listed; run again")
 _ADDED_COLUMNS = ("study", "fold")  # the pipeline adds them
 
 
@@ -129,7 +130,7 @@ def _inspect_all(context: StageContext) -> list[bytes | Failure]:
     """Return the measurements of every clip of the dataset; files with stored measurements are not decoded again.
 
     A file is read twice, for its digest and for its samples. The measurements are stored under the digest only if the
-    file did not change between the two.
+    samples come from a file with this digest; see `InspectionWork`.
     """
     clips = context.dataset.clips
     paths = [context.dataset.root / c.file for c in clips]
@@ -138,7 +139,7 @@ def _inspect_all(context: StageContext) -> list[bytes | Failure]:
     readable = [(c, sha) for c, sha in zip(clips, digests, strict=True) if sha is not None]
     rows = Rows(
         [fingerprint("inspection", VERSION, sha, c.start_s, c.end_s, length=64) for c, sha in readable],
-        [(c.file, c.start_s, c.end_s, before[context.dataset.root / c.file]) for c, _ in readable],
+        [(c.file, c.start_s, c.end_s, sha, before[context.dataset.root / c.file]) for c, sha in readable],
         InspectionWork(context.dataset.root),
         kind="inspection",
         batch_size=8,
@@ -154,16 +155,23 @@ def _inspect_all(context: StageContext) -> list[bytes | Failure]:
 
 @dataclass(frozen=True)
 class InspectionWork:
-    """Measures segments of recordings; an item is (file, start in s, end in s, stamp of the file before its digest was computed).
+    """Measures segments of recordings; an item is a `Segment`.
+
+    A file that was replaced after it was listed is a failure. A file with the stamp of the item is the one that was hashed. One with another
+    stamp, such as the copy of another node, is hashed again.
 
     Attributes:
         root: folder of the recordings.
     """
 
     root: Path
-    key = "inspection"
     uses_gpu = False
     max_parallel = None
+
+    @property
+    def key(self) -> str:
+        """Name of the work with its folder."""
+        return fingerprint("inspection", str(self.root))
 
     def prepare(self, item: Segment) -> Segment:
         """Return the item."""
@@ -171,15 +179,32 @@ class InspectionWork:
 
     def open(self) -> Compute:
         """Return the function that measures a batch."""
-        return lambda batch: [self._measure(*item) for item in batch]
+        digests: dict[
+            tuple[str, str], str | None
+        ] = {}  # of a file with a stamp: many clips may be segments of one file
+        return lambda batch: [self._measure(digests, *item) for item in batch]
 
-    def _measure(self, file: str, start_s: float | None, end_s: float | None, stamp: Stamp) -> bytes | Failure:
+    def _measure(
+        self,
+        digests: dict[tuple[str, str], str | None],
+        file: str,
+        start_s: float | None,
+        end_s: float | None,
+        sha256: str,
+        stamp: str | None,
+    ) -> bytes | Failure:
         path = self.root / file
+        before = _stamp(path)
+        if before is not None and before != stamp:
+            if (file, before) not in digests:
+                digests[file, before] = _digest(path)
+            if digests[file, before] not in (sha256, None):
+                return _CHANGED
         try:
             measured = inspect(path, start_s, end_s)
         except BadAudio as error:
             return Failure(error.reason)
-        return measured if _stamp(path) == stamp else Failure("changed while it was read; run again")
+        return measured if before is not None and _stamp(path) == before else _CHANGED
 
 
 def _is_readable(payload: bytes) -> bool:
@@ -191,13 +216,20 @@ def _is_readable(payload: bytes) -> bool:
     return isinstance(measurements, dict) and measurements.keys() == _MEASURED
 
 
-def _stamp(path: Path) -> Stamp:
-    """Return values that change when a file is written or replaced; None for a missing file."""
+def _stamp(path: Path) -> str | None:
+    """Return a text that changes when a file is written or replaced; None for a missing file."""
     try:
-        s = os.stat(path)
+        return file_stamp(os.stat(path))
     except OSError:
         return None
-    return s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns
+
+
+def _digest(path: Path) -> str | None:
+    """Return the SHA-256 of a file; None if it cannot be read: decoding it then gives the reason."""
+    try:
+        return digest_file(path)
+    except OSError:
+        return None
 
 
 def _refuse_bad_clips(dataset: Dataset, reasons: dict[str, str], on_bad_clip: str) -> None:

@@ -104,7 +104,7 @@ class EncoderSpec(Spec):
         return "float32"
 
     @property
-    def workers(self) -> int | None:
+    def max_parallel(self) -> int | None:
         """Maximum number of parallel batches; None for one per core. Encoders on a GPU return 1."""
         return None
 
@@ -295,7 +295,7 @@ class EncoderWork:
     @property
     def max_parallel(self) -> int | None:
         """Batches at the same time on one machine."""
-        return self.spec.workers
+        return self.spec.max_parallel
 
     def prepare(self, item: "ClipRow | bytes") -> "np.ndarray | Image":
         """Read the samples of a clip, or decode an image."""

@@ -112,7 +112,7 @@ class Environment:
         )
 
 
-class Worker:
+class IsolatedProcess:
     """A process that computes the vectors of clips and texts; it ends when this object is garbage-collected.
 
     Args:

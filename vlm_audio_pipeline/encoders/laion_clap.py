@@ -18,7 +18,7 @@ from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.specs import excluded_from_fingerprint
 from vlm_audio_pipeline.encoders.base import ENCODERS, AudioEncoder, Encode, TextEncoder
 from vlm_audio_pipeline.encoders.clap import Clap, windows
-from vlm_audio_pipeline.encoders.isolated import Environment, Worker
+from vlm_audio_pipeline.encoders.isolated import Environment, IsolatedProcess
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.pretrained import Pretrained
 from vlm_audio_pipeline.encoders.torch_batches import unit_vector
@@ -166,10 +166,10 @@ class LaionClap(AudioEncoder, Pretrained):
         worker = self._worker()
         return TextEncoder(lambda texts: list(worker.embed_texts(texts)), float(worker.properties["logit_scale"]))
 
-    def _worker(self) -> Worker:
+    def _worker(self) -> IsolatedProcess:
         if (reason := self.unavailable()) is not None:
             raise NotAvailable(reason)
-        return Worker(
+        return IsolatedProcess(
             ENVIRONMENT.name,
             (
                 str(ENVIRONMENT.python(DataFolder.locate())),

@@ -65,7 +65,7 @@ class Pretrained(EncoderSpec):
         return self.model_copy(update={"device": resolve_device(self.device, has_gpu)})
 
     @property
-    def workers(self) -> int | None:
+    def max_parallel(self) -> int | None:
         """1 on a GPU. On a CPU, a batch has one thread (see `one_torch_thread`), so several batches are computed at a time."""
         return 1 if resolve_device(self.device) == "cuda" else self.max_cpu_batches
 

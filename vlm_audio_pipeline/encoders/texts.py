@@ -32,8 +32,16 @@ class TextWork:
 
     @property
     def key(self) -> str:
-        """Hash of the parameters, the revision, the device and the number format."""
-        return fingerprint("texts", _text_key(self.spec), self.spec.model_id, self.uses_gpu)
+        """Hash of the parameters, the revision, the device and the number format.
+
+        The revision is that of the plan, not that of the cache of the machine where the work is opened.
+        """
+        spec = self.spec
+        device = "cuda" if self.uses_gpu else "cpu"
+        parameters = spec.vector_parameters()
+        return fingerprint(
+            "texts", spec.step_version, parameters, spec.model_id, self.revision, device, spec.number_format
+        )
 
     @property
     def uses_gpu(self) -> bool:

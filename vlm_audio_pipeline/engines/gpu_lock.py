@@ -1,4 +1,8 @@
-"""One lock for the accelerator of this machine, shared by all users and data folders."""
+"""One lock for the accelerator of this machine, shared by all users and data folders.
+
+A run of the local engine holds it alone, one step at a time. The workers of a Ray cluster hold it together, because Ray gives each of
+them a GPU of its own.
+"""
 
 import os
 import tempfile
@@ -39,4 +43,14 @@ def exclusive_gpu(progress: Progress = no_progress) -> Iterator[None]:
         yield
         return
     with machine_lock(gpu_lock_path(), lambda: progress(0, 1, "waiting for the GPU: another process uses it")):
+        yield
+
+
+@contextmanager
+def shared_gpu() -> Iterator[None]:
+    """Hold the accelerator together with other workers of a cluster; wait for a run of the local engine that uses it."""
+    if not has_gpu():
+        yield
+        return
+    with machine_lock(gpu_lock_path(), is_shared=True):
         yield

@@ -13,8 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, suppress
 from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits
-
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.work import BackendWork, Compute, Failure, Rows
@@ -42,7 +40,7 @@ def compute_results(
     *,
     kind: str,
     batch_size: int = 1,
-    workers: int | None = None,
+    max_parallel: int | None = None,
     prepare: Callable[[Item], Any] | None = None,
     sizes: Sequence[float] | None = None,
     max_total_size: float = math.inf,
@@ -61,8 +59,8 @@ def compute_results(
         result_store: the result store.
         kind: kind of the results in the store.
         batch_size: items per call.
-        workers: number of batches computed at the same time; by default one per core. Use 1 if `compute` uses all cores.
-        prepare: maps an item to the input of `compute` (decodes a file). With one worker, the next batch is prepared in
+        max_parallel: number of batches computed at the same time; by default one per core. Use 1 if `compute` uses all cores.
+        prepare: maps an item to the input of `compute` (decodes a file). With `max_parallel=1`, the next batch is prepared in
             other threads while this one is computed.
         sizes: size of each prepared item (seconds, bytes), if sizes differ much.
         max_total_size: maximum sum of sizes in a batch; a larger item is a batch of its own.
@@ -91,7 +89,7 @@ def compute_results(
     def compute_batch(batch: list[Item]) -> Sequence[bytes | Failure]:
         return compute([prepare(item) for item in batch] if prepare else batch)
 
-    if workers == 1:  # `compute` uses all cores
+    if max_parallel == 1:  # `compute` uses all cores
         with one_blas_thread(), closing(_prepare_ahead(todo_batches, todo, prepare)) as batches:
             for batch, ready in batches:
                 finish(batch, compute(ready))
@@ -100,12 +98,12 @@ def compute_results(
     elif todo_batches:
         queue = iter(todo_batches)
         running: dict[Future[Sequence[bytes | Failure]], list[str]] = {}
-        workers = min(workers or core_count(), len(todo_batches))
+        threads = min(max_parallel or core_count(), len(todo_batches))
         # One BLAS thread even for a single batch: another order of summation would change the last digits.
-        with threadpool_limits(limits=1), ThreadPoolExecutor(workers) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
             try:
                 while True:
-                    while len(running) < 2 * workers and (batch_keys := next(queue, None)) is not None:
+                    while len(running) < 2 * threads and (batch_keys := next(queue, None)) is not None:
                         running[pool.submit(compute_batch, [todo[k] for k in batch_keys])] = batch_keys
                     if not running:
                         break
@@ -138,7 +136,7 @@ def map_ordered(
     Returns:
         The results, in the order of `items`.
     """
-    with threadpool_limits(limits=1), ThreadPoolExecutor(core_count()) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(core_count()) as pool:
         results = []
         for result in pool.map(function, items):
             results.append(result)
@@ -173,7 +171,7 @@ class LocalEngine:
                 result_store,
                 kind=group.kind,
                 batch_size=group.batch_size,
-                workers=group.work.max_parallel,
+                max_parallel=group.work.max_parallel,
                 prepare=group.work.prepare,
                 sizes=group.sizes,
                 max_total_size=group.max_total_size,

@@ -5,16 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.work import Engine
+from vlm_audio_pipeline.engines.engine_file import FILE, engine_problem, read_engine_file
 from vlm_audio_pipeline.engines.local import LocalEngine
 from vlm_audio_pipeline.engines.machine_check import MachineCheck
 
 VARIABLE = "VLM_AUDIO_ENGINE"
-FILE = "engine.yaml"
-_OPTIONS = ("workers", "patience_s")
 
 
 @dataclass(frozen=True)
@@ -41,19 +38,16 @@ def read_engine_setting(option: str | None, data_folder: Path) -> EngineSetting:
             the option names the engine.
 
     Raises:
-        VlmAudioError: for an unknown engine, key or value.
+        VlmAudioError: for an unknown engine, key or value, with the option, the variable, or file, line and key.
     """
     path = data_folder / FILE
-    values = _read_file(path) if path.exists() else {}
-    places = (
-        (option, "--engine"),
-        (os.environ.get(VARIABLE), VARIABLE),
-        (values.pop("engine", None), f"{path}: engine"),
-    )
-    text, place = next(((t, p) for t, p in places if t), ("local", ""))
-    kind, _, address = str(text).partition("://")
-    if kind not in ("local", "ray") or (kind == "local" and address):
-        raise VlmAudioError(f"{place} must be local, ray, ray://auto or ray://HOST:PORT, got '{text}'")
+    values = read_engine_file(path) if os.path.lexists(path) else {}
+    engine_of_file = values.pop("engine", "local")
+    given = ((option, "--engine"), (os.environ.get(VARIABLE) or None, VARIABLE))
+    text, place = next(((text, place) for text, place in given if text is not None), (engine_of_file, str(path)))
+    if problem := engine_problem(text):
+        raise VlmAudioError(f"{place}: {problem}")
+    kind, _, address = text.partition("://")
     return EngineSetting(kind, address or "auto", values if kind == "ray" else {})
 
 
@@ -91,20 +85,3 @@ def check_engine(setting: EngineSetting) -> list[MachineCheck]:
         return engine.check_nodes()
     finally:
         engine.close()
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise VlmAudioError(f"{path} is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise VlmAudioError(f"{path} must be a mapping such as `engine: ray`, got {values!r}")
-    if unknown := sorted(map(str, values.keys() - {"engine", *_OPTIONS})):
-        raise VlmAudioError(f"{path} has unknown keys {unknown}; the keys are engine, {', '.join(_OPTIONS)}")
-    for key in _OPTIONS:
-        value = values.get(key, 1)
-        is_number = isinstance(value, int) or (isinstance(value, float) and key == "patience_s")
-        if not is_number or isinstance(value, bool) or value <= 0:
-            raise VlmAudioError(f"{path}: {key} must be a positive number, got {value!r}")
-    return values

@@ -60,14 +60,14 @@ class RayEngine:
         work, kind = rows[0].work, rows[0].kind
         pool = self._pools[work.uses_gpu]
         # A key of several folds is computed with the batch of its first fold, as by the local engine.
-        taken: set[str] = set()
+        planned_keys: set[str] = set()
         batches = []
         for storage in storages:
-            for batch in storage.batches(leave_out=taken):
-                taken.update(batch)
+            for batch in storage.batches(leave_out=planned_keys):
+                planned_keys.update(batch)
                 batches.append((storage, batch))
         total = len({key for group in rows for key in group.keys})
-        rate = _Rate(total - len(taken), total, kind, pool, progress)
+        rate = _Rate(total - len(planned_keys), total, kind, pool, progress)
 
         def store(task: int, payloads: Any) -> None:
             storage, batch = batches[task]
@@ -91,16 +91,16 @@ class RayEngine:
         pool = self._pools[False]
         parts = [items[i : i + IMAGES_PER_TASK] for i in range(0, len(items), IMAGES_PER_TASK)]
         rate = _Rate(0, len(items), "image", pool, progress)
-        early: dict[int, list[Result]] = {}
+        later_parts: dict[int, list[Result]] = {}
         results: list[Result] = []
         next_part = 0
 
         def keep(task: int, part: list[Result]) -> None:
             nonlocal next_part
-            early[task] = part
+            later_parts[task] = part
             rate.add(len(part))
-            while next_part in early:
-                for result in early.pop(next_part):
+            while next_part in later_parts:
+                for result in later_parts.pop(next_part):
                     results.append(result)
                     on_result(result)
                 next_part += 1
@@ -129,7 +129,7 @@ class RayEngine:
         """Compare Python, the packages and the machine type of every node with those of this process."""
         import ray
 
-        here = describe_node()
+        driver = describe_node()
         describe = ray.remote(describe_node)
         checks = []
         for node in ray.nodes():
@@ -138,13 +138,13 @@ class RayEngine:
             strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
             try:
-                there = ray.get(describe.options(num_cpus=0, scheduling_strategy=strategy).remote(), timeout=60)
+                versions = ray.get(describe.options(num_cpus=0, scheduling_strategy=strategy).remote(), timeout=60)
             except (ray.exceptions.RayError, TimeoutError) as error:
                 checks.append(MachineCheck("bad", f"{name} cannot run a task: {str(error).strip().splitlines()[0]}"))
                 continue
-            differences = node_differences(here, there)
+            differences = node_differences(driver, versions)
             resources = node["Resources"]
-            text = f"{name}: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU ({there['GPU']})"
+            text = f"{name}: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU ({versions['GPU']})"
             checks.append(
                 MachineCheck(
                     "bad", f"{name} differs from this machine: {', '.join(differences)}; install the same versions"
@@ -165,9 +165,13 @@ class RayEngine:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Workers that were started, and tasks that were computed again because their worker was lost."""
+        """Workers that were started and that were lost, and tasks that were computed again because their worker was lost."""
         pools = self._pools.values()
-        return {"started": sum(p.started for p in pools), "lost_tasks": sum(p.lost_tasks for p in pools)}
+        return {
+            "started": sum(p.started for p in pools),
+            "lost_workers": sum(p.lost_workers for p in pools),
+            "lost_tasks": sum(p.lost_tasks for p in pools),
+        }
 
     def close(self) -> None:
         """End the workers and leave the cluster."""
@@ -179,12 +183,12 @@ class RayEngine:
         ray.shutdown()
 
 
-def node_differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
-    """Return the versions of a node that differ from those of this process."""
+def node_differences(driver: Mapping[str, str], node: Mapping[str, str]) -> list[str]:
+    """Return the versions of a node that differ from those of the driver."""
     return [
-        f"{key} {there.get(key)} instead of {value}"
-        for key, value in here.items()
-        if key not in _MAY_DIFFER and there.get(key) != value
+        f"{key} {node.get(key)} instead of {value}"
+        for key, value in driver.items()
+        if key not in _MAY_DIFFER and node.get(key) != value
     ]
 
 

@@ -4,6 +4,7 @@ A task may be computed more than once, because a worker can be lost before its r
 Everything is bounded: starts that fail, workers that one task kills, and the time without any worker.
 """
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -12,17 +13,24 @@ from typing import Any
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.engines.ray_queues import TaskQueue
-from vlm_audio_pipeline.engines.ray_worker import Raised, Worker
+from vlm_audio_pipeline.engines.ray_worker import Worker, WorkError
 
 IN_FLIGHT = 2
 """Tasks of a worker at a time: one is computed, one waits, so that no worker waits for the driver."""
 MAX_LOSSES = 5
 """Workers that may be lost while they compute one task; then the task is the reason."""
 MAX_FAILED_STARTS = 5
-"""Workers in a row that may die before they are ready; then their environment is the reason."""
+"""Times in a row that workers may end before they are ready while no worker is ready; then their environment is the reason."""
+FIRST_PAUSE_S = 0.5
+"""Time before workers are started again after a failed start, s; twice as long after each one that follows."""
+MAX_PAUSE_S = 30.0
+"""Longest time before workers are started again, s."""
+QUIET_S = 60.0
+"""Time without a result after which the progress says so, s. A batch may take any time, so it is not ended."""
 FINISH_S = 20.0
 """After an error: time in which tasks in flight may still finish, s. Their results are kept."""
 _POLL_S = 1.0
+_LOG = logging.getLogger(__name__)
 
 
 class WorkerPool:
@@ -35,6 +43,7 @@ class WorkerPool:
 
     Attributes:
         nodes: node of each worker that is ready.
+        lost_workers: workers that were lost after they were ready.
         lost_tasks: tasks that were computed again because their worker was lost.
         started: workers that were started.
     """
@@ -45,7 +54,12 @@ class WorkerPool:
         self._patience_s = patience_s
         self._starting: dict[Any, Any] = {}  # reference of `ready` -> actor
         self._tasks: dict[Any, deque[int]] = {}  # ready actor -> its tasks, the one that it computes first
+        self._failed_starts = 0  # in a row
+        self._last_failure = 0.0
+        self._started_at: dict[Any, float] = {}  # actor that is not ready yet
+        self._reported_nodes: set[str] = set()
         self.nodes: dict[Any, str] = {}
+        self.lost_workers = 0
         self.lost_tasks = 0
         self.started = 0
 
@@ -59,7 +73,8 @@ class WorkerPool:
     def describe(self) -> str:
         """Return the number of workers and nodes, for progress."""
         workers, nodes = len(self.nodes), len(set(self.nodes.values()))
-        return f"{workers} worker{'s' * (workers != 1)} on {nodes} node{'s' * (nodes != 1)}"
+        lost = f", {self.lost_workers} lost" if self.lost_workers else ""
+        return f"{workers} worker{'s' * (workers != 1)} on {nodes} node{'s' * (nodes != 1)}{lost}"
 
     def run(
         self,
@@ -80,11 +95,11 @@ class WorkerPool:
             VlmAudioError: if workers cannot start, if a task kills its workers, or if there is no worker.
             Every exception of a task. Tasks in flight that still finish are passed to `on_result` first.
         """
-        flying: dict[Any, tuple[Any, int]] = {}
+        in_flight: dict[Any, tuple[Any, int]] = {}
         try:
-            self._run(tasks, queue, on_result, on_wait, flying)
+            self._run(tasks, queue, on_result, on_wait, in_flight)
         except Exception:
-            self._finish(flying, on_result)
+            self._finish(in_flight, on_result)
             raise
         except BaseException:
             self.close()
@@ -97,6 +112,7 @@ class WorkerPool:
         for actor in [*self._starting.values(), *self._tasks]:
             ray.kill(actor, no_restart=True)
         self._starting.clear()
+        self._started_at.clear()
         self._tasks.clear()
         self.nodes.clear()
 
@@ -106,58 +122,69 @@ class WorkerPool:
         queue: TaskQueue,
         on_result: Callable[[int, Any], None],
         on_wait: Callable[[str], None],
-        flying: dict[Any, tuple[Any, int]],
+        in_flight: dict[Any, tuple[Any, int]],
     ) -> None:
         import ray
 
         losses: Counter[int] = Counter()
-        failed_starts = 0
-        last_sign_of_life = time.monotonic()
-        while len(queue) or flying:
-            self._start_workers(len(queue) + len(flying))
-            self._send(tasks, queue, flying)
-            references = [*flying, *self._starting]
+        self._failed_starts = 0
+        last_sign_of_life = last_result = time.monotonic()
+        while len(queue) or in_flight:
+            self._start_workers(len(queue) + len(in_flight))
+            self._send(tasks, queue, in_flight)
+            references = [*in_flight, *self._starting]
             ready = []
             if references:
                 ready = ray.wait(references, num_returns=1, timeout=_POLL_S)[0]
             else:
                 time.sleep(_POLL_S)
-            if ready or flying:
-                last_sign_of_life = time.monotonic()
+            now = time.monotonic()
+            if ready or in_flight:
+                last_sign_of_life = now
             else:
-                self._check_patience(time.monotonic() - last_sign_of_life, on_wait)
+                self._check_patience(now - last_sign_of_life, on_wait)
+            if in_flight and now - last_result > QUIET_S:
+                on_wait(f"{self.describe()}, no result for {now - last_result:.0f} s")
             for reference in ready:
                 if reference in self._starting:
-                    failed_starts = 0 if (error := self._welcome(reference)) is None else failed_starts + 1
-                    if error is not None and failed_starts >= MAX_FAILED_STARTS:
-                        raise VlmAudioError(
-                            f"{failed_starts} workers in a row ended before they were ready: {_first_line(error)}; check "
-                            "the nodes with `vlm-audio doctor --engine ray`"
-                        ) from error
+                    self._accept(reference)
                     continue
-                actor, task = flying[reference]
+                actor, task = in_flight[reference]
                 try:
                     result = ray.get(reference)
+                except (
+                    ray.exceptions.RayTaskError
+                ) as error:  # the worker lives, and could not read the task or send its result
+                    del in_flight[reference]
+                    self._tasks[actor].remove(task)
+                    raise VlmAudioError(
+                        f"a worker on node {self.nodes[actor][:8]} cannot compute a batch: {error.cause!r}; check that every node has "
+                        "the same packages, with those that your components come from"
+                    ) from error
                 except ray.exceptions.RayError as error:
-                    computed = self._lose(actor, queue, flying)
+                    computed = self._replace_lost(actor, queue, in_flight, error)
                     losses[computed] += 1
                     if losses[computed] >= MAX_LOSSES:
                         raise VlmAudioError(
-                            f"{losses[computed]} workers ended while they computed the same batch ({_first_line(error)}); it may "
+                            f"{losses[computed]} workers ended while they computed the same batch ({_reason(error)}); it may "
                             "need more memory than a node has: use a smaller `batch_size`"
                         ) from error
                     continue
-                del flying[reference]
+                del in_flight[reference]
                 self._tasks[actor].remove(task)
-                if isinstance(result, Raised):
+                if isinstance(result, WorkError):
                     raise result.error
                 on_result(task, result)
+                last_result = time.monotonic()
 
     def _start_workers(self, needed: int) -> None:
         import ray
 
         options: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0} if self._uses_gpu else {"num_cpus": 1}
         actor_class = ray.remote(Worker)
+        pause_s = min(FIRST_PAUSE_S * 2 ** (self._failed_starts - 1), MAX_PAUSE_S) if self._failed_starts else 0.0
+        if time.monotonic() < self._last_failure + pause_s:
+            return
         while len(self._starting) + len(self._tasks) < min(needed, self.size()):
             actor = actor_class.options(
                 **options,
@@ -167,42 +194,67 @@ class WorkerPool:
                 scheduling_strategy="SPREAD",
             ).remote(self._uses_gpu)
             self._starting[actor.ready.remote()] = actor
+            self._started_at[actor] = time.monotonic()
             self.started += 1
 
-    def _welcome(self, reference: Any) -> BaseException | None:
-        """Accept a worker that is ready, or return why it is not."""
+    def _accept(self, reference: Any) -> None:
+        """Accept a worker that is ready. If it ended before, the run goes on with the others.
+
+        Raises:
+            VlmAudioError: if starts failed too often while there is no other worker.
+        """
         import ray
 
         actor = self._starting.pop(reference)
+        started_at = self._started_at.pop(actor)
         try:
             self.nodes[actor] = ray.get(reference)
         except ray.exceptions.RayError as error:
-            died: BaseException = error
-            return died
+            # Workers that were started together end together, such as those of a lost node: one failure, not many.
+            if started_at >= self._last_failure:
+                self._failed_starts += 1
+                self._last_failure = time.monotonic()
+            if self._failed_starts >= MAX_FAILED_STARTS and not self._tasks:
+                raise VlmAudioError(
+                    f"{self._failed_starts} times in a row, workers ended before they were ready: {_reason(error)}; check the nodes with "
+                    "`vlm-audio doctor --engine ray`"
+                ) from error
+            return
+        self._failed_starts = 0
         self._tasks[actor] = deque()
-        return None
 
     def _send(
-        self, tasks: Sequence[tuple[str, tuple[Any, ...]]], queue: TaskQueue, flying: dict[Any, tuple[Any, int]]
+        self, tasks: Sequence[tuple[str, tuple[Any, ...]]], queue: TaskQueue, in_flight: dict[Any, tuple[Any, int]]
     ) -> None:
-        """Give tasks to the workers that are ready: each gets a first one before any gets a second one."""
+        """Send tasks to the workers that are ready: each gets a first one before any gets a second one."""
         for depth in range(IN_FLIGHT):
             for actor, own in self._tasks.items():
                 if len(own) == depth and (task := queue.take(actor)) is not None:
                     method, arguments = tasks[task]
-                    flying[getattr(actor, method).remote(*arguments)] = (actor, task)
+                    in_flight[getattr(actor, method).remote(*arguments)] = (actor, task)
                     own.append(task)
 
-    def _lose(self, actor: Any, queue: TaskQueue, flying: dict[Any, tuple[Any, int]]) -> int:
-        """Forget a lost worker and give its tasks to the others. Return the task that it computed; those behind it are innocent."""
+    def _replace_lost(
+        self, actor: Any, queue: TaskQueue, in_flight: dict[Any, tuple[Any, int]], error: Exception
+    ) -> int:
+        """Forget a lost worker and give its tasks to the others. Return the task that it computed; those behind it waited."""
+        import ray
+
         own = self._tasks.pop(actor)
-        self.nodes.pop(actor, None)
+        node = self.nodes.pop(actor)
+        self.lost_workers += 1
         self.lost_tasks += len(own)
+        if node not in self._reported_nodes:  # a node may have a hundred workers
+            self._reported_nodes.add(node)
+            _LOG.warning(
+                "a worker on node %s was lost, and its batches are computed again: %s", node[:8], _reason(error)
+            )
+        ray.kill(actor, no_restart=True)  # it may still live, cut off from the driver, and keep its place
         queue.release(actor)
         for task in reversed(own):
             queue.put_back(task)
-        for reference in [r for r, (other, _) in flying.items() if other is actor]:
-            del flying[reference]
+        for reference in [r for r, (other, _) in in_flight.items() if other is actor]:
+            del in_flight[reference]
         return own[0]
 
     def _check_patience(self, waited_s: float, on_wait: Callable[[str], None]) -> None:
@@ -214,24 +266,26 @@ class WorkerPool:
                 "`ray start --address=...`, or wait until other programs end, and run the same command again"
             )
 
-    def _finish(self, flying: dict[Any, tuple[Any, int]], on_result: Callable[[int, Any], None]) -> None:
+    def _finish(self, in_flight: dict[Any, tuple[Any, int]], on_result: Callable[[int, Any], None]) -> None:
         """Keep the results of tasks that still finish."""
         import ray
 
-        ready, _ = ray.wait(list(flying), num_returns=len(flying), timeout=FINISH_S) if flying else ([], [])
+        ready, _ = ray.wait(list(in_flight), num_returns=len(in_flight), timeout=FINISH_S) if in_flight else ([], [])
         for reference in ready:
-            actor, task = flying.pop(reference)
+            actor, task = in_flight.pop(reference)
             with suppress(ray.exceptions.RayError, VlmAudioError, ValueError):
                 result = ray.get(reference)
                 if actor in self._tasks and task in self._tasks[actor]:
                     self._tasks[actor].remove(task)
-                if not isinstance(result, Raised):
+                if not isinstance(result, WorkError):
                     on_result(task, result)
-        for actor in {actor for actor, _ in flying.values()}:  # still busy: it would delay the next map
+        for actor in {actor for actor, _ in in_flight.values()}:  # still busy: it would delay the next map
             ray.kill(actor, no_restart=True)
             self._tasks.pop(actor, None)
             self.nodes.pop(actor, None)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _reason(error: BaseException) -> str:
+    """Return why a worker ended, in one line: the exception of its constructor, or the first line of Ray's message."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if "creation task" in lines[0] else lines[0]

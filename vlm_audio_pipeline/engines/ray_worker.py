@@ -1,11 +1,13 @@
-"""What a worker process of a Ray cluster does: open works once, and compute batches. Only a worker imports ray."""
+"""What a worker process of a Ray cluster does: open a work once, and compute batches. Only a worker imports ray."""
 
+import gc
 import pickle
 import platform
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,28 +15,33 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.work import BackendWork, Compute, Work
 from vlm_audio_pipeline.engines.blas import one_blas_thread
 from vlm_audio_pipeline.engines.doctor import PACKAGES, installed_version
-
-MAX_OPEN = 4
-"""Works that a worker keeps open; the one that was unused for longest is closed first."""
+from vlm_audio_pipeline.engines.gpu_lock import shared_gpu
 
 
 @dataclass(frozen=True)
-class Raised:
-    """An exception that a work raised in a worker."""
+class WorkError:
+    """An exception that a work raised in a worker; the driver raises it again."""
 
     error: BaseException
 
 
 class Worker:
-    """A process of the cluster. What a work loads stays loaded, across folds and steps.
+    """A process of the cluster. The work that it used last stays open, across batches, folds and steps.
+
+    Only one work is open at a time, because a GPU has memory for one model, and so has the share of memory of a CPU. Threads of the worker
+    compute one after another, because a language model has one cache for all its requests. They prepare their items at the same time.
 
     Args:
-        uses_gpu: whether it has a GPU; the next batch is then prepared while one is computed.
+        uses_gpu: whether it has a GPU. Then it waits until no run outside the cluster uses the GPUs of this machine.
     """
 
     def __init__(self, uses_gpu: bool = False):
-        self._opened: dict[str, Any] = {}
-        self._lock: AbstractContextManager[Any] = threading.Lock() if uses_gpu else nullcontext()
+        self._key: str | None = None
+        self._opened: Any = None
+        self._lock = threading.Lock()
+        self._gpu = ExitStack()  # until the process ends
+        if uses_gpu:
+            self._gpu.enter_context(shared_gpu())
 
     def ready(self) -> str:
         """Return the id of the node."""
@@ -43,7 +50,7 @@ class Worker:
         return str(ray.get_runtime_context().get_node_id())
 
     def compute(self, work: Work, items: Sequence[Any]) -> Any:
-        """Return the payloads of a batch, or `Raised`."""
+        """Return the payloads of a batch, or `WorkError`."""
 
         def run() -> Any:
             prepared = [work.prepare(item) for item in items]
@@ -54,53 +61,65 @@ class Worker:
         return self._run(run)
 
     def apply(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Any:
-        """Return the results of a function for items, or `Raised`."""
+        """Return the results of a function for items, or `WorkError`."""
         return self._run(lambda: [function(item) for item in items])
 
     def ask(self, work: BackendWork, requests: Sequence[Any]) -> Any:
-        """Return the replies of a language model to a chunk of requests and the tokens that were computed, or `Raised`."""
+        """Return the replies of a language model to a chunk of requests and the tokens that were computed, or `WorkError`."""
 
         def run() -> Any:
-            backend = self._open(work)
-            before, replies = backend.token_counts(), dict[int, Any]()
-            backend.ask(requests, replies.__setitem__)
-            counts = {name: count - before[name] for name, count in backend.token_counts().items()}
-            return [replies[i] for i in range(len(requests))], counts
+            with self._lock:
+                backend = self._open(work)
+                before, replies = backend.token_counts(), dict[int, Any]()
+                backend.ask(requests, replies.__setitem__)
+                counts = {name: count - before[name] for name, count in backend.token_counts().items()}
+                return [replies[i] for i in range(len(requests))], counts
 
         return self._run(run)
 
     def render_messages(self, work: BackendWork, request: Any) -> Any:
-        """Return the text of a request in the model's chat template, or `Raised`."""
-        return self._run(lambda: self._open(work).render_messages(request))
+        """Return the text of a request in the model's chat template, or `WorkError`."""
 
-    def opened(self) -> list[str]:
-        """Return the keys of the works that are open."""
-        return list(self._opened)
+        def run() -> Any:
+            with self._lock:
+                return self._open(work).render_messages(request)
+
+        return self._run(run)
 
     def _open(self, work: Any) -> Any:
-        if work.key not in self._opened:
-            while len(self._opened) >= MAX_OPEN:
-                self._opened.pop(next(iter(self._opened)))
-            self._opened[work.key] = work.open()
-        opened = self._opened.pop(work.key)
-        self._opened[work.key] = opened  # the last one that was used comes last
-        return opened
+        """Return what the work loads; close the one that was open before, so that there is never memory for two."""
+        if self._key != work.key:
+            self._close()
+            self._opened = work.open()
+            self._key = work.key
+        return self._opened
+
+    def _close(self) -> None:
+        opened, self._opened, self._key = self._opened, None, None
+        if close := getattr(opened, "close", None):
+            close()
+        del opened, close
+        gc.collect()  # a model may refer to itself
 
     def _run(self, function: Callable[[], Any]) -> Any:
         try:
             with one_blas_thread():
                 return function()
         except Exception as error:  # noqa: BLE001  the driver raises it again
-            return Raised(_picklable(error))
+            return WorkError(_picklable(error))
 
 
 def _picklable(error: Exception) -> Exception:
-    """Return the error, or one with the same text if it cannot be pickled."""
+    """Return the error, or one with the same text if it cannot be pickled. A defect has the worker's traceback in its notes."""
+    if not isinstance(error, VlmAudioError):
+        error.add_note("".join(["In a worker:\n", *traceback.format_exception(error)]))
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001  a constructor may raise anything
         kind = VlmAudioError if isinstance(error, VlmAudioError) else RuntimeError
-        return kind(f"{error}" if kind is VlmAudioError else f"{type(error).__name__}: {error}")
+        replacement = kind(f"{error}" if kind is VlmAudioError else f"{type(error).__name__}: {error}")
+        replacement.__notes__ = [str(note) for note in getattr(error, "__notes__", ())]
+        return replacement
     return error
 
 

@@ -101,7 +101,7 @@ def umap_points(x: np.ndarray, result_store: ResultStore, settings: dict[str, An
         coordinates = umap.UMAP(**settings, n_jobs=1).fit_transform(batch[0])
         return [np.ascontiguousarray(coordinates, dtype="<f4").tobytes()]
 
-    [payload] = compute_results([key], [vectors], compute, result_store, kind="projection", workers=1)
+    [payload] = compute_results([key], [vectors], compute, result_store, kind="projection", max_parallel=1)
     assert isinstance(payload, bytes)
     return np.frombuffer(payload, "<f4").reshape(-1, 2)
 

@@ -4,12 +4,15 @@ A fold has too few batches for many workers. Result keys hash content, so that a
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 from vlm_audio_pipeline.contracts.progress import Progress
-from vlm_audio_pipeline.planning.execution import read_inputs, stage_context
+from vlm_audio_pipeline.planning.execution import matching_provenance, read_inputs, stage_context
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.planning.planner import PlannedRun
+from vlm_audio_pipeline.storage.disk_errors import convert_disk_errors
+from vlm_audio_pipeline.storage.locks import file_lock
 from vlm_audio_pipeline.storage.scratch import Scratch
 
 
@@ -31,20 +34,27 @@ def cut_wave(graph: Graph, wave: Sequence[PlannedRun]) -> Iterator[tuple[str | N
 
 
 def compute_ahead(graph: Graph, nodes: Sequence[Node], progress: Progress) -> None:
-    """Compute the rows of nodes of one step, and store them.
+    """Compute the rows of nodes of one step, and store them. Nodes that another process has executed meanwhile are left out.
+
+    The locks of all nodes are held, so that two processes do not compute the same rows.
 
     Raises:
-        VlmAudioError: if a row cannot be computed.
+        DamagedInput: if an input cannot be read; the next run recomputes it.
+        VlmAudioError: if a row cannot be computed, or the disk cannot be written.
     """
-    scratches = [Scratch(graph.data_folder.scratch(graph.node_name(node))) for node in nodes]
-    contexts = [
-        stage_context(graph, node, read_inputs(graph, node)[0], progress, scratch)
-        for node, scratch in zip(nodes, scratches, strict=True)
-    ]
     ahead = graph.steps[nodes[0].step].stage.ahead
     assert ahead is not None
-    try:
-        ahead(contexts)
-    finally:
-        for scratch in scratches:
-            scratch.close()
+    data_folder = graph.data_folder.create()
+    with convert_disk_errors(data_folder), ExitStack() as stack:
+        # Every process takes the locks in the order of the graph, so none waits for one that waits for it.
+        for node in sorted(nodes, key=graph.nodes.index):
+            stack.enter_context(file_lock(data_folder.lock(graph.node_name(node))))
+        contexts = []
+        for node in nodes:
+            inputs, versions = read_inputs(graph, node)
+            if matching_provenance(graph, node, versions) is None:
+                scratch = Scratch(data_folder.scratch(graph.node_name(node)))
+                stack.callback(scratch.close)
+                contexts.append(stage_context(graph, node, inputs, progress, scratch))
+        if contexts:
+            ahead(contexts)

@@ -96,16 +96,22 @@ def execute_node(graph: Graph, node: Node, *, reuse: bool = False, progress: Pro
         return result or _run_stage(graph, node, inputs, versions, progress, started)
 
 
-def _existing_result(
-    graph: Graph, node: Node, inputs: Mapping[str, pa.Table], versions: dict[str, str], started: float
-) -> NodeResult | None:
-    """Read the partition of a node if it is complete and was computed from these input versions."""
+def matching_provenance(graph: Graph, node: Node, versions: Mapping[str, str]) -> Provenance | None:
+    """Return the provenance of the partition of a node if it is complete and was computed from these versions of its inputs."""
     provenance = read_node_provenance(graph, node)
     if provenance is None or unfinished_reasons(provenance):
         return None
     if provenance.details.get("asked_again", 0) < times_asked_again(graph, [node])[node]:
         return None
-    if (provenance.version, provenance.inputs) != (graph.steps[node.step].version, versions):
+    return provenance if (provenance.version, provenance.inputs) == (graph.steps[node.step].version, versions) else None
+
+
+def _existing_result(
+    graph: Graph, node: Node, inputs: Mapping[str, pa.Table], versions: dict[str, str], started: float
+) -> NodeResult | None:
+    """Read the partition of a node if it is complete and was computed from these input versions."""
+    provenance = matching_provenance(graph, node, versions)
+    if provenance is None:
         return None
     tables = {t: read_partition(path, TABLES[t])[0] for t, path in graph.partition_files(node).items()}
     checks = _check_first_table(graph, node, tables, inputs)

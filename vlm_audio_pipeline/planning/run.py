@@ -33,7 +33,7 @@ class RunSummary:
 
     Attributes:
         steps: number of nodes that were executed and succeeded.
-        runs: number of planned runs that were started.
+        runs: number of planned runs that were started. A run that an engine executes in parts, together with other folds, is one run.
         reused: number of nodes that another process executed while this process waited.
         failed: nodes that failed, with the reason.
         not_run: nodes that could not run, with the reason.
@@ -98,6 +98,7 @@ class _StudyRun:
         self.summary = RunSummary()
         self.attempts: Counter[Node] = Counter()
         self.rebuilt_at = time.monotonic()
+        self.has_begun = False
 
     def run(
         self,
@@ -113,7 +114,7 @@ class _StudyRun:
             on_plan(plan)
             summary.not_run = {n: reason for n, reason in plan.not_run.items() if n not in summary.failed}
             if not plan.wave:
-                if summary.runs or (plan.fresh and not is_published(graph)):
+                if self.has_begun or (plan.fresh and not is_published(graph)):
                     publish_study(graph)
                 waiting = waiting_nodes(graph, (selected or set(graph.nodes)) - summary.failed.keys())
                 if wait is None or not waiting:
@@ -123,7 +124,8 @@ class _StudyRun:
                 self.attempts = Counter(dict.fromkeys(self.attempts.keys() - waiting.keys(), 1))
                 plan = None
                 continue
-            if not summary.runs:
+            if not self.has_begun:
+                self.has_begun = True
                 graph.data_folder.create()
                 self.executor.prepare(graph)
                 publish_study(graph, rebuild=False)  # readers see finished steps during the run, or after a kill
@@ -131,6 +133,7 @@ class _StudyRun:
                 self._execute_together(plan.wave)
             else:
                 for planned_run in plan.wave:
+                    self.summary.runs += 1
                     self._execute_run(planned_run)
             if any(graph.steps[node.step].stage.stops_study for node in summary.failed):
                 publish_study(graph)
@@ -143,32 +146,46 @@ class _StudyRun:
     def _execute_together(self, wave: Sequence[PlannedRun]) -> None:
         """Execute a wave step by step for all folds; end at a failure, because the next plan leaves out what needs the failed node."""
         failures = len(self.summary.failed)
+        run_of_node = {node: i for i, run in enumerate(wave) for node in run.nodes}
+        started: set[int] = set()  # positions of runs
         for step, runs in cut_wave(self.graph, wave):
             nodes = [node for run in runs for node in run.nodes if node.step == step]
-            try:
-                if nodes:
-                    self.on_step(nodes[0], True)
-                    compute_ahead(self.graph, nodes, self.progress)
-            except DamagedInput:
-                return  # the next plan includes the input again
-            except VlmAudioError as error:
-                self.summary.failed |= dict.fromkeys(nodes, str(error))
+            if nodes and not self._compute_ahead(nodes):
                 return
-            for planned_run in runs:
-                self._execute_run(planned_run)
+            for part in runs:
+                run = run_of_node[part.nodes[0]]
+                self.summary.runs += run not in started
+                started.add(run)
+                self._execute_run(part)
             if len(self.summary.failed) > failures:
                 return
 
-    def _execute_run(self, planned_run: PlannedRun) -> None:
-        self.summary.runs += 1
-        self.attempts.update(planned_run.nodes)
-        for node in planned_run.nodes:
+    def _compute_ahead(self, nodes: Sequence[Node]) -> bool:
+        """Compute the rows of nodes of one step; return whether that succeeded. After a failure, all the nodes count as failed."""
+        self.on_step(nodes[0], True)
+        try:
+            compute_ahead(self.graph, nodes, self.progress)
+        except DamagedInput:
+            self._count_attempts(nodes)
+            return False  # the next plan includes the input again
+        except Exception as error:  # noqa: BLE001  recorded, as the failure of a node is
+            self.summary.failed |= dict.fromkeys(nodes, _failure_reason(error))
+            return False
+        return True
+
+    def _execute_run(self, run: PlannedRun) -> None:
+        """Execute a planned run, or a part of it."""
+        self._count_attempts(run.nodes)
+        self.summary.failed |= self.executor.execute(self.graph, run, self._execute_node, self.progress)
+
+    def _count_attempts(self, nodes: Sequence[Node]) -> None:
+        self.attempts.update(nodes)
+        for node in nodes:
             if self.attempts[node] > MAX_ATTEMPTS:
                 raise VlmAudioError(
                     f"The inputs of {node} kept changing ({MAX_ATTEMPTS} attempts). Is another process writing to the "
                     "dataset or the data folder?"
                 )
-        self.summary.failed |= self.executor.execute(self.graph, planned_run, self._execute_node, self.progress)
 
     def _execute_node(self, node: Node, progress: Progress) -> NodeResult:
         self.on_step(node, True)
@@ -176,12 +193,8 @@ class _StudyRun:
             result = execute_node(self.graph, node, reuse=True, progress=progress)
         except DamagedInput:
             raise  # the next plan includes the input again, then this node
-        except VlmAudioError as error:
-            self.summary.failed[node] = str(error)
-            raise
         except Exception as error:
-            description = traceback.format_exception_only(error)  # it comes first, because a traceback ends with it
-            self.summary.failed[node] = "".join([*description, *traceback.format_exception(error)])
+            self.summary.failed[node] = _failure_reason(error)
             raise
         self._record(node, result)
         self.on_step(node, False)
@@ -195,6 +208,14 @@ class _StudyRun:
         name = f"{self.graph.study.name}/{node.step}"
         fold = "" if node.fold is None else f" (fold {node.fold})"
         self.summary.failed_checks += [f"{name}{fold}: {c.name}: {c.detail}" for c in result.checks if not c.passed]
+
+
+def _failure_reason(error: Exception) -> str:
+    """Return the message of an error that the user can fix; for a defect, its description and its traceback."""
+    if isinstance(error, VlmAudioError):
+        return str(error)
+    description = traceback.format_exception_only(error)  # it comes first, because a traceback ends with it
+    return "".join([*description, *traceback.format_exception(error)])
 
 
 def failure_messages(graph: Graph, failed: Mapping[Node, str]) -> list[str]:

@@ -39,21 +39,23 @@ def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 
 @contextmanager
-def machine_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold an exclusive lock on a file that several users of this machine share.
+def machine_lock(path: Path, on_wait: Callable[[], None] = lambda: None, *, is_shared: bool = False) -> Iterator[None]:
+    """Hold a lock on a file that several users of this machine share.
 
     Args:
         path: the lock file; it and its folder are created and stay.
         on_wait: called once if another process has the lock.
+        is_shared: several holders of a shared lock may have it at a time; otherwise the lock is exclusive.
     """
     import fcntl
 
+    operation = (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
     file = _open_shared(path)
     try:
         waiting = False
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, operation)
                 break
             except BlockingIOError:
                 if not waiting:

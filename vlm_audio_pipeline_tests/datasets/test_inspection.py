@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import shutil
 import struct
 
 import numpy as np
@@ -8,10 +10,14 @@ import pytest
 import soundfile
 
 from vlm_audio_pipeline.contracts.errors import BadClips
+from vlm_audio_pipeline.contracts.regular_files import digest_file, file_stamp
 from vlm_audio_pipeline.contracts.stages import StageContext
+from vlm_audio_pipeline.contracts.work import Failure
+from vlm_audio_pipeline.datasets import inspection
+from vlm_audio_pipeline.datasets.audio import decode
 from vlm_audio_pipeline.datasets.base import Clip, Dataset
 from vlm_audio_pipeline.datasets.card import DatasetCard
-from vlm_audio_pipeline.datasets.inspection import clips_stage, inspect, sources_in_several_folds
+from vlm_audio_pipeline.datasets.inspection import InspectionWork, clips_stage, inspect, sources_in_several_folds
 from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.storage.schemas import TABLES
 
@@ -168,13 +174,67 @@ def test_no_result_is_stored_for_a_file_that_changes_while_it_is_read(root, run,
         return digests
 
     monkeypatch.setattr(result_store, "file_digests", digests_then_change)
-    reason = "missing: the file does not exist" if change == "taken away" else "changed while it was read; run again"
+    reason = "missing: the file does not exist" if change == "taken away" else "changed after it was listed; run again"
     with pytest.raises(BadClips, match=rf"1 of 4 recordings cannot be used:\n  a1 \(a1.wav\): {reason}"):
         run(dataset(root))
     assert result_store.count("inspection") == 3
     monkeypatch.undo()
     soundfile.write(root / "a1.wav", np.full(24, 0.25), 8000)
     assert run(dataset(root))["clips"].to_pylist()[0]["duration_s"] == 0.003  # 24 samples at 8 kHz
+
+
+def segments(root, name, *bounds):
+    """Return items of an inspection, as the driver makes them from the file that it hashed."""
+    status = os.stat(root / name)
+    sha256 = hashlib.sha256((root / name).read_bytes()).hexdigest()
+    return [(name, start_s, end_s, sha256, file_stamp(status)) for start_s, end_s in bounds]
+
+
+def test_a_copy_on_another_node_has_another_stamp_and_is_measured(root, tmp_path):
+    items = segments(root, "a1.wav", (None, None))
+    copy = tmp_path / "other node"
+    shutil.copytree(root, copy)
+    expected = InspectionWork(root).open()(items)
+    assert InspectionWork(copy).open()(items) == expected
+    assert isinstance(expected[0], bytes)
+
+
+def test_a_file_that_was_replaced_between_listing_and_work_is_detected(root):
+    """The other content has the same size and the same time of change."""
+    items, status = segments(root, "a1.wav", (None, None)), os.stat(root / "a1.wav")
+    content = bytearray((root / "a1.wav").read_bytes())
+    content[-1] ^= 1
+    (root / "a1.wav").write_bytes(content)
+    os.utime(root / "a1.wav", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert os.stat(root / "a1.wav").st_size == status.st_size
+    assert InspectionWork(root).open()(items) == [Failure("changed after it was listed; run again")]
+
+
+def test_a_file_that_changes_while_it_is_decoded_is_detected(root, monkeypatch):
+    def decode_slowly(path, start_s, end_s):
+        samples = decode(path, start_s, end_s)
+        os.utime(path)
+        return samples
+
+    monkeypatch.setattr(inspection, "decode", decode_slowly)
+    [result] = InspectionWork(root).open()(segments(root, "a1.wav", (None, None)))
+    assert result == Failure("changed after it was listed; run again")
+
+
+def test_a_file_of_many_segments_is_hashed_once(root, tmp_path, monkeypatch):
+    items = segments(root, "b2.wav", *((n / 10, (n + 1) / 10) for n in range(15)))
+    copy = tmp_path / "other node"
+    shutil.copytree(root, copy)
+    hashed = []
+    monkeypatch.setattr(inspection, "digest_file", lambda path: hashed.append(path) or digest_file(path))
+    compute = InspectionWork(copy).open()
+    assert all(isinstance(result, bytes) for result in [*compute(items[:8]), *compute(items[8:])])
+    assert hashed == [copy / "b2.wav"]
+
+
+def test_the_work_of_one_folder_is_not_that_of_another(root, tmp_path):
+    """A worker keeps a work open that has the same key."""
+    assert InspectionWork(root).key != InspectionWork(tmp_path).key
 
 
 def test_the_stage_depends_on_on_bad_clip_only():

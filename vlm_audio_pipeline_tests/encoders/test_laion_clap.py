@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.encoders import laion_clap
 from vlm_audio_pipeline.encoders.base import ENCODERS
-from vlm_audio_pipeline.encoders.isolated import Environment, Worker
+from vlm_audio_pipeline.encoders.isolated import Environment, IsolatedProcess
 from vlm_audio_pipeline.encoders.laion_clap import ENVIRONMENT, LaionClap
 from vlm_audio_pipeline.encoders.texts import embed_texts
 from vlm_audio_pipeline.engines import LocalEngine
@@ -47,8 +47,8 @@ for line in sys.stdin:
 """A worker that follows the protocol and computes vectors that can be checked by hand."""
 
 
-def start_worker(checkpoint="whole") -> Worker:
-    return Worker("laion_clap", (sys.executable, "-c", PROTOCOL_WORKER), {"checkpoint": checkpoint})
+def start_worker(checkpoint="whole") -> IsolatedProcess:
+    return IsolatedProcess("laion_clap", (sys.executable, "-c", PROTOCOL_WORKER), {"checkpoint": checkpoint})
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_checkpoints_of_one_repository_have_their_own_text_embeddings_and_scale(
 
     def worker(spec):
         started.append(spec.checkpoint)
-        return Worker(
+        return IsolatedProcess(
             "laion_clap",
             (sys.executable, "-c", PROTOCOL_WORKER),
             {"checkpoint": spec.checkpoint, "logit_scale": scales[spec.checkpoint]},
@@ -361,7 +361,7 @@ def test_a_tokenizer_of_another_size_is_refused(installed_environment, tmp_path)
     }
     command = (str(ENVIRONMENT.python(DataFolder.locate())), "-I", str(WORKER))
     with pytest.raises(VlmAudioError, match="must have RoBERTa's 50265 tokens, got 40000"):
-        Worker("laion_clap", command, worker_settings)
+        IsolatedProcess("laion_clap", command, worker_settings)
 
 
 def vectors_by_transformers(path: Path, spec: LaionClap, clips: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

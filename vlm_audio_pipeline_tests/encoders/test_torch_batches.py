@@ -110,7 +110,7 @@ def rows(tmp_path):
 
 def compute_stored(rows, n, compute, **how):
     return compute_results(
-        [f"k{i}" for i in range(n)], list(range(n)), compute, rows, **{"kind": "test", "workers": 1} | how
+        [f"k{i}" for i in range(n)], list(range(n)), compute, rows, **{"kind": "test", "max_parallel": 1} | how
     )
 
 
@@ -137,10 +137,10 @@ def test_one_batch_is_prepared_while_another_is_computed_and_never_more(rows):
     assert len(compute_stored(rows, 9, compute, prepare=prepare)) == 9 and len(prepared) == 9
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_prepared_items_reach_compute_for_any_number_of_workers(rows, workers):
+@pytest.mark.parametrize("max_parallel", [1, 3])
+def test_prepared_items_reach_compute_for_any_number_of_workers(rows, max_parallel):
     results = compute_stored(
-        rows, 7, lambda b: [bytes([i]) for i in b], batch_size=2, workers=workers, prepare=lambda i: i + 1
+        rows, 7, lambda b: [bytes([i]) for i in b], batch_size=2, max_parallel=max_parallel, prepare=lambda i: i + 1
     )
     assert results == [bytes([i + 1]) for i in range(7)]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.contracts.progress import no_progress
 from vlm_audio_pipeline.contracts.work import Failure, Rows
+from vlm_audio_pipeline.engines.ray_worker import Worker
 from vlm_audio_pipeline.storage.result_store import ResultStore
 
 
@@ -61,6 +62,38 @@ class DeadWorker:
 
     def ready(self):
         return ""
+
+
+def first_worker(log: Path):
+    """Return a class of workers of which only the first one can start; each writes a line when it starts."""
+
+    class FirstWorker(Worker):
+        def __init__(self, uses_gpu):
+            file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(file, b"start\n")
+            try:
+                os.mkdir(f"{log}.folder")  # only one process can
+            except FileExistsError:
+                os._exit(1)
+            super().__init__(uses_gpu)
+
+    return FirstWorker
+
+
+class UnreadableWork(LoggedWork):
+    """A work of a package that only the driver has."""
+
+    def __init__(self):
+        super().__init__("")
+
+    def __reduce__(self):
+        return import_plugin, (os.getpid(),)
+
+
+def import_plugin(driver: int):
+    if os.getpid() != driver:
+        raise ModuleNotFoundError("no module 'my_plugin'")
+    return UnreadableWork()
 
 
 def rows(work, numbers, batch_size=2):

@@ -50,12 +50,14 @@ def run(numbers, compute, result_store, **options) -> list[bytes | Failure]:
     return compute_results([f"k{n}" for n in numbers], numbers, compute, result_store, **{"kind": "test"} | options)
 
 
-@pytest.mark.parametrize("workers", [1, 2, None])
+@pytest.mark.parametrize("max_parallel", [1, 2, None])
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_payloads_are_in_the_order_of_keys_and_each_is_computed_once(result_store, workers, batch_size):
+def test_payloads_are_in_the_order_of_keys_and_each_is_computed_once(result_store, max_parallel, batch_size):
     numbers = [5, 3, 9, 3, 1, 5, 5, 0, 2, 7]
     compute = Counting()
-    assert run(numbers, compute, result_store, workers=workers, batch_size=batch_size) == [payload(n) for n in numbers]
+    assert run(numbers, compute, result_store, max_parallel=max_parallel, batch_size=batch_size) == [
+        payload(n) for n in numbers
+    ]
     assert compute.items == [0, 1, 2, 3, 5, 7, 9]
     assert max(map(len, compute.batches)) <= batch_size
     assert result_store.get([f"k{n}" for n in numbers]) == {f"k{n}": payload(n) for n in numbers}
@@ -69,7 +71,9 @@ def test_payloads_are_in_the_order_of_keys_and_each_is_computed_once(result_stor
     st.integers(1, 5),
     st.sampled_from([1, 2, 3]),
 )
-def test_any_combination_of_stored_and_failing_items(tmp_path_factory, numbers, stored, failing, batch_size, workers):
+def test_any_combination_of_stored_and_failing_items(
+    tmp_path_factory, numbers, stored, failing, batch_size, max_parallel
+):
     store = ResultStore(tmp_path_factory.mktemp("rows") / "results.sqlite")
     store.put("before", [(f"k{n}", payload(n)) for n in stored])
     computed: list[int] = []
@@ -78,7 +82,7 @@ def test_any_combination_of_stored_and_failing_items(tmp_path_factory, numbers, 
         computed.extend(items)
         return [Failure(f"no {i}") if i in failing else payload(i) for i in items]
 
-    results = run(numbers, compute, store, batch_size=batch_size, workers=workers)
+    results = run(numbers, compute, store, batch_size=batch_size, max_parallel=max_parallel)
     expected = [Failure(f"no {n}") if n in failing - stored else payload(n) for n in numbers]
     assert results == expected
     assert sorted(computed) == sorted(set(numbers) - stored)
@@ -114,11 +118,11 @@ def test_no_keys_give_no_results(result_store):
     assert progress_calls == [(0, 0, "test")]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_batches_before_an_error_are_stored(result_store, workers):
+@pytest.mark.parametrize("max_parallel", [1, 2])
+def test_batches_before_an_error_are_stored(result_store, max_parallel):
     compute = Counting(failing_at=6, error=ZeroDivisionError("broken"))
     with pytest.raises(ZeroDivisionError, match="broken"):
-        run(range(100), compute, result_store, batch_size=2, workers=workers)
+        run(range(100), compute, result_store, batch_size=2, max_parallel=max_parallel)
     assert set(result_store.get([f"k{n}" for n in range(100)])) >= {f"k{n}" for n in range(6)}
     assert not result_store.get(["k6", "k7"])
     assert len(compute.batches) < 20  # the remaining batches were not started
@@ -142,12 +146,12 @@ def test_a_batch_in_flight_is_stored_when_another_batch_fails(result_store):
         return [payload(i) for i in items]
 
     with pytest.raises(ZeroDivisionError):
-        run([0, 1], compute, result_store, workers=2)
+        run([0, 1], compute, result_store, max_parallel=2)
     assert result_store.get(["k0", "k1"]) == {"k1": b"<1>"}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupt_stops_soon_and_stores_finished_batches(result_store, workers):
+@pytest.mark.parametrize("max_parallel", [1, 2])
+def test_an_interrupt_stops_soon_and_stores_finished_batches(result_store, max_parallel):
     compute = Counting()
 
     def slow(items):
@@ -160,7 +164,7 @@ def test_an_interrupt_stops_soon_and_stores_finished_batches(result_store, worke
 
     start_time = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run(range(1000), slow, result_store, workers=workers, progress=interrupt)
+        run(range(1000), slow, result_store, max_parallel=max_parallel, progress=interrupt)
     assert time.monotonic() - start_time < 10  # s; all of it would take 20 s with one worker
     assert 3 <= len(compute.items) < 20
     assert result_store.count() == len(compute.items)
@@ -176,7 +180,7 @@ def compute(items):
     return [b"x" for _ in items]
 def progress(done, total, what):
     print(done, flush=True)
-compute_results([str(i) for i in range(2000)], range(2000), compute, ResultStore(Path(sys.argv[1])), kind="t", workers=2, progress=progress)
+compute_results([str(i) for i in range(2000)], range(2000), compute, ResultStore(Path(sys.argv[1])), kind="t", max_parallel=2, progress=progress)
 """
 
 
@@ -199,19 +203,25 @@ def test_ctrl_c_keeps_every_result_that_was_reported(tmp_path):
     store.close()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_progress_never_decreases_and_ends_at_the_total(result_store, workers):
+@pytest.mark.parametrize("max_parallel", [1, 2])
+def test_progress_never_decreases_and_ends_at_the_total(result_store, max_parallel):
     run([3, 4], Counting(), result_store)
     progress_calls = []
-    run([0, 1, 2, 3, 4, 4, 0], Counting(), result_store, workers=workers, progress=lambda *a: progress_calls.append(a))
+    run(
+        [0, 1, 2, 3, 4, 4, 0],
+        Counting(),
+        result_store,
+        max_parallel=max_parallel,
+        progress=lambda *a: progress_calls.append(a),
+    )
     assert progress_calls == [(n, 5, "test") for n in (2, 3, 4, 5)]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("max_parallel", [1, 2])
 @pytest.mark.parametrize("payload_count", [0, 1, 3])
-def test_too_few_or_too_many_payloads_are_refused(result_store, workers, payload_count):
+def test_too_few_or_too_many_payloads_are_refused(result_store, max_parallel, payload_count):
     with pytest.raises(ValueError, match=f"got {payload_count} for 2"):
-        run(range(4), lambda items: [b"x"] * payload_count, result_store, batch_size=2, workers=workers)
+        run(range(4), lambda items: [b"x"] * payload_count, result_store, batch_size=2, max_parallel=max_parallel)
     assert result_store.count() == 0
 
 
@@ -235,12 +245,12 @@ def test_the_payload_that_another_process_stored_first_is_returned(result_store)
     assert run([1, 2], compute, result_store, batch_size=2) == [b"first", b"second"]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_is_reported(result_store, workers):
+@pytest.mark.parametrize("max_parallel", [1, 2])
+def test_a_full_disk_is_reported(result_store, max_parallel):
     pages = result_store._db.execute("PRAGMA page_count").fetchone()[0]
     result_store._db.execute(f"PRAGMA max_page_count = {pages + 1}")
     with pytest.raises(VlmAudioError, match="full"):
-        run(range(20), lambda items: [b"x" * 5000 for _ in items], result_store, workers=workers)
+        run(range(20), lambda items: [b"x" * 5000 for _ in items], result_store, max_parallel=max_parallel)
 
 
 def test_batches_run_at_the_same_time(result_store):
@@ -250,7 +260,7 @@ def test_batches_run_at_the_same_time(result_store):
         barrier.wait()  # fails if only one batch runs at a time
         return [payload(i) for i in items]
 
-    assert run([1, 2], compute, result_store, workers=2) == [b"<1>", b"<2>"]
+    assert run([1, 2], compute, result_store, max_parallel=2) == [b"<1>", b"<2>"]
 
 
 def test_with_one_worker_everything_runs_in_the_calling_thread(result_store):
@@ -260,7 +270,7 @@ def test_with_one_worker_everything_runs_in_the_calling_thread(result_store):
         thread_ids.add(threading.get_ident())
         return [payload(i) for i in items]
 
-    run(range(5), compute, result_store, workers=1)
+    run(range(5), compute, result_store, max_parallel=1)
     assert thread_ids == {threading.get_ident()}
 
 
@@ -282,7 +292,7 @@ def test_only_a_few_batches_are_computed_ahead_of_the_store(result_store):
             waiting -= done > 0
         time.sleep(0.002)  # a store slower than the computation
 
-    run(range(200), compute, result_store, batch_size=2, workers=2, progress=progress)
+    run(range(200), compute, result_store, batch_size=2, max_parallel=2, progress=progress)
     assert peak <= 4
     assert waiting == 0
 
@@ -290,7 +300,7 @@ def test_only_a_few_batches_are_computed_ahead_of_the_store(result_store):
 def test_two_thousand_rows_take_little_memory(result_store):
     tracemalloc.start()
     try:
-        run(range(2000), Counting(), result_store, workers=2)
+        run(range(2000), Counting(), result_store, max_parallel=2)
         assert tracemalloc.get_traced_memory()[1] < 20e6  # bytes
     finally:
         tracemalloc.stop()

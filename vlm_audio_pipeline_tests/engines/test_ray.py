@@ -16,7 +16,7 @@ from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.bench import Bench
-from vlm_audio_pipeline_tests.engines.ray_works import DeadWorker, LoggedWork, lines, rows
+from vlm_audio_pipeline_tests.engines.ray_works import DeadWorker, LoggedWork, UnreadableWork, first_worker, lines, rows
 from vlm_audio_pipeline_tests.planning.model_study import data_versions, model_study_graph
 
 # Before ray is imported: nodes stay on loopback, and the working folder is not uploaded.
@@ -107,23 +107,29 @@ def test_an_error_of_a_worker_keeps_its_class_and_what_was_finished(engine, stor
 
 
 def test_a_killed_node_loses_at_most_the_batches_in_flight_and_the_cluster_may_stay_smaller(
-    cluster, engine, store, tmp_path
+    cluster, engine, store, tmp_path, caplog
 ):
     node = add_node(cluster)
     killed = []
+    messages = []
 
     def kill_once(done, total, description):
-        if done >= 12 and not killed:
+        messages.append(description)
+        is_working = node.node_id in engine._pools[False].nodes.values()
+        if done >= 12 and is_working and not killed:
             killed.append(done)
             cluster.remove_node(node, allow_graceful=False)
 
-    lost_before = engine.counts["lost_tasks"]
-    payloads = engine.map_rows([rows(LoggedWork(str(tmp_path / "log"), 0.3), range(60))], store, kill_once)
-    assert payloads == [[b"<%d>" % n for n in range(60)]]
+    before = engine.counts
+    payloads = engine.map_rows([rows(LoggedWork(str(tmp_path / "log"), 0.3), range(120))], store, kill_once)
+    assert payloads == [[b"<%d>" % n for n in range(120)]]
     assert killed
     computed = len(lines(tmp_path / "log", "row"))
     # One worker was lost with at most two batches of two numbers; only the one that it computed may be in the log twice.
-    assert computed - 60 <= 2 * (engine.counts["lost_tasks"] - lost_before) <= 4
+    assert computed - 120 <= 2 * (engine.counts["lost_tasks"] - before["lost_tasks"]) <= 4
+    assert engine.counts["lost_workers"] - before["lost_workers"] == 1
+    assert [r.getMessage() for r in caplog.records if "was lost, and its batches are computed again" in r.getMessage()]
+    assert "1 lost" in messages[-1]
 
 
 def test_a_node_that_joins_gets_work(cluster, engine, store, tmp_path):
@@ -190,8 +196,29 @@ def test_workers_that_cannot_start_end_the_run(cluster, engine, store, tmp_path,
 
     engine._pools[False].close()
     monkeypatch.setattr(ray_pool, "Worker", DeadWorker)
-    with pytest.raises(VlmAudioError, match="5 workers in a row ended before they were ready"):
+    with pytest.raises(VlmAudioError, match="5 times in a row, workers ended before they were ready"):
         engine.map_rows([rows(LoggedWork(str(tmp_path / "log")), range(4))], store, no_progress)
+
+
+def test_one_worker_that_can_start_is_enough(engine, store, tmp_path, monkeypatch):
+    """The other node is broken: its workers end whenever they start."""
+    from vlm_audio_pipeline.engines import ray_pool
+
+    engine._pools[False].close()
+    monkeypatch.setattr(ray_pool, "Worker", first_worker(tmp_path / "started"))
+    monkeypatch.setattr(ray_pool, "MAX_PAUSE_S", 0.1)
+    payloads = engine.map_rows([rows(LoggedWork(str(tmp_path / "log"), 0.5), range(60))], store, no_progress)
+    assert payloads == [[b"<%d>" % n for n in range(60)]]
+    assert len({pid for pid, _, _ in lines(tmp_path / "log", "row")}) == 1
+    assert len((tmp_path / "started").read_text().splitlines()) > ray_pool.MAX_FAILED_STARTS + 1
+    engine._pools[False].close()
+
+
+def test_a_work_that_a_worker_cannot_read_ends_the_run_with_the_reason(engine, store):
+    lost_before = engine.counts["lost_workers"]
+    with pytest.raises(VlmAudioError, match=r"cannot compute a batch: .*no module 'my_plugin'.*the same packages"):
+        engine.map_rows([rows(UnreadableWork(), range(4))], store, no_progress)
+    assert engine.counts["lost_workers"] == lost_before
 
 
 def test_a_cluster_without_a_place_ends_the_run_with_one_sentence(engine, store, tmp_path):

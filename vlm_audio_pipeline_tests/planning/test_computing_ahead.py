@@ -1,11 +1,16 @@
 """An engine that sends works elsewhere: what it sends is small, and the study has the same data versions."""
 
+import errno
 import pickle
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from vlm_audio_pipeline.classifiers.language_models.local.language_model import LocalLanguageModel
 from vlm_audio_pipeline.contracts.errors import NotAvailable
+from vlm_audio_pipeline.contracts.progress import no_progress
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import Recordings
 from vlm_audio_pipeline.encoders.base import EncoderWork
@@ -13,12 +18,16 @@ from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.encoders.texts import TextWork
 from vlm_audio_pipeline.encoders.vision import Vision
 from vlm_audio_pipeline.engines import LocalEngine
-from vlm_audio_pipeline.planning.computing_ahead import cut_wave
+from vlm_audio_pipeline.planning import execution
+from vlm_audio_pipeline.planning.computing_ahead import compute_ahead, cut_wave
+from vlm_audio_pipeline.planning.execution import read_inputs
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.planning.planner import make_plan, select_nodes
+from vlm_audio_pipeline.planning.publishing import is_published
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.planning.staleness import current_input_versions
+from vlm_audio_pipeline.storage.locks import file_lock
 from vlm_audio_pipeline.studies.loading import load_study
 from vlm_audio_pipeline_tests.planning.model_study import data_versions
 
@@ -72,10 +81,13 @@ def graph_with(bench, engine, study=None):
 def test_rows_of_all_folds_are_computed_in_one_map_and_every_data_version_is_that_of_the_local_engine(bench, tmp_path):
     study = bench.study | IMAGES
     local = bench.copy_to(tmp_path / "local")
-    assert not local.run(study).report.failed
+    local_summary = local.run(study).report
+    assert not local_summary.failed
     engine = SendingEngine()
     graph = graph_with(bench, engine, study)
-    assert not run_study(graph).failed
+    summary = run_study(graph)
+    assert not summary.failed
+    assert (summary.steps, summary.runs) == (local_summary.steps, local_summary.runs)  # a run in parts is one run
     assert data_versions(graph) == data_versions(local.graph(study))
     # 12 clips in 3 folds; each fold finds its rows afterwards: an inspection maps the whole dataset, in each fold
     computed_together = [size for kind, size in engine.maps if kind == "vector"]
@@ -101,6 +113,22 @@ def test_works_of_models_are_small(spec):
     for work in (EncoderWork(spec.with_device(), "abc", Recordings("/data")), TextWork(spec.with_device(), "abc")):
         assert len(pickle.dumps(work)) < 10_000
         assert pickle.loads(pickle.dumps(work)).key == work.key
+
+
+@pytest.mark.parametrize("spec", [Clap(model="demo-clap"), Vision(model="demo-aimv2", rendering="demo")])
+def test_the_key_of_a_work_has_the_revision_of_the_plan(spec, monkeypatch):
+    """A worker keeps a work open that has the same key; its own cache may have another revision."""
+
+    def works(revision):
+        return [
+            EncoderWork(spec.with_device(False), revision, Recordings("/data")),
+            TextWork(spec.with_device(False), revision),
+        ]
+
+    keys = [work.key for revision in ("old", "new") for work in works(revision)]
+    assert len(set(keys)) == 4
+    monkeypatch.setattr(type(spec), "weights_revision", property(lambda self: "that of this machine"))
+    assert [work.key for revision in ("old", "new") for work in works(revision)] == keys
 
 
 @pytest.mark.parametrize("spec", [Clap(model="demo-clap"), LocalLanguageModel(model="demo-janus", rendering="demo")])
@@ -136,6 +164,68 @@ def test_a_failure_ends_the_wave_and_the_next_plan_runs_the_rest(bench):
     assert {n.step for n in summary.failed} <= {"embeddings/grey", "embeddings/grey__blank"}
     assert set(summary.failed.values()) == {"no worker"}
     assert "predictions/knn|3" in data_versions(graph)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ZeroDivisionError("broken"), "ZeroDivisionError: broken\nTraceback"),  # a defect
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write to the data folder"),
+    ],
+)
+def test_every_error_of_a_map_is_a_failure_of_its_nodes(bench, error, reason):
+    class Failing(SendingEngine):
+        def map_ordered(self, function, items, progress, on_result=lambda result: None):
+            raise error
+
+    graph = graph_with(bench, Failing(), bench.study | IMAGES)
+    summary = run_study(graph, select_nodes(graph, ["spectrograms/small", "embeddings/bands"]))
+    assert {str(node) for node in summary.failed} == {f"spectrograms/small|{fold}" for fold in (1, 2, 3)}
+    assert all(text.startswith(reason) for text in summary.failed.values())
+    assert "embeddings/bands|3" in data_versions(graph)  # it needs no image
+    assert is_published(graph)
+
+
+def test_a_run_that_fails_before_its_first_step_publishes_the_study(bench):
+    """Its record says which steps are missing."""
+
+    class Failing(SendingEngine):
+        def map_rows(self, rows, result_store, progress):
+            raise NotAvailable("no worker")
+
+    graph = graph_with(bench, SendingEngine())
+    run_study(graph, select_nodes(graph, ["clips"]))
+    shutil.rmtree(graph.data_folder.studies)
+    graph = graph_with(bench, Failing())
+    summary = run_study(graph, select_nodes(graph, ["embeddings/*"]))
+    assert (summary.steps, summary.runs) == (0, 0) and len(summary.failed) == 3
+    assert is_published(graph)
+    continued = run_study(graph_with(bench, SendingEngine()), select_nodes(graph, ["embeddings/*"]))
+    assert (continued.steps, continued.runs) == (3, 3)  # three folds
+
+
+def test_nodes_that_another_process_executes_meanwhile_are_not_computed_ahead(bench):
+    engine = SendingEngine()
+    graph = graph_with(bench, engine, bench.study | IMAGES)
+    nodes = [Node("spectrograms/small", fold) for fold in (1, 2, 3)]
+    run_study(graph, select_nodes(graph, ["clips"]))
+    with ThreadPoolExecutor(1) as threads:
+        with file_lock(graph.data_folder.lock(graph.node_name(nodes[1]))):
+            engine.maps.clear()
+            ahead = threads.submit(compute_ahead, graph, nodes, no_progress)
+            time.sleep(0.3)
+            assert not ahead.done() and not engine.maps
+            compute_partition(graph, nodes[1])  # as the process that has the lock does
+        ahead.result(60)
+    assert engine.maps == [("image", 8)]  # of folds 1 and 3; each has four clips
+    compute_ahead(graph, nodes[1:2], no_progress)
+    assert engine.maps == [("image", 8)]
+
+
+def compute_partition(graph, node):
+    local = Graph(graph.study, graph.data_folder)
+    inputs, versions = read_inputs(local, node)
+    execution._run_stage(local, node, inputs, versions, no_progress, time.perf_counter())
 
 
 def test_a_wave_is_cut_before_each_step_that_computes_ahead(bench):

@@ -80,7 +80,8 @@ def test_every_request_gets_one_reply_with_the_scorings_it_asks_for(backend, spe
         Request((Message("user", (f"Which sound is clip {i}?",)),), ("dog", "rain"), spec.scorings) for i in range(3)
     ]
     replies: dict[int, Reply] = {}
-    opened = spec.open_backend(context)
+    spec.open_backend(context).close()
+    opened = spec.open_backend(context)  # after it was closed, too
     assert opened.ask(requests, replies.__setitem__) is None
     opened.close()
     result_store.close()

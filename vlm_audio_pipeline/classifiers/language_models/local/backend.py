@@ -70,6 +70,7 @@ class LocalBackend(Backend):
         device: "cpu" or "cuda".
         dtype: "float32" or "bfloat16".
         sharing_disabled_reason: why requests are computed one by one; None while they share prefixes.
+        is_closed: whether its memory was freed; it cannot be used any more.
 
     Raises:
         NotAvailable: if weights, device or packages are missing.
@@ -88,6 +89,7 @@ class LocalBackend(Backend):
         share: bool = True,
     ):
         self._name = weights.model
+        self.is_closed = False
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device, bf16_safe=True)
         self.model: Any = load_model(weights, input, self.device, self.dtype, quantization)
@@ -185,6 +187,7 @@ class LocalBackend(Backend):
 
         import torch
 
+        self.is_closed = True
         for name in ("model", "conversation", "_forward", "_reference", "_shared"):  # each refers to the weights
             vars(self).pop(name, None)
         gc.collect()

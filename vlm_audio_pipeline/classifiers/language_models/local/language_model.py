@@ -161,7 +161,8 @@ class LocalBackendWork:
                 f"the weights of {self.weights.model} must have revision {self.revision}, got {current}; fetch them again"
             )
         with _load_lock:
-            if self.key not in _loaded_backends:
+            loaded = _loaded_backends.get(self.key)
+            if loaded is None or loaded.is_closed:
                 unload_model()
                 _loaded_backends[self.key] = LocalBackend(
                     self.weights,
