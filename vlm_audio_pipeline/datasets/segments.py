@@ -1,6 +1,6 @@
 """Segments of recordings: their times, their labels from events, and which segments without a label are kept.
 
-Pure functions. Belongs here: the rules. Does not belong here: which file an event belongs to (`annotated_recordings.py`).
+Pure functions. Belongs here: the rules. Does not belong here: which file an event belongs to (`cut_recordings.py`).
 
 Times: segments begin every `hop_s` seconds, as long as they end within the recording. If more than 10 ms of its end are then in no
 segment, one more segment is added, which ends with the recording. A recording that is not longer than a segment is one segment.
