@@ -4,8 +4,11 @@ Belongs here: samples. Does not belong here: whether a file holds all that its h
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from vlm_audio_pipeline.contracts.errors import BadClips
 from vlm_audio_pipeline.contracts.hashing import digest
@@ -14,14 +17,25 @@ from vlm_audio_pipeline.datasets.av_decoding import CONTAINERS, NotDecoded, deco
 from vlm_audio_pipeline.datasets.containers import Container, read_container
 from vlm_audio_pipeline.datasets.length_limit import MAX_BYTES_AT_ONCE, too_long_reason
 from vlm_audio_pipeline.datasets.levels import find_level_problem
+from vlm_audio_pipeline.datasets.open_recordings import (
+    DecodedRecording,
+    OpenRecording,
+    OpenSound,
+    RecordingPool,
+    SeekableRecording,
+    SequentialRecording,
+    sound_file_class,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import soundfile
 
 _TOLERANCE_S = 0.01  # s, how far a segment may extend beyond the end of the file: listings round their times
-_EXACT_AFTER_SEEKING = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS")
+_EXACT_AFTER_SEEKING = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 """Beginnings of the codecs that decode the same samples after seeking; others are decoded from the beginning."""
+OPEN_RECORDINGS = RecordingPool()
+"""The recordings whose segments are being read in this process."""
 
 _CLEARER_REASONS = {
     "Internal error : SF_INFO struct incomplete": "the header states a sample rate of 0 Hz, or no channels",
@@ -67,24 +81,14 @@ def decode(path: Path, start_s: float | None = None, end_s: float | None = None)
     if reason := unsuitable_reason(path):
         raise BadAudio(reason, path)
     try:
-        container = read_container(path)
-        if container.problem:
-            raise BadAudio(container.problem, path)
-        if container.name in CONTAINERS:
-            samples, rate = decode_with_av(path)
-            first, stop = _segment_frames(path, len(samples), rate, start_s, end_s)
-            samples = samples[first:stop]
+        if start_s is None and end_s is None:
+            with closing(_open_recording(path)) as recording:
+                samples = _read_frames(path, recording, None, None, is_whole=True)
+                rate = recording.sample_rate_hz
         else:
-            if container.offset and path.stat().st_size > MAX_BYTES_AT_ONCE:
-                reason = f"too large: a file with tags before its recording is read at once, at most {MAX_BYTES_AT_ONCE / 1e9:g} GB"
-                raise BadAudio(f"{reason}; remove the tags", path)
-            with path.open("rb") as file:
-                file.seek(container.offset)
-                # An open file: with a name, soundfile trusts the suffix `.raw`, and cannot encode names that are not UTF-8.
-                source = io.BytesIO(file.read()) if container.offset else file.fileno()
-                samples, rate = _read_samples(path, source, container, start_s, end_s)
-    except NotDecoded as error:
-        raise BadAudio(str(error), path) from error
+            with OPEN_RECORDINGS.borrow(path, _open_recording) as recording:
+                samples = _read_frames(path, recording, start_s, end_s)
+                rate = recording.sample_rate_hz
     except FileNotFoundError:
         raise BadAudio("missing: the file does not exist", path) from None
     except OSError as error:
@@ -96,38 +100,110 @@ def decode(path: Path, start_s: float | None = None, end_s: float | None = None)
     return np.ascontiguousarray(mono), rate, channels
 
 
-def _read_samples(
-    path: Path, source: io.BytesIO | int, container: Container, start_s: float | None, end_s: float | None
-) -> tuple["np.ndarray", int]:
-    """Decode the frames of a segment with libsndfile: (frames, channels) float32, and the sample rate, Hz.
+def read_length(path: Path) -> tuple[int, int]:
+    """Return the length of a recording, samples of one channel, and its sample rate, Hz, without decoding it.
+
+    Raises:
+        BadAudio: as `decode`, except for problems that only the samples show.
+    """
+    if reason := unsuitable_reason(path):
+        raise BadAudio(reason, path)
+    try:
+        with closing(_open_recording(path)) as recording:
+            return recording.frames, recording.sample_rate_hz
+    except FileNotFoundError:
+        raise BadAudio("missing: the file does not exist", path) from None
+    except OSError as error:
+        raise BadAudio(f"unreadable: {error.strerror or error}", path) from error
+
+
+def _open_recording(path: Path) -> OpenRecording:
+    """Check a file and open it.
+
+    Raises:
+        BadAudio: for a file that cannot be read as a whole.
+        OSError: if it cannot be opened.
+    """
+    container = read_container(path)
+    if container.problem:
+        raise BadAudio(container.problem, path)
+    if container.name in CONTAINERS:
+        try:
+            return DecodedRecording(*decode_with_av(path))
+        except NotDecoded as error:
+            raise BadAudio(str(error), path) from error
+    if container.offset and path.stat().st_size > MAX_BYTES_AT_ONCE:
+        reason = (
+            f"too large: a file with tags before its recording is read at once, at most {MAX_BYTES_AT_ONCE / 1e9:g} GB"
+        )
+        raise BadAudio(f"{reason}; remove the tags", path)
+    with _decoder_errors(path):
+        opened = _open_sound(path, container.offset)
+        try:
+            frames = _declared_frames(path, opened.sound, container)
+        except BaseException:
+            opened.close()
+            raise
+    if opened.sound.subtype.startswith(_EXACT_AFTER_SEEKING):
+        return SeekableRecording(opened, frames)
+    open_again = partial(_open_sound, path, container.offset)
+    return SequentialRecording(opened, open_again, frames, OPEN_RECORDINGS.max_kept_samples)
+
+
+def _open_sound(path: Path, offset: int) -> OpenSound:
+    """Open a file with libsndfile, without the bytes before the recording."""
+    file: BinaryIO = path.open("rb")
+    try:
+        if offset:
+            with file:
+                file.seek(offset)
+                content = io.BytesIO(file.read())
+            return OpenSound(sound_file_class()(content), content)
+        # A file descriptor: with a name, soundfile trusts the suffix `.raw`, and cannot encode names that are not UTF-8.
+        return OpenSound(sound_file_class()(file.fileno(), closefd=False), file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _declared_frames(path: Path, sound: "soundfile.SoundFile", container: Container) -> int:
+    """Return the number of frames that a file declares, and refuse one whose decoder would read fewer."""
+    declared = container.declared_frames(sound.subtype, sound.channels)
+    if declared is not None and declared > sound.frames:
+        raise BadAudio(f"header wrong: it declares {declared} frames, the decoder reads {sound.frames} of them", path)
+    frames = sound.frames if declared is None else declared
+    if frames == 0:
+        raise BadAudio("no samples: the file has a header only", path)
+    _check_format(path, sound, container)
+    return int(frames)
+
+
+def _read_frames(
+    path: Path, recording: OpenRecording, start_s: float | None, end_s: float | None, *, is_whole: bool = False
+) -> "np.ndarray":
+    """Read a segment: (frames, channels) float32."""
+    first, stop = _segment_frames(path, recording.frames, recording.sample_rate_hz, start_s, end_s)
+    if reason := too_long_reason(stop - first, recording.sample_rate_hz, recording.channels):
+        raise BadAudio(reason, path)
+    with _decoder_errors(path, recording.frames):
+        samples = recording.read_whole() if is_whole else recording.read(first, stop)
+    if len(samples) < stop - first:
+        raise BadAudio(f"truncated: {len(samples)} of {stop - first} frames could be decoded", path)
+    return samples
+
+
+@contextmanager
+def _decoder_errors(path: Path, frames: int = 0) -> Iterator[None]:
+    """Convert what a decoder raises to BadAudio.
 
     Args:
         path: the recording, for messages.
-        source: its bytes, or a file descriptor, which stays open.
-        container: its container.
-        start_s: start of the segment, s.
-        end_s: end of the segment, s.
+        frames: number of frames that its header declares.
     """
     import soundfile
 
-    frames = 0
     try:
-        with soundfile.SoundFile(source, closefd=False) as sound:
-            rate, frames = sound.samplerate, sound.frames
-            declared = container.declared_frames(sound.subtype, sound.channels)
-            if declared is not None and declared > frames:
-                raise BadAudio(f"header wrong: it declares {declared} frames, the decoder reads {frames} of them", path)
-            frames = frames if declared is None else declared
-            if frames == 0:
-                raise BadAudio("no samples: the file has a header only", path)
-            _check_format(path, sound, container)
-            first, stop = _segment_frames(path, frames, rate, start_s, end_s)
-            skipped = 0 if sound.subtype.startswith(_EXACT_AFTER_SEEKING) else first
-            if reason := too_long_reason(stop - first + skipped, rate, sound.channels):
-                raise BadAudio(reason, path)
-            if first > skipped:
-                sound.seek(first)
-            samples = sound.read(stop - first + skipped, dtype="float32", always_2d=True)[skipped:]
+        yield
     except soundfile.LibsndfileError as error:
         reason = error.error_string.removeprefix("Error : ").rstrip(".")
         reason = _CLEARER_REASONS.get(reason, reason)
@@ -140,9 +216,6 @@ def _read_samples(
         OverflowError,
     ) as error:  # numpy refuses impossible sizes with ValueError
         raise BadAudio(f"undecodable: {error}; convert it to WAV, FLAC, OGG or MP3", path) from error
-    if len(samples) < stop - first:
-        raise BadAudio(f"truncated: {len(samples)} of {stop - first} frames could be decoded", path)
-    return samples, rate
 
 
 def _check_format(path: Path, sound: "soundfile.SoundFile", container: Container) -> None:

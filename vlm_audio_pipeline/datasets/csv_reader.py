@@ -56,7 +56,7 @@ def read_csv(path: Path) -> tuple[list[str], list[CsvRow]]:
         BadDataset: for a file that is missing, empty or not text, for column names that occur twice or look equal, and for
             rows with more or fewer cells than the header; with the line.
     """
-    text = _read_text(path)
+    text = read_text(path)
     separator_line = _SEPARATOR_LINE.match(text)
     lines_before = 0
     if separator_line:
@@ -99,14 +99,23 @@ def read_csv(path: Path) -> tuple[list[str], list[CsvRow]]:
     return header, rows
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path, *, is_json: bool = False) -> str:
+    """Read a text file in UTF-8, with or without byte order mark.
+
+    Args:
+        path: the file.
+        is_json: whether it may be JSON.
+
+    Raises:
+        BadDataset: for a file that is missing, too large, of another kind, or not text; with the line.
+    """
     try:
         with open_regular(path, MAX_CSV_BYTES) as file:
             content = file.read(MAX_CSV_BYTES)
     except OSError as error:
         raise BadDataset(f"{path} cannot be read: {error.strerror}; check `path`") from error
     for beginning, kind in _OTHER_FILES:
-        if content.lstrip().startswith(beginning):
+        if content.lstrip().startswith(beginning) and not (is_json and beginning in (b"{", b"[")):
             raise BadDataset(f"{path} is no csv: {kind}; save it as 'CSV UTF-8'")
     try:
         text = content.decode("utf-8-sig")

@@ -20,7 +20,7 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.locks import file_lock
 
 FoldInput = tuple[str, str, str]
-"""The values that the fold of a clip depends on: (clip id, label, source)."""
+"""The values that the fold of a clip depends on: (clip id, label, source). The label "" means that a clip has no label."""
 
 
 def assign_folds(
@@ -94,7 +94,8 @@ def check_folds(clips: Iterable[tuple[str, str, str, int]], origin: str) -> None
     sources_of_class: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for _, label, source, fold in clips:
         folds_of_source[source].add(fold)
-        sources_of_class[label][fold].add(source)
+        if label:
+            sources_of_class[label][fold].add(source)
     folds = set().union(*folds_of_source.values())
     if len(folds) < 2:
         raise BadDataset(f"{origin}: folds must be at least two, got only {sorted(folds)}; number them 1, 2, ...")

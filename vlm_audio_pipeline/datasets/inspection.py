@@ -22,7 +22,7 @@ from vlm_audio_pipeline.datasets.audio import BadAudio, decode, samples_digest
 from vlm_audio_pipeline.datasets.base import Clip, Dataset
 from vlm_audio_pipeline.storage.schemas import TABLES
 
-VERSION = 3
+VERSION = 4
 """Version of `inspect`. Increase it whenever the same file has other values, or is refused."""
 
 Segment = tuple[str, float | None, float | None, str, str | None]

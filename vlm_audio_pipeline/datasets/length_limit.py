@@ -12,6 +12,6 @@ def too_long_reason(frames: int, rate: int, channels: int) -> str | None:
         return None
     return (
         f"too long: {frames / max(rate, 1):,.0f} s at {rate} Hz with {channels} channels are {frames * channels:,} samples, at most "
-        f"{MAX_SAMPLES:,} are decoded at once; cut it into shorter recordings, or convert it to FLAC and give the start and the end of "
+        f"{MAX_SAMPLES:,} are decoded at once; cut it into shorter recordings, or give the start and the end of "
         "segments in the listing"
     )

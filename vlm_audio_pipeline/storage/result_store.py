@@ -152,7 +152,7 @@ class ResultStore(SharedConnection):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def file_digests(self, paths: Sequence[Path]) -> list[str | None]:
-        """Return the SHA-256 of regular files; only new and changed files are read, in blocks.
+        """Return the SHA-256 of regular files; only new and changed files are read, in blocks. A path may occur several times.
 
         A file counts as unchanged while its size, inode, modification time and change time are the same. File-system
         clocks are coarse, so a file could change twice within one tick: the digest of a file that changed within the
@@ -161,6 +161,11 @@ class ResultStore(SharedConnection):
         Returns:
             64 hexadecimal digits each, or None if it cannot be read or is no regular file (see `regular_files`).
         """
+        digests = self._digests_of_files(list(dict.fromkeys(paths)))
+        return [digests[path] for path in paths]
+
+    def _digests_of_files(self, paths: Sequence[Path]) -> dict[Path, str | None]:
+        """Return the SHA-256 of different files; see `file_digests`."""
         stamps, are_old_enough = zip(*map(_stamp, paths), strict=True) if paths else ((), ())
         names = [str(p) for p in paths]
         with self._connection() as db:
@@ -185,7 +190,7 @@ class ResultStore(SharedConnection):
         if new:
             with self._transaction() as db:
                 db.executemany("INSERT OR REPLACE INTO file_digests VALUES (?, ?, ?)", new)
-        return digests
+        return dict(zip(paths, digests, strict=True))
 
     def is_marked_intact(self, path: Path) -> bool:
         """Return whether a file was marked as intact (`mark_intact`) and has not changed since."""

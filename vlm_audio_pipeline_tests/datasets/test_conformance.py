@@ -54,11 +54,19 @@ def folder_files(root: Path, tone) -> dict[str, object]:
     return {"path": root, "n_folds": 2}
 
 
+def recordings_files(root: Path, tone) -> dict[str, object]:
+    for name in "cd":
+        tone(root / f"{name}.wav", 2)
+        (root / f"{name}.txt").write_text("0\t1\ta\n1\t2\tb\n")  # an Audacity label track
+    return {"path": root, "n_folds": 2, "segment": {"seconds": 1}}
+
+
 SPECS: dict[str, Callable[[Path, Callable], dict[str, object]]] = {
     "csv": csv_files,
     "esc10": esc10_files,
     "esc50": esc50_files,
     "folder": folder_files,
+    "annotated_recordings": recordings_files,
     "synthetic": lambda root, tone: {"clips": 20, "takes": 1, "n_folds": 2, "duration_s": 1},
 }
 

@@ -88,6 +88,12 @@ CSV_WORDS = (
     "sep=\t\n",
     'sep="',
 )
+EVENT_WORDS = (
+    *CSV_WORDS,
+    *_words(
+        "onset offset event_label audiofilename segment_id 1,5 1,500 -1.0 \\ # [] {} null true labels result value"
+    ),
+)
 ANSWER_WORDS = (
     *ESC10,
     *_words(
@@ -177,6 +183,13 @@ def csvs() -> list[bytes]:
     """Return listings, annotations and other csv files."""
     others = ("sep=;\na;b\n1;2\n", 'a\tb\n"x\ny"\t2\n', "\ufeffa,b\r\n1,2\r\n", "a\n1\n\n2\n", 'a,b\n"1""2",3\n', "")
     return [*listings(), *annotations(), *(text.encode() for text in others), "ä,b\n1,2\n".encode("latin-1")]
+
+
+def events() -> list[bytes]:
+    """Return a file of each annotation format."""
+    from vlm_audio_pipeline_tests.datasets.annotations.instances import INSTANCES, LABEL_STUDIO_CSV
+
+    return [text.encode() for text in (*(instance[1] for instance in INSTANCES.values()), LABEL_STUDIO_CSV)]
 
 
 def listings() -> list[bytes]:

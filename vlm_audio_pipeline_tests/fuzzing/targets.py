@@ -50,6 +50,8 @@ from vlm_audio_pipeline.classifiers.language_models.messages import Reply, Reque
 from vlm_audio_pipeline.classifiers.language_models.parsing import parse_response
 from vlm_audio_pipeline.classifiers.language_models.stored_responses import is_readable, read_payload, stored_payload
 from vlm_audio_pipeline.contracts.errors import BadDataset, BadStudy, VlmAudioError
+from vlm_audio_pipeline.datasets.annotations.events import ReadOptions
+from vlm_audio_pipeline.datasets.annotations.formats import annotation_formats, recognise_format
 from vlm_audio_pipeline.datasets.audio import BadAudio, decode
 from vlm_audio_pipeline.datasets.csv_columns import guess_columns
 from vlm_audio_pipeline.datasets.csv_file import CsvDataset
@@ -167,6 +169,28 @@ def check_csv(data: bytes, folder: Path) -> str:
         assert all(cell == cell.strip() and "\0" not in cell for cell in row.cells.values())
         assert any(row.cells.values())
     return f"{min(len(header), 8)} columns, {min(len(rows), 8)} rows"
+
+
+def check_events(data: bytes, folder: Path) -> str:
+    """Every annotation format gives events with labels and ordered times, or a BadDataset that names the file."""
+    path = folder / "a.txt"
+    path.write_bytes(data)
+    recognised = recognise_format(path)
+    outcomes = [recognised.name if recognised else "none"]
+    for annotation_format in annotation_formats().values():
+        try:
+            annotations = annotation_format.read(path, ReadOptions(min_confidence=0.5))
+        except BadDataset as error:
+            assert str(path) in str(error), str(error)
+            if recognised == annotation_format:
+                outcomes.append(shape(str(error).replace(str(path), "")))
+            continue
+        for event in annotations.events:
+            assert event.label.strip() and 0 <= event.start_s <= event.end_s < math.inf, event
+            assert event.recording in annotations.recordings
+        assert all(all(clip.labels) and clip.recording in annotations.recordings for clip in annotations.clips)
+        outcomes.append(f"{annotation_format.name} {min(len(annotations.events), 3)} {min(len(annotations.clips), 3)}")
+    return ", ".join(outcomes)
 
 
 def check_listing(data: bytes, folder: Path) -> str:
@@ -398,6 +422,7 @@ TARGETS = {
     "csv": Target(check_csv, seeds.csvs, seeds.CSV_WORDS, max_cpu_s=1.0),
     "listing": Target(check_listing, seeds.listings, seeds.CSV_WORDS, max_cpu_s=2.0),
     "annotations": Target(check_annotations, seeds.annotations, seeds.CSV_WORDS, max_cpu_s=2.0),
+    "events": Target(check_events, seeds.events, seeds.EVENT_WORDS, max_cpu_s=2.0),
     "answer": Target(check_answer, seeds.answers, seeds.ANSWER_WORDS, max_bytes=11_000, max_cpu_s=2.0),
     "wire": Target(check_wire, seeds.bodies, seeds.WIRE_WORDS),
     "packed_body": Target(check_packed_body, seeds.packed_bodies),

@@ -28,6 +28,7 @@ EXECUTIONS = {
     "csv": 700,
     "listing": 1500,
     "annotations": 1500,
+    "events": 500,
     "answer": 1000,
     "wire": 4000,
     "packed_body": 400,

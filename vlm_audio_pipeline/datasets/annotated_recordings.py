@@ -1,0 +1,252 @@
+"""Dataset kind `annotated_recordings`: a folder of recordings and files that say which sounds occur when; each segment is a clip.
+
+Belongs here: the keys of the study file, and listing the segments. Does not belong here: reading annotation files (`annotations/`), cutting
+and labelling (`cut_recordings.py`, `segments.py`), folds (`folds.py`).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerprint
+from vlm_audio_pipeline.datasets.annotations.events import ReadOptions
+from vlm_audio_pipeline.datasets.annotations.formats import annotation_formats
+from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, LeftOut, slug
+from vlm_audio_pipeline.datasets.card import DatasetCard
+from vlm_audio_pipeline.datasets.cut_recordings import (
+    CollectedEvents,
+    collect_events,
+    cut_recordings,
+    labels_in_order,
+    read_lengths,
+    require_one_label,
+    segment_id,
+    select_labels,
+)
+from vlm_audio_pipeline.datasets.folds import check_folds, fold_file_name, persistent_folds
+from vlm_audio_pipeline.datasets.recording_listing import (
+    find_annotation_files,
+    list_recording_files,
+    read_annotation_files,
+    read_fold_file,
+)
+from vlm_audio_pipeline.datasets.segments import Segment, SegmentRule
+from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.storage.result_store import ResultStore
+
+_MAX_NAMES = 10
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | Path) else value
+
+
+@DATASETS.register("annotated_recordings")
+class AnnotatedRecordings(DatasetSpec):
+    """Long recordings with annotations: each segment is a clip, with the labels of the events in it."""
+
+    path: StudyPath = excluded_from_fingerprint()
+    """The folder of the recordings; subfolders are read, too."""
+    annotations: Annotated[tuple[StudyPath, ...], BeforeValidator(_as_list)] = excluded_from_fingerprint(())
+    """Annotation files, or folders of them; one or several. By default those in the folder of the recordings."""
+    format: str | None = None
+    """Format of the annotation files: `raven`, `audacity`, `label_studio`, ...; null: each file is recognised by its first lines."""
+    label_column: str | None = None
+    """Column with the labels, for formats with columns; null: the usual one."""
+    min_confidence: float = Field(0.0, ge=0, le=1)
+    """Leave out detections with a lower confidence, for annotation files that a model wrote."""
+    rename: dict[str, str | None] = Field(default_factory=dict)
+    """Label in the files -> class, to rename labels or to merge them; null leaves its events out."""
+    segment: SegmentRule = SegmentRule()
+    """How the recordings are cut."""
+    unannotated: Literal["leave_out", "empty"] = "leave_out"
+    """Recordings that no annotation file names: leave them out, or take it that nothing occurs in them."""
+    fold_file: StudyPath | None = excluded_from_fingerprint(None)
+    """A csv with the columns recording and fold, and optionally source; by default folds are assigned."""
+    n_folds: int = Field(5, ge=2)
+    """Number of folds to assign. A recording keeps its fold when others are added, as long as the folder is not moved."""
+    seed: int = 0
+    """Seed for the choice between equally good folds."""
+    source: str | None = None
+    r"""Regular expression for the source of a recording, such as its site: its first group, searched in the path, such as `^(\w+)/`.
+    Recordings of one source share a fold. By default each recording is a source of its own."""
+    title: str | None = excluded_from_fingerprint(None)
+    """Full name of the dataset, for reports and exports; by default the name of the folder."""
+    licence: str = excluded_from_fingerprint("")
+    """Licence of the recordings, for reports and exports."""
+    citation: str = excluded_from_fingerprint("")
+    """BibTeX entry of the dataset, for exports."""
+
+    @field_validator("format")
+    @classmethod
+    def _check_format(cls, name: str | None) -> str | None:
+        if name is not None and name not in annotation_formats():
+            raise ValueError(
+                f"format must be an annotation format, got '{name}'; {suggestion(name, annotation_formats())}"
+            )
+        return name
+
+    @field_validator("source")
+    @classmethod
+    def _check_group(cls, source: str | None) -> str | None:
+        try:
+            groups = 1 if source is None else re.compile(source).groups
+        except re.error as error:
+            raise ValueError(f"source must be a regular expression, got '{source}': {error}; correct it") from error
+        if groups < 1:
+            raise ValueError(f"source must have a group, got '{source}'; put ( ) around the part that names the source")
+        return source
+
+    @property
+    def base_name(self) -> str:
+        """The kind and the name of the folder."""
+        return f"{self.kind}_{slug(self.path.name)}"
+
+    def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
+        """Return the folds, ascending; reads annotation files and the headers of recordings."""
+        segments, _ = self._segments(None)
+        return tuple(sorted({fold for fold, _ in self._folds(segments, data_folder, save=False).values()}))
+
+    def open(self, data_folder: DataFolder, progress: Progress = no_progress) -> Dataset:
+        """Read the annotation files, cut the recordings into segments and label them.
+
+        Raises:
+            BadDataset: for annotation files that cannot be read or name recordings that are not there, for events after the end of their
+                recording, and for segments without exactly one label.
+        """
+        segments, left_out = self._segments(data_folder)
+        folds = self._folds(segments, data_folder, save=True)
+        require_one_label(
+            {segment_id(file, s.start_s, s.end_s): s.labels for file, row in segments.items() for s in row},
+            "leave them out with `segment: {several_labels: false, keep_empty: 0}`",
+        )
+        clips = [
+            Clip(
+                segment_id(file, segment.start_s, segment.end_s),
+                segment.labels[0],
+                *folds[file],
+                file,
+                segment.start_s,
+                segment.end_s,
+            )
+            for file, row in segments.items()
+            for segment in row
+        ]
+        classes = self.classes or labels_in_order(segments.values())
+        card = DatasetCard(self.title or self.path.name, self.licence, str(self.path), self.citation)
+        return Dataset(self.path, classes, tuple(sorted(clips, key=lambda c: c.id)), card, self.on_bad_clip, left_out)
+
+    def _segments(self, data_folder: DataFolder | None) -> tuple[dict[str, list[Segment]], tuple[LeftOut, ...]]:
+        """Return the segments of each recording, and what is left out.
+
+        Args:
+            data_folder: stores digests of recordings, which choose among segments without a label; None keeps all of these.
+        """
+        files, left_out = list_recording_files(self.path, skips_bad=self.on_bad_clip == "skip")
+        paths = [path for path in find_annotation_files(self.annotations or (self.path,)) if path != self.fold_file]
+        options = ReadOptions(self.label_column, self.min_confidence)
+        contents = read_annotation_files(paths, self.annotations, self.format, options)
+        annotated = collect_events(files, contents)
+        self._check_missing(annotated, left_out)
+        events = select_labels(annotated.events, self.rename, self.classes)
+        for file in files:
+            if file not in events:
+                if self.unannotated == "empty":
+                    events[file] = []
+                else:
+                    left_out.append(LeftOut(file, "", "not annotated: no annotation file names it; see `unannotated`"))
+        if not events:
+            raise BadDataset(f"{self.path}: no recording is annotated; check `annotations`")
+        lengths, problems = read_lengths(self.path, sorted(events))
+        if problems and self.on_bad_clip != "skip":
+            lines = "".join(f"\n  {file}: {reason}" for file, reason in problems.items())
+            raise BadDataset(
+                f"{len(problems)} of {len(events)} recordings in {self.path} cannot be used:{lines}\n"
+                "repair or remove them, or set `on_bad_clip: skip` to go on without them"
+            )
+        left_out += [LeftOut(file, "", reason) for file, reason in problems.items()]
+        digest = self._digests(sorted(lengths), data_folder).__getitem__ if self._needs_digests(data_folder) else None
+        segments = cut_recordings(events, lengths, self.segment, digest)
+        segments = {file: row for file, row in segments.items() if row}
+        self._check_classes(segments, annotated)
+        return segments, tuple(sorted(left_out, key=lambda left: left.file))
+
+    def _check_missing(self, annotated: CollectedEvents, left_out: list[LeftOut]) -> None:
+        """Refuse recordings that are annotated but not there; with `on_bad_clip: skip`, list them."""
+        missing = annotated.missing
+        if not missing:
+            return
+        if self.on_bad_clip == "skip":
+            left_out += [LeftOut(name, "", "missing: it is annotated, but not in the folder") for name in missing]
+            return
+        lines = "".join(f"\n  {name}, in {origin}" for name, origin in list(missing.items())[:_MAX_NAMES])
+        more = f"\n  and {len(missing) - _MAX_NAMES} more" if len(missing) > _MAX_NAMES else ""
+        raise BadDataset(
+            f"{len(missing)} annotated recordings are not in {self.path}:{lines}{more}\n"
+            "add them, rename them as the annotation files do, or set `on_bad_clip: skip` to go on without them"
+        )
+
+    def _check_classes(self, segments: Mapping[str, Sequence[Segment]], annotated: CollectedEvents) -> None:
+        labels = labels_in_order(segments.values())
+        for label in self.classes or ():
+            if label not in labels:
+                renamed = select_labels(annotated.events, self.rename, None)
+                options = {event.label for events in renamed.values() for event in events} - set(self.classes or ())
+                raise BadDataset(
+                    f"{self.path}: class '{label}' is in no segment; {suggestion(label, options | set(labels))}"
+                )
+
+    def _needs_digests(self, data_folder: DataFolder | None) -> bool:
+        return data_folder is not None and 0 < self.segment.keep_empty < 1
+
+    def _digests(self, files: Sequence[str], data_folder: DataFolder | None) -> dict[str, str]:
+        assert data_folder is not None
+        store = ResultStore(data_folder.create().result_store)
+        try:
+            digests = store.file_digests([self.path / file for file in files])
+        finally:
+            store.close()
+        return {file: sha256 or "" for file, sha256 in zip(files, digests, strict=True)}
+
+    def _sources(self, files: Iterable[str]) -> dict[str, str]:
+        """Return the source of each recording, without the fold file."""
+        sources = {}
+        for file in files:
+            match = re.search(self.source, file) if self.source else re.match("(.*)", file)
+            if match is None or not match.group(1):
+                raise BadDataset(
+                    f"{self.path / file}: the regular expression of `source`, '{self.source}', does not match this path; rename the "
+                    "file, or change the expression"
+                )
+            sources[file] = match.group(1)
+        return sources
+
+    def _folds(
+        self, segments: Mapping[str, Sequence[Segment]], data_folder: DataFolder, *, save: bool
+    ) -> dict[str, tuple[int, str]]:
+        """Return fold and source of each recording."""
+        rows = [
+            (segment_id(file, segment.start_s, segment.end_s), label, file)
+            for file, row in segments.items()
+            for segment in row
+            for label in segment.labels or ("",)
+        ]
+        if self.fold_file is not None:
+            listed = read_fold_file(self.fold_file, sorted(segments))
+            check_folds(
+                ((clip, label, listed[file][1], listed[file][0]) for clip, label, file in rows), str(self.fold_file)
+            )
+            return listed
+        sources = self._sources(segments)
+        file_name = fold_file_name(
+            f"{self.kind}_{slug(self.path.resolve().name)}", self.path, self.source, self.n_folds, self.seed
+        )
+        # Each recording counts once for each of its labels, however many segments it has, so that another hop moves nothing.
+        inputs = sorted({(file, label, sources[file]) for _, label, file in rows})
+        folds = persistent_folds(data_folder, file_name, inputs, self.n_folds, self.seed, save=save)
+        return {file: (folds[source], source) for file, source in sources.items()}

@@ -1,0 +1,159 @@
+"""Exports of Label Studio for audio: JSON, JSON-MIN and CSV.
+
+JSON has a list of tasks, each with `data` and `annotations`, whose `result` lists regions. JSON-MIN and CSV have one entry for each
+annotation, whose regions are a list in the field that the labelling configuration names, usually `label`.
+Reference: https://labelstud.io/guide/export, https://labelstud.io/tags/audio.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, Event, ReadOptions
+from vlm_audio_pipeline.datasets.annotations.tables import Table, clean_name, header_cells
+from vlm_audio_pipeline.datasets.audio_suffixes import AV_SUFFIXES, LIBSNDFILE_SUFFIXES, OTHER_SUFFIXES
+from vlm_audio_pipeline.datasets.csv_reader import read_text
+
+_SUFFIXES = LIBSNDFILE_SUFFIXES + AV_SUFFIXES + OTHER_SUFFIXES
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+_MAX_SECONDS = 1e9  # JSON may have infinity, and whole numbers that no float can be
+
+
+def read_label_studio(path: Path, options: ReadOptions) -> Annotations:
+    """Read an export. A task that was not annotated is left out; an annotation without regions says that nothing occurs."""
+    text = read_text(path, is_json=True)
+    is_json = text.lstrip().startswith(("[", "{"))
+    entries = _json_entries(path, text, options) if is_json else _csv_entries(path, options)
+    events: list[Event] = []
+    recordings: set[str] = set()
+    for origin, recording, regions in entries:
+        if recording in recordings:
+            raise BadDataset(
+                f"{origin}: '{recording}' was annotated several times; export one annotation for each recording, or mark one of them as "
+                "ground truth in Label Studio"
+            )
+        recordings.add(recording)
+        for number, region in enumerate(regions, 1):
+            events += _events(f"{origin}, region {number}", recording, region)
+    return Annotations(tuple(events), recordings=frozenset(recordings))
+
+
+def _json_entries(path: Path, text: str, options: ReadOptions) -> Iterator[tuple[str, str, list[Mapping[str, Any]]]]:
+    """Yield origin, recording and regions of each annotation."""
+    try:
+        tasks = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise BadDataset(f"{path}{line}: this is not valid JSON: {error}; export it again") from error
+    if not isinstance(tasks, list) or not tasks or not all(isinstance(task, dict) for task in tasks):
+        raise BadDataset(f"{path} must be a list of tasks, got {_kind(tasks)}; export it from Label Studio as JSON")
+    for number, task in enumerate(tasks, 1):
+        origin = f"{path}, task {number}"
+        if "annotations" not in task:  # JSON-MIN
+            column = options.label_column or "label"
+            yield origin, _recording(origin, task), _regions(origin, task.get(column, []))
+            continue
+        annotations = [a for a in _dicts(origin, task["annotations"]) if not a.get("was_cancelled")]
+        chosen = [a for a in annotations if a.get("ground_truth")] or annotations
+        data = task.get("data")
+        if not isinstance(data, dict):
+            raise BadDataset(
+                f"{origin}: a task must have `data` with the recording, got {_kind(data)}; export it again"
+            )
+        for annotation in chosen:
+            results = _dicts(origin, annotation.get("result", []))
+            regions = [r.get("value", {}) for r in results if r.get("type") == "labels"]
+            yield origin, _recording(origin, data), _dicts(origin, regions)
+
+
+def _csv_entries(path: Path, options: ReadOptions) -> Iterator[tuple[str, str, list[Mapping[str, Any]]]]:
+    table = Table(path)
+    label = table.label_column(options, ("label", "labels"))
+    for row in table.rows:
+        origin = f"{path}, line {row.line}"
+        try:
+            regions = json.loads(row.cells[label] or "[]")
+        except (ValueError, RecursionError) as error:
+            raise table.error(
+                row, label, f"the regions must be a list in JSON, got '{row.cells[label][:80]}'; export it again"
+            ) from error
+        yield origin, _recording(origin, row.cells), _regions(f"{origin}, column '{label}'", regions)
+
+
+def _recording(origin: str, data: Mapping[str, Any]) -> str:
+    """Return the recording of a task: the value that ends like one, without the folder of uploads."""
+    for value in data.values():
+        if isinstance(value, str) and (name := _file_name(value)).lower().endswith(_SUFFIXES):
+            return name
+    raise BadDataset(f"{origin}: no value ends like the name of a recording, got {sorted(data)}; export it again")
+
+
+def _file_name(value: str) -> str:
+    """Return the path of a recording.
+
+    >>> _file_name("/data/local-files/?d=site%201/a.wav"), _file_name("/data/upload/5/d3886e88-b.mp3")
+    ('site 1/a.wav', 'd3886e88-b.mp3')
+    """
+    parts = urlsplit(value)
+    if local := parse_qs(parts.query).get("d"):
+        return clean_name(local[0])
+    if parts.path.startswith("/data/upload/") or parts.scheme in ("http", "https", "s3", "gs", "azure-blob"):
+        return unquote(parts.path).rsplit("/", 1)[-1]
+    return clean_name(value)
+
+
+def _events(origin: str, recording: str, region: Mapping[str, Any]) -> list[Event]:
+    start_s, end_s = (_seconds(origin, key, region.get(key)) for key in ("start", "end"))
+    if end_s < start_s:
+        raise BadDataset(
+            f"{origin}: `end` must not be before `start`, got {start_s:g} s to {end_s:g} s; correct one of them"
+        )
+    labels = region.get("labels")
+    if not isinstance(labels, list) or not labels or not all(isinstance(name, str) and name.strip() for name in labels):
+        raise BadDataset(
+            f"{origin}: `labels` must be a list of names, got {labels!r}; give the region a label, or delete it"
+        )
+    return [Event(recording, start_s, end_s, name.strip(), origin=origin) for name in dict.fromkeys(labels)]
+
+
+def _seconds(origin: str, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_SECONDS:
+        raise BadDataset(f"{origin}: `{key}` must be a number of seconds of 0 or more, got {value!r}; correct it")
+    return float(value)
+
+
+def _regions(origin: str, value: Any) -> list[Mapping[str, Any]]:
+    return _dicts(origin, value if isinstance(value, list) else [value])
+
+
+def _dicts(origin: str, values: Any) -> list[Any]:
+    if not isinstance(values, Sequence) or not all(isinstance(value, dict) for value in values):
+        raise BadDataset(f"{origin}: annotations must be a list of objects, got {_kind(values)}; export it again")
+    return list(values)
+
+
+def _kind(value: Any) -> str:
+    return {dict: "one object", list: "a list of other values", type(None): "nothing"}.get(
+        type(value), repr(value)[:80]
+    )
+
+
+def _aliases(name: str) -> tuple[str, ...]:
+    """Return the name that an uploaded file had before: Label Studio puts eight hexadecimal digits in front."""
+    return (_UPLOAD.sub("", name),) if _UPLOAD.match(name) else ()
+
+
+def _recognises(first_lines: str) -> bool:
+    start = first_lines.lstrip("\ufeff \r\n\t")
+    if start.startswith("["):
+        return '"annotations"' in start or '"annotation_id"' in start
+    return "annotation_id" in header_cells(first_lines)
+
+
+FORMAT = AnnotationFormat(
+    "label_studio", "Label Studio export", "https://labelstud.io/guide/export", _recognises, read_label_studio, _aliases
+)

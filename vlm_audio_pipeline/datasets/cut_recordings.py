@@ -1,0 +1,197 @@
+"""Cut annotated recordings into clips: read annotation files, find their recordings, and label segments.
+
+Belongs here: what every dataset of long recordings shares. Does not belong here: the formats (`annotations/`), the rules of segments
+(`segments.py`), and folds.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, Event
+from vlm_audio_pipeline.datasets.audio import BadAudio, read_length
+from vlm_audio_pipeline.datasets.recording_names import RecordingNames, resolve
+from vlm_audio_pipeline.datasets.segments import Segment, SegmentRule, keep_segments, label_segments, segment_times
+
+_MAX_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class CollectedEvents:
+    """The events of recordings.
+
+    Attributes:
+        events: recording, relative to the dataset's folder -> its events; empty for a recording in which nothing occurs.
+        missing: names in annotation files for which there is no recording, with the line that names them.
+    """
+
+    events: Mapping[str, Sequence[Event]]
+    missing: Mapping[str, str]
+
+
+def collect_events(
+    files: Iterable[str], annotations: Iterable[tuple[Path, AnnotationFormat, Annotations]]
+) -> CollectedEvents:
+    """Assign the events of annotation files to recordings. The labels of a whole recording are events from its start to its end.
+
+    Args:
+        files: the recordings, relative to their folder.
+        annotations: each annotation file with its format and its content.
+
+    Raises:
+        BadDataset: for a name that means several recordings.
+    """
+    names = RecordingNames(files)
+    events: dict[str, list[Event]] = {}
+    missing: dict[str, str] = {}
+    for path, annotation_format, content in annotations:
+        found: dict[str, str | None] = {}
+        origins = {clip.recording: clip.origin for clip in content.clips[::-1]}
+        origins |= {event.recording: event.origin for event in content.events[::-1]}
+        for name in sorted(content.recordings):
+            origin = origins.get(name, str(path))
+            found[name] = file = resolve(names, name, origin, annotation_format.aliases)
+            if file is None:
+                missing.setdefault(name, f"{origin}; {names.suggest(name)}")
+            else:
+                events.setdefault(file, [])
+        whole = (
+            Event(c.recording, 0.0, float("inf"), label, origin=c.origin) for c in content.clips for label in c.labels
+        )
+        for event in (*content.events, *whole):
+            if (file := found[event.recording]) is not None:
+                events[file].append(replace(event, recording=file))
+    return CollectedEvents(events, missing)
+
+
+def select_labels(
+    recordings: Mapping[str, Sequence[Event]], rename: Mapping[str, str | None], classes: Sequence[str] | None
+) -> dict[str, list[Event]]:
+    """Rename labels, and leave out events of other classes.
+
+    Args:
+        recordings: recording -> events.
+        rename: label -> class, or None to leave its events out; other labels stay.
+        classes: classes to use; None for all.
+    """
+    selected: dict[str, list[Event]] = {}
+    for file, events in recordings.items():
+        selected[file] = []
+        for event in events:
+            label = rename.get(event.label, event.label)
+            if label is not None and (classes is None or label in classes):
+                selected[file].append(replace(event, label=label))
+    return selected
+
+
+def read_lengths(root: Path, files: Iterable[str]) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """Return frames and sample rate (Hz) of the recordings that can be read, and why the others cannot."""
+    lengths: dict[str, tuple[int, int]] = {}
+    problems: dict[str, str] = {}
+    for file in files:
+        try:
+            lengths[file] = _cached_length(root / file, _stamp(root / file))
+        except BadAudio as error:
+            problems[file] = error.reason
+    return lengths, problems
+
+
+@lru_cache(maxsize=65_536)
+def _cached_length(path: Path, _stamp: tuple[int, ...]) -> tuple[int, int]:
+    return read_length(path)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ()
+    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+def cut_recordings(
+    recordings: Mapping[str, Sequence[Event]],
+    lengths: Mapping[str, tuple[int, int]],
+    rule: SegmentRule,
+    content_sha256: Callable[[str], str] | None,
+) -> dict[str, list[Segment]]:
+    """Return the segments of each recording.
+
+    Args:
+        recordings: recording -> events.
+        lengths: recording -> frames and sample rate, Hz.
+        rule: how to cut.
+        content_sha256: returns the digest of a recording's file, which decides which segments without a label are kept; None keeps
+            all of them, except if the rule keeps none.
+
+    Raises:
+        BadDataset: for an event that begins after the end of its recording.
+    """
+    segments = {}
+    for file, (frames, rate) in lengths.items():
+        _check_events(file, recordings[file], frames / rate)
+        labelled = label_segments(segment_times(frames, rate, rule), recordings[file], rule.min_overlap_s)
+        if content_sha256 is None:
+            effective, sha256 = rule.model_copy(update={"keep_empty": float(rule.keep_empty > 0)}), ""
+        else:
+            effective, sha256 = rule, content_sha256(file)
+        segments[file] = keep_segments(labelled, effective, sha256)
+    return segments
+
+
+def _check_events(file: str, events: Iterable[Event], duration_s: float) -> None:
+    late = [event for event in events if event.start_s > duration_s]
+    if late:
+        lines = "".join(f"\n  {e.origin}: {e.label}, {e.start_s:g} s to {e.end_s:g} s" for e in late[:_MAX_EXAMPLES])
+        more = f"\n  and {len(late) - _MAX_EXAMPLES} more" if len(late) > _MAX_EXAMPLES else ""
+        raise BadDataset(
+            f"events must begin within their recording, but {file} has {duration_s:g} s:{lines}{more}\n"
+            "check that the file belongs to this recording. If the times count from the start of several recordings, export them with "
+            "their start within each file (in Raven: the columns `Begin File` and `File Offset (s)`)"
+        )
+
+
+def segment_id(file: str, start_s: float, end_s: float) -> str:
+    """Return the id of a segment; ids of a recording are in the order of time.
+
+    >>> segment_id("site/a.wav", 2.5, 7.5)
+    'site__a@00002.500-00007.500'
+    """
+    name = "__".join(PurePosixPath(file).with_suffix("").parts)
+    return f"{name}@{start_s:09.3f}-{end_s:09.3f}"
+
+
+def require_one_label(labels: Mapping[str, Sequence[str]], advice: str) -> None:
+    """Check that every clip has exactly one label.
+
+    Args:
+        labels: clip id -> labels.
+        advice: how to leave out the others.
+
+    Raises:
+        BadDataset: with counts and examples.
+    """
+    several = [clip for clip, names in labels.items() if len(names) > 1]
+    none = [clip for clip, names in labels.items() if not names]
+    if not several and not none:
+        return
+    parts = []
+    if several:
+        parts.append(f"{len(several)} have several, such as {several[0]} with {' and '.join(labels[several[0]])}")
+    if none:
+        parts.append(f"{len(none)} have none, such as {none[0]}")
+    raise BadDataset(
+        f"in the task single_label every clip needs exactly one label, but of {len(labels)} clips {'; '.join(parts)}. "
+        f"Set `task: multi_label`, or {advice}"
+    )
+
+
+def labels_in_order(segments: Iterable[Sequence[Segment]]) -> tuple[str, ...]:
+    """Return every label of the segments, sorted."""
+    labels: set[str] = set()
+    for row in segments:
+        labels.update(*(segment.labels for segment in row))
+    return tuple(sorted(labels))
