@@ -17,6 +17,7 @@ from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.encoders.base import EncoderSpec
 from vlm_audio_pipeline.encoders.vectors import unit_vectors
 
+_BLOCK_PAIRS = 2**22  # queries times training clips that are compared at a time; a pair takes about 30 bytes
 _TIE_BONUS = 1e-9  # far below one vote, far above rounding errors; see `votes`
 
 
@@ -66,7 +67,7 @@ class NearestNeighbours(EncoderClassifier):
         training = align_vectors(clips, embeddings, self.encoder).astype(np.float64)[is_training]
         mean, scale = standardisation(training) if self.standardise else (0.0, 1.0)
         sources = np.array(clips["source"].to_pylist(), dtype=object)[is_training]
-        same_source = np.array(queries["source"].to_pylist(), dtype=object)[:, None] == sources[None, :]
+        query_sources = np.array(queries["source"].to_pylist(), dtype=object)
         labels = [context.classes.index(label) for label in clips["label"].filter(pa.array(is_training)).to_pylist()]
         constants = {
             "kind": self.kind,
@@ -75,10 +76,15 @@ class NearestNeighbours(EncoderClassifier):
             **model_columns(embeddings),
         }
         predictions = []
+        block = max(1, _BLOCK_PAIRS // len(training))
         for control, x in self.query_vectors(context, queries):
-            distance = distances((x.astype(np.float64) - mean) / scale, (training - mean) / scale, self.metric)
-            distance[same_source] = np.inf  # a clip of the query's source recording does not vote
-            scores = votes(distance, np.array(labels, int), self.k, len(context.classes))
+            blocks = []
+            for first in range(0, len(x), block):
+                rows = slice(first, first + block)
+                distance = distances((x[rows].astype(np.float64) - mean) / scale, (training - mean) / scale, self.metric)
+                distance[query_sources[rows, None] == sources[None, :]] = np.inf  # a clip of the query's source does not vote
+                blocks.append(votes(distance, np.array(labels, int), self.k, len(context.classes)))
+            scores = np.concatenate(blocks) if blocks else np.zeros((0, len(context.classes)))
             predictions.append(scored_predictions(queries, context.classes, scores, control=control, **constants))
         clips_of_fold = clips.filter(pa.array(~is_training))
         return {"predictions": add_shown_labels(pa.concat_tables(predictions), clips_of_fold)}

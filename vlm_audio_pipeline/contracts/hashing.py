@@ -4,6 +4,8 @@ import hashlib
 import json
 from typing import Any
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def canonical_json(value: Any) -> str:
     """Write a plain value (dicts, lists, strings, numbers, booleans, None) as JSON with sorted keys.
@@ -14,17 +16,19 @@ def canonical_json(value: Any) -> str:
         ValueError: for NaN and infinities, which JSON does not have.
     """
     _require_text_keys(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def _require_text_keys(value: Any) -> None:
     if isinstance(value, dict):
-        for key, nested in value.items():
+        for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"dictionary keys must be text to be hashed, got {key!r}; use str(key)")
-            _require_text_keys(nested)
-    elif isinstance(value, list | tuple):
-        for nested in value:
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return
+    for nested in value:
+        if isinstance(nested, (dict, list, tuple)):  # without a call for each text or number
             _require_text_keys(nested)
 
 

@@ -4,6 +4,7 @@ A spec (`DatasetSpec`) is a section of a study file; opening it returns a `Datas
 folds, and access to their samples.
 """
 
+import os
 import re
 from abc import abstractmethod
 from collections import Counter
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """A clip in a dataset's listing; nothing is decoded yet.
 
@@ -159,6 +160,12 @@ class Dataset:
         """The folds, ascending."""
         return tuple(sorted({c.fold for c in self.clips}))
 
+    @property
+    def files(self) -> list[str]:
+        """The path of the recording of each clip, as text: it is many times faster than a `Path` for each clip."""
+        root = str(self.root)
+        return [os.path.join(root, c.file) for c in self.clips]
+
     def describe_left_out(self, max_count: int = 10) -> str | None:
         """Return a sentence that counts and names what is left out; None if nothing is."""
         if not self.left_out:
@@ -197,7 +204,7 @@ class Dataset:
         Args:
             result_store: stores digests of files, so that unchanged files are not read again.
         """
-        digests = result_store.file_digests([self.root / c.file for c in self.clips])
+        digests = result_store.file_digests(self.files)
         lines: dict[int, list[list[object]]] = {f: [] for f in self.folds}
         for c, sha in zip(self.clips, digests, strict=True):
             lines[c.fold].append([c.id, c.label, c.source, c.file, c.start_s, c.end_s, c.extra, sha])

@@ -6,8 +6,10 @@ Belongs here: reading and checking the listing. Does not belong here: assigning 
 
 import os
 import re
+import sys
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -15,6 +17,7 @@ from pydantic import Field, field_validator
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
 from vlm_audio_pipeline.contracts.paths import require_text_path
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.contracts.regular_files import file_stamp
 from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerprint
 from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, slug
 from vlm_audio_pipeline.datasets.card import DatasetCard
@@ -25,6 +28,7 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 _MAX_FOLD_DIGITS = 9
+_MIN_AGE_NS = 100_000_000  # longer than a clock tick of common file systems (1 to 10 ms)
 
 
 @DATASETS.register("csv")
@@ -64,8 +68,9 @@ class CsvDataset(DatasetSpec):
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the folds, ascending; reads the csv and no recording."""
-        _, clips = self._listing(data_folder, save=False)
-        return tuple(sorted({c.fold for c in clips}))
+        listing = self._read_listing()
+        _LISTINGS.keep(self, listing)
+        return tuple(sorted({c.fold for c in self._assign_folds(listing, data_folder, save=False)}))
 
     def open(self, data_folder: DataFolder, progress: Progress = no_progress) -> Dataset:
         """Read and check the listing.
@@ -73,36 +78,52 @@ class CsvDataset(DatasetSpec):
         Raises:
             BadDataset: with the file and the line, for a listing that cannot be used.
         """
-        root, clips = self._listing(data_folder, save=True)
+        listing = _LISTINGS.take(self) or self._read_listing()
+        clips = tuple(sorted(self._assign_folds(listing, data_folder, save=True), key=lambda c: c.id))
         classes = self.classes or tuple(sorted({c.label for c in clips}))
-        return Dataset(root, classes, tuple(clips), DatasetCard(self.path.name, url=str(self.path)), self.on_bad_clip)
+        return Dataset(listing.root, classes, clips, DatasetCard(self.path.name, url=str(self.path)), self.on_bad_clip)
 
-    def _listing(self, data_folder: DataFolder, *, save: bool) -> tuple[Path, list[Clip]]:
+    def _assign_folds(self, listing: "_Listing", data_folder: DataFolder, *, save: bool) -> list[Clip]:
+        """Return the clips with their folds: those of the csv, or assigned ones."""
+        clips, columns = listing.clips, listing.columns
+        if columns.fold:
+            return clips
+        fold_inputs = [(c.id, c.label, c.source) for c in clips]
+        file_name = fold_file_name(
+            f"{self.kind}_{slug(self.path.resolve().stem)}", self.path, columns.source, self.n_folds, self.seed
+        )
+        fold_of_source = persistent_folds(data_folder, file_name, fold_inputs, self.n_folds, self.seed, save=save)
+        return [replace(c, fold=fold_of_source[c.source]) for c in clips]
+
+    def _read_listing(self) -> "_Listing":
         require_text_path(self.path)
+        status = os.stat(self.path) if self.path.exists() else None
         header, rows = read_csv(self.path)
         if not rows:
             raise BadDataset(f"{self.path} has no rows below its header; write one row per clip")
         columns = self._resolve_columns(header)
-        base = Path(os.path.abspath(self.audio_dir or self.path.parent))
+        base = os.path.abspath(self.audio_dir or self.path.parent)
         paths = [_normalise(base, self._text(row, columns.path, "path")) for row in rows]
-        is_inside = all(p.is_relative_to(base) for p in paths)
-        root = base if is_inside else Path(os.path.commonpath([base, *(p.parent for p in paths)]))
+        root = base
+        if not all(_is_inside(path, base) for path in paths):
+            root = os.path.commonpath([base, *{os.path.dirname(path) for path in paths}])
         clips = []
         for row, path in zip(rows, paths, strict=True):
-            if path.suffix.lower() == ".raw" and self.on_bad_clip == "stop":
-                raise self._error(row, f"'{path.name}' has no header with a sample rate; convert it to WAV")
+            if path[-4:].lower() == ".raw" and Path(path).suffix and self.on_bad_clip == "stop":
+                raise self._error(
+                    row, f"'{os.path.basename(path)}' has no header with a sample rate; convert it to WAV"
+                )
             start, end = self._segment(row, columns)
-            relative_path = Path(
-                os.path.relpath(path, base)
-            ).as_posix()  # relative to `base`, because `root` depends on the other rows
-            name = _clip_name(base, path) + _segment_name(start, end)
+            relative_path = _relative(path, base)  # relative to `base`, because `root` depends on the other rows
             clips.append(
                 Clip(
-                    id=self._text(row, columns.id, "id") if columns.id else name,
-                    label=self._text(row, columns.label, "label"),
+                    id=self._text(row, columns.id, "id")
+                    if columns.id
+                    else _clip_name(relative_path) + _segment_name(start, end),
+                    label=sys.intern(self._text(row, columns.label, "label")),
                     fold=self._fold(row, columns.fold) if columns.fold else 0,
                     source=self._text(row, columns.source, "source") if columns.source else relative_path,
-                    file=path.relative_to(root).as_posix(),
+                    file=_relative(path, root),
                     start_s=start,
                     end_s=end,
                     extra={column: row.cells[column] for column in self.keep},
@@ -113,14 +134,7 @@ class CsvDataset(DatasetSpec):
         clips = self._select_classes(clips)
         if columns.fold:
             check_folds(((c.id, c.label, c.source, c.fold) for c in clips), str(self.path))
-        else:
-            fold_inputs = [(c.id, c.label, c.source) for c in clips]
-            file_name = fold_file_name(
-                f"{self.kind}_{slug(self.path.resolve().stem)}", self.path, columns.source, self.n_folds, self.seed
-            )
-            fold_of_source = persistent_folds(data_folder, file_name, fold_inputs, self.n_folds, self.seed, save=save)
-            clips = [replace(c, fold=fold_of_source[c.source]) for c in clips]
-        return root, sorted(clips, key=lambda c: c.id)
+        return _Listing(Path(root), columns, clips, None if status is None else file_stamp(status))
 
     def _refuse_equal_stretches(self, rows: Sequence[CsvRow], clips: Sequence[Clip]) -> None:
         lines: dict[tuple[str, float, float | None], int] = {}
@@ -198,14 +212,65 @@ class CsvDataset(DatasetSpec):
         return [c for c in clips if c.label in self.classes]
 
 
-def _normalise(base: Path, text: str) -> Path:
-    return Path(os.path.normpath(base / text.replace("\\", "/")))
+@dataclass(frozen=True)
+class _Listing:
+    """The content of a csv.
+
+    Attributes:
+        root: folder that contains all recordings.
+        columns: the columns that were read.
+        clips: in the order of the rows; the fold is 0 if the csv has no folds.
+        stamp: see `file_stamp`, from before the csv was read.
+    """
+
+    root: Path
+    columns: Columns
+    clips: list[Clip]
+    stamp: str | None
 
 
-def _clip_name(base: Path, path: Path) -> str:
-    """Return the name of a clip: its path relative to `base`, which does not depend on the other rows."""
-    parts = Path(os.path.splitext(os.path.relpath(path, base))[0]).parts
-    return "__".join(part for part in parts if part != "..")
+class _Listings:
+    """The last listing that was read for its folds, so that opening the dataset right after that does not read the csv again."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[CsvDataset, _Listing]] = []
+
+    def keep(self, spec: CsvDataset, listing: _Listing) -> None:
+        """Keep a listing in place of the one before."""
+        self._kept[:] = [(spec, listing)]
+
+    def take(self, spec: CsvDataset) -> _Listing | None:
+        """Return the kept listing once; None if there is none, or if the csv has changed or is so new that a change could be missed."""
+        try:
+            kept_spec, listing = self._kept.pop()
+            status = os.stat(spec.path)
+        except (IndexError, OSError):
+            return None
+        is_old = time.time_ns() - status.st_ctime_ns > _MIN_AGE_NS
+        return listing if is_old and kept_spec == spec and listing.stamp == file_stamp(status) else None
+
+
+_LISTINGS = _Listings()
+
+
+def _normalise(base: str, text: str) -> str:
+    return os.path.normpath(os.path.join(base, text.replace("\\", "/")))
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _relative(path: str, folder: str) -> str:
+    """Return a normalised path relative to a normalised folder, with "/" between parts; many times faster than `os.path.relpath`."""
+    if _is_inside(path, folder):
+        return path[len(folder.rstrip("/")) + 1 :] or "."
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _clip_name(relative_path: str) -> str:
+    """Return the name of a clip: its path relative to the folder of the csv, which does not depend on the other rows."""
+    return "__".join(part for part in os.path.splitext(relative_path)[0].split("/") if part not in ("", ".", ".."))
 
 
 def _segment_name(start: float | None, end: float | None) -> str:

@@ -33,7 +33,7 @@ _OTHER_FILES = (
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CsvRow:
     """One row of a csv: its line number (from 1) and its cells by column name, without spaces around them."""
 

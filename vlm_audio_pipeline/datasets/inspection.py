@@ -5,6 +5,7 @@ Belongs here: checks that need the samples. Does not belong here: checks of the 
 
 import json
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -92,12 +93,19 @@ def sources_in_several_folds(clips: list[Clip]) -> list[str]:
 
 
 def _run(on_bad_clip: str, context: StageContext) -> dict[str, pa.Table]:
-    """Inspect every clip of the dataset, so that one error lists all bad recordings; return the rows of this fold."""
-    clips = context.dataset.clips
-    results = _inspect_all(context)
-    reasons = {c.id: r.reason for c, r in zip(clips, results, strict=True) if isinstance(r, Failure)}
+    """Return the rows of this fold. The first fold inspects every clip of the dataset, so that one error lists all bad recordings."""
+    dataset = context.dataset
+    clips, reasons = list(dataset.clips), {}
+    if (earlier_reasons := _INSPECTED.get(dataset)) is not None:
+        clips = [c for c in clips if c.fold == context.fold]
+        reasons = earlier_reasons.copy()
+    for c in clips:
+        reasons.pop(c.id, None)
+    results = _inspect_clips(context, clips)
+    reasons |= {c.id: r.reason for c, r in zip(clips, results, strict=True) if isinstance(r, Failure)}
     if reasons:
-        _refuse_bad_clips(context.dataset, reasons, on_bad_clip)
+        _refuse_bad_clips(dataset, reasons, on_bad_clip)
+    _INSPECTED.put(dataset, reasons)
     usable_rows = [
         {
             "clip": c.id,
@@ -117,29 +125,47 @@ def _run(on_bad_clip: str, context: StageContext) -> dict[str, pa.Table]:
         for c in clips
         if c.id in reasons and c.fold == context.fold
     ]
-    if context.fold == context.dataset.folds[0]:
+    if context.fold == dataset.folds[0]:
         rejected_rows += [
             {"clip": left.file, "label": left.label, "file": left.file, "reason": left.reason}
-            for left in context.dataset.left_out
+            for left in dataset.left_out
             if left.is_recording
         ]
     return {"clips": _table("clips", usable_rows), "rejected_clips": _table("rejected_clips", rejected_rows)}
 
 
-def _inspect_all(context: StageContext) -> list[bytes | Failure]:
-    """Return the measurements of every clip of the dataset; files with stored measurements are not decoded again.
+class _Inspected:
+    """The bad clips of the last dataset that was inspected as a whole. The other folds of the same run inspect their own clips."""
+
+    def __init__(self) -> None:
+        self._last: tuple[weakref.ref[Dataset], dict[str, str]] | None = None
+
+    def get(self, dataset: Dataset) -> dict[str, str] | None:
+        """Return the reasons by clip id; None if this opened dataset was not inspected as a whole."""
+        return self._last[1] if self._last is not None and self._last[0]() is dataset else None
+
+    def put(self, dataset: Dataset, reasons: dict[str, str]) -> None:
+        """Store the reasons of all clips of a dataset in place of those of the one before."""
+        self._last = weakref.ref(dataset), reasons
+
+
+_INSPECTED = _Inspected()
+
+
+def _inspect_clips(context: StageContext, clips: Sequence[Clip]) -> list[bytes | Failure]:
+    """Return the measurements of clips; files with stored measurements are not decoded again.
 
     A file is read twice, for its digest and for its samples. The measurements are stored under the digest only if the
     samples come from a file with this digest; see `InspectionWork`.
     """
-    clips = context.dataset.clips
-    paths = [context.dataset.root / c.file for c in clips]
-    before = dict(zip(paths, map(_stamp, paths), strict=True))
+    root = str(context.dataset.root)
+    paths = [os.path.join(root, c.file) for c in clips]
+    before = {path: _stamp(path) for path in paths}
     digests = context.result_store.file_digests(paths)
     readable = [(c, sha) for c, sha in zip(clips, digests, strict=True) if sha is not None]
     rows = Rows(
         [fingerprint("inspection", VERSION, sha, c.start_s, c.end_s, length=64) for c, sha in readable],
-        [(c.file, c.start_s, c.end_s, sha, before[context.dataset.root / c.file]) for c, sha in readable],
+        [(c.file, c.start_s, c.end_s, sha, before[os.path.join(root, c.file)]) for c, sha in readable],
         InspectionWork(context.dataset.root),
         kind="inspection",
         batch_size=8,
@@ -148,7 +174,7 @@ def _inspect_all(context: StageContext) -> list[bytes | Failure]:
     [payloads] = context.engine.map_rows([rows], context.result_store, context.progress)
     payload_of_clip = {c.id: payload for (c, _), payload in zip(readable, payloads, strict=True)}
     return [
-        payload_of_clip.get(c.id) or Failure(unsuitable_reason(path) or "missing: the file cannot be read")
+        payload_of_clip.get(c.id) or Failure(unsuitable_reason(Path(path)) or "missing: the file cannot be read")
         for c, path in zip(clips, paths, strict=True)
     ]
 
@@ -216,7 +242,7 @@ def _is_readable(payload: bytes) -> bool:
     return isinstance(measurements, dict) and measurements.keys() == _MEASURED
 
 
-def _stamp(path: Path) -> str | None:
+def _stamp(path: Path | str) -> str | None:
     """Return a text that changes when a file is written or replaced; None for a missing file."""
     try:
         return file_stamp(os.stat(path))

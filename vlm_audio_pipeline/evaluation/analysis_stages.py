@@ -14,6 +14,7 @@ import pyarrow as pa
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.evaluation import leakage, projections
+from vlm_audio_pipeline.evaluation.clip_sample import MAX_COMPARED_CLIPS, MAX_SEARCHED_CLIPS
 from vlm_audio_pipeline.evaluation.embedding_comparisons import embedding_comparisons_table
 from vlm_audio_pipeline.evaluation.embedding_quality import embedding_quality_table
 from vlm_audio_pipeline.evaluation.history import PredictionSettings, history_table
@@ -51,7 +52,7 @@ def embedding_quality_stage(encoder_name: str) -> Stage:
         asset="embedding_quality",
         tables=("embedding_quality",),
         version=4,
-        parameters={},
+        parameters={"max_clips": MAX_COMPARED_CLIPS},
         inputs=(CLIPS, *_inputs("embeddings", [encoder_name])),
         run=run,
         description=f"How well the embeddings of '{encoder_name}' separate the classes without training: silhouette (-1 to 1), "
@@ -78,7 +79,7 @@ def embedding_comparisons_stage(encoders: Sequence[str], limited: bool) -> Stage
         asset="embedding_comparisons",
         tables=("embedding_comparisons",),
         version=2,
-        parameters={"limited": limited},
+        parameters={"limited": limited, "max_clips": MAX_COMPARED_CLIPS},
         inputs=(CLIPS, *_inputs("embeddings", encoders)),
         run=run,
         description="Differences between every pair of encoders on the same clips in silhouette, neighbours and retrieval, with "
@@ -103,7 +104,7 @@ def projections_stage(encoder_name: str, projection: projections.Projection) -> 
         asset="projections",
         tables=("projections",),
         version=2,
-        parameters=projection.parameters(),
+        parameters={**projection.parameters(), "max_clips": MAX_COMPARED_CLIPS},
         inputs=(CLIPS, *_inputs("embeddings", [encoder_name])),
         run=run,
         description=f"Clips in two dimensions by the embeddings of '{encoder_name}': PCA with the variance each axis "
@@ -147,6 +148,7 @@ def leakage_stage(
         version=4,
         parameters={
             "near": [EXPECTED_NEIGHBOURS, NEIGHBOUR, TAIL, MIN_CLIPS, MAX_DISTANCE],
+            "max_clips": MAX_SEARCHED_CLIPS,
             "dataset": dataset,
             "collections": None if collections is None else list(collections),
             "cards": {name: [c.title, c.training_data, list(c.overlaps)] for name, c in cards.items()},

@@ -5,11 +5,12 @@ A block holds the distances and ranks of its queries to all clips. Up to 2,048 c
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from vlm_audio_pipeline.classifiers.knn import distances
-from vlm_audio_pipeline.evaluation.clip_measures import CLIP_MEASURES, ClipGeometry, clip_values
+from vlm_audio_pipeline.evaluation.clip_measures import CLIP_MEASURES, ClipGeometry, clip_values, silhouettes
 from vlm_audio_pipeline.evaluation.embedding_intervals import without_groups
 from vlm_audio_pipeline.evaluation.embedding_matrix import EmbeddingMatrix
 
@@ -66,6 +67,22 @@ def iterate_blocks(embeddings: EmbeddingMatrix) -> Iterator[ClipGeometry]:
         np.put_along_axis(rank, order, ranks, axis=1)
         distance[np.arange(len(queries)), queries] = 0
         yield ClipGeometry(distance, rank, label, source, first)
+
+
+def iterate_silhouettes(x: np.ndarray, label: np.ndarray, metric: Literal["cosine", "euclidean"]) -> Iterator[np.ndarray]:
+    """Yield the silhouettes of consecutive blocks of points.
+
+    Args:
+        x: (n, dimensions) float64.
+        label: (n,) int from 0.
+        metric: the distance.
+    """
+    step, keep = max(BLOCK_PAIRS // max(len(label), 1), 1), np.ones(len(label), bool)
+    for first in range(0, len(label), step):
+        rows = np.arange(first, min(first + step, len(label)))
+        distance = distances(x[rows], x, metric)
+        distance[rows - first, rows] = 0
+        yield silhouettes(distance, label, keep, first)
 
 
 def clip_labels(embeddings: EmbeddingMatrix) -> np.ndarray:

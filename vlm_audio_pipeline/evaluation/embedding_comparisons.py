@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.evaluation.clip_blocks import compute_in_blocks
 from vlm_audio_pipeline.evaluation.clip_measures import CLIP_MEASURES
+from vlm_audio_pipeline.evaluation.clip_sample import MAX_COMPARED_CLIPS
 from vlm_audio_pipeline.evaluation.embedding_intervals import (
     MIN_SOURCES,
     jackknife_error,
@@ -43,7 +44,7 @@ class _EncoderValues:
 def embedding_comparisons_table(
     clips: pa.Table, embeddings: Mapping[str, pa.Table], expected_clips: int, limited: bool
 ) -> pa.Table:
-    """Compare every pair of encoders in every measure of `CLIP_MEASURES`.
+    """Compare every pair of encoders in every measure of `CLIP_MEASURES`; above `MAX_COMPARED_CLIPS` clips, on the same sample.
 
     Args:
         clips: `clips` rows of the folds that exist.
@@ -57,7 +58,10 @@ def embedding_comparisons_table(
     Raises:
         VlmAudioError: when the vectors of an encoder differ in length.
     """
-    matrices = {name: EmbeddingMatrix.from_tables(clips, table) for name, table in sorted(embeddings.items())}
+    matrices = {
+        name: EmbeddingMatrix.from_tables(clips, table, MAX_COMPARED_CLIPS)
+        for name, table in sorted(embeddings.items())
+    }
     reasons = {name: _undefined_reason(matrix, expected_clips) for name, matrix in matrices.items()}
     encoder_values = {name: _encoder_values(m) for name, m in matrices.items() if reasons[name] is None}
     sources = {name: len(set(matrix.source)) for name, matrix in matrices.items()}
@@ -126,8 +130,8 @@ def p_value(difference: float, error: float, degrees: int) -> float:
 
 def _undefined_reason(matrix: EmbeddingMatrix, expected_clips: int) -> str | None:
     """Return why an encoder is not compared, or None."""
-    if len(matrix.clip) < expected_clips:
-        return f"{len(matrix.clip)} of {expected_clips} clips have an embedding"
+    if matrix.all_clips < expected_clips:
+        return f"{matrix.all_clips} of {expected_clips} clips have an embedding"
     if len(set(matrix.label)) < 2:
         return "all clips are of one class"
     return None if np.ptp(matrix.x, axis=0).any() else "all vectors are the same"

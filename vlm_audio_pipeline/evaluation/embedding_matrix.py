@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from vlm_audio_pipeline.classifiers.probe import standardisation
 from vlm_audio_pipeline.encoders.vectors import vector_matrix
+from vlm_audio_pipeline.evaluation.clip_sample import sample_note, sample_positions
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class EmbeddingMatrix:
         fold: (n,) int.
         x: (n, dimensions) float64, as the encoder returned them.
         model: model id.
+        all_clips: number of clips that have an embedding; more than n if the matrix is a sample.
     """
 
     clip: np.ndarray
@@ -29,14 +31,16 @@ class EmbeddingMatrix:
     fold: np.ndarray
     x: np.ndarray
     model: str | None = None
+    all_clips: int = 0
 
     @classmethod
-    def from_tables(cls, clips: pa.Table, embeddings: pa.Table) -> "EmbeddingMatrix":
+    def from_tables(cls, clips: pa.Table, embeddings: pa.Table, max_clips: int | None = None) -> "EmbeddingMatrix":
         """Build the matrix of the clips that have an embedding, in the order of their ids.
 
         Args:
             clips: `clips` rows.
             embeddings: `embeddings` rows of one encoder.
+            max_clips: largest number of clips; above it, a sample (`clip_sample`). None: all clips.
 
         Raises:
             VlmAudioError: when the vectors differ in length.
@@ -45,10 +49,19 @@ class EmbeddingMatrix:
         embeddings = embeddings.filter(pc.is_in(embeddings["clip"], value_set=clips["clip"].combine_chunks()))
         position = {clip: i for i, clip in enumerate(clips["clip"].to_pylist())}
         rows = clips.take(pa.array([position[clip] for clip in embeddings["clip"].to_pylist()], pa.int64()))
+        all_clips = rows.num_rows
+        if max_clips is not None and all_clips > max_clips:
+            chosen = sample_positions(rows["clip"].to_pylist(), rows["source"].to_pylist(), max_clips)
+            rows, embeddings = rows.take(chosen), embeddings.take(chosen)
         label, source, clip = (np.array(rows[name].to_pylist(), dtype=str) for name in ("label", "source", "clip"))
         model = next((m for m in embeddings["model"].to_pylist() if m), None)
         x = vector_matrix(embeddings).astype(np.float64)
-        return cls(clip, label, source, rows["fold"].to_numpy(), x, model)
+        return cls(clip, label, source, rows["fold"].to_numpy(), x, model, all_clips)
+
+    @property
+    def sample_note(self) -> str:
+        """The words that follow a description if the matrix is a sample of the clips; otherwise an empty text."""
+        return sample_note(len(self.clip), self.all_clips)
 
     @property
     def standardised(self) -> np.ndarray:

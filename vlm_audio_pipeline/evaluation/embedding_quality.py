@@ -24,6 +24,7 @@ from vlm_audio_pipeline.evaluation.clip_measures import (
     RECALL_RANKS,
     mean_values,
 )
+from vlm_audio_pipeline.evaluation.clip_sample import MAX_COMPARED_CLIPS
 from vlm_audio_pipeline.evaluation.cluster_measures import (
     CLUSTER_MEASURES,
     SEEDS,
@@ -250,7 +251,7 @@ def claim_of(model: str | None) -> str | None:
 
 
 def embedding_quality_table(clips: pa.Table, embeddings: pa.Table) -> pa.Table:
-    """Compute every measure of one encoder's embeddings.
+    """Compute every measure of one encoder's embeddings; of more than `MAX_COMPARED_CLIPS` clips, on a sample, as `method` says.
 
     Args:
         clips: `clips` rows of the folds that exist.
@@ -262,7 +263,7 @@ def embedding_quality_table(clips: pa.Table, embeddings: pa.Table) -> pa.Table:
     Raises:
         VlmAudioError: when the vectors differ in length.
     """
-    points = EmbeddingMatrix.from_tables(clips, embeddings)
+    points = EmbeddingMatrix.from_tables(clips, embeddings, MAX_COMPARED_CLIPS)
     constants = {
         "model": points.model,
         "dimensions": points.x.shape[1],
@@ -270,4 +271,6 @@ def embedding_quality_table(clips: pa.Table, embeddings: pa.Table) -> pa.Table:
         "claim": claim_of(points.model),
     }
     lines = [{**measure.columns(), **constants} for measure in (*clip_means(points), *clusters(points))]
+    for line in lines:
+        line["method"] += points.sample_note
     return build_rows("embedding_quality", lines, added_columns=("study", "encoder"))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlm_audio_pipeline.encoders.model_card import ModelCard
+from vlm_audio_pipeline.evaluation.clip_sample import MAX_SEARCHED_CLIPS
 from vlm_audio_pipeline.evaluation.embedding_matrix import EmbeddingMatrix
 from vlm_audio_pipeline.evaluation.near_duplicates import EXPECTED_NEIGHBOURS, near_duplicates
 from vlm_audio_pipeline.evaluation.shared_files import LeakageFinding, find_alike_sources, find_shared_files
@@ -53,7 +54,7 @@ def leakage_table(
         *(
             f
             for name, rows in embeddings.items()
-            for f in _near_duplicates(name, EmbeddingMatrix.from_tables(clips, rows))
+            for f in _near_duplicates(name, EmbeddingMatrix.from_tables(clips, rows, MAX_SEARCHED_CLIPS))
         ),
         *(f for name, rows in examples.items() for f in _examples_of_query_sources(name, rows, clips)),
         *(_training_data(name, card, dataset, collections) for name, card in cards.items()),
@@ -135,7 +136,8 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
     summary = {"kind": kind, "subject": encoder, "checked": n, "count": 0}
     pairs = near_duplicates(embeddings)
     if isinstance(pairs, str):
-        yield {**summary, "severity": "unknown", "finding": f"by {encoder}: not checked, {pairs}"}
+        finding = f"by {encoder}: not checked, {pairs}{embeddings.sample_note}"
+        yield {**summary, "severity": "unknown", "finding": finding}
         return
     first, second, cosine = pairs.first, pairs.second, pairs.cosine
     clip_indices = [int(i) for i in np.union1d(first, second)]
@@ -147,7 +149,8 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
         "folds": ",".join(str(f) for f in sorted(set(embeddings.fold[clip_indices].tolist()))),
         "finding": f"by {encoder}: {len(first)} pairs among {n} clips, in different folds, are much closer than different "
         f"recordings (below {pairs.threshold:.3g} of the distance of neighbours); at most {EXPECTED_NEIGHBOURS} are expected"
-        + (f"; the {MAX_PAIRS} most similar are listed" if len(first) > MAX_PAIRS else ""),
+        + (f"; the {MAX_PAIRS} most similar are listed" if len(first) > MAX_PAIRS else "")
+        + embeddings.sample_note,
     }
     for i, j, value in list(zip(first, second, cosine, strict=True))[:MAX_PAIRS]:
         a, b = str(embeddings.clip[i]), str(embeddings.clip[j])

@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from vlm_audio_pipeline.classifiers.knn import distances
 from vlm_audio_pipeline.contracts.hashing import digest, fingerprint
 from vlm_audio_pipeline.engines import Failure, compute_results
-from vlm_audio_pipeline.evaluation.clip_measures import silhouettes
+from vlm_audio_pipeline.evaluation.clip_blocks import iterate_silhouettes
+from vlm_audio_pipeline.evaluation.clip_sample import MAX_COMPARED_CLIPS
 from vlm_audio_pipeline.evaluation.compiled_umap import import_umap
 from vlm_audio_pipeline.evaluation.embedding_matrix import EmbeddingMatrix
 from vlm_audio_pipeline.evaluation.tables import build_rows
@@ -119,13 +120,12 @@ def projections_table(
 
     Returns:
         `projections` rows without `study` and `encoder`; coordinates are null, with the reason, for too few
-        clips or if all embeddings are the same.
+        clips, if all embeddings are the same, and for clips outside the sample of more than `MAX_COMPARED_CLIPS` clips.
 
     Raises:
         VlmAudioError: when vectors differ in length.
     """
-    points = EmbeddingMatrix.from_tables(clips, embeddings)
-    n = len(points.clip)
+    points = EmbeddingMatrix.from_tables(clips, embeddings, MAX_COMPARED_CLIPS)
     clip_columns = [
         {"clip": c, "label": label, "source": source, "fold": fold}
         for c, label, source, fold in zip(
@@ -157,7 +157,20 @@ def projections_table(
         lines += [
             {**row, **constants, "x": x, "y": y} for row, (x, y) in zip(clip_columns, coordinates.tolist(), strict=True)
         ]
-    assert len(lines) == 2 * n
+    assert len(lines) == 2 * len(points.clip)
+    table = build_rows("projections", lines, added_columns=("study", "encoder"))
+    return table if points.all_clips == len(points.clip) else pa.concat_tables([table, _rows_outside(table, clips, embeddings)])
+
+
+def _rows_outside(table: pa.Table, clips: pa.Table, embeddings: pa.Table) -> pa.Table:
+    """Return rows without coordinates for the clips that have an embedding and are not in the sample."""
+    is_outside = pc.and_(
+        pc.is_in(clips["clip"], value_set=embeddings["clip"].combine_chunks()),
+        pc.invert(pc.is_in(clips["clip"], value_set=table["clip"].combine_chunks())),
+    )
+    columns = clips.filter(is_outside).select(["clip", "label", "source", "fold"]).to_pylist()
+    reason = f"not in the sample of {MAX_COMPARED_CLIPS:,} clips"
+    lines = [{**row, "method": method, "reason": reason} for method in ("pca", "umap") for row in columns]
     return build_rows("projections", lines, added_columns=("study", "encoder"))
 
 
@@ -174,9 +187,7 @@ def class_silhouette(
     label = np.unique(points.label, return_inverse=True)[1]
     if not 1 < len(set(label)) < len(label):
         return None
-    distance = distances(coordinates.astype(np.float64), coordinates.astype(np.float64), metric)
-    np.fill_diagonal(distance, 0)
-    return float(silhouettes(distance, label, np.ones(len(label), bool)).mean())
+    return float(np.concatenate(list(iterate_silhouettes(coordinates.astype(np.float64), label, metric))).mean())
 
 
 def _undefined_reason(points: EmbeddingMatrix, min_clips: int) -> str | None:

@@ -29,7 +29,7 @@ from vlm_audio_pipeline.planning.staleness import (
     times_asked_again,
     unfinished_reasons,
 )
-from vlm_audio_pipeline.storage.checks import CheckContext, CheckResult, run_checks
+from vlm_audio_pipeline.storage.checks import SOURCES_IN_ONE_FOLD, CheckContext, CheckResult, run_checks
 from vlm_audio_pipeline.storage.disk_errors import convert_disk_errors
 from vlm_audio_pipeline.storage.locks import file_lock
 from vlm_audio_pipeline.storage.partition_files import Provenance, data_version, read_partition, write_partition
@@ -122,7 +122,8 @@ def _check_first_table(
     graph: Graph, node: Node, tables: Mapping[str, pa.Table], inputs: Mapping[str, pa.Table]
 ) -> tuple[CheckResult, ...]:
     name, table = next(iter(tables.items()))
-    shared_sources = sources_in_several_folds(list(graph.dataset().clips))
+    needs_sources = SOURCES_IN_ONE_FOLD in TABLES[name].checks  # not looked up for every node: it reads all clips
+    shared_sources = sources_in_several_folds(list(graph.dataset().clips)) if needs_sources else []
     return run_checks(
         TABLES[name], table, CheckContext(inputs, shared_sources, graph.steps[node.step].stage.accepted_models)
     )

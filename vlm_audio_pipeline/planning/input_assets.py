@@ -1,16 +1,22 @@
 """The input assets of a study: its dataset, annotation files and model weights, with their data versions."""
 
+import hashlib
+import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
+from vlm_audio_pipeline.contracts.regular_files import file_stamp
 from vlm_audio_pipeline.datasets.base import Dataset, DatasetSpec, annotation_files
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.weights import Weights
 from vlm_audio_pipeline.planning.nodes import InputAsset
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.result_store import ResultStore
+
+_MIN_AGE_NS = 100_000_000  # longer than a clock tick of common file systems (1 to 10 ms)
 
 
 def dataset_asset(
@@ -43,9 +49,43 @@ def dataset_asset(
         ("datasets", spec.asset_name),
         folds,
         "Recordings and the files that list them. The data version of a fold is a digest of both.",
-        lambda result_store: open_dataset().fold_versions(result_store),
+        _FoldVersions(open_dataset),
         facts,
     )
+
+
+class _FoldVersions:
+    """Returns the data versions of the folds of a dataset. A run asks for them many times.
+
+    They are computed again if the stamp of a file has changed, or if the dataset was opened again.
+    """
+
+    def __init__(self, open_dataset: Callable[[], Dataset]):
+        self._open_dataset = open_dataset
+        self._last: tuple[Dataset, str, dict[int, str]] | None = None
+
+    def __call__(self, result_store: ResultStore) -> dict[int, str]:
+        dataset = self._open_dataset()
+        stamp = _stamp_of_files(dataset)  # before the versions: a change in between gives another stamp next time
+        last = self._last
+        if last is not None and last[0] is dataset and stamp == last[1]:
+            return last[2]
+        versions = dataset.fold_versions(result_store)
+        self._last = None if stamp is None else (dataset, stamp, versions)
+        return versions
+
+
+def _stamp_of_files(dataset: Dataset) -> str | None:
+    """Return a text that differs after a recording was changed; None if a recording is missing or too new to be sure."""
+    digest, newest = hashlib.sha256(), 0
+    for file in dict.fromkeys(dataset.files):
+        try:
+            status = os.stat(file)
+        except OSError:
+            return None
+        newest = max(newest, status.st_ctime_ns)
+        digest.update(file_stamp(status).encode())
+    return digest.hexdigest() if time.time_ns() - newest > _MIN_AGE_NS else None
 
 
 def weights_asset(users: Sequence[Weights], card: ModelCard | None = None) -> InputAsset:

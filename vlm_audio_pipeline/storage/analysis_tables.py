@@ -71,7 +71,7 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
                 INT,
                 "clips that the value covers; for retrieval, the clips whose class has another source recording",
             ),
-            Column("method", TEXT, "description of the computation"),
+            Column("method", TEXT, "description of the computation, and the size of the sample above 10,000 clips"),
             Column(
                 "claim",
                 TEXT,
@@ -104,7 +104,7 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
             ),
             Column("p_holm", FLOAT, "`p` after Holm's correction over the pairs of one measure", nullable=True),
             Column("holm_over", INT, "number of pairs that were tested in this measure", nullable=True),
-            Column("clips", INT, "clips with a value for both encoders"),
+            Column("clips", INT, "clips with a value for both encoders; above 10,000 clips, those of a sample"),
             Column("sources", INT, "source recordings of the clips"),
             Column("reason", TEXT, "why a number is null", nullable=True),
         ),

@@ -151,7 +151,7 @@ class ResultStore(SharedConnection):
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def file_digests(self, paths: Sequence[Path]) -> list[str | None]:
+    def file_digests(self, paths: Sequence[Path | str]) -> list[str | None]:
         """Return the SHA-256 of regular files; only new and changed files are read, in blocks. A path may occur several times.
 
         A file counts as unchanged while its size, inode, modification time and change time are the same. File-system
@@ -161,36 +161,30 @@ class ResultStore(SharedConnection):
         Returns:
             64 hexadecimal digits each, or None if it cannot be read or is no regular file (see `regular_files`).
         """
-        digests = self._digests_of_files(list(dict.fromkeys(paths)))
-        return [digests[path] for path in paths]
-
-    def _digests_of_files(self, paths: Sequence[Path]) -> dict[Path, str | None]:
-        """Return the SHA-256 of different files; see `file_digests`."""
-        stamps, are_old_enough = zip(*map(_stamp, paths), strict=True) if paths else ((), ())
         names = [str(p) for p in paths]
+        digests: dict[str, str | None] = dict.fromkeys(names)  # a file with several clips is looked up once
         with self._connection() as db:
-            rows = list(select_values(db, "SELECT path, stamp, sha256 FROM file_digests WHERE path IN", names))
+            rows = list(select_values(db, "SELECT path, stamp, sha256 FROM file_digests WHERE path IN", list(digests)))
         stored = {path: (stamp, sha256) for path, stamp, sha256 in rows}
-        digests: list[str | None] = []
         new: list[tuple[str, str, str]] = []
-        for path, name, stamp, is_old_enough in zip(paths, names, stamps, are_old_enough, strict=True):
+        for name in digests:
+            stamp, is_old_enough = _stamp(name)
             if stamp is None:
-                digests.append(None)
-            elif name in stored and stored[name][0] in (stamp, _checked_stamp(name, stamp, stored[name][1])):
-                digests.append(stored[name][1])
-            else:
-                try:
-                    sha256 = digest_file(path)
-                except OSError:
-                    digests.append(None)
-                    continue
-                digests.append(sha256)
-                if is_old_enough:
-                    new.append((name, _checked_stamp(name, stamp, sha256), sha256))
+                continue
+            if name in stored and stored[name][0] in (stamp, _checked_stamp(name, stamp, stored[name][1])):
+                digests[name] = stored[name][1]
+                continue
+            try:
+                sha256 = digest_file(Path(name))
+            except OSError:
+                continue
+            digests[name] = sha256
+            if is_old_enough:
+                new.append((name, _checked_stamp(name, stamp, sha256), sha256))
         if new:
             with self._transaction() as db:
                 db.executemany("INSERT OR REPLACE INTO file_digests VALUES (?, ?, ?)", new)
-        return dict(zip(paths, digests, strict=True))
+        return [digests[name] for name in names]
 
     def is_marked_intact(self, path: Path) -> bool:
         """Return whether a file was marked as intact (`mark_intact`) and has not changed since."""
@@ -211,7 +205,7 @@ def _checked_stamp(name: str, stamp: str, sha256: str) -> str:
     return f"{stamp}|{fingerprint(name, stamp, sha256)}"
 
 
-def _stamp(path: Path) -> tuple[str | None, bool]:
+def _stamp(path: Path | str) -> tuple[str | None, bool]:
     """Return a text that changes with the file (None without a file), and whether the file is old enough to store it."""
     try:
         s = os.stat(path)

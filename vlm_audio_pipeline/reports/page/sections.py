@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from vlm_audio_pipeline.evaluation.clip_sample import SAMPLED
 from vlm_audio_pipeline.measures.declarations import measures_for_display
 from vlm_audio_pipeline.reports.page.media import Media, balanced_order
 from vlm_audio_pipeline.reports.page.report_writer import ReportWriter
@@ -140,8 +141,8 @@ def embedding_quality_view(
     """Return the embedding measures as tables.
 
     Returns:
-        `measures` (columns), `rows` (one for each encoder) and `methods`; `compared` (columns) and `pairs` (one for each pair of
-        encoders) of the comparisons.
+        `measures` (columns), `rows` (one for each encoder), `methods` and `samples` (sizes, if not all clips were used);
+        `compared` (columns) and `pairs` (one for each pair of encoders) of the comparisons.
     """
     computed = {row["measure"] for row in rows}
     measures = [(key, title) for key, title in _EMBEDDING_MEASURES.items() if key in computed]
@@ -162,6 +163,7 @@ def embedding_quality_view(
         "measures": measures,
         "rows": list(encoders.values()),
         "methods": methods,
+        "samples": sorted({row["method"].partition(SAMPLED)[2] for row in rows if SAMPLED in row["method"]}),
         "compared": compared,
         "pairs": list(pairs.values()),
     }
