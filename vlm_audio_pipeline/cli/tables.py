@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 
 from vlm_audio_pipeline.cli.printing import PlainTable, PlainText
 from vlm_audio_pipeline.cli.settings import name_study
+from vlm_audio_pipeline.contracts.number_text import points_text, rounded_text
+from vlm_audio_pipeline.evaluation.significance import p_value_text
 from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE, measures_for_display
 from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
 
@@ -49,7 +51,7 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | N
             name,
             row["scoring"],
             MEASURES[RANKING_MEASURE].format(row[RANKING_MEASURE], "-"),
-            "-" if row["accuracy_low"] is None else f"{row['accuracy_low']:.3f} - {row['accuracy_high']:.3f}",
+            "-" if row["accuracy_low"] is None else _interval(row["accuracy_low"], row["accuracy_high"]),
             "-" if row["correct"] is None else f"{row['correct']} / {row['predictions']}",
             *(m.format(row.get(m.name), "-") for m in results),
             "-" if row["training_clips"] is None else str(row["training_clips"]),
@@ -57,6 +59,10 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | N
             style="dim" if row["partial"] else "",
         )
     return Group(table, *(PlainText(name_study(n, study), style="dim") for n in notes))
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{rounded_text(low, 3)} - {rounded_text(high, 3)}"
 
 
 def _name_with_control(classifier: str, control: str) -> str:
@@ -98,9 +104,9 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
         p = row["p_equivalence_holm" if row["verdict"] == "equivalent" else "p_holm"]
         table.add_row(
             *names,
-            f"{100 * row['difference']:+.1f}",
-            f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
-            "< 0.001" if p < 0.001 else f"{p:.3f}",
+            points_text(row["difference"]),
+            f"{points_text(row['low'])} to {points_text(row['high'])}",
+            p_value_text(p),
             str(row["clips"]),
             row["verdict"] + subset,
         )
@@ -133,10 +139,10 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
         table.add_row(
             _name_with_scoring(row["classifier"], row["scoring"] or None, "none"),
             row["answer"],
-            *("-" if row[columns[name]] is None else f"{row[columns[name]]:.3f}" for name in headings),
+            *("-" if row[columns[name]] is None else rounded_text(row[columns[name]], 3) for name in headings),
             style="dim" if row["accuracy"] is None else "",
         )
-    chance = next((f"{row['chance_accuracy']:.3f}" for row in rows if row["chance_accuracy"] is not None), None)
+    chance = next((rounded_text(row["chance_accuracy"], 3) for row in rows if row["chance_accuracy"] is not None), None)
     references = {
         "chance": {chance} - {None},
         **{kind: {row[f"{kind}_classifier"] for row in rows} - {None} for kind in ("audio", "pixels")},
@@ -233,5 +239,5 @@ def _prediction_lines(row: dict[str, Any]) -> list[RenderableType]:
         width = max(len(k) for k in scores)
         for label, score in sorted(scores.items(), key=lambda pair: -pair[1]):
             bar = "█" * round(20 * max(0.0, min(1.0, score)))
-            lines.append(PlainText(f"  {label:<{width}}  {score:7.4f}  {bar}"))
+            lines.append(PlainText(f"  {label:<{width}}  {rounded_text(score, 4):>7}  {bar}"))
     return lines

@@ -144,7 +144,7 @@ def leakage_stage(
     return Stage(
         asset="leakage",
         tables=("leakage",),
-        version=4,
+        version=5,
         parameters={
             "near": [EXPECTED_NEIGHBOURS, NEIGHBOUR, TAIL, MIN_CLIPS, MAX_DISTANCE],
             "dataset": dataset,
@@ -181,7 +181,7 @@ def published_stage(reproductions: Mapping[str, Reproduction], dataset: str) -> 
     return Stage(
         asset="published",
         tables=("published",),
-        version=7,
+        version=8,
         parameters={
             "results": results_version(),
             "dataset": dataset,

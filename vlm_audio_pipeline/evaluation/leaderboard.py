@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.evaluation.answer_notes import answer_notes
 from vlm_audio_pipeline.evaluation.completeness import mixed_responses
@@ -150,7 +151,7 @@ def _line(entry: LeaderboardEntry, scoring: str, control: str, rows: pa.Table, f
     if is_baseline:
         notes.append("baseline: k-NN over the examples in the prompt")
     if not is_annotation and (sd := measure_values["trial_sd"]) is not None:
-        notes.append(f"standard deviation over trials {sd:.3f}")
+        notes.append(f"standard deviation over trials {rounded_text(sd, 3)}")
     interval = arrays.accuracy_interval
     notes += _examples_notes(arrays, interval)
     if clips != len(facts.clips):

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.evaluation.embedding_matrix import EmbeddingMatrix
 from vlm_audio_pipeline.evaluation.near_duplicates import EXPECTED_NEIGHBOURS, near_duplicates
@@ -163,7 +164,7 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
             "folds": ",".join(map(str, folds)),
             "clip_ids": f"{a}, {b}",
             "similarity": float(value),
-            "finding": f"by {encoder}: {a} and {b}, {relation}, in different folds, have a cosine of {value:.4f}",
+            "finding": f"by {encoder}: {a} and {b}, {relation}, in different folds, have a cosine of {rounded_text(value, 4)}",
         }
 
 

@@ -5,6 +5,7 @@ import re
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.escapes import escape_tex
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE, measures_for_display
 
 
@@ -28,7 +29,9 @@ def leaderboard_tex(leaderboard: pa.Table, study: str, description: str = "") ->
             name,
             escape_tex(row["scoring"]) or missing,
             MEASURES[RANKING_MEASURE].format(row[RANKING_MEASURE], missing),
-            missing if row["accuracy_low"] is None else f"{row['accuracy_low']:.3f}--{row['accuracy_high']:.3f}",
+            missing
+            if row["accuracy_low"] is None
+            else f"{rounded_text(row['accuracy_low'], 3)}--{rounded_text(row['accuracy_high'], 3)}",
             missing if row["accuracy"] is None else str(row["predictions"]),
             *(m.format(row[m.name], missing) for m in measures),
             missing if row["training_clips"] is None else str(row["training_clips"]),

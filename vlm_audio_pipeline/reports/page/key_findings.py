@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.evaluation.references import CHANCE
 from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
 from vlm_audio_pipeline.reports.page.failures import failure_finding
@@ -268,7 +269,7 @@ def _describe_lead(best: PageRun, second: PageRun) -> tuple[Markup, list[Markup]
         lead = Markup("They have the same accuracy.")
     else:
         lead = Markup("The accuracy of {} is {} percentage points above that of {}.").format(
-            pair[0], f"{difference:.1f}", pair[1]
+            pair[0], rounded_text(difference, 1), pair[1]
         )
     advice = Markup("A contrast of the two in the study file tests the difference.")
     return Markup("Not tested: no contrast of {} and {} was declared.").format(*pair), [lead, advice]

@@ -9,6 +9,8 @@ from markupsafe import Markup
 
 from vlm_audio_pipeline import __version__
 from vlm_audio_pipeline.contracts.escapes import escape_html
+from vlm_audio_pipeline.contracts.number_text import points_text, rounded_text
+from vlm_audio_pipeline.evaluation.significance import p_value_text
 from vlm_audio_pipeline.reports.page.report_writer import DATA_PLACEHOLDER, META_NAME
 from vlm_audio_pipeline.reports.page.runs import EXAMPLES_KNN
 from vlm_audio_pipeline.reports.page.wording import (
@@ -41,7 +43,14 @@ def fill_template(name: str, scripts: Iterable[str], *, core: str, **values: Any
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "interval_scope": interval_scope, "thousands": thousands}
+    environment.filters |= {
+        "percent": percent,
+        "interval_scope": interval_scope,
+        "thousands": thousands,
+        "rounded": rounded_text,
+        "points": points_text,
+        "p_value": p_value_text,
+    }
     return environment.get_template(name).render(
         **values,
         core=Markup(core),

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from vlm_audio_pipeline.contracts.number_text import percent_text, rounded_text
 from vlm_audio_pipeline.measures.uncertainty import CLIPS_AND_DRAWS, THESE_EXAMPLES
 from vlm_audio_pipeline.reports.page.runs import PageRun
 
@@ -49,9 +50,9 @@ def percent(share: float | None, digits: int = 1) -> str:
     r"""Return a share of 1 as a percentage, with a non-breaking space.
 
     >>> percent(0.8525)
-    '85.2\xa0%'
+    '85.3\xa0%'
     """
-    return "undefined" if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+    return "undefined" if share is None else percent_text(share, digits).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def thousands(value: int | str | None) -> str:
@@ -69,7 +70,7 @@ def interval(row: dict[str, Any]) -> str:
     if low is None or high is None:
         return "no confidence interval computed"
     scope = interval_scope(row)
-    return f"95\N{NO-BREAK SPACE}% confidence interval {100 * low:.1f} to {percent(high)}{scope and f', {scope}'}"
+    return f"95\N{NO-BREAK SPACE}% confidence interval {rounded_text(100 * low, 1)} to {percent(high)}{scope and f', {scope}'}"
 
 
 def interval_scope(row: dict[str, Any]) -> str:
