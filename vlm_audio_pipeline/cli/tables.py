@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from vlm_audio_pipeline.cli.printing import PlainTable, PlainText
 from vlm_audio_pipeline.cli.settings import name_study
 from vlm_audio_pipeline.contracts.number_text import points_text, rounded_text
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN, result_name
 from vlm_audio_pipeline.evaluation.significance import p_value_text
 from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE, measures_for_display
 from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
@@ -40,7 +41,7 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | N
         table.add_column(name, justify="right", no_wrap=True, optional=position > 2)
     notes = []
     for row in _move_baselines(rows):
-        name = _name_with_control(row["classifier"], row["control"])
+        name = result_name(row["classifier"], row["scoring"], row["control"])
         if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|annotations)|expected of .*", row["note"]):
             notes.append(f"{name}: {row['note']}")
         if row["accuracy"] is None:
@@ -49,7 +50,7 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | N
         table.add_row(
             "" if row["rank"] is None else str(row["rank"]),
             name,
-            row["scoring"],
+            "" if row["scoring"] == EXAMPLES_KNN else row["scoring"],
             MEASURES[RANKING_MEASURE].format(row[RANKING_MEASURE], "-"),
             "-" if row["accuracy_low"] is None else _interval(row["accuracy_low"], row["accuracy_high"]),
             "-" if row["correct"] is None else f"{row['correct']} / {row['predictions']}",
@@ -65,15 +66,11 @@ def _interval(low: float, high: float) -> str:
     return f"{rounded_text(low, 3)} - {rounded_text(high, 3)}"
 
 
-def _name_with_control(classifier: str, control: str) -> str:
-    return classifier + ("" if control in ("", "none") else f" @ {control}")
-
-
 def _move_baselines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Move each row with scoring examples_knn below the first row of its classifier."""
-    ordered = [row for row in rows if row["scoring"] != "examples_knn"]
+    ordered = [row for row in rows if row["scoring"] != EXAMPLES_KNN]
     for row in rows:
-        if row["scoring"] == "examples_knn":
+        if row["scoring"] == EXAMPLES_KNN:
             positions = [i for i, other in enumerate(ordered) if other["classifier"] == row["classifier"]]
             ordered.insert(positions[0] + 1 if positions else len(ordered), row)
     return ordered
@@ -158,7 +155,8 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
 
 def _name_with_scoring(classifier: str, scoring: str | None, control: str) -> str:
     """Return the name of a classifier with its control, and its scoring unless that is `score`."""
-    return _name_with_control(classifier + ("" if scoring in (None, "score") else f" ({scoring})"), control)
+    words = "" if scoring in (None, "score", EXAMPLES_KNN) else f" ({scoring})"
+    return result_name(f"{result_name(classifier, scoring)}{words}", control=control)
 
 
 def rows_table(rows: pa.Table, max_rows: int = 50) -> RenderableType:

@@ -26,6 +26,7 @@ from vlm_audio_pipeline.evaluation.comparison import Comparison, Side, compare
 from vlm_audio_pipeline.evaluation.completeness import ExpectedRun, incomplete_reason
 from vlm_audio_pipeline.evaluation.contrasts import Scoring, default_scoring
 from vlm_audio_pipeline.evaluation.references import CHANCE
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN
 from vlm_audio_pipeline.evaluation.significance import ALPHA, holm
 from vlm_audio_pipeline.measures.predictions import accuracy_interval, by_scoring_and_control
 from vlm_audio_pipeline.measures.uncertainty import Interval
@@ -203,7 +204,7 @@ def _evidence_of_model(model: HearingModel, study: HearingStudy) -> list[Evidenc
     if model.predictions is None:
         return [Evidence(model, incomplete=f"not run: {model.not_run_reason}")]
     rows = {(scoring, control): table for scoring, control, table in by_scoring_and_control(model.predictions)}
-    scorings = [s for s in get_args(Scoring) if (s, "none") in rows and s != "examples_knn"]
+    scorings = [s for s in get_args(Scoring) if (s, "none") in rows and s != EXAMPLES_KNN]
     if not scorings:
         return [Evidence(model, incomplete="it has no predictions on its original images")]
     return [

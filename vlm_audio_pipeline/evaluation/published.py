@@ -28,14 +28,12 @@ from vlm_audio_pipeline.evaluation.published_results import (
     publications,
     published_results,
 )
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN
 from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
 from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.measures.predictions import accuracy_interval
 from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
 from vlm_audio_pipeline.renderings.recipe import Recipe
-
-EXAMPLES_KNN = "examples_knn"
-"""Scoring of the k-NN baseline on the examples of a few-shot model, which is not a result of the model."""
 
 
 @dataclass(frozen=True)

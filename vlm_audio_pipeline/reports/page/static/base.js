@@ -62,7 +62,7 @@ const roundedText = (value, digits) => {
   const scaled = Math.round(Number(Math.abs(value * 10 ** digits).toPrecision(12))) / 10 ** digits;
   return (value < 0 && scaled > 0 ? "-" : "") + scaled.toFixed(digits);
 };
-const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : roundedText(100 * share, digits) + "\u00a0%");
+const percent = (share, digits = 1) => (share === null || share === undefined ? "not defined" : roundedText(100 * share, digits) + "\u00a0%");
 const count = (n) => n.toLocaleString("en");
 const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 const outcomeNames = {};
