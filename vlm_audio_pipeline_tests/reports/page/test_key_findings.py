@@ -344,7 +344,9 @@ def test_the_k_nn_baseline_is_no_model(study):
     probe = run("probe", [0, 0, 0, 0], rank=3)
     best_model, certainty, failures = findings(study, janus, same, probe, vote)
     assert best_model.startswith("janus has the highest accuracy") and "k-NN" not in best_model + certainty
-    assert certainty.startswith("Not tested: the study declares no comparison of janus and probe")  # and not janus with itself
+    assert certainty.startswith(
+        "Not tested: the study declares no comparison of janus and probe"
+    )  # and not janus with itself
     assert "All 2 models get 2 clips wrong." in failures  # two classifiers, one of them with two scorings
 
 
