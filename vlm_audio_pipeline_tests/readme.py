@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlm_audio_pipeline.contracts.number_text import rounded_text
+
 README = Path(__file__).parents[1] / "README.md"
 RESULTS = README.parent / "docs" / "results.md"
 
@@ -38,8 +40,8 @@ def assert_figures_agree(
         if any(label.startswith(beginning) for beginning in other_rows):
             continue
         [row] = [row for beginning, row in rows.items() if label.startswith(beginning)]
-        assert accuracy == f"{row['accuracy']:.3f}", label
-        assert interval == f"{row['accuracy_low']:.3f} – {row['accuracy_high']:.3f}", label
+        assert accuracy == rounded_text(row["accuracy"], 3), label
+        assert interval == f"{rounded_text(row['accuracy_low'], 3)} – {rounded_text(row['accuracy_high'], 3)}", label
         if more:
             counts = [int(n) for n in re.findall(r"\d+", more[0])]
             assert counts == [row["correct"], row["predictions"]], label

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from vlm_audio_pipeline.classifiers.logistic_regression import fit
 from vlm_audio_pipeline.classifiers.probe import Probe, standardisation
 from vlm_audio_pipeline.cli.run_view import run_and_show
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.evaluation.stages import contrasts_stage
 from vlm_audio_pipeline.planning.graph import Graph
@@ -88,7 +89,7 @@ def test_baselines_on_the_official_folds(data_folder, capsys):
     contrasts = query(data_folder, "SELECT * FROM contrasts WHERE study = 'baselines'").to_pylist()
     for name in ("frequency", "amplitude"):
         [row] = [r for r in contrasts if r["against"] == f"probe_preset_linear_{name}"]
-        points = [f"{100 * row[column]:.1f}" for column in ("difference", "low", "high")]
+        points = [rounded_text(100 * row[column], 1) for column in ("difference", "low", "high")]
         assert re.search(rf"linear {name}[a-z ]* {points[0]} [^;]*?{points[1]} to {points[2]}\)", RESULTS.read_text())
         assert row["p_holm"] < 0.05
     assert f"correction for {len(contrasts)} contrasts" in RESULTS.read_text()

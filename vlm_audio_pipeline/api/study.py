@@ -312,13 +312,17 @@ class OpenStudy:
 
         Args:
             single_file: write the page as one self-contained file, at this path; None: into the data folder.
+
+        Raises:
+            VlmAudioError: if results are stale; run the study first.
         """
         from vlm_audio_pipeline.cli import executor
         from vlm_audio_pipeline.cli.progress import progress_bars
-        from vlm_audio_pipeline.planning.report_page import update_report_page
+        from vlm_audio_pipeline.planning.report_page import refuse_stale_results, update_report_page
         from vlm_audio_pipeline.reports.page.report import write_report
 
         if single_file is not None:
+            refuse_stale_results(self._graph())
             return write_report(self.data_folder, self.name, Path(single_file), single_file=True)
         with progress_bars("report") as display:
             return update_report_page(self._graph(), executor.command_executor(), display.progress)

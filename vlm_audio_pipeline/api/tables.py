@@ -6,6 +6,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 
 if TYPE_CHECKING:
     import pandas
@@ -155,7 +156,7 @@ def _highest(pairs: list[tuple[Any, Any]] | None, count: int = 3) -> str | None:
         return None if pairs is None else str(dict(pairs))
     ranked = sorted(pairs, key=lambda pair: -pair[1])
     more = ", ..." if len(ranked) > count else ""
-    return ", ".join(f"{name} {value:.3f}" for name, value in ranked[:count]) + more
+    return ", ".join(f"{name} {rounded_text(value, 3)}" for name, value in ranked[:count]) + more
 
 
 def _require(package: str, method: str) -> None:

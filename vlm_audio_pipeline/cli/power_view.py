@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from vlm_audio_pipeline.cli.printing import PlainTable, PlainText, print_view
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.evaluation.power import Assumptions, PlannedContrast
 from vlm_audio_pipeline.planning.contrast_power import DeclaredContrast
 
@@ -95,7 +96,7 @@ def _cells(
 
 
 def _points(difference: float) -> str:
-    return f"{100 * difference:.1f} points"
+    return f"{rounded_text(100 * difference, 1)} points"
 
 
 def _explanation(contrasts: Sequence[DeclaredContrast], assumptions: Assumptions, *, has_draws: bool) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from vlm_audio_pipeline.cli.printing import PlainTable, PlainText
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 
 
 def published_view(rows: Sequence[dict[str, Any]], title: str) -> RenderableType | None:
@@ -38,9 +39,9 @@ def published_view(rows: Sequence[dict[str, Any]], title: str) -> RenderableType
             str(number),
             row["classifier"] + scoring,
             result,
-            f"{row['published']:.4f}",
-            f"{row['measured']:.3f}" if is_measured else "-",
-            f"{row['measured_low']:.3f} - {row['measured_high']:.3f}" if is_measured else "-",
+            rounded_text(row["published"], 4),
+            rounded_text(row["measured"], 3) if is_measured else "-",
+            f"{rounded_text(row['measured_low'], 3)} - {rounded_text(row['measured_high'], 3)}" if is_measured else "-",
             row["reproduced"] or "-",
             style="" if is_measured else "dim",
         )

@@ -228,12 +228,13 @@ def report(
 def _write_page(study: str, limit: int | None, single_file: Path | None, data: Path | None) -> Path:
     from vlm_audio_pipeline.cli import executor
     from vlm_audio_pipeline.cli.progress import progress_bars
-    from vlm_audio_pipeline.planning.report_page import update_report_page
+    from vlm_audio_pipeline.planning.report_page import refuse_stale_results, update_report_page
     from vlm_audio_pipeline.reports.page.report import write_report
 
     graph = open_study(study, data, limit)
     with progress_bars("report") as display:
         if single_file is not None:
+            refuse_stale_results(graph)
             name = graph.study.name
             return write_report(graph.data_folder, name, single_file, single_file=True, progress=display.progress)
         return update_report_page(

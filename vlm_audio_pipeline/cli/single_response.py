@@ -15,6 +15,7 @@ from vlm_audio_pipeline.cli.app import (
     print_json,
     print_to_stdout,
 )
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -93,7 +94,11 @@ def response_view(response: "SingleResponse", *, messages: bool) -> "RenderableT
         lines.append(PlainText("log-probability of each class, and its share of the total probability", style="dim"))
         for name, value in ranked:
             share = exp(value - ranked[0][1]) / total
-            lines.append(PlainText(f"{name:<{width}} {value:9.3f} {share:7.3f} {'#' * round(30 * share)}"))
+            lines.append(
+                PlainText(
+                    f"{name:<{width}} {rounded_text(value, 3):>9} {rounded_text(share, 3):>7} {'#' * round(30 * share)}"
+                )
+            )
     return Group(*lines)
 
 

@@ -10,6 +10,9 @@ from rich.console import Group, RenderableType
 
 from vlm_audio_pipeline.cli.printing import PlainTable, PlainText
 from vlm_audio_pipeline.cli.settings import name_study
+from vlm_audio_pipeline.contracts.number_text import points_text, rounded_text
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN, result_name
+from vlm_audio_pipeline.evaluation.significance import p_value_text
 from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE, measures_for_display
 from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
 
@@ -38,7 +41,7 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | N
         table.add_column(name, justify="right", no_wrap=True, optional=position > 2)
     notes = []
     for row in _move_baselines(rows):
-        name = _name_with_control(row["classifier"], row["control"])
+        name = result_name(row["classifier"], row["scoring"], row["control"])
         if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|annotations)|expected of .*", row["note"]):
             notes.append(f"{name}: {row['note']}")
         if row["accuracy"] is None:
@@ -47,9 +50,9 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | N
         table.add_row(
             "" if row["rank"] is None else str(row["rank"]),
             name,
-            row["scoring"],
+            "" if row["scoring"] == EXAMPLES_KNN else row["scoring"],
             MEASURES[RANKING_MEASURE].format(row[RANKING_MEASURE], "-"),
-            "-" if row["accuracy_low"] is None else f"{row['accuracy_low']:.3f} - {row['accuracy_high']:.3f}",
+            "-" if row["accuracy_low"] is None else _interval(row["accuracy_low"], row["accuracy_high"]),
             "-" if row["correct"] is None else f"{row['correct']} / {row['predictions']}",
             *(m.format(row.get(m.name), "-") for m in results),
             "-" if row["training_clips"] is None else str(row["training_clips"]),
@@ -59,15 +62,15 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | N
     return Group(table, *(PlainText(name_study(n, study), style="dim") for n in notes))
 
 
-def _name_with_control(classifier: str, control: str) -> str:
-    return classifier + ("" if control in ("", "none") else f" @ {control}")
+def _interval(low: float, high: float) -> str:
+    return f"{rounded_text(low, 3)} - {rounded_text(high, 3)}"
 
 
 def _move_baselines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Move each row with scoring examples_knn below the first row of its classifier."""
-    ordered = [row for row in rows if row["scoring"] != "examples_knn"]
+    ordered = [row for row in rows if row["scoring"] != EXAMPLES_KNN]
     for row in rows:
-        if row["scoring"] == "examples_knn":
+        if row["scoring"] == EXAMPLES_KNN:
             positions = [i for i, other in enumerate(ordered) if other["classifier"] == row["classifier"]]
             ordered.insert(positions[0] + 1 if positions else len(ordered), row)
     return ordered
@@ -98,9 +101,9 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
         p = row["p_equivalence_holm" if row["verdict"] == "equivalent" else "p_holm"]
         table.add_row(
             *names,
-            f"{100 * row['difference']:+.1f}",
-            f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
-            "< 0.001" if p < 0.001 else f"{p:.3f}",
+            points_text(row["difference"]),
+            f"{points_text(row['low'])} to {points_text(row['high'])}",
+            p_value_text(p),
             str(row["clips"]),
             row["verdict"] + subset,
         )
@@ -133,10 +136,10 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
         table.add_row(
             _name_with_scoring(row["classifier"], row["scoring"] or None, "none"),
             row["answer"],
-            *("-" if row[columns[name]] is None else f"{row[columns[name]]:.3f}" for name in headings),
+            *("-" if row[columns[name]] is None else rounded_text(row[columns[name]], 3) for name in headings),
             style="dim" if row["accuracy"] is None else "",
         )
-    chance = next((f"{row['chance_accuracy']:.3f}" for row in rows if row["chance_accuracy"] is not None), None)
+    chance = next((rounded_text(row["chance_accuracy"], 3) for row in rows if row["chance_accuracy"] is not None), None)
     references = {
         "chance": {chance} - {None},
         **{kind: {row[f"{kind}_classifier"] for row in rows} - {None} for kind in ("audio", "pixels")},
@@ -152,7 +155,8 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
 
 def _name_with_scoring(classifier: str, scoring: str | None, control: str) -> str:
     """Return the name of a classifier with its control, and its scoring unless that is `score`."""
-    return _name_with_control(classifier + ("" if scoring in (None, "score") else f" ({scoring})"), control)
+    words = "" if scoring in (None, "score", EXAMPLES_KNN) else f" ({scoring})"
+    return result_name(f"{result_name(classifier, scoring)}{words}", control=control)
 
 
 def rows_table(rows: pa.Table, max_rows: int = 50) -> RenderableType:
@@ -233,5 +237,5 @@ def _prediction_lines(row: dict[str, Any]) -> list[RenderableType]:
         width = max(len(k) for k in scores)
         for label, score in sorted(scores.items(), key=lambda pair: -pair[1]):
             bar = "█" * round(20 * max(0.0, min(1.0, score)))
-            lines.append(PlainText(f"  {label:<{width}}  {score:7.4f}  {bar}"))
+            lines.append(PlainText(f"  {label:<{width}}  {rounded_text(score, 4):>7}  {bar}"))
     return lines

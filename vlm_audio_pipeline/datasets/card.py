@@ -90,6 +90,7 @@ class DatasetCard:
         published_name: name in publications, as in the column `dataset` of `published_results.csv`.
         collections: collections that contain its recordings, as model cards name them in `overlaps`; None: not known.
         annotations: name in a study file -> file of annotations.
+        is_demonstration: whether results on it say nothing about real recordings.
     """
 
     title: str
@@ -102,3 +103,4 @@ class DatasetCard:
     published_name: str = ""
     collections: tuple[str, ...] | None = None
     annotations: Mapping[str, AnnotationFile] = field(default_factory=dict)
+    is_demonstration: bool = False

@@ -31,7 +31,12 @@ RATE_HZ = 44100
 class SyntheticDataset(DatasetSpec):
     """Sounds of the ten classes of ESC-10, synthesised on this machine: for tests of the pipeline, not for claims about models."""
 
-    card = DatasetCard(title="Synthetic sounds of the ten classes of ESC-10", licence="CC0-1.0", classes=esc10_classes)
+    card = DatasetCard(
+        title="Synthetic sounds of the ten classes of ESC-10",
+        licence="CC0-1.0",
+        classes=esc10_classes,
+        is_demonstration=True,
+    )
 
     clips: int = Field(200, ge=4)
     """Total number of clips, spread evenly over the classes."""

@@ -47,7 +47,8 @@ class Clap(AudioEncoder, Pretrained):
                 "demo-clap: CLAP's architecture, trained for the demo",
                 "Apache-2.0",
                 dimensions=64,
-                training_data="synthetic sounds made by this project; no claim about any real model",
+                training_data="synthetic sounds made by this project",
+                is_demonstration=True,
             )
         return ModelCard(
             title="CLAP, contrastive language-audio pretraining (LAION)",

@@ -15,6 +15,7 @@ class ModelCard:
         dimensions: length of its vectors, if all models of the family have the same.
         training_data: what it was trained on, in one sentence.
         overlaps: datasets whose recordings are known to be in its training data ("FreeSound" is the origin of ESC-50).
+        is_demonstration: whether its results say nothing about real models.
     """
 
     title: str
@@ -24,3 +25,4 @@ class ModelCard:
     dimensions: int | None = None
     training_data: str = ""
     overlaps: tuple[str, ...] = ()
+    is_demonstration: bool = False

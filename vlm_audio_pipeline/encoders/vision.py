@@ -43,7 +43,8 @@ CARDS = {
     "demo-aimv2": ModelCard(
         "demo-aimv2: AIMv2's architecture, trained for the demo",
         "Apache-2.0",
-        training_data="synthetic sounds made by this project; no claim about any real model",
+        training_data="synthetic sounds made by this project",
+        is_demonstration=True,
     ),
     "apple/aimv2": ModelCard(
         "AIMv2, autoregressive image models", "apple-amlr", "https://arxiv.org/abs/2411.14402", training_data=_WEB

@@ -145,7 +145,7 @@ def leakage_stage(
     return Stage(
         asset="leakage",
         tables=("leakage",),
-        version=4,
+        version=5,
         parameters={
             "near": [EXPECTED_NEIGHBOURS, NEIGHBOUR, TAIL, MIN_CLIPS, MAX_DISTANCE],
             "max_clips": MAX_SEARCHED_CLIPS,
@@ -183,7 +183,7 @@ def published_stage(reproductions: Mapping[str, Reproduction], dataset: str) -> 
     return Stage(
         asset="published",
         tables=("published",),
-        version=7,
+        version=8,
         parameters={
             "results": results_version(),
             "dataset": dataset,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.measures.predictions import PredictionArrays
 
 MAX_UNEXPLAINED_SHARE = 0.5
@@ -63,5 +64,5 @@ def _harmful_calibration(predictions: PredictionArrays) -> Iterator[str]:
         _, fold, without, with_calibration = max(harmed)
         yield (
             f"contextual calibration lowers the accuracy of {len(harmed)} of {len(losses)} folds, most in fold {fold}: "
-            f"{without:.3f} to {with_calibration:.3f}"
+            f"{rounded_text(without, 3)} to {rounded_text(with_calibration, 3)}"
         )

@@ -26,8 +26,10 @@ from vlm_audio_pipeline.evaluation.comparison import Comparison, Side, compare
 from vlm_audio_pipeline.evaluation.completeness import ExpectedRun, incomplete_reason
 from vlm_audio_pipeline.evaluation.contrasts import Scoring, default_scoring
 from vlm_audio_pipeline.evaluation.references import CHANCE
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN
 from vlm_audio_pipeline.evaluation.significance import ALPHA, holm
-from vlm_audio_pipeline.measures.predictions import by_scoring_and_control
+from vlm_audio_pipeline.measures.predictions import accuracy_interval, by_scoring_and_control
+from vlm_audio_pipeline.measures.uncertainty import Interval
 
 CAN = "it can"
 CANNOT = "it cannot"
@@ -51,6 +53,7 @@ class HearingModel:
         not_run_reason: reason why it has no predictions.
         shots: number of examples of each class in the prompt.
         pixels: name of the probe on the pixels of the same images; None if the study has none.
+        caution: why its results are no finding about real models or recordings; empty if they are.
     """
 
     classifier: str
@@ -59,6 +62,7 @@ class HearingModel:
     not_run_reason: str
     shots: int = 0
     pixels: str | None = None
+    caution: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,8 @@ class Evidence:
         scoring: how it chooses a label; empty if it was not run.
         incomplete: why its run is incomplete; empty if it is complete.
         side: its accuracy by clip; None if the run is incomplete.
+        interval: 95 % interval of its accuracy; None if the run is incomplete.
+        blank_answer: whether it gives all blank images the same answer, see `constant_answer`.
         comparisons: with chance, blank, time_shuffled, audio and pixels; only those that were computed.
         missing: why a comparison was not computed, by its name.
         baselines: audio and pixels -> name of the classifier.
@@ -120,6 +126,8 @@ class Evidence:
     scoring: str = ""
     incomplete: str = ""
     side: Side | None = None
+    interval: Interval | None = None
+    blank_answer: str = ""
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     baselines: dict[str, str] = field(default_factory=dict)
@@ -174,11 +182,29 @@ def collect_evidence(models: Sequence[HearingModel], study: HearingStudy) -> lis
     return collected
 
 
+def constant_answer(predictions: pa.Table) -> str:
+    """Return "all" if all predictions have the same label, "fold" if those of each fold and trial have; otherwise "".
+
+    The accuracy of such predictions is the share of the clips of that class, whatever the images: 1 / classes if each class has as
+    many clips.
+
+    Args:
+        predictions: `predictions` rows of one scoring and control.
+    """
+    labels: dict[tuple[int, int], set[str | None]] = {}
+    columns = (predictions[name].to_pylist() for name in ("fold", "trial", "predicted"))
+    for fold, trial, label in zip(*columns, strict=True):
+        labels.setdefault((fold, trial), set()).add(label)
+    if not labels or any(len(found) > 1 or None in found for found in labels.values()):
+        return ""
+    return "all" if len(set.union(*labels.values())) == 1 else "fold"
+
+
 def _evidence_of_model(model: HearingModel, study: HearingStudy) -> list[Evidence]:
     if model.predictions is None:
         return [Evidence(model, incomplete=f"not run: {model.not_run_reason}")]
     rows = {(scoring, control): table for scoring, control, table in by_scoring_and_control(model.predictions)}
-    scorings = [s for s in get_args(Scoring) if (s, "none") in rows and s != "examples_knn"]
+    scorings = [s for s in get_args(Scoring) if (s, "none") in rows and s != EXAMPLES_KNN]
     if not scorings:
         return [Evidence(model, incomplete="it has no predictions on its original images")]
     return [
@@ -196,6 +222,7 @@ def _evidence_of_scoring(
     outcomes = controls["none"]["outcome"].to_pylist()
     evidence.without_label = 1 - outcomes.count("answered") / len(outcomes)  # a complete run has no errors
     evidence.side = Side.from_predictions(controls["none"], study.classes)
+    evidence.interval = accuracy_interval(controls["none"])
     sides = {"chance": Side.from_reference(CHANCE, study.clips, study.classes)}
     for control, title in (("blank", "blank"), ("time_shuffled", "time-shuffled")):
         if control not in controls:
@@ -204,6 +231,8 @@ def _evidence_of_scoring(
             evidence.missing[control] = f"the control with {title} images is incomplete: {reason}"
         else:
             sides[control] = Side.from_predictions(controls[control], study.classes)
+            if control == "blank":
+                evidence.blank_answer = constant_answer(controls[control])
     pixels = () if model.pixels is None else (model.pixels,)
     for kind, names, reason in (
         ("audio", study.audio, "no classifier on audio covers these clips"),

@@ -24,11 +24,13 @@ class HearingPlan:
         plan: its folds, trials and sample.
         shots: number of examples of each class in the prompt.
         pixels: name of the probe on the pixels of the same images; None if the study has none.
+        caution: see `HearingModel`.
     """
 
     plan: ClassifierPlan
     shots: int
     pixels: str | None
+    caution: str = ""
 
 
 def verdicts_stage(
@@ -60,6 +62,7 @@ def verdicts_stage(
                 not_run_reason=model.plan.not_run_reason() or NO_PREDICTIONS,
                 shots=model.shots,
                 pixels=model.pixels,
+                caution=model.caution,
             )
             for name, model in models.items()
         ]
@@ -76,7 +79,7 @@ def verdicts_stage(
     return Stage(
         asset="verdicts",
         tables=("verdicts",),
-        version=2,
+        version=3,
         parameters={
             "margin": MARGIN,
             "models": {
@@ -87,6 +90,7 @@ def verdicts_stage(
                     model.shots,
                     model.pixels,
                     *([sorted(model.plan.accepted_models)] if model.plan.accepted_models else []),
+                    *([{"caution": model.caution}] if model.caution else []),
                 ]
                 for name, model in models.items()
             },

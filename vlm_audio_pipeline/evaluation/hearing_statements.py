@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vlm_audio_pipeline.contracts.number_text import percent_text, rounded_text
 from vlm_audio_pipeline.evaluation.hearing import (
     CAN,
     DECISIVE,
@@ -28,7 +29,14 @@ from vlm_audio_pipeline.evaluation.hearing import (
 from vlm_audio_pipeline.evaluation.significance import p_text
 from vlm_audio_pipeline.evaluation.tables import build_rows
 
-_MARGIN_TEXT = f"the margin of {100 * MARGIN:.0f} points"
+_BELOW_MARGIN = f"and less than {100 * MARGIN:.0f} points count as no difference"
+_ABOVE_MARGIN = f"so a difference of {100 * MARGIN:.0f} points or more is possible; more clips are needed"
+SCORING_WORDS = {
+    "likelihood": "likelihood: the class name that is the most probable response",
+    "generation": "generation: the class that its text names",
+    "first_token": "first token: the class name whose first token is the most probable",
+}
+"""How a language model chooses a class -> its words."""
 _MIN_WITHOUT_LABEL = 0.05  # share of predictions without a label from which a sentence mentions them
 
 
@@ -58,6 +66,7 @@ def _line(position: int, evidence: Evidence, study: HearingStudy, holm_over: int
         "scoring": evidence.scoring,
         "answer": evidence.answer,
         "statement": statement(evidence, study),
+        "caution": evidence.model.caution or None,
         "time_order": evidence.time_order,
         "accuracy": None if side is None else float(side.accuracy.mean()),
         **columns,
@@ -72,24 +81,28 @@ def _line(position: int, evidence: Evidence, study: HearingStudy, holm_over: int
 
 
 def statement(evidence: Evidence, study: HearingStudy) -> str:
-    """Return the verdict as sentences: accuracies in percent, differences in points, p-values after Holm."""
+    """Return the verdict as sentences that can be read alone: accuracies in percent, differences in points, p-values after Holm."""
     name = evidence.model.classifier
-    if evidence.scoring not in ("", "score"):
-        name += f" ({evidence.scoring})"
+    if evidence.scoring in SCORING_WORDS:
+        name += f" (by {SCORING_WORDS[evidence.scoring]})"
+    return " ".join(filter(None, [evidence.model.caution, *_sentences(name, evidence, study)]))
+
+
+def _sentences(name: str, evidence: Evidence, study: HearingStudy) -> list[str]:
     if evidence.side is None:
-        return f"It cannot be decided whether {name} can hear what it sees: {evidence.incomplete}."
+        return [f"It cannot be decided whether {name} can hear what it sees: {evidence.incomplete}."]
     if evidence.answer == UNDECIDED:
-        return " ".join([_undecided(name, evidence), *_limits(evidence, study)])
+        return [_undecided(name, evidence), *_blank_answer(evidence), *_limits(evidence, study)]
     first = (_can if evidence.answer == CAN else _cannot)(name, evidence)
     examples = ["This holds for the examples in its prompt; other examples may give another result."]
-    sentences = [first, *_time_order(evidence), *_baselines(evidence), *(examples if evidence.model.shots else [])]
-    return " ".join([*sentences, *_limits(evidence, study)])
+    sentences = [first, *_blank_answer(evidence), *_time_order(evidence), *_baselines(evidence)]
+    return [*sentences, *(examples if evidence.model.shots else []), *_limits(evidence, study)]
 
 
 def _can(name: str, evidence: Evidence) -> str:
     chance, blank = evidence.corrected["chance"], evidence.corrected["blank"]
     return (
-        f"{name} can hear what it sees: {_accuracy(evidence)} correct, better than chance ({_against(chance)}) and "
+        f"{name} can hear what it sees: {_accuracy(evidence)}, better than the chance level ({_against(chance)}) and "
         f"better than with blank images ({_against(blank)})."
     )
 
@@ -99,47 +112,69 @@ def _cannot(name: str, evidence: Evidence) -> str:
     if chance.is_better:
         blank = evidence.corrected["blank"]
         return (
-            f"{name} cannot hear what it sees: {_accuracy(evidence)} correct, better than chance ({_against(chance)}), "
-            f"but its accuracy does not come from the image: with blank images it is {blank.numbers.against_accuracy:.1%}. "
-            f"{_upper_end('The image adds', blank)}, less than {_MARGIN_TEXT}."
+            f"{name} cannot hear what it sees: {_accuracy(evidence)}, better than the chance level ({_against(chance)}), "
+            "but its accuracy does not come from the image: with blank images it is "
+            f"{percent_text(blank.numbers.against_accuracy)}. {_upper_end('It is', 'above its accuracy on blank images', blank)}, "
+            f"{_BELOW_MARGIN}."
         )
-    worse = f", worse than chance ({_against(chance)})" if chance.is_worse else ""
-    chance_level = "" if worse else f" ({chance.numbers.against_accuracy:.1%})"
+    worse = f", worse than the chance level ({_against(chance)})" if chance.is_worse else ""
+    level = "" if worse else f" of {percent_text(chance.numbers.against_accuracy)}"
     return (
-        f"{name} cannot hear what it sees: {_accuracy(evidence)} correct{worse}. {_upper_end('It is', chance)} above "
-        f"chance{chance_level}, less than {_MARGIN_TEXT}."
+        f"{name} cannot hear what it sees: {_accuracy(evidence)}{worse}. "
+        f"{_upper_end('It is', f'above the chance level{level}', chance)}, {_BELOW_MARGIN}."
     )
 
 
 def _undecided(name: str, evidence: Evidence) -> str:
     chance, blank = evidence.corrected["chance"], evidence.corrected.get("blank")
-    lead = f"It cannot be decided whether {name} can hear what it sees: {_accuracy(evidence)} correct"
+    lead = f"It cannot be decided whether {name} can hear what it sees: {_accuracy(evidence)}"
+    level = percent_text(chance.numbers.against_accuracy)
     if chance.is_better and blank is None:
         return (
-            f"{lead}, better than chance ({chance.numbers.against_accuracy:.1%}), but {evidence.missing['blank']}, which "
+            f"{lead}, better than the chance level ({level}), but {evidence.missing['blank']}, which "
             "would show whether the accuracy comes from the image."
         )
     if chance.is_better and blank is not None:
         return (
-            f"{lead}, better than chance ({chance.numbers.against_accuracy:.1%}), but not shown to be better than with "
-            f"blank images ({_against(blank)}). {_upper_end('The image may add', blank)}. More clips are needed."
+            f"{lead}, better than the chance level ({level}), but not shown to be better than with blank images "
+            f"({_against(blank)}). {_upper_end('It is', 'above its accuracy on blank images', blank)}, {_ABOVE_MARGIN}."
         )
     return (
-        f"{lead}, not shown to be better than chance ({_against(chance)}). {_upper_end('It may be', chance)} above chance, "
-        f"and only less than {_MARGIN_TEXT} counts as chance. More clips are needed."
+        f"{lead}, not shown to be better than the chance level ({_against(chance)}). "
+        f"{_upper_end('It is', 'above the chance level', chance)}, {_ABOVE_MARGIN}."
     )
+
+
+def _blank_answer(evidence: Evidence) -> list[str]:
+    """Say that the accuracy on blank images follows from one answer for all of them."""
+    blank = evidence.corrected.get("blank")
+    if blank is None or not evidence.blank_answer:
+        return []
+    scope, classes = (
+        ("All blank images get", "the clips of this one class")
+        if evidence.blank_answer == "all"
+        else ("All blank images of a fold get", "the clips of one class of each fold")
+    )
+    accuracy = percent_text(blank.numbers.against_accuracy)
+    return [f"{scope} the same answer, so its {accuracy} on blank images are {classes}."]
 
 
 def _time_order(evidence: Evidence) -> list[str]:
     shuffled = evidence.corrected.get("time_shuffled")
     if evidence.time_order is None or shuffled is None:
         return []
-    accuracy = f"{shuffled.numbers.against_accuracy:.1%} with the image shuffled in time"
+    accuracy = (
+        f"with the columns of the image in random order, {percent_text(shuffled.numbers.against_accuracy)} are correct"
+    )
     if evidence.time_order == "yes":
-        return [f"It uses the order in time: {accuracy} ({p_text(shuffled.p)})."]
+        return [
+            f"It needs the order in time: {accuracy} ({p_text(shuffled.p)}). A part of this loss can have another cause: "
+            "an image in random order looks unlike any spectrogram."
+        ]
     if evidence.time_order == "no":
-        return [f"It does not use the order in time: {accuracy}. {_upper_end('The order adds', shuffled)}."]
-    return [f"Whether it uses the order in time cannot be decided: {accuracy} ({p_text(shuffled.p)})."]
+        end = _upper_end("The order adds", "to this accuracy", shuffled)
+        return [f"It does not need the order in time: {accuracy}. {end}, {_BELOW_MARGIN}."]
+    return [f"It cannot be decided whether it needs the order in time: {accuracy} ({p_text(shuffled.p)})."]
 
 
 def _baselines(evidence: Evidence) -> list[str]:
@@ -163,7 +198,7 @@ def _limits(evidence: Evidence, study: HearingStudy) -> list[str]:
     assert evidence.side is not None
     sentences = []
     if evidence.without_label >= _MIN_WITHOUT_LABEL:
-        sentences.append(f"{evidence.without_label:.1%} of its responses have no label and count as wrong.")
+        sentences.append(f"{percent_text(evidence.without_label)} of its responses have no label and count as wrong.")
     if len(evidence.side.clips) < len(study.clips):
         sentences.append(
             f"It is run on {len(evidence.side.clips):,} of {len(study.clips):,} clips, as the study declares."
@@ -174,14 +209,21 @@ def _limits(evidence: Evidence, study: HearingStudy) -> list[str]:
 
 
 def _accuracy(evidence: Evidence) -> str:
-    assert evidence.side is not None
-    return f"{evidence.side.accuracy.mean():.1%} of {len(evidence.side.clips):,} clips"
+    """Return "196 of 200 clips correct (98.0 %, 95 % interval 95.0 to 99.2 %)"; without the count if clips have several trials."""
+    side, interval = evidence.side, evidence.interval
+    assert side is not None and interval is not None
+    accuracy, clips = float(side.accuracy.mean()), f"{len(side.clips):,} clips"
+    low, high = rounded_text(100 * interval.low, 1), percent_text(interval.high)
+    if side.has_one_prediction_per_clip:
+        return f"{round(side.accuracy.sum()):,} of {clips} correct ({percent_text(accuracy)}, 95 % interval {low} to {high})"
+    return f"{percent_text(accuracy)} correct on average over {clips} (95 % interval {low} to {high})"
 
 
 def _against(comparison: CorrectedComparison) -> str:
-    return f"{comparison.numbers.against_accuracy:.1%}, {p_text(comparison.p)}"
+    return f"{percent_text(comparison.numbers.against_accuracy)}, {p_text(comparison.p)}"
 
 
-def _upper_end(lead: str, comparison: CorrectedComparison) -> str:
-    """Return "It is at most 3.6 points", from the upper end of the 95 % interval of the difference."""
-    return f"{lead} at most {max(0.0, 100 * comparison.numbers.interval.high):.1f} points"
+def _upper_end(lead: str, reference: str, comparison: CorrectedComparison) -> str:
+    """Return "It is at most 3.6 points above the chance level (upper end of the 95 % interval)"."""
+    points = rounded_text(max(0.0, 100 * comparison.numbers.interval.high), 1)
+    return f"{lead} at most {points} points {reference} (upper end of the 95 % interval)"

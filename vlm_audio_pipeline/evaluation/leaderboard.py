@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.evaluation.answer_notes import answer_notes
 from vlm_audio_pipeline.evaluation.completeness import mixed_responses
 from vlm_audio_pipeline.evaluation.references import CHANCE, MAJORITY, expected_accuracy
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN
 from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.measures.declarations import MEASURES
 from vlm_audio_pipeline.measures.predictions import PredictionArrays, by_scoring_and_control, subsets
@@ -140,7 +142,7 @@ def _line(entry: LeaderboardEntry, scoring: str, control: str, rows: pa.Table, f
     if mixed := mixed_responses(rows, entry.accepted_models):
         return _mixed_line(entry, scoring, control, rows, mixed, facts)
     partial = bool(missing_folds) or facts.limited or missing > 0 or failed > 0
-    is_baseline = scoring == "examples_knn"
+    is_baseline = scoring == EXAMPLES_KNN
     is_rankable = control == "none" and not partial and clips == len(facts.clips) and not is_baseline
     # A clip with more predictions than others would have more weight.
     is_balanced = prediction_counts.min() == prediction_counts.max()
@@ -148,9 +150,9 @@ def _line(entry: LeaderboardEntry, scoring: str, control: str, rows: pa.Table, f
     measure_values = _measure_values(all_arrays, facts.tuning_folds)
     notes = [f"{correct} of {predictions} {'annotations' if is_annotation else 'predictions'}"]
     if is_baseline:
-        notes.append("baseline: k-NN over the examples in the prompt")
+        notes.append("k-NN over the examples in the prompt, without the model")
     if not is_annotation and (sd := measure_values["trial_sd"]) is not None:
-        notes.append(f"standard deviation over trials {sd:.3f}")
+        notes.append(f"standard deviation over trials {rounded_text(sd, 3)}")
     interval = arrays.accuracy_interval
     notes += _examples_notes(arrays, interval)
     if clips != len(facts.clips):

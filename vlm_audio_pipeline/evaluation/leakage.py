@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.evaluation.clip_sample import MAX_SEARCHED_CLIPS
 from vlm_audio_pipeline.evaluation.embedding_matrix import EmbeddingMatrix
@@ -23,6 +24,7 @@ MAX_PAIRS = 100
 
 _NOT_DISCLOSED = ("not known", "unknown", "undisclosed")
 """First words of `training_data` in a card that does not disclose it."""
+_CARD_ONLY = "only the card was read, the weights were not examined"
 
 
 def leakage_table(
@@ -88,7 +90,7 @@ def _split_sources(clips: pa.Table) -> Iterator[LeakageFinding]:
         "checked": len(groups),
         "clips": columns["clips"],
         "folds": columns["folds"],
-        "finding": f"{len(split)} of {len(groups)} sources in two folds or more"
+        "finding": f"{len(split)} of {len(groups)} source recordings have clips in two folds or more"
         + ("" if folds > 1 else f"; only {folds} fold was run so far"),
     }
     for source, rows in sorted(split.items()):
@@ -111,7 +113,8 @@ def _exact_duplicates(clips: pa.Table) -> Iterator[LeakageFinding]:
         "checked": clips.num_rows,
         "clips": columns["clips"],
         "folds": columns["folds"],
-        "finding": f"{len(groups)} groups of clips with the same samples among {clips.num_rows} clips, {groups_across_folds} of them across folds",
+        "finding": f"{len(groups)} groups of clips have the same samples ({clips.num_rows} clips were compared); {groups_across_folds} of "
+        "these groups are in several folds",
     }
     for rows in sorted(groups.values(), key=lambda rows: min(r["clip"] for r in rows)):
         columns, labels = _clip_columns(clips, [r["clip"] for r in rows]), sorted({r["label"] for r in rows})
@@ -136,7 +139,7 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
     summary = {"kind": kind, "subject": encoder, "checked": n, "count": 0}
     pairs = near_duplicates(embeddings)
     if isinstance(pairs, str):
-        finding = f"by {encoder}: not checked, {pairs}{embeddings.sample_note}"
+        finding = f"by the embeddings of {encoder}: not checked: {pairs}{embeddings.sample_note}"
         yield {**summary, "severity": "unknown", "finding": finding}
         return
     first, second, cosine = pairs.first, pairs.second, pairs.cosine
@@ -147,9 +150,11 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
         "count": len(first),
         "clips": len(clip_indices),
         "folds": ",".join(str(f) for f in sorted(set(embeddings.fold[clip_indices].tolist()))),
-        "finding": f"by {encoder}: {len(first)} pairs among {n} clips, in different folds, are much closer than different "
-        f"recordings (below {pairs.threshold:.3g} of the distance of neighbours); at most {EXPECTED_NEIGHBOURS} are expected"
-        + (f"; the {MAX_PAIRS} most similar are listed" if len(first) > MAX_PAIRS else "")
+        "finding": f"by the embeddings of {encoder}: {len(first)} pairs of clips in different folds are so similar that they may "
+        f"be copies ({n} clips were compared). A pair counts if its distance is less than {pairs.threshold:.2g} of the usual "
+        "distance between clips of different recordings. If there are no copies, at most "
+        f"{EXPECTED_NEIGHBOURS} such pairs are expected by chance"
+        + (f". The {MAX_PAIRS} most similar are listed" if len(first) > MAX_PAIRS else "")
         + embeddings.sample_note,
     }
     for i, j, value in list(zip(first, second, cosine, strict=True))[:MAX_PAIRS]:
@@ -166,7 +171,7 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
             "folds": ",".join(map(str, folds)),
             "clip_ids": f"{a}, {b}",
             "similarity": float(value),
-            "finding": f"by {encoder}: {a} and {b}, {relation}, in different folds, have a cosine of {value:.4f}",
+            "finding": f"by the embeddings of {encoder}: {a} and {b}, {relation}, in different folds, have a cosine of {rounded_text(value, 4)}",
         }
 
 
@@ -195,7 +200,8 @@ def _examples_of_query_sources(classifier: str, examples: pa.Table, clips: pa.Ta
         "checked": examples.num_rows,
         "clips": columns["clips"],
         "folds": columns["folds"],
-        "finding": f"{classifier}: {len(leaks)} clips are examples for queries of their own source, in {examples.num_rows} examples",
+        "finding": f"{classifier}: {len(leaks)} clips are examples for a query of their own source recording ({examples.num_rows} "
+        "examples were checked)",
     }
     for (clip, source), queries in sorted(leaks.items()):
         columns = _clip_columns(clips, queries)
@@ -211,19 +217,22 @@ def _training_data(name: str, card: ModelCard, dataset: str, collections: tuple[
     overlap_names = ", ".join(card.overlaps)
     if overlaps:
         severity = "suspect"
-        text = f"its training data contains recordings of {', '.join(overlaps)}, and may contain these clips"
+        text = f"its card says that its training data contains recordings of {', '.join(overlaps)}, and so may contain these clips; {_CARD_ONLY}"
     elif card.overlaps and collections is not None:
         severity, text = (
             "clean",
-            f"its training data contains {overlap_names}, but this dataset was not taken from it",
+            f"its card says that its training data contains {overlap_names}, but this dataset was not taken from it; {_CARD_ONLY}",
         )
     elif card.overlaps:
         severity = "unknown"
-        text = f"its training data contains {overlap_names}; it is unknown whether these clips were taken from it"
+        text = f"its card says that its training data contains {overlap_names}; it is not known whether these clips were taken from it"
     elif card.training_data == "none":
-        severity, text = "clean", "it was not trained on recordings"
+        severity, text = "clean", "it has no weights, so it was not trained on recordings"
     elif card.training_data and not card.training_data.casefold().startswith(_NOT_DISCLOSED):
-        severity, text = "clean", f"its card names no training data that contains this dataset: {card.training_data}"
+        severity, text = (
+            "clean",
+            f"its card names no training data that contains this dataset ({card.training_data}); {_CARD_ONLY}",
+        )
     else:
         severity, text = "unknown", "its card does not name its training data"
     return {

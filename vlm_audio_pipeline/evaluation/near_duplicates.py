@@ -68,9 +68,7 @@ def near_duplicates(embeddings: EmbeddingMatrix) -> NearDuplicates | str:
     scale[~np.isfinite(scale)] = np.nan
     has_scale = np.isfinite(scale)
     if has_scale.sum() < MIN_CLIPS:
-        return (
-            f"{has_scale.sum()} clips have {NEIGHBOUR} clips of other sources in their fold, and {MIN_CLIPS} are needed"
-        )
+        return f"{has_scale.sum()} clips have {NEIGHBOUR} clips of other source recordings in their fold, and {MIN_CLIPS} such clips are needed"
     if np.median(scale[has_scale]) < 10 * MIN_DISTANCE:
         return "clips of different source recordings have the same embedding"
     sqrt_scale = np.sqrt(scale)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlm_audio_pipeline.classifiers.protocol import Protocol
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.evaluation.completeness import mixed_responses
 from vlm_audio_pipeline.evaluation.equivalence import equivalent_to
 from vlm_audio_pipeline.evaluation.leaderboard import NO_PREDICTIONS
@@ -27,14 +28,12 @@ from vlm_audio_pipeline.evaluation.published_results import (
     publications,
     published_results,
 )
-from vlm_audio_pipeline.evaluation.significance import ALPHA
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN
+from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
 from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.measures.predictions import accuracy_interval
 from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
 from vlm_audio_pipeline.renderings.recipe import Recipe
-
-EXAMPLES_KNN = "examples_knn"
-"""Scoring of the k-NN baseline on the examples of a few-shot model, which is not a result of the model."""
 
 
 @dataclass(frozen=True)
@@ -224,13 +223,17 @@ def _compare_numbers(
     measured, published = float(correct.mean()), result.value
     line: dict[str, Any] = {"measured": measured, "measured_low": interval.low, "measured_high": interval.high}
     scope = ", for these examples" if interval.scope == THESE_EXAMPLES else ""
-    numbers = f"{measured:.3f} (95 % interval {interval.low:.3f} to {interval.high:.3f}{scope})"
+    numbers = f"{rounded_text(measured, 3)} (95 % interval {rounded_text(interval.low, 3)} to {rounded_text(interval.high, 3)}{scope})"
     if reason := _incomparable_reason(result, rows, dataset):
-        return {**line, "reason": reason, "verdict": f"{numbers}, published {published:.3f}; no verdict: {reason}"}
+        return {
+            **line,
+            "reason": reason,
+            "verdict": f"{numbers}, published {rounded_text(published, 3)}; no verdict: {reason}",
+        }
     in_interval = interval.low <= published <= interval.high
     relation = "contains" if in_interval else "lies above" if interval.low > published else "lies below"
     line |= {"difference": measured - published, "published_in_interval": in_interval}
-    verdict = f"{numbers}, {measured - published:+.3f} from the published {published:.3f}; the interval {relation} it"
+    verdict = f"{numbers}, {rounded_text(measured - published, 3, sign=True)} from the published {rounded_text(published, 3)}; the interval {relation} it"
     if margin is None:
         return {**line, "reason": "the study declares no margin, so 'reproduced' is not tested", "verdict": verdict}
     p = equivalent_to(correct, sources, published, margin)
@@ -242,7 +245,7 @@ def _compare_numbers(
         "no": f"not reproduced: the accuracies differ by more than {margin:g}",
         "undecided": f"these clips cannot decide whether the accuracies agree within {margin:g}",
     }[reproduced]
-    return {**line, "p_equivalence": p, "reproduced": reproduced, "verdict": f"{verdict}; {words} (p = {p:.2g})"}
+    return {**line, "p_equivalence": p, "reproduced": reproduced, "verdict": f"{verdict}; {words} ({p_text(p)})"}
 
 
 def _incomparable_reason(result: PublishedResult, rows: pa.Table, dataset: str) -> str | None:

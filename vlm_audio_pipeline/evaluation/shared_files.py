@@ -33,7 +33,7 @@ def find_shared_files(clips: pa.Table) -> Iterator[LeakageFinding]:
         "severity": "leak" if leaks else "suspect" if split else "clean" if folds > 1 else "unknown",
         "count": len(split),
         "checked": len(groups),
-        "finding": f"{len(split)} of {len(groups)} files have clips in two folds or more, {leaks} of them clips that overlap"
+        "finding": f"{len(split)} of {len(groups)} files have clips in two folds or more; in {leaks} of these files, clips overlap"
         + ("" if folds > 1 else f"; only {folds} fold was run so far"),
         **_clip_columns([r for rows in split.values() for r in rows], with_ids=False),
     }
@@ -63,13 +63,13 @@ def find_alike_sources(clips: pa.Table) -> Iterator[LeakageFinding]:
         "severity": "suspect" if alike else "clean",
         "count": len(alike),
         "checked": len(groups),
-        "finding": f"{len(alike)} groups of sources differ only by case, spaces or Unicode form, "
-        f"{sum(len({r['fold'] for r in rows}) > 1 for rows in alike)} of them across folds",
+        "finding": f"{len(alike)} groups of source recordings have names that differ only in case, spaces or Unicode form; "
+        f"{sum(len({r['fold'] for r in rows}) > 1 for rows in alike)} of these groups are in several folds",
         **_clip_columns([r for rows in alike for r in rows], with_ids=False),
     }
     for rows in alike:
         columns, names = _clip_columns(rows), show_escaped(sorted({r["source"] for r in rows}))
-        text = f"the sources {names} differ only by case, spaces or Unicode form; if they are one recording, "
+        text = f"the source recordings {names} differ only in case, spaces or Unicode form; if they are one recording, "
         text += "it is in several folds" if "," in columns["folds"] else "its clips count as independent"
         yield {"kind": kind, "subject": names, "severity": "suspect", "count": 1, "finding": text, **columns}
 

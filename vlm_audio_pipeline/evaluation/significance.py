@@ -10,6 +10,7 @@ from math import comb
 
 import numpy as np
 
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.measures.uncertainty import seed_of, sum_by_source
 
 ALPHA = 0.05
@@ -95,15 +96,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def p_text(p: float) -> str:
-    """Return a p-value with three digits, and with more where three would hide on which side of 0.05 it is.
+def p_value_text(p: float) -> str:
+    """Return a p-value with three decimals, and with more where three would hide on which side of 0.05 it is.
 
-    >>> p_text(0.0002), p_text(0.0312), p_text(0.04996)
-    ('p < 0.001', 'p = 0.031', 'p = 0.04996')
+    >>> p_value_text(0.0002), p_value_text(0.0312), p_value_text(0.04996)
+    ('< 0.001', '0.031', '0.04996')
     """
     if p < 0.001:
-        return "p < 0.001"
+        return "< 0.001"
     digits = 3
-    while p < ALPHA <= round(p, digits) and digits < 9:
+    while p < ALPHA <= float(rounded_text(p, digits)) and digits < 9:
         digits += 1
-    return f"p = {p:.{digits}f}"
+    return rounded_text(p, digits)
+
+
+def p_text(p: float) -> str:
+    """Return a p-value with its name, such as "p = 0.031".
+
+    >>> p_text(0.0002), p_text(0.0312)
+    ('p < 0.001', 'p = 0.031')
+    """
+    text = p_value_text(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"

@@ -147,7 +147,7 @@ def leaderboard_stage(classifiers: Mapping[str, ClassifierPlan], tuning_folds: t
     return Stage(
         asset="leaderboard",
         tables=("leaderboard",),
-        version=11,
+        version=12,
         parameters={
             "classifiers": {name: [plan.kind, list(plan.folds)] for name, plan in classifiers.items()},
             "tuning_folds": sorted(tuning_folds),
@@ -206,7 +206,7 @@ def contrasts_stage(
     return Stage(
         asset="contrasts",
         tables=("contrasts",),
-        version=7,
+        version=8,
         parameters={
             "contrasts": [contrast.model_dump(mode="json") for contrast in contrasts],
             "classifiers": names,

@@ -1,5 +1,6 @@
 """The verdict of a contrast and the sentence that states it."""
 
+from vlm_audio_pipeline.contracts.number_text import percent_text, points_text, rounded_text
 from vlm_audio_pipeline.evaluation.comparison import Comparison
 from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
 from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
@@ -35,7 +36,7 @@ def statement(
     margin: float | None = None,
     p_equivalence: float | None = None,
 ) -> str:
-    """Write the result as a sentence: accuracies in percent, their difference in points, p after Holm.
+    """Write the result as sentences: accuracies in percent, their difference in points, p after Holm.
 
     Args:
         first: the classifier, as declared.
@@ -54,18 +55,19 @@ def statement(
         "worse": f"{first} is correct less often than {second}",
         "cannot tell apart": f"{first} and {second} cannot be told apart",
     }[result]
-    low, high = 100 * comparison.interval.low, 100 * comparison.interval.high
-    sentence = (
-        f"{finding}: {comparison.accuracy:.1%} against {comparison.against_accuracy:.1%} of {comparison.clips:,} clips, "
-        f"{100 * comparison.difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, {p_text(p)}"
-        f"{', for these examples' if comparison.interval.scope == THESE_EXAMPLES else ''})"
-    )
+    low, high = comparison.interval.low, comparison.interval.high
+    corrected = tests > 1
+    sentences = [
+        f"{finding}: {percent_text(comparison.accuracy)} against {percent_text(comparison.against_accuracy)} of "
+        f"{comparison.clips:,} clips, a difference of {points_text(comparison.difference)} points (95 % interval "
+        f"{points_text(low)} to {points_text(high)}{', not corrected' if corrected else ''}; {p_text(p)}"
+        f"{f', corrected for {tests} tests' if corrected else ''}"
+        f"{'; for these examples' if comparison.interval.scope == THESE_EXAMPLES else ''})."
+    ]
     if p_equivalence is not None:
-        sentence += f"; equivalence within {points}: {p_text(p_equivalence)}"
+        sentences.append(f"Equivalence within {points}: {p_text(p_equivalence)}.")
     detectable = comparison.detectable_difference(tests)
     if result == "cannot tell apart" and detectable is not None:
-        correction = f", corrected for {tests} tests," if tests > 1 else ""
-        sentence += (
-            f"; about 8 of 10 studies of as many clips would find a difference of {100 * detectable:.1f} points{correction}"
-        ).rstrip(",")
-    return f"{sentence}."
+        size = rounded_text(100 * detectable, 1)
+        sentences.append(f"With as many clips, about 8 of 10 studies would find a true difference of {size} points.")
+    return " ".join(sentences)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.measures.predictions import ALL_CLIPS, Number, PredictionArrays
 
 Display = Literal["terminal", "page", "page_details", "export", "plot"]
@@ -72,4 +73,4 @@ class Measure:
 
     def format(self, value: float | None, missing: str) -> str:
         """Format a value for displays; return `missing` for None."""
-        return missing if value is None else f"{value:.{self.decimals}f}"
+        return missing if value is None else rounded_text(value, self.decimals)

@@ -8,8 +8,12 @@ from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.planning.executor import Executor
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
-from vlm_audio_pipeline.planning.planner import Plan, select_nodes
+from vlm_audio_pipeline.planning.planner import AGAIN, UNFINISHED, Plan, make_plan, select_nodes
 from vlm_audio_pipeline.planning.run import run_study
+from vlm_audio_pipeline.planning.staleness import current_input_versions
+
+MAX_NAMED_STEPS = 5
+"""Number of stale steps that the error names."""
 
 
 def update_report_page(
@@ -30,8 +34,9 @@ def update_report_page(
         on_step: called with each node and True when it starts, and with False when it has succeeded.
 
     Raises:
-        VlmAudioError: if a step failed.
+        VlmAudioError: if results are stale (`refuse_stale_results`), or a step failed.
     """
+    refuse_stale_results(graph)
     page = graph.data_folder.report(graph.study.name) / "index.html"
     if not page.exists():  # the page was deleted, so the step that writes it must run again
         for file in graph.partition_files(Node("report")).values():
@@ -42,3 +47,28 @@ def update_report_page(
     if failed:
         raise VlmAudioError("; ".join(failed.values()))
     return page
+
+
+def refuse_stale_results(graph: Graph) -> None:
+    """Raise an error if a run would replace results of the study: a page without that run mixes old and missing results.
+
+    Missing results are no reason to refuse: the page names them. Neither are stale results that cannot be computed now.
+
+    Raises:
+        VlmAudioError: with the steps, why they are stale, and the command that computes them.
+    """
+    todo = make_plan(graph, current_input_versions(graph)).todo
+    stale: dict[str, str] = {}
+    for node, reasons in todo.items():
+        changes = [r for r in reasons if r not in ("missing", "damaged", AGAIN) and not r.startswith(UNFINISHED)]
+        if changes:
+            stale.setdefault(node.step, changes[0])
+    if not stale:
+        return
+    named = ", ".join(f"{step} ({reason})" for step, reason in list(stale.items())[:MAX_NAMED_STEPS])
+    more = f" and {len(stale) - MAX_NAMED_STEPS} more" if len(stale) > MAX_NAMED_STEPS else ""
+    limit = f" --limit {graph.study.limit}" if graph.study.limit else ""
+    raise VlmAudioError(
+        f"the report of study '{graph.study.name}' was not written, because results of {len(stale)} steps are stale: "
+        f"{named}{more}. Compute them with `vlm-audio run {graph.study.path or graph.study.name}{limit}`, then write the report again"
+    )

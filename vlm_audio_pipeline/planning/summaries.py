@@ -4,6 +4,7 @@ Belongs here: the choice of the `evaluation` stages of a study. Does not belong 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -70,6 +71,7 @@ def summaries(
     if study.contrasts:
         yield "", contrasts_stage(study.contrasts, plans, folds, tuning, limited=study.limit is not None)
     if models := vision_language_models(study, plans):
+        models = {name: replace(plan, caution=caution(study, name)) for name, plan in models.items()}
         yield "", verdicts_stage(models, audio_classifiers(study), tuning, limited=study.limit is not None)
     yield from _optional_analyses(study)
     few_shot = [name for name, spec in study.classifiers.items() if spec.needs().shots]
@@ -134,6 +136,15 @@ def vision_language_models(study: Study, plans: Mapping[str, ClassifierPlan]) ->
         for name, spec in study.classifiers.items()
         if (needs := spec.needs()).asks_per_clip and needs.rendering is not None
     }
+
+
+def caution(study: Study, classifier: str) -> str:
+    """Return why results of a language model are no finding about real models or recordings, or "" if they are."""
+    card = study.classifiers[classifier].needs().card
+    reasons = ["the sounds are synthetic"] if study.dataset.card.is_demonstration else []
+    if card is not None and card.is_demonstration:
+        reasons.append("the model was trained on synthetic sounds for this demonstration")
+    return f"Demonstration, not a finding: {' and '.join(reasons)}." if reasons else ""
 
 
 def audio_classifiers(study: Study) -> list[str]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from vlm_audio_pipeline.contracts.escapes import escape_plot
 from vlm_audio_pipeline.evaluation.contrasts import default_scoring
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN, result_name
 from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE
 from vlm_audio_pipeline.measures.measure import Measure
 from vlm_audio_pipeline.renderings.fonts import drawable, font_families
@@ -113,9 +114,8 @@ def measure_chart(leaderboard: pa.Table, measure: Measure) -> bytes:
 
 def _name(row: dict[str, Any]) -> str:
     """Return a unique name for a leaderboard row: classifier, scoring and control."""
-    scoring = "" if row["scoring"] in ("", "score", "annotation") else f" ({row['scoring']})"
-    classifier: str = row["classifier"]
-    return classifier + scoring + (f" @ {row['control']}" if row["control"] not in ("", "none") else "")
+    scoring = "" if row["scoring"] in ("", "score", "annotation", EXAMPLES_KNN) else f" ({row['scoring']})"
+    return result_name(result_name(row["classifier"], row["scoring"]) + scoring, control=row["control"])
 
 
 def default_rows(table: pa.Table) -> pa.Table:

@@ -5,6 +5,8 @@ import re
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.escapes import escape_tex
+from vlm_audio_pipeline.contracts.number_text import rounded_text
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN, result_name
 from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE, measures_for_display
 
 
@@ -19,16 +21,18 @@ def leaderboard_tex(leaderboard: pa.Table, study: str, description: str = "") ->
     lines, notes = [], []
     measures = measures_for_display("export")
     for row in leaderboard.to_pylist():
-        name = escape_tex(row["classifier"] + ("" if row["control"] in ("", "none") else f" @ {row['control']}"))
+        name = escape_tex(result_name(row["classifier"], row["scoring"], row["control"]))
         if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|annotations)", row["note"]):
             notes.append(f"{name}: {escape_tex(row['note'])}")
         missing = "--"
         cells = (
             missing if row["rank"] is None else str(row["rank"]),
             name,
-            escape_tex(row["scoring"]) or missing,
+            ("" if row["scoring"] == EXAMPLES_KNN else escape_tex(row["scoring"])) or missing,
             MEASURES[RANKING_MEASURE].format(row[RANKING_MEASURE], missing),
-            missing if row["accuracy_low"] is None else f"{row['accuracy_low']:.3f}--{row['accuracy_high']:.3f}",
+            missing
+            if row["accuracy_low"] is None
+            else f"{rounded_text(row['accuracy_low'], 3)}--{rounded_text(row['accuracy_high'], 3)}",
             missing if row["accuracy"] is None else str(row["predictions"]),
             *(m.format(row[m.name], missing) for m in measures),
             missing if row["training_clips"] is None else str(row["training_clips"]),

@@ -164,7 +164,7 @@ ANALYSIS_TABLES: tuple[TableSchema, ...] = (
             Column(
                 "severity",
                 TEXT,
-                "clean (checked, not found), unknown (cannot be checked), suspect (may raise accuracy), or leak (raises accuracy)",
+                "clean (this check found nothing), unknown (cannot be checked), suspect (may raise accuracy), or leak (raises accuracy)",
             ),
             Column(
                 "count", INT, "number of findings: source recordings, groups of duplicates, pairs, examples or datasets"

@@ -248,7 +248,7 @@ SUMMARY_TABLES: tuple[TableSchema, ...] = (
                 "better or worse (p_holm below 0.05), equivalent (p_equivalence_holm below 0.05), cannot tell apart, or not "
                 "compared (predictions are missing or failed; numbers are null)",
             ),
-            Column("statement", TEXT, "the verdict as a sentence with numbers"),
+            Column("statement", TEXT, "the result as sentences with its numbers"),
             Column("reason", TEXT, "why numbers are null", nullable=True),
         ),
     ),

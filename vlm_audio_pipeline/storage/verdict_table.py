@@ -41,7 +41,13 @@ VERDICTS_TABLE = TableSchema(
         Column("classifier", TEXT, "name of the classifier in the study"),
         Column("scoring", TEXT, "how a label is chosen; empty if the classifier was not run"),
         Column("answer", TEXT, "it can, it cannot, or cannot be decided"),
-        Column("statement", TEXT, "the answer as a sentence with its numbers"),
+        Column("statement", TEXT, "the answer as sentences with its numbers"),
+        Column(
+            "caution",
+            TEXT,
+            "why the answer is no finding about real models or recordings: synthetic sounds, a demo model",
+            nullable=True,
+        ),
         Column(
             "time_order",
             TEXT,

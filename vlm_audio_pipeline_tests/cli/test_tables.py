@@ -57,7 +57,7 @@ def test_the_baseline_of_a_few_shot_model_is_below_it():
     lines = printed_lines(leaderboard_table([few_shot_rows[3], *few_shot_rows[:3]], "sound"))[2:]
     assert [line.split()[1:3] for line in lines] == [
         ["a", "likelihood"],
-        ["a", "examples_knn"],
+        ["k-NN", "on"],
         ["b", "score"],
         ["a", "generation"],
     ]

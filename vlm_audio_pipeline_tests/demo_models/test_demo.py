@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import vlm_audio_pipeline
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.loading import load_study
@@ -167,7 +168,7 @@ def test_the_clip_of_the_readme_has_these_answers(leaderboard, folder):
         assert {row["label"] for row in answers} == {"dog"}
         assert rows["it answers"] == [predicted[control] for control in README_IMAGES]
         [accuracies] = [cells for label, cells in rows.items() if label.startswith("accuracy")]
-        assert accuracies == [f"{leaderboard['janus', scoring, c]['accuracy']:.3f}" for c in README_IMAGES]
+        assert accuracies == [rounded_text(leaderboard["janus", scoring, c]["accuracy"], 3) for c in README_IMAGES]
 
 
 @pytest.mark.parametrize(("control", "name"), README_IMAGES.items())

@@ -141,16 +141,16 @@ def test_statements_of_better_worse_and_undecided_contrasts():
     better, apart = contrast_rows({"classifier": "janus", "against": ("janus@blank", "clap")})
     low, high = 100 * better["low"], 100 * better["high"]
     assert better["statement"] == (
-        "janus is correct more often than janus@blank: 66.7% against 25.0% of 60 clips, +41.7 points "
-        f"(95 % interval {low:+.1f} to {high:+.1f}, p < 0.001)."
+        "janus is correct more often than janus@blank: 66.7 % against 25.0 % of 60 clips, a difference of +41.7 points "
+        f"(95 % interval {low:+.1f} to {high:+.1f}, not corrected; p < 0.001, corrected for 2 tests)."
     )
     assert 28 < low < 32 and 51 < high < 56  # 41.7 -+ 1.96 sqrt(0.417 * 0.583 / 60) = 29.2 to 54.1
     assert apart["statement"].startswith(
-        "janus and clap cannot be told apart: 66.7% against 70.0% of 60 clips, -3.3 points"
+        "janus and clap cannot be told apart: 66.7 % against 70.0 % of 60 clips, a difference of -3.3 points"
     )
     # differences -1 twice and 0: z(1 - 0.05 / 4) + z(0.8) = 3.083 times sqrt((2/60 - (2/60)^2) / 59) = 7.2 points
     assert apart["statement"].endswith(
-        "about 8 of 10 studies of as many clips would find a difference of 7.2 points, corrected for 2 tests."
+        "With as many clips, about 8 of 10 studies would find a true difference of 7.2 points."
     )
     [worse] = contrast_rows({"classifier": "janus@blank", "against": ("janus",)})
     assert worse["statement"].startswith("janus@blank is correct less often than janus") and worse["verdict"] == "worse"
@@ -161,7 +161,7 @@ def test_a_contrast_with_examples_says_that_it_holds_for_these_examples():
     data = ContrastData({"few": few, "zero": predict_correctly(15)}, str, CLIPS, CLASSES, ())
     [row] = contrasts_table([Contrast(classifier="few", against=("zero",))], data).to_pylist()
     assert row["interval_scope"] == "clips, for these examples"
-    assert row["statement"].endswith(", p < 0.001, for these examples).")
+    assert row["statement"].endswith("; p < 0.001; for these examples).")
     [row] = contrasts_table([Contrast(classifier="zero", against=("chance",))], data).to_pylist()
     assert row["interval_scope"] == "clips" and "examples" not in row["statement"]
 
@@ -285,8 +285,10 @@ def test_a_margin_adds_a_test_of_equivalence():
     # smallest standard error sqrt(0.15 * 0.85 / 60) = 0.0461; t = (0.15 - 0.0333) / 0.0461 = 2.53 with 59 degrees of freedom
     assert clap["p_equivalence"] == pytest.approx(0.0070, abs=0.0003)
     assert clap["p_equivalence_holm"] == pytest.approx(3 * clap["p_equivalence"])
-    assert clap["statement"].startswith("janus is equivalent to clap (less than 15 points apart): 66.7% against 70.0%")
-    assert clap["statement"].endswith(f"equivalence within 15 points: p = {clap['p_equivalence_holm']:.3f}.")
+    assert clap["statement"].startswith(
+        "janus is equivalent to clap (less than 15 points apart): 66.7 % against 70.0 %"
+    )
+    assert clap["statement"].endswith(f"Equivalence within 15 points: p = {clap['p_equivalence_holm']:.3f}.")
     assert (chance["verdict"], chance["p_equivalence"] > 0.9) == ("better", True)
     [narrow] = compare_with(Contrast(classifier="janus", against=("clap",), margin=0.03))
     assert narrow["verdict"] == "cannot tell apart" and narrow["p_equivalence"] > 0.5

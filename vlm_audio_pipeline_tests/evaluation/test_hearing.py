@@ -71,10 +71,48 @@ def test_better_than_chance_and_than_blank_images():
     # of the 400 differences from blank, half of the 360 others are 1, so that the difference is 0.4
     assert row["blank_low"] < 0.4 < row["blank_high"]
     assert row["statement"] == (
-        "vlm (likelihood) can hear what it sees: 50.0% of 400 clips correct, better than chance (10.0%, p < 0.001) and "
-        "better than with blank images (10.0%, p < 0.001)."
+        "vlm (by likelihood: the class name that is the most probable response) can hear what it sees: 200 of 400 clips correct "
+        "(50.0 %, 95 % interval 45.1 to 54.9 %), better than the chance level (10.0 %, p < 0.001) and better than with blank "
+        "images (10.0 %, p < 0.001)."
     )
     assert row["time_order"] is None and "there is no control with time-shuffled images" in row["reason"]
+
+
+def test_one_answer_for_all_blank_images_explains_their_accuracy():
+    """40 of the 400 clips are of the answered class, so 10 % of the answers are correct whatever the model."""
+    half = predictions(first(200))
+    blank = predictions(CHANCE, control="blank")
+
+    def statement_with(labels):
+        column = pa.array(labels, blank.schema.field("predicted").type)
+        return decide(model(half, blank.set_column(blank.schema.get_field_index("predicted"), "predicted", column)))[0][
+            "statement"
+        ]
+
+    assert "same answer" not in statement_with(blank["predicted"].to_pylist())
+    assert statement_with(["a"] * 400).endswith(
+        "All blank images get the same answer, so its 10.0 % on blank images are the clips of this one class."
+    )
+    by_fold = [CLASSES[fold] for fold in blank["fold"].to_pylist()]
+    assert "All blank images of a fold get the same answer" in statement_with(by_fold)
+    assert "same answer" not in statement_with([None] * 400)
+
+
+def test_a_demonstration_says_first_that_it_is_no_finding():
+    tables = (predictions(first(200)), predictions(CHANCE, control="blank"))
+    caution = "Demonstration, not a finding: the sounds are synthetic."
+    (row,) = decide(model(*tables, caution=caution))
+    assert row["statement"].startswith(f"{caution} vlm (by likelihood") and row["caution"] == caution
+    (row,) = decide(model(*tables))
+    assert row["caution"] is None and row["statement"].startswith("vlm")
+
+
+def test_the_mean_of_several_trials_is_no_count():
+    tables = [predictions(first(200), trial=t) for t in (0, 1)]
+    expected = ExpectedRun(dict.fromkeys(range(1, 6), 160))
+    blank = [predictions(CHANCE, control="blank", trial=t) for t in (0, 1)]
+    (row,) = decide(HearingModel("vlm", pa.concat_tables([*tables, *blank]), expected, ""))
+    assert "sees: 50.0 % correct on average over 400 clips (95 % interval 45.1 to 54.9 %), better" in row["statement"]
 
 
 def test_a_model_that_always_predicts_one_class_cannot():
@@ -82,8 +120,14 @@ def test_a_model_that_always_predicts_one_class_cannot():
     assert (row["answer"], row["accuracy"]) == (CANNOT, 0.1)
     # 40 of 400: Wilson's interval for 400 independent clips ends at 0.133, 3.3 points above chance
     assert row["chance_high"] == pytest.approx(0.033, abs=0.006)
-    assert "cannot hear what it sees: 10.0% of 400 clips correct. It is at most 3." in row["statement"]
-    assert "points above chance (10.0%), less than the margin of 5 points." in row["statement"]
+    assert (
+        "cannot hear what it sees: 40 of 400 clips correct (10.0 %, 95 % interval 7.4 to 13.3 %). It is at most 3."
+        in row["statement"]
+    )
+    assert (
+        "points above the chance level of 10.0 % (upper end of the 95 % interval), and less than 5 points count as no "
+        "difference." in row["statement"]
+    )
 
 
 def test_too_few_clips_cannot_decide_that_it_cannot():
@@ -93,7 +137,8 @@ def test_too_few_clips_cannot_decide_that_it_cannot():
     # 8 of 80: Wilson's interval for 80 clips ends at 0.185, 8.5 points above chance
     assert (row["answer"], row["clips"]) == (UNDECIDED, 80)
     assert (
-        "not shown to be better than chance" in row["statement"] and "It is run on 80 of 400 clips" in row["statement"]
+        "not shown to be better than the chance level" in row["statement"]
+        and "It is run on 80 of 400 clips" in row["statement"]
     )
 
 
@@ -101,13 +146,13 @@ def test_a_model_that_is_as_accurate_on_blank_images_fails_its_control():
     half = predictions(first(200))
     (row,) = decide(model(half, predictions([*first(199), 399], control="blank")))  # differ on two clips
     assert row["answer"] == CANNOT and "does not come from the image" in row["statement"]
-    assert "with blank images it is 50.0%. The image adds at most" in row["statement"]
+    assert "with blank images it is 50.0 %. It is at most" in row["statement"]
     (row,) = decide(model(half, predictions([*first(170), *range(200, 240)], control="blank")))
     # 30 clips are lost and 40 are won: the difference is -10 of 400, its standard error sqrt(70) / 400 = 2.1 points
     assert row["answer"] == CANNOT
     (row,) = decide(model(half, predictions([*first(130), *range(200, 260)], control="blank")))
     # 70 lost, 60 won: +10 of 400, standard error sqrt(130) / 400 = 2.9 points, so that the interval reaches 8
-    assert row["answer"] == UNDECIDED and "More clips are needed" in row["statement"]
+    assert row["answer"] == UNDECIDED and "more clips are needed" in row["statement"]
 
 
 def test_without_a_complete_blank_control_it_cannot_be_decided():
@@ -142,9 +187,21 @@ def test_a_partial_run_has_no_verdict_and_no_number(classifier, study, reason):
 @pytest.mark.parametrize(
     ("shuffled", "expected", "sentence"),
     [
-        (first(60), "yes", "It uses the order in time: 15.0% with the image shuffled in time (p < 0.001)."),
-        ([*first(199), 399], "no", "It does not use the order in time: 50.0% with the image shuffled in time."),
-        ([*first(140), *range(200, 250)], UNDECIDED, "Whether it uses the order in time cannot be decided: 47.5%"),
+        (
+            first(60),
+            "yes",
+            "It needs the order in time: with the columns of the image in random order, 15.0 % are correct (p < 0.001).",
+        ),
+        (
+            [*first(199), 399],
+            "no",
+            "It does not need the order in time: with the columns of the image in random order, 50.0 % are correct.",
+        ),
+        (
+            [*first(140), *range(200, 250)],
+            UNDECIDED,
+            "It cannot be decided whether it needs the order in time: with the columns of the image in random order, 47.5 %",
+        ),
     ],
 )
 def test_the_order_in_time_is_reported_apart(shuffled, expected, sentence):
@@ -162,11 +219,11 @@ def test_the_audio_baseline_is_the_first_that_covers_the_clips():
     tables = (predictions(first(200)), predictions(CHANCE, control="blank"))
     (row,) = decide(model(*tables, pixels="pixel_probe"), audio=["absent", "clap", "probe"], baselines=baselines)
     assert (row["audio_classifier"], row["audio_accuracy"], row["pixels_accuracy"]) == ("probe", 0.95, 0.65)
-    assert "It is worse than probe, which receives the audio (95.0%, p < 0.001)." in row["statement"]
+    assert "It is worse than probe, which receives the audio (95.0 %, p < 0.001)." in row["statement"]
     assert "It is worse than pixel_probe, a linear probe on the pixels of the same images" in row["statement"]
     baselines["probe"] = predictions([*first(199), 399], scoring="score")
     (row,) = decide(model(*tables), audio=["clap", "probe"], baselines=baselines)
-    assert "No difference from probe, which receives the audio, is shown (50.0%, p = 1.000)." in row["statement"]
+    assert "No difference from probe, which receives the audio, is shown (50.0 %, p = 1.000)." in row["statement"]
     assert row["pixels_classifier"] is None and "no probe on the pixels" in row["reason"]
 
 
@@ -187,7 +244,7 @@ def test_limits_of_an_answer_are_part_of_it(outcome):
     without_label = predictions(first(0), CLIPS[300:], outcome=outcome)
     tables = (predictions(first(200), CLIPS[:300]), without_label, predictions(CHANCE, control="blank"))
     (row,) = decide(model(*tables, shots=1), tuning_folds=(1,))
-    assert "25.0% of its responses have no label and count as wrong." in row["statement"]
+    assert "25.0 % of its responses have no label and count as wrong." in row["statement"]
     assert "This holds for the examples in its prompt" in row["statement"]
     assert "Choices were tuned on fold 1, which is included." in row["statement"]
 

@@ -200,7 +200,10 @@ def test_the_baseline_of_a_few_shot_model_is_never_ranked():
     table = pa.concat_tables([predictions_table(fold_rows(2, 2), scoring=s) for s in ("likelihood", "examples_knn")])
     board_rows = {row["scoring"]: row for row in board(LeaderboardEntry("few", "language_model", table, (1,)))}
     assert (board_rows["likelihood"]["rank"], board_rows["examples_knn"]["rank"]) == (1, None)
-    assert board_rows["examples_knn"]["note"] == "2 of 4 predictions, baseline: k-NN over the examples in the prompt"
+    assert (
+        board_rows["examples_knn"]["note"]
+        == "2 of 4 predictions, k-NN over the examples in the prompt, without the model"
+    )
 
 
 def test_interval_standard_deviation_and_costs():

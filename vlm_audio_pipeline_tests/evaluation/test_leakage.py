@@ -67,17 +67,18 @@ def test_a_clean_study_has_a_row_for_every_check():
     }
     texts = {r["kind"]: r["finding"] for r in rows}
     assert texts["exact_duplicate"] == (
-        "0 groups of clips with the same samples among 144 clips, 0 of them across folds"
+        "0 groups of clips have the same samples (144 clips were compared); 0 of these groups are in several folds"
     )
     assert texts["example_of_query_source"] == (
-        "few: 0 clips are examples for queries of their own source, in 2 examples"
+        "few: 0 clips are examples for a query of their own source recording (2 examples were checked)"
     )
     assert re.fullmatch(
-        r"by e: 0 pairs among 144 clips, in different folds, are much closer than different recordings \(below 0\.\d+ of the "
-        r"distance of neighbours\); at most 0\.05 are expected",
+        r"by the embeddings of e: 0 pairs of clips in different folds are so similar that they may be copies \(144 clips were "
+        r"compared\)\. A pair counts if its distance is less than 0\.\d+ of the usual distance between clips of different "
+        r"recordings\. If there are no copies, at most 0\.05 such pairs are expected by chance",
         texts["near_duplicate"],
     )
-    assert texts["source_across_folds"] == "0 of 72 sources in two folds or more"
+    assert texts["source_across_folds"] == "0 of 72 source recordings have clips in two folds or more"
     assert {(r["clips"], r["folds"], r["clip_ids"]) for r in rows} == {(0, "", None)}
 
 
@@ -96,7 +97,7 @@ def test_sources_across_folds_are_unknown_with_one_fold():
     [row] = [r for r in leakage(clips) if r["kind"] == "source_across_folds"]
     assert (row["severity"], row["finding"]) == (
         "unknown",
-        "0 of 9 sources in two folds or more; only 1 fold was run so far",
+        "0 of 9 source recordings have clips in two folds or more; only 1 fold was run so far",
     )
 
 
@@ -124,7 +125,7 @@ def test_near_duplicates_are_reported_across_folds_only():
     assert (pair["subject"], pair["clip_ids"], pair["folds"]) == ("e: 2-b-00 ~ 3-c-00", "2-b-00, 3-c-00", "2,3")
     assert pair["similarity"] == pytest.approx(1, abs=1e-4)
     assert pair["finding"].startswith(
-        "by e: 2-b-00 and 3-c-00, labelled b and c, in different folds, have a cosine of 1.0"
+        "by the embeddings of e: 2-b-00 and 3-c-00, labelled b and c, in different folds, have a cosine of 1.0"
     )
 
 
@@ -146,7 +147,7 @@ def test_many_pairs_are_counted_and_the_most_similar_are_listed():
     table = embeddings_table(clips, x)
     summary, *pairs = [r for r in leakage(clips, {"e": table}) if r["kind"] == "near_duplicate"]
     assert (summary["count"], len(pairs)) == (120, MAX_PAIRS)
-    assert summary["finding"].endswith("; the 100 most similar are listed")
+    assert summary["finding"].endswith(". The 100 most similar are listed")
 
 
 def test_few_or_missing_embeddings_are_not_checked():
@@ -156,9 +157,10 @@ def test_few_or_missing_embeddings_are_not_checked():
     assert by_encoder == {
         "few": (
             "unknown",
-            "by few: not checked, 24 clips have 3 clips of other sources in their fold, and 80 are needed",
+            "by the embeddings of few: not checked: 24 clips have 3 clips of other source recordings in their fold, and 80 such "
+            "clips are needed",
         ),
-        "none": ("unknown", "by none: not checked, 0 clips have embeddings"),
+        "none": ("unknown", "by the embeddings of none: not checked: 0 clips have embeddings"),
     }
 
 
@@ -208,7 +210,12 @@ def test_training_data_of_model_cards():
         "speech": "clean",
     }
     assert esc["clap"]["finding"] == (
-        "clap (CLAP): its training data contains recordings of FreeSound, ESC-50, and may contain these clips"
+        "clap (CLAP): its card says that its training data contains recordings of FreeSound, ESC-50, and so may contain these "
+        "clips; only the card was read, the weights were not examined"
+    )
+    assert esc["m2l"]["finding"] == (
+        "m2l (Music2Latent): its card names no training data that contains this dataset (MTG Jamendo); only the card was read, "
+        "the weights were not examined"
     )
     assert (esc["clap"]["count"], esc["clap"]["checked"]) == (2, 3)
     # the origin of recordings in a CSV file of the user is not known
@@ -224,4 +231,4 @@ def test_training_data_of_model_cards():
 def test_esc10_has_no_source_in_two_folds():
     data = esc10_dataset()
     rows = {r["kind"]: r for r in leakage(clips_table(data.clips)) if not r["subject"]}
-    assert rows["source_across_folds"]["finding"] == "0 of 304 sources in two folds or more"
+    assert rows["source_across_folds"]["finding"] == "0 of 304 source recordings have clips in two folds or more"

@@ -62,7 +62,10 @@ def test_spaces_that_cannot_be_checked_have_a_reason():
     one_fold = EmbeddingMatrix(*(getattr(embeddings, n)[:80] for n in ("clip", "label", "source", "fold", "x")))
     assert near_duplicates(one_fold) == "80 clips of one fold have embeddings"
     few = EmbeddingMatrix(*(getattr(embeddings, n)[60:136] for n in ("clip", "label", "source", "fold", "x")))
-    assert near_duplicates(few) == "76 clips have 3 clips of other sources in their fold, and 80 are needed"
+    assert (
+        near_duplicates(few)
+        == "76 clips have 3 clips of other source recordings in their fold, and 80 such clips are needed"
+    )
     same = EmbeddingMatrix(*(getattr(embeddings, n) for n in ("clip", "label", "source", "fold")), np.ones((400, 8)))
     same.x[:] = embeddings.label.astype(float)[:, None] == np.arange(8)
     assert near_duplicates(same) == "clips of different source recordings have the same embedding"

@@ -13,6 +13,7 @@ import pytest
 
 from vlm_audio_pipeline import __version__
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.evaluation import projections
 from vlm_audio_pipeline.planning.execution import execute_node
 from vlm_audio_pipeline.planning.graph import Graph
@@ -131,8 +132,11 @@ def test_the_leaderboard_is_sorted_by_rank(exported):
     assert [int(r["rank"]) for r in rows] == sorted(int(r["rank"]) for r in rows)
     tex = (folder / "leaderboard.tex").read_text()
     for row in rows:
-        interval = f"{float(row['accuracy_low']):.3f}--{float(row['accuracy_high']):.3f}"
-        assert f"{row['rank']} & {row['classifier']} & score & {float(row['accuracy']):.3f} & {interval} & 16 & " in tex
+        interval = f"{rounded_text(float(row['accuracy_low']), 3)}--{rounded_text(float(row['accuracy_high']), 3)}"
+        assert (
+            f"{row['rank']} & {row['classifier']} & score & {rounded_text(float(row['accuracy']), 3)} & {interval} & 16 & "
+            in tex
+        )
 
 
 def test_provenance(exported, data_folder):

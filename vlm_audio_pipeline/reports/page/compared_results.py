@@ -11,6 +11,7 @@ from typing import Any
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.evaluation.history import compare_entries, flatten_settings
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN
 from vlm_audio_pipeline.evaluation.significance import holm
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.storage.data_folder import DataFolder
@@ -63,7 +64,7 @@ class ComparedResults:
         missing = [
             row["classifier"]
             for row in results.rows("leaderboard")
-            if row["kind"] != "reference" and row["scoring"] != "examples_knn" and _row_key(row) not in entries
+            if row["kind"] != "reference" and row["scoring"] != EXAMPLES_KNN and _row_key(row) not in entries
         ]
         return cls(name, results, entries, tuple(dict.fromkeys(missing)))
 

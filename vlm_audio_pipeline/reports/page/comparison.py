@@ -123,7 +123,7 @@ def _write_page(compared: Sequence[ComparedResults], writer: ReportWriter, progr
         compared=compared,
         rows=result_rows,
         runs={(run.folds[0], run.classifier, run.scoring, run.control): i for i, run in enumerate(runs)},
-        summary=[_summary(result_rows, number) for number in range(1, len(compared))],
+        summary=[_summary(result_rows, compared, number) for number in range(1, len(compared))],
         settings=different_settings(compared),
         common=[len(same_clips(first, side.results)) for side in compared],
         verdicts=[
@@ -191,27 +191,37 @@ def _changed_clips(runs: Sequence[PageRun]) -> list[int]:
     return [clip for clip, n in changes.most_common() if n]
 
 
-def _summary(rows: Sequence[dict[str, Any]], number: int) -> list[str]:
+_SUMMARY = {
+    "better": "better in {name}: {n}",
+    "worse": "worse in {name}: {n}",
+    "undecided": "other predictions, but no difference in accuracy is shown: {n}",
+    "equal": "the same predictions: {n}",
+    "single": "only one of the two has a result: {n}",
+    "no clip": "no clip in common: {n}",
+}
+"""Outcome of the comparison of a result -> its words in the summary."""
+
+
+def _summary(rows: Sequence[dict[str, Any]], compared: Sequence[ComparedResults], number: int) -> str:
     """Return the results of a column in words: how many are better, worse, not different, equal, and not compared."""
     counts: Counter[str] = Counter()
     for row in rows:
         cell = row["cells"][number]
         if cell is None or row["cells"][0] is None:
-            counts["only in one of the two"] += 1
+            counts["single"] += 1
         elif cell["is_equal"]:
-            counts["with the same predictions"] += 1
+            counts["equal"] += 1
         elif cell.get("p_holm") is None:
-            counts["without a common clip"] += 1
+            counts["no clip"] += 1
         elif cell["p_holm"] >= ALPHA:
-            counts["without a shown difference"] += 1
+            counts["undecided"] += 1
         else:
             counts["better" if cell["difference"] > 0 else "worse"] += 1
-    always = ("better", "worse")
-    order = (
-        *always,
-        "without a shown difference",
-        "with the same predictions",
-        "only in one of the two",
-        "without a common clip",
-    )
-    return [f"{counts[words]:,} {words}" for words in order if counts[words] or words in always]
+    name = compared[number].name
+    parts = [
+        words.format(name=name, n=f"{counts[key]:,}")
+        for key, words in _SUMMARY.items()
+        if counts[key] or key in ("better", "worse")
+    ]
+    noun = "result" if len(rows) == 1 else "results"
+    return f"{name} compared with {compared[0].name}, {len(rows):,} {noun}. Number of results: {'; '.join(parts)}."

@@ -4,7 +4,6 @@ The sentences repeat the results of tests: of declared contrasts, and of the ver
 compute no further test and conclude nothing from intervals. Without a test they say so.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from markupsafe import Markup
 
 from vlm_audio_pipeline.evaluation.references import CHANCE
 from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
+from vlm_audio_pipeline.reports.page.certainty import certainty_finding, not_shown_to_be_worse
 from vlm_audio_pipeline.reports.page.failures import failure_finding
 from vlm_audio_pipeline.reports.page.runs import PageRun
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
@@ -21,6 +21,7 @@ from vlm_audio_pipeline.reports.page.wording import (
     KeyFinding,
     correct_of_total,
     interval,
+    name_runs,
     percent,
     run_name,
 )
@@ -58,7 +59,7 @@ def key_findings(
     chance = _ChanceLevel(1 / len(results.classes), contrasts, verdicts)
     return (
         _best_model(originals, ranked, best, runs, not_run, chance),
-        _certainty(models, best, contrasts, leakage),
+        certainty_finding(models, best, contrasts, leakage),
         failure_finding(results, runs, originals, best),
     )
 
@@ -88,18 +89,14 @@ class _ChanceLevel(NamedTuple):
     def _find_test(self, run: PageRun) -> tuple[float, float] | None:
         """Return the p-value after Holm and the difference from chance: of a declared contrast, else of a verdict."""
         for row in self.contrasts:
-            is_same_run = (row["classifier"], row["scoring"], row["control"]) == _key(run)
+            is_same_run = (row["classifier"], row["scoring"], row["control"]) == run.key
             if is_same_run and row["against"] == CHANCE and row["subset"] == "all" and row["p_holm"] is not None:
                 return row["p_holm"], row["difference"]
         for row in self.verdicts:
-            is_same_run = (row["classifier"], row["scoring"], "none") == _key(run)
+            is_same_run = (row["classifier"], row["scoring"], "none") == run.key
             if is_same_run and row["chance_p"] is not None:
                 return row["chance_p"], row["accuracy"] - row["chance_accuracy"]
         return None
-
-
-def _key(run: PageRun) -> tuple[str, str, str]:
-    return run.classifier, run.scoring, run.control
 
 
 def _best_model(
@@ -111,12 +108,9 @@ def _best_model(
     chance: _ChanceLevel,
 ) -> KeyFinding:
     accuracy = percent(best.row["accuracy"])
-    tied = [run for run in ranked if run.row["rank"] == best.row["rank"] and run is not best]
-    if tied:
-        others = Markup(", ").join(run_name(run) for run in tied)
-        answer = Markup("{} and {} have the same accuracy: {}.").format(run_name(best), others, accuracy)
-    else:
-        answer = Markup("{} has the highest accuracy: {}.").format(run_name(best), accuracy)
+    first = [best, *(run for run in ranked if run.row["rank"] == best.row["rank"] and run is not best)]
+    words = "{} have the same accuracy: {}." if len(first) > 1 else "{} has the highest accuracy: {}."
+    answer = Markup(words).format(name_runs(first), accuracy)
     training_clips = best.row.get("training_clips")
     details = [
         Markup("{} is {} that receives {}{}: {}, {}. {}").format(
@@ -129,6 +123,7 @@ def _best_model(
             chance.compare(best),
         )
     ]
+    details += not_shown_to_be_worse([run for run in ranked if run.kind not in NOT_MODELS], first, chance.contrasts)
     if not ranked:
         details.append(Markup("No classifier has predictions for every clip yet, so there is no ranking."))
     details += _image_models(originals, runs, best, chance)
@@ -186,89 +181,3 @@ def _image_models(
                 )
             )
     return details
-
-
-def _certainty(
-    models: Sequence[PageRun],
-    best: PageRun,
-    contrasts: Sequence[dict[str, Any]],
-    leakage: Sequence[dict[str, Any]],
-) -> KeyFinding:
-    others = [run for run in models if run.classifier != best.classifier]
-    if others:
-        tied = (run for run in others if run.row["rank"] == others[0].row["rank"])
-        second = next((run for run in tied if _find_contrast(contrasts, best, run)), others[0])
-        answer, details = _compare(best, second, contrasts)
-    else:
-        answer, details = Markup("There is no second model for a comparison."), []
-    verdicts = Counter(row["verdict"] for row in contrasts)
-    if verdicts:
-        counts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
-        details.append(
-            Markup('Results of the comparisons declared in advance: {}. <a href="#contrasts">Show all</a>').format(
-                counts
-            )
-        )
-    if method := best.row.get("interval"):
-        details.append(
-            Markup(
-                "Intervals ({}) treat clips cut from one recording as one cluster, because such clips are not independent."
-            ).format(method)
-        )
-    warnings = [row for row in leakage if row["severity"] in ("leak", "suspect")]
-    if warnings:
-        details.append(
-            Markup(
-                'Accuracies may be too high because of leakage: {}{}. <a href="#leakage">Show all checks</a>'
-            ).format(warnings[0]["finding"], f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else "")
-        )
-    if best.row.get("partial"):
-        details.append(Markup("The run is partial: {}.").format(best.row["note"]))
-    return KeyFinding("Is it shown to be better than the second?", answer, details)
-
-
-def _compare(best: PageRun, second: PageRun, contrasts: Sequence[dict[str, Any]]) -> tuple[Markup, list[Markup]]:
-    """Compare the two best models by the contrast that the study declares; without one, say that there is no test."""
-    contrast = _find_contrast(contrasts, best, second)
-    if contrast is None:
-        return _describe_lead(best, second)
-    is_first = _key(best) == (contrast["classifier"], contrast["scoring"], contrast["control"])
-    better, worse = ("better", "worse") if is_first else ("worse", "better")
-    answers = {
-        better: "Yes: {} is better than {}.",
-        worse: "No: {} is worse than {} on the clips of the comparison.",
-        "equivalent": "No: {} and {} are equivalent within the margin that the study declares.",
-        "cannot tell apart": "No: a difference between {} and {} is not shown.",
-        "not compared": "{} and {} could not be compared.",
-    }
-    answer = Markup(answers[contrast["verdict"]])
-    details = [Markup("{}").format(contrast["statement"])]
-    return answer.format(run_name(best), run_name(second)), details
-
-
-def _find_contrast(contrasts: Sequence[dict[str, Any]], a: PageRun, b: PageRun) -> dict[str, Any] | None:
-    """Return the declared contrast of two runs, preferably the one over all clips."""
-
-    def compared_runs(row: dict[str, Any]) -> set[tuple[Any, ...]]:
-        return {
-            (row["classifier"], row["scoring"], row["control"]),
-            (row["against"], row["against_scoring"], row["against_control"]),
-        }
-
-    pair = {(run.classifier, run.scoring, run.control) for run in (a, b)}
-    matching = [row for row in contrasts if compared_runs(row) == pair]
-    return min(matching, key=lambda row: row["subset"] != "all", default=None)
-
-
-def _describe_lead(best: PageRun, second: PageRun) -> tuple[Markup, list[Markup]]:
-    """Describe the difference of two runs that no contrast compares. Intervals that overlap or not are no paired test."""
-    pair = (run_name(best), run_name(second))
-    difference = 100 * (best.row["accuracy"] - second.row["accuracy"])
-    if best.row["accuracy"] == second.row["accuracy"]:
-        lead = Markup("They have the same accuracy.")
-    else:
-        lead = Markup("The accuracy of {} is {} percentage points above that of {}.").format(
-            pair[0], f"{difference:.1f}", pair[1]
-        )
-    advice = Markup("A contrast of the two in the study file tests the difference.")
-    return Markup("Not tested: no contrast of {} and {} was declared.").format(*pair), [lead, advice]

@@ -13,6 +13,7 @@ from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.evaluation.hearing import MARGIN
 from vlm_audio_pipeline.measures.declarations import measures_for_display
 from vlm_audio_pipeline.reports.page import sections
+from vlm_audio_pipeline.reports.page.controls import control_groups
 from vlm_audio_pipeline.reports.page.key_findings import key_findings
 from vlm_audio_pipeline.reports.page.media import PAGE_IMAGES, Media, write_media
 from vlm_audio_pipeline.reports.page.report_writer import (
@@ -25,7 +26,7 @@ from vlm_audio_pipeline.reports.page.requests import write_requests
 from vlm_audio_pipeline.reports.page.runs import OUTCOMES, PageRun, page_runs, write_predictions
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.templates import fill_template
-from vlm_audio_pipeline.reports.page.verdicts import reason_without_verdicts, verdict_view
+from vlm_audio_pipeline.reports.page.verdicts import page_caution, reason_without_verdicts, verdict_view
 from vlm_audio_pipeline.reports.page.wording import KINDS
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
@@ -85,7 +86,12 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
     clip_fields = ("clip", "fold", "source", "duration_s")
     writer.write_data("clips", ([clip[name] for name in clip_fields] for clip in results.clips))
     reader = write_predictions(results, runs, writer, progress)
-    prompts = write_requests(results, list(reader.classifiers.values()), writer)
+    cost_totals = sections.cost_totals(results)
+    sent = {row["classifier"]: row["requests"] for row in cost_totals["rows"]}
+    prompts = [
+        {**entry, "sent": sent.get(entry["classifier"])}
+        for entry in write_requests(results, list(reader.classifiers.values()), writer)
+    ]
     projections = sections.write_projections(results, writer)
     image_sets = list(dict.fromkeys(run.image_set for run in runs if run.image_set))
     media = write_media(results, image_sets, writer, progress)
@@ -93,7 +99,7 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
         **tables,
         "history": sections.changed_results(tables["history"]),
         "leakage": sections.leakage_findings(tables["leakage"]),
-        "controls": sections.control_groups(runs, tables["contrasts"]),
+        "controls": control_groups(results, runs, tables["contrasts"], tables["verdicts"]),
         "costs": sections.costs(results),
         "projections": projections,
         "prompts": prompts,
@@ -113,6 +119,7 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
         results=results,
         verdicts=verdict_view(tables["verdicts"]),
         no_verdicts=reason_without_verdicts(results.spec),
+        caution=page_caution(results, tables["verdicts"]),
         margin=f"{100 * MARGIN:.0f}",
         key_findings=key_findings(
             results, runs, tables["contrasts"], content["leakage"], len(board["not_run"]), tables["verdicts"]
@@ -123,8 +130,10 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
         content=content,
         further_measures=sections.further_measures(results, runs),
         quality=sections.embedding_quality_view(tables["embedding_quality"], tables["embedding_comparisons"]),
-        missing=[reason for name, reason in sections.MISSING_SECTIONS.items() if not content[name]],
-        cost_totals=sections.cost_totals(results) if content["costs"] else None,
+        missing=sections.missing_sections(content),
+        cost_totals=cost_totals if content["costs"] else None,
+        leakage_titles=sections.LEAKAGE_TITLES,
+        severity_words=sections.SEVERITY_WORDS,
         inputs=sections.INPUTS,
         first_clip=core["first_clip"],
         media=media,

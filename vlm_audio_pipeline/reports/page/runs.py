@@ -10,6 +10,7 @@ from typing import Any
 
 from vlm_audio_pipeline.contracts.control_names import controlled_name
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN, result_name
 from vlm_audio_pipeline.reports.page.report_writer import ReportWriter
 from vlm_audio_pipeline.reports.page.requests import BATCH_SIZE, RequestReader, ResponseDetails
 from vlm_audio_pipeline.reports.page.study_results import StudyResults, read_batches
@@ -18,8 +19,6 @@ OUTCOMES = ("unparseable", "truncated", "refused", "error")
 """Outcomes without a label; the page writes them as -1, -2 and so on, so that no class is taken for an outcome."""
 NO_MAJORITY = -1 - len(OUTCOMES)
 """Number instead of a class: no label of the clip has more votes than each other label."""
-EXAMPLES_KNN = "examples_knn"
-"""Scoring of the baseline: a k-NN vote over the few-shot examples, without the model."""
 _COLUMNS = ("scoring", "control", "trial", "clip", "label", "predicted", "outcome", "scores", "confidence", "text")
 _NO_RESPONSE = ResponseDetails(None, None, None)
 _LEADERBOARD_FIELDS = ("accuracy", "correct", "predictions", "partial", "clips", "trials")
@@ -55,9 +54,14 @@ class PageRun:
 
     @property
     def name(self) -> str:
-        """Classifier, the control unless it is "none", and the place."""
-        name = self.classifier if self.control == "none" else f"{self.classifier} @ {self.control}"
+        """Name of the result for people, with the control unless it is "none", and the place."""
+        name = result_name(self.classifier, self.scoring, self.control)
         return f"{name} in {self.place}" if self.place else name
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Classifier, scoring and control."""
+        return self.classifier, self.scoring, self.control
 
     def json_values(self, clips: int) -> dict[str, Any]:
         """Return the run as JSON values; `votes` becomes a list with one number or None for each clip."""

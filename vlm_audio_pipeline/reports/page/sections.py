@@ -4,29 +4,41 @@ from collections.abc import Sequence
 from typing import Any
 
 from vlm_audio_pipeline.evaluation.clip_sample import SAMPLED
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN, result_name
 from vlm_audio_pipeline.measures.declarations import measures_for_display
 from vlm_audio_pipeline.reports.page.media import Media, balanced_order
 from vlm_audio_pipeline.reports.page.report_writer import ReportWriter
-from vlm_audio_pipeline.reports.page.runs import EXAMPLES_KNN, PageRun
+from vlm_audio_pipeline.reports.page.runs import PageRun
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
+from vlm_audio_pipeline.reports.page.wording import SECTION_TITLES
 
 MISSING_SECTIONS = {
-    "contrasts": ("Comparisons", "the study declares no contrasts"),
-    "controls": ("Controls", "no classifier of the study has controls"),
-    "projections": ("Embedding maps", "no projections were computed"),
-    "reliability": ("Calibration", "no predictions have a confidence"),
-    "prompts": ("Prompts and examples", "no language model has responses"),
-    "costs": ("Cost and time", "no times, tokens or costs were recorded"),
-    "embedding_quality": ("Embedding quality", "it was not computed"),
-    "published": (
-        "Published results",
-        "no classifier of the study repeats a published result, or the step was not run",
-    ),
-    "leakage": ("Leakage checks", "they were not run"),
-    "history": ("History", "no result has changed since it was first computed"),
-    "comparison": ("Compare two classifiers", "fewer than two classifiers have results"),
+    "contrasts": "the study declares no contrasts",
+    "controls": "no classifier of the study has controls",
+    "projections": "no projections were computed",
+    "reliability": "no predictions have a confidence",
+    "prompts": "no language model has responses",
+    "costs": "no times, tokens or costs were recorded",
+    "embedding_quality": "it was not computed",
+    "published": "no classifier of the study repeats a published result, or the step was not run",
+    "leakage": "they were not run",
+    "history": "no result has changed since it was first computed",
+    "comparison": "fewer than two classifiers have results",
 }
-"""Section -> its title, and why it is not on the page."""
+"""Content of a section -> why it is not on the page."""
+_SECTION_OF_CONTENT = {"projections": "maps", "embedding_quality": "quality"}
+LEAKAGE_TITLES = {
+    "source_across_folds": "Source recordings in several folds",
+    "file_across_folds": "Files in several folds",
+    "alike_sources": "Source recordings with similar names",
+    "exact_duplicate": "Clips with the same samples",
+    "near_duplicate": "Clips that are almost the same",
+    "example_of_query_source": "Examples from the recording of the query",
+    "training_data": "Training data of the models",
+}
+"""Kind of a leakage check -> its heading."""
+SEVERITY_WORDS = {"clean": "nothing found", "unknown": "not known"}
+"""Severity of a finding -> its words, if they are not the severity."""
 
 _EMBEDDING_MEASURES = {
     "silhouette": "silhouette",
@@ -52,7 +64,7 @@ _SEVERITIES = ("leak", "suspect", "unknown", "clean")
 def leaderboard_view(leaderboard: Sequence[dict[str, Any]], runs: Sequence[PageRun]) -> dict[str, Any]:
     """Split the leaderboard into results, references and classifiers that were not run. Controls are not included.
 
-    Rows with an accuracy get `input`, a key of `INPUTS`; rows without a model are references.
+    Rows with an accuracy get `name`, the name for people, and `input`, a key of `INPUTS`; rows without a model are references.
 
     Returns:
         `results`, `references`, `not_run`: rows; `columns`: the columns that can be sorted, and their headings.
@@ -67,7 +79,9 @@ def leaderboard_view(leaderboard: Sequence[dict[str, Any]], runs: Sequence[PageR
         return "audio" if takes_audio[row["classifier"]] else "image"
 
     originals = [row for row in leaderboard if row["control"] == "none" and row["accuracy"] is not None]
-    rows = [{**row, "input": input_of(row)} for row in originals]
+    rows = [
+        {**row, "input": input_of(row), "name": result_name(row["classifier"], row["scoring"])} for row in originals
+    ]
     return {
         "results": [row for row in rows if row["kind"] != "reference"],
         "references": [row for row in rows if row["kind"] == "reference"],
@@ -82,34 +96,13 @@ def leaderboard_view(leaderboard: Sequence[dict[str, Any]], runs: Sequence[PageR
     }
 
 
-def control_groups(runs: Sequence[PageRun], contrasts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the controls of each classifier and scoring beside the original, with their declared contrasts.
-
-    Returns:
-        For each: `classifier`, `scoring`, `original` (its leaderboard row, or None) and `controls`, each with `run`
-        (its number on the page), `row` and `statement` (None where no contrast was declared).
-    """
-    groups: dict[tuple[str, str], dict[str, Any]] = {}
-    for i, run in enumerate(runs):
-        if run.control == "none":
-            continue
-        key = (run.classifier, run.scoring)
-        original = next((r.row for r in runs if r.control == "none" and (r.classifier, r.scoring) == key), None)
-        group = groups.setdefault(
-            key, {"classifier": run.classifier, "scoring": run.scoring, "original": original, "controls": []}
-        )
-        group["controls"].append({"run": i, "row": run.row, "statement": _control_statement(run, contrasts)})
-    return [groups[key] for key in sorted(groups)]
-
-
-def _control_statement(run: PageRun, contrasts: Sequence[dict[str, Any]]) -> str | None:
-    """Return the statement of the contrast between a control and the original, or None."""
-    for row in contrasts:
-        is_same_run = {row["classifier"], row["against"]} == {run.classifier} and row["scoring"] == run.scoring
-        if is_same_run and {row["control"], row["against_control"]} == {"none", run.control}:
-            statement: str | None = row["statement"]
-            return statement
-    return None
+def missing_sections(content: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the title of each section that has no content, and why."""
+    return [
+        (SECTION_TITLES[_SECTION_OF_CONTENT.get(name, name)], reason)
+        for name, reason in MISSING_SECTIONS.items()
+        if not content[name]
+    ]
 
 
 def leakage_findings(leakage: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,12 +9,15 @@ from markupsafe import Markup
 
 from vlm_audio_pipeline import __version__
 from vlm_audio_pipeline.contracts.escapes import escape_html
+from vlm_audio_pipeline.contracts.number_text import points_text, rounded_text
+from vlm_audio_pipeline.evaluation.result_names import result_name
+from vlm_audio_pipeline.evaluation.significance import p_text, p_value_text
 from vlm_audio_pipeline.reports.page.report_writer import DATA_PLACEHOLDER, META_NAME
-from vlm_audio_pipeline.reports.page.runs import EXAMPLES_KNN
 from vlm_audio_pipeline.reports.page.wording import (
     DEFAULT_SCORINGS,
     KINDS,
     SCORINGS_NOTE,
+    SECTION_TITLES,
     interval_scope,
     percent,
     thousands,
@@ -41,7 +44,15 @@ def fill_template(name: str, scripts: Iterable[str], *, core: str, **values: Any
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "interval_scope": interval_scope, "thousands": thousands}
+    environment.filters |= {
+        "percent": percent,
+        "interval_scope": interval_scope,
+        "thousands": thousands,
+        "rounded": rounded_text,
+        "points": points_text,
+        "p_value": p_value_text,
+        "p_text": p_text,
+    }
     return environment.get_template(name).render(
         **values,
         core=Markup(core),
@@ -51,8 +62,9 @@ def fill_template(name: str, scripts: Iterable[str], *, core: str, **values: Any
         meta_name=META_NAME,
         kinds=KINDS,
         default_scorings=DEFAULT_SCORINGS,
-        examples_knn=EXAMPLES_KNN,
         scorings_note=SCORINGS_NOTE,
+        result_name=result_name,
+        section_titles=SECTION_TITLES,
         version=__version__,
         written_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

@@ -9,16 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vlm_audio_pipeline.contracts.number_text import percent_text
 from vlm_audio_pipeline.evaluation.hearing import CAN, CANNOT, UNDECIDED
+from vlm_audio_pipeline.evaluation.hearing_statements import SCORING_WORDS
 from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
+from vlm_audio_pipeline.reports.page.study_results import StudyResults
 
 MAX_NAMED_MODELS = 3
 """Number of models that the heading names; of more models it gives counts."""
 
 _COLUMNS = {
     "blank": "blank image",
-    "time_shuffled": "image shuffled in time",
-    "chance": "chance",
+    "time_shuffled": "columns in random order",
+    "chance": "chance level",
     "audio": "audio baseline",
     "pixels": "probe on the pixels",
 }
@@ -77,12 +80,28 @@ def verdict_view(verdicts: Sequence[dict[str, Any]]) -> VerdictView | None:
     for rows in models.values():
         first_of_answer: dict[str, dict[str, Any]] = {}
         for row in rows:
-            first_of_answer.setdefault(row["answer"], row | {"statement": without_line_breaks(row["statement"])})
+            if (first := first_of_answer.get(row["answer"])) is None:
+                first_of_answer[row["answer"]] = row | {"statement": without_line_breaks(row["statement"])}
+            elif row["accuracy"] is not None:
+                first["statement"] += f" {_same_answer(row)}"
         statements += list(first_of_answer.values())
     question, answers = _heading(models)
     columns = {name: title for name, title in _COLUMNS.items() if any(row[f"{name}_p"] is not None for row in ordered)}
     lines = [{**row, "cells": {name: _cell(row, name) for name in columns}} for row in ordered]
     return VerdictView(question, answers, statements, columns, lines)
+
+
+def _same_answer(row: dict[str, Any]) -> str:
+    words = SCORING_WORDS.get(row["scoring"], row["scoring"])
+    return without_line_breaks(f"The answer by {words} is the same, with {percent_text(row['accuracy'])} correct.")
+
+
+def page_caution(results: StudyResults, verdicts: Sequence[dict[str, Any]]) -> str:
+    """Return why results of a study are no finding about real models or recordings, or "" if they are."""
+    cautions = dict.fromkeys(row["caution"] for row in verdicts if row.get("caution"))
+    if not cautions and results.card is not None and results.card.is_demonstration:
+        return "Demonstration, not a finding: the sounds are synthetic."
+    return " ".join(cautions)
 
 
 def reason_without_verdicts(spec: dict[str, Any]) -> str:
@@ -140,5 +159,5 @@ def _cell(row: dict[str, Any], name: str) -> Cell | None:
 
 
 def without_line_breaks(text: str) -> str:
-    """Replace the spaces inside p-values and numbers of points by non-breaking spaces."""
-    return re.sub(r"(?<=\bp) ([<=]) (?=\d)|(?<=\d) (?=points)", lambda m: f"\xa0{m[1]}\xa0" if m[1] else "\xa0", text)
+    """Replace the spaces inside p-values, percentages and numbers of points by non-breaking spaces."""
+    return re.sub(r"(?<=\bp) ([<=]) (?=\d)|(?<=\d) (?=points|%)", lambda m: f"\xa0{m[1]}\xa0" if m[1] else "\xa0", text)

@@ -1,10 +1,13 @@
 """Format numbers, names and links for the sentences of the page."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from vlm_audio_pipeline.contracts.number_text import percent_text, rounded_text
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN
 from vlm_audio_pipeline.measures.uncertainty import CLIPS_AND_DRAWS, THESE_EXAMPLES
 from vlm_audio_pipeline.reports.page.runs import PageRun
 
@@ -14,7 +17,7 @@ KINDS = {
     "zero_shot": "a zero-shot classifier with class names",
     "language_model": "a language model",
     "annotations": "human annotators",
-    "baseline": "a k-NN baseline on its few-shot examples",
+    "baseline": "a reference that does not use the model",
 }
 """Kind of a run -> the kind in words."""
 NOT_MODELS = ("annotations", "baseline")
@@ -26,8 +29,28 @@ SCORINGS_NOTE = (
     "class that its text names)."
 )
 """What the scorings of language models mean."""
-DEFAULT_SCORINGS = ("", "score", "annotation")
-"""Scorings that the page does not show, because a classifier of their kind has only one scoring."""
+DEFAULT_SCORINGS = ("", "score", "annotation", EXAMPLES_KNN)
+"""Scorings that the page does not show: of kinds with only one scoring, and of the k-NN baseline, whose name says it."""
+SECTION_TITLES = {
+    "one-clip": "One clip",
+    "verdicts": "Answer",
+    "key-findings": "Findings",
+    "leaderboard": "Leaderboard",
+    "contrasts": "Comparisons",
+    "controls": "Controls",
+    "clips": "Clips",
+    "comparison": "Compare two",
+    "maps": "Embedding maps",
+    "reliability": "Calibration",
+    "prompts": "Prompts",
+    "published": "Published results",
+    "quality": "Embedding quality",
+    "leakage": "Leakage",
+    "costs": "Cost and time",
+    "history": "History",
+    "provenance": "Provenance",
+}
+"""Section of the report -> its heading, which is also its name in the menu."""
 
 
 @dataclass
@@ -49,18 +72,18 @@ def percent(share: float | None, digits: int = 1) -> str:
     r"""Return a share of 1 as a percentage, with a non-breaking space.
 
     >>> percent(0.8525)
-    '85.2\xa0%'
+    '85.3\xa0%'
     """
-    return "undefined" if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+    return "undefined" if share is None else percent_text(share, digits).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def thousands(value: int | str | None) -> str:
-    """Return a count with separators of thousands; a text unchanged; "–" for None.
+def thousands(value: int | str) -> str:
+    """Return a count with separators of thousands; a text unchanged.
 
     >>> thousands(18800)
     '18,800'
     """
-    return "–" if value is None else f"{value:,}" if isinstance(value, int) else value
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def interval(row: dict[str, Any]) -> str:
@@ -69,7 +92,7 @@ def interval(row: dict[str, Any]) -> str:
     if low is None or high is None:
         return "no confidence interval computed"
     scope = interval_scope(row)
-    return f"95\N{NO-BREAK SPACE}% confidence interval {100 * low:.1f} to {percent(high)}{scope and f', {scope}'}"
+    return f"95\N{NO-BREAK SPACE}% confidence interval {rounded_text(100 * low, 1)} to {percent(high)}{scope and f', {scope}'}"
 
 
 def interval_scope(row: dict[str, Any]) -> str:
@@ -93,3 +116,27 @@ def run_name(run: PageRun) -> Markup:
     """Return the name of a run, with its scoring if that is not the default."""
     scoring = "" if run.scoring in DEFAULT_SCORINGS else f" ({run.scoring})"
     return Markup("<b>{}</b>{}").format(run.name, scoring)
+
+
+def name_runs(runs: Sequence[PageRun]) -> Markup:
+    """Return the names of several runs; the scorings of one classifier share its name.
+
+    "janus (likelihood and generation), clap and probe".
+    """
+    scorings: dict[str, list[str]] = {}
+    for run in runs:
+        scorings.setdefault(run.name, []).append(run.scoring)
+    return join_words(
+        [
+            Markup("<b>{}</b>{}").format(
+                name, "" if set(of_name) <= set(DEFAULT_SCORINGS) else f" ({join_words(list(map(escape, of_name)))})"
+            )
+            for name, of_name in scorings.items()
+        ]
+    )
+
+
+def join_words(words: Sequence[Markup]) -> Markup:
+    """Return "a, b and c"."""
+    *first, last = words
+    return Markup(" and ").join([Markup(", ").join(first), last]) if first else last

@@ -162,7 +162,7 @@ def test_if_a_shared_prefix_gives_wrong_results_each_request_is_computed_separat
         monkeypatch.setattr(shared, "_run", lambda i, p, visible, nodes: run(i, p, torch.ones_like(visible), nodes))
     elif wrong == "tokens":
 
-        def checked_inputs(segments):
+        def checked_inputs(pieces):
             raise ValueError("tokens merge")
 
         monkeypatch.setattr(loaded.conversation, "checked_inputs", checked_inputs)
@@ -243,7 +243,7 @@ def test_a_batch_is_as_large_as_its_tokens_allow(local, monkeypatch):
     loaded = local(batch_size=8)
     requests = few_shot_requests(8)
     prompt = loaded.conversation.prompt(requests[0])
-    rest = sum(loaded.conversation.count_tokens(prompt.segments[-1]))
+    rest = sum(loaded.conversation.count_tokens(prompt.pieces[-1]))
     monkeypatch.setattr(batching, "MAX_ROW_TOKENS", 3 * rest + 1)
     rows = []
     compute = loaded._shared.compute

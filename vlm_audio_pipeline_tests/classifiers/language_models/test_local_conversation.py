@@ -64,8 +64,8 @@ def test_messages_and_responses_have_the_format_of_the_template(local, model):
     request = checkpoints.request(make(1), ((make(2), "dog"),))
     assert loaded.render_messages(request) == AS_SENT[model]
     prompt = loaded.conversation.prompt(request)
-    assert "".join(s.text for s in prompt.segments) == AS_SENT[model]
-    assert [s.media for s in prompt.segments] == [None, make(2), make(1)] or model in AUDIO_MODELS
+    assert "".join(s.text for s in prompt.pieces) == AS_SENT[model]
+    assert [s.media for s in prompt.pieces] == [None, make(2), make(1)] or model in AUDIO_MODELS
     tokenizer = loaded.conversation.tokenizer
     assert tokenizer.decode(prompt.label_sequences[4]) == ENDS[model]
     assert prompt.label_sequences[4][-1] in loaded.conversation.end_tokens
@@ -75,12 +75,12 @@ def test_the_beginning_of_a_sequence_is_marked_once(local):
     for model, marks in ((JANUS, 1), (GEMMA3, 1), (QWEN2_VL, 0)):
         loaded = local(model)
         request = checkpoints.request(checkpoints.image(1), ((checkpoints.image(2), "dog"),))
-        segments = loaded.conversation.prompt(request).segments
-        ids = [token for s in segments for token in loaded.conversation.tokens(s).ids]
+        pieces = loaded.conversation.prompt(request).pieces
+        ids = [token for s in pieces for token in loaded.conversation.tokens(s).ids]
         bos = loaded.conversation.tokenizer.bos_token_id
         assert ids.count(bos) == marks
         assert not marks or ids[0] == bos
-        assert loaded.conversation.checked_inputs(segments)["input_ids"][0].tolist() == ids
+        assert loaded.conversation.checked_inputs(pieces)["input_ids"][0].tolist() == ids
 
 
 def test_no_preamble_of_the_model_is_put_before_the_prompt(local):
@@ -135,7 +135,7 @@ def test_the_preamble_is_that_of_the_processor_and_part_of_the_shared_prefix(loc
     expected = processor(
         text=[loaded.render_messages(plain)], images=[loaded.conversation._decode_media(checkpoints.image(0))]
     )
-    ids = [t for s in loaded.conversation.prompt(requests[0]).segments for t in loaded.conversation.tokens(s).ids]
+    ids = [t for s in loaded.conversation.prompt(requests[0]).pieces for t in loaded.conversation.tokens(s).ids]
     processor.use_default_system_prompt = False
     assert ids == list(expected["input_ids"][0])
 
@@ -146,7 +146,7 @@ def test_models_without_a_default_preamble_ignore_it(local):
     assert loaded.render_messages(replace(request, preamble=True)) == loaded.render_messages(request)
 
 
-def test_segments_that_differ_only_in_the_image_are_prepared_once(local, monkeypatch):
+def test_pieces_that_differ_only_in_the_image_are_prepared_once(local, monkeypatch):
     loaded = local(JANUS)
     calls = []
     process = loaded.conversation._process

@@ -144,6 +144,20 @@ def test_models_of_equal_accuracy_are_both_named(study):
     assert best_model.startswith("one and two have the same accuracy: 75.0 %.")
 
 
+def test_every_model_that_is_not_shown_to_be_worse_is_listed(study):
+    first = run("first", [0, 1, 2, 0], kind="language_model", scoring="likelihood")
+    same = run("first", [0, 1, 2, 0], kind="language_model", scoring="generation")
+    other = run("other", [0, 1, 0, 3])
+    worse, alike, untested = (run(name, [0, 1, 0, 0], rank=4) for name in ("worse", "alike", "untested"))
+    contrasts = [contrast(first, worse, "better"), contrast(alike, other, "cannot tell apart")]
+    best_model, certainty, _ = findings(study, first, same, other, worse, alike, untested, contrasts=contrasts)
+    assert best_model.startswith("first (likelihood and generation) and other have the same accuracy: 75.0 %.")
+    assert "Less accurate here, but a test shows no difference: alike (50.0 %)." in best_model
+    assert "Less accurate here, but not tested against one of these models: untested (50.0 %)." in best_model
+    assert "worse (50.0 %)" not in best_model
+    assert "the first side is better in 1 and no difference is shown in 1." in certainty
+
+
 def test_a_declared_contrast_decides(study):
     one, two = run("one", [0, 1, 2, 3], 0.9, 1.0), run("two", [0, 1, 0, 0], 0.1, 0.3, rank=2)
     for declared, answer in (
@@ -165,7 +179,7 @@ def test_a_declared_contrast_decides(study):
 def test_without_a_contrast_nothing_is_concluded_from_intervals(study, first):
     one, two = run("one", [0, 1, 2, 3], *first), run("two", [0, 1, 0, 0], 0.3, 0.7, rank=2)
     _, certainty, _ = findings(study, one, two)
-    assert certainty.startswith("Not tested: no contrast of one and two was declared.")
+    assert certainty.startswith("Not tested: the study declares no comparison of one and two.")
     assert "The accuracy of one is 50.0 percentage points above that of two." in certainty  # 4 of 4 against 2 of 4
 
 
@@ -330,7 +344,9 @@ def test_the_k_nn_baseline_is_no_model(study):
     probe = run("probe", [0, 0, 0, 0], rank=3)
     best_model, certainty, failures = findings(study, janus, same, probe, vote)
     assert best_model.startswith("janus has the highest accuracy") and "k-NN" not in best_model + certainty
-    assert certainty.startswith("Not tested: no contrast of janus and probe")  # and not janus with itself
+    assert certainty.startswith(
+        "Not tested: the study declares no comparison of janus and probe"
+    )  # and not janus with itself
     assert "All 2 models get 2 clips wrong." in failures  # two classifiers, one of them with two scorings
 
 

@@ -61,4 +61,4 @@ def test_a_study_without_verdicts_has_no_view():
 
 
 def test_numbers_stay_on_one_line():
-    assert without_line_breaks("(10.0%, p < 0.001) and 3.6 points") == "(10.0%, p\xa0<\xa00.001) and 3.6\xa0points"
+    assert without_line_breaks("(10.0 %, p < 0.001) and 3.6 points") == "(10.0\xa0%, p\xa0<\xa00.001) and 3.6\xa0points"

@@ -23,9 +23,9 @@ from vlm_audio_pipeline.classifiers.language_models.local.loading import (
     load_model,
     load_processor,
 )
+from vlm_audio_pipeline.classifiers.language_models.local.prompt_pieces import PromptPieces
 from vlm_audio_pipeline.classifiers.language_models.local.prompt_result import PromptResult
 from vlm_audio_pipeline.classifiers.language_models.local.reference_scorer import ReferenceScorer
-from vlm_audio_pipeline.classifiers.language_models.local.segments import SegmentedPrompt
 from vlm_audio_pipeline.classifiers.language_models.local.shared_prefix import SharedPrefix
 from vlm_audio_pipeline.classifiers.language_models.messages import (
     Backend,
@@ -103,7 +103,7 @@ class LocalBackend(Backend):
         self._forward = Forward(self.model, self.device)
         self._reference = ReferenceScorer(self._forward, self.conversation)
         self._shared = SharedPrefix(self._forward, self.conversation)
-        self._checked_segment_counts: set[int] = set()
+        self._checked_piece_counts: set[int] = set()
         self._tokens_without_sharing = 0
         self._lock = threading.Lock()  # all requests share one cache
         size = row_size(batch_size, self.device)
@@ -127,7 +127,7 @@ class LocalBackend(Backend):
 
     def prompt_tokens(self, request: Request) -> int:
         """Count the tokens of a prompt without running the model."""
-        return sum(sum(self.conversation.count_tokens(s)) for s in self.conversation.prompt(request).segments)
+        return sum(sum(self.conversation.count_tokens(s)) for s in self.conversation.prompt(request).pieces)
 
     def render_messages(self, request: Request) -> str:
         """Render a prompt with the chat template, with a placeholder for each image or audio."""
@@ -150,7 +150,7 @@ class LocalBackend(Backend):
         for i, request in enumerate(requests):
             try:
                 prompt = self.conversation.prompt(request)
-                counts = [self.conversation.count_tokens(s) for s in prompt.segments]
+                counts = [self.conversation.count_tokens(s) for s in prompt.pieces]
             except _REQUEST_ERRORS as error:
                 failed.append((i, error))
                 continue
@@ -177,7 +177,7 @@ class LocalBackend(Backend):
             if self.sharing_disabled_reason:
                 batch = [pending[0]]
             else:
-                batch = next_batch(pending, self._shared.cached_segments, self._batcher.size)
+                batch = next_batch(pending, self._shared.cached_pieces, self._batcher.size)
             self._batcher(batch)
             del pending[: len(batch)]
 
@@ -194,7 +194,7 @@ class LocalBackend(Backend):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _check_context_length(self, prompt: SegmentedPrompt, counts: Sequence[tuple[int, int]]) -> None:
+    def _check_context_length(self, prompt: PromptPieces, counts: Sequence[tuple[int, int]]) -> None:
         text, media = sum(t for t, _ in counts), Counter(n for _, n in counts if n)
         generated = prompt.request.sampling.max_tokens * ("generation" in prompt.request.scorings)
         response = max([generated, *map(len, prompt.label_sequences)])
@@ -233,7 +233,7 @@ class LocalBackend(Backend):
         prompts = [pending.prompt for pending in batch]
         if self.sharing_disabled_reason:
             return [self._reference.compute(p) for p in prompts]
-        is_checked = len(prompts[-1].segments) in self._checked_segment_counts
+        is_checked = len(prompts[-1].pieces) in self._checked_piece_counts
         try:
             results = self._shared.compute(prompts, batch[0].shared)
             reason = None if is_checked else self._disagreement(prompts[-1], results[-1])
@@ -241,7 +241,7 @@ class LocalBackend(Backend):
             if is_checked or is_out_of_memory(error):
                 raise
             reason = _error_text(error)
-        self._checked_segment_counts.add(len(prompts[-1].segments))
+        self._checked_piece_counts.add(len(prompts[-1].pieces))
         if reason is None:
             return results
         results = [self._reference.compute(p) for p in prompts]  # raises an exception if the request itself is wrong
@@ -250,12 +250,12 @@ class LocalBackend(Backend):
         self._shared.clear()
         return results
 
-    def _disagreement(self, prompt: SegmentedPrompt, result: PromptResult) -> str | None:
+    def _disagreement(self, prompt: PromptPieces, result: PromptResult) -> str | None:
         """Compare the score of the longest label with that of the reference scorer; return how they differ, or None.
 
-        This is checked once per number of segments, because model families differ in positions, masks and caches.
+        This is checked once per number of pieces, because model families differ in positions, masks and caches.
         """
-        self.conversation.checked_inputs(prompt.segments)
+        self.conversation.checked_inputs(prompt.pieces)
         lengths = [len(sequence) for sequence in prompt.label_sequences]
         if not lengths or not all(map(math.isfinite, result.log_probabilities)):
             return None
@@ -268,7 +268,7 @@ class LocalBackend(Backend):
             f"the log-probability of a label is {reference:.4f} without sharing, but {shared:.4f} after a shared prefix"
         )
 
-    def _reply(self, prompt: SegmentedPrompt, result: PromptResult, seconds: float) -> Reply:
+    def _reply(self, prompt: PromptPieces, result: PromptResult, seconds: float) -> Reply:
         scorings, labels = prompt.request.scorings, prompt.request.labels
         lengths = tuple(len(sequence) for sequence in prompt.label_sequences)
         response = result.tokens

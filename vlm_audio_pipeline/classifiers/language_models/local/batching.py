@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vlm_audio_pipeline.classifiers.language_models.local.segments import Segment, SegmentedPrompt, common_length
+from vlm_audio_pipeline.classifiers.language_models.local.prompt_pieces import PromptPiece, PromptPieces, common_length
 from vlm_audio_pipeline.classifiers.language_models.messages import ReplyCallback
 
 CHUNK_REQUESTS = 8
@@ -20,24 +20,24 @@ class PendingRequest:
     Attributes:
         index: position among the requests.
         prompt: prompt of the request.
-        lengths: tokens of each segment.
+        lengths: tokens of each piece.
         on_reply: callback for the reply.
-        shared: number of segments that the requests of the row share.
+        shared: number of pieces that the requests of the row share.
     """
 
     index: int
-    prompt: SegmentedPrompt
+    prompt: PromptPieces
     lengths: tuple[int, ...]
     on_reply: ReplyCallback
     shared: int = 0
 
     @property
-    def segments(self) -> tuple[Segment, ...]:
-        """Segments of the prompt."""
-        return self.prompt.segments
+    def pieces(self) -> tuple[PromptPiece, ...]:
+        """Pieces of the prompt."""
+        return self.prompt.pieces
 
     def tokens_after(self, shared: int) -> int:
-        """Count the tokens after the first `shared` segments."""
+        """Count the tokens after the first `shared` pieces."""
         return sum(self.lengths[shared:])
 
 
@@ -51,32 +51,32 @@ def chunk_size(batch_size: int | None, device: str) -> int:
     return max(CHUNK_REQUESTS, row_size(batch_size, device))
 
 
-def chunk_prefix(prompts: Sequence[SegmentedPrompt]) -> tuple[Segment, ...]:
-    """Return the segments that all prompts share; at least the last segment of each prompt is left out."""
+def chunk_prefix(prompts: Sequence[PromptPieces]) -> tuple[PromptPiece, ...]:
+    """Return the pieces that all prompts share; at least the last piece of each prompt is left out."""
     first, *others = prompts
-    shared = min([len(p.segments) - 1 for p in prompts] + [common_length(first.segments, p.segments) for p in others])
-    return first.segments[: max(shared, 0)]
+    shared = min([len(p.pieces) - 1 for p in prompts] + [common_length(first.pieces, p.pieces) for p in others])
+    return first.pieces[: max(shared, 0)]
 
 
 def next_batch(
-    pending: Sequence[PendingRequest], cached_segments: tuple[Segment, ...], max_requests: int
+    pending: Sequence[PendingRequest], cached_pieces: tuple[PromptPiece, ...], max_requests: int
 ) -> list[PendingRequest]:
-    """Return the requests of the next row: all that share as many segments as the first two requests do.
+    """Return the requests of the next row: all that share as many pieces as the first two requests do.
 
-    If the first request shares more segments with the cache, that number is used instead. Otherwise the last request of a fold
+    If the first request shares more pieces with the cache, that number is used instead. Otherwise the last request of a fold
     would evict its own examples.
     """
     first, *others = pending[:max_requests]
-    shared = common_length(first.segments, cached_segments)
+    shared = common_length(first.pieces, cached_pieces)
     if len(pending) > 1:
-        shared = max(shared, common_length(first.segments, pending[1].segments))
-    shared = min(shared, len(first.segments) - 1)  # the last segment is always computed, because its logits are needed
+        shared = max(shared, common_length(first.pieces, pending[1].pieces))
+    shared = min(shared, len(first.pieces) - 1)  # the last piece is always computed, because its logits are needed
     free_tokens = MAX_ROW_TOKENS - first.tokens_after(shared)
     batch = [replace(first, shared=shared)]
     for other in others:
         free_tokens -= other.tokens_after(shared)
-        is_shared = len(other.segments) > shared and common_length(first.segments, other.segments) >= shared
-        # Without shared segments the row has one request: tokens that mark the beginning of a prompt occur once per row.
+        is_shared = len(other.pieces) > shared and common_length(first.pieces, other.pieces) >= shared
+        # Without shared pieces the row has one request: tokens that mark the beginning of a prompt occur once per row.
         if free_tokens < 0 or not is_shared or not shared:
             break
         batch.append(replace(other, shared=shared))

@@ -1,6 +1,6 @@
 """Convert messages to tokens and tensors with the model's processor and chat template.
 
-The number of tokens of an image depends only on its size, that of audio only on its length. So the tokens of a segment are
+The number of tokens of an image depends only on its size, that of audio only on its length. So the tokens of a piece are
 cached by text and size, and images of equal size are prepared only once to count their tokens.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlm_audio_pipeline.classifiers.language_models.local.segments import Segment, SegmentedPrompt, SegmentTokens
+from vlm_audio_pipeline.classifiers.language_models.local.prompt_pieces import PieceTokens, PromptPiece, PromptPieces
 from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, MediaType, Message, Request
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ class Conversation:
         self._samples = lru_cache(maxsize=32)(self._load)  # used twice per clip: for its length, then for the model
         self._label_sequence = lru_cache(maxsize=4096)(self._compute_label_sequence)
 
-    def prompt(self, request: Request) -> SegmentedPrompt:
-        """Render a request with the chat template and cut it into segments.
+    def prompt(self, request: Request) -> PromptPieces:
+        """Render a request with the chat template and cut it into pieces.
 
         Raises:
             TemplateError: if the template rejects the messages, or does not write one placeholder per image or audio.
@@ -73,9 +73,9 @@ class Conversation:
             (pieces[0], None),
             *((self.placeholder + p, m) for p, m in zip(pieces[1:], media, strict=True)),
         ]
-        segments = tuple(Segment(t, m, i == 0) for i, (t, m) in enumerate(texts_and_media))
+        pieces = tuple(PromptPiece(t, m, i == 0) for i, (t, m) in enumerate(texts_and_media))
         label_sequences = tuple(self._label_sequence(pieces[-1], label) for label in request.labels)
-        return SegmentedPrompt(request, text, segments, label_sequences)
+        return PromptPieces(request, text, pieces, label_sequences)
 
     def prompt_text(self, request: Request) -> str:
         """Return the text of a request: the preamble, if it has one, then the messages in the chat template.
@@ -120,13 +120,13 @@ class Conversation:
         tokens: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
         return tokens
 
-    def tokens(self, segment: Segment) -> SegmentTokens:
-        """Return the tokens of a segment; cached for segments with the same text and size of image or audio."""
-        return self._tokens(segment.text, segment.is_first, self.size(segment))
+    def tokens(self, piece: PromptPiece) -> PieceTokens:
+        """Return the tokens of a piece; cached for pieces with the same text and size of image or audio."""
+        return self._tokens(piece.text, piece.is_first, self.size(piece))
 
-    def size(self, segment: Segment) -> tuple[int, ...] | None:
-        """Return (width, height) of a segment's image in pixels, (n,) samples of its audio, or None if it has no image or audio."""
-        media = segment.media
+    def size(self, piece: PromptPiece) -> tuple[int, ...] | None:
+        """Return (width, height) of a piece's image in pixels, (n,) samples of its audio, or None if it has no image or audio."""
+        media = piece.media
         if media is None:
             return None
         if media.sha256 not in self._sizes:
@@ -134,19 +134,17 @@ class Conversation:
             self._sizes[media.sha256] = size
         return self._sizes[media.sha256]
 
-    def count_tokens(self, segment: Segment) -> tuple[int, int]:
-        """Count the tokens of a segment: (text, image or audio). Does not decode audio."""
-        media = segment.media
+    def count_tokens(self, piece: PromptPiece) -> tuple[int, int]:
+        """Count the tokens of a piece: (text, image or audio). Does not decode audio."""
+        media = piece.media
         size = (
-            (round(media.duration_s * self._media_sample_rate()),)
-            if isinstance(media, AudioPart)
-            else self.size(segment)
+            (round(media.duration_s * self._media_sample_rate()),) if isinstance(media, AudioPart) else self.size(piece)
         )
-        ids = self._tokens(segment.text, segment.is_first, size).ids
+        ids = self._tokens(piece.text, piece.is_first, size).ids
         media_tokens = ids.count(self.media_token) if media else 0
         return len(ids) - media_tokens, media_tokens
 
-    def _compute_tokens(self, text: str, is_first: bool, size: tuple[int, ...] | None) -> SegmentTokens:
+    def _compute_tokens(self, text: str, is_first: bool, size: tuple[int, ...] | None) -> PieceTokens:
         import torch
 
         inputs = self._process(text, [] if size is None else [_blank_media(self.input, size)], is_first)
@@ -158,27 +156,27 @@ class Conversation:
             parameters = inspect.signature(self._rope_index).parameters
             rope_positions, delta = self._rope_index(**{k: v for k, v in inputs.items() if k in parameters})
             positions, after = rope_positions[:, 0], ids.shape[1] + int(delta)
-        return SegmentTokens(tuple(ids[0].tolist()), positions, after)
+        return PieceTokens(tuple(ids[0].tolist()), positions, after)
 
-    def inputs(self, segments: Sequence[Segment]) -> dict[str, "torch.Tensor"]:
-        """Prepare segments, of one prompt or of several prompts in a row, for the model.
+    def inputs(self, pieces: Sequence[PromptPiece]) -> dict[str, "torch.Tensor"]:
+        """Prepare pieces, of one prompt or of several prompts in a row, for the model.
 
         Returns:
             The output of the processor for one row: `input_ids` (1, n), `pixel_values`, ...
         """
-        media = [self._decode_media(s.media) for s in segments if s.media is not None]
-        return self._process("".join(s.text for s in segments), media, segments[0].is_first)
+        media = [self._decode_media(s.media) for s in pieces if s.media is not None]
+        return self._process("".join(s.text for s in pieces), media, pieces[0].is_first)
 
-    def checked_inputs(self, segments: Sequence[Segment]) -> dict[str, "torch.Tensor"]:
-        """Prepare segments and check that each has the same tokens as when it is tokenised alone.
+    def checked_inputs(self, pieces: Sequence[PromptPiece]) -> dict[str, "torch.Tensor"]:
+        """Prepare pieces and check that each has the same tokens as when it is tokenised alone.
 
         Raises:
-            ValueError: if a segment has other tokens; then requests cannot share segments.
+            ValueError: if a piece has other tokens; then requests cannot share pieces.
         """
-        inputs = self.inputs(segments)
-        if inputs["input_ids"][0].tolist() != [token for s in segments for token in self.tokens(s).ids]:
+        inputs = self.inputs(pieces)
+        if inputs["input_ids"][0].tolist() != [token for s in pieces for token in self.tokens(s).ids]:
             raise ValueError(
-                "the processor tokenises joined segments differently than single segments; requests cannot share them"
+                "the processor tokenises joined pieces differently than single pieces; requests cannot share them"
             )
         return inputs
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlm_audio_pipeline.classifiers.language_models.local.conversation import Conversation
 from vlm_audio_pipeline.classifiers.language_models.local.forward import Forward
-from vlm_audio_pipeline.classifiers.language_models.local.segments import Segment
+from vlm_audio_pipeline.classifiers.language_models.local.prompt_pieces import PromptPiece
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ MAX_CACHED_IMAGES = 256
 
 
 class ImageFeatures:
-    """Prepares consecutive segments for the model and caches image features.
+    """Prepares consecutive pieces for the model and caches image features.
 
     Args:
         forward: the model.
@@ -44,14 +44,14 @@ class ImageFeatures:
         """Empty the cache."""
         self._cached: OrderedDict[str, Any] = OrderedDict()
 
-    def prepare(self, segments: Sequence[Segment]) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
-        """Return the tokens of consecutive segments as one row, and other arguments of the forward call."""
+    def prepare(self, pieces: Sequence[PromptPiece]) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
+        """Return the tokens of consecutive pieces as one row, and other arguments of the forward call."""
         import torch
 
-        features = self._features([s for s in segments if s.media is not None]) if self._encode else []
+        features = self._features([s for s in pieces if s.media is not None]) if self._encode else []
         if self._encode is None:  # `_compute` also sets it to None, if the model has several kinds of features
-            return self.conversation.checked_inputs(segments), {}
-        ids = [token for s in segments for token in self.conversation.tokens(s).ids]
+            return self.conversation.checked_inputs(pieces), {}
+        ids = [token for s in pieces for token in self.conversation.tokens(s).ids]
         inputs = {"input_ids": torch.tensor([ids], dtype=torch.long)}
         if not features:
             return inputs, {}
@@ -61,7 +61,7 @@ class ImageFeatures:
         pooled: Any = torch.cat(features) if are_tensors else [tensor for image in features for tensor in image]
         return inputs, {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
 
-    def _features(self, images: Sequence[Segment]) -> list[Any]:
+    def _features(self, images: Sequence[PromptPiece]) -> list[Any]:
         """Return the features of each image: a tensor or a sequence of tensors, depending on the family."""
         new_images = {_key(s): s for s in images if _key(s) not in self._cached}
         features = {key: self._cached[key] for key in map(_key, images) if key in self._cached}
@@ -77,7 +77,7 @@ class ImageFeatures:
             self._cached.popitem(last=False)
         return [features[key] for key in map(_key, images)]
 
-    def _compute(self, images: Sequence[Segment]) -> list[Any]:
+    def _compute(self, images: Sequence[PromptPiece]) -> list[Any]:
         """Compute the features of images of equal size, which have equally many features each."""
         if self._encode is None:
             return []
@@ -96,5 +96,5 @@ class ImageFeatures:
         return [features[i * per_image : (i + 1) * per_image] for i in range(len(images))]
 
 
-def _key(segment: Segment) -> str:
-    return segment.media.sha256 if segment.media else ""
+def _key(piece: PromptPiece) -> str:
+    return piece.media.sha256 if piece.media else ""

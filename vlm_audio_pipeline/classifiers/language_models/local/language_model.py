@@ -60,7 +60,8 @@ class LocalLanguageModel(LanguageModel):
             return ModelCard(
                 f"{self.model}: Janus' architecture, trained for the demo",
                 "Apache-2.0",
-                training_data="synthetic sounds made by this project; no claim about any real model",
+                training_data="synthetic sounds made by this project",
+                is_demonstration=True,
             )
         return super().card
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from vlm_audio_pipeline.classifiers.language_models.local.conversation import Conversation
 from vlm_audio_pipeline.classifiers.language_models.local.forward import Forward, append_tokens
+from vlm_audio_pipeline.classifiers.language_models.local.prompt_pieces import PromptPieces
 from vlm_audio_pipeline.classifiers.language_models.local.prompt_result import PromptResult
 from vlm_audio_pipeline.classifiers.language_models.local.sampling import token_chooser
-from vlm_audio_pipeline.classifiers.language_models.local.segments import SegmentedPrompt
 from vlm_audio_pipeline.classifiers.language_models.messages import Sampling
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ class ReferenceScorer:
         self.forward = forward
         self.conversation = conversation
 
-    def compute(self, prompt: SegmentedPrompt) -> PromptResult:
+    def compute(self, prompt: PromptPieces) -> PromptResult:
         """Compute the scorings of a request: the log-probability of every label, the generated response, or both."""
-        inputs = self.conversation.inputs(prompt.segments)
+        inputs = self.conversation.inputs(prompt.pieces)
         scorings = prompt.request.scorings
         scores = (
             [self._score(inputs, sequence) for sequence in prompt.label_sequences] if "likelihood" in scorings else []
@@ -39,9 +39,9 @@ class ReferenceScorer:
         response = self._generate(inputs, prompt.request.sampling) if "generation" in scorings else None
         return PromptResult(tuple(scores), response, inputs["input_ids"].shape[1], 0)
 
-    def score(self, prompt: SegmentedPrompt, label: int) -> float:
+    def score(self, prompt: PromptPieces, label: int) -> float:
         """Return the log-probability of one label."""
-        return self._score(self.conversation.inputs(prompt.segments), prompt.label_sequences[label])
+        return self._score(self.conversation.inputs(prompt.pieces), prompt.label_sequences[label])
 
     def _score(self, inputs: dict[str, "torch.Tensor"], sequence: tuple[int, ...]) -> float:
         import torch

@@ -20,9 +20,9 @@ from vlm_audio_pipeline.classifiers.language_models.local.forward import Forward
 from vlm_audio_pipeline.classifiers.language_models.local.kv_cache import new_cache
 from vlm_audio_pipeline.classifiers.language_models.local.label_tree import LabelTree
 from vlm_audio_pipeline.classifiers.language_models.local.packing import PackedRow, pack
+from vlm_audio_pipeline.classifiers.language_models.local.prompt_pieces import PromptPiece, PromptPieces, common_length
 from vlm_audio_pipeline.classifiers.language_models.local.prompt_result import PromptResult
 from vlm_audio_pipeline.classifiers.language_models.local.sampling import token_chooser
-from vlm_audio_pipeline.classifiers.language_models.local.segments import Segment, SegmentedPrompt, common_length
 
 if TYPE_CHECKING:
     import torch
@@ -45,55 +45,55 @@ class SharedPrefix:
     def clear(self) -> None:
         """Empty the cache and the image features."""
         self.image_features.clear()
-        self._chunk_prefix: tuple[Segment, ...] = ()
+        self._chunk_prefix: tuple[PromptPiece, ...] = ()
         self._empty_cache()
 
     def _empty_cache(self) -> None:
         self._cache = new_cache()
-        self.cached_segments: tuple[Segment, ...] = ()
+        self.cached_pieces: tuple[PromptPiece, ...] = ()
 
-    def begin_chunk(self, prefix: tuple[Segment, ...]) -> None:
+    def begin_chunk(self, prefix: tuple[PromptPiece, ...]) -> None:
         """Set the cache to a state that depends only on the chunk, so that its results do not depend on earlier requests.
 
         The last digits of a result depend on how the prefix was computed: in one pass or in several. If the previous chunk had
         the same prefix and the cache still has it, it is kept; otherwise the cache is emptied.
 
         Args:
-            prefix: the segments that all prompts of the chunk share.
+            prefix: the pieces that all prompts of the chunk share.
         """
-        if prefix != self._chunk_prefix or self.cached_segments[: len(prefix)] != prefix:
+        if prefix != self._chunk_prefix or self.cached_pieces[: len(prefix)] != prefix:
             self._empty_cache()
         else:
             self._crop_cache(self._length(prefix))
-            self.cached_segments = prefix
+            self.cached_pieces = prefix
         self._chunk_prefix = prefix
 
-    def compute(self, prompts: Sequence[SegmentedPrompt], shared: int) -> list[PromptResult]:
-        """Compute prompts whose first `shared` segments are equal. Every prompt has more segments than these.
+    def compute(self, prompts: Sequence[PromptPieces], shared: int) -> list[PromptResult]:
+        """Compute prompts whose first `shared` pieces are equal. Every prompt has more pieces than these.
 
-        Shared segments that are already in the cache are reused; missing segments are computed; all other tokens are dropped.
+        Shared pieces that are already in the cache are reused; missing pieces are computed; all other tokens are dropped.
         """
-        cached = self._fill_prefix(prompts[0].segments[:shared])
+        cached = self._fill_prefix(prompts[0].pieces[:shared])
         return self._compute_rest(prompts, shared, cached)
 
-    def _fill_prefix(self, segments: tuple[Segment, ...]) -> int:
-        """Fill the cache with these segments; return how many of their tokens were already in it."""
-        cached = self._length(segments[: common_length(self.cached_segments, segments)])
-        chunk_prefix = segments[: common_length(self._chunk_prefix, segments)]
-        if len(chunk_prefix) > len(self.cached_segments):
+    def _fill_prefix(self, pieces: tuple[PromptPiece, ...]) -> int:
+        """Fill the cache with these pieces; return how many of their tokens were already in it."""
+        cached = self._length(pieces[: common_length(self.cached_pieces, pieces)])
+        chunk_prefix = pieces[: common_length(self._chunk_prefix, pieces)]
+        if len(chunk_prefix) > len(self.cached_pieces):
             self._extend_cache(chunk_prefix)  # in a pass of its own, as if the previous chunk had computed it
-        self._extend_cache(segments)
+        self._extend_cache(pieces)
         return cached
 
-    def _extend_cache(self, segments: tuple[Segment, ...]) -> None:
-        """Set the cache to these segments; only those that are not in the cache yet are computed."""
-        common = common_length(self.cached_segments, segments)
-        self._crop_cache(self._length(segments[:common]))
-        self.cached_segments = segments[:common]
-        missing = segments[common:]
+    def _extend_cache(self, pieces: tuple[PromptPiece, ...]) -> None:
+        """Set the cache to these pieces; only those that are not in the cache yet are computed."""
+        common = common_length(self.cached_pieces, pieces)
+        self._crop_cache(self._length(pieces[:common]))
+        self.cached_pieces = pieces[:common]
+        missing = pieces[common:]
         if self._length(missing):
             inputs, features = self.image_features.prepare(missing)
-            positions = self._positions(missing, self._next_position(segments[:common]))
+            positions = self._positions(missing, self._next_position(pieces[:common]))
             self.forward.fill_cache(
                 inputs,
                 **features,
@@ -101,19 +101,19 @@ class SharedPrefix:
                 past_key_values=self._cache,
                 use_cache=True,
             )
-        self.cached_segments = segments
+        self.cached_pieces = pieces
 
-    def _compute_rest(self, prompts: Sequence[SegmentedPrompt], shared: int, cached: int) -> list[PromptResult]:
+    def _compute_rest(self, prompts: Sequence[PromptPieces], shared: int, cached: int) -> list[PromptResult]:
         """Compute the rest of each prompt and its labels in one packed row, then generate."""
         import torch
 
-        prefix, begin = self._length(self.cached_segments), self._next_position(self.cached_segments)
-        rests = [p.segments[shared:] for p in prompts]
+        prefix, begin = self._length(self.cached_pieces), self._next_position(self.cached_pieces)
+        rests = [p.pieces[shared:] for p in prompts]
         trees = [LabelTree(p.label_sequences) for p in prompts]
         lengths = [self._length(rest) for rest in rests]
         row = pack(lengths, trees)
 
-        inputs, features = self.image_features.prepare([segment for rest in rests for segment in rest])
+        inputs, features = self.image_features.prepare([piece for rest in rests for piece in rest])
         inputs = append_tokens(inputs, [token for tree in trees for token in tree.tokens])
         next_positions = [self._next_position(rest, begin) for rest in rests]
         positions = [self._positions(rest, begin) for rest in rests]
@@ -133,7 +133,7 @@ class SharedPrefix:
 
     def _generate(
         self,
-        prompts: Sequence[SegmentedPrompt],
+        prompts: Sequence[PromptPieces],
         trees: Sequence[LabelTree],
         logits: Sequence["torch.Tensor"],
         row: PackedRow,
@@ -196,7 +196,7 @@ class SharedPrefix:
         import torch
 
         dtype, device = self.forward.dtype, self.forward.device
-        prefix = self._length(self.cached_segments)
+        prefix = self._length(self.cached_pieces)
         # Additive mask: eager attention would silently add a boolean mask as 0 and 1.
         mask = torch.zeros(1, 1, visible.shape[0], prefix + visible.shape[1], dtype=dtype, device=device)
         mask[0, 0, :, prefix:].masked_fill_(~visible.to(device), torch.finfo(dtype).min)
@@ -210,19 +210,19 @@ class SharedPrefix:
             use_cache=True,
         )
 
-    def _length(self, segments: Sequence[Segment]) -> int:
-        return sum(len(self.conversation.tokens(s).ids) for s in segments)
+    def _length(self, pieces: Sequence[PromptPiece]) -> int:
+        return sum(len(self.conversation.tokens(s).ids) for s in pieces)
 
-    def _next_position(self, segments: Sequence[Segment], begin: int = 0) -> int:
-        return begin + sum(self.conversation.tokens(s).next_position for s in segments)
+    def _next_position(self, pieces: Sequence[PromptPiece], begin: int = 0) -> int:
+        return begin + sum(self.conversation.tokens(s).next_position for s in pieces)
 
-    def _positions(self, segments: Sequence[Segment], begin: int) -> "torch.Tensor":
-        """Return positions of consecutive segments: (1, n), or (3, n) for models with time, row and column positions."""
+    def _positions(self, pieces: Sequence[PromptPiece], begin: int) -> "torch.Tensor":
+        """Return positions of consecutive pieces: (1, n), or (3, n) for models with time, row and column positions."""
         import torch
 
         positions = []
-        for segment in segments:
-            tokens = self.conversation.tokens(segment)
+        for piece in pieces:
+            tokens = self.conversation.tokens(piece)
             positions.append(tokens.positions + begin)
             begin += tokens.next_position
         return torch.cat(positions, 1)

@@ -57,7 +57,12 @@ function predictions(run) {
   return predictionsByRun[run];
 }
 
-const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : (100 * share).toFixed(digits) + "\u00a0%");
+/** Round half away from zero, as `contracts/number_text.py` does; 12 significant digits remove the error of binary numbers. */
+const roundedText = (value, digits) => {
+  const scaled = Math.round(Number(Math.abs(value * 10 ** digits).toPrecision(12))) / 10 ** digits;
+  return (value < 0 && scaled > 0 ? "-" : "") + scaled.toFixed(digits);
+};
+const percent = (share, digits = 1) => (share === null || share === undefined ? "not defined" : roundedText(100 * share, digits) + "\u00a0%");
 const count = (n) => n.toLocaleString("en");
 const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 const outcomeNames = {};

@@ -48,7 +48,7 @@ function scoreBars(scores, clip, predicted) {
     lines.push(make("li", { class: isTrue ? "own" : scores[i] === predicted ? "predicted" : null },
       make("span", { class: "label", title: labelOf(scores[i]) }, isTrue ? "✓ " : "", labelOf(scores[i]), isTrue ? make("span", { class: "hidden" }, " (true class)") : null),
       make("span", { class: "bar", style: { "--share": Math.max(0, Math.min(1, scores[i + 1])) } }),
-      make("span", { class: "number" }, scores[i + 1].toFixed(3))));
+      make("span", { class: "number" }, roundedText(scores[i + 1], 3))));
   }
   return lines;
 }
@@ -94,7 +94,7 @@ async function makeCard(clip, runs, { predicted = null, autoplay = false } = {})
     make("div", { class: "about" },
       make("p", { class: "quiet" }, "true class"),
       make("h4", {}, core.classes[core.labels[clip]]),
-      make("p", { class: "quiet" }, `clip ${name} · fold ${fold} · recording ${source} · ${seconds.toFixed(2)} s${control}`),
+      make("p", { class: "quiet" }, `clip ${name} · fold ${fold} · recording ${source} · ${roundedText(seconds, 2)} s${control}`),
       player(clip, autoplay),
       runs.map((run, i) => predictionBlock(run, rows[i].get(clip), clip, predicted)),
       otherPredictions(clip, runs)));

@@ -133,7 +133,7 @@ function startMaps() {
     svg.addEventListener("blur", hideTip);
     const share = projection.explained_x === null || projection.explained_x === undefined ? "" : ` · ${percent(projection.explained_x + projection.explained_y, 0)} of the variance`;
     const hasSilhouettes = typeof projection.silhouette_plane === "number" && typeof projection.silhouette_space === "number";
-    const silhouettes = hasSilhouettes ? ` · silhouette ${projection.silhouette_plane.toFixed(2)} in this map, ${projection.silhouette_space.toFixed(2)} in the embeddings` : "";
+    const silhouettes = hasSilhouettes ? ` · silhouette ${roundedText(projection.silhouette_plane, 2)} in this map, ${roundedText(projection.silhouette_space, 2)} in the embeddings` : "";
     const shareNote = rows.length < core.labels.length ? ` · ${count(rows.length)} of ${count(core.labels.length)} clips` : "";
     return make("figure", {}, svg, make("figcaption", {}, make("b", {}, projection.encoder), ` ${projection.method.toUpperCase()}${share}${silhouettes}${shareNote}`));
   }

@@ -29,12 +29,18 @@ function queryElement(run, clip) {
   return image ? make("img", { class: "query", src: image.url, alt: "the image of the clip" }) : make("p", { class: "query" }, "[the image of the clip]");
 }
 
+// Why there are fewer requests than responses.
+function sharedRequests(entry) {
+  return entry.sent && entry.sent < entry.responses
+    ? `The responses come from ${plural(entry.sent, "request")}: one request serves several scorings of a clip, and all clips with the same image or audio, such as a blank image.` : "";
+}
+
 function checkNote(entry) {
   if (entry.reason) return entry.reason;
   const [n, all] = [entry.exact, entry.responses].map(count);
   return entry.exact === entry.responses
-    ? "Exactly as sent: the hash of the request, with every word and image, is the key of the stored response."
-    : `Rebuilt from the study. The hashes of ${n} of ${all} requests are the keys of the stored responses; the others were sent by an earlier version of the study or the program.`;
+    ? "Checked: this is exactly what was sent, in every word and image."
+    : `Checked for ${n} of ${all} responses: this is exactly what was sent, in every word and image. The other requests were sent by an earlier version of the study or the program, so their words may differ from those shown.`;
 }
 
 // A folded transcript of one response; its content is loaded when it is opened.
@@ -68,7 +74,7 @@ function startPrompts() {
     const entry = core.prompts[classifierSelect.value];
     const requests = await load(entry.data);
     requestSelect.replaceChildren(...requests.map(([title], i) => make("option", { value: i }, title)));
-    $("prompts-note").textContent = [`${plural(entry.responses, "response")}, ${plural(entry.requests, "prompt")}${entry.decoding ? `; generated text: ${entry.decoding}` : ""}.`, checkNote(entry)].join(" ");
+    $("prompts-note").textContent = [`${plural(entry.responses, "response")} with ${plural(entry.requests, "different prompt")}${entry.decoding ? `; generated text: ${entry.decoding}` : ""}.`, sharedRequests(entry), checkNote(entry)].filter(Boolean).join(" ");
     return draw();
   }
 

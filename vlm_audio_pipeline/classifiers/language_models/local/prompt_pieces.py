@@ -1,7 +1,7 @@
-"""A prompt cut into segments: the unit that requests share.
+"""A prompt cut into pieces: the unit that requests share.
 
-A prompt is cut before each image or audio, so a segment is an image or audio with the text after it. Two prompts that begin with
-equal segments begin with equal tokens (`Conversation.checked_inputs` verifies this).
+A prompt is cut before each image or audio, so a piece is an image or audio with the text after it. Two prompts that begin with
+equal pieces begin with equal tokens (`Conversation.checked_inputs` verifies this).
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Segment:
+class PromptPiece:
     """A piece of a prompt: at most one image or audio, then text.
 
     Attributes:
         text: output of the chat template, with its placeholder for the image or audio.
         media: the image or audio of the placeholder.
-        is_first: whether the prompt begins with this segment.
+        is_first: whether the prompt begins with this piece.
     """
 
     text: str
@@ -29,18 +29,18 @@ class Segment:
 
     @property
     def key(self) -> tuple[str, str | None, bool]:
-        """The content of the segment; equal keys after equal segments give equal model states."""
+        """The content of the piece; equal keys after equal pieces give equal model states."""
         return self.text, self.media.sha256 if self.media else None, self.is_first
 
 
 @dataclass(frozen=True)
-class SegmentTokens:
-    """The tokens of a segment.
+class PieceTokens:
+    """The tokens of a piece.
 
     Attributes:
         ids: tokens.
         positions: positions counted from 0; (1, n), or (3, n) for models with time, row and column positions.
-        next_position: position of the token after the segment.
+        next_position: position of the token after the piece.
     """
 
     ids: tuple[int, ...]
@@ -49,24 +49,24 @@ class SegmentTokens:
 
 
 @dataclass(frozen=True)
-class SegmentedPrompt:
-    """A request as text of the chat template, cut into segments.
+class PromptPieces:
+    """A request as text of the chat template, cut into pieces.
 
     Attributes:
         request: the request.
         text: output of the chat template, with placeholders.
-        segments: the same text in segments.
+        pieces: the same text in pieces.
         label_sequences: tokens of each label with its end token.
     """
 
     request: Request
     text: str
-    segments: tuple[Segment, ...]
+    pieces: tuple[PromptPiece, ...]
     label_sequences: tuple[tuple[int, ...], ...]
 
 
-def common_length(first: tuple[Segment, ...], second: tuple[Segment, ...]) -> int:
-    """Count the segments that two prompts have in common at their beginning."""
+def common_length(first: tuple[PromptPiece, ...], second: tuple[PromptPiece, ...]) -> int:
+    """Count the pieces that two prompts have in common at their beginning."""
     n = 0
     while n < min(len(first), len(second)) and first[n].key == second[n].key:
         n += 1

@@ -1,0 +1,18 @@
+"""Names of results for people.
+
+The k-NN baseline on the examples of a few-shot model has the name of that model in the tables, and scoring `examples_knn`. It does
+not use the model, so people read another name.
+"""
+
+EXAMPLES_KNN = "examples_knn"
+"""Scoring of the k-NN baseline on the examples of a few-shot model, which is not a result of the model."""
+
+
+def result_name(classifier: str, scoring: str | None = None, control: str | None = None) -> str:
+    """Return the name of a result, without its scoring.
+
+    >>> result_name("janus", "examples_knn"), result_name("janus", "likelihood", "blank")
+    ('k-NN on the examples of janus', 'janus @ blank')
+    """
+    name = f"k-NN on the examples of {classifier}" if scoring == EXAMPLES_KNN else classifier
+    return name if control in (None, "", "none") else f"{name} @ {control}"

@@ -1,0 +1,93 @@
+"""The section of the controls: their accuracies beside the original, and the sentences about them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
+from vlm_audio_pipeline.reports.page.runs import PageRun
+from vlm_audio_pipeline.reports.page.study_results import StudyResults
+from vlm_audio_pipeline.reports.page.wording import percent
+
+CONTROL_WORDS = {
+    "blank": "with blank images",
+    "time_shuffled": "with the columns of the image in random order",
+    "other_clip": "with the image of another clip",
+    "no_image": "without an image",
+}
+"""Control -> what replaces the image, in words."""
+
+
+def control_groups(
+    results: StudyResults,
+    runs: Sequence[PageRun],
+    contrasts: Sequence[dict[str, Any]],
+    verdicts: Sequence[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return the controls of each classifier and scoring beside the original.
+
+    Args:
+        results: the study.
+        runs: all runs, in the order in which the page numbers them, with votes.
+        contrasts: rows of `contrasts`.
+        verdicts: rows of `verdicts`.
+
+    Returns:
+        For each: `name`, `scoring`, `original` (its leaderboard row, or None) and `controls`, each with `run` (its number on the
+        page), `row` and `sentences`: the test against the original or why there is none, and whether all answers are the same.
+    """
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    for i, run in enumerate(runs):
+        if run.control == "none":
+            continue
+        key = (run.classifier, run.scoring)
+        original = next((r for r in runs if r.control == "none" and (r.classifier, r.scoring) == key), None)
+        group = groups.setdefault(
+            key, {"name": run.classifier, "scoring": run.scoring, "original": original and original.row, "controls": []}
+        )
+        sentences = [_test(run, original, contrasts, verdicts), _same_answer(results, run)]
+        group["controls"].append({"run": i, "row": run.row, "sentences": list(filter(None, sentences))})
+    return [groups[key] for key in sorted(groups)]
+
+
+def _test(
+    run: PageRun,
+    original: PageRun | None,
+    contrasts: Sequence[dict[str, Any]],
+    verdicts: Sequence[dict[str, Any]],
+) -> str:
+    """Return the result of the test of a control against the original: of a declared contrast, else of a verdict."""
+    words = CONTROL_WORDS.get(run.control, f"with the control {run.control}")
+    for row in contrasts:
+        is_same_run = {row["classifier"], row["against"]} == {run.classifier} and row["scoring"] == run.scoring
+        if is_same_run and {row["control"], row["against_control"]} == {"none", run.control}:
+            return str(row["statement"])
+    for row in verdicts:
+        p = row.get(f"{run.control}_p")
+        if (row["classifier"], row["scoring"]) == (run.classifier, run.scoring) and p is not None:
+            better = row["accuracy"] > row[f"{run.control}_accuracy"]
+            if p >= ALPHA:
+                return f"No difference between the original and the accuracy {words} is shown ({p_text(p)}; a test of the section Answer)."
+            word = "more" if better else "less"
+            return f"The original is {word} accurate than {words} ({p_text(p)}; a test of the section Answer)."
+    if original is None:
+        return f"The accuracy {words} was not compared, because there is no result for the original."
+    return f"The original was not tested against the accuracy {words}: the study declares no comparison of the two."
+
+
+def _same_answer(results: StudyResults, run: PageRun) -> str | None:
+    """Say that the accuracy on blank images follows from one answer for all images, or for those of each fold."""
+    folds = {results.clip_number[row["clip"]]: row["fold"] for row in results.clips}
+    answers: dict[int, Counter[int]] = {}
+    for clip, answer in run.votes.items():
+        answers.setdefault(folds[clip], Counter())[answer] += 1
+    labels = {label for counts in answers.values() for label in counts}
+    if not labels or min(labels) < 0 or any(len(counts) > 1 for counts in answers.values()):
+        return None
+    accuracy = percent(run.row["accuracy"])
+    words = CONTROL_WORDS.get(run.control, f"with the control {run.control}").capitalize()
+    if len(labels) == 1:
+        return f"{words}, all clips get the answer {results.classes[min(labels)]}, so the {accuracy} are the clips of this class."
+    return (
+        f"{words}, all clips of a fold get the same answer, so the {accuracy} are the clips of one class of each fold."
+    )
