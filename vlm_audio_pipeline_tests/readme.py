@@ -16,11 +16,12 @@ def read_figures(page: Path, header: str) -> dict[str, list[str]]:
     lines = iter(page.read_text().splitlines())
     next(line for line in lines if line.startswith(header))
     next(lines)
-    figures = {}
+    figures: dict[str, list[str]] = {}
     for line in lines:
         if not line.startswith("|"):
             break
         label, *cells = (cell.strip() for cell in line.strip().strip("|").split("|"))
+        assert label not in figures, f"{page.name} has two rows {label!r}"
         figures[label] = cells
     return figures
 
@@ -34,12 +35,18 @@ def assert_figures_agree(
         page: the page with the table.
         header: beginning of the table's header line.
         rows: beginning of a row's first cell -> row of the leaderboard.
-        other_rows: beginnings of rows that another test checks. Every row of the table must be named by one of both.
+        other_rows: beginnings of the rows that another test checks. Each row of the table has exactly one of the
+            beginnings of both, and each beginning has exactly one row.
     """
-    for label, (accuracy, interval, *more) in read_figures(page, header).items():
-        if any(label.startswith(beginning) for beginning in other_rows):
-            continue
-        [row] = [row for beginning, row in rows.items() if label.startswith(beginning)]
+    figures = read_figures(page, header)
+    beginnings = (*rows, *other_rows)
+    pairs = [(beginning, label) for beginning in beginnings for label in figures if label.startswith(beginning)]
+    assert sorted(beginning for beginning, _ in pairs) == sorted(beginnings)
+    assert sorted(label for _, label in pairs) == sorted(figures)
+    label_of = dict(pairs)
+    for beginning, row in rows.items():
+        label = label_of[beginning]
+        accuracy, interval, *more = figures[label]
         assert accuracy == rounded_text(row["accuracy"], 3), label
         assert interval == f"{rounded_text(row['accuracy_low'], 3)} – {rounded_text(row['accuracy_high'], 3)}", label
         if more:

@@ -215,6 +215,15 @@ def commands_of_the_readme() -> list[list[str]]:
     return [shlex.split(line.replace("\\\n", ""), comments=True) for line in lines]
 
 
+def matching_files(word: str) -> list[str]:
+    """Return the files that a shell would put in place of a pattern; a word that is no pattern is unchanged."""
+    if not ("*" in word and "/" in word):
+        return [word]
+    files = sorted(map(str, Path().glob(word)))
+    assert files, f"no file matches {word}"
+    return files
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run(demo_folder, monkeypatch):
     """With a small study in the place of the demo, in which another clip is the first one."""
@@ -225,9 +234,8 @@ def test_the_commands_of_the_readme_run(demo_folder, monkeypatch):
     clip = "?"
     for _, name, *arguments in commands:
         words = [word.replace("2-1-A-0", clip) for word in arguments]
-        files = [sorted(map(str, demo_folder.glob(word))) if "*" in word and "/" in word else [word] for word in words]
-        result = vlm_audio(name, *(word for paths in files for word in paths))
-        assert (result.code, result.err.count("error")) == (0, 0), f"{name}: {result.err}"
+        result = vlm_audio(name, *(path for word in words for path in matching_files(word)))
+        assert (result.code, re.findall(r"^error: .*", result.err, re.MULTILINE)) == (0, []), f"{name}: {result.err}"
         if name == "run":
             clip = query(DataFolder(demo_folder / "data"), "SELECT min(clip) AS clip FROM clips").to_pylist()[0]["clip"]
 

@@ -104,8 +104,19 @@ def delete_reservation(db: sqlite3.Connection, study: str, reservation: int) -> 
 
 
 def spent(db: sqlite3.Connection, study: str) -> int:
-    """Return the sum of the settled and reserved amounts of a study, 1e-9 USD."""
-    return int(db.execute("SELECT coalesce(sum(nano_usd), 0) FROM spending WHERE study = ?", (study,)).fetchone()[0])
+    """Return the sum of the settled and reserved amounts of a study, 1e-9 USD.
+
+    Checksums are read when the ledger is opened. What is damaged later changes the rows or their index, but not both.
+
+    Raises:
+        sqlite3.DatabaseError: if the rows and their index have different amounts.
+    """
+    amounts = "SELECT coalesce(sum(nano_usd), 0) FROM spending"
+    query = f"SELECT ({amounts} INDEXED BY spending_by_study WHERE study = ?), ({amounts} NOT INDEXED WHERE study = ?)"
+    in_index, in_rows = db.execute(query, (study, study)).fetchone()
+    if in_index != in_rows:
+        raise sqlite3.DatabaseError("it is damaged: its amounts and their index differ")
+    return int(in_rows)
 
 
 def _require_open(is_open: bool, reservation: int) -> None:

@@ -47,7 +47,7 @@ def test_the_documentation_lists_every_command_with_json():
 )
 def test_tables_as_json(done, arguments, table, columns):
     tables = tables_of(*arguments, data=done.data_folder.root)
-    assert set(tables) <= DOCUMENTED[arguments[0]] | {"rows"}
+    assert set(tables) == DOCUMENTED[arguments[0]]
     assert tables[table] and columns <= set(tables[table][0])
 
 

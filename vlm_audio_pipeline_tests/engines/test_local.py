@@ -162,11 +162,9 @@ def test_an_interrupt_stops_soon_and_stores_finished_batches(result_store, max_p
         if done >= 3:
             raise KeyboardInterrupt
 
-    start_time = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run(range(1000), slow, result_store, max_parallel=max_parallel, progress=interrupt)
-    assert time.monotonic() - start_time < 10  # s; all of it would take 20 s with one worker
-    assert 3 <= len(compute.items) < 20
+    assert 3 <= len(compute.items) < 20  # of 1000
     assert result_store.count() == len(compute.items)
 
 

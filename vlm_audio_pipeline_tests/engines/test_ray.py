@@ -17,7 +17,7 @@ from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.bench import Bench
 from vlm_audio_pipeline_tests.engines.ray_works import DeadWorker, LoggedWork, UnreadableWork, first_worker, lines, rows
-from vlm_audio_pipeline_tests.planning.model_study import data_versions, model_study_graph
+from vlm_audio_pipeline_tests.planning.model_study import data_versions, expected_nodes, model_study_graph
 
 # Before ray is imported: nodes stay on loopback, and the working folder is not uploaded.
 os.environ.update(
@@ -73,7 +73,7 @@ def test_a_study_with_audio_images_and_a_language_model_has_the_data_versions_of
     assert not run_study(local).failed
     graph = Graph(local.study, type(local.data_folder)(tmp_path / "ray"), engine)
     assert not run_study(graph).failed
-    assert len(data_versions(local)) > 60
+    assert data_versions(local).keys() == expected_nodes(local)
     assert data_versions(graph) == data_versions(local)
 
 
@@ -102,8 +102,11 @@ def test_images_are_handed_on_in_order(engine):
 
 
 def test_an_error_of_a_worker_keeps_its_class_and_what_was_finished(engine, store, tmp_path):
+    engine.map_rows([rows(LoggedWork(str(tmp_path / "log")), range(2))], store, no_progress)
     with pytest.raises(NotAvailable, match=r"^weights of x are missing on this node$"):
-        engine.map_rows([rows(LoggedWork(str(tmp_path / "log"), missing=True), range(4))], store, no_progress)
+        engine.map_rows([rows(LoggedWork(str(tmp_path / "other"), missing=True), range(4))], store, no_progress)
+    assert store.get([f"k{n}" for n in range(4)]) == {"k0": b"<0>", "k1": b"<1>"}
+    assert lines(tmp_path / "other", "row") == []
 
 
 def test_a_killed_node_loses_at_most_the_batches_in_flight_and_the_cluster_may_stay_smaller(
@@ -123,7 +126,7 @@ def test_a_killed_node_loses_at_most_the_batches_in_flight_and_the_cluster_may_s
     before = engine.counts
     payloads = engine.map_rows([rows(LoggedWork(str(tmp_path / "log"), 0.3), range(120))], store, kill_once)
     assert payloads == [[b"<%d>" % n for n in range(120)]]
-    assert killed
+    assert len(killed) == 1
     computed = len(lines(tmp_path / "log", "row"))
     # One worker was lost with at most two batches of two numbers; only the one that it computed may be in the log twice.
     assert computed - 120 <= 2 * (engine.counts["lost_tasks"] - before["lost_tasks"]) <= 4
@@ -180,15 +183,16 @@ def test_the_command_runs_a_study_on_the_cluster(cluster, engine, tmp_path):
         node: versions[node] for node in local_versions
     } == local_versions  # the command also projects the embeddings
     doctor = subprocess.run([*command, "doctor", *options], cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    assert doctor.stdout.count("1 CPU, 0 GPU") >= 1
+    assert doctor.stdout.count("1 CPU, 0 GPU") == 2
 
 
 def test_a_batch_that_kills_its_workers_ends_the_run_and_the_others_are_kept(engine, store, tmp_path):
     work = LoggedWork(str(tmp_path / "log"), fatal=6)
     with pytest.raises(VlmAudioError, match="5 workers ended while they computed the same batch"):
         engine.map_rows([rows(work, range(20))], store, no_progress)
-    assert {"k6", "k7"}.isdisjoint(store.get([f"k{n}" for n in range(20)]))
-    assert store.count("test") >= 6
+    # The other worker computes every other batch long before the fifth new worker is ready.
+    others = [n for n in range(20) if n not in (6, 7)]
+    assert store.get([f"k{n}" for n in range(20)]) == {f"k{n}": b"<%d>" % n for n in others}
 
 
 def test_workers_that_cannot_start_end_the_run(cluster, engine, store, tmp_path, monkeypatch):
@@ -242,7 +246,7 @@ def test_nodes_are_compared_with_this_machine(cluster, engine, monkeypatch):
 
     assert not engine.has_gpu()
     checks = engine.check_nodes()
-    assert len(checks) >= 3 and {c.state for c in checks} == {"ok"}
+    assert [c.state for c in checks] == ["ok"] * 3  # the head and two nodes
     engine.refuse_different_nodes()
     here = describe_node()
     monkeypatch.setattr(

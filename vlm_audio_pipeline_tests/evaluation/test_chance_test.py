@@ -123,6 +123,34 @@ def findings(layout, rng, repetitions, predict):
     return better / repetitions, worse / repetitions
 
 
+@pytest.mark.parametrize("preferences", [UNIFORM, PREFERS_TWO], ids=["uniform", "prefers two"])
+def test_of_all_guesses_on_80_clips_of_their_own_sources_at_most_2_5_percent_are_found_on_each_side(preferences):
+    """The exact shares: with equal classes, what is found depends only on the number of correct guesses."""
+    labels = np.arange(80) % K
+    probabilities = np.ones(1)  # of each number of correct guesses
+    for label in labels:
+        probabilities = np.convolve(probabilities, [1 - preferences[label], preferences[label]])
+    shares = {"better": 0.0, "worse": 0.0}
+    for correct, probability in enumerate(probabilities):
+        predicted = np.where(np.arange(80) < correct, labels, (labels + 1) % K)
+        if chance_test(answer_table(predicted), labels, own_sources(80))[0] < 0.05:
+            shares["better" if correct > 8 else "worse"] += probability
+    assert 0.002 < shares["better"] <= 0.025 and 0.002 < shares["worse"] <= 0.025, shares
+
+
+def test_of_all_guesses_of_whole_sources_at_most_2_5_percent_are_found_on_each_side():
+    """Each of six sources guesses one of three classes for all its clips: 3^6 cases, with two preferences for the classes."""
+    labels, source_of = np.array([0, 0, 1, 1, 2, 2, 2, 0]), np.array([0, 0, 1, 2, 3, 4, 4, 5])
+    shares = {(k, side): 0.0 for k in range(2) for side in ("better", "worse")}
+    for guess in itertools.product(range(3), repeat=6):
+        predicted = np.array(guess)[source_of]
+        if chance_test(answer_table(predicted, 3), labels, source_of.astype(str))[0] < 0.05:
+            for k, preferences in enumerate(([1 / 3] * 3, [0.6, 0.2, 0.2])):
+                side = "better" if (predicted == labels).mean() > 1 / 3 else "worse"
+                shares[k, side] += np.prod([preferences[label] for label in guess])
+    assert max(shares.values()) <= 0.025 and min(shares[0, "better"], shares[1, "better"]) > 0, shares
+
+
 def test_few_guesses_are_found_better_or_worse():
     rates = findings("80 clips", np.random.default_rng(1), 150, lambda rng, _, s: guesser(rng, s, 0.5, UNIFORM))
     assert max(rates) <= 0.025 + 3 * (0.025 * 0.975 / 150) ** 0.5

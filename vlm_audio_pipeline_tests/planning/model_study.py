@@ -40,6 +40,11 @@ def data_versions(graph: Graph) -> dict[str, str]:
     return {node: provenance.data_version for node, provenance in provenances.items() if provenance is not None}
 
 
+def expected_nodes(graph: Graph) -> set[str]:
+    """Return the names of the nodes that `data_versions` has after a run of the whole study."""
+    return {str(n) for n in graph.nodes if n.step != "history" and not graph.steps[n.step].stage.on_demand}
+
+
 if __name__ == "__main__":
     graph = model_study_graph(Path(sys.argv[1]))
     summary = run_study(graph)

@@ -258,15 +258,20 @@ def test_a_damaged_index_of_the_amounts_is_made_again(result_store, ledger):
     assert ledger(1.0).spent_usd() == 0.75
 
 
+def spend(account) -> None:
+    """Spend 0.3 USD: 20 * 0.01 are reserved, and 20 * 0.005 are settled."""
+    for i in range(40):
+        reservation = account.reserve("gpt", 0.01, f"fold {i % 5}")
+        if i % 2:
+            account.settle(reservation, 0.005)
+
+
 @pytest.mark.parametrize(("step", "start"), [(401, 0), pytest.param(29, 7, marks=pytest.mark.slow)])
 def test_no_flipped_bit_anywhere_in_the_file_gives_another_amount(tmp_path, step, start):
     path = tmp_path / "store" / "results.sqlite"
     store = ResultStore(path)
     account = Ledger(store, "study", Budget(usd=1))
-    for i in range(40):
-        reservation = account.reserve("gpt", 0.01, f"fold {i % 5}")
-        if i % 2:
-            account.settle(reservation, 0.005)
+    spend(account)
     account.close()
     store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     store.close()
@@ -282,8 +287,47 @@ def test_no_flipped_bit_anywhere_in_the_file_gives_another_amount(tmp_path, step
                 outcomes[account.spent_usd()] += 1
         except VlmAudioError:
             outcomes["refused"] += 1
-    assert set(outcomes) <= {0.3, "refused"}, outcomes  # 20 * 0.01 + 20 * 0.005
-    assert outcomes[0.3] and outcomes["refused"]
+    assert outcomes.keys() == {0.3, "refused"}, outcomes
+
+
+def test_no_flipped_bit_gives_another_amount_while_the_ledger_is_open(result_store, ledger):
+    account = ledger(1.0)
+    spend(account)
+    result_store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    rng, outcomes = random.Random(3), Counter()
+    with result_store.path.open("r+b", buffering=0) as file:
+        for position in range(7, result_store.path.stat().st_size, 11):
+            file.seek(position)
+            byte = file.read(1)
+            file.seek(position)
+            file.write(bytes([byte[0] ^ 1 << rng.randrange(8)]))
+            account._db.execute("PRAGMA shrink_memory")  # the next query reads the file again
+            try:
+                outcomes[account.spent_usd()] += 1
+            except VlmAudioError as error:
+                assert "Without it no paid request is sent" in str(error)
+                outcomes["refused"] += 1
+            file.seek(position)
+            file.write(byte)
+    assert outcomes.keys() == {0.3, "refused"}, outcomes
+    account._db.execute("PRAGMA shrink_memory")
+    assert account.spent_usd() == 0.3, "the file without damage is used again"
+
+
+def test_nothing_is_reserved_once_the_open_ledger_is_damaged(result_store, ledger):
+    account = ledger(1.0)
+    account.reserve("gpt", 0.75)
+    result_store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = result_store.path.read_bytes()
+    row = content.find(b"studygpt" + (750_000_000).to_bytes(4, "big"))
+    assert row > 0 and content.count(b"studygpt") == 2, "the row and the index"
+    with result_store.path.open("r+b") as file:
+        file.seek(row + 8)
+        file.write(bytes(4))
+    account._db.execute("PRAGMA shrink_memory")
+    for use in (lambda: account.reserve("gpt", 0.9), account.spent_usd, account.remaining_usd, account.excess_usd):
+        with pytest.raises(VlmAudioError, match="its amounts and their index differ. Without it no paid request is sent"):
+            use()
 
 
 def test_amounts_of_an_older_version_get_checksums(result_store, ledger):

@@ -7,7 +7,7 @@ from vlm_audio_pipeline.contracts.errors import BadDataset, BadStudy
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.data_folder import DataFolder
-from vlm_audio_pipeline.studies.first_study import copy_built_in_study, write_first_study
+from vlm_audio_pipeline.studies.first_study import MODEL, copy_built_in_study, write_first_study
 from vlm_audio_pipeline.studies.loading import built_in_studies, load_study
 
 
@@ -23,7 +23,9 @@ def listing(tmp_path):
     return write
 
 
-def test_the_written_study_runs(tmp_path):
+@pytest.fixture
+def recordings(tmp_path):
+    """Return a listing of 24 recordings in 3 folds: a hum at about 100 Hz, or white noise."""
     rng = np.random.default_rng(0)
     t = np.arange(4000) / 8000
     lines = ["file,category,fold,src_file,microphone,remark"]
@@ -33,9 +35,13 @@ def test_the_written_study_runs(tmp_path):
         sound = np.sin(2 * np.pi * (100 + i) * t) if label == "hum" else rng.standard_normal(t.size)
         soundfile.write(tmp_path / "audio" / f"{i}.wav", 0.1 * sound, 8000)
         lines.append(f"audio/{i}.wav,{label},{i // 8 + 1},tape{i},{microphone},remark {i}")
-    (tmp_path / "My sounds.csv").write_text("\n".join(lines) + "\n")
+    path = tmp_path / "My sounds.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
-    path = write_first_study(tmp_path / "My sounds.csv")
+
+def test_a_written_study_without_weights_runs_its_baselines(recordings, tmp_path):
+    path = write_first_study(recordings)
 
     assert path == tmp_path / "My sounds.yaml"
     study = load_study(path)
@@ -59,6 +65,38 @@ def test_the_written_study_runs(tmp_path):
     ]
     counts = query(data_folder, "SELECT microphone, count(*) n FROM predictions GROUP BY 1 ORDER BY 1").to_pylist()
     assert counts == [{"microphone": "far", "n": 24}, {"microphone": "near", "n": 24}]
+
+
+@pytest.mark.slow
+def test_a_written_study_with_the_weights_of_its_model_runs_completely(recordings, tmp_path):
+    """With the demo's tiny model in the place of Janus-Pro. Its answers about these sounds have no meaning: they are counted."""
+    path = write_first_study(recordings)
+    text = path.read_text()
+    assert text.count(f"model: {MODEL}") == 1
+    path.write_text(text.replace(f"model: {MODEL}", "model: demo-janus"))
+    data_folder = DataFolder(tmp_path / "data")
+    graph = Graph(load_study(path), data_folder)
+    # without UMAP, whose compilation takes longer than all the rest
+    steps = [name for name, step in graph.steps.items() if not (step.stage.on_demand or step.stage.asset == "projections")]
+    assert run_and_show(graph, steps) == 0
+    sql = "SELECT classifier, scoring, control, predictions, rank IS NULL AS is_unranked FROM leaderboard WHERE kind != 'reference'"
+    rows = [tuple(row.values()) for row in query(data_folder, f"{sql} ORDER BY ALL").to_pylist()]
+    assert rows == [
+        ("janus", "generation", "blank", 24, True),
+        ("janus", "generation", "none", 24, False),
+        ("janus", "likelihood", "blank", 24, True),
+        ("janus", "likelihood", "none", 24, False),
+        ("knn", "score", "none", 24, False),
+        ("probe", "score", "none", 24, False),
+    ]
+    sql = "SELECT scoring, against, against_control, clips FROM contrasts"
+    assert [tuple(row.values()) for row in query(data_folder, sql).to_pylist()] == [
+        ("likelihood", "chance", "none", 24),
+        ("likelihood", "janus", "blank", 24),
+        ("likelihood", "probe", "none", 24),
+    ]
+    verdicts = query(data_folder, "SELECT classifier, scoring FROM verdicts ORDER BY position").to_pylist()
+    assert verdicts == [{"classifier": "janus", "scoring": "likelihood"}, {"classifier": "janus", "scoring": "generation"}]
 
 
 def test_a_csv_without_folds_gets_a_number_of_folds_that_every_class_can_fill(listing, tmp_path):

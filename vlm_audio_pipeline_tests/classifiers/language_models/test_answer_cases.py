@@ -4,6 +4,7 @@ The columns of both tables are: about, classes (separated by " | "), answer, out
 """
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ def cases(name):
 
 REPORTED = cases("answers.csv")
 VARIANTS = cases("answer_variants.csv")
+WITHOUT_REPORT = "plain names"
+"""Kind of the variants that were never misread: they guard what a new rule may break."""
 
 
 @pytest.mark.parametrize("case", REPORTED, ids=lambda case: f"{case['about']}: {case['answer'][:40]!r}")
@@ -39,5 +42,6 @@ def test_variants_of_each_kind_are_read_correctly(kind):
 
 def test_the_tables_have_enough_cases():
     assert len(REPORTED) == 68
-    counts = {about: sum(case["about"] == about for case in VARIANTS) for about in {case["about"] for case in REPORTED}}
-    assert counts.keys() <= {case["about"] for case in VARIANTS} and min(counts.values()) >= 30, counts
+    counts = Counter(case["about"] for case in VARIANTS)
+    assert counts.keys() == {case["about"] for case in REPORTED} | {WITHOUT_REPORT}
+    assert {about: count for about, count in counts.items() if count < 30} == {WITHOUT_REPORT: 20}

@@ -1,14 +1,16 @@
 """No request is sent twice, no response is lost, and every question has a row with its outcome."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
 
 from vlm_audio_pipeline.classifiers.language_models.asking import Question, ask_all
 from vlm_audio_pipeline.classifiers.language_models.messages import ImagePart, Message, Reply, Request, Sampling, Usage
-from vlm_audio_pipeline.classifiers.language_models.response_keys import response_key
+from vlm_audio_pipeline.classifiers.language_models.response_keys import response_key, truncated_key
 from vlm_audio_pipeline.classifiers.language_models.scripted import Script, ScriptedBackend
 from vlm_audio_pipeline.contracts.errors import NotAvailable
+from vlm_audio_pipeline.storage.asked_again import successor_key
 from vlm_audio_pipeline.storage.result_store import ResultStore
 
 CLASSES = ("dog", "rain")
@@ -285,13 +287,16 @@ def test_the_cost_of_a_paid_error_is_in_the_table_once(rows):
 
 
 @pytest.mark.parametrize(
-    ("scoring", "key"),
-    [
-        ("likelihood", "613a73073298b3aeac080c5742c8a408012977db5adf09e32fed0dbbf42f5eb0"),
-        ("generation", "0a1e753ab7948734af0fede9b5114e3893caf25d5fde983c56df022fdd3618b0"),
-    ],
+    ("scoring", "options"), [("likelihood", '["dog","rain"]'), ("generation", '[0.0,1.0,32,0,"dog","rain"]')]
 )
-def test_response_keys_do_not_change_between_versions(scoring, key):
-    """Keys of `RESPONSE_VERSION` 1; change them only together with that version."""
+def test_response_keys_do_not_change_between_versions(scoring, options):
+    """Keys of `RESPONSE_VERSION` 1: the SHA-256 of this JSON. Change them only together with that version."""
     text_only = Request((Message("user", ("Which?",)),), CLASSES, frozenset({"generation"}), Sampling())
-    assert response_key(text_only, scoring, {"backend": "openai", "model": "gpt-4o"}) == key
+    key_json = f'["answer",1,{{"backend":"openai","model":"gpt-4o"}},"{scoring}",[["user","Which?"]],{options}]'
+    key = response_key(text_only, scoring, {"model": "gpt-4o", "backend": "openai"})
+    assert key == hashlib.sha256(key_json.encode()).hexdigest()
+
+
+def test_the_keys_of_truncated_and_superseded_responses_do_not_change_between_versions():
+    assert truncated_key("k", 5) == hashlib.sha256(b'["truncated","k",5]').hexdigest()
+    assert successor_key("k") == hashlib.sha256(b'["successor","k"]').hexdigest()

@@ -34,9 +34,9 @@ def key(monkeypatch):
     monkeypatch.setenv("TEST_KEY", KEY)
 
 
-def read(protocol, status, body, **endpoint):
+def read(protocol, status, body, model="m", **endpoint):
     endpoint = Endpoint(url="http://127.0.0.1:1/v1", protocol=protocol, batch=True, key="TEST_KEY", **endpoint)
-    return read_result(BatchResult("t-0", status, body), first_dialect(endpoint), "m", endpoint, None)
+    return read_result(BatchResult("t-0", status, body), first_dialect(endpoint), model, endpoint, None)
 
 
 CHAT = {
@@ -79,8 +79,8 @@ def test_a_key_in_the_message_of_a_rejected_parameter_is_removed_from_the_reply(
 
 @pytest.mark.usefixtures("key")
 def test_a_key_as_the_id_of_another_model_is_removed():
-    result = read("openai", 200, {**CHAT, "model": f"gpt-4o-{KEY}"}, accept=["other"])
-    assert result.other_model is None or not has_key(result.other_model)
+    result = read("openai", 200, {**CHAT, "model": f"claude-{KEY}"}, model="gpt-4o", accept=["other"])
+    assert result.other_model == "claude-…"
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_a_server_that_repeats_the_key_in_every_text_leaves_it_nowhere(make_clie
         for _ in range(8):
             result = client.run(CLIPS[:3])
             texts += [*result.unfinished, *result.table["text"].to_pylist(), *result.table["error"].to_pylist()]
-    assert sorted(outcomes(result).values()) in (["answered"] * 2, ["answered", "answered", "error"])
+    assert sorted(outcomes(result).values()) == ["answered", "answered", "error"]
     assert any("HTTP 500" in str(text) for text in texts) and any("HTTP 400" in str(text) for text in texts)
     assert not has_key(repr(texts)) and not has_key(caplog.text)
     client.store.close()

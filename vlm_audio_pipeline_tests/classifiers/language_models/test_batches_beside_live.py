@@ -76,15 +76,20 @@ def test_requests_in_flight_are_not_submitted_and_the_live_run_stops_at_a_new_ba
             if first_call.acquire(blocking=False):
                 stop_reasons.append(batch.run().stop_reason)
                 is_submitted.set()
-            is_submitted.wait(timeout=60)
+            assert is_submitted.wait(timeout=60)
+            waited.append(call)
 
-    stop_reasons, server.before = [], before
+    stop_reasons, waited, server.before = [], [], before
     with serving_batches(server):
         live, batch = make_both(server, protocol)
         with pytest.raises(NotAvailable, match="would be paid twice"):
             live.run()
-        assert stop_reasons[0].startswith("waiting for the batch")
-        assert 0 < sum(server.live.values()) < len(CLIPS)
+        [stop_reason] = stop_reasons
+        assert stop_reason.startswith("waiting for the batch of ") and stop_reason.endswith("submitted")
+        # each live request was in flight before the batch was submitted, and each other request is part of it
+        in_flight = sum(server.live.values())
+        assert 0 < in_flight < len(CLIPS) and len(waited) == in_flight
+        assert sum(server.submitted.values()) == len(CLIPS) - in_flight
         done = batch.run_until_done()
         assert set(outcomes(done).values()) == {"answered"} and len(outcomes(done)) == len(CLIPS)
         assert_each_sent_once(server)
@@ -93,27 +98,29 @@ def test_requests_in_flight_are_not_submitted_and_the_live_run_stops_at_a_new_ba
 
 
 @pytest.mark.slow
-def test_a_live_run_waits_for_a_submission_and_then_sends_none_of_its_requests(make_both):
-    """The live run begins while the input file of the batch is uploaded."""
-    errors = []
+def test_a_live_run_during_a_submission_sends_none_of_its_requests(make_both):
+    """The live run begins and ends while the input file of the batch is uploaded: the batch is in the log before that."""
+    events = []
 
     def run_live():
-        with pytest.raises(NotAvailable, match="would be paid twice") as error:
+        events.append("live run")
+        with pytest.raises(NotAvailable, match="would be paid twice"):
             live.run()
-        errors.append(error.value)
+        events.append("live run stopped")
 
     thread = threading.Thread(target=run_live)
 
     def before(call):
+        events.append(call)
         if call == "POST /v1/files":
             thread.start()
-            time.sleep(0.3)
+            thread.join(timeout=60)
 
     with serving_batches(BatchServer(before=before)) as server:
         live, batch = make_both(server)
         batch.run()
-        thread.join(timeout=60)
-        assert len(errors) == 1 and not server.live
+        assert events == ["POST /v1/files", "live run", "live run stopped", "POST /v1/batches"]
+        assert not server.live
         assert set(outcomes(batch.run_until_done()).values()) == {"answered"}
         assert_each_sent_once(server)
 

@@ -240,7 +240,11 @@ def test_the_identity_of_a_prompt_depends_on_its_texts_and_not_on_its_name():
 
 
 def test_a_changed_text_needs_a_new_version():
-    """Stored responses have keys of the texts, reports show name and version. Raise the version with a text, then change this."""
+    """Stored responses have keys of the texts, reports show name and version. Raise the version with a text, then change this.
+
+    Each digest is the fingerprint of the prompt when its version was written, and only shows that a text changed; the tests
+    above compare the texts of `paper` and `notebook` with the publications.
+    """
     frozen = {
         (p.name, p.version): fingerprint([p.fingerprint_fields("image"), p.fingerprint_fields("audio")])
         for p in PROMPTS.values()
