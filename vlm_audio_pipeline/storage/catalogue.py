@@ -4,6 +4,7 @@ It is built from the partition files and the study records under a temporary nam
 wait and never see an incomplete file. All results are in the partition files: deleting the catalogue loses nothing.
 """
 
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from vlm_audio_pipeline.storage.study_records import study_records as study_reco
 from vlm_audio_pipeline.storage.study_records import write_study_record as write_study_record
 
 _LOG = logging.getLogger(__name__)
+_numbers = itertools.count()  # names of attached files, distinct between threads
 VERSION = 4  # of the code that builds the catalogue; after an increase, every catalogue is rebuilt
 
 
@@ -48,8 +50,7 @@ def rebuild_catalogue(data_folder: DataFolder, *, wait: bool = True) -> bool:
         if not has_lock:
             return False
         files, extra_columns, signature = _catalogue_contents(data_folder)
-        if (db := _connect_if_current(data_folder, signature)) is not None:
-            db.close()
+        if _is_current(data_folder, signature):
             return False
         _build(data_folder, files, extra_columns, signature)
         return True
@@ -72,6 +73,17 @@ def _signature(data_folder: DataFolder, files: Mapping[str, Sequence[Path]], ext
     stamps = [(str(p), p.stat().st_mtime_ns, p.stat().st_size) for paths in files.values() for p in paths]
     tables = [[schema.name, *schema.arrow.names] for schema in TABLES.values()]  # differs between program versions
     return fingerprint(VERSION, str(data_folder.root.absolute()), tables, [list(s) for s in stamps], extra_columns)
+
+
+def _is_current(data_folder: DataFolder, signature: str) -> bool:
+    """Return whether the catalogue exists, is readable, and has this signature."""
+    if not data_folder.catalogue.exists():
+        return False
+    try:
+        with _attached(data_folder.catalogue, "(READ_ONLY)") as db:
+            return db.execute("SELECT signature FROM catalogue_built").fetchone() == (signature,)
+    except duckdb.Error:
+        return False
 
 
 def _connect_if_current(data_folder: DataFolder, signature: str) -> duckdb.DuckDBPyConnection | None:
@@ -99,8 +111,7 @@ def _build(
     set_folder_aside(path)
     with atomic_path(path) as temporary:
         _delete_log(temporary)  # of a killed process with the same number
-        _create_tables(temporary)
-        with duckdb.connect(str(temporary)) as db:
+        with _attached(temporary) as db:
             _fill(db, sort_files(data_folder, files), extra_columns, signature)
         faults.kill_point("catalogue")
         # The log of another program that was killed belongs to the old file; DuckDB would refuse the new file.
@@ -127,15 +138,24 @@ def _template(statements: tuple[str, ...]) -> duckdb.DuckDBPyConnection:
     return db
 
 
-def _create_tables(path: Path) -> None:
-    """Create a DuckDB file with all tables, without rows."""
-    name = quote_name(path.name)
-    with _template(tuple(_empty_tables())).cursor() as db:
-        db.execute(f"ATTACH {escape_sql(str(path))} AS {name}")
+@contextmanager
+def _attached(path: Path, options: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB file within the database of `_template`, which takes a tenth of the time of a separate database.
+
+    A new file has all tables, without rows.
+    """
+    name = f"catalogue_{next(_numbers)}"
+    is_new = not path.exists()
+    with _template(tuple(_empty_tables())).cursor() as attaching:
+        attaching.execute(f"ATTACH {escape_sql(str(path))} AS {name} {options}")
         try:
-            db.execute(f"COPY FROM DATABASE template TO {name} (SCHEMA)")
+            if is_new:
+                attaching.execute(f"COPY FROM DATABASE template TO {name} (SCHEMA)")
+            with attaching.cursor() as db:
+                db.execute(f"USE {name}")
+                yield db
         finally:
-            db.execute(f"DETACH {name}")
+            attaching.execute(f"DETACH {name}")
 
 
 def _execute(db: duckdb.DuckDBPyConnection, statements: Iterable[str]) -> None:
