@@ -132,7 +132,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--smallest", action="store_true")
     parser.add_argument("--clips", nargs="+", type=int, default=SIZES)
-    parser.add_argument("--folder", type=Path, help="where the datasets are written; default: the system's temporary folder")
+    parser.add_argument(
+        "--folder", type=Path, help="where the datasets are written; default: the system's temporary folder"
+    )
     options = parser.parse_args()
     sizes = sorted(SMALLEST_SIZES if options.smallest else options.clips)
     print(f"{platform.processor() or platform.machine()}, {core_count()} cores, Python {platform.python_version()}")
@@ -151,7 +153,9 @@ def main() -> None:
                 flush=True,
             )
             misses += [f"{name} of {clips:,} clips takes {ratio:.2f} times the CPU time a clip"] * (ratio > MAX_RATIO)
-            misses += [f"{name} of {clips:,} clips uses {m.peak_bytes / 2**20:.0f} MiB"] * (m.peak_bytes > MAX_MEMORY_BYTES)
+            misses += [f"{name} of {clips:,} clips uses {m.peak_bytes / 2**20:.0f} MiB"] * (
+                m.peak_bytes > MAX_MEMORY_BYTES
+            )
         plan_s = measurements["plan"].wall_s
         misses += [f"plan of {clips:,} clips takes {plan_s:.1f} s"] * (plan_s > MAX_PLAN_S)
     if not options.smallest:

@@ -84,7 +84,11 @@ def test_baselines_on_the_official_folds(data_folder, capsys):
         "linear probe on mean and deviation of the image's rows": rows["rows_probe"],
     }
     assert_figures_agree(RESULTS, "| ESC-10, 400 clips |", figures)
-    in_readme = ("crowd annotators", "linear probe on MFCC", "linear probe on the pixels of the image, rendered as in the paper")
+    in_readme = (
+        "crowd annotators",
+        "linear probe on MFCC",
+        "linear probe on the pixels of the image, rendered as in the paper",
+    )
     assert_figures_agree(
         README, "| ESC-10, 400 clips |", {b: figures[b] for b in in_readme}, other_rows=["Whisper base"]
     )

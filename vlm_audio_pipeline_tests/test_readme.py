@@ -14,7 +14,9 @@ SAME_ROWS = {
 
 
 def test_every_row_of_the_readme_has_the_figures_of_the_results():
-    results = read_figures(RESULTS, "| ESC-10, 400 clips |") | read_figures(RESULTS, "| Whisper base on ESC-10, 400 clips |")
+    results = read_figures(RESULTS, "| ESC-10, 400 clips |") | read_figures(
+        RESULTS, "| Whisper base on ESC-10, 400 clips |"
+    )
     assert read_figures(README, "| ESC-10, 400 clips |") == {
         label: results[in_results][:3]  # accuracy, interval, correct / total
         for label, in_results in SAME_ROWS.items()

@@ -81,8 +81,12 @@ class NearestNeighbours(EncoderClassifier):
             blocks = []
             for first in range(0, len(x), block):
                 rows = slice(first, first + block)
-                distance = distances((x[rows].astype(np.float64) - mean) / scale, (training - mean) / scale, self.metric)
-                distance[query_sources[rows, None] == sources[None, :]] = np.inf  # a clip of the query's source does not vote
+                distance = distances(
+                    (x[rows].astype(np.float64) - mean) / scale, (training - mean) / scale, self.metric
+                )
+                distance[query_sources[rows, None] == sources[None, :]] = (
+                    np.inf
+                )  # a clip of the query's source does not vote
                 blocks.append(votes(distance, np.array(labels, int), self.k, len(context.classes)))
             scores = np.concatenate(blocks) if blocks else np.zeros((0, len(context.classes)))
             predictions.append(scored_predictions(queries, context.classes, scores, control=control, **constants))

@@ -69,7 +69,9 @@ def iterate_blocks(embeddings: EmbeddingMatrix) -> Iterator[ClipGeometry]:
         yield ClipGeometry(distance, rank, label, source, first)
 
 
-def iterate_silhouettes(x: np.ndarray, label: np.ndarray, metric: Literal["cosine", "euclidean"]) -> Iterator[np.ndarray]:
+def iterate_silhouettes(
+    x: np.ndarray, label: np.ndarray, metric: Literal["cosine", "euclidean"]
+) -> Iterator[np.ndarray]:
     """Yield the silhouettes of consecutive blocks of points.
 
     Args:

@@ -159,7 +159,11 @@ def projections_table(
         ]
     assert len(lines) == 2 * len(points.clip)
     table = build_rows("projections", lines, added_columns=("study", "encoder"))
-    return table if points.all_clips == len(points.clip) else pa.concat_tables([table, _rows_outside(table, clips, embeddings)])
+    return (
+        table
+        if points.all_clips == len(points.clip)
+        else pa.concat_tables([table, _rows_outside(table, clips, embeddings)])
+    )
 
 
 def _rows_outside(table: pa.Table, clips: pa.Table, embeddings: pa.Table) -> pa.Table:

@@ -326,7 +326,9 @@ def test_nothing_is_reserved_once_the_open_ledger_is_damaged(result_store, ledge
         file.write(bytes(4))
     account._db.execute("PRAGMA shrink_memory")
     for use in (lambda: account.reserve("gpt", 0.9), account.spent_usd, account.remaining_usd, account.excess_usd):
-        with pytest.raises(VlmAudioError, match="its amounts and their index differ. Without it no paid request is sent"):
+        with pytest.raises(
+            VlmAudioError, match=r"its amounts and their index differ\. Without it no paid request is sent"
+        ):
             use()
 
 

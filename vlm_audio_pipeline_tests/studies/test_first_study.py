@@ -77,7 +77,9 @@ def test_a_written_study_with_the_weights_of_its_model_runs_completely(recording
     data_folder = DataFolder(tmp_path / "data")
     graph = Graph(load_study(path), data_folder)
     # without UMAP, whose compilation takes longer than all the rest
-    steps = [name for name, step in graph.steps.items() if not (step.stage.on_demand or step.stage.asset == "projections")]
+    steps = [
+        name for name, step in graph.steps.items() if not (step.stage.on_demand or step.stage.asset == "projections")
+    ]
     assert run_and_show(graph, steps) == 0
     sql = "SELECT classifier, scoring, control, predictions, rank IS NULL AS is_unranked FROM leaderboard WHERE kind != 'reference'"
     rows = [tuple(row.values()) for row in query(data_folder, f"{sql} ORDER BY ALL").to_pylist()]
@@ -96,7 +98,10 @@ def test_a_written_study_with_the_weights_of_its_model_runs_completely(recording
         ("likelihood", "probe", "none", 24),
     ]
     verdicts = query(data_folder, "SELECT classifier, scoring FROM verdicts ORDER BY position").to_pylist()
-    assert verdicts == [{"classifier": "janus", "scoring": "likelihood"}, {"classifier": "janus", "scoring": "generation"}]
+    assert verdicts == [
+        {"classifier": "janus", "scoring": "likelihood"},
+        {"classifier": "janus", "scoring": "generation"},
+    ]
 
 
 def test_a_csv_without_folds_gets_a_number_of_folds_that_every_class_can_fill(listing, tmp_path):

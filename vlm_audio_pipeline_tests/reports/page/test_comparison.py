@@ -87,7 +87,9 @@ def test_the_difference_counts_the_clips_that_changed(two_runs):
     assert after["difference"] == pytest.approx((after["gained"] - after["lost"]) / 12)
     knn = by_key["knn", "score", "none"]
     assert knn[1]["is_equal"] and "p_holm" not in knn[1]
-    assert after["p"] == after["p_holm"] == 1.0, "as many clips were gained as lost; `test_compared_results` has other cases"
+    assert after["p"] == after["p_holm"] == 1.0, (
+        "as many clips were gained as lost; `test_compared_results` has other cases"
+    )
     assert {key[1] for key, cells in by_key.items() if "p_holm" in cells[1]} == {"likelihood", "generation"}
 
 
