@@ -99,8 +99,17 @@ def _row_key(row: dict[str, Any]) -> ResultKey:
 
 
 def different_settings(compared: Sequence[ComparedResults]) -> list[tuple[str, list[str | None]]]:
-    """Return the settings that are not equal in all compared results: key, and its value in each or None."""
+    """Return the settings that are not equal in all compared results: key, and its value in each or None.
+
+    A classifier that only some of them have is one line, instead of one for each of its settings.
+    """
     settings = [side.settings() for side in compared]
+    classifiers = [{entry.classifier for entry in side.entries.values()} for side in compared]
+    for name in sorted(set.union(*classifiers) - set.intersection(*classifiers)):
+        for values, names in zip(settings, classifiers, strict=True):
+            for key in [key for key in values if key.startswith(f"{name}: ")]:
+                del values[key]
+            values[f"{name}: has results"] = "yes" if name in names else "no"
     keys = dict.fromkeys(key for values in settings for key in values)
     lines = [(key, [values.get(key) for values in settings]) for key in keys]
     return [(key, values) for key, values in lines if len(set(values)) > 1]

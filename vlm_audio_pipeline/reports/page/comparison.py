@@ -13,6 +13,7 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.evaluation.significance import ALPHA
+from vlm_audio_pipeline.reports.page.compared_prompts import ROLE_NAMES, compare_prompts
 from vlm_audio_pipeline.reports.page.compared_results import (
     ComparedResults,
     ResultKey,
@@ -28,7 +29,7 @@ from vlm_audio_pipeline.reports.page.verdicts import verdict_view
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.history_store import HistoryEntry
 
-SCRIPTS = ("base", "cards", "transcripts", "comparison", "comparison_start")
+SCRIPTS = ("base", "layout", "axes", "cards", "transcripts", "comparison", "comparison_start")
 MAX_CLIPS = 300
 """Maximum number of clips with images and audio; those with changed predictions come first."""
 _MAX_NAME_CHARS = 120
@@ -84,6 +85,7 @@ def _write_page(compared: Sequence[ComparedResults], writer: ReportWriter, progr
     changed = _changed_clips(runs)
     selected = [*changed, *(clip for clip in balanced_order(first) if clip not in changed)][:MAX_CLIPS]
     images: dict[str, dict[int, str]] = {}
+    axes: dict[str, dict[str, Any] | None] = {}
     audio: dict[int, str] = {}
     notes: list[str] = []
     for number, side in enumerate(compared):
@@ -98,6 +100,7 @@ def _write_page(compared: Sequence[ComparedResults], writer: ReportWriter, progr
         for name, files in media.images.items():
             key = name if name == PAGE_IMAGES else f"{side.name}/{name}"
             images[key] = {own[clip]: file for clip, file in files.items() if clip in own}
+            axes[key] = media.axes[name]
         if number == 0:
             audio, notes = {own[clip]: file for clip, file in media.audio.items()}, media.notes
     if len(selected) < len(first.clips):
@@ -113,6 +116,7 @@ def _write_page(compared: Sequence[ComparedResults], writer: ReportWriter, progr
         "runs": [{**run.json_values(len(clips)), "accuracy": run.row["accuracy"]} for run in runs],
         "page_images": PAGE_IMAGES,
         "images": {name: [files.get(i) for i in clips] for name, files in images.items()},
+        "axes": axes,
         "audio": [audio.get(i) for i in clips],
         "prompts": [],
     }
@@ -125,6 +129,8 @@ def _write_page(compared: Sequence[ComparedResults], writer: ReportWriter, progr
         runs={(run.folds[0], run.classifier, run.scoring, run.control): i for i, run in enumerate(runs)},
         summary=[_summary(result_rows, compared, number) for number in range(1, len(compared))],
         settings=different_settings(compared),
+        prompts=compare_prompts(compared),
+        role_names=ROLE_NAMES,
         common=[len(same_clips(first, side.results)) for side in compared],
         verdicts=[
             (side.name, view.statements)

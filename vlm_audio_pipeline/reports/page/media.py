@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from vlm_audio_pipeline.contracts.control_names import CONTROL_SEPARATOR
 from vlm_audio_pipeline.contracts.errors import BadClips
 from vlm_audio_pipeline.contracts.hashing import digest
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
@@ -23,6 +24,7 @@ from vlm_audio_pipeline.engines import core_count
 from vlm_audio_pipeline.renderings.image import render
 from vlm_audio_pipeline.renderings.presets import find_preset
 from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.reports.page.image_axes import image_axes
 from vlm_audio_pipeline.reports.page.report_writer import FOLDER, ReportFormat, ReportWriter
 from vlm_audio_pipeline.reports.page.study_results import StudyResults, read_batches
 
@@ -33,6 +35,7 @@ PAGE_IMAGES = "(page)"
 """Name of the image set that is rendered only for the page, if a study has no images."""
 PLAYABLE = {".ogg": "audio/ogg", ".mp3": "audio/mpeg", ".flac": "audio/flac"}
 """Suffix -> media type of recordings that browsers play (https://caniuse.com/ogg-vorbis)."""
+_FILLED_IN = ("kind", "preset", "size")  # fields of a rendering in a study record that its other fields replace
 _MP3_SAMPLE_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _BATCH_SIZE = 16  # images or audio files in memory at a time
 _VORBIS_BLOCK = 65536  # samples; libsndfile needs a stack in proportion to one write
@@ -48,11 +51,13 @@ class Media:
     Attributes:
         images: image set -> clip number -> name on the page.
         audio: clip number -> name on the page.
+        axes: image set -> the axes of its images, as `image_axes` returns them.
         notes: sentences for the page about missing or reduced media, with the reason.
     """
 
     images: dict[str, dict[int, str]] = field(default_factory=dict)
     audio: dict[int, str] = field(default_factory=dict)
+    axes: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -85,7 +90,10 @@ def write_media(
     """
     sets = list(image_sets) or ([PAGE_IMAGES] if results.dataset else [])
     clips = set((balanced_order(results) if selected is None else selected)[: writer.format.max_clips])
-    media = Media(images={name: {} for name in sets})
+    media = Media(
+        images={name: {} for name in sets},
+        axes={name: image_axes(name, _find_recipe(results, name), results.clips) for name in sets},
+    )
     total = len(clips) * (len(sets) + (PAGE_IMAGES not in sets))
     for done, file in enumerate(_encode_files(results, sets, clips, writer.format, media.notes), 1):
         file_names = media.audio if file.image_set is None else media.images[file.image_set]
@@ -96,6 +104,23 @@ def write_media(
     if not results.dataset:
         media.notes.append(f"There is no audio, because the recordings are missing: {results.dataset_missing_reason}.")
     return media
+
+
+def _find_recipe(results: StudyResults, name: str) -> Recipe | None:
+    """Return the recipe of a rendering or control; None if the study file is of a version with other fields."""
+    if name == PAGE_IMAGES:
+        return _page_recipe()
+    fields = results.spec.get("renderings", {}).get(name.partition(CONTROL_SEPARATOR)[0])
+    try:  # width and height are filled in from `size` and the preset
+        return (
+            None if fields is None else Recipe.model_validate({k: v for k, v in fields.items() if k not in _FILLED_IN})
+        )
+    except ValueError:
+        return None
+
+
+def _page_recipe() -> Recipe:
+    return Recipe.model_validate({**find_preset("plain").values, "width": 384, "height": 256, "rate": 22050})
 
 
 def _single_file_note(writer: ReportWriter, clips: int, all_clips: int) -> str:
@@ -162,8 +187,9 @@ def _encode_recording(
         content, media_type = encode_audio(samples, sample_rate_hz, report_format)
         files = [MediaFile(number, None, media_type, content)]
     if with_image:
-        recipe = Recipe.model_validate({**find_preset("plain").values, "width": 384, "height": 256})
-        image = render(resample(samples, sample_rate_hz, 22050), 22050, recipe)
+        recipe = _page_recipe()
+        rate = recipe.rate or sample_rate_hz
+        image = render(resample(samples, sample_rate_hz, rate), rate, recipe)
         content, media_type = encode_image(image.bytes, image.media_type, report_format)
         files.append(MediaFile(number, PAGE_IMAGES, media_type, content))
     return files

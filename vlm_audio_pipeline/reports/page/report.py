@@ -31,7 +31,19 @@ from vlm_audio_pipeline.reports.page.wording import KINDS
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 SCRIPTS = (
-    *("base", "cards", "transcripts", "one_clip", "leaderboard", "clips", "comparison", "maps", "reliability"),
+    *(
+        "base",
+        "layout",
+        "axes",
+        "cards",
+        "transcripts",
+        "one_clip",
+        "leaderboard",
+        "clips",
+        "comparison",
+        "maps",
+        "reliability",
+    ),
     "start",
 )
 """The page's scripts, in the order in which they run."""
@@ -128,6 +140,7 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
         board_measures=measures_for_display("page"),
         chance=1 / len(results.classes) if results.classes else None,
         content=content,
+        contrast_axis=sections.contrast_axis(tables["contrasts"]),
         further_measures=sections.further_measures(results, runs),
         quality=sections.embedding_quality_view(tables["embedding_quality"], tables["embedding_comparisons"]),
         missing=sections.missing_sections(content),
@@ -161,6 +174,7 @@ def _core(results: StudyResults, runs: Sequence[PageRun], media: Media) -> dict[
         "page_images": PAGE_IMAGES,
         "kinds": KINDS,
         "images": {name: [names.get(i) for i in clips] for name, names in media.images.items()},
+        "axes": media.axes,
         "audio": [media.audio.get(i) for i in clips],
     }
 

@@ -10,6 +10,7 @@ from vlm_audio_pipeline.reports.page.media import Media, balanced_order
 from vlm_audio_pipeline.reports.page.report_writer import ReportWriter
 from vlm_audio_pipeline.reports.page.runs import PageRun
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
+from vlm_audio_pipeline.reports.page.ticks import linear_ticks
 from vlm_audio_pipeline.reports.page.wording import SECTION_TITLES
 
 MISSING_SECTIONS = {
@@ -103,6 +104,13 @@ def missing_sections(content: dict[str, Any]) -> list[tuple[str, str]]:
         for name, reason in MISSING_SECTIONS.items()
         if not content[name]
     ]
+
+
+def contrast_axis(contrasts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the axis of the contrasts' intervals: `end`, a little more than the largest difference, and `ticks`, shares of 1."""
+    values = [abs(row[key]) for row in contrasts if row["low"] is not None for key in ("low", "high", "difference")]
+    end = 1.04 * max([0.05, *values])
+    return {"end": end, "ticks": linear_ticks(-end, end, 9)}
 
 
 def leakage_findings(leakage: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,15 +2,14 @@
 
 const CARDS_PER_PAGE = 12;
 
-function zoom(image, caption) {
+function zoom(image, caption, seconds) {
   const dialog = $("zoom");
-  dialog.querySelector("img").src = image.url;
-  dialog.querySelector("img").alt = caption;
+  dialog.querySelector("div").replaceChildren(withAxes(make("img", { src: image.url, alt: caption }), image, seconds));
   dialog.querySelector("p").textContent = caption;
   dialog.showModal();
 }
 
-function imageFigure(clip, run, name) {
+function imageFigure(clip, run, name, seconds) {
   const image = imageOf(clip, run);
   const label = core.classes[core.labels[clip]];
   if (!image) return make("figure", { class: "image none" }, make("figcaption", {}, "no image in this report"));
@@ -22,8 +21,8 @@ function imageFigure(clip, run, name) {
     : `rendering ${image.set}: this run received no image`;
   const caption = `Spectrogram of ${name}, ${label}: ${note}`;
   return make("figure", { class: "image" },
-    make("button", { type: "button", class: "zoom", "aria-label": "Enlarge: " + caption, onclick: () => zoom(image, caption) },
-      make("img", { src: image.url, alt: caption })),
+    withAxes(make("button", { type: "button", class: "zoom", "aria-label": "Enlarge: " + caption, onclick: () => zoom(image, caption, seconds) },
+      make("img", { src: image.url, alt: caption })), image, seconds),
     make("figcaption", {}, note));
 }
 
@@ -90,14 +89,14 @@ async function makeCard(clip, runs, { predicted = null, autoplay = false } = {})
   const [name, fold, source, seconds] = clips[clip];
   const control = runs.length && core.runs[runs[0]].control !== "none" ? " (original audio, image of the control)" : "";
   return make("article", { class: "card", "data-clip": clip },
-    imageFigure(clip, runs.length ? runs[0] : null, name),
+    imageFigure(clip, runs.length ? runs[0] : null, name, seconds),
     make("div", { class: "about" },
       make("p", { class: "quiet" }, "true class"),
       make("h4", {}, core.classes[core.labels[clip]]),
       make("p", { class: "quiet" }, `clip ${name} · fold ${fold} · recording ${source} · ${roundedText(seconds, 2)} s${control}`),
       player(clip, autoplay),
-      runs.map((run, i) => predictionBlock(run, rows[i].get(clip), clip, predicted)),
-      otherPredictions(clip, runs)));
+      runs.map((run, i) => predictionBlock(run, rows[i].get(clip), clip, predicted))),
+    otherPredictions(clip, runs));
 }
 
 // Show cards page by page. A later call replaces an earlier one that is still loading.

@@ -1,5 +1,8 @@
 // Browse the clips: recall and precision by class, a confusion matrix of buttons, and the clips of the selected cell.
 
+const MANY_COLUMNS = 20; // a wider matrix has small cells
+const MAX_LISTED_CONFUSIONS = 20;
+
 function confusionCounts(clips) {
   const counts = new Map(); // true class -> predicted -> number of predictions
   for (const [clip, rows] of clips)
@@ -44,7 +47,7 @@ function confusionMatrix(counts, select) {
     cells.push(cell);
     return make("td", {}, cell);
   })));
-  const table = make("table", { class: "matrix" + (columns.length > 20 ? " many" : "") },
+  const table = make("table", { class: "matrix" + (columns.length > MANY_COLUMNS ? " many" : "") },
     make("thead", {}, make("tr", {}, make("td", { class: "corner" }, "true ↓ predicted →"), columns.map((c) => make("th", { scope: "col" }, make("span", {}, labelOf(c)))))),
     make("tbody", {}, body));
   table.addEventListener("keydown", (event) => {
@@ -64,11 +67,16 @@ function confusionMatrix(counts, select) {
   return table;
 }
 
-function mostFrequentConfusion(counts) {
-  let best = null;
-  for (const [label, line] of counts)
-    for (const [predicted, n] of line) if (label !== predicted && (!best || n > best.n)) best = { label, predicted, n };
-  return best && { label: best.label, predicted: best.predicted };
+// The wrong cells of the matrix, the most frequent first.
+function confusions(counts) {
+  const wrong = [...counts].flatMap(([label, line]) => [...line].filter(([predicted]) => predicted !== label).map(([predicted, n]) => ({ label, predicted, n })));
+  return wrong.sort((a, b) => b.n - a.n || a.label - b.label);
+}
+
+// For many classes, a list stands beside the matrix, whose cells are small; on narrow windows it replaces the matrix.
+function confusionList(counts, select) {
+  return make("ul", { class: "confusions", "aria-label": "most frequent confusions" }, confusions(counts).slice(0, MAX_LISTED_CONFUSIONS).map(({ label, predicted, n }) =>
+    make("li", {}, make("button", { type: "button", onclick: () => select({ label, predicted }) }, `${core.classes[label]} → ${labelOf(predicted)}: ${count(n)}`))));
 }
 
 // Results that a clip can have: title of the choice, words of the heading, and the test of a clip's vote.
@@ -118,7 +126,7 @@ function selectClips(run, clips, names, selection) {
 
 function startClips() {
   if (!core.runs.length) return;
-  document.querySelector("#clips .columns").classList.toggle("many", core.classes.length > 20);
+  document.querySelector("#clips .columns").classList.toggle("many", core.classes.length > MANY_COLUMNS);
   const runSelect = $("clips-run");
   const filters = { label: $("clips-label"), predicted: $("clips-predicted"), only: $("clips-only"), find: $("clips-find"), order: $("clips-order") };
   let run = originalRuns[0] ?? 0;
@@ -142,10 +150,12 @@ function startClips() {
     const counts = confusionCounts(clips);
     const select = (selected) => { writeFilters(selected); return show(); };
     $("class-bars").replaceChildren(classBars(counts, select));
-    $("confusion").replaceChildren(confusionMatrix(counts, select));
+    const matrix = confusionMatrix(counts, select);
+    $("confusion").replaceChildren(...[matrix.classList.contains("many") && confusionList(counts, select), matrix].filter(Boolean));
     const outcomes = [...new Set([...counts.values()].flatMap((line) => [...line.keys()]))].filter((p) => p < 0).sort((a, b) => b - a);
     filters.predicted.replaceChildren(option("", "all"), ...[...core.classes.keys(), ...outcomes].map((p) => option(p, labelOf(p))));
-    writeFilters(selection || mostFrequentConfusion(counts) || {});
+    const [{ label, predicted } = {}] = confusions(counts);
+    writeFilters(selection || { label, predicted });
     return show();
   }
 

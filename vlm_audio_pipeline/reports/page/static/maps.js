@@ -62,7 +62,11 @@ function startMaps() {
       buttons.forEach((button) => button.setAttribute("aria-pressed", button === event.currentTarget && state.highlighted !== null));
       paint();
     } }, make("svg", { viewBox: "-6 -6 12 12", "aria-hidden": true }, make("path", { d: SHAPES[key.shape % SHAPES.length], style: { fill: key.colour } })), key.title, make("small", {}, count(n))));
-    $("maps-legend").replaceChildren(...buttons);
+    const isWhat = state.run === null ? "the true class of the clip" : `whether ${runName(state.run)} classifies the clip correctly`;
+    $("maps-legend").replaceChildren(
+      make("p", {}, make("b", {}, "Positions: "), "the embedding of the clip by the encoder that the map names, projected onto two dimensions."),
+      make("p", {}, make("b", {}, "Colours and shapes: "), `${isWhat}. Select a key to highlight its clips.`),
+      ...buttons);
   };
 
   const tip = $("tip");
@@ -76,7 +80,7 @@ function startMaps() {
     await picture?.decode().catch(() => {}); // its height decides where the tip fits into the window
     if (state.clip !== clip) return;
     const vote = state.run === null ? null : core.runs[state.run].votes[clip];
-    tip.replaceChildren(...[picture, make("b", {}, core.classes[core.labels[clip]]), make("span", {}, clips[clip][0]), vote !== null && make("p", {}, `${runName(state.run)}: `, predictionBadge(vote, clip))].filter(Boolean));
+    tip.replaceChildren(...[picture && withAxes(picture, image, clips[clip][3]), make("b", {}, core.classes[core.labels[clip]]), make("span", {}, clips[clip][0]), vote !== null && make("p", {}, `${runName(state.run)}: `, predictionBadge(vote, clip))].filter(Boolean));
     tip.hidden = false;
     placeTip(tip, x, y);
   };
@@ -135,7 +139,7 @@ function startMaps() {
     const hasSilhouettes = typeof projection.silhouette_plane === "number" && typeof projection.silhouette_space === "number";
     const silhouettes = hasSilhouettes ? ` · silhouette ${roundedText(projection.silhouette_plane, 2)} in this map, ${roundedText(projection.silhouette_space, 2)} in the embeddings` : "";
     const shareNote = rows.length < core.labels.length ? ` · ${count(rows.length)} of ${count(core.labels.length)} clips` : "";
-    return make("figure", {}, svg, make("figcaption", {}, make("b", {}, projection.encoder), ` ${projection.method.toUpperCase()}${share}${silhouettes}${shareNote}`));
+    return make("figure", {}, svg, make("figcaption", {}, "Positions: embeddings of ", make("b", {}, projection.encoder), `, projected by ${projection.method.toUpperCase()}${share}${silhouettes}${shareNote}`));
   }
 
   const select = $("maps-colour");

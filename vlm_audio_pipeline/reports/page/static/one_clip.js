@@ -25,7 +25,7 @@ function startOneClip() {
   const candidates = core.labels.map((_, clip) => clip).filter((clip) => imageOf(clip, imageRun) || core.audio[clip]);
 
   async function show(clip) {
-    const [name] = (await load("clips"))[clip];
+    const [name, , , seconds] = (await load("clips"))[clip];
     const groups = answerGroups(clip);
     const lines = groups.flatMap(([, byAnswers]) => [...byAnswers.values()]);
     const controls = [...new Set(lines.flatMap((runs) => [...runs[0].answers.keys()]))];
@@ -46,10 +46,11 @@ function startOneClip() {
       return row && transcript(i, clip, row, `Prompt and response of ${classifier}`);
     }));
     container.replaceChildren(
-      make("div", {}, imageFigure(clip, imageRun, name), player(clip)),
+      make("div", {}, imageFigure(clip, imageRun, name, seconds), player(clip)),
       make("div", {}, make("p", {}, "The true class of this sound is ", make("b", {}, core.classes[core.labels[clip]]), make("span", { class: "quiet" }, ` (clip ${name})`), "."),
         make("div", { class: "scroll" }, table),
         controls.length > 1 ? make("p", { class: "quiet" }, "The columns with “if” are controls: the same question about a changed image or audio. A model that uses its input then gives other answers for many clips. “No such control”: the study does not run it.") : null, transcripts.filter(Boolean)));
+    stackWideTable(table);
   }
 
   $("one-clip-next").addEventListener("click", () => show(candidates[Math.floor(Math.random() * candidates.length)]));

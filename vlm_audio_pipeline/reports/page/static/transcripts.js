@@ -8,11 +8,11 @@ function turn(role, title, ...parts) {
 
 function exampleFigure(clip, run, clips) {
   if (clip < 0) return make("p", { class: "quiet" }, "(a clip that is no longer part of the study)");
-  const [name, fold] = clips[clip];
+  const [name, fold, , seconds] = clips[clip];
   const label = core.classes[core.labels[clip]];
   const image = run !== null && core.runs[run].takes_audio ? null : imageOf(clip, run);
   return make("figure", { class: "example" },
-    image ? make("img", { src: image.url, alt: `spectrogram of ${name}`, loading: "lazy" }) : player(clip),
+    image ? withAxes(make("img", { src: image.url, alt: `spectrogram of ${name}`, loading: "lazy" }), image, seconds) : player(clip),
     make("figcaption", {}, `${name}, true class ${label}, fold ${fold}`));
 }
 
@@ -23,10 +23,10 @@ function requestTurns(turns, run, clips, query) {
     parts.map((part) => part === null ? query.cloneNode(true) : typeof part === "number" ? exampleFigure(part, run, clips) : make("p", {}, part))));
 }
 
-function queryElement(run, clip) {
+function queryElement(run, clip, clips) {
   if (run !== null && core.runs[run].takes_audio) return make("p", { class: "query" }, "[the audio of the clip]");
   const image = clip === null ? null : imageOf(clip, run);
-  return image ? make("img", { class: "query", src: image.url, alt: "the image of the clip" }) : make("p", { class: "query" }, "[the image of the clip]");
+  return image ? withAxes(make("img", { class: "query", src: image.url, alt: "the image of the clip" }), image, clips[clip][3]) : make("p", { class: "query" }, "[the image of the clip]");
 }
 
 // Why there are fewer requests than responses.
@@ -53,7 +53,7 @@ function transcript(run, clip, row, title = row[8] ? "Transcript: prompt, reason
     details.dataset.ready = "yes";
     const [requests, clips] = await Promise.all([load(entry.data), load("clips")]);
     const response = row[6] ?? `(no text: the label is chosen by ${core.runs[run].scoring})`;
-    details.append(...requestTurns(requests[row[9]][1], run, clips, queryElement(run, clip)),
+    details.append(...requestTurns(requests[row[9]][1], run, clips, queryElement(run, clip, clips)),
       ...(row[8] ? [turn("reasoning", "reasoning", make("p", {}, row[8]))] : []),
       turn("response", "response", make("p", {}, row[7] ? `error: ${row[7]}` : response === "" ? "(empty)" : response)),
       make("p", { class: "quiet" }, checkNote(entry)));
@@ -83,7 +83,7 @@ function startPrompts() {
     const [requests, clips] = await Promise.all([load(entry.data), load("clips")]);
     const run = core.runs.findIndex((r) => r.classifier === entry.classifier && r.control === "none");
     const turns = requests[requestSelect.value]?.[1] || [];
-    container.replaceChildren(...requestTurns(turns, run < 0 ? null : run, clips, queryElement(run < 0 ? null : run, null)));
+    container.replaceChildren(...requestTurns(turns, run < 0 ? null : run, clips, queryElement(run < 0 ? null : run, null, clips)));
   }
   return fillRequests();
 }
