@@ -197,24 +197,37 @@ def graph_assets(graph: Graph, execute: ExecuteNode | None = None) -> list[Any]:
 
 
 def report_observations(graph: Graph, observed: dict[Node, str], instance: dg.DagsterInstance) -> None:
-    """Report the current versions of the input assets to Dagster, where they differ from the last observation."""
+    """Report the current versions of the input assets to Dagster, where they differ from the last reported ones.
+
+    A fold is reported as an observation and as a materialization, because the UI counts only materialized partitions as filled.
+    The observations come first: Dagster calls a step stale if an observation is newer than the materialization that it read.
+    """
     for input_asset in graph.input_assets.values():
-        for node in input_asset.nodes:
-            if node in observed and _last_version(instance, input_asset, node.fold) != observed[node]:
-                instance.report_runless_asset_event(
-                    dg.AssetObservation(
-                        dg.AssetKey(input_asset.key),
-                        partition=None if node.fold is None else str(node.fold),
-                        tags={"dagster/data_version": observed[node]},
+        nodes = [node for node in input_asset.nodes if node in observed]
+        for event in (dg.AssetObservation, dg.AssetMaterialization) if input_asset.folds else (dg.AssetObservation,):
+            for node in nodes:
+                if _last_version(instance, input_asset, node.fold, event) != observed[node]:
+                    instance.report_runless_asset_event(
+                        event(
+                            dg.AssetKey(input_asset.key),
+                            partition=None if node.fold is None else str(node.fold),
+                            tags={"dagster/data_version": observed[node]},
+                        )
                     )
-                )
 
 
-def _last_version(instance: dg.DagsterInstance, input_asset: InputAsset, fold: int | None) -> str | None:
-    """Return the data version of the last observation, or None."""
+def _last_version(
+    instance: dg.DagsterInstance,
+    input_asset: InputAsset,
+    fold: int | None,
+    event: type[dg.AssetObservation | dg.AssetMaterialization] = dg.AssetObservation,
+) -> str | None:
+    """Return the data version of the last observation or materialization, or None."""
     records_filter = dg.AssetRecordsFilter(
         asset_key=dg.AssetKey(input_asset.key), asset_partitions=None if fold is None else [str(fold)]
     )
-    last = instance.fetch_observations(records_filter, limit=1).records
-    tags = (last[0].asset_observation.tags if last and last[0].asset_observation else None) or {}
-    return tags.get("dagster/data_version")
+    is_observation = event is dg.AssetObservation
+    fetch = instance.fetch_observations if is_observation else instance.fetch_materializations
+    last = fetch(records_filter, limit=1).records
+    value = last and (last[0].asset_observation if is_observation else last[0].asset_materialization)
+    return value.tags.get("dagster/data_version") if value and value.tags else None

@@ -7,8 +7,8 @@ import os
 import socket
 from pathlib import Path
 
-PROCESS_TAG = "vlm_audio_pipeline/process"
-"""Tag of a run: host, process id and start time."""
+PROCESS_TAG = ".dagster/vlm_audio_process"
+"""Tag of a run: host, process id and start time. The UI does not show tags with this prefix."""
 
 
 def this_process() -> str:

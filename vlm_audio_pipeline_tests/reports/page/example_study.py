@@ -335,6 +335,7 @@ def write_example_study(folder: Path) -> ExampleStudy:
             "annotators": {},
             "absent": {},
         },
+        renderings={"paper": {"kind": "recipe", **RECIPE.model_dump(mode="json")}},
     )
 
 

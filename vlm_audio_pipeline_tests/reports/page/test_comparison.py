@@ -144,6 +144,7 @@ def test_the_page_names_its_results_and_settings(two_runs, page_file: Path):
     text = page_file.read_text()
     assert text.count(two_runs.time) > 3 and "script.seed" in text
     assert "12 of them also in" in text and "with the same predictions" in text
+    assert "the prompts of earlier results are not stored" in text and "[the image or audio of the clip]" in text
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,10 @@ def test_a_number_of_changed_clips_shows_their_cards(two_runs, page_file, browse
     assert browser.logged == []
     browser.send("Emulation.setDeviceMetricsOverride", width=420, height=900, deviceScaleFactor=1, mobile=True)
     assert browser.evaluate("document.documentElement.scrollWidth") <= 420
+    browser.wait_until("[...document.querySelectorAll('.scroll')].every((e) => e.scrollWidth <= e.clientWidth + 1)")
+    assert browser.evaluate(
+        "[...document.querySelectorAll('.plain-table')].every((t) => t.classList.contains('stacked'))"
+    )
     browser.send("Emulation.clearDeviceMetricsOverride")
 
 

@@ -403,7 +403,103 @@ def test_nothing_can_be_fetched_from_the_page(page):
     del page.logged[before[0] :], page.requested[before[1] :]
 
 
+def test_images_without_axes_have_them_beside(page):
+    """The example's images show 1 s at 16 kHz, that is 0 to 8 kHz, on a linear axis."""
+    page.wait_until("document.querySelector('#one-clip-view .framed img')?.naturalWidth > 0")
+    texts = """(selector) => [...document.querySelectorAll('#one-clip-view .framed ' + selector)].map((e) => e.textContent)"""
+    assert page.evaluate(f"({texts})('.row-name')") == ["frequency (kHz)"]
+    assert page.evaluate(f"({texts})('.time-name')") == ["time (s)"]
+    assert page.evaluate(f"({texts})('.row-ticks span')") == ["0", "2", "4", "6", "8"]
+    assert page.evaluate(f"({texts})('.time-ticks span')") == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    middle = """(() => { const box = (s) => document.querySelector('#one-clip-view .framed ' + s).getBoundingClientRect();
+        const image = box('img'), tick = box('.row-ticks span:nth-child(3)');
+        return (tick.top + tick.height / 2 - image.top) / image.height; })()"""
+    assert page.evaluate(middle) == pytest.approx(0.5, abs=0.03)  # 4 of 8 kHz
+    page.scroll_and_click("#one-clip-view .zoom")
+    assert page.evaluate("document.querySelector('#zoom .row-name').textContent") == "frequency (kHz)"
+    page.evaluate("document.querySelector('#zoom').close()")
+
+
+def test_intervals_and_calibration_have_numbers(page):
+    ticks = page.evaluate(
+        "[...document.querySelectorAll('#contrasts .heading .ticks span')].map((e) => [Number(e.textContent), parseFloat(e.style.left)])"
+    )
+    assert [number for number, _ in ticks] == [-60, -40, -20, 0, 20, 40, 60]  # the widest interval ends at 70 points
+    slopes = {round((place - 50) / number, 2) for number, place in ticks if number}
+    assert len(slopes) == 1, "ticks at equal distances from zero in the middle"
+    point, interval = page.evaluate(
+        "(() => { const t = document.querySelectorAll('#contrasts .track')[1]; return ['dot', 'range'].map((c) => [parseFloat(t.querySelector('.' + c).style.left), t.querySelector('.' + c).offsetHeight]) })()"
+    )
+    assert point[0] == pytest.approx(50 + 100 * 14 / 30 * slopes.pop(), abs=0.3)
+    assert interval[0] < point[0]
+    counts = page.evaluate(
+        "[...document.querySelector('#reliability svg').querySelectorAll('text.count')].map((e) => e.textContent)"
+    )
+    assert counts == ["3", "3", "3"]
+
+
+def test_the_menu_marks_the_section_on_the_screen(page):
+    links = page.evaluate("[...document.querySelectorAll('#links a')].map((a) => a.hash)")
+    headings = page.evaluate("[...document.querySelectorAll('main section')].map((s) => '#' + s.id)")
+    assert links == headings
+    current = "[...document.querySelectorAll('#links a[aria-current]')].map((a) => a.hash)"
+    for name in ("leaderboard", "quality", "provenance"):
+        page.evaluate(f"document.querySelector('#{name} h2').scrollIntoView({{block: 'start', behavior: 'instant'}})")
+        page.wait_until(f"String({current}) === '#{name}'")
+    assert page.evaluate("document.querySelector('#menu').offsetParent") is None  # the links are visible
+
+
+def test_the_map_says_what_positions_and_colours_mean(page):
+    legend = "document.querySelector('#maps-legend').textContent"
+    assert "Positions: the embedding of the clip" in page.evaluate(legend)
+    assert "Colours and shapes: the true class of the clip" in page.evaluate(legend)
+    captions = page.evaluate("[...document.querySelectorAll('#maps figcaption')].map((c) => c.textContent)")
+    assert captions[0].startswith("Positions: embeddings of audio_encoder, projected by PCA")
+    page.select_option("#maps-colour", "correct or wrong: audio_model")
+    assert "Colours and shapes: whether audio_model classifies the clip correctly" in page.evaluate(legend)
+    page.evaluate(
+        "(() => {const s = document.querySelector('#maps-colour'); s.value = 'class'; s.dispatchEvent(new Event('change'))})()"
+    )
+
+
+def test_print_has_no_controls_and_a_white_background(page):
+    page.send("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    shown = "[...document.querySelectorAll('nav, audio, .filters, .more, #one-clip-next')].filter((e) => e.getClientRects().length).length"
+    assert page.evaluate(shown) == 0
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.send("Emulation.setEmulatedMedia", media="", features=[])
+
+
 @pytest.mark.parametrize("width", [1400, 420])
-def test_the_page_does_not_scroll_sideways(page, folder_report, width):
+def test_nothing_scrolls_sideways_or_is_cut(page, folder_report, width):
     page.open_report(folder_report.as_uri(), width)
+    page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    wide = "[...document.querySelectorAll('.scroll, nav, nav div')].filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.outerHTML.slice(0, 200))"
+    page.wait_until(f"!{wide}.length")
+    if width == 420:
+        assert page.evaluate(
+            "[...document.querySelectorAll('.scroll > .plain-table')].every((t) => t.classList.contains('stacked'))"
+        )
+        title = page.evaluate(
+            "getComputedStyle(document.querySelector('.answers td:nth-child(3)'), '::before').content"
+        )
+        assert title == '"if blank"'
+
+
+def test_the_menu_opens_and_closes_by_keyboard(page, folder_report):
+    page.open_report(folder_report.as_uri(), 420)
+    page.evaluate("document.querySelector('#menu').focus()")
+    visible = "document.querySelector('#links a').getClientRects().length"
+    assert not page.evaluate(visible)
+    for key, is_open in (("Enter", True), ("Escape", False)):
+        page.send(
+            "Input.dispatchKeyEvent",
+            type="keyDown",
+            key=key,
+            windowsVirtualKeyCode={"Enter": 13, "Escape": 27}[key],
+            text="\r" if key == "Enter" else "",
+        )
+        page.send("Input.dispatchKeyEvent", type="keyUp", key=key)
+        assert bool(page.evaluate(visible)) == is_open
+    assert page.evaluate("document.activeElement.id") == "menu"
