@@ -7,14 +7,16 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from vlm_audio_pipeline.contracts.control_names import CONTROL_SEPARATOR
 from vlm_audio_pipeline.contracts.escapes import escape_markdown
 from vlm_audio_pipeline.dagster_app.pages import page_link
 from vlm_audio_pipeline.dagster_app.thumbnails import as_markdown, thumbnails
 from vlm_audio_pipeline.planning.execution import NodeResult
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
-from vlm_audio_pipeline.reports.preview_figures import preview_figures
+from vlm_audio_pipeline.reports.preview_figures import Values, axes_of_rendering, preview_figures
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.storage.table_schema import TableSchema
 
@@ -26,6 +28,8 @@ def preview(graph: Graph, node: Node, result: NodeResult) -> dict[str, Any]:
     """Return the metadata of a materialization, in the order of the UI: row count, figures, rows, time, files."""
     name, table = next(iter(result.tables.items()))
     figures = preview_figures(result.tables, graph.dataset())
+    if name == "spectrograms":
+        figures |= _axes(graph, node)
     rows = first_rows(table)
     hidden = table.num_rows - rows.num_rows
     return {
@@ -42,6 +46,16 @@ def preview(graph: Graph, node: Node, result: NodeResult) -> dict[str, Any]:
             p.relative_to(graph.data_folder.root).as_posix() for p in graph.partition_files(node).values()
         ),
     }
+
+
+def _axes(graph: Graph, node: Node) -> Values:
+    """Return a sentence about the axes of a rendering's images, if they show none."""
+    component = graph.steps[node.step].component
+    path = graph.partition_files(Node("clips", node.fold))["clips"]
+    if not path.exists():
+        return {}
+    recipe = graph.study.renderings.get(component.partition(CONTROL_SEPARATOR)[0])
+    return axes_of_rendering(component, recipe, pq.read_table(path, columns=["duration_s", "sample_rate_hz"]))
 
 
 def first_rows(table: pa.Table, max_rows: int = MAX_ROWS) -> pa.Table:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
+GALLERY_RECIPE = Recipe(transform="mel", n_mels=64, width=200, height=130)
+"""Recipe of the images of `clip_gallery`."""
 _GAP, _TEXT = 6, 13  # pixels between images; height of labels, pixels
 
 
@@ -122,15 +124,14 @@ def clip_gallery(dataset: Dataset, clips: Iterable[dict[str, Any]], *, max_class
     Raises:
         VlmAudioError: for no clips, or a clip that cannot be read.
     """
-    recipe = Recipe(transform="mel", n_mels=64, width=200, height=130)
     first_clips: dict[str, dict[str, Any]] = {}
     for clip in clips:
         first_clips.setdefault(clip["label"], clip)
     images = [
-        (label, render_clip(dataset, ClipRow.from_row(clip), recipe).bytes)
+        (label, render_clip(dataset, ClipRow.from_row(clip), GALLERY_RECIPE).bytes)
         for label, clip in list(first_clips.items())[:max_classes]
     ]
-    return gallery(images, thumbnail=recipe.width, columns=5)
+    return gallery(images, thumbnail=GALLERY_RECIPE.width, columns=5)
 
 
 def _refuse_no_images(images: Sequence[object]) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MAX_NUMBERED_COLUMNS = 30
+"""A confusion matrix with more columns has a scale of colours, because its cells are too small for numbers."""
 INK, BAR, PALE = "#1f2933", "#2f6f9f", "#b8c4ce"
 
 
@@ -138,8 +140,10 @@ def confusion_chart(confusion: pa.Table, classes: tuple[str, ...]) -> bytes:
         counts[classes.index(r["label"]), columns.index(r["predicted"])] += r["count"]
     with _plot(1.8 + 0.42 * len(columns), 1.2 + 0.42 * len(classes), columns) as plot:
         axes, labels = plot.axes, [plot.labels[name] for name in columns]
-        axes.imshow(counts, cmap="Blues", aspect="auto")
-        if len(columns) <= 30:
+        colours = axes.imshow(counts, cmap="Blues", aspect="auto")
+        if len(columns) > MAX_NUMBERED_COLUMNS:
+            plot.figure.colorbar(colours, label="number of predictions", shrink=0.5)
+        else:
             for (y, x), n in np.ndenumerate(counts):
                 if n:
                     color = "white" if n > counts.max() / 2 else INK

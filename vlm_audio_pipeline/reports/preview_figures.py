@@ -5,11 +5,16 @@ from collections.abc import Callable, Mapping
 import pyarrow as pa
 
 from vlm_audio_pipeline.datasets.base import Dataset
-from vlm_audio_pipeline.renderings.sheet import clip_gallery, contact_sheet
+from vlm_audio_pipeline.renderings.recipe import Recipe
+from vlm_audio_pipeline.renderings.sheet import GALLERY_RECIPE, clip_gallery, contact_sheet
 from vlm_audio_pipeline.reports import figures
+from vlm_audio_pipeline.reports.page.image_axes import describe_axes
 
-Values = dict[str, float | bytes]
-"""Numbers and PNG images, by title."""
+Values = dict[str, float | bytes | str]
+"""Numbers, PNG images and sentences, by title."""
+
+AXES = "axes of the images"
+"""Title of the sentence about the axes of images that show none."""
 
 _IMAGES_PER_CLASS = 4
 _ACCURACY = "accuracy (share of 1)"
@@ -25,7 +30,21 @@ def preview_figures(tables: Mapping[str, pa.Table], dataset: Dataset) -> Values:
 
 
 def _clips(table: pa.Table, dataset: Dataset) -> Values:
-    return {"images": clip_gallery(dataset, table.to_pylist())}
+    rows = table.to_pylist()
+    axes = describe_axes("", GALLERY_RECIPE, rows)
+    return {"images": clip_gallery(dataset, rows), **({AXES: axes} if axes else {})}
+
+
+def axes_of_rendering(name: str, recipe: Recipe | None, clips: pa.Table) -> Values:
+    """Return a sentence about the axes of the images of a rendering or control; {} if the images show their axes.
+
+    Args:
+        name: name of the rendering or control.
+        recipe: its recipe, if it is known.
+        clips: rows of `clips` with `duration_s` and `sample_rate_hz`.
+    """
+    axes = describe_axes(name, recipe, clips.select(["duration_s", "sample_rate_hz"]).to_pylist())
+    return {AXES: axes} if axes else {}
 
 
 def _spectrograms(table: pa.Table, dataset: Dataset) -> Values:

@@ -71,6 +71,9 @@ def test_a_preview_has_thumbnails_instead_of_hashes_and_whole_ids(tmp_path):
     graph, node = bench.graph(), Node("spectrograms/small", 1)
     table, provenance = read_partition(graph.partition_files(node)["spectrograms"], TABLES["spectrograms"])
     metadata = preview(graph, node, NodeResult(provenance, {"spectrograms": table}, (), 1.0))
+    axes = metadata["axes of the images"]  # the clips of the small study are 0.25 s long
+    assert axes.startswith("time from left to right, 0 to 0.25 s; frequency from bottom to top, 0 to 11")
+    assert axes.endswith(" kHz, mel scale")
     header, _, first, *_ = metadata["preview"].value.splitlines()
     assert header == "| clip | image |"
     clip, image = (cell.strip() for cell in first.strip("|").split("|"))

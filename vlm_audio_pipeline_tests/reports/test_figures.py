@@ -93,6 +93,16 @@ def test_confusion_counts_shade_their_cells():
     assert x_ab > x_ba  # predicted b the right column
 
 
+def test_cells_without_numbers_have_a_scale_of_colours():
+    def darkest_columns(classes: int) -> np.ndarray:
+        names = tuple(f"c{i:02}" for i in range(classes))
+        pixels = image(confusion_chart(confusion(("none", "c00", "c00", 5)), names))
+        return np.flatnonzero((pixels == (0x08, 0x30, 0x6B)).all(axis=2).any(axis=0)) / pixels.shape[1]
+
+    assert darkest_columns(30).max() < 0.5  # only the cell at the left
+    assert darkest_columns(31).max() > 0.8  # and the end of the scale at the right
+
+
 def test_controls_are_not_in_the_confusion():
     real = ("none", "a", "a", 3)
     assert confusion_chart(confusion(real, ("blank", "a", "b", 9)), ("a", "b")) == confusion_chart(

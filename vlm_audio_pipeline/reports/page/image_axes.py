@@ -28,7 +28,7 @@ def image_axes(name: str, recipe: Recipe | None, clips: Sequence[dict[str, Any]]
 
     Returns:
         `aspect`: width / height of the image; `box`: left, top, right and bottom of the data, shares of the image; `ticks`: [share of the height, text], from the
-        bottom; `label`; `start_s`, `added_s`, `end_s`; `is_time`: false for columns in random order and for images of other
+        bottom; `label`; `range`, its limits in words; `start_s`, `added_s`, `end_s`; `is_time`: false for columns in random order and for images of other
         clips. None if the image shows its axes itself, or if they are not known or not those of every clip.
     """
     control = name.partition(CONTROL_SEPARATOR)[2]
@@ -53,11 +53,32 @@ def image_axes(name: str, recipe: Recipe | None, clips: Sequence[dict[str, Any]]
         "box": [round(side, 4) for side in sides],
         "ticks": [[round(share, 4), f"{value / divisor:g}"] for value, share in row_ticks(rows)],
         "label": f"{label} ({unit})" if unit else label,
+        "range": f"{max(0, rows.low) / divisor:.3g} to {rows.high / divisor:.3g}{f' {unit}' if unit else ''}",
         "start_s": time.low,
         "added_s": time.high - duration_s,
         "end_s": None if recipe.duration == "native" else time.high,
         "is_time": control in ("", "blank"),
     }
+
+
+def describe_axes(name: str, recipe: Recipe | None, clips: Sequence[dict[str, Any]]) -> str | None:
+    """Return the axes of images in words, for a place that cannot draw them; None where `image_axes` returns None.
+
+    Args:
+        name: name of the rendering or control.
+        recipe: its recipe; None if it is not known.
+        clips: the clips, with `duration_s` and `sample_rate_hz`.
+    """
+    axes = image_axes(name, recipe, clips) if clips else None
+    if axes is None or recipe is None:
+        return None
+    lengths = {round(clip["duration_s"], 2) for clip in clips}
+    end_s = axes["end_s"] if axes["end_s"] is not None else lengths.pop() if len(lengths) == 1 else None
+    time = f"0 to {end_s:.3g} s" if end_s is not None else "the length of the clip"
+    scale = f", {recipe.frequency} scale" if TRANSFORMS[recipe.transform].unit else ""
+    row_name = TRANSFORMS[recipe.transform].label.lower()
+    columns = f"time from left to right, {time}" if axes["is_time"] else "points in time not in order"
+    return f"{columns}; {row_name} from bottom to top, {axes['range']}{scale}"
 
 
 def _has_axes(recipe: Recipe) -> bool:

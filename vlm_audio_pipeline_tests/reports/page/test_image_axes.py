@@ -8,7 +8,7 @@ import pytest
 
 from vlm_audio_pipeline.renderings.image import render
 from vlm_audio_pipeline.renderings.recipe import Recipe
-from vlm_audio_pipeline.reports.page.image_axes import image_axes
+from vlm_audio_pipeline.reports.page.image_axes import describe_axes, image_axes
 from vlm_audio_pipeline.reports.page.ticks import linear_ticks
 
 RATE = 16000
@@ -88,3 +88,14 @@ def test_without_a_recipe_or_with_several_sample_rates_there_are_no_axes():
 )
 def test_ticks_are_round_numbers(limits, ticks):
     assert linear_ticks(*limits) == pytest.approx(ticks)
+
+
+def test_axes_in_words():
+    clips = [{"duration_s": 2.0, "sample_rate_hz": RATE}, {"duration_s": 1.0, "sample_rate_hz": RATE}]
+    recipe = Recipe(rate=RATE, frequency="mel")
+    assert describe_axes("r", recipe, CLIPS) == (
+        "time from left to right, 0 to 2 s; frequency from bottom to top, 0 to 8 kHz, mel scale"
+    )
+    assert describe_axes("r", recipe, clips).startswith("time from left to right, the length of the clip; ")
+    assert describe_axes("r__time_shuffled", recipe, CLIPS).startswith("points in time not in order; ")
+    assert describe_axes("paper", Recipe(preset="paper", rate=RATE), CLIPS) is None
