@@ -16,6 +16,11 @@ from vlm_audio_pipeline.evaluation.significance import p_value_text
 from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE, measures_for_display
 from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
 
+_CONTRAST_NOTE = (
+    "points: accuracy of the first side minus that of the second, in percentage points; interval: by source recording, not "
+    "corrected; p: permutation test by source recording, corrected for {tests} test{s} (Holm)"
+)
+
 
 def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | None = None) -> RenderableType:
     """Return the leaderboard: rank, classifier, accuracy with interval and denominator, other measures, notes below.
@@ -109,6 +114,8 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
         )
         if row.get("interval_scope") == THESE_EXAMPLES:
             notes.append(f"{names[0]} against {names[1]}: interval and p for these examples")
+    if tests := max((row.get("holm_over") or 0 for row in rows), default=0):
+        notes.append(_CONTRAST_NOTE.format(tests=tests, s="s" * (tests > 1)))
     return Group(table, *(PlainText(name_study(n, study), style="dim") for n in notes))
 
 
@@ -118,7 +125,8 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
     The accuracies are those on the images, on blank and time-shuffled images, of the audio baseline, and of a probe on the
     pixels if the study has one. Without that probe the table fits into 80 columns for names of up to 30 characters.
     """
-    title = f"{study}: can it hear what it sees?"
+    cautions = list(dict.fromkeys(row["caution"] for row in rows if row.get("caution")))
+    title = f"{study}{' (demonstration, not a finding)' if cautions else ''}: can it hear what it sees?"
     table = PlainTable(title=title)
     for name in ("model", "answer"):
         table.add_column(name)
@@ -144,7 +152,12 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
         "chance": {chance} - {None},
         **{kind: {row[f"{kind}_classifier"] for row in rows} - {None} for kind in ("audio", "pixels")},
     }
-    notes = [", ".join(f"{name}: {', '.join(sorted(values))}" for name, values in references.items() if values)]
+    notes = [
+        *cautions,
+        ", ".join(f"{name}: {', '.join(sorted(values))}" for name, values in references.items() if values),
+    ]
+    if any(row["accuracy"] is not None and row[columns[name]] is None for row in rows for name in headings):
+        notes.append("-: the study does not run this control or baseline for the model, or it is not complete")
     undecided: dict[str, str] = {}
     for row in rows:
         if row["answer"] == "cannot be decided":

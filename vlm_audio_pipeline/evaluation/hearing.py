@@ -150,7 +150,7 @@ class Evidence:
 
     @property
     def time_order(self) -> str | None:
-        """Whether it reads the order in time: yes, no or cannot be decided; None without an answer "it can"."""
+        """Whether it needs the order in time: yes, no or cannot be decided; None without an answer "it can"."""
         shuffled = self.corrected.get("time_shuffled")
         if self.answer != CAN or shuffled is None:
             return None

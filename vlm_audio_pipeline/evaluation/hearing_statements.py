@@ -32,11 +32,11 @@ from vlm_audio_pipeline.evaluation.tables import build_rows
 _BELOW_MARGIN = f"and less than {100 * MARGIN:.0f} points count as no difference"
 _ABOVE_MARGIN = f"so a difference of {100 * MARGIN:.0f} points or more is possible; more clips are needed"
 SCORING_WORDS = {
-    "likelihood": "likelihood: the class name that is the most probable response",
-    "generation": "generation: the class that its text names",
-    "first_token": "first token: the class name whose first token is the most probable",
+    "likelihood": "the class name that is the most probable response",
+    "generation": "the class that its text names",
+    "first_token": "the class name whose first token is the most probable",
 }
-"""How a language model chooses a class -> its words."""
+"""Scoring of a language model -> how it chooses a class, in words."""
 _MIN_WITHOUT_LABEL = 0.05  # share of predictions without a label from which a sentence mentions them
 
 
@@ -84,7 +84,7 @@ def statement(evidence: Evidence, study: HearingStudy) -> str:
     """Return the verdict as sentences that can be read alone: accuracies in percent, differences in points, p-values after Holm."""
     name = evidence.model.classifier
     if evidence.scoring in SCORING_WORDS:
-        name += f" (by {SCORING_WORDS[evidence.scoring]})"
+        name += f" (by {evidence.scoring.replace('_', ' ')}: {SCORING_WORDS[evidence.scoring]})"
     return " ".join(filter(None, [evidence.model.caution, *_sentences(name, evidence, study)]))
 
 

@@ -115,21 +115,25 @@ def _not_scaled_reason(predictions: PredictionArrays) -> str:
 
 
 _SCORE_MEASURES = (
-    (log_loss, "mean of -ln(score of the true class)", "nats"),
-    (brier, "mean of the sum over classes of (score - truth)^2, 0 to 2", "no unit"),
-    (ece, "expected calibration error over ten bins of equal width", "share of 1"),
+    (log_loss, "log loss", "mean of -ln(score of the true class)", "nats"),
+    (brier, "Brier score", "mean of the sum over classes of (score - truth)^2, 0 to 2", "no unit"),
+    (ece, "calibration error (ECE)", "expected calibration error over ten bins of equal width", "share of 1"),
 )
 PROBABILITY_MEASURES = (
-    *(Measure(name=f.__name__, formula=f, doc=doc, unit=unit, order="lower") for f, doc, unit in _SCORE_MEASURES),
+    *(
+        Measure(name=f.__name__, title=title, formula=f, doc=doc, unit=unit, order="lower")
+        for f, title, doc, unit in _SCORE_MEASURES
+    ),
     *(
         Measure(
             name=f"{f.__name__}_temperature",
+            title=f"{title} after temperature scaling",
             formula=partial(_after_scaling, measure=f),
             doc=f"`{f.__name__}` after temperature scaling fitted on the other folds",
             unit=unit,
             order="lower",
         )
-        for f, _, unit in _SCORE_MEASURES
+        for f, title, _, unit in _SCORE_MEASURES
     ),
     Measure(
         name="temperature",

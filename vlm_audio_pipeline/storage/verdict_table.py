@@ -51,7 +51,7 @@ VERDICTS_TABLE = TableSchema(
         Column(
             "time_order",
             TEXT,
-            "whether it reads the order in time: yes, no or cannot be decided; null unless the answer is 'it can'",
+            "whether it needs the order in time: yes, no or cannot be decided; null unless the answer is 'it can'",
             nullable=True,
         ),
         Column("accuracy", FLOAT, "accuracy on the original images; null for a partial run", nullable=True),

@@ -112,6 +112,38 @@ def test_the_contrasts_table():
     ]
 
 
+def test_the_contrasts_table_says_what_is_corrected():
+    first, second = printed_lines(contrasts_table([{**CONTRAST, "holm_over": 4}], "sound"), width=300)[-2:]
+    assert first.startswith("janus (likelihood)")
+    assert second == (
+        "points: accuracy of the first side minus that of the second, in percentage points; interval: by source recording, not "
+        "corrected; p: permutation test by source recording, corrected for 4 tests (Holm)"
+    )
+
+
+def test_the_verdicts_of_a_demonstration_say_so_in_the_title():
+    caution = "Demonstration, not a finding: the sounds are synthetic."
+    columns = (
+        "accuracy",
+        "blank_accuracy",
+        "time_shuffled_accuracy",
+        "audio_accuracy",
+        "pixels_accuracy",
+        "chance_accuracy",
+    )
+    row = dict.fromkeys((*columns, "audio_classifier", "pixels_classifier"))
+    row |= {
+        "classifier": "janus_one_shot_in_30",
+        "scoring": "likelihood",
+        "answer": "it can",
+        "accuracy": 0.98,
+        "caution": caution,
+    }
+    title, *_, last, legend = printed_lines(verdicts_table([row], "demo"), width=200)
+    assert title == "demo (demonstration, not a finding): can it hear what it sees?" and last == caution
+    assert legend == "-: the study does not run this control or baseline for the model, or it is not complete"
+
+
 def test_a_contrast_with_examples_has_a_note():
     few_shot = {**CONTRAST, "interval_scope": "clips, for these examples"}
     last = printed_lines(contrasts_table([few_shot], "sound"))[-1]

@@ -46,11 +46,10 @@ def certainty_finding(
     else:
         answer, details = Markup("There is no second model for a comparison."), []
     verdicts = Counter(row["verdict"] for row in contrasts)
-    if verdicts:
-        counts = join_words([Markup(words).format(verdicts[name]) for name, words in _COUNTS.items() if verdicts[name]])
+    if counts := [Markup(words).format(verdicts[name]) for name, words in _COUNTS.items() if verdicts[name]]:
         details.append(
             Markup('Of the {} declared in advance, {}. <a href="#contrasts">Show all</a>').format(
-                "comparisons" if len(contrasts) > 1 else "comparison", counts
+                f"{len(contrasts)} comparisons" if len(contrasts) > 1 else "one comparison", join_words(counts)
             )
         )
     if method := best.row.get("interval"):

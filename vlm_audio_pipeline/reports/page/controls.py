@@ -10,10 +10,10 @@ from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.wording import percent
 
 CONTROL_WORDS = {
-    "blank": "with blank images",
-    "time_shuffled": "with the columns of the image in random order",
-    "other_clip": "with the image of another clip",
-    "no_image": "without an image",
+    "blank": "blank images",
+    "time_shuffled": "images with columns in random order",
+    "other_clip": "images of other clips",
+    "no_image": "no image",
 }
 """Control -> what replaces the image, in words."""
 
@@ -34,7 +34,7 @@ def control_groups(
 
     Returns:
         For each: `name`, `scoring`, `original` (its leaderboard row, or None) and `controls`, each with `run` (its number on the
-        page), `row` and `sentences`: the test against the original or why there is none, and whether all answers are the same.
+        page), `row`, `words` and `sentences`: the test against the original or why there is none, and whether all answers are the same.
     """
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for i, run in enumerate(runs):
@@ -46,7 +46,14 @@ def control_groups(
             key, {"name": run.classifier, "scoring": run.scoring, "original": original and original.row, "controls": []}
         )
         sentences = [_test(run, original, contrasts, verdicts), _same_answer(results, run)]
-        group["controls"].append({"run": i, "row": run.row, "sentences": list(filter(None, sentences))})
+        group["controls"].append(
+            {
+                "run": i,
+                "row": run.row,
+                "words": CONTROL_WORDS.get(run.control, run.control),
+                "sentences": list(filter(None, sentences)),
+            }
+        )
     return [groups[key] for key in sorted(groups)]
 
 
@@ -57,7 +64,7 @@ def _test(
     verdicts: Sequence[dict[str, Any]],
 ) -> str:
     """Return the result of the test of a control against the original: of a declared contrast, else of a verdict."""
-    words = CONTROL_WORDS.get(run.control, f"with the control {run.control}")
+    words = CONTROL_WORDS.get(run.control, f"the control {run.control}")
     for row in contrasts:
         is_same_run = {row["classifier"], row["against"]} == {run.classifier} and row["scoring"] == run.scoring
         if is_same_run and {row["control"], row["against_control"]} == {"none", run.control}:
@@ -67,12 +74,12 @@ def _test(
         if (row["classifier"], row["scoring"]) == (run.classifier, run.scoring) and p is not None:
             better = row["accuracy"] > row[f"{run.control}_accuracy"]
             if p >= ALPHA:
-                return f"No difference between the original and the accuracy {words} is shown ({p_text(p)}; a test of the section Answer)."
+                return f"No difference between the original and {words} is shown ({p_text(p)}; a test of the section Answer)."
             word = "more" if better else "less"
-            return f"The original is {word} accurate than {words} ({p_text(p)}; a test of the section Answer)."
+            return f"With the original images it is {word} accurate than with {words} ({p_text(p)}; a test of the section Answer)."
     if original is None:
-        return f"The accuracy {words} was not compared, because there is no result for the original."
-    return f"The original was not tested against the accuracy {words}: the study declares no comparison of the two."
+        return f"No test of the original against {words}: there is no result for the original."
+    return f"No test of the original against {words}: the study declares no such comparison."
 
 
 def _same_answer(results: StudyResults, run: PageRun) -> str | None:
@@ -85,9 +92,7 @@ def _same_answer(results: StudyResults, run: PageRun) -> str | None:
     if not labels or min(labels) < 0 or any(len(counts) > 1 for counts in answers.values()):
         return None
     accuracy = percent(run.row["accuracy"])
-    words = CONTROL_WORDS.get(run.control, f"with the control {run.control}").capitalize()
+    words = CONTROL_WORDS.get(run.control, f"the control {run.control}")
     if len(labels) == 1:
-        return f"{words}, all clips get the answer {results.classes[min(labels)]}, so the {accuracy} are the clips of this class."
-    return (
-        f"{words}, all clips of a fold get the same answer, so the {accuracy} are the clips of one class of each fold."
-    )
+        return f"With {words}, all clips get the answer {results.classes[min(labels)]}, so the {accuracy} are the clips of this class."
+    return f"With {words}, all clips of a fold get the same answer, so the {accuracy} are the clips of one class of each fold."

@@ -82,7 +82,7 @@ def verdict_view(verdicts: Sequence[dict[str, Any]]) -> VerdictView | None:
         for row in rows:
             if (first := first_of_answer.get(row["answer"])) is None:
                 first_of_answer[row["answer"]] = row | {"statement": without_line_breaks(row["statement"])}
-            elif row["accuracy"] is not None:
+            elif row.get("accuracy") is not None:
                 first["statement"] += f" {_same_answer(row)}"
         statements += list(first_of_answer.values())
     question, answers = _heading(models)
@@ -92,8 +92,9 @@ def verdict_view(verdicts: Sequence[dict[str, Any]]) -> VerdictView | None:
 
 
 def _same_answer(row: dict[str, Any]) -> str:
-    words = SCORING_WORDS.get(row["scoring"], row["scoring"])
-    return without_line_breaks(f"The answer by {words} is the same, with {percent_text(row['accuracy'])} correct.")
+    scoring = row["scoring"].replace("_", " ")
+    words = f"{scoring} ({SCORING_WORDS[row['scoring']]})" if row["scoring"] in SCORING_WORDS else scoring
+    return without_line_breaks(f"By {words} the answer is the same: {percent_text(row['accuracy'])} correct.")
 
 
 def page_caution(results: StudyResults, verdicts: Sequence[dict[str, Any]]) -> str:

@@ -143,7 +143,7 @@ def page_file(request, two_runs, tmp_path_factory):
 def test_the_page_names_its_results_and_settings(two_runs, page_file: Path):
     text = page_file.read_text()
     assert text.count(two_runs.time) > 3 and "script.seed" in text
-    assert "12 of them also in" in text and "with the same predictions" in text
+    assert "12 of them also in" in text and "the same predictions: " in text
     assert "the prompts of earlier results are not stored" in text and "[the image or audio of the clip]" in text
 
 
@@ -161,8 +161,8 @@ def test_a_number_of_changed_clips_shows_their_cards(two_runs, page_file, browse
     browser.wait_until("document.getElementById('comparison').dataset.ready")
     lost = sorted(c for c in two_runs.before if two_runs.before[c] and not two_runs.after[c])
     assert lost, "the change makes some clips wrong"
-    links = browser.evaluate("[...document.querySelectorAll('a.compare')].map((a) => a.textContent)")
-    link = links.index(f"{len(lost)} wrong only here")
+    links = browser.evaluate("[...document.querySelectorAll('a.compare')].map((a) => [a.textContent, a.dataset.group])")
+    link = links.index([f"{len(lost)} clip{'s' * (len(lost) > 1)}", "0"])  # group 0: only the first is correct
     browser.evaluate(f"document.querySelectorAll('a.compare')[{link}].click()")
     cards = browser.wait_until(
         """(() => { const cards = [...document.querySelectorAll('#comparison-gallery .card')];

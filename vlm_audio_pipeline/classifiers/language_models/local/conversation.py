@@ -64,17 +64,17 @@ class Conversation:
         """
         text = self.prompt_text(request)
         media = [p for m in request.messages for p in m.parts if not isinstance(p, str)]
-        pieces = text.split(self.placeholder) if self.placeholder else [text]
-        if len(pieces) - 1 != len(media):
+        texts = text.split(self.placeholder) if self.placeholder else [text]
+        if len(texts) - 1 != len(media):
             raise TemplateError(
-                f"the chat template writes {len(pieces) - 1} placeholders ({self.input}) instead of {len(media)}"
+                f"the chat template writes {len(texts) - 1} placeholders ({self.input}) instead of {len(media)}"
             )
         texts_and_media = [
-            (pieces[0], None),
-            *((self.placeholder + p, m) for p, m in zip(pieces[1:], media, strict=True)),
+            (texts[0], None),
+            *((self.placeholder + p, m) for p, m in zip(texts[1:], media, strict=True)),
         ]
         pieces = tuple(PromptPiece(t, m, i == 0) for i, (t, m) in enumerate(texts_and_media))
-        label_sequences = tuple(self._label_sequence(pieces[-1], label) for label in request.labels)
+        label_sequences = tuple(self._label_sequence(texts[-1], label) for label in request.labels)
         return PromptPieces(request, text, pieces, label_sequences)
 
     def prompt_text(self, request: Request) -> str:

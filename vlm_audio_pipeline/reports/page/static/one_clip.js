@@ -1,6 +1,6 @@
 // One clip at the top of the page: its image, its audio, and what every classifier answers, also under the controls.
 
-const controlTitles = { none: "answer", blank: "if blank", time_shuffled: "if in random order", other_clip: "if of another clip", no_image: "if left out" };
+const controlTitles = { none: "answer", blank: "if blank", time_shuffled: "if columns in random order", other_clip: "if of another clip", no_image: "if left out" };
 
 // The runs on the original input, grouped by what they receive. Scorings with the same answers share a line.
 function answerGroups(clip) {

@@ -74,7 +74,7 @@ function startPrompts() {
     const entry = core.prompts[classifierSelect.value];
     const requests = await load(entry.data);
     requestSelect.replaceChildren(...requests.map(([title], i) => make("option", { value: i }, title)));
-    $("prompts-note").textContent = [`${plural(entry.responses, "response")} with ${plural(entry.requests, "different prompt")}${entry.decoding ? `; generated text: ${entry.decoding}` : ""}.`, sharedRequests(entry), checkNote(entry)].filter(Boolean).join(" ");
+    $("prompts-note").textContent = [`${plural(entry.responses, "response")}${entry.requests === 1 ? ", all to the same prompt" : ` to ${count(entry.requests)} different prompts`}${entry.decoding ? `; generated text: ${entry.decoding}` : ""}.`, sharedRequests(entry), checkNote(entry)].filter(Boolean).join(" ");
     return draw();
   }
 
