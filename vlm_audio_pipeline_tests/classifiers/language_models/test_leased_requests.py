@@ -18,11 +18,11 @@ from vlm_audio_pipeline.classifiers.language_models.messages import Message, Req
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
 from vlm_audio_pipeline.storage.result_rows import checksum
 from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline_tests.classifiers.language_models.first_trial import FIRST_TRIAL
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import ServerScript, serving
 from vlm_audio_pipeline_tests.storage.ledger_spending import spending_by_classifier
 
 REQUESTS = 81
-COLUMNS = {"control": "none", "trial": 0, "draw": 0, "class_order": 0, "wording": 0, "repeat": 0}
 
 
 def ask(path: Path, url: str, study: str, numbers: list[int], usd: float = 1000, retries: int = 2):
@@ -32,7 +32,7 @@ def ask(path: Path, url: str, study: str, numbers: list[int], usd: float = 1000,
     endpoint = Endpoint(url=url, prices=Prices(input=10, output=100), timeout_s=60, concurrency=8, retries=retries)
     questions = [
         Question(
-            {**COLUMNS, "clip": f"{i}"},
+            {**FIRST_TRIAL, "clip": f"{i}"},
             Request((Message("user", (f"clip {i}",)),), ("dog", "cat"), frozenset({"generation"}), Sampling()),
             ("dog", "cat"),
         )
