@@ -95,7 +95,7 @@ def controls(text):
     return [character for character in text if is_control(character)]
 
 
-def printed(view):
+def print_text(view):
     out = console()
     with out.capture() as capture:
         print_view(out, view)
@@ -147,7 +147,7 @@ TERMINAL = {
 @given(text=HOSTILE)
 @example(text="[/INST] \x1b[31m\u202e :cat:")
 def test_the_terminal_shows_text(view, text):
-    shown = printed(TERMINAL[view](text))
+    shown = print_text(TERMINAL[view](text))
     assert not controls(shown)
     if len(text) < 60 and "\n" not in text:
         assert without_space(text) in without_space(shown)
@@ -159,7 +159,7 @@ def test_headings_and_titles_of_the_terminal_show_text(text):
     table = PlainTable(title=text)
     table.add_column(text)
     table.add_row(text)
-    shown = printed(table)
+    shown = print_text(table)
     assert not controls(shown)
     if text.strip() and len(text) < 60 and "\n" not in text:
         assert without_space(shown).count(without_space(text)) >= 3

@@ -161,7 +161,7 @@ EDITS = [
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def finished_bench(tmp_path_factory):
     """A study that was run, without annotators and images."""
     bench = Bench(tmp_path_factory.mktemp("mistakes") / "bench")
     del bench.study["classifiers"]["panel"]
@@ -170,12 +170,12 @@ def results(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(results, monkeypatch):
+def folder(finished_bench, monkeypatch):
     """The folder of the study, as the working directory, with its data folder as the default."""
-    monkeypatch.chdir(results.folder)
-    monkeypatch.setenv("VLM_AUDIO_DATA", str(results.data_folder.root))
+    monkeypatch.chdir(finished_bench.folder)
+    monkeypatch.setenv("VLM_AUDIO_DATA", str(finished_bench.data_folder.root))
     monkeypatch.delenv("ESC10_DIR", raising=False)
-    return results.folder
+    return finished_bench.folder
 
 
 def message_of(result):

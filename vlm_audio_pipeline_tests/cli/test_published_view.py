@@ -22,7 +22,7 @@ ROW = {
 NOT_REPEATED = {**ROW, "classifier": "", "measured": None, "reproduced": None}
 
 
-def printed(rows):
+def print_text(rows):
     console = Console(width=160)
     with console.capture() as capture:
         console.print(published_view(rows, "published and measured"))
@@ -30,7 +30,7 @@ def printed(rows):
 
 
 def test_each_difference_has_a_line():
-    text = printed([ROW, NOT_REPEATED])
+    text = print_text([ROW, NOT_REPEATED])
     lines = [line.strip() for line in text.splitlines()]
     assert "janus (generation)" in text and "0.105" in text and "0.080 - 0.150" in text and "accuracy only" in text
     assert "1: prompt: published a, here b" in lines and "1: shots: published 0, here 1" in lines
@@ -39,12 +39,12 @@ def test_each_difference_has_a_line():
 
 
 def test_a_note_about_several_results_is_printed_once():
-    text = printed([ROW, {**ROW, "classifier": "other", "differences": "shots: published 0, here 1"}])
+    text = print_text([ROW, {**ROW, "classifier": "other", "differences": "shots: published 0, here 1"}])
     assert "1, 2: shots: published 0, here 1" in text and "1: prompt: published a, here b" in text
 
 
 def test_a_result_that_was_not_measured_has_no_number_but_a_reason():
-    text = printed([{**ROW, "measured": None, "measured_low": None, "measured_high": None, "reason": "not run"}])
+    text = print_text([{**ROW, "measured": None, "measured_low": None, "measured_high": None, "reason": "not run"}])
     assert "1: not run" in text and "0.080" not in text
 
 

@@ -16,7 +16,7 @@ from vlm_audio_pipeline.cli.tables import (
 from vlm_audio_pipeline_tests.reports.leaderboard_rows import NOT_RUN, PARTIAL, RANKED
 
 
-def printed_lines(renderable, width: int = 120) -> list[str]:
+def print_lines(renderable, width: int = 120) -> list[str]:
     file = io.StringIO()
     Console(file=file, width=width, highlight=False).print(renderable)
     return [line.rstrip() for line in file.getvalue().splitlines()]
@@ -30,7 +30,7 @@ CHANCE |= {"correct": None, "partial": False, "note": ""}
 def test_the_leaderboard_table():
     best = {**RANKED, "accuracy_low": 0.6, "accuracy_high": 0.8751}
     partial, absent = ({**row, **NO_INTERVAL} for row in (PARTIAL, NOT_RUN))
-    assert printed_lines(leaderboard_table([best, partial, CHANCE, absent], "sound")) == [
+    assert print_lines(leaderboard_table([best, partial, CHANCE, absent], "sound")) == [
         "sound",
         "   classifier    scoring  accuracy  95 % interval  correct / total  macro F1  training clips",
         "1  best_probe    score       0.750  0.600 - 0.875          30 / 40     0.732              20",
@@ -44,9 +44,9 @@ def test_the_leaderboard_table():
 
 def test_a_cost_column_is_shown_if_any_row_has_a_cost():
     paid, free = {**RANKED, **NO_INTERVAL, "usd": 1.236}, {**RANKED, **NO_INTERVAL, "usd": None}
-    lines = printed_lines(leaderboard_table([paid, free, {**NOT_RUN, "usd": None}], "sound"))
+    lines = print_lines(leaderboard_table([paid, free, {**NOT_RUN, "usd": None}], "sound"))
     assert [line.split()[-1] for line in lines[1:5]] == ["USD", "1.24", "-", "-"]
-    assert printed_lines(leaderboard_table([free], "sound"))[1].split()[-1] == "clips"
+    assert print_lines(leaderboard_table([free], "sound"))[1].split()[-1] == "clips"
 
 
 def test_the_baseline_of_a_few_shot_model_is_below_it():
@@ -54,7 +54,7 @@ def test_the_baseline_of_a_few_shot_model_is_below_it():
         {**RANKED, **NO_INTERVAL, "classifier": name, "scoring": scoring, "note": ""}
         for name, scoring in (("a", "likelihood"), ("b", "score"), ("a", "generation"), ("a", "examples_knn"))
     ]
-    lines = printed_lines(leaderboard_table([few_shot_rows[3], *few_shot_rows[:3]], "sound"))[2:]
+    lines = print_lines(leaderboard_table([few_shot_rows[3], *few_shot_rows[:3]], "sound"))[2:]
     assert [line.split()[1:3] for line in lines] == [
         ["a", "likelihood"],
         ["k-NN", "on"],
@@ -102,7 +102,7 @@ def test_the_contrasts_table():
         "verdict": "not compared",
         "statement": "Because [x].",
     }
-    assert printed_lines(contrasts_table([CONTRAST, undecided, not_compared], "sound")) == [
+    assert print_lines(contrasts_table([CONTRAST, undecided, not_compared], "sound")) == [
         "sound",
         "classifier          against       points   95 % interval  p (Holm)  clips  verdict",
         "janus (likelihood)  chance         +20.0  +12.3 to +27.7   < 0.001    400  better",
@@ -146,7 +146,7 @@ def test_the_verdicts_of_a_demonstration_say_so_in_the_title():
 
 def test_a_contrast_with_examples_has_a_note():
     few_shot = {**CONTRAST, "interval_scope": "clips, for these examples"}
-    last = printed_lines(contrasts_table([few_shot], "sound"))[-1]
+    last = print_lines(contrasts_table([few_shot], "sound"))[-1]
     assert last == "janus (likelihood) against chance: interval and p for these examples"
 
 
@@ -161,7 +161,7 @@ def test_the_verdicts_fit_into_80_columns():
     can |= {"audio_classifier": "clap", "statement": "janus can hear what it sees."}
     absent = numbers | {"classifier": "gpt[4o]", "scoring": "", "answer": "cannot be decided", "accuracy": None}
     absent |= {"statement": "It cannot be decided whether gpt[4o] can hear what it sees: not run: no key."}
-    lines = printed_lines(verdicts_table([can, absent], "sound"), width=80)
+    lines = print_lines(verdicts_table([can, absent], "sound"), width=80)
     assert lines == [
         "sound: can it hear what it sees?",
         "model               answer             image  blank  shuffled  audio",
@@ -171,30 +171,30 @@ def test_the_verdicts_fit_into_80_columns():
         "It cannot be decided whether gpt[4o] can hear what it sees: not run: no key.",
     ]
     long_name = {**can, "classifier": "janus_one_shot_in_30"}  # 20 characters, 33 with the scoring
-    assert max(map(len, printed_lines(verdicts_table([long_name, absent], "sound"), width=80))) <= 82
+    assert max(map(len, print_lines(verdicts_table([long_name, absent], "sound"), width=80))) <= 82
     pixels = {**can, "pixels_accuracy": 0.66, "pixels_classifier": "probe"}
-    assert printed_lines(verdicts_table([pixels, absent], "sound"))[1].endswith("audio  pixels")
+    assert print_lines(verdicts_table([pixels, absent], "sound"))[1].endswith("audio  pixels")
 
 
 def test_an_empty_leaderboard_table():
-    assert printed_lines(leaderboard_table([], "empty"))[0] == "empty"
+    assert print_lines(leaderboard_table([], "empty"))[0] == "empty"
 
 
 def test_the_rows_table():
     rows = pa.table({"name": ["a [b]", None], "n": [1, 20], "share": [0.5, 1 / 3]})
-    assert printed_lines(rows_table(rows)) == ["name    n     share", "a [b]   1       0.5", "       20  0.333333"]
+    assert print_lines(rows_table(rows)) == ["name    n     share", "a [b]   1       0.5", "       20  0.333333"]
 
 
 def test_rows_beyond_the_maximum_are_counted():
-    lines = printed_lines(rows_table(pa.table({"n": list(range(60))}), max_rows=50))
+    lines = print_lines(rows_table(pa.table({"n": list(range(60))}), max_rows=50))
     assert lines[0].strip() == "n"
     assert [line.strip() for line in lines[1:51]] == [str(n) for n in range(50)]
     assert lines[51:] == ["... and 10 more rows; --format csv prints all"]
 
 
 def test_a_rows_table_without_rows():
-    assert printed_lines(rows_table(pa.table({"n": pa.array([], pa.int64())}))) == ["n"]
-    assert printed_lines(rows_table(pa.table({}))) == [""]
+    assert print_lines(rows_table(pa.table({"n": pa.array([], pa.int64())}))) == ["n"]
+    assert print_lines(rows_table(pa.table({}))) == [""]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ PREDICTION = {
 
 
 def test_the_prediction_view():
-    assert printed_lines(prediction_view([PREDICTION])) == [
+    assert print_lines(prediction_view([PREDICTION])) == [
         "demo: 1-7-A dog",
         "source 7  fold 1  file dog.wav  duration_s 5  sample_rate_hz 44100  channels 1  peak 0.5  rms 0.1",
         "",
@@ -254,7 +254,7 @@ def test_the_prediction_view():
 
 def test_predictions_of_several_studies_are_grouped_by_study():
     other = {**PREDICTION, "study": "mine", "label": "cat", "fold": 3, "correct": False, "scores": None}
-    assert printed_lines(prediction_view([PREDICTION, PREDICTION | {"trial": 1, "scores": None}, other])) == [
+    assert print_lines(prediction_view([PREDICTION, PREDICTION | {"trial": 1, "scores": None}, other])) == [
         "demo: 1-7-A dog",
         "source 7  fold 1  file dog.wav  duration_s 5  sample_rate_hz 44100  channels 1  peak 0.5  rms 0.1",
         "",
@@ -283,7 +283,7 @@ def test_an_unparseable_response_is_printed():
         "scores": None,
         "text": "[a] cat",
     }
-    lines = printed_lines(prediction_view([PREDICTION, row]))
+    lines = print_lines(prediction_view([PREDICTION, row]))
     assert lines.count("demo: 1-7-A dog") == 1
     assert lines[-4:] == [
         "",
@@ -303,6 +303,6 @@ def test_the_error_console_writes_to_stderr(capsys):
 def test_an_outcome_is_printed_in_brackets_and_a_class_of_its_name_without():
     predicted = {**PREDICTION, "predicted": "error", "outcome": "answered"}
     failed = {**PREDICTION, "predicted": None, "outcome": "error", "correct": False}
-    text = "\n".join(printed_lines(prediction_view([predicted, failed])))
+    text = "\n".join(print_lines(prediction_view([predicted, failed])))
     assert "trial 0): error  correct" in text
     assert "trial 0): (error)  wrong" in text

@@ -18,7 +18,7 @@ LONG = "aimv2_first_patch_probe"
 COST = {"usd": 12.5, "seconds": 1234.5, "accuracy_low": 0.6, "accuracy_high": 0.8751}
 
 
-def printed(show) -> list[str]:
+def print_lines(show) -> list[str]:
     console = Console(width=80, highlight=False)
     with console.capture() as capture:
         show(console)
@@ -67,7 +67,7 @@ TABLES = {
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_with_long_names_fits(name):
-    lines = printed(lambda out: print_view(out, TABLES[name]()))
+    lines = print_lines(lambda out: print_view(out, TABLES[name]()))
     assert max(map(len, lines)) <= 80
     assert not any("…" in line for line in lines), "nothing is cut"
 
@@ -75,13 +75,13 @@ def test_a_table_with_long_names_fits(name):
 def test_the_differences_that_contrasts_detect_fit():
     sizes = PlannedContrast((5,) * 80, (3, 3), (3, 3), 19, None)
     contrast = DeclaredContrast(LONG, f"{LONG}@time_shuffled", sizes)
-    lines = printed(lambda out: show_power([contrast], out, 0.05))
+    lines = print_lines(lambda out: show_power([contrast], out, 0.05))
     assert max(map(len, lines)) <= 80
     assert not any("…" in line for line in lines)
 
 
 def test_columns_that_are_left_out_are_named_and_the_important_ones_stay():
-    lines = printed(lambda out: print_view(out, TABLES["leaderboard"]()))
+    lines = print_lines(lambda out: print_view(out, TABLES["leaderboard"]()))
     heading = next(line for line in lines if "classifier" in line)
     assert all(name in heading for name in ("accuracy", "95 % interval", "correct / total"))
     assert "training clips" not in heading
@@ -95,7 +95,7 @@ def test_columns_that_are_left_out_are_named_and_the_important_ones_stay():
 
 def test_without_a_width_nothing_is_left_out(monkeypatch):
     monkeypatch.delenv("COLUMNS")
-    lines = printed(lambda out: print_view(out, TABLES["leaderboard"]()))
+    lines = print_lines(lambda out: print_view(out, TABLES["leaderboard"]()))
     assert "training clips" in next(line for line in lines if "classifier" in line)
 
 
@@ -108,8 +108,8 @@ def test_an_optional_column_is_left_out_only_if_the_table_is_too_wide():
         return table
 
     # A column of n characters, two spaces and a column of one character
-    assert printed(lambda out: print_view(out, table(77)))[0].split() == ["a" * 77, "b"]
-    assert printed(lambda out: print_view(out, table(78)))[0].split() == ["a" * 78]
+    assert print_lines(lambda out: print_view(out, table(77)))[0].split() == ["a" * 77, "b"]
+    assert print_lines(lambda out: print_view(out, table(78)))[0].split() == ["a" * 78]
 
 
 def test_the_presets_fit():

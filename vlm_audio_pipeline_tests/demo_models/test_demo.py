@@ -62,7 +62,7 @@ def reference_s() -> float:
 
 
 class DemoRun:
-    """One run of the program in an empty folder: what it printed, the seconds it reference_times, its memory."""
+    """One run of the program in an empty folder: what it printed, its wall time, its memory."""
 
     def __init__(self, folder: Path, *program: str | Path):
         (folder / "guard").mkdir(exist_ok=True)
@@ -112,7 +112,7 @@ def leaderboard(first, folder) -> dict:
     return {(r["classifier"], r["scoring"], r["control"]): r for r in table}
 
 
-def test_it_runs_offline_in_a_minute(first):
+def test_it_runs_offline_within_the_limits_of_time_and_memory(first):
     """In 75 s of wall time, or more on a machine that is slower at the reference work before and after."""
     assert first.code == 0, first.output
     assert not first.network_log.exists(), first.network_log.read_text()

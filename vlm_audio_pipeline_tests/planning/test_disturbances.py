@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from vlm_audio_pipeline.storage.history_store import HistoryStore
 from vlm_audio_pipeline.storage.partition_files import is_intact, read_provenance
 from vlm_audio_pipeline.storage.result_rows import checksum
 from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline_tests.file_times import set_age
 
 PROGRAM = Path(sys.executable).with_name("vlm-audio")
 
@@ -243,12 +244,7 @@ def test_a_corrupt_page_of_the_result_store_is_reported(done):
 
 def test_a_clock_that_is_set_back_causes_no_recomputation(done, monkeypatch):
     """All files are dated two days in the future: nothing is lost or computed again, and changes are detected."""
-    later = time.time() + 2 * 86400
-    for path in [*done.folder.rglob("*")]:
-        with suppress(
-            FileNotFoundError
-        ):  # SQLite deletes its log when an object that is not used any more is collected
-            os.utime(path, (later, later))
+    set_age(done.folder.rglob("*"), days=-2)
     assert done.run().steps == []
     seconds, nanoseconds = time.time, time.time_ns
     # file times of the kernel are then in the future too

@@ -1,9 +1,6 @@
 """Pruning deletes unused files and results, keeps what is needed, and ignores recent files."""
 
-import os
 import sqlite3
-import time
-from contextlib import suppress
 
 import pytest
 
@@ -12,18 +9,12 @@ from vlm_audio_pipeline.planning.pruning import UnusedFiles, UnusedResults, find
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.result_store import ResultStore
-
-DAY = 86400
+from vlm_audio_pipeline_tests.file_times import set_age
 
 
 def make_older(data_folder, days=60):
     """Set the age of everything in a data folder to some days."""
-    old_time = time.time() - days * DAY
-    for path in [data_folder.root, *data_folder.root.rglob("*")]:
-        with suppress(
-            FileNotFoundError
-        ):  # SQLite deletes its log when an object that is not used any more is collected
-            os.utime(path, (old_time, old_time), follow_symlinks=False)
+    set_age([data_folder.root, *data_folder.root.rglob("*")], days)
     with sqlite3.connect(data_folder.result_store) as db:
         db.execute("UPDATE results SET created_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?)", [f"-{days} days"])
     runs = data_folder.dagster_home / "history" / "runs.db"
@@ -101,11 +92,8 @@ def test_temporary_files_of_killed_processes_are_deleted_after_a_day(done):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 1000)
     assert find_unused_items(done.data_folder) == []
-    for path in [
-        *leftover_files,
-        *(p for folder in [done.data_folder.datasets / ".esc10.abc"] for p in [folder, *folder.rglob("*")]),
-    ]:
-        os.utime(path, (time.time() - 2 * DAY,) * 2)
+    extracted = done.data_folder.datasets / ".esc10.abc"
+    set_age([*leftover_files, extracted, *extracted.rglob("*")], days=2)
     (waste,) = find_unused_items(done.data_folder)
     assert (waste.description, waste.count) == ("temporary files of killed processes", 5)
     assert waste.size == 5000
@@ -117,7 +105,7 @@ def test_temporary_files_of_killed_processes_are_deleted_after_a_day(done):
 def test_files_with_a_time_in_the_future_are_not_deleted(done):
     path = done.data_folder.partition_file("clips", "bench", None, 1).with_name(".part-0.parquet.123.tmp")
     path.write_bytes(b"x")
-    os.utime(path, (time.time() + 9 * DAY,) * 2)
+    set_age([path], days=-9)
     assert find_unused_items(done.data_folder) == []
 
 

@@ -61,7 +61,7 @@ def data_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(data_folder, tmp_path_factory):
+def study_export(data_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out") / "deep" / "export"
     return export_study(data_folder, "sound", folder), folder
 
@@ -71,8 +71,8 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_exported_files(exported):
-    written, folder = exported
+def test_files_of_an_export(study_export):
+    written, folder = study_export
     dataset_clips = ("clips", "rejected_clips", "predictions")
     counted = (
         "metrics",
@@ -96,8 +96,8 @@ def test_exported_files(exported):
     assert sorted(folder.iterdir()) == sorted(written)  # and no temporary file is left
 
 
-def test_tables_are_the_rows_of_the_study(exported):
-    _, folder = exported
+def test_tables_are_the_rows_of_the_study(study_export):
+    _, folder = study_export
     # 16 clips; 2 encoders; 3 classifiers
     for table, rows in (("clips", 16), ("embeddings", 32), ("predictions", 48), ("rejected_clips", 0)):
         parquet = pq.read_table(folder / f"{table}.parquet")
@@ -116,8 +116,8 @@ def test_tables_are_the_rows_of_the_study(exported):
         assert header.replace('"', "").split(",") == TABLES[table].arrow.names
 
 
-def test_nested_columns_are_json(exported):
-    _, folder = exported
+def test_nested_columns_are_json(study_export):
+    _, folder = study_export
     assert {json.loads(r["extra"])["take"] for r in read(folder / "clips.csv")} == {"A", "B"}
     for row in read(folder / "predictions.csv"):
         scores = json.loads(row["scores"])
@@ -125,8 +125,8 @@ def test_nested_columns_are_json(exported):
         assert sum(scores.values()) == pytest.approx(1)
 
 
-def test_the_leaderboard_is_sorted_by_rank(exported):
-    _, folder = exported
+def test_the_leaderboard_is_sorted_by_rank(study_export):
+    _, folder = study_export
     rows = [row for row in read(folder / "leaderboard.csv") if row["kind"] != "reference"]
     assert sorted(r["classifier"] for r in rows) == ["far", "linear", "near"]
     assert [int(r["rank"]) for r in rows] == sorted(int(r["rank"]) for r in rows)
@@ -139,8 +139,8 @@ def test_the_leaderboard_is_sorted_by_rank(exported):
         )
 
 
-def test_provenance(exported, data_folder):
-    _, folder = exported
+def test_provenance(study_export, data_folder):
+    _, folder = study_export
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["study"] == "sound"
     assert provenance["exported_with"]["program"] == {"name": "vlm-audio-pipeline", "version": __version__}
@@ -170,8 +170,8 @@ def test_provenance(exported, data_folder):
     assert provenance["cards"]["bands"]["training_data"] == "none"
 
 
-def test_references_of_a_dataset_without_citation(exported):
-    _, folder = exported
+def test_references_of_a_dataset_without_citation(study_export):
+    _, folder = study_export
     bib = (folder / "references.bib").read_text()
     assert bib.startswith("% Synthetic sounds of the ten classes of ESC-10\n% licence: CC0-1.0\n")
     assert "@software{vlm_audio_pipeline," in bib
@@ -199,8 +199,8 @@ def test_publications_that_a_study_repeats_are_cited(tmp_path):
     assert "@misc{can-vlms-hear,\n" in bib and "2411.12058" not in bib
 
 
-def test_a_study_that_repeats_nothing_exports_no_published_results(exported):
-    _, folder = exported
+def test_a_study_that_repeats_nothing_exports_no_published_results(study_export):
+    _, folder = study_export
     assert not (folder / "published.csv").exists()
     assert "published result" not in (folder / "references.bib").read_text()
 

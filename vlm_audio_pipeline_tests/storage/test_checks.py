@@ -6,16 +6,16 @@ from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline_tests.storage.example_tables import clips, embeddings, leaderboard, predictions
 
 
-def results(table: str, rows: pa.Table, inputs=None, shared_sources=()):
+def check_results(table: str, rows: pa.Table, inputs=None, shared_sources=()):
     return run_checks(TABLES[table], rows, CheckContext(inputs or {}, shared_sources))
 
 
 def passed_by_name(table: str, rows: pa.Table, inputs=None, shared_sources=()) -> dict[str, bool]:
-    return {check.name: check.passed for check in results(table, rows, inputs, shared_sources)}
+    return {check.name: check.passed for check in check_results(table, rows, inputs, shared_sources)}
 
 
 def detail(table: str, name: str, rows: pa.Table, inputs=None, shared_sources=()) -> str:
-    return next(check.detail for check in results(table, rows, inputs, shared_sources) if check.name == name)
+    return next(check.detail for check in check_results(table, rows, inputs, shared_sources) if check.name == name)
 
 
 def check_docs(table: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from vlm_audio_pipeline.classifiers.language_models.scripted import Script, Scri
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.storage.asked_again import successor_key
 from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline_tests.classifiers.language_models.first_trial import FIRST_TRIAL
 
 CLASSES = ("dog", "rain")
 BOTH = frozenset({"likelihood", "generation"})
@@ -27,8 +28,7 @@ def request(
 
 
 def question(clip: str, result: Request | None = None, control: str = "none") -> Question:
-    row_columns = {"clip": clip, "control": control, "trial": 0, "draw": 0, "class_order": 0, "wording": 0, "repeat": 0}
-    return Question(row_columns, result or request(clip), CLASSES)
+    return Question({**FIRST_TRIAL, "clip": clip, "control": control}, result or request(clip), CLASSES)
 
 
 class Recorder:

@@ -12,6 +12,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoin
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
 from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline_tests.classifiers.language_models.first_trial import FIRST_TRIAL
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import ServerScript, serving
 from vlm_audio_pipeline_tests.classifiers.language_models.test_endpoint import backend, connection_attempts, replies
 from vlm_audio_pipeline_tests.classifiers.language_models.test_endpoint_store import PRICES, ask
@@ -34,22 +35,7 @@ def store(tmp_path):
 def send(store, server, count=8, retries=0, ledger=None, **endpoint):
     """Ask about clips and store the responses, as a step does; return the result."""
     backend = EndpointBackend("m", Endpoint(url=server.url, retries=retries, timeout_s=5, **endpoint), ledger, "c")
-    questions = [
-        Question(
-            {
-                "clip": f"clip {i}",
-                "control": "none",
-                "trial": 0,
-                "draw": 0,
-                "class_order": 0,
-                "wording": 0,
-                "repeat": 0,
-            },
-            ask(f"clip {i}"),
-            ("dog",),
-        )
-        for i in range(count)
-    ]
+    questions = [Question({**FIRST_TRIAL, "clip": f"clip {i}"}, ask(f"clip {i}"), ("dog",)) for i in range(count)]
     return ask_all(questions, {"model": "m"}, store, lambda: backend, model="m", revision=None)
 
 

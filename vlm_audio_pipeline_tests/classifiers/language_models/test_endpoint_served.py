@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def model_server(tmp_path_factory):
     """Start the server; return its address and the name of the model on it."""
     import torch
 
@@ -78,9 +78,9 @@ def question(image: ImagePart) -> Request:
     return Request((Message("user", parts),), LABELS, frozenset({"generation"}), Sampling(max_tokens=12))
 
 
-def test_images_are_classified_correctly_and_reproducibly(served):
+def test_images_are_classified_correctly_and_reproducibly(model_server):
     """Twelve images of three colours: every response is correct, has token counts, and is equal in a second run."""
-    url, model = served
+    url, model = model_server
     expected = list(COLOURS) * 4
     requests = [question(colour_image(label)) for label in expected]
     for _ in range(2):
@@ -96,8 +96,8 @@ def test_images_are_classified_correctly_and_reproducibly(served):
         assert {r.usage.usd for r in replies} == {None}
 
 
-def test_another_model_than_the_served_one_is_not_available(served):
-    url, _ = served
+def test_another_model_than_the_served_one_is_not_available(model_server):
+    url, _ = model_server
     replies_by_position = {}
     backend = EndpointBackend("another/model", Endpoint(url=url), None, "janus")
     with pytest.raises(NotAvailable, match="pinned"):

@@ -16,10 +16,10 @@ from vlm_audio_pipeline.classifiers.language_models.messages import Message, Req
 from vlm_audio_pipeline.classifiers.language_models.predicting import predict_from_responses
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline_tests.classifiers.language_models.first_trial import FIRST_TRIAL
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import ServerScript, completion, serving
 
 CLASSES = ("dog", "rain", "sea_lion", "sea_waves")
-ROW = {"clip": "a", "control": "none", "trial": 0, "draw": 0, "class_order": 0, "wording": 0, "repeat": 0}
 
 
 def tokens(**probabilities):
@@ -87,7 +87,7 @@ def responses(tmp_path):
         def send(body, *scorings):
             with serving(ServerScript(play=lambda question, attempt: (200, body))) as server:
                 backend = EndpointBackend("m", Endpoint(url=server.url, retries=0), None, "c")
-                question = Question(ROW, request(*scorings), CLASSES)
+                question = Question({**FIRST_TRIAL, "clip": "a"}, request(*scorings), CLASSES)
                 table = ask_all([question], {"m": 1}, store, lambda: backend, model="m", revision=None).table
             return table, server
 

@@ -18,11 +18,11 @@ from vlm_audio_pipeline.classifiers.language_models.messages import Message, Req
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
 from vlm_audio_pipeline.storage.result_rows import checksum
 from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline_tests.classifiers.language_models.first_trial import FIRST_TRIAL
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import ServerScript, serving
 from vlm_audio_pipeline_tests.storage.ledger_spending import spending_by_classifier
 
 REQUESTS = 81
-COLUMNS = {"control": "none", "trial": 0, "draw": 0, "class_order": 0, "wording": 0, "repeat": 0}
 
 
 def ask(path: Path, url: str, study: str, numbers: list[int], usd: float = 1000, retries: int = 2):
@@ -32,7 +32,7 @@ def ask(path: Path, url: str, study: str, numbers: list[int], usd: float = 1000,
     endpoint = Endpoint(url=url, prices=Prices(input=10, output=100), timeout_s=60, concurrency=8, retries=retries)
     questions = [
         Question(
-            {**COLUMNS, "clip": f"{i}"},
+            {**FIRST_TRIAL, "clip": f"{i}"},
             Request((Message("user", (f"clip {i}",)),), ("dog", "cat"), frozenset({"generation"}), Sampling()),
             ("dog", "cat"),
         )
@@ -68,7 +68,7 @@ def start(path, url, study, count=REQUESTS):
     )
 
 
-def results(process):
+def read_results(process):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return json.loads(out)
@@ -85,7 +85,7 @@ def path(tmp_path):
 def test_two_studies_that_ask_the_same_at_the_same_time_pay_for_no_request_twice(path):
     with serving(ServerScript(seconds=0.05)) as server:
         processes = [start(path, server.url, study) for study in ("one", "two")]
-        answers = [results(process) for process in processes]
+        answers = [read_results(process) for process in processes]
     assert set(server.attempts.values()) == {1} and len(server.attempts) == REQUESTS  # 0 of 81 twice
     assert [outcomes for outcomes, *_ in answers] == [["answered"] * REQUESTS] * 2
     assert sum(requests for *_, requests in answers) == REQUESTS
@@ -102,7 +102,7 @@ def test_a_study_takes_over_the_requests_of_a_killed_study(path):
             time.sleep(0.002)
         os.kill(killed.pid, signal.SIGKILL)
         killed.communicate()
-        outcomes, errors, stop_reason, _ = results(other)
+        outcomes, errors, stop_reason, _ = read_results(other)
     assert (outcomes, errors, stop_reason) == (["answered"] * REQUESTS, {}, None)
     assert len(server.attempts) == REQUESTS and max(server.attempts.values()) <= 2
     assert sum(server.attempts.values()) - REQUESTS <= 8  # those that were in flight

@@ -95,7 +95,7 @@ def store(tmp_path):
         yield store
 
 
-def served(reply):
+def serve_reply(reply):
     """Return a script in which a function gets each request in turn."""
     script = ServerScript()
     script.play = lambda question, attempt: reply(script.bodies[-1]) if callable(reply) else reply
@@ -105,7 +105,7 @@ def served(reply):
 @pytest.mark.parametrize("name", STORED)
 def test_a_response_is_stored_and_not_requested_again(store, name):
     reply, outcome, text, reasoning, revision = STORED[name]
-    with served(reply) as server:
+    with serve_reply(reply) as server:
         first = send(store, server, count=COUNT, concurrency=1)
         requests = len(server.bodies)
         second = send(store, server, count=COUNT, concurrency=1)
@@ -119,12 +119,12 @@ def test_a_response_is_stored_and_not_requested_again(store, name):
 @pytest.mark.parametrize("name", NOT_STORED)
 def test_a_failure_keeps_the_words_of_the_provider_and_is_requested_again(store, name):
     reply, words = NOT_STORED[name]
-    with served(reply) as server:
+    with serve_reply(reply) as server:
         failed = send(store, server, count=COUNT, concurrency=1)
     assert {outcome for (outcome,) in rows(failed, "outcome")} == {"error"}
     assert all(words in error for (error,) in rows(failed, "error"))
     assert len(failed.unfinished) == 1
-    with served(chat()) as server:
+    with serve_reply(chat()) as server:
         recovered = send(store, server, count=COUNT, concurrency=1)
         assert len(server.bodies) == COUNT
     assert set(rows(recovered, "outcome", "text")) == {("answered", "dog")}
@@ -134,20 +134,23 @@ def test_the_reserved_money_of_a_limit_inside_a_200_is_returned_in_every_run(sto
     """It was 0.0200 USD before, and 0.0092 USD after three runs."""
     ledger = Ledger(store, "study", Budget(usd=0.02))
     for _ in range(3):
-        with served(NOT_STORED["or_body_error"][0]) as server:
+        with serve_reply(NOT_STORED["or_body_error"][0]) as server:
             send(store, server, count=COUNT, ledger=ledger, prices=PRICES, image_tokens=10)
     assert (ledger.spent_usd(), ledger.remaining_usd()) == (0, 0.02)
     ledger.close()
 
 
 def test_a_model_whose_template_refuses_every_request_is_not_available(store):
-    with served(failure(400, "System role not supported")) as server, pytest.raises(NotAvailable, match="System role"):
+    with (
+        serve_reply(failure(400, "System role not supported")) as server,
+        pytest.raises(NotAvailable, match="System role"),
+    ):
         send(store, server, count=COUNT, concurrency=1)
 
 
 def test_a_model_that_is_not_loaded_is_not_available(store):
     reply = failure(404, "No models loaded. Please load a model.", code="model_not_found")
-    with served(reply) as server, pytest.raises(NotAvailable, match="No models loaded"):
+    with serve_reply(reply) as server, pytest.raises(NotAvailable, match="No models loaded"):
         send(store, server, count=COUNT)
 
 
@@ -156,7 +159,7 @@ def test_a_pause_of_a_day_ends_the_run_after_one_attempt(store):
         *failure(429, "Rate limit reached: try again in 24h"),
         {"retry_after": "86400", "retry_after_ms": "86400000"},
     )
-    with served(reply) as server:
+    with serve_reply(reply) as server:
         result = send(store, server, count=20, concurrency=1)
         assert len(server.bodies) == 1
     assert "asks for a pause" in str(result.stop_reason)

@@ -16,7 +16,7 @@ def read(status, body):
     return read_result(BatchResult("x", status, body), Dialect.of(ENDPOINT), "m", ENDPOINT, None)
 
 
-def answered(content="dog", finish="stop", **message):
+def answer_body(content="dog", finish="stop", **message):
     return chat(content, finish=finish, **message)[1]
 
 
@@ -53,7 +53,7 @@ def with_usage(body, **usage):
     ],
 )
 def test_the_end_of_a_response_is_read_in_the_words_of_every_provider(finish, outcome):
-    reply = read(200, answered(finish=finish)).reply
+    reply = read(200, answer_body(finish=finish)).reply
     assert reply.outcome == outcome
     assert (finish.strip() in str(reply.error)) == (outcome == "error")
 
@@ -61,17 +61,22 @@ def test_the_end_of_a_response_is_read_in_the_words_of_every_provider(finish, ou
 @pytest.mark.parametrize(
     ("body", "outcome", "text", "reasoning"),
     [
-        (answered(["dog"]), "answered", "dog", None),
-        (answered({"type": "text", "text": "dog"}), "answered", "dog", None),
-        (answered("dog", thinking="rain?"), "answered", "dog", "rain?"),
-        (answered("dog", reasoning_details=[{"type": "reasoning.text", "text": "rain?"}]), "answered", "dog", "rain?"),
-        (answered(None, refusal="I cannot"), "refused", "I cannot", None),
-        (answered([{"type": "refusal", "refusal": "I cannot"}]), "refused", "I cannot", None),
+        (answer_body(["dog"]), "answered", "dog", None),
+        (answer_body({"type": "text", "text": "dog"}), "answered", "dog", None),
+        (answer_body("dog", thinking="rain?"), "answered", "dog", "rain?"),
+        (
+            answer_body("dog", reasoning_details=[{"type": "reasoning.text", "text": "rain?"}]),
+            "answered",
+            "dog",
+            "rain?",
+        ),
+        (answer_body(None, refusal="I cannot"), "refused", "I cannot", None),
+        (answer_body([{"type": "refusal", "refusal": "I cannot"}]), "refused", "I cannot", None),
         ({"choices": [], "prompt_feedback": {"block_reason": "SAFETY"}}, "refused", None, None),
         ({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}, "refused", None, None),
-        (answered("", reasoning_content="dog"), "error", None, None),
-        (with_usage(answered(""), prompt_tokens=300, completion_tokens=0), "error", None, None),
-        (with_usage(answered(""), prompt_tokens=300, completion_tokens=1), "answered", "", None),
+        (answer_body("", reasoning_content="dog"), "error", None, None),
+        (with_usage(answer_body(""), prompt_tokens=300, completion_tokens=0), "error", None, None),
+        (with_usage(answer_body(""), prompt_tokens=300, completion_tokens=1), "answered", "", None),
     ],
 )
 def test_texts_reasoning_and_refusals_are_read_where_servers_put_them(body, outcome, text, reasoning):

@@ -11,6 +11,7 @@ from vlm_audio_pipeline.classifiers.language_models.predicting import fit_temper
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline_tests.classifiers.language_models.first_trial import FIRST_TRIAL
 from vlm_audio_pipeline_tests.classifiers.stage_runner import clips_table
 
 CLASSES = ("dog", "rain", "sea_waves")
@@ -22,8 +23,8 @@ def clips(*labels, fold=1):
 
 
 def answer(clip="1-000", scoring="likelihood", **given):
-    row = {"clip": clip, "scoring": scoring, "control": "none", "trial": 0, "outcome": "answered", "model": "m"}
-    row |= {"draw": 0, "class_order": 0, "wording": 0, "repeat": 0, "result_key": f"{clip}{scoring}{sorted(given)}"}
+    row = {**FIRST_TRIAL, "clip": clip, "scoring": scoring, "outcome": "answered", "model": "m"}
+    row |= {"result_key": f"{clip}{scoring}{sorted(given)}"}
     for name in ("log_probabilities", "label_tokens"):
         if name in given:
             given[name] = list(zip(CLASSES, given[name], strict=True))

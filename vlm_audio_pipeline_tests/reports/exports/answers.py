@@ -19,6 +19,7 @@ from vlm_audio_pipeline.storage.catalogue import write_study_record
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.studies.loading import parse_study
+from vlm_audio_pipeline_tests.classifiers.language_models.first_trial import FIRST_TRIAL
 from vlm_audio_pipeline_tests.storage.example_tables import SCORES, write
 
 CLASSES = ("dog", "rain", "sea")
@@ -163,15 +164,7 @@ def _examples(fold: int, examples: list[dict]) -> pa.Table:
 
 
 def _responses(fold: int, clips: list[str], keys: dict[str, str]) -> pa.Table:
-    common = {
-        "control": "none",
-        "trial": 0,
-        "draw": 0,
-        "class_order": 0,
-        "wording": 0,
-        "repeat": 0,
-        "model": "org/vlm-1",
-    }
+    common = {**FIRST_TRIAL, "model": "org/vlm-1"}
     counts = {"input_tokens": 100, "cached_tokens": 40, "output_tokens": 5, "reasoning_tokens": 3}
     generated = [
         {**common, **counts, "scoring": "generation", "clip": clip, "result_key": keys[clip], "seconds": 0.5}
