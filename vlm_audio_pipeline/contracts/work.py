@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from vlm_audio_pipeline.contracts.progress import Progress
 
@@ -61,6 +61,21 @@ class Work(Protocol):
             NotAvailable: if weights, device or packages are missing where it runs.
         """
         ...
+
+
+@dataclass(frozen=True)
+class NodeCall(Generic[Result]):
+    """What a function did on one machine of a cluster.
+
+    Attributes:
+        node: name and address of the machine.
+        result: what it returned; None after an error.
+        error: why it failed, in one sentence; None if it did not.
+    """
+
+    node: str
+    result: Result | None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +142,10 @@ class Engine(Protocol):
 
     def has_gpu(self) -> bool | None:
         """Return whether the workers have a GPU; None if works run in this process, which then answers for itself."""
+        ...
+
+    def call_everywhere(self, function: Callable[[], Result]) -> list["NodeCall[Result]"]:
+        """Call a picklable function once on each other machine of the engine, at the same time; an error does not stop the others."""
         ...
 
     def exclusive_gpu(self, progress: Progress) -> AbstractContextManager[None]:

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.progress import Progress
-from vlm_audio_pipeline.contracts.work import BackendWork, Failure, Rows
+from vlm_audio_pipeline.contracts.work import BackendWork, Failure, NodeCall, Rows
 from vlm_audio_pipeline.engines.machine_check import MachineCheck
 from vlm_audio_pipeline.engines.ray_backend import RayBackend
 from vlm_audio_pipeline.engines.ray_pool import WorkerPool
 from vlm_audio_pipeline.engines.ray_queues import FirstComeQueue
-from vlm_audio_pipeline.engines.ray_worker import describe_node
+from vlm_audio_pipeline.engines.ray_worker import WorkError, describe_node
 from vlm_audio_pipeline.engines.row_storage import RowStorage
 from vlm_audio_pipeline.storage.result_store import ResultStore
 
@@ -26,6 +26,8 @@ Result = TypeVar("Result")
 
 PATIENCE_S = 300.0
 """Time without a free place for a worker after which a run ends, s."""
+NODE_TIMEOUT_S = 60.0
+"""Time in which a node must describe itself, s."""
 IMAGES_PER_TASK = 4
 _MAY_DIFFER = ("host", "GPU")
 
@@ -125,29 +127,65 @@ class RayEngine:
         """Do nothing: works do not run in this process, and Ray gives each GPU to one worker."""
         return nullcontext()
 
-    def check_nodes(self) -> list[MachineCheck]:
-        """Compare Python, the packages and the machine type of every node with those of this process."""
+    def call_everywhere(self, function: Callable[[], Result], timeout_s: float | None = None) -> list[NodeCall[Result]]:
+        """Call a function on every node but that of this process; see `Engine.call_everywhere`.
+
+        Args:
+            function: picklable, without arguments.
+            timeout_s: time until a node that has not answered is an error, s; None: no limit.
+        """
         import ray
 
-        driver = describe_node()
-        describe = ray.remote(describe_node)
-        checks = []
-        for node in ray.nodes():
-            if not node["Alive"]:
-                continue
-            strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        driver = ray.get_runtime_context().get_node_id()
+        return self._call_on([node for node in _nodes() if node["NodeID"] != driver], function, timeout_s)
+
+    def _call_on(
+        self, nodes: Sequence[Mapping[str, Any]], function: Callable[[], Result], timeout_s: float | None
+    ) -> list[NodeCall[Result]]:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # Without a CPU, so that it starts beside workers; not retried, because a lost node stays lost.
+        task = ray.remote(num_cpus=0, max_retries=0)(_call)
+        references = [
+            task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                function
+            )
+            for node in nodes
+        ]
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        calls: list[NodeCall[Result]] = []
+        for node, reference in zip(nodes, references, strict=True):
+            name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
             try:
-                versions = ray.get(describe.options(num_cpus=0, scheduling_strategy=strategy).remote(), timeout=60)
-            except (ray.exceptions.RayError, TimeoutError) as error:
-                checks.append(MachineCheck("bad", f"{name} cannot run a task: {str(error).strip().splitlines()[0]}"))
+                left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+                result = ray.get(reference, timeout=left_s)
+            except ray.exceptions.GetTimeoutError:
+                calls.append(NodeCall(name, None, f"no answer for {timeout_s:g} s"))
+            except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", None) or error
+                calls.append(NodeCall(name, None, str(cause).strip().splitlines()[0]))
+            else:
+                is_error = isinstance(result, WorkError)
+                calls.append(NodeCall(name, None, str(result.error)) if is_error else NodeCall(name, result))
+        return calls
+
+    def check_nodes(self) -> list[MachineCheck]:
+        """Compare Python, the packages and the machine type of every node with those of this process."""
+        driver = describe_node()
+        nodes = _nodes()
+        checks = []
+        for node, call in zip(nodes, self._call_on(nodes, describe_node, NODE_TIMEOUT_S), strict=True):
+            if call.result is None:
+                checks.append(MachineCheck("bad", f"node {call.node} cannot run a task: {call.error}"))
                 continue
-            differences = node_differences(driver, versions)
+            differences = node_differences(driver, call.result)
             resources = node["Resources"]
-            text = f"{name}: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU ({versions['GPU']})"
+            text = f"node {call.node}: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU ({call.result['GPU']})"
             checks.append(
                 MachineCheck(
-                    "bad", f"{name} differs from this machine: {', '.join(differences)}; install the same versions"
+                    "bad",
+                    f"node {call.node} differs from this machine: {', '.join(differences)}; install the same versions",
                 )
                 if differences
                 else MachineCheck("ok", text)
@@ -181,6 +219,20 @@ class RayEngine:
             with suppress(ray.exceptions.RayError):
                 pool.close()
         ray.shutdown()
+
+
+def _nodes() -> list[Mapping[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    """Return the result of a function, or `WorkError` for an error that the user can fix."""
+    try:
+        return function()
+    except VlmAudioError as error:
+        return WorkError(VlmAudioError(str(error)))
 
 
 def node_differences(driver: Mapping[str, str], node: Mapping[str, str]) -> list[str]:

@@ -96,6 +96,10 @@ def import_plugin(driver: int):
     return UnreadableWork()
 
 
+def raise_not_available():
+    raise NotAvailable("no weights here")
+
+
 def rows(work, numbers, batch_size=2):
     return Rows([f"k{n}" for n in numbers], list(numbers), work, kind="test", batch_size=batch_size)
 

@@ -1,10 +1,13 @@
 """A real Ray cluster of several nodes on loopback: equal results, lost nodes, killed drivers, and every wait ends."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,11 +15,20 @@ import pytest
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.progress import no_progress
 from vlm_audio_pipeline.contracts.work import Failure
+from vlm_audio_pipeline.planning.fetching import fetch_on_nodes, model_downloads
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.bench import Bench
-from vlm_audio_pipeline_tests.engines.ray_works import DeadWorker, LoggedWork, UnreadableWork, first_worker, lines, rows
+from vlm_audio_pipeline_tests.engines.ray_works import (
+    DeadWorker,
+    LoggedWork,
+    UnreadableWork,
+    first_worker,
+    lines,
+    raise_not_available,
+    rows,
+)
 from vlm_audio_pipeline_tests.planning.model_study import data_versions, model_study_graph
 
 # Before ray is imported: nodes stay on loopback, and the working folder is not uploaded.
@@ -233,6 +245,40 @@ def test_a_cluster_without_a_place_ends_the_run_with_one_sentence(engine, store,
     engine._pools[True] = WorkerPool(uses_gpu=True, max_workers=None, patience_s=3)
     with pytest.raises(NotAvailable, match="the cluster had no free place for a worker with a GPU for 3 s"):
         engine.map_rows([rows(GpuWork(str(tmp_path / "log")), range(4))], store, no_progress)
+
+
+def test_models_are_fetched_on_every_other_node(cluster, engine, tmp_path):
+    graph = model_study_graph(tmp_path)
+    graph.engine = engine
+    nodes = len([node for node in engine.check_nodes() if node.state == "ok"]) - 1  # without that of this process
+    assert nodes >= 2
+    models = fetch_on_nodes(graph)
+    assert Counter(model.name for model in models) == dict.fromkeys({model.name for model in models}, nodes)
+    expected = {name: download(no_progress) for name, download in model_downloads(graph)}
+    assert expected and {model.name for model in models} == expected.keys()
+    assert all(model.error is None and model.revision in expected[model.name] for model in models)
+
+
+def test_a_node_that_cannot_answer_is_an_error_of_its_own(engine):
+    import threading
+
+    calls = engine.call_everywhere(raise_not_available)
+    assert len(calls) >= 2
+    assert {(call.result, call.error) for call in calls} == {(None, "no weights here")}
+    calls = engine.call_everywhere(partial(time.sleep, 30), timeout_s=0.5)
+    assert {call.error for call in calls} == {"no answer for 0.5 s"}
+    with pytest.raises(TypeError):  # a mistake of this program, not of a node
+        engine.call_everywhere(threading.Lock())
+
+
+def test_the_command_fetches_everywhere(cluster, engine, tmp_path):
+    engine._pools[False].close()
+    command = [sys.executable, "-m", "vlm_audio_pipeline", "fetch", "demo", "--everywhere", "--json"]
+    options = ["--engine", f"ray://{cluster.address}", "--data", str(tmp_path / "data")]
+    process = subprocess.run([*command, *options], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    nodes = json.loads(process.stdout)["nodes"]
+    assert {"janus", "clap"} <= {model["name"] for model in nodes}
+    assert {model["error"] for model in nodes} == {None}
 
 
 def test_nodes_are_compared_with_this_machine(cluster, engine, monkeypatch):
