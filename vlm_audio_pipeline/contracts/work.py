@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from vlm_audio_pipeline.contracts.progress import Progress
@@ -48,6 +49,10 @@ class Work(Protocol):
     @property
     def max_parallel(self) -> int | None:
         """Batches at the same time on one machine; None: one per core."""
+        ...
+
+    def files_of(self, item: Any) -> tuple[Path, ...]:
+        """Return the recordings that are read for an item; each through `file_copies.readable_path`."""
         ...
 
     def prepare(self, item: Any) -> Any:
@@ -133,7 +138,10 @@ class Engine(Protocol):
         progress: Progress,
         on_result: Callable[[Result], None] = lambda result: None,
     ) -> list[Result]:
-        """Map a picklable function over items; call `on_result` with each result in the order of the items, as they come."""
+        """Map a picklable function over items; call `on_result` with each result in the order of the items, as they come.
+
+        A function that reads recordings has a method `files_of`, as a `Work`.
+        """
         ...
 
     def open_backend(self, work: "BackendWork") -> Any:
@@ -168,6 +176,10 @@ class BackendWork(Protocol):
     @property
     def uses_gpu(self) -> bool:
         """Whether it computes on a GPU."""
+        ...
+
+    def files_of(self, request: Any) -> tuple[Path, ...]:
+        """Return the recordings that are read for a request; see `Work.files_of`."""
         ...
 
     @property

@@ -15,7 +15,8 @@ from vlm_audio_pipeline.contracts.progress import Progress
 from vlm_audio_pipeline.contracts.work import BackendWork, Failure, NodeCall, Rows
 from vlm_audio_pipeline.engines.machine_check import MachineCheck
 from vlm_audio_pipeline.engines.ray_backend import RayBackend
-from vlm_audio_pipeline.engines.ray_pool import WorkerPool
+from vlm_audio_pipeline.engines.ray_files import Files
+from vlm_audio_pipeline.engines.ray_pool import Task, WorkerPool, files_of_items
 from vlm_audio_pipeline.engines.ray_queues import FirstComeQueue
 from vlm_audio_pipeline.engines.ray_worker import WorkError, describe_node
 from vlm_audio_pipeline.engines.row_storage import RowStorage
@@ -39,6 +40,7 @@ class RayEngine:
         address: "auto" for the cluster of this machine, or HOST:PORT of its head.
         workers: maximum number of workers of each kind; None: every CPU, and every GPU, of the cluster.
         patience_s: time without a free place for a worker after which a run ends, s.
+        files: "shared" if every node has the recordings at the same path; "shipped": each batch carries its files.
 
     Raises:
         NotAvailable: if ray is not installed, or there is no cluster at the address.
@@ -46,10 +48,17 @@ class RayEngine:
 
     maps_all_folds = True
 
-    def __init__(self, address: str = "auto", *, workers: int | None = None, patience_s: float = PATIENCE_S):
+    def __init__(
+        self,
+        address: str = "auto",
+        *,
+        workers: int | None = None,
+        patience_s: float = PATIENCE_S,
+        files: Files = "shared",
+    ):
         _connect(address)
         self._pools = {
-            uses_gpu: WorkerPool(uses_gpu=uses_gpu, max_workers=workers, patience_s=patience_s)
+            uses_gpu: WorkerPool(uses_gpu=uses_gpu, max_workers=workers, patience_s=patience_s, files=files)
             for uses_gpu in (False, True)
         }
         self._backends: dict[str, RayBackend] = {}
@@ -76,7 +85,10 @@ class RayEngine:
             storage.store(batch, payloads)
             rate.add(len(batch))
 
-        tasks = [("compute", (work, [storage.items[key] for key in batch])) for storage, batch in batches]
+        tasks = []
+        for storage, batch in batches:
+            items = [storage.items[key] for key in batch]
+            tasks.append(Task("compute", (work, items), files_of_items(work, items)))
         if tasks:
             pool.run(tasks, FirstComeQueue(len(tasks)), store, rate.wait)
         results = {key: payload for storage in storages for key, payload in storage.results.items()}
@@ -108,7 +120,8 @@ class RayEngine:
                 next_part += 1
 
         if parts:
-            pool.run([("apply", (function, part)) for part in parts], FirstComeQueue(len(parts)), keep, rate.wait)
+            tasks = [Task("apply", (function, part), files_of_items(function, part)) for part in parts]
+            pool.run(tasks, FirstComeQueue(len(parts)), keep, rate.wait)
         return results
 
     def open_backend(self, work: BackendWork) -> RayBackend:

@@ -31,6 +31,9 @@ class LoggedWork:
     def key(self):
         return repr(self)
 
+    def files_of(self, item):
+        return ()
+
     def prepare(self, item):
         return item
 

@@ -222,7 +222,9 @@ def test_one_worker_that_can_start_is_enough(engine, store, tmp_path, monkeypatc
     payloads = engine.map_rows([rows(LoggedWork(str(tmp_path / "log"), 0.5), range(60))], store, no_progress)
     assert payloads == [[b"<%d>" % n for n in range(60)]]
     assert len({pid for pid, _, _ in lines(tmp_path / "log", "row")}) == 1
-    assert len((tmp_path / "started").read_text().splitlines()) > ray_pool.MAX_FAILED_STARTS + 1  # they are started again
+    assert (
+        len((tmp_path / "started").read_text().splitlines()) > ray_pool.MAX_FAILED_STARTS + 1
+    )  # they are started again
     engine._pools[False].close()
 
 
