@@ -14,7 +14,7 @@ import pytest
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.progress import no_progress
-from vlm_audio_pipeline.contracts.work import Failure
+from vlm_audio_pipeline.contracts.work import Failure, Rows
 from vlm_audio_pipeline.planning.fetching import fetch_on_nodes, model_downloads
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.run import run_study
@@ -22,6 +22,7 @@ from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.bench import Bench
 from vlm_audio_pipeline_tests.engines.ray_works import (
     DeadWorker,
+    FileWork,
     LoggedWork,
     UnreadableWork,
     first_worker,
@@ -247,6 +248,25 @@ def test_a_cluster_without_a_place_ends_the_run_with_one_sentence(engine, store,
     engine._pools[True] = WorkerPool(uses_gpu=True, max_workers=None, patience_s=3)
     with pytest.raises(NotAvailable, match="the cluster had no free place for a worker with a GPU for 3 s"):
         engine.map_rows([rows(GpuWork(str(tmp_path / "log")), range(4))], store, no_progress)
+
+
+@pytest.mark.parametrize("files", ["shared", "shipped"])
+def test_recordings_are_shared_or_shipped(cluster, engine, store, tmp_path, files):
+    """The nodes of this cluster share a disk, so the worker says where it reads."""
+    from vlm_audio_pipeline.engines.ray import RayEngine
+
+    engine._pools[False].close()
+    paths = [tmp_path / f"{n}.wav" for n in range(6)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    shipping = RayEngine(cluster.address, patience_s=60, files=files)
+    work = FileWork()
+    rows_of_files = Rows([path.name for path in paths], paths, work, kind="test", batch_size=2)
+    [payloads] = shipping.map_rows([rows_of_files], store, no_progress)
+    texts = [payload.decode().split() for payload in payloads]
+    assert [content for _, content in texts] == [path.name for path in paths]
+    assert all((place == str(path)) == (files == "shared") for (place, _), path in zip(texts, paths, strict=True))
+    shipping._pools[False].close()  # the module's engine goes on
 
 
 def test_models_are_fetched_on_every_other_node(cluster, engine, tmp_path):

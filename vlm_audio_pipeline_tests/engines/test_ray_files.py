@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,11 +79,8 @@ def test_the_files_of_requests_are_those_of_their_audio(recording):
     parts = (AudioPart(len, "a", 1.0, recording), "text", AudioPart(len, "silence", 1.0))
     request = Request((Message("user", parts),), ("dog",), frozenset())
 
-    class Context:
-        class engine:
-            open_backend = staticmethod(lambda work: work)
-
-    work = spec.open_backend(Context)
+    engine = SimpleNamespace(open_backend=lambda work: work)
+    work = spec.open_backend(SimpleNamespace(engine=engine))
     assert files_of_items(work, [request, request]) == (recording,)
 
 
