@@ -20,6 +20,7 @@ from vlm_audio_pipeline.cli.app import (
     print_to_stdout,
 )
 from vlm_audio_pipeline.cli.settings import name_study, settings
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
 PANEL = "Run a study"
 
@@ -132,11 +133,49 @@ def refresh(study: StudyArgument, as_json: JsonOption = False, data: DataOption 
 
 
 @app.command(rich_help_panel=PANEL)
-def fetch(study: StudyArgument, as_json: JsonOption = False, data: DataOption = None) -> None:
-    """Download the dataset and models of a study, so that it runs without a network later."""
+def fetch(
+    study: StudyArgument,
+    everywhere: Annotated[
+        bool,
+        typer.Option(
+            "--everywhere",
+            help="Also download the models on every node of the cluster that the engine names (`--engine`, VLM_AUDIO_ENGINE or engine.yaml).",
+        ),
+    ] = False,
+    engine: EngineOption = None,
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Download the dataset and models of a study, so that it runs without a network later.
+
+    - `vlm-audio fetch demo`
+    - `vlm-audio fetch my_study.yaml --everywhere --engine ray`
+    """
     from vlm_audio_pipeline.cli.fetch_view import fetch_and_show
 
-    raise typer.Exit(fetch_and_show(open_study(study, data), as_json=as_json))
+    if not everywhere:
+        if engine is not None:
+            raise VlmAudioError(
+                "--engine of fetch names the cluster of --everywhere; add --everywhere, or leave it out"
+            )
+        raise typer.Exit(fetch_and_show(open_study(study, data), as_json=as_json))
+    from vlm_audio_pipeline.engines.opening import open_engine, read_engine_setting
+    from vlm_audio_pipeline.planning.opening import open_graph
+
+    data_folder = open_data_folder(data)
+    setting = read_engine_setting(engine, data_folder.root)
+    if setting.kind == "local":
+        raise VlmAudioError(
+            "--everywhere needs a cluster, but the engine is local; add `--engine ray` or `--engine ray://HOST:PORT`"
+        )
+    opened_engine = open_engine(setting)
+    try:
+        graph = open_graph(study, data_folder, engine=opened_engine)
+        settings().study = graph.study.cli_argument
+        code = fetch_and_show(graph, everywhere=True, as_json=as_json)
+    finally:
+        opened_engine.close()
+    raise typer.Exit(code)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from vlm_audio_pipeline.contracts.progress import Progress
 
@@ -50,6 +51,10 @@ class Work(Protocol):
         """Batches at the same time on one machine; None: one per core."""
         ...
 
+    def files_of(self, item: Any) -> tuple[Path, ...]:
+        """Return the recordings that are read for an item; each through `file_copies.readable_path`."""
+        ...
+
     def prepare(self, item: Any) -> Any:
         """Map an item to the input of the computation (decode a file); may be called in another thread."""
         ...
@@ -61,6 +66,21 @@ class Work(Protocol):
             NotAvailable: if weights, device or packages are missing where it runs.
         """
         ...
+
+
+@dataclass(frozen=True)
+class NodeCall(Generic[Result]):
+    """What a function did on one machine of a cluster.
+
+    Attributes:
+        node: name and address of the machine.
+        result: what it returned; None after an error.
+        error: why it failed, in one sentence; None if it did not.
+    """
+
+    node: str
+    result: Result | None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +138,10 @@ class Engine(Protocol):
         progress: Progress,
         on_result: Callable[[Result], None] = lambda result: None,
     ) -> list[Result]:
-        """Map a picklable function over items; call `on_result` with each result in the order of the items, as they come."""
+        """Map a picklable function over items; call `on_result` with each result in the order of the items, as they come.
+
+        A function that reads recordings has a method `files_of`, as a `Work`.
+        """
         ...
 
     def open_backend(self, work: "BackendWork") -> Any:
@@ -127,6 +150,10 @@ class Engine(Protocol):
 
     def has_gpu(self) -> bool | None:
         """Return whether the workers have a GPU; None if works run in this process, which then answers for itself."""
+        ...
+
+    def call_everywhere(self, function: Callable[[], Result]) -> list["NodeCall[Result]"]:
+        """Call a picklable function once on each other machine of the engine, at the same time; an error does not stop the others."""
         ...
 
     def exclusive_gpu(self, progress: Progress) -> AbstractContextManager[None]:
@@ -149,6 +176,10 @@ class BackendWork(Protocol):
     @property
     def uses_gpu(self) -> bool:
         """Whether it computes on a GPU."""
+        ...
+
+    def files_of(self, request: Any) -> tuple[Path, ...]:
+        """Return the recordings that are read for a request; see `Work.files_of`."""
         ...
 
     @property

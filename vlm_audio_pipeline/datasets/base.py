@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from vlm_audio_pipeline.contracts.errors import BadClips, BadDataset
+from vlm_audio_pipeline.contracts.file_copies import readable_path
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.look_alikes import find_look_alikes, show_escaped
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
@@ -117,14 +118,18 @@ class Recordings:
 
     root: Path
 
+    def path(self, clip: ClipRow) -> Path:
+        """Return the file of a clip."""
+        return self.root / clip.file
+
     def samples(self, clip: ClipRow, sample_rate_hz: int, *, normalises_peak: bool = False) -> "np.ndarray":
         """Read the samples of a clip and resample them; see `Dataset.samples`."""
         from vlm_audio_pipeline.datasets.audio import decode, peak_normalise, resample, samples_digest
 
-        samples, file_rate_hz, _ = decode(self.root / clip.file, clip.start_s, clip.end_s)
+        samples, file_rate_hz, _ = decode(readable_path(self.path(clip)), clip.start_s, clip.end_s)
         if samples_digest(samples, file_rate_hz) != clip.samples_sha256:
             raise RecordingChanged(
-                f"{self.root / clip.file} changed while the study was running (its content hash differs). "
+                f"{self.path(clip)} changed while the study was running (its content hash differs). "
                 "Run the study again to use the new recording."
             )
         if normalises_peak:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.errors import BadClips
+from vlm_audio_pipeline.contracts.file_copies import readable_path
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.regular_files import digest_file, file_stamp, unsuitable_reason
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
@@ -199,6 +200,10 @@ class InspectionWork:
         """Name of the work with its folder."""
         return fingerprint("inspection", str(self.root))
 
+    def files_of(self, item: Segment) -> tuple[Path, ...]:
+        """Return the recording."""
+        return (self.root / item[0],)
+
     def prepare(self, item: Segment) -> Segment:
         """Return the item."""
         return item
@@ -219,7 +224,7 @@ class InspectionWork:
         sha256: str,
         stamp: str | None,
     ) -> bytes | Failure:
-        path = self.root / file
+        path = readable_path(self.root / file)
         before = _stamp(path)
         if before is not None and before != stamp:
             if (file, before) not in digests:

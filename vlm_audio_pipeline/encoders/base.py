@@ -8,6 +8,7 @@ import io
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -296,6 +297,10 @@ class EncoderWork:
     def max_parallel(self) -> int | None:
         """Batches at the same time on one machine."""
         return self.spec.max_parallel
+
+    def files_of(self, item: "ClipRow | bytes") -> tuple[Path, ...]:
+        """Return the recording of a clip; an image is in the item."""
+        return () if isinstance(item, bytes) else (self.recordings.path(item),)
 
     def prepare(self, item: "ClipRow | bytes") -> "np.ndarray | Image":
         """Read the samples of a clip, or decode an image."""

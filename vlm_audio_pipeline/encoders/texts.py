@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -47,6 +48,10 @@ class TextWork:
     def uses_gpu(self) -> bool:
         """Whether it computes on a GPU."""
         return self.spec.accelerator
+
+    def files_of(self, item: str | None) -> tuple[Path, ...]:
+        """Return (): texts are in the items."""
+        return ()
 
     def prepare(self, item: str | None) -> str | None:
         """Return the item."""

@@ -11,6 +11,7 @@ import yaml
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 
 FILE = "engine.yaml"
+_FILES = ("shared", "shipped")
 _FORMS = ("local", "ray", "ray://auto", "ray://HOST:PORT")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
 _MAX_PORT = 65535
@@ -50,16 +51,23 @@ def _patience_problem(value: Any) -> str | None:
     return f"must be a number of seconds greater than 0, got {value!r}; leave the key out for 300"
 
 
+def _files_problem(value: Any) -> str | None:
+    if isinstance(value, str) and value in _FILES:
+        return None
+    return f"must be shared or shipped, got {value!r}; {suggestion(str(value), _FILES)}"
+
+
 _PROBLEMS: dict[str, Callable[[Any], str | None]] = {
     "engine": engine_problem,
     "workers": _workers_problem,
     "patience_s": _patience_problem,
+    "files": _files_problem,
 }
 """Key of the file -> function from its value to what is wrong with it, or None."""
 
 
 def read_engine_file(path: Path) -> dict[str, Any]:
-    """Return the values of a file with the keys `engine`, `workers` and `patience_s`, each of which may be absent.
+    """Return the values of a file with the keys `engine`, `workers`, `patience_s` and `files`, each of which may be absent.
 
     Raises:
         VlmAudioError: if the file cannot be read, or has mistakes; lists all of them.

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
-from vlm_audio_pipeline.contracts.work import BackendWork, Compute, Failure, Rows
+from vlm_audio_pipeline.contracts.work import BackendWork, Compute, Failure, NodeCall, Rows
 from vlm_audio_pipeline.engines.blas import one_blas_thread
 from vlm_audio_pipeline.engines.gpu_lock import exclusive_gpu
 from vlm_audio_pipeline.engines.row_storage import RowStorage
@@ -198,6 +198,10 @@ class LocalEngine:
     def has_gpu(self) -> bool | None:
         """Return None: works run in this process."""
         return None
+
+    def call_everywhere(self, function: Callable[[], Result]) -> list[NodeCall[Result]]:
+        """Return []: there is no other machine."""
+        return []
 
     def exclusive_gpu(self, progress: Progress) -> AbstractContextManager[None]:
         """Hold the accelerator; see `gpu_lock.exclusive_gpu`."""

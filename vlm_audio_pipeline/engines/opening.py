@@ -34,8 +34,8 @@ def read_engine_setting(option: str | None, data_folder: Path) -> EngineSetting:
 
     Args:
         option: `local`, `ray`, `ray://auto` or `ray://HOST:PORT`; None: not given.
-        data_folder: folder of `engine.yaml`, a mapping with the keys `engine`, `workers` and `patience_s`. The last two also apply if
-            the option names the engine.
+        data_folder: folder of `engine.yaml`, a mapping with the keys `engine`, `workers`, `patience_s` and `files`. The last three also
+            apply if the option names the engine.
 
     Raises:
         VlmAudioError: for an unknown engine, key or value, with the option, the variable, or file, line and key.

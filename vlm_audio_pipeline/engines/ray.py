@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.progress import Progress
-from vlm_audio_pipeline.contracts.work import BackendWork, Failure, Rows
+from vlm_audio_pipeline.contracts.work import BackendWork, Failure, NodeCall, Rows
 from vlm_audio_pipeline.engines.machine_check import MachineCheck
 from vlm_audio_pipeline.engines.ray_backend import RayBackend
-from vlm_audio_pipeline.engines.ray_pool import WorkerPool
+from vlm_audio_pipeline.engines.ray_files import Files
+from vlm_audio_pipeline.engines.ray_pool import Task, WorkerPool, files_of_items
 from vlm_audio_pipeline.engines.ray_queues import FirstComeQueue
-from vlm_audio_pipeline.engines.ray_worker import describe_node
+from vlm_audio_pipeline.engines.ray_worker import WorkError, describe_node
 from vlm_audio_pipeline.engines.row_storage import RowStorage
 from vlm_audio_pipeline.storage.result_store import ResultStore
 
@@ -26,6 +27,8 @@ Result = TypeVar("Result")
 
 PATIENCE_S = 300.0
 """Time without a free place for a worker after which a run ends, s."""
+NODE_TIMEOUT_S = 60.0
+"""Time in which a node must describe itself, s."""
 IMAGES_PER_TASK = 4
 _MAY_DIFFER = ("host", "GPU")
 
@@ -37,6 +40,7 @@ class RayEngine:
         address: "auto" for the cluster of this machine, or HOST:PORT of its head.
         workers: maximum number of workers of each kind; None: every CPU, and every GPU, of the cluster.
         patience_s: time without a free place for a worker after which a run ends, s.
+        files: "shared" if every node has the recordings at the same path; "shipped": each batch carries its files.
 
     Raises:
         NotAvailable: if ray is not installed, or there is no cluster at the address.
@@ -44,10 +48,17 @@ class RayEngine:
 
     maps_all_folds = True
 
-    def __init__(self, address: str = "auto", *, workers: int | None = None, patience_s: float = PATIENCE_S):
+    def __init__(
+        self,
+        address: str = "auto",
+        *,
+        workers: int | None = None,
+        patience_s: float = PATIENCE_S,
+        files: Files = "shared",
+    ):
         _connect(address)
         self._pools = {
-            uses_gpu: WorkerPool(uses_gpu=uses_gpu, max_workers=workers, patience_s=patience_s)
+            uses_gpu: WorkerPool(uses_gpu=uses_gpu, max_workers=workers, patience_s=patience_s, files=files)
             for uses_gpu in (False, True)
         }
         self._backends: dict[str, RayBackend] = {}
@@ -74,7 +85,10 @@ class RayEngine:
             storage.store(batch, payloads)
             rate.add(len(batch))
 
-        tasks = [("compute", (work, [storage.items[key] for key in batch])) for storage, batch in batches]
+        tasks = []
+        for storage, batch in batches:
+            items = [storage.items[key] for key in batch]
+            tasks.append(Task("compute", (work, items), files_of_items(work, items)))
         if tasks:
             pool.run(tasks, FirstComeQueue(len(tasks)), store, rate.wait)
         results = {key: payload for storage in storages for key, payload in storage.results.items()}
@@ -106,7 +120,8 @@ class RayEngine:
                 next_part += 1
 
         if parts:
-            pool.run([("apply", (function, part)) for part in parts], FirstComeQueue(len(parts)), keep, rate.wait)
+            tasks = [Task("apply", (function, part), files_of_items(function, part)) for part in parts]
+            pool.run(tasks, FirstComeQueue(len(parts)), keep, rate.wait)
         return results
 
     def open_backend(self, work: BackendWork) -> RayBackend:
@@ -125,29 +140,65 @@ class RayEngine:
         """Do nothing: works do not run in this process, and Ray gives each GPU to one worker."""
         return nullcontext()
 
-    def check_nodes(self) -> list[MachineCheck]:
-        """Compare Python, the packages and the machine type of every node with those of this process."""
+    def call_everywhere(self, function: Callable[[], Result], timeout_s: float | None = None) -> list[NodeCall[Result]]:
+        """Call a function on every node but that of this process; see `Engine.call_everywhere`.
+
+        Args:
+            function: picklable, without arguments.
+            timeout_s: time until a node that has not answered is an error, s; None: no limit.
+        """
         import ray
 
-        driver = describe_node()
-        describe = ray.remote(describe_node)
-        checks = []
-        for node in ray.nodes():
-            if not node["Alive"]:
-                continue
-            strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        driver = ray.get_runtime_context().get_node_id()
+        return self._call_on([node for node in _nodes() if node["NodeID"] != driver], function, timeout_s)
+
+    def _call_on(
+        self, nodes: Sequence[Mapping[str, Any]], function: Callable[[], Result], timeout_s: float | None
+    ) -> list[NodeCall[Result]]:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # Without a CPU, so that it starts beside workers; not retried, because a lost node stays lost.
+        task = ray.remote(num_cpus=0, max_retries=0)(_call)
+        references = [
+            task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                function
+            )
+            for node in nodes
+        ]
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        calls: list[NodeCall[Result]] = []
+        for node, reference in zip(nodes, references, strict=True):
+            name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
             try:
-                versions = ray.get(describe.options(num_cpus=0, scheduling_strategy=strategy).remote(), timeout=60)
-            except (ray.exceptions.RayError, TimeoutError) as error:
-                checks.append(MachineCheck("bad", f"{name} cannot run a task: {str(error).strip().splitlines()[0]}"))
+                left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+                result = ray.get(reference, timeout=left_s)
+            except ray.exceptions.GetTimeoutError:
+                calls.append(NodeCall(name, None, f"no answer for {timeout_s:g} s"))
+            except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", None) or error
+                calls.append(NodeCall(name, None, str(cause).strip().splitlines()[0]))
+            else:
+                is_error = isinstance(result, WorkError)
+                calls.append(NodeCall(name, None, str(result.error)) if is_error else NodeCall(name, result))
+        return calls
+
+    def check_nodes(self) -> list[MachineCheck]:
+        """Compare Python, the packages and the machine type of every node with those of this process."""
+        driver = describe_node()
+        nodes = _nodes()
+        checks = []
+        for node, call in zip(nodes, self._call_on(nodes, describe_node, NODE_TIMEOUT_S), strict=True):
+            if call.result is None:
+                checks.append(MachineCheck("bad", f"node {call.node} cannot run a task: {call.error}"))
                 continue
-            differences = node_differences(driver, versions)
+            differences = node_differences(driver, call.result)
             resources = node["Resources"]
-            text = f"{name}: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU ({versions['GPU']})"
+            text = f"node {call.node}: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU ({call.result['GPU']})"
             checks.append(
                 MachineCheck(
-                    "bad", f"{name} differs from this machine: {', '.join(differences)}; install the same versions"
+                    "bad",
+                    f"node {call.node} differs from this machine: {', '.join(differences)}; install the same versions",
                 )
                 if differences
                 else MachineCheck("ok", text)
@@ -181,6 +232,20 @@ class RayEngine:
             with suppress(ray.exceptions.RayError):
                 pool.close()
         ray.shutdown()
+
+
+def _nodes() -> list[Mapping[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    """Return the result of a function, or `WorkError` for an error that the user can fix."""
+    try:
+        return function()
+    except VlmAudioError as error:
+        return WorkError(VlmAudioError(str(error)))
 
 
 def node_differences(driver: Mapping[str, str], node: Mapping[str, str]) -> list[str]:

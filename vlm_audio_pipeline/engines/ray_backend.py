@@ -10,7 +10,7 @@ from typing import Any
 
 from vlm_audio_pipeline.contracts.chunks import cut_chunks
 from vlm_audio_pipeline.contracts.work import BackendWork
-from vlm_audio_pipeline.engines.ray_pool import WorkerPool
+from vlm_audio_pipeline.engines.ray_pool import Task, WorkerPool, files_of_items
 from vlm_audio_pipeline.engines.ray_queues import FirstComeQueue, RangeQueue
 
 
@@ -38,7 +38,14 @@ class RayBackend:
             for i, reply in zip(chunks[task], replies, strict=True):
                 on_reply(i, reply)
 
-        tasks = [("ask", (self._work, [requests[i] for i in chunk])) for chunk in chunks]
+        tasks = [
+            Task(
+                "ask",
+                (self._work, [requests[i] for i in chunk]),
+                files_of_items(self._work, [requests[i] for i in chunk]),
+            )
+            for chunk in chunks
+        ]
         self._pool.run(tasks, RangeQueue(len(tasks), self._pool.size()), take, lambda message: None)
         return None
 
@@ -49,7 +56,7 @@ class RayBackend:
     def render_messages(self, request: Any) -> str | None:
         """Return the text of a request in the model's chat template."""
         texts: list[str | None] = []
-        tasks = [("render_messages", (self._work, request))]
+        tasks = [Task("render_messages", (self._work, request))]
         self._pool.run(tasks, FirstComeQueue(1), lambda _, text: texts.append(text), lambda message: None)
         return texts[0]
 

@@ -9,9 +9,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
+from vlm_audio_pipeline.engines.ray_files import Files, files_for_batch
 from vlm_audio_pipeline.engines.ray_queues import TaskQueue
 from vlm_audio_pipeline.engines.ray_worker import Worker, WorkError
 
@@ -33,6 +36,27 @@ _POLL_S = 1.0
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Task:
+    """A task of a worker.
+
+    Attributes:
+        method: method of `Worker`.
+        arguments: its first arguments.
+        paths: recordings that it reads; the last argument is made from them when the task is sent.
+    """
+
+    method: str
+    arguments: tuple[Any, ...]
+    paths: tuple[Path, ...] = ()
+
+
+def files_of_items(work: Any, items: Sequence[Any]) -> tuple[Path, ...]:
+    """Return the recordings that a work or a function reads for items, each once; (): it reads none."""
+    files_of = getattr(work, "files_of", None)
+    return () if files_of is None else tuple(dict.fromkeys(path for item in items for path in files_of(item)))
+
+
 class WorkerPool:
     """The workers of one kind (with or without a GPU) on a cluster.
 
@@ -40,6 +64,7 @@ class WorkerPool:
         uses_gpu: whether each worker has a GPU.
         max_workers: maximum number of workers; None: every CPU, or every GPU, of the cluster.
         patience_s: time without a worker after which a map ends with an error, s.
+        files: whether workers read recordings themselves, or get them with each task.
 
     Attributes:
         nodes: node of each worker that is ready.
@@ -48,7 +73,8 @@ class WorkerPool:
         started: workers that were started.
     """
 
-    def __init__(self, *, uses_gpu: bool, max_workers: int | None, patience_s: float):
+    def __init__(self, *, uses_gpu: bool, max_workers: int | None, patience_s: float, files: Files = "shared"):
+        self._files = files
         self._uses_gpu = uses_gpu
         self._max_workers = max_workers
         self._patience_s = patience_s
@@ -78,7 +104,7 @@ class WorkerPool:
 
     def run(
         self,
-        tasks: Sequence[tuple[str, tuple[Any, ...]]],
+        tasks: Sequence[Task],
         queue: TaskQueue,
         on_result: Callable[[int, Any], None],
         on_wait: Callable[[str], None],
@@ -86,7 +112,7 @@ class WorkerPool:
         """Run tasks on the workers.
 
         Args:
-            tasks: method of `Worker` and its arguments.
+            tasks: the tasks.
             queue: the order in which workers take them.
             on_result: called in this thread with the position of a task and its result, as they come.
             on_wait: called with a message while there is no worker.
@@ -118,7 +144,7 @@ class WorkerPool:
 
     def _run(
         self,
-        tasks: Sequence[tuple[str, tuple[Any, ...]]],
+        tasks: Sequence[Task],
         queue: TaskQueue,
         on_result: Callable[[int, Any], None],
         on_wait: Callable[[str], None],
@@ -223,15 +249,14 @@ class WorkerPool:
         self._failed_starts = 0
         self._tasks[actor] = deque()
 
-    def _send(
-        self, tasks: Sequence[tuple[str, tuple[Any, ...]]], queue: TaskQueue, in_flight: dict[Any, tuple[Any, int]]
-    ) -> None:
+    def _send(self, tasks: Sequence[Task], queue: TaskQueue, in_flight: dict[Any, tuple[Any, int]]) -> None:
         """Send tasks to the workers that are ready: each gets a first one before any gets a second one."""
         for depth in range(IN_FLIGHT):
             for actor, own in self._tasks.items():
                 if len(own) == depth and (task := queue.take(actor)) is not None:
-                    method, arguments = tasks[task]
-                    in_flight[getattr(actor, method).remote(*arguments)] = (actor, task)
+                    method, arguments = tasks[task].method, tasks[task].arguments
+                    files = files_for_batch(tasks[task].paths, self._files)
+                    in_flight[getattr(actor, method).remote(*arguments, files)] = (actor, task)
                     own.append(task)
 
     def _replace_lost(

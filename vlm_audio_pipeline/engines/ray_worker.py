@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
@@ -16,6 +17,9 @@ from vlm_audio_pipeline.contracts.work import BackendWork, Compute, Work
 from vlm_audio_pipeline.engines.blas import one_blas_thread
 from vlm_audio_pipeline.engines.doctor import PACKAGES, installed_version
 from vlm_audio_pipeline.engines.gpu_lock import shared_gpu
+from vlm_audio_pipeline.engines.ray_files import BatchFiles, files_of_batch
+
+NO_FILES: BatchFiles = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Worker:
 
         return str(ray.get_runtime_context().get_node_id())
 
-    def compute(self, work: Work, items: Sequence[Any]) -> Any:
+    def compute(self, work: Work, items: Sequence[Any], files: BatchFiles = NO_FILES) -> Any:
         """Return the payloads of a batch, or `WorkError`."""
 
         def run() -> Any:
@@ -58,13 +62,13 @@ class Worker:
                 compute: Compute = self._open(work)
                 return list(compute(prepared))
 
-        return self._run(run)
+        return self._run(run, files)
 
-    def apply(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Any:
+    def apply(self, function: Callable[[Any], Any], items: Sequence[Any], files: BatchFiles = NO_FILES) -> Any:
         """Return the results of a function for items, or `WorkError`."""
-        return self._run(lambda: [function(item) for item in items])
+        return self._run(lambda: [function(item) for item in items], files)
 
-    def ask(self, work: BackendWork, requests: Sequence[Any]) -> Any:
+    def ask(self, work: BackendWork, requests: Sequence[Any], files: BatchFiles = NO_FILES) -> Any:
         """Return the replies of a language model to a chunk of requests and the tokens that were computed, or `WorkError`."""
 
         def run() -> Any:
@@ -75,16 +79,16 @@ class Worker:
                 counts = {name: count - before[name] for name, count in backend.token_counts().items()}
                 return [replies[i] for i in range(len(requests))], counts
 
-        return self._run(run)
+        return self._run(run, files)
 
-    def render_messages(self, work: BackendWork, request: Any) -> Any:
+    def render_messages(self, work: BackendWork, request: Any, files: BatchFiles = NO_FILES) -> Any:
         """Return the text of a request in the model's chat template, or `WorkError`."""
 
         def run() -> Any:
             with self._lock:
                 return self._open(work).render_messages(request)
 
-        return self._run(run)
+        return self._run(run, files)
 
     def _open(self, work: Any) -> Any:
         """Return what the work loads; close the one that was open before, so that there is never memory for two."""
@@ -101,9 +105,9 @@ class Worker:
         del opened, close
         gc.collect()  # a model may refer to itself
 
-    def _run(self, function: Callable[[], Any]) -> Any:
+    def _run(self, function: Callable[[], Any], files: BatchFiles) -> Any:
         try:
-            with one_blas_thread():
+            with one_blas_thread(), files_of_batch(files, socket.gethostname()):
                 return function()
         except Exception as error:  # noqa: BLE001  the driver raises it again
             return WorkError(_picklable(error))

@@ -13,6 +13,7 @@ Belongs here: controls that are images. Does not belong here: `no_image`, which 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,10 @@ class ControlRenderer:
     recordings: Recordings
     recipe: Recipe
     control: str
+
+    def files_of(self, clip: ClipRow) -> tuple[Path, ...]:
+        """Return the recording of a clip; see `contracts.work.Work`."""
+        return (self.recordings.path(clip),)
 
     def __call__(self, clip: ClipRow) -> RenderedImage:
         """Render one clip."""

@@ -7,6 +7,7 @@ Does not belong here: how an image is rendered (`recipe`, `image`).
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -57,6 +58,10 @@ class ClipRenderer:
 
     recordings: Recordings
     recipe: Recipe
+
+    def files_of(self, clip: ClipRow) -> tuple[Path, ...]:
+        """Return the recording of a clip; see `contracts.work.Work`."""
+        return (self.recordings.path(clip),)
 
     def __call__(self, clip: ClipRow) -> RenderedImage:
         """Render one clip."""

@@ -4,15 +4,24 @@ Belongs here: results that are too large to keep and too slow to compute twice, 
 not belong here: results that another study can use; those are in the result store.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.atomic import delete
 from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline.storage.sqlite_files import sqlite_problem
+
+_LOG = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
 class Scratch:
     """The intermediate results of one step and fold. The file is created by the first `put`.
+
+    A damaged file is deleted, with a warning: its results are computed again.
 
     Args:
         path: the SQLite file.
@@ -24,11 +33,11 @@ class Scratch:
 
     def get(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the payloads of those keys that an earlier attempt stored."""
-        return self._open().get(keys) if self._path.exists() else {}
+        return self._use(lambda store: store.get(keys)) if self._path.exists() else {}
 
     def put(self, results: Sequence[tuple[str, bytes]]) -> None:
         """Store (key, payload) pairs until the partition file is written."""
-        self._open().put("scratch", results)
+        self._use(lambda store: store.put("scratch", results))
 
     def close(self) -> None:
         """Close the file and keep it."""
@@ -41,6 +50,21 @@ class Scratch:
         self.close()
         for suffix in ("", "-wal", "-shm"):
             delete(self._path.with_name(self._path.name + suffix))
+
+    def _use(self, function: Callable[[ResultStore], Result]) -> Result:
+        """Call a function with the open file, or with a new one if it is damaged."""
+        try:
+            return function(self._open())
+        except VlmAudioError:
+            self.close()
+            problem = sqlite_problem(self._path)
+            if problem is None:  # the disk is full, or another process has it locked
+                raise
+        _LOG.warning(
+            "%s is damaged (%s) and was deleted; the step computes its intermediate results again", self._path, problem
+        )
+        self.discard()
+        return function(self._open())
 
     def _open(self) -> ResultStore:
         if self._store is None:

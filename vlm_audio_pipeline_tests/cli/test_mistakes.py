@@ -34,6 +34,9 @@ ARGUMENTS = {
     # arguments -> the message
     "run bnch": NO_STUDY + f"'bnch'; did you mean 'bench'? options: {STUDIES}",
     "fetch demoo": NO_STUDY + f"'demoo'; did you mean 'demo'? options: {STUDIES}",
+    "fetch bench --everywhere": "--everywhere needs a cluster, but the engine is local; add `--engine ray` or `--engine ray://HOST:PORT`",
+    "fetch bench --engine ray": "--engine of fetch names the cluster of --everywhere; add --everywhere, or leave it out",
+    "run bench --engine rai": "--engine: must be one of the engines, got 'rai'; did you mean 'ray'? options: local, ray, ",
     "refresh Demo": NO_STUDY + f"'Demo'; did you mean 'demo'? options: {STUDIES}",
     "ui bnch": NO_STUDY + f"'bnch'; did you mean 'bench'? options: {STUDIES}",
     "leaderboard bnch": NO_STUDY + f"'bnch'; did you mean 'bench'? options: {STUDIES}",

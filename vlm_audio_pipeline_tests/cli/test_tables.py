@@ -113,7 +113,7 @@ def test_the_contrasts_table():
 
 
 def test_the_contrasts_table_says_what_is_corrected():
-    first, second = printed_lines(contrasts_table([{**CONTRAST, "holm_over": 4}], "sound"), width=300)[-2:]
+    first, second = print_lines(contrasts_table([{**CONTRAST, "holm_over": 4}], "sound"), width=300)[-2:]
     assert first.startswith("janus (likelihood)")
     assert second == (
         "points: accuracy of the first side minus that of the second, in percentage points; interval: by source recording, not "
@@ -139,7 +139,7 @@ def test_the_verdicts_of_a_demonstration_say_so_in_the_title():
         "accuracy": 0.98,
         "caution": caution,
     }
-    title, *_, last, legend = printed_lines(verdicts_table([row], "demo"), width=200)
+    title, *_, last, legend = print_lines(verdicts_table([row], "demo"), width=200)
     assert title == "demo (demonstration, not a finding): can it hear what it sees?" and last == caution
     assert legend == "-: the study does not run this control or baseline for the model, or it is not complete"
 

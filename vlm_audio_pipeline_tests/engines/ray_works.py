@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
+from vlm_audio_pipeline.contracts.file_copies import readable_path
 from vlm_audio_pipeline.contracts.progress import no_progress
 from vlm_audio_pipeline.contracts.work import Failure, Rows
 from vlm_audio_pipeline.engines.ray_worker import Worker
@@ -30,6 +31,9 @@ class LoggedWork:
     @property
     def key(self):
         return repr(self)
+
+    def files_of(self, item):
+        return ()
 
     def prepare(self, item):
         return item
@@ -52,6 +56,24 @@ class LoggedWork:
         file = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)  # each line is written at once
         os.write(file, f"{os.getpid()} {text}\n".encode())
         os.close(file)
+
+
+class FileWork:
+    """Returns the path that a file is read from, and its content."""
+
+    key = "files"
+    uses_gpu = False
+    max_parallel = None
+
+    def files_of(self, item):
+        return (item,)
+
+    def prepare(self, item):
+        path = readable_path(item)
+        return f"{path} {path.read_text()}".encode()
+
+    def open(self):
+        return lambda batch: batch
 
 
 class DeadWorker:
@@ -94,6 +116,10 @@ def import_plugin(driver: int):
     if os.getpid() != driver:
         raise ModuleNotFoundError("no module 'my_plugin'")
     return UnreadableWork()
+
+
+def raise_not_available():
+    raise NotAvailable("no weights here")
 
 
 def rows(work, numbers, batch_size=2):

@@ -15,6 +15,7 @@ from vlm_audio_pipeline.engines.opening import EngineSetting, open_engine, read_
         (None, "ray", "engine: local", EngineSetting("ray", "auto")),
         ("local", "ray", "engine: ray", EngineSetting("local")),
         (None, None, "engine: ray://h:1\nworkers: 3", EngineSetting("ray", "h:1", {"workers": 3})),
+        (None, None, "engine: ray\nfiles: shipped", EngineSetting("ray", "auto", {"files": "shipped"})),
         ("ray", None, "patience_s: 60", EngineSetting("ray", "auto", {"patience_s": 60})),
     ],
 )
@@ -80,7 +81,7 @@ def test_a_mistake_names_the_option_or_the_variable(tmp_path, monkeypatch, optio
         ("# cluster\nengine: ray://h", ":2: engine: must have the host and the port of the cluster's head"),
         (
             "engine: ray\nworker: 3",
-            ":2: worker: unknown key; did you mean 'workers'? options: engine, patience_s, workers",
+            ":2: worker: unknown key; did you mean 'workers'? options: engine, files, patience_s, workers",
         ),
         ("engine: ray\nworkers: 0", ":2: workers: must be a whole number of 1 or more, got 0; leave the key out"),
         ("workers: '3'", ":1: workers: must be a whole number of 1 or more, got '3'"),
@@ -94,7 +95,7 @@ def test_a_mistake_names_the_option_or_the_variable(tmp_path, monkeypatch, optio
         ("patience_s: .inf", ":1: patience_s: must be a number of seconds greater than 0, got inf"),
         ("patience_s: 5 min", ":1: patience_s: must be a number of seconds greater than 0, got '5 min'"),
         ("engine: ray\nengine: local", ":2: engine: occurs twice, first in line 1; remove one of them"),
-        ("- ray", ": must be a mapping such as `engine: ray`, with the keys engine, workers, patience_s"),
+        ("- ray", ": must be a mapping such as `engine: ray`, with the keys engine, workers, patience_s, files"),
         ("", ": must be a mapping such as `engine: ray`"),
         ("workers: 1\nengine: [", ":2: this is not valid YAML: "),
         ("workers: 2026-13-45", ": this is not valid YAML: month must be in 1..12; write lines such as `engine: ray`"),

@@ -1,22 +1,35 @@
 """A real Ray cluster of several nodes on loopback: equal results, lost nodes, killed drivers, and every wait ends."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
 from vlm_audio_pipeline.contracts.progress import no_progress
-from vlm_audio_pipeline.contracts.work import Failure
+from vlm_audio_pipeline.contracts.work import Failure, Rows
+from vlm_audio_pipeline.planning.fetching import fetch_on_nodes, model_downloads
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline_tests.bench import Bench
-from vlm_audio_pipeline_tests.engines.ray_works import DeadWorker, LoggedWork, UnreadableWork, first_worker, lines, rows
+from vlm_audio_pipeline_tests.engines.ray_works import (
+    DeadWorker,
+    FileWork,
+    LoggedWork,
+    UnreadableWork,
+    first_worker,
+    lines,
+    raise_not_available,
+    rows,
+)
 from vlm_audio_pipeline_tests.planning.model_study import data_versions, expected_nodes, model_study_graph
 
 # Before ray is imported: nodes stay on loopback, and the working folder is not uploaded.
@@ -210,11 +223,13 @@ def test_one_worker_that_can_start_is_enough(engine, store, tmp_path, monkeypatc
 
     engine._pools[False].close()
     monkeypatch.setattr(ray_pool, "Worker", first_worker(tmp_path / "started"))
-    monkeypatch.setattr(ray_pool, "MAX_PAUSE_S", 0.1)
+    monkeypatch.setattr(ray_pool, "MAX_FAILED_STARTS", 2)
     payloads = engine.map_rows([rows(LoggedWork(str(tmp_path / "log"), 0.5), range(60))], store, no_progress)
     assert payloads == [[b"<%d>" % n for n in range(60)]]
     assert len({pid for pid, _, _ in lines(tmp_path / "log", "row")}) == 1
-    assert len((tmp_path / "started").read_text().splitlines()) > ray_pool.MAX_FAILED_STARTS + 1
+    assert (
+        len((tmp_path / "started").read_text().splitlines()) > ray_pool.MAX_FAILED_STARTS + 1
+    )  # they are started again
     engine._pools[False].close()
 
 
@@ -237,6 +252,59 @@ def test_a_cluster_without_a_place_ends_the_run_with_one_sentence(engine, store,
     engine._pools[True] = WorkerPool(uses_gpu=True, max_workers=None, patience_s=3)
     with pytest.raises(NotAvailable, match="the cluster had no free place for a worker with a GPU for 3 s"):
         engine.map_rows([rows(GpuWork(str(tmp_path / "log")), range(4))], store, no_progress)
+
+
+@pytest.mark.parametrize("files", ["shared", "shipped"])
+def test_recordings_are_shared_or_shipped(cluster, engine, store, tmp_path, files):
+    """The nodes of this cluster share a disk, so the worker says where it reads."""
+    from vlm_audio_pipeline.engines.ray import RayEngine
+
+    engine._pools[False].close()
+    paths = [tmp_path / f"{n}.wav" for n in range(6)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    shipping = RayEngine(cluster.address, patience_s=60, files=files)
+    work = FileWork()
+    rows_of_files = Rows([path.name for path in paths], paths, work, kind="test", batch_size=2)
+    [payloads] = shipping.map_rows([rows_of_files], store, no_progress)
+    texts = [payload.decode().split() for payload in payloads]
+    assert [content for _, content in texts] == [path.name for path in paths]
+    assert all((place == str(path)) == (files == "shared") for (place, _), path in zip(texts, paths, strict=True))
+    shipping._pools[False].close()  # the module's engine goes on
+
+
+def test_models_are_fetched_on_every_other_node(cluster, engine, tmp_path):
+    graph = model_study_graph(tmp_path)
+    graph.engine = engine
+    nodes = len([node for node in engine.check_nodes() if node.state == "ok"]) - 1  # without that of this process
+    assert nodes >= 2
+    models = fetch_on_nodes(graph)
+    assert Counter(model.name for model in models) == dict.fromkeys({model.name for model in models}, nodes)
+    expected = {name: download(no_progress) for name, download in model_downloads(graph)}
+    assert expected and {model.name for model in models} == expected.keys()
+    assert all(model.error is None and model.revision in expected[model.name] for model in models)
+
+
+def test_a_node_that_cannot_answer_is_an_error_of_its_own(engine):
+    import threading
+
+    calls = engine.call_everywhere(raise_not_available)
+    assert len(calls) >= 2
+    assert {(call.result, call.error) for call in calls} == {(None, "no weights here")}
+    calls = engine.call_everywhere(partial(time.sleep, 30), timeout_s=0.5)
+    assert {call.error for call in calls} == {"no answer for 0.5 s"}
+    with pytest.raises(TypeError):  # a mistake of this program, not of a node
+        engine.call_everywhere(threading.Lock())
+
+
+def test_the_command_fetches_everywhere(cluster, engine, tmp_path):
+    engine._pools[False].close()
+    command = [sys.executable, "-m", "vlm_audio_pipeline", "fetch", "demo", "--everywhere", "--json"]
+    options = ["--engine", f"ray://{cluster.address}", "--data", str(tmp_path / "data")]
+    process = subprocess.run([*command, *options], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    nodes = json.loads(process.stdout)["nodes"]
+    assert {"janus", "clap"} <= {model["name"] for model in nodes}
+    assert {model["error"] for model in nodes} == {None}
 
 
 def test_nodes_are_compared_with_this_machine(cluster, engine, monkeypatch):

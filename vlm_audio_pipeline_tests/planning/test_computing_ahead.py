@@ -18,6 +18,10 @@ from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.encoders.texts import TextWork
 from vlm_audio_pipeline.encoders.vision import Vision
 from vlm_audio_pipeline.engines import LocalEngine
+from vlm_audio_pipeline.engines.ray_files import files_for_batch
+from vlm_audio_pipeline.engines.ray_pool import files_of_items
+from vlm_audio_pipeline.engines.ray_worker import Worker, WorkError
+from vlm_audio_pipeline.engines.row_storage import RowStorage
 from vlm_audio_pipeline.planning import execution
 from vlm_audio_pipeline.planning.computing_ahead import compute_ahead, cut_wave
 from vlm_audio_pipeline.planning.execution import read_inputs
@@ -94,6 +98,49 @@ def test_rows_of_all_folds_are_computed_in_one_map_and_every_data_version_is_tha
     assert computed_together.count(3) == 3  # two encoders and one control
     assert [size for kind, size in engine.maps if kind == "image" and size] == [12, 12]
     assert not list(bench.data_folder.root.rglob("*scratch*/*.sqlite"))
+
+
+class ShippingEngine(SendingEngine):
+    """Computes with a worker to which recordings are shipped, while their folder is away."""
+
+    def __init__(self, recordings):
+        super().__init__()
+        self.recordings = recordings
+        self.worker = Worker()
+
+    def call(self, method, work, items):
+        arguments = pickle.dumps((work, items, files_for_batch(files_of_items(work, items), "shipped")))
+        away = self.recordings.with_name("away")
+        self.recordings.rename(away)
+        try:
+            result = getattr(self.worker, method)(*pickle.loads(arguments))
+        finally:
+            away.rename(self.recordings)
+        if isinstance(result, WorkError):
+            raise result.error
+        return result
+
+    def map_rows(self, rows, result_store, progress):
+        storages = [RowStorage(group, result_store) for group in rows]
+        for group, storage in zip(rows, storages, strict=True):
+            for batch in storage.batches():
+                storage.store(batch, self.call("compute", group.work, [storage.items[key] for key in batch]))
+        return [[s.results[key] for key in group.keys] for group, s in zip(rows, storages, strict=True)]
+
+    def map_ordered(self, function, items, progress, on_result=lambda result: None):
+        results = self.call("apply", function, items) if items else []
+        for result in results:
+            on_result(result)
+        return results
+
+
+def test_with_shipped_recordings_a_worker_needs_no_file(bench, tmp_path):
+    local = bench.copy_to(tmp_path / "local")
+    study = bench.study | IMAGES
+    assert not local.run(study).report.failed
+    graph = graph_with(bench, ShippingEngine(graph_with(bench, LocalEngine()).dataset().root / "audio"), study)
+    assert run_study(graph).failed == {}
+    assert data_versions(graph) == data_versions(local.graph(study))
 
 
 def test_a_work_is_smaller_than_10_kb_for_any_number_of_clips(bench):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -39,11 +40,13 @@ class AudioPart:
         load: sample rate in Hz -> (n,) float32 mono, 1 = full scale; picklable.
         sha256: of the decoded samples (`clips.samples_sha256`).
         duration_s: duration, s.
+        file: the recording that `load` reads; None if it reads none.
     """
 
     load: Callable[[int], np.ndarray]
     sha256: str
     duration_s: float
+    file: Path | None = None
 
 
 MessagePart = str | ImagePart | AudioPart

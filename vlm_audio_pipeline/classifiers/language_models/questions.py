@@ -80,8 +80,8 @@ def audio_lookup(dataset: Dataset, clips: Sequence[Row], fold: int) -> Lookup:
     clips_of_fold = [clip for clip in clips if clip["fold"] == fold]
 
     def audio(clip: Row) -> AudioPart:
-        load = partial(dataset.recordings.samples, ClipRow.from_row(clip))
-        return AudioPart(load, clip["samples_sha256"], clip["duration_s"])
+        row, recordings = ClipRow.from_row(clip), dataset.recordings
+        return AudioPart(partial(recordings.samples, row), row.samples_sha256, row.duration_s, recordings.path(row))
 
     def lookup(control: str, clip: str) -> AudioPart | None:
         if control == NO_IMAGE:

@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vlm_audio_pipeline.classifiers.base import NO_ENCODERS
 from vlm_audio_pipeline.classifiers.language_models.language_model import BACKENDS, LanguageModel
 from vlm_audio_pipeline.classifiers.language_models.local.batching import chunk_size
-from vlm_audio_pipeline.classifiers.language_models.messages import Backend, MediaType
+from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, Backend, MediaType, Request
 from vlm_audio_pipeline.classifiers.protocol import Protocol
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.contracts.hashing import fingerprint
@@ -142,6 +143,11 @@ class LocalBackendWork:
     def uses_gpu(self) -> bool:
         """Whether it computes on a GPU."""
         return self.device == "cuda"
+
+    def files_of(self, request: Request) -> tuple[Path, ...]:
+        """Return the recordings in the messages."""
+        parts = [part for message in request.messages for part in message.parts]
+        return tuple(part.file for part in parts if isinstance(part, AudioPart) and part.file is not None)
 
     @property
     def chunk_size(self) -> int:
