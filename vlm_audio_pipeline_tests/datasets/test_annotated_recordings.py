@@ -1,12 +1,22 @@
 """The kind `annotated_recordings`: annotated recordings become clips, in the real layouts of Raven and others."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.datasets import audio
 from vlm_audio_pipeline.datasets.annotated_recordings import AnnotatedRecordings
+from vlm_audio_pipeline.datasets.open_recordings import RecordingPool
+from vlm_audio_pipeline.planning.graph import Graph
+from vlm_audio_pipeline.planning.run import run_study
+from vlm_audio_pipeline.storage.catalogue import query
+from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline.studies.loading import load_study
 from vlm_audio_pipeline_tests.datasets.annotations.instances import AUDACITY
 
 HEADER = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tSpecies\n"
@@ -203,6 +213,59 @@ def test_audacity_tracks_beside_recordings_are_found(data_folder, tmp_path, tone
     dataset = AnnotatedRecordings(path=tmp_path, n_folds=2, segment=rule).open(data_folder)
     # wren is in 1-2 (0.5 s) only; robin song is in 2-3; the click at 3 s belongs to 3-4
     assert {(c.start_s, c.label) for c in dataset.clips} == {(1, "wren"), (2, "robin song"), (3, "click")}
+
+
+@pytest.mark.slow
+def test_a_study_of_segments_decodes_each_recording_once_and_checks_its_content(
+    folder, data_folder, monkeypatch, tmp_path
+):
+    frames = Counter()
+    real = soundfile.SoundFile.read
+
+    def read(sound, *arguments, **options):
+        samples = real(sound, *arguments, **options)
+        frames[sound.format] += len(samples)
+        return samples
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", read)
+    monkeypatch.setattr(audio, "OPEN_RECORDINGS", RecordingPool())
+    values = {
+        "name": "field",
+        "dataset": {
+            "kind": "annotated_recordings",
+            "path": str(folder),
+            "n_folds": 2,
+            "segment": {"seconds": 1, "hop_s": 0.25, **CLEAN},
+        },
+        "encoders": {"bands": {"kind": "scripted", "dimensions": 4}},
+        "classifiers": {"knn": {"kind": "knn", "encoder": "bands", "k": 1}},
+    }
+    study = tmp_path / "field.yaml"
+    study.write_text(yaml.safe_dump(values))
+    assert not run_study(Graph(load_study(study), data_folder)).failed
+    clips = query(
+        data_folder, "SELECT file, start_s, end_s, duration_s, fold, source, label FROM clips ORDER BY clip"
+    ).to_pylist()
+    predictions = query(data_folder, "SELECT clip FROM predictions").to_pylist()
+    assert len(clips) == len(predictions) > 40
+    assert all(
+        row["duration_s"] == 1 and row["end_s"] - row["start_s"] == 1 and row["source"] == row["file"] for row in clips
+    )
+    assert len({(row["source"], row["fold"]) for row in clips}) == 4
+    # c.mp3 has 10 s and segments from 0 s to 8 s; the other steps find it decoded.
+    assert 8 * RATE <= frames["MP3"] <= 10 * RATE
+    # WAV is read where its segments are.
+    assert frames["WAV"] == 2 * RATE * sum(row["file"].endswith(".wav") for row in clips)
+
+    before = (
+        Graph(load_study(study), data_folder).input_assets["dataset"].versions(ResultStore(data_folder.result_store))
+    )
+    soundfile.write(folder / "site2" / "d.wav", np.zeros(10 * RATE), RATE)
+    after = (
+        Graph(load_study(study), data_folder).input_assets["dataset"].versions(ResultStore(data_folder.result_store))
+    )
+    [changed] = {row["fold"] for row in clips if row["file"] == "site2/d.wav"}
+    assert {fold for fold in before if before[fold] != after[fold]} == {changed}
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,50 @@ def recordings_files(root: Path, tone) -> dict[str, object]:
     return {"path": root, "n_folds": 2, "segment": {"seconds": 1}}
 
 
+def urbansound8k_files(root: Path, tone) -> dict[str, object]:
+    lines = ["slice_file_name,fsID,start,end,salience,fold,classID,class"]
+    for class_id, label in ((0, "air_conditioner"), (3, "dog_bark")):
+        for fold in (1, 2, 10):
+            tone(root / "audio" / f"fold{fold}" / f"{fold}{class_id}-{class_id}-0-0.wav", 0.1)
+            lines.append(f"{fold}{class_id}-{class_id}-0-0.wav,{fold}{class_id},0.0,0.1,1,{fold},{class_id},{label}")
+    (root / "metadata").mkdir()
+    (root / "metadata" / "UrbanSound8K.csv").write_text("\n".join(lines) + "\n")
+    return {"path": root}
+
+
+def fsd50k_files(root: Path, tone) -> dict[str, object]:
+    (root / "FSD50K.ground_truth").mkdir(parents=True)
+    (root / "FSD50K.ground_truth" / "vocabulary.csv").write_text("0,Bark,/m/05tny_\n1,Gong,/m/0mbct\n")
+    mids = {"Bark": "/m/05tny_", "Gong": "/m/0mbct"}
+    rows = {"dev": ["fname,labels,mids,split"], "eval": ["fname,labels,mids"]}
+    for number, (label, split) in enumerate((label, split) for label in mids for split in ("train", "val", "eval")):
+        part, suffix = ("eval", "") if split == "eval" else ("dev", f",{split}")
+        tone(root / f"FSD50K.{part}_audio" / f"{number}.wav", 0.1)
+        rows[part].append(f"{number},{label},{mids[label]}{suffix}")
+    for part, lines in rows.items():
+        (root / "FSD50K.ground_truth" / f"{part}.csv").write_text("\n".join(lines) + "\n")
+    return {"path": root}
+
+
+def icbhi_files(root: Path, tone) -> dict[str, object]:
+    parts = []
+    for patient, part in ((101, "train"), (102, "test")):
+        name = f"{patient}_1b1_Al_sc_Meditron"
+        tone(root / "ICBHI_final_database" / f"{name}.wav", 2, 4000)
+        (root / "ICBHI_final_database" / f"{name}.txt").write_text("0.0\t1.0\t0\t0\n1.0\t1.9\t1\t0\n")
+        parts.append(f"{name}\t{part}")
+    (root / "ICBHI_challenge_train_test.txt").write_text("\n".join(parts) + "\n")
+    return {"path": root}
+
+
 SPECS: dict[str, Callable[[Path, Callable], dict[str, object]]] = {
     "csv": csv_files,
     "esc10": esc10_files,
     "esc50": esc50_files,
     "folder": folder_files,
+    "fsd50k": fsd50k_files,
+    "icbhi": icbhi_files,
+    "urbansound8k": urbansound8k_files,
     "annotated_recordings": recordings_files,
     "synthetic": lambda root, tone: {"clips": 20, "takes": 1, "n_folds": 2, "duration_s": 1},
 }

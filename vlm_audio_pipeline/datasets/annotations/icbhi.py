@@ -12,8 +12,13 @@ from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Ann
 from vlm_audio_pipeline.datasets.annotations.tables import Numbers, recording_of_file, text_lines
 from vlm_audio_pipeline.datasets.csv_reader import read_text
 
-LABELS = {("0", "0"): "normal", ("1", "0"): "crackle", ("0", "1"): "wheeze", ("1", "1"): "both"}
-"""Crackles and wheezes of a cycle -> its class, as in the challenge."""
+LABELS = {
+    ("0", "0"): "normal_breathing",
+    ("1", "0"): "crackle",
+    ("0", "1"): "wheeze",
+    ("1", "1"): "crackle_and_wheeze",
+}
+"""Crackles and wheezes of a cycle -> one of the four classes of the challenge."""
 _LINE = re.compile(r"\d+([.,]\d+)?\t\d+([.,]\d+)?\t[01]\t[01]\s*")
 
 

@@ -113,10 +113,10 @@ INSTANCES = {
         "101_1b1_Al_sc_Meditron.txt",
         ICBHI,
         [
-            Event("101_1b1_Al_sc_Meditron", 0.036, 0.579, "normal"),
+            Event("101_1b1_Al_sc_Meditron", 0.036, 0.579, "normal_breathing"),
             Event("101_1b1_Al_sc_Meditron", 0.579, 2.45, "crackle"),
             Event("101_1b1_Al_sc_Meditron", 2.45, 3.893, "wheeze"),
-            Event("101_1b1_Al_sc_Meditron", 3.893, 5.793, "both"),
+            Event("101_1b1_Al_sc_Meditron", 3.893, 5.793, "crackle_and_wheeze"),
         ],
     ),
     "urbansound8k": (
