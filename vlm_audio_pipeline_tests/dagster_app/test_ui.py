@@ -216,6 +216,15 @@ def test_materialize_all_materializes_every_step(materialized):
             assert execution["status"] == "SUCCEEDED" and execution["evaluation"]["success"], (step, check)
 
 
+def test_the_folds_of_the_dataset_are_filled_and_runs_hide_their_process(materialized):
+    datasets = materialized.assets("partitionStats {numMaterialized numPartitions}")
+    (stats,) = [asset["partitionStats"] for key, asset in datasets.items() if key.startswith("datasets/")]
+    assert stats == {"numMaterialized": 3, "numPartitions": 3}
+    runs = materialized.query_graphql("{runsOrError {... on Runs {results {tags {key}}}}}")["runsOrError"]["results"]
+    keys = {tag["key"] for run in runs for tag in run["tags"]}
+    assert "study" in keys and not any("process" in key for key in keys)
+
+
 def test_the_ui_shows_every_step_as_fresh(materialized):
     materializable = [a for a in materialized.assets("").values() if a["isMaterializable"]]
     by_fold = materialized.assets(

@@ -109,6 +109,19 @@ def test_a_confusion_cell_shows_its_clips_with_audio_and_scores(page):
         assert "this classifier receives audio, not this image" in card["text"]
 
 
+def test_many_classes_have_a_list_of_their_confusions(page):
+    """Cells of a matrix with more than 20 columns are small; its most frequent errors also stand in a list."""
+    texts = page.evaluate(
+        """(() => { const counts = new Map([[0, new Map([[0, 9], [1, 2]])], [2, new Map([[1, 5], [-1, 1]])]]);
+            const list = confusionList(counts, (cell) => (window.selectedCell = cell));
+            list.querySelectorAll("button")[0].click();
+            return [...list.querySelectorAll("button")].map((b) => b.textContent); })()"""
+    )
+    names = page.evaluate("core.classes")
+    assert texts == [f"{names[2]} → {names[1]}: 5", f"{names[0]} → {names[1]}: 2", f"{names[2]} → (unparseable): 1"]
+    assert page.evaluate("window.selectedCell") == {"label": 2, "predicted": 1}
+
+
 def test_a_response_is_shown_verbatim_and_is_not_executed(page):
     page.select_option("#clips-run", "image_model (generation)")
     page.wait_until("document.querySelectorAll('#confusion th').length === 12")  # two more columns than classes
