@@ -34,7 +34,7 @@ VERDICTS_TABLE = TableSchema(
     per_fold=False,
     catalogue_kind="table",
     order=(("study", "ascending"), ("position", "ascending")),
-    preview_first=("classifier", "scoring", "answer", "accuracy"),
+    preview_first=("classifier", "scoring", "answer", "caution", "accuracy"),
     columns=(
         STUDY,
         Column("position", INT, "position in the study file, from 0"),

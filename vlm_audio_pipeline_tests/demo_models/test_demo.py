@@ -195,7 +195,10 @@ def test_the_models_can_hear_what_they_see(first, folder):
         ("janus_one_shot", "generation", "it can", None),
     ]
     assert {row["audio_classifier"] for row in rows} == {"clap_zero_shot"}
-    assert "demo: can it hear what it sees?" in first.output
+    assert "demo (demonstration, not a finding): can it hear what it sees?" in " ".join(first.output.split())
+    assert {row["caution"] for row in rows} == {
+        "Demonstration, not a finding: the sounds are synthetic and the model was trained on synthetic sounds for this demonstration."
+    }
 
 
 def test_both_scorings_agree(first, folder):

@@ -96,6 +96,17 @@ def test_every_section_that_has_data_is_there(page):
     assert "Sections that are not on this page" not in page.text
 
 
+def test_the_menu_names_every_section_by_its_heading(folder_report):
+    text = folder_report.read_text()
+    sections = re.findall(r'<section id="([\w-]+)"[^>]*>\s*<h2>([^<]+)</h2>', text)
+    menu = dict(re.findall(r'<a href="#([\w-]+)">([^<]+)</a>', text[text.index("<nav") : text.index("</nav>")]))
+    assert menu == dict(sections) and len(sections) == text.count("<section ")
+
+
+def test_a_missing_value_says_why_it_is_missing(folder_report):
+    assert not re.search(r">\s*–\s*<", folder_report.read_text())
+
+
 def test_the_first_line_answers_whether_the_models_can_hear_what_they_see(page):
     assert page.text.startswith(
         "example: Can vision-language models hear what they see? image_model: it can (by likelihood), cannot be decided "
