@@ -32,12 +32,15 @@ def test_arrow_and_python():
 
 
 def test_pandas():
-    frame = pytest.importorskip("pandas").DataFrame(TABLE.to_pandas())
+    import pandas
+
+    frame = pandas.DataFrame(TABLE.to_pandas())
     assert list(frame["clip"]) == ["a", "b<b>"] and frame["scores"][0]["dog"] == 0.5
 
 
 def test_polars():
-    polars = pytest.importorskip("polars")
+    import polars
+
     frame = TABLE.to_polars()
     assert isinstance(frame, polars.DataFrame) and frame["clip"].to_list() == ["a", "b<b>"]
     scores = frame["scores"][0]  # from version 2 a dictionary, before a list of (key, value)

@@ -13,6 +13,10 @@ from vlm_audio_pipeline_tests.cli.program import vlm_audio
 STUDIES = "baselines, bench, can_vlms_hear, demo, esc10, paper, whisper"
 NO_STUDY = "a study must be a file, one of the built-in studies or a study that was run in {data}, got "
 
+WRONG_STUDY = ("run bnch", "ui bnch", "leaderboard bnch", "show 1-low-0 --study bnch", "export bnch")
+"""One mistake in several commands."""
+NOT_RUN = "the study 'demo' was not run in the data folder {data} yet; run `vlm-audio run demo`"
+
 USAGE = {
     # arguments -> what the parser's message names; its words depend on its version
     "frobnicate": "No such command 'frobnicate'",
@@ -32,16 +36,12 @@ USAGE = {
 }
 ARGUMENTS = {
     # arguments -> the message
-    "run bnch": NO_STUDY + f"'bnch'; did you mean 'bench'? options: {STUDIES}",
+    **dict.fromkeys(WRONG_STUDY, NO_STUDY + f"'bnch'; did you mean 'bench'? options: {STUDIES}"),
     "fetch demoo": NO_STUDY + f"'demoo'; did you mean 'demo'? options: {STUDIES}",
     "fetch bench --everywhere": "--everywhere needs a cluster, but the engine is local; add `--engine ray` or `--engine ray://HOST:PORT`",
     "fetch bench --engine ray": "--engine of fetch names the cluster of --everywhere; add --everywhere, or leave it out",
     "run bench --engine rai": "--engine: must be one of the engines, got 'rai'; did you mean 'ray'? options: local, ray, ",
     "refresh Demo": NO_STUDY + f"'Demo'; did you mean 'demo'? options: {STUDIES}",
-    "ui bnch": NO_STUDY + f"'bnch'; did you mean 'bench'? options: {STUDIES}",
-    "leaderboard bnch": NO_STUDY + f"'bnch'; did you mean 'bench'? options: {STUDIES}",
-    "show 1-low-0 --study bnch": NO_STUDY + f"'bnch'; did you mean 'bench'? options: {STUDIES}",
-    "export bnch": NO_STUDY + f"'bnch'; did you mean 'bench'? options: {STUDIES}",
     "run bench.yml": NO_STUDY + "'bench.yml'; did you mean 'bench.yaml'? options: bench.yaml",
     "run audio": "audio is a folder, not a study; write a study for the recordings in it with `vlm-audio init audio`",
     "run clips.csv": "clips.csv is a CSV file, not a study; write a study for its recordings with `vlm-audio init clips.csv`",
@@ -50,8 +50,8 @@ ARGUMENTS = {
     "run bench --fold 6": "--fold must be one of the dataset's folds [1, 2, 3], got 6",
     "run bench --only kn": "--only must match a step of the study, got 'kn'; did you mean 'knn'? options: knn, ",
     "run bench --again clips": "--again must name a step that asks a language model, got 'clips'; options: none",
-    "leaderboard demo": "the study 'demo' was not run in the data folder {data} yet; run `vlm-audio run demo`",
-    "export demo": "the study 'demo' was not run in the data folder {data} yet; run `vlm-audio run demo`",
+    "leaderboard demo": NOT_RUN,
+    "export demo": NOT_RUN,
     "report demo --single-file page.html": "study 'demo' has no results in {data}; run it first (`vlm-audio run`), or choose "
     "another; options: bench",
     "show 1-low-9": "no prediction has the clip '1-low-9'; did you mean '1-low-0'? options: 1-high-0, 1-high-1, 1-low-0, ",

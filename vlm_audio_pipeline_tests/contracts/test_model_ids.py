@@ -3,7 +3,7 @@
 import pytest
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
-from vlm_audio_pipeline.contracts.model_ids import is_other_model, refuse_mixed_models
+from vlm_audio_pipeline.contracts.model_ids import is_other_model, mixed_models, refuse_mixed_models
 
 SAME = [
     ("gpt-4o", "gpt-4o-2024-08-06"),
@@ -53,3 +53,9 @@ def test_responses_of_two_models_are_refused():
     refuse_mixed_models(["gpt-4o-2024-08-06 fp_1", "gpt-4o-2024-08-06 fp_2 without seed", None])
     with pytest.raises(NotAvailable, match="got responses of gpt-4o-2024-08-06 and of gpt-4o-2024-11-20"):
         refuse_mixed_models(["gpt-4o-2024-11-20 fp_1", "gpt-4o-2024-08-06 fp_1"])
+
+
+def test_accepted_models_may_stand_beside_another_one():
+    revisions = ["gpt-4o-2024-11-20 fp_1", "gpt-4o-2024-08-06 fp_1", "gpt-4.1 fp_1"]
+    assert mixed_models(revisions, ["gpt-4o-2024-11-20", "gpt-4.1"]) is None
+    assert "got responses of gpt-4.1 and of gpt-4o-2024-08-06" in mixed_models(revisions, ["gpt-4o-2024-11-20"])

@@ -34,7 +34,8 @@ def test_the_entropy_equals_scipy():
 
 def test_the_share_of_the_most_frequent_label():
     assert top_label_share(answers("a", "b", "b", "refused")).value == pytest.approx(2 / 3)
-    assert top_label_share(answers("refused")).value is None
+    undefined = top_label_share(answers("refused"))
+    assert (undefined.value, undefined.reason) == (None, "no prediction was answered")
 
 
 def test_the_follow_rate_counts_predictions_of_the_shown_class():

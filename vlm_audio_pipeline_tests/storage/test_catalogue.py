@@ -1,5 +1,3 @@
-import json
-import os
 import subprocess
 import sys
 import time
@@ -19,10 +17,9 @@ from vlm_audio_pipeline.storage.catalogue import (
 )
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.locks import file_lock
-from vlm_audio_pipeline.storage.partition_files import Provenance, read_provenance, write_partition
+from vlm_audio_pipeline.storage.partition_files import Provenance, write_partition
 from vlm_audio_pipeline.storage.schemas import TABLES
-from vlm_audio_pipeline.storage.study_records import study_record
-from vlm_audio_pipeline_tests.storage.example_tables import clips, embeddings, leaderboard, predictions, study, write
+from vlm_audio_pipeline_tests.storage.example_tables import clips, embeddings, leaderboard, study, write
 
 EMPTY_RECORD = {"partition_files": {}, "extra_columns": [], "file": None, "limit": None}
 
@@ -325,95 +322,6 @@ def test_a_folder_in_the_place_of_the_catalogue_is_set_aside(data_folder):
     assert query_rows(data_folder, "SELECT count(*) FROM predictions") == [(6,)]
 
 
-def test_a_file_with_a_damaged_footer_is_left_out_with_a_warning_and_hides_no_other_file(data_folder, caplog):
-    """Arrow reads its rows, and DuckDB may not: before, every query and every run failed."""
-    study(data_folder)
-    study(data_folder, "other")
-    partition_file = data_folder.partition_file("leaderboard", "s", None, None)
-    content = bytearray(partition_file.read_bytes())
-    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
-    content[content.index(b"accuracy", footer) - 1] ^= 0x40
-    partition_file.write_bytes(content)
-    assert query_rows(data_folder, "SELECT DISTINCT study FROM leaderboard") == [("other",)]
-    assert str(partition_file) in caplog.text and "run their studies again" in caplog.text
-
-
-def test_a_leaderboard_leaves_out_files_with_damaged_rows(data_folder, caplog):
-    study(data_folder)
-    study(data_folder, "other")
-    partition_file = data_folder.partition_file("leaderboard", "s", None, None)
-    damage_pages(partition_file)
-    rows = query(data_folder, "SELECT DISTINCT study FROM leaderboard", leave_out_damaged=True).to_pylist()
-    assert rows == [{"study": "other"}]
-    assert str(partition_file) in caplog.text
-
-
-@pytest.mark.parametrize("table", ["clips", "predictions", "leaderboard"])
-@pytest.mark.parametrize("keep", [0, 4, 1000])
-def test_a_damaged_partition_file_does_not_hide_the_other_files(data_folder, table, keep):
-    study(data_folder)
-    study(data_folder, "other")
-    partition_file = data_folder.partition_file(
-        table, "s", "p" if table == "predictions" else None, None if table == "leaderboard" else 1
-    )
-    partition_file.write_bytes(partition_file.read_bytes()[:keep])
-    assert rebuild_catalogue(data_folder)
-    assert query_rows(data_folder, f"SELECT DISTINCT study FROM {table} ORDER BY ALL") == (
-        [("other",)] if table == "leaderboard" else [("other",), ("s",)]
-    )
-    assert not rebuild_catalogue(data_folder)
-
-
-def damage_pages(partition_file: Path) -> None:
-    """Overwrite all rows of a partition file but not its footer. The footer's length is 8 bytes before the end."""
-    data = partition_file.read_bytes()
-    pages = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    partition_file.write_bytes(b"PAR1" + b"\xff" * (pages - 4) + data[pages:])
-    assert read_provenance(partition_file) is not None
-
-
-@pytest.mark.parametrize(
-    ("table", "other_table"), [("clips", "leaderboard"), ("predictions", "clips"), ("leaderboard", "predictions")]
-)
-def test_a_partition_file_with_damaged_rows_is_named_and_hides_no_other_table(data_folder, table, other_table):
-    study(data_folder)
-    study(data_folder, "other")
-    partition_file = data_folder.partition_file(
-        table, "s", "p" if table == "predictions" else None, None if table == "leaderboard" else 1
-    )
-    damage_pages(partition_file)
-    rebuild_catalogue(data_folder)
-    with pytest.raises(VlmAudioError) as caught:
-        query(data_folder, f"SELECT * FROM {table}")
-    assert str(caught.value) == (
-        f"these partition files are damaged: {partition_file}; delete them and run their studies again"
-    )
-    assert query_rows(data_folder, f"SELECT DISTINCT study FROM {other_table} ORDER BY ALL") == [("other",), ("s",)]
-    partition_file.unlink()
-    assert ("other",) in query_rows(data_folder, f"SELECT DISTINCT study FROM {table}")
-
-
-def test_damaged_clips_are_named_when_predictions_are_queried_with_an_extra_column(data_folder):
-    study(data_folder, extra=[("site", "A")])
-    partition_file = data_folder.partition_file("clips", "s", None, 2)
-    damage_pages(partition_file)
-    with pytest.raises(VlmAudioError, match="delete them and run") as caught:
-        query(data_folder, "SELECT site, clip FROM Predictions")
-    assert str(partition_file) in str(caught.value)
-
-
-def test_a_partition_file_of_an_older_schema_does_not_hide_the_other_files(data_folder):
-    study(data_folder)
-    write_partition(
-        data_folder.partition_file("predictions", "s", "p", 1),
-        predictions().drop_columns("annotator"),
-        Provenance("x", "1:0", {}, "d"),
-    )
-    assert query_rows(data_folder, "SELECT fold, count(*), count(annotator) FROM predictions GROUP BY fold") == [
-        (2, 3, 0)
-    ]
-
-
 def test_a_rebuild_leaves_no_other_files(data_folder):
     study(data_folder)
     rebuild_catalogue(data_folder)
@@ -460,90 +368,6 @@ def test_an_empty_query_returns_an_empty_table(data_folder):
 def test_times_are_in_utc(data_folder, monkeypatch):
     study(data_folder)
     assert query_rows(data_folder, "SELECT current_setting('TimeZone')") == [("UTC",)]
-
-
-# ---------------------------------------------------------------- records of studies
-
-
-def test_a_study_record_is_read_back_and_is_not_rewritten_without_changes(data_folder):
-    written = study(data_folder, "ä")
-    assert study_records(data_folder) == {"ä": written}
-    path = data_folder.studies / "ä.json"
-    os.utime(path, ns=(1, 1))
-    write_study_record(data_folder, "ä", dict(reversed(written.items())))
-    assert path.stat().st_mtime_ns == 1
-    write_study_record(data_folder, "ä", written | {"limit": 3})
-    assert study_records(data_folder)["ä"]["limit"] == 3
-    assert [p.name for p in data_folder.studies.iterdir()] == ["ä.json"]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"\xff\xfe",
-        b"[]",
-        b"{}",
-        b'{"partition_files": {"clips": [7]}}',
-        b'{"partition_files": {"clips": ["gone"]}, "extra_columns": [], "checksum": "0"}',
-        b'{"partition_files": {}, "file": 7}',
-        b'{"partition_files": {}, "limit": "5"}',
-        b'{"partition_files": {}, "study": []}',
-    ],
-)
-def test_a_damaged_study_record_is_named_and_the_next_run_replaces_it(data_folder, content):
-    record = study(data_folder)
-    (data_folder.studies / "s.json").write_bytes(content)
-    for read in (study_records, lambda folder: study_record(folder, "s")):
-        with pytest.raises(VlmAudioError, match=r"study record .*s\.json cannot be read.*run the study again"):
-            read(data_folder)
-    write_study_record(data_folder, "s", record)
-    assert query_rows(data_folder, "SELECT count(*) FROM clips") == [(6,)]
-
-
-def test_a_flipped_bit_in_a_study_record_is_detected(data_folder):
-    record = study(data_folder)
-    path = data_folder.studies / "s.json"
-    content = path.read_bytes()
-    for position in range(0, len(content), 7):
-        damaged = bytearray(content)
-        damaged[position] ^= 1
-        path.write_bytes(damaged)
-        try:
-            read = study_records(data_folder)["s"]
-            assert read == record or b'"checksum"' not in damaged  # without it, the record counts as an older one
-        except VlmAudioError as error:
-            assert str(path) in str(error)
-
-
-def test_a_damaged_study_record_hides_no_other_study(data_folder, caplog):
-    study(data_folder)
-    study(data_folder, "other")
-    (data_folder.studies / "s.json").write_bytes(b"{")
-    assert rebuild_catalogue(data_folder)
-    assert query_rows(data_folder, "SELECT DISTINCT study FROM clips") == [("other",)]
-    assert "s.json cannot be read" in caplog.text
-    damage_pages(data_folder.partition_file("clips", "other", None, 1))
-    with pytest.raises(VlmAudioError, match=r"partition files are damaged: .*study=other"):
-        query(data_folder, "SELECT label FROM clips")
-
-
-def test_a_study_record_of_an_older_version_has_no_checksum(data_folder):
-    record = study(data_folder)
-    (data_folder.studies / "s.json").write_text(json.dumps(record))
-    assert study_records(data_folder) == {"s": record}
-
-
-def test_a_folder_in_the_place_of_a_study_record_is_set_aside(data_folder):
-    record = study(data_folder)
-    path = data_folder.studies / "s.json"
-    path.unlink()
-    path.mkdir()
-    with pytest.raises(VlmAudioError, match="study record"):
-        study_records(data_folder)
-    write_study_record(data_folder, "s", record)
-    assert study_records(data_folder) == {"s": record}
 
 
 def test_a_query_of_one_study_sees_only_its_rows(data_folder):

@@ -104,19 +104,20 @@ def test_an_overloaded_server_is_asked_again_and_charges_nothing(replies, ledger
 def test_a_failure_of_every_request_stops_the_classifier(replies, ledger, failure, reason):
     with serving(answering(failure)) as server, pytest.raises(NotAvailable, match=reason):
         replies(server, ledger=ledger, retries=0)
+    assert len(server.bodies) == 1
 
 
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
-        ((200, message(stop_reason="max_tokens")), "truncated"),
-        ((200, message(stop_reason="refusal")), "refused"),
-        ((200, message(stop_reason="pause_turn")), "error"),
-        ((200, {"type": "error", "error": {"type": "api_error", "message": "Internal"}}), "error"),
-        (error(400, "invalid_request_error", "image exceeds 5 MB maximum"), "error"),
+        ((200, message(f"dog {KEY}", stop_reason="max_tokens")), "truncated"),
+        ((200, message(f"no {KEY}", stop_reason="refusal")), "refused"),
+        ((200, message(f"dog {KEY}", stop_reason="pause_turn")), "error"),
+        ((200, {"type": "error", "error": {"type": "api_error", "message": f"Internal {KEY}"}}), "error"),
+        (error(400, "invalid_request_error", f"image exceeds 5 MB maximum {KEY}"), "error"),
     ],
 )
-def test_other_ends_are_no_answers(replies, ledger, answer, outcome):
+def test_other_ends_are_no_answers_and_a_returned_key_is_removed(replies, ledger, answer, outcome):
     with serving(answering(answer)) as server:
         (reply,) = replies(server, ledger=ledger, retries=0)
     assert reply.outcome == outcome

@@ -39,7 +39,13 @@ def test_the_card_names_the_files_of_each_split(folder):
             {"split": "fold_2", "path": "clips/fold_2.parquet"},
         ],
     }
-    assert predictions["config_name"] == "predictions"
+    assert predictions == {
+        "config_name": "predictions",
+        "data_files": [
+            {"split": "fold_1", "path": "predictions/fold_1.parquet"},
+            {"split": "fold_2", "path": "predictions/fold_2.parquet"},
+        ],
+    }
     assert "Licence of the recordings" in body
 
 
