@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -60,7 +60,7 @@ def files_of_batch(files: BatchFiles, node: str) -> Iterator[None]:
         node: name of the worker's machine, for messages.
 
     Raises:
-        VlmAudioError: for a file that the driver has and this machine has not, and for content that was changed on its way.
+        VlmAudioError: for a file that the driver has and this machine has not, for content that was changed on its way, and for a full disk.
     """
     missing = [path for path, shipped in files.items() if shipped is None and not path.exists()]
     if missing:
@@ -68,17 +68,30 @@ def files_of_batch(files: BatchFiles, node: str) -> Iterator[None]:
             f"{missing[0]} does not exist on node {node}, but on the machine of the command; use a folder that every node has at the same "
             "path, or write `files: shipped` into engine.yaml"
         )
-    with tempfile.TemporaryDirectory(prefix="vlm-audio-files-") as folder:
-        copies: dict[Path, Path] = {}
-        for number, (path, shipped) in enumerate(files.items()):
-            if shipped is None:
-                continue
-            if hashlib.sha256(shipped.content).hexdigest() != shipped.sha256:
-                raise VlmAudioError(
-                    f"the content of {path} was changed on its way to node {node}; run the command again"
-                )
-            copies[path] = Path(folder, str(number), path.name)  # errors and formats need the name
-            copies[path].parent.mkdir()
-            copies[path].write_bytes(shipped.content)
+    if not any(files.values()):
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vlm-audio-files-"))
+            copies = _write_copies(Path(folder), files, node)
+        except OSError as error:
+            raise VlmAudioError(
+                f"the recordings of a batch cannot be written on node {node}: {error}; free space in the temporary folder there, or set "
+                "TMPDIR to another folder"
+            ) from error
         with use_copies(copies):
             yield
+
+
+def _write_copies(folder: Path, files: BatchFiles, node: str) -> dict[Path, Path]:
+    copies: dict[Path, Path] = {}
+    for number, (path, shipped) in enumerate(files.items()):
+        if shipped is None:
+            continue
+        if hashlib.sha256(shipped.content).hexdigest() != shipped.sha256:
+            raise VlmAudioError(f"the content of {path} was changed on its way to node {node}; run the command again")
+        copies[path] = folder / str(number) / path.name  # errors and formats need the name
+        copies[path].parent.mkdir()
+        copies[path].write_bytes(shipped.content)
+    return copies

@@ -115,7 +115,7 @@ class WorkerPool:
             tasks: the tasks.
             queue: the order in which workers take them.
             on_result: called in this thread with the position of a task and its result, as they come.
-            on_wait: called with a message while there is no worker.
+            on_wait: called with a message while there is no worker, or no result.
 
         Raises:
             VlmAudioError: if workers cannot start, if a task kills its workers, or if there is no worker.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from vlm_audio_pipeline.contracts.progress import Progress
+from vlm_audio_pipeline.contracts.stages import Stage
 from vlm_audio_pipeline.planning.execution import matching_provenance, read_inputs, stage_context
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
@@ -17,13 +18,16 @@ from vlm_audio_pipeline.storage.scratch import Scratch
 
 
 def cut_wave(graph: Graph, wave: Sequence[PlannedRun]) -> Iterator[tuple[str | None, tuple[PlannedRun, ...]]]:
-    """Cut the runs of a wave so that all folds reach a step that computes ahead at the same time.
+    """Cut the runs of a wave so that all folds reach a step that computes ahead, or asks a local language model, at the same time.
+
+    A worker has one model in memory. If each fold asked all models in turn, every worker would load every model for each fold.
 
     Yields:
-        The step whose nodes are computed ahead of these runs (None: none), and the parts of the runs from that step to the next one.
+        The step at which all folds of these runs begin (None: the wave begins with other steps), and the parts of the runs from that
+        step to the next one.
     """
     in_wave = {node.step for run in wave for node in run.nodes}
-    borders = [name for name, step in graph.steps.items() if step.stage.ahead is not None and name in in_wave]
+    borders = [name for name, step in graph.steps.items() if _is_border(step.stage) and name in in_wave]
     order = {name: position for position, name in enumerate(graph.steps)}
     for step, next_step in zip([None, *borders], [*borders, None], strict=True):
         first = order[step] if step is not None else -1
@@ -33,17 +37,22 @@ def cut_wave(graph: Graph, wave: Sequence[PlannedRun]) -> Iterator[tuple[str | N
             yield step, runs
 
 
-def compute_ahead(graph: Graph, nodes: Sequence[Node], progress: Progress) -> None:
-    """Compute the rows of nodes of one step, and store them. Nodes that another process has executed meanwhile are left out.
+def _is_border(stage: Stage) -> bool:
+    return stage.ahead is not None or (stage.asks_model and not stage.paid)
 
-    The locks of all nodes are held, so that two processes do not compute the same rows.
+
+def compute_ahead(graph: Graph, nodes: Sequence[Node], progress: Progress) -> None:
+    """Compute the rows of nodes of one step, and store them; do nothing for a step without such rows.
+
+    Nodes that another process has executed meanwhile are left out. The locks of all nodes are held, so that two processes do not compute the same rows.
 
     Raises:
         DamagedInput: if an input cannot be read; the next run recomputes it.
         VlmAudioError: if a row cannot be computed, or the disk cannot be written.
     """
     ahead = graph.steps[nodes[0].step].stage.ahead
-    assert ahead is not None
+    if ahead is None:
+        return
     data_folder = graph.data_folder.create()
     with convert_disk_errors(data_folder), ExitStack() as stack:
         # Every process takes the locks in the order of the graph, so none waits for one that waits for it.

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import tempfile
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -72,6 +73,24 @@ def test_content_that_changed_on_its_way_is_refused(recording):
         files_of_batch({recording: replace(shipped, content=b"RIFX")}, "b"),
     ):
         pass
+
+
+def test_a_node_whose_disk_is_full_is_named(recording, tmp_path, monkeypatch):
+    """Not the disk of the driver, whose data folder is on another machine."""
+    files = files_for_batch([recording], "shipped")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    result = Worker().apply(str, ["item"], files)
+    assert isinstance(result.error, VlmAudioError)
+    assert "the recordings of a batch cannot be written on node " in str(result.error)
+    assert "free space in the temporary folder there" in str(result.error)
+
+
+def test_an_error_of_the_work_is_not_one_of_its_files(recording):
+    def fail(item):
+        raise FileNotFoundError("a file of the work")
+
+    result = Worker().apply(fail, ["item"], files_for_batch([recording], "shipped"))
+    assert type(result.error) is FileNotFoundError
 
 
 def test_the_files_of_requests_are_those_of_their_audio(recording):

@@ -279,6 +279,17 @@ def compute_partition(graph, node):
     execution._run_stage(local, node, inputs, versions, no_progress, time.perf_counter())
 
 
+def test_all_folds_ask_one_language_model_before_the_next(bench):
+    """A worker has one model in memory, so each model is loaded once, not once for each fold."""
+    model = {"kind": "language_model", "backend": "scripted", "model": "m", "rendering": "small"}
+    study = bench.study | IMAGES | {"classifiers": {"a": model, "b": model | {"prompt": "plain"}}}
+    graph = bench.graph(study)
+    wave = make_plan(graph, current_input_versions(graph)).wave
+    steps = [node.step for _, runs in cut_wave(graph, wave) for run in runs for node in run.nodes]
+    assert [step for step in steps if step.startswith("responses/")] == ["responses/a"] * 3 + ["responses/b"] * 3
+    assert sorted(steps) == sorted(node.step for run in wave for node in run.nodes)
+
+
 def test_a_wave_is_cut_before_each_step_that_computes_ahead(bench):
     graph = bench.graph(bench.study | IMAGES)
     wave = make_plan(graph, current_input_versions(graph)).wave
