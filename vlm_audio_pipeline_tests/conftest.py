@@ -24,6 +24,8 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("random", deadline=None)  # `pytest --hypothesis-profile random` looks for new failures
 settings.load_profile("repeatable")
 
+COLLECTS_IN_REVERSE = os.environ.get("PYTEST_XDIST_WORKER", "gw0").endswith(("1", "3", "5", "7", "9"))
+
 LONGEST_FILES = (
     "dagster_app/test_scheduled_reruns.py",
     "test_baselines.py",
@@ -38,17 +40,39 @@ LONGEST_FILES = (
 _network_allowed = False
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files whose slow tests take longest first."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collect without garbage collection, which would visit a million imported objects each time; exclude them later, too."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    """Collect the files in reverse order in every second worker.
+
+    On a clean clone, the workers compile all test modules at the same time, which takes longer than importing them. In this
+    way each worker compiles half of them and finds the bytecode of the others.
+    """
+    report = yield
+    if COLLECTS_IN_REVERSE and isinstance(collector, pytest.Directory):
+        report.result.reverse()
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]):
+    """Give the tests the same order in all workers; put the files whose slow tests take longest first."""
+    items.sort(key=lambda item: item.path.parts)
+    yield
     folder = Path(__file__).parent
     order = {folder / name: number for number, name in enumerate(LONGEST_FILES)}
     items.sort(key=lambda item: order.get(item.path, len(order)) if item.get_closest_marker("slow") else len(order))
-
-
-def pytest_collection_finish() -> None:
-    """Exclude all imported objects from garbage collection, which would visit a million objects each time."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

@@ -4,9 +4,11 @@ With several threads, BLAS splits its sums, and the order of summation depends o
 """
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 
 import threadpoolctl
 
@@ -37,13 +39,19 @@ def one_blas_thread() -> Iterator[None]:
                 _limit.close()
 
 
+@lru_cache(maxsize=1)
+def _blas_libraries(modules: int) -> threadpoolctl.ThreadpoolController:
+    """Find the loaded libraries, which takes some milliseconds; they stay the same until another module is imported."""
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
 def _set_limit() -> ExitStack:
     """Set the limit; the result restores the previous number when it is closed."""
     stack = ExitStack()
     stack.callback(_restore_variable, os.environ.get(_VARIABLE))
     os.environ[_VARIABLE] = "1"  # for libraries that are loaded later: scipy has an OpenBLAS of its own
     _clear_controlling_thread()
-    limiter = threadpoolctl.ThreadpoolController().select(user_api="blas").limit(limits=1)
+    limiter = _blas_libraries(len(sys.modules)).limit(limits=1)
     stack.callback(_clear_controlling_thread)
     stack.callback(limiter.restore_original_limits)
     stack.callback(_clear_controlling_thread)

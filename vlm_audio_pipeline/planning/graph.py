@@ -58,6 +58,7 @@ class Graph:
         self.steps: dict[str, Step] = {}
         self._dataset: Dataset | None = None
         self._weights: dict[str, list[Weights]] = {}
+        self._partition_files: dict[Node, dict[str, Path]] = {}
         self._check_folds("dataset.tuning_folds", study.dataset.tuning_folds)
         study = self.study
         self._add_input_asset(dataset_asset(study.dataset, self.folds, self.dataset, data_folder))
@@ -211,17 +212,19 @@ class Graph:
         return tuple(f for f in folds if (f == node.fold) == (mapping == "same"))
 
     def partition_files(self, node: Node) -> dict[str, Path]:
-        """Return the partition files of a node, by table."""
-        step = self.steps[node.step]
-        return {
-            t: self.data_folder.partition_file(
-                t,
-                self.study.name,
-                step.component if TABLES[t].component else None,
-                node.fold if TABLES[t].per_fold else None,
-            )
-            for t in step.stage.tables
-        }
+        """Return the partition files of a node, by table. Do not change the returned object."""
+        if node not in self._partition_files:
+            step = self.steps[node.step]
+            self._partition_files[node] = {
+                t: self.data_folder.partition_file(
+                    t,
+                    self.study.name,
+                    step.component if TABLES[t].component else None,
+                    node.fold if TABLES[t].per_fold else None,
+                )
+                for t in step.stage.tables
+            }
+        return self._partition_files[node]
 
     def node_name(self, node: Node) -> str:
         """Return the name of a node with its study, under which the result store records it."""

@@ -22,7 +22,14 @@ from vlm_audio_pipeline.contracts.escapes import escape_sql
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.storage.atomic import atomic_path, delete, set_folder_aside
 from vlm_audio_pipeline.storage.catalogue_files import CatalogueFiles, has_columns, is_readable, sort_files
-from vlm_audio_pipeline.storage.catalogue_statements import comment_statements, quote_name, select_rows
+from vlm_audio_pipeline.storage.catalogue_statements import (
+    comment_statements,
+    macro_call,
+    macro_statement,
+    quote_name,
+    read_files,
+    select_rows,
+)
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.locks import file_lock
 from vlm_audio_pipeline.storage.query_columns import unique_names
@@ -33,7 +40,7 @@ from vlm_audio_pipeline.storage.study_records import write_study_record as write
 
 _LOG = logging.getLogger(__name__)
 _numbers = itertools.count()  # names of attached files, distinct between threads
-VERSION = 4  # of the code that builds the catalogue; after an increase, every catalogue is rebuilt
+VERSION = 5  # of the code that builds the catalogue; after an increase, every catalogue is rebuilt
 
 
 def rebuild_catalogue(data_folder: DataFolder, *, wait: bool = True) -> bool:
@@ -80,7 +87,7 @@ def _is_current(data_folder: DataFolder, signature: str) -> bool:
     if not data_folder.catalogue.exists():
         return False
     try:
-        with _attached(data_folder.catalogue, "(READ_ONLY)") as db:
+        with _attached((), data_folder.catalogue, "(READ_ONLY)") as db:
             return db.execute("SELECT signature FROM catalogue_built").fetchone() == (signature,)
     except duckdb.Error:
         return False
@@ -111,26 +118,29 @@ def _build(
     set_folder_aside(path)
     with atomic_path(path) as temporary:
         _delete_log(temporary)  # of a killed process with the same number
-        with _attached(temporary) as db:
+        with _attached(tuple(_empty_tables(extra_columns)), temporary) as db:
             _fill(db, sort_files(data_folder, files), extra_columns, signature)
         faults.kill_point("catalogue")
         # The log of another program that was killed belongs to the old file; DuckDB would refuse the new file.
         _delete_log(path)
 
 
-def _empty_tables() -> Iterator[str]:
-    """Yield the SQL that creates all tables without rows."""
+def _empty_tables(extra_columns: Sequence[str]) -> Iterator[str]:
+    """Yield the SQL that creates all tables and views without rows."""
     for schema in TABLES.values():
-        if schema.catalogue_kind == "table":
-            yield f"CREATE TABLE {quote_name(schema.name)} AS {select_rows(schema, (), ())}"
-            yield from comment_statements(schema)
+        if schema.catalogue_kind == "view":
+            yield macro_statement(schema, ())
+            yield f"CREATE VIEW {quote_name(schema.name)} AS {select_rows(schema, macro_call(schema), extra_columns)}"
+        else:
+            yield f"CREATE TABLE {quote_name(schema.name)} AS {select_rows(schema, read_files(schema, ()), ())}"
+        yield from comment_statements(schema)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)  # one for each set of extra columns
 def _template(statements: tuple[str, ...]) -> duckdb.DuckDBPyConnection:
     """Return a connection to a database in memory, `template`, after these statements.
 
-    The comments of the columns are hundreds of statements, half the time of a small catalogue. A process executes them once.
+    The comments of the columns are hundreds of statements, most of the time of a small catalogue. A process executes them once.
     """
     db = duckdb.connect()
     db.execute("ATTACH ':memory:' AS template; USE template")
@@ -139,14 +149,14 @@ def _template(statements: tuple[str, ...]) -> duckdb.DuckDBPyConnection:
 
 
 @contextmanager
-def _attached(path: Path, options: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
+def _attached(statements: tuple[str, ...], path: Path, options: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a DuckDB file within the database of `_template`, which takes a tenth of the time of a separate database.
 
-    A new file has all tables, without rows.
+    A new file has what the statements create.
     """
     name = f"catalogue_{next(_numbers)}"
     is_new = not path.exists()
-    with _template(tuple(_empty_tables())).cursor() as attaching:
+    with _template(statements).cursor() as attaching:
         attaching.execute(f"ATTACH {escape_sql(str(path))} AS {name} {options}")
         try:
             if is_new:
@@ -166,16 +176,15 @@ def _execute(db: duckdb.DuckDBPyConnection, statements: Iterable[str]) -> None:
 
 
 def _fill(db: duckdb.DuckDBPyConnection, files: CatalogueFiles, extra_columns: Sequence[str], signature: str) -> None:
-    """Fill the empty tables and create the views."""
+    """Fill the empty tables and views."""
     db.begin()
     for name, schema in TABLES.items():
-        select = select_rows(schema, files.usable[name], extra_columns)
-        if schema.catalogue_kind == "view":
-            db.execute(f"CREATE VIEW {quote_name(name)} AS {select}")
-            for comment in comment_statements(schema):
-                db.execute(comment)
-        elif files.usable[name]:
-            db.execute(f"INSERT INTO {quote_name(name)} {select}")
+        if paths := files.usable[name]:
+            if schema.catalogue_kind == "view":
+                db.execute(macro_statement(schema, paths))
+            else:
+                rows = select_rows(schema, read_files(schema, paths), extra_columns)
+                db.execute(f"INSERT INTO {quote_name(name)} {rows}")
     db.execute(
         "CREATE TABLE catalogue_built AS SELECT ? AS signature, now() AS built_at, ? AS left_out",
         [signature, files.to_json()],
@@ -213,7 +222,7 @@ def open_catalogue(data_folder: DataFolder) -> Iterator[duckdb.DuckDBPyConnectio
                 raise
             files, extra_columns, signature = contents
             db = duckdb.connect()
-            _execute(db, _empty_tables())
+            _execute(db, _empty_tables(extra_columns))
             _fill(db, sort_files(data_folder, files), extra_columns, signature)
     with db:
         db.execute("SET TimeZone = 'UTC'")

@@ -12,12 +12,12 @@ from vlm_audio_pipeline.storage.schemas import TABLES, TableSchema
 DIRECTIONS = {"ascending": "ASC", "descending": "DESC"}
 
 
-def select_rows(schema: TableSchema, files: Sequence[Path], extra_columns: Sequence[str]) -> str:
-    """Return the SQL that selects the rows of a table or view from its partition files."""
+def select_rows(schema: TableSchema, source: str, extra_columns: Sequence[str]) -> str:
+    """Return the SQL that selects the rows of a table or view from `source`: `read_files` or `macro_call`."""
     plain = [c for c in schema.columns if not c.spread]
     selected = [f"t.{quote_name(c.name)}" for c in plain]
-    rows = f"{_rows(schema, files)} t"
-    extra = _case_variants(extra_columns)
+    rows = f"{source} t"
+    extra = _case_variants(extra_columns) if schema.extra_columns_of or len(plain) < len(schema.columns) else {}
     for column in schema.columns:
         if column.spread:
             values = {
@@ -41,7 +41,21 @@ def comment_statements(schema: TableSchema) -> Iterator[str]:
             yield f"COMMENT ON COLUMN {quote_name(schema.name)}.{quote_name(c.name)} IS {escape_sql(c.doc)}"
 
 
-def _rows(schema: TableSchema, files: Sequence[Path]) -> str:
+def macro_statement(schema: TableSchema, files: Sequence[Path]) -> str:
+    """Return the SQL that creates or replaces the macro with the rows of a view.
+
+    A view that calls a macro stays the same, with the comments on its columns, when its files change.
+    """
+    return f"CREATE OR REPLACE MACRO {macro_call(schema)} AS TABLE SELECT * FROM {read_files(schema, files)}"
+
+
+def macro_call(schema: TableSchema) -> str:
+    """Return the SQL that calls the macro of `macro_statement`."""
+    return f"{quote_name('_files_of_' + schema.name)}()"
+
+
+def read_files(schema: TableSchema, files: Sequence[Path]) -> str:
+    """Return the SQL of the rows of partition files; without files, of no rows with the same columns."""
     if files:
         paths = ", ".join(escape_sql(escape_glob(str(p))) for p in files)
         return f"(SELECT * FROM read_parquet([{paths}], hive_partitioning = false))"
