@@ -33,7 +33,7 @@ def test_files_of_a_known_dataset_are_recognised(tmp_path, tone):
 @pytest.mark.parametrize("name", ["raven", "audacity", "label_studio", "birdnet", "bacpipe", "dcase", "audioset"])
 def test_an_annotation_file_beside_recordings_is_recognised(name, tmp_path, tone):
     file, text, _ = INSTANCES[name]
-    tone(tmp_path / "rec_7.wav")
+    tone(tmp_path / "rec_7.wav", 5)
     (tmp_path / file).write_text(text)
     kind, guess = recognise_dataset(tmp_path / file)
     assert kind == "annotated_recordings"
