@@ -21,7 +21,11 @@ from vlm_audio_pipeline.classifiers.language_models.parsing import parse_respons
 from vlm_audio_pipeline.classifiers.language_models.prompt_choice import OwnPrompt
 from vlm_audio_pipeline.classifiers.language_models.scripted import Script
 from vlm_audio_pipeline.cli import main as cli
+from vlm_audio_pipeline.datasets.annotated_recordings import AnnotatedRecordings
+from vlm_audio_pipeline.datasets.annotations.formats import annotation_formats
+from vlm_audio_pipeline.datasets.base import DatasetSpec
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
+from vlm_audio_pipeline.datasets.segments import SegmentRule
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.planner import select_nodes
@@ -280,6 +284,17 @@ def test_the_table_of_endpoint_keys_has_every_key_once():
 @pytest.mark.parametrize("spec", [Contrast, Budget, Rerun], ids=lambda s: s.__name__)
 def test_the_page_of_studies_names_every_key(spec):
     assert set(spec.model_fields) <= in_backticks("docs/studies.md")
+
+
+def test_the_page_of_annotated_recordings_names_every_key_and_format():
+    rows = table_after("docs/annotated-recordings.md", "| `format` |")
+    assert sorted(row[0] for row in rows) == sorted(annotation_formats())
+    assert {row[0] for row in table_after("docs/annotated-recordings.md", "| key of `segment`")} == set(
+        SegmentRule.model_fields
+    ) - {"seed"}
+    text = (ROOT / "docs" / "annotated-recordings.md").read_text()
+    own = set(AnnotatedRecordings.model_fields) - set(DatasetSpec.model_fields) - {"title", "citation"}
+    assert {name for name in own if not re.search(rf"\b{name}\b", text)} == set()
 
 
 def test_the_page_of_language_models_names_every_prompt():
