@@ -12,6 +12,10 @@ import yaml
 
 import vlm_audio_pipeline as vap
 from vlm_audio_pipeline.cli import main as cli
+from vlm_audio_pipeline.datasets.annotated_recordings import AnnotatedRecordings
+from vlm_audio_pipeline.datasets.annotations.formats import annotation_formats
+from vlm_audio_pipeline.datasets.base import DatasetSpec
+from vlm_audio_pipeline.datasets.segments import SegmentRule
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.reports.documentation import tables_markdown
@@ -23,7 +27,7 @@ from vlm_audio_pipeline.studies.loading import load_study, parse_study
 from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import KEYS
 from vlm_audio_pipeline_tests.cli.program import vlm_audio
-from vlm_audio_pipeline_tests.pages import PAGES, ROOT, blocks, in_backticks
+from vlm_audio_pipeline_tests.pages import PAGES, ROOT, blocks, in_backticks, table_after
 from vlm_audio_pipeline_tests.storage import example_tables
 
 BASE = """
@@ -125,6 +129,17 @@ def test_a_listing_as_in_the_readme_gives_a_first_study(tmp_path, monkeypatch):
 @pytest.mark.parametrize("spec", [Contrast, Budget, Rerun], ids=lambda s: s.__name__)
 def test_the_page_of_studies_names_every_key(spec):
     assert set(spec.model_fields) <= in_backticks("docs/studies.md")
+
+
+def test_the_page_of_annotated_recordings_names_every_key_and_format():
+    rows = table_after("docs/annotated-recordings.md", "| `format` |")
+    assert sorted(row[0] for row in rows) == sorted(annotation_formats())
+    assert {row[0] for row in table_after("docs/annotated-recordings.md", "| key of `segment`")} == set(
+        SegmentRule.model_fields
+    ) - {"seed"}
+    text = (ROOT / "docs" / "annotated-recordings.md").read_text()
+    own = set(AnnotatedRecordings.model_fields) - set(DatasetSpec.model_fields) - {"title", "citation"}
+    assert {name for name in own if not re.search(rf"\b{name}\b", text)} == set()
 
 
 @pytest.mark.parametrize("table", ["leaderboard", "contrasts", "verdicts"])

@@ -21,7 +21,7 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.loading import load_study, parse_study
 from vlm_audio_pipeline_tests.classifiers.language_models.scripted_server import ServerScript, completion, serving
-from vlm_audio_pipeline_tests.pages import LANGUAGE_MODELS, ROOT, blocks, in_backticks
+from vlm_audio_pipeline_tests.pages import LANGUAGE_MODELS, ROOT, blocks, in_backticks, table_after
 
 
 @pytest.mark.parametrize(
@@ -40,19 +40,6 @@ def test_the_table_of_endpoint_keys_has_every_key_once():
 
 def test_the_page_of_language_models_names_every_prompt():
     assert set(PROMPTS) <= in_backticks(LANGUAGE_MODELS)
-
-
-def table_after(page: str, header: str) -> list[list[str]]:
-    """Return the cells of the table whose header begins with the given text."""
-    lines = iter((ROOT / page).read_text().splitlines())
-    next(line for line in lines if line.startswith(header))
-    next(lines)
-    rows = []
-    for line in lines:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))])
-    return rows
 
 
 RESPONSES = table_after(LANGUAGE_MODELS, "| response |")

@@ -101,8 +101,8 @@ def init(listing: str | Path | None = None, out: str | Path | None = None, *, bu
     """Write a first study file for recordings, or a copy of a built-in study, and return its path.
 
     Args:
-        listing: CSV file with one line per recording: path and label, optionally fold and source. Or a folder with one folder
-            per class.
+        listing: CSV file with one line per recording: path and label, optionally fold and source. A folder with one folder
+            per class. A folder of recordings with annotation files, or one of these files. Or the folder of a known dataset.
         out: the study file; by default next to the listing, or my_NAME.yaml in the working directory.
         built_in: the built-in study to copy, in place of a listing.
 

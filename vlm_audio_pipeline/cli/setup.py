@@ -26,8 +26,9 @@ def init(
     listing: Annotated[
         Path | None,
         typer.Argument(
-            help="CSV file with one line per recording: path and label, optionally fold and source. Or a folder with one folder "
-            "per class.",
+            help="CSV file with one line per recording: path and label, optionally fold and source. A folder with one folder "
+            "per class. A folder of recordings with annotation files (Raven, Audacity, Label Studio, ...), or one of these files. Or the "
+            "folder of a known dataset.",
             metavar="[LISTING]",
             show_default=False,
         ),
@@ -54,6 +55,7 @@ def init(
 
     - `vlm-audio init clips.csv`
     - `vlm-audio init recordings`
+    - `vlm-audio init field/site1.Table.1.selections.txt`
     - `vlm-audio init --from baselines`
     """
     from vlm_audio_pipeline.studies.first_study import copy_built_in_study, write_first_study

@@ -29,6 +29,8 @@ from vlm_audio_pipeline.datasets.cut_recordings import (
     select_labels,
 )
 from vlm_audio_pipeline.datasets.folds import check_folds, fold_file_name, persistent_folds
+from vlm_audio_pipeline.datasets.guess import DatasetGuess
+from vlm_audio_pipeline.datasets.recording_guess import guess_annotated_recordings
 from vlm_audio_pipeline.datasets.recording_listing import (
     find_annotation_files,
     list_recording_files,
@@ -49,6 +51,8 @@ def _as_list(value: Any) -> Any:
 @DATASETS.register("annotated_recordings")
 class AnnotatedRecordings(DatasetSpec):
     """Long recordings with annotations: each segment is a clip, with the labels of the events in it."""
+
+    is_general = True
 
     path: StudyPath = excluded_from_fingerprint()
     """The folder of the recordings; subfolders are read, too."""
@@ -102,6 +106,11 @@ class AnnotatedRecordings(DatasetSpec):
             raise ValueError(f"source must have a group, got '{source}'; put ( ) around the part that names the source")
         return source
 
+    @classmethod
+    def recognise(cls, path: Path) -> DatasetGuess | None:
+        """Recognise a folder of recordings and annotation files, and an annotation file."""
+        return guess_annotated_recordings(path)
+
     @property
     def base_name(self) -> str:
         """The kind and the name of the folder."""
@@ -150,7 +159,7 @@ class AnnotatedRecordings(DatasetSpec):
         files, left_out = list_recording_files(self.path, skips_bad=self.on_bad_clip == "skip")
         paths = [path for path in find_annotation_files(self.annotations or (self.path,)) if path != self.fold_file]
         options = ReadOptions(self.label_column, self.min_confidence)
-        contents = read_annotation_files(paths, self.annotations, self.format, options)
+        contents = read_annotation_files(paths, self.annotations, files, self.format, options)
         annotated = collect_events(files, contents)
         self._check_missing(annotated, left_out)
         events = select_labels(annotated.events, self.rename, self.classes)
@@ -173,6 +182,11 @@ class AnnotatedRecordings(DatasetSpec):
         digest = self._digests(sorted(lengths), data_folder).__getitem__ if self._needs_digests(data_folder) else None
         segments = cut_recordings(events, lengths, self.segment, digest)
         segments = {file: row for file, row in segments.items() if row}
+        if not segments:
+            raise BadDataset(
+                f"{self.path}: no segment of the {len(lengths)} recordings is left, because each has no label, or several; change `segment`, "
+                "for example to shorter `seconds`"
+            )
         self._check_classes(segments, annotated)
         return segments, tuple(sorted(left_out, key=lambda left: left.file))
 

@@ -23,6 +23,7 @@ from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec, check_distinct, excluded_from_fingerprint
 from vlm_audio_pipeline.datasets.card import AnnotationFile, DatasetCard
+from vlm_audio_pipeline.datasets.guess import DatasetGuess
 from vlm_audio_pipeline.measures.predictions import OUTCOMES
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.result_store import ResultStore
@@ -283,6 +284,14 @@ class DatasetSpec(Spec):
     """Folds that prompts or renderings were chosen on; results are also computed without them."""
     classes: Annotated[tuple[str, ...], AfterValidator(check_distinct)] | None = Field(None, min_length=2)
     """Use only these labels, in this order; by default all labels."""
+
+    is_general: ClassVar[bool] = False
+    """Whether many different folders fit; a kind that knows a folder is asked first."""
+
+    @classmethod
+    def recognise(cls, path: Path) -> DatasetGuess | None:  # noqa: ARG003
+        """Return the fields of a study file for a folder or file that looks like this dataset; None if it does not."""
+        return None
 
     @property
     def base_name(self) -> str:

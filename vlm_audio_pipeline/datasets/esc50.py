@@ -13,6 +13,7 @@ from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerpr
 from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec
 from vlm_audio_pipeline.datasets.card import DatasetCard
 from vlm_audio_pipeline.datasets.esc_classes import esc50_classes
+from vlm_audio_pipeline.datasets.guess import DatasetGuess
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 LISTING = "meta/esc50.csv"
@@ -50,6 +51,11 @@ class Esc50(DatasetSpec):
     """Folder of the dataset."""
     only_esc10: bool = False
     """Use only the 400 clips of the 10 classes that ESC-10 has."""
+
+    @classmethod
+    def recognise(cls, path: Path) -> DatasetGuess | None:
+        """Recognise the folder of the dataset."""
+        return DatasetGuess({"path": path}, {"path": cls.card.title}) if (path / LISTING).is_file() else None
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the folds of the listing."""

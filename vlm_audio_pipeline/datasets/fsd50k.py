@@ -17,6 +17,7 @@ from vlm_audio_pipeline.datasets.card import DatasetCard
 from vlm_audio_pipeline.datasets.csv_reader import read_text
 from vlm_audio_pipeline.datasets.cut_recordings import require_one_label
 from vlm_audio_pipeline.datasets.folds import check_folds
+from vlm_audio_pipeline.datasets.guess import DatasetGuess
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 GROUND_TRUTH = {"dev": "FSD50K.ground_truth/dev.csv", "eval": "FSD50K.ground_truth/eval.csv"}
@@ -53,6 +54,17 @@ class Fsd50k(DatasetSpec):
     """Folder with the folders `FSD50K.ground_truth`, `FSD50K.dev_audio` and `FSD50K.eval_audio`."""
     several_labels: bool = True
     """Keep clips with several of the classes; false leaves them out."""
+
+    @classmethod
+    def recognise(cls, path: Path) -> DatasetGuess | None:
+        """Recognise the folder of the dataset, and its ground truth."""
+        root = next((p for p in (path, path.parent, path.parent.parent) if (p / GROUND_TRUTH["dev"]).is_file()), None)
+        note = "clips with one label only; name classes that are no parts of each other in `classes`"
+        return (
+            DatasetGuess({"path": root, "several_labels": False}, {"path": cls.card.title, "several_labels": note})
+            if root
+            else None
+        )
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the folds of the listings."""

@@ -7,6 +7,8 @@ specificity (`measures/icbhi_score.py`).
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -24,6 +26,7 @@ from vlm_audio_pipeline.datasets.csv_reader import read_text
 from vlm_audio_pipeline.datasets.cut_recordings import segment_id
 from vlm_audio_pipeline.datasets.esc50 import select_classes
 from vlm_audio_pipeline.datasets.folds import check_folds, fold_file_name, persistent_folds
+from vlm_audio_pipeline.datasets.guess import DatasetGuess
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 AUDIO = "ICBHI_final_database"
@@ -88,6 +91,21 @@ class Icbhi(DatasetSpec):
     """Number of folds to assign with `split: patients`."""
     seed: int = 0
     """Seed for the choice between equally good folds."""
+
+    @classmethod
+    def recognise(cls, path: Path) -> DatasetGuess | None:
+        """Recognise the folder of the dataset by its name, its split or the names of its recordings."""
+        folder = path if path.is_dir() else path.parent
+        root = folder.parent if folder.name == AUDIO else folder
+        audio = root / AUDIO if (root / AUDIO).is_dir() else root
+        if not any(_NAME.fullmatch(p.stem) for p in islice(audio.glob("*.wav"), 3)):
+            return None
+        is_official = any((p / SPLIT).is_file() for p in (root, audio))
+        notes = {
+            "path": cls.card.title,
+            "split": "official: fold 1 train, 2 test; patients: assigned, each patient in one fold",
+        }
+        return DatasetGuess({"path": root, "split": "official" if is_official else "patients"}, notes)
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the folds; reads annotation files and no recording."""

@@ -1,14 +1,14 @@
 """List the recordings of a folder and the annotation files that belong to them."""
 
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.contracts.paths import require_text_path, show_path
 from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, ReadOptions
 from vlm_audio_pipeline.datasets.annotations.formats import annotation_formats, get_format, recognise_format
-from vlm_audio_pipeline.datasets.annotations.tables import clean_name
+from vlm_audio_pipeline.datasets.annotations.tables import clean_name, recording_of_file
 from vlm_audio_pipeline.datasets.audio_suffixes import decoded_suffixes
 from vlm_audio_pipeline.datasets.base import LeftOut
 from vlm_audio_pipeline.datasets.class_folder import list_recordings
@@ -81,29 +81,42 @@ def find_annotation_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_annotation_files(
-    files: Sequence[Path], named: Sequence[Path], format_name: str | None, options: ReadOptions
+    files: Sequence[Path],
+    named: Sequence[Path],
+    recordings: Iterable[str],
+    format_name: str | None,
+    options: ReadOptions,
 ) -> Iterator[tuple[Path, AnnotationFormat, Annotations]]:
-    """Yield each annotation file with its format and its content. Other text files in a folder are passed over.
+    """Yield each annotation file with its format and its content.
+
+    Other text files in a folder are passed over, unless they have the name of a recording. An empty file that has it says that nothing
+    occurs, if the format is given.
 
     Args:
         files: the files.
         named: those that the user names; they must be annotation files.
+        recordings: the recordings, relative to their folder.
         format_name: format of all files; None: recognise each.
         options: columns and limits.
 
     Raises:
         BadDataset: for a file that cannot be used, and if there is no annotation file.
     """
+    stems = {PurePosixPath(file).stem for file in recordings}
     count = 0
     for path in files:
-        annotation_format = get_format(format_name) if format_name else recognise_format(path)
-        if annotation_format is None and path in named:
-            raise BadDataset(
-                f"the format of {path} is not recognised; name it in `format`: {', '.join(annotation_formats())}"
-            )
+        is_expected = path in named or recording_of_file(path) in stems
+        annotation_format = recognise_format(path)
+        if format_name is not None and (is_expected or annotation_format == get_format(format_name)):
+            annotation_format = get_format(format_name)
         if annotation_format is not None:
             count += 1
             yield path, annotation_format, annotation_format.read(path, options)
+        elif is_expected:
+            raise BadDataset(
+                f"the format of {path} is not recognised; name it in `format`: {', '.join(annotation_formats())}. If it is no annotation "
+                "file, move it. If it is UTF-16, save it as UTF-8"
+            )
     if not count:
         raise BadDataset(
             "no annotation file was recognised; name the files in `annotations` and their format in `format`: "

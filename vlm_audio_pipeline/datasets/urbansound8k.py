@@ -14,6 +14,7 @@ from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpe
 from vlm_audio_pipeline.datasets.card import ClassName, DatasetCard, readable_label
 from vlm_audio_pipeline.datasets.esc50 import select_classes
 from vlm_audio_pipeline.datasets.esc_classes import esc50_classes
+from vlm_audio_pipeline.datasets.guess import DatasetGuess
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 LISTING = "metadata/UrbanSound8K.csv"
@@ -70,6 +71,12 @@ class UrbanSound8K(DatasetSpec):
 
     path: StudyPath = excluded_from_fingerprint()
     """Folder of the dataset."""
+
+    @classmethod
+    def recognise(cls, path: Path) -> DatasetGuess | None:
+        """Recognise the folder of the dataset, and its listing."""
+        root = path.parent.parent if path.name == Path(LISTING).name else path
+        return DatasetGuess({"path": root}, {"path": cls.card.title}) if (root / LISTING).is_file() else None
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the official folds."""

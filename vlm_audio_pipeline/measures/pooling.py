@@ -26,7 +26,6 @@ def pool_segments(
     Raises:
         ValueError: for arrays that do not fit, and for "any" with values that are not decisions.
     """
-    values = np.asarray(values)
     if values.ndim != 2 or len(values) != len(recordings):
         raise ValueError(f"values must be (segments, classes) for {len(recordings)} segments, got {values.shape}")
     if pooling == "any" and values.dtype != np.bool_:

@@ -1,4 +1,4 @@
-"""Write a first study file: for a user's recordings, from their csv or folder, or as a copy of a built-in study.
+"""Write a first study file: for a user's recordings, from their csv, folder or annotation file, or as a copy of a built-in study.
 
 Belongs here: guessing values and writing them as commented YAML. Does not belong here: reading the csv
 (`datasets/csv_reader.py`) and checking studies (`loading.py`); every study is checked before it is written.
@@ -14,12 +14,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, BadStudy, suggestion
-from vlm_audio_pipeline.datasets.base import slug
+from vlm_audio_pipeline.datasets.base import DATASETS, slug
 from vlm_audio_pipeline.datasets.class_folder import list_recordings
 from vlm_audio_pipeline.datasets.csv_columns import Columns, guess_columns
 from vlm_audio_pipeline.datasets.csv_file import CsvDataset
 from vlm_audio_pipeline.datasets.csv_reader import CsvRow, read_csv
 from vlm_audio_pipeline.datasets.folder import FolderDataset
+from vlm_audio_pipeline.datasets.guess import DatasetGuess
+from vlm_audio_pipeline.datasets.recognition import recognise_dataset
 from vlm_audio_pipeline.storage.atomic import write_atomically
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.loading import built_in_studies, parse_study
@@ -77,10 +79,11 @@ dataset:
 
 
 def write_first_study(listing: Path, out: Path | None = None) -> Path:
-    """Write a study file for the recordings in a csv, or in a folder with one folder per class.
+    """Write a study file for the recordings in a csv or folder.
 
     Args:
-        listing: the csv, one row per clip; or the folder.
+        listing: a csv, one row per clip; a folder with one folder per class; a folder of recordings with annotation files, or one of
+            these files; or the folder of a known dataset.
         out: the study file to write; by default the path of the csv or folder with `.yaml`.
 
     Returns:
@@ -105,7 +108,7 @@ def write_first_study(listing: Path, out: Path | None = None) -> Path:
         listing=" ".join(source.name.split()),
         out=shlex.quote(out.name),
         name=_study_name(source),
-        dataset=_describe_folder(source, path) if source.is_dir() else _describe_csv(listing, path),
+        dataset=_describe(source, listing, path, out),
         model=MODEL,
     )
     return _write(text, out)
@@ -140,6 +143,28 @@ def _write(text: str, out: Path) -> Path:
     return out
 
 
+def _describe(source: Path, listing: Path, path: str, out: Path) -> str:
+    """Return the section `dataset`: of a known dataset or annotated recordings, else of a folder of classes or a csv of clips."""
+    recognised = recognise_dataset(source.absolute())
+    if recognised is not None:
+        return _describe_guess(*recognised, out)
+    return _describe_folder(source, path) if source.is_dir() else _describe_csv(listing, path)
+
+
+def _describe_guess(kind: str, guess: DatasetGuess, out: Path) -> str:
+    DATASETS.get(kind)(**guess.fields).folds(DataFolder.locate())  # raises for a dataset that cannot be used
+    lines = ["dataset:", f"  kind: {kind}"]
+    for name, value in guess.fields.items():
+        note = f"  # {guess.notes[name]}" if name in guess.notes else ""
+        if isinstance(value, Path):
+            value = Path(os.path.relpath(value, out.parent)).as_posix()
+        if isinstance(value, dict):
+            lines += [f"  {name}:{note}", *(f"    {key}: {_yaml_text(inner)}" for key, inner in value.items())]
+        else:
+            lines.append(f"  {name}: {_yaml_text(value)}{note}")
+    return "\n".join(lines)
+
+
 def _describe_csv(listing: Path, path: str) -> str:
     header, rows = read_csv(listing)
     if not rows:
@@ -169,8 +194,8 @@ def _study_name(listing: Path) -> str:
     return name if name[0].isalpha() and name not in built_in_studies() else f"my_{name}"
 
 
-def _yaml_text(value: str) -> str:
-    """Return text as a YAML scalar; JSON strings are valid YAML."""
+def _yaml_text(value: object) -> str:
+    """Return a value as YAML; JSON is valid YAML."""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -103,6 +103,18 @@ def test_labels_are_renamed_merged_and_left_out(spec, data_folder):
     assert ("site2__c@00005.000-00010.000", "owl") in rows(only_owls.open(data_folder))
 
 
+def test_without_segments_there_is_advice(spec, data_folder):
+    with pytest.raises(
+        BadDataset,
+        match="no segment of the 4 recordings is left, because each has no label, or several; change `segment`",
+    ):
+        spec(
+            segment={**CLEAN, "seconds": 10, "min_overlap_s": 9},
+            classes=("owl", "fox"),
+            rename={"fox": None, "owl": None},
+        ).folds(data_folder)
+
+
 def test_a_source_shares_a_fold_and_folds_do_not_move(spec, data_folder):
     by_site = spec(source=r"^(\w+)/").open(data_folder)
     assert {(c.source, c.fold) for c in by_site.clips} in ({("site1", 1), ("site2", 2)}, {("site1", 2), ("site2", 1)})

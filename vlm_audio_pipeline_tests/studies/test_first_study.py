@@ -214,3 +214,50 @@ def test_a_copy_of_a_built_in_study_differs_only_in_its_name(name, tmp_path, mon
     assert "# " in path.read_text(), "comments are kept"
     with pytest.raises(BadStudy, match="exists already"):
         copy_built_in_study(name)
+
+
+AUDACITY_TRACK = "0.2\t1.8\twren\n2.1\t3.7\towl\n"
+
+
+@pytest.mark.parametrize("names_file", [False, True])
+def test_a_folder_of_annotated_recordings_or_its_file_becomes_a_study_that_loads(tmp_path, names_file, monkeypatch):
+    monkeypatch.setenv("VLM_AUDIO_DATA", str(tmp_path / "data"))
+    root = tmp_path / "field"
+    root.mkdir()
+    for name in "abc":
+        soundfile.write(root / f"{name}.wav", 0.1 * np.random.default_rng(0).standard_normal(8000 * 4), 8000)
+    if names_file:
+        (root / "events.tsv").write_text(
+            "filename\tonset\toffset\tevent_label\n"
+            + "".join(f"{n}.wav\t0.2\t1.8\twren\n" for n in "abc")
+            + "".join(f"{n}.wav\t2.1\t3.7\towl\n" for n in "abc")
+        )
+        path = write_first_study(root / "events.tsv")
+        assert path == root / "events.yaml" and 'format: "dcase"' in path.read_text()
+    else:
+        for name in "abc":
+            (root / f"{name}.txt").write_text(AUDACITY_TRACK)
+        path = write_first_study(root)
+        assert path == tmp_path / "field.yaml" and 'format: "audacity"' in path.read_text()
+    text = path.read_text()
+    assert (
+        "  segment:  # segments without exactly one label are left out\n    seconds: 2.0\n" in text
+    )  # 5 s and 3 s have both
+    dataset = load_study(path).dataset
+    assert dataset.kind == "annotated_recordings" and dataset.n_folds == 3
+    clips = dataset.open(DataFolder(tmp_path / "data")).clips
+    assert [(c.file, c.start_s, c.label) for c in clips][:2] == [("a.wav", 0, "wren"), ("a.wav", 2, "owl")] and len(
+        clips
+    ) == 6
+
+
+def test_a_known_dataset_gets_its_own_kind(tmp_path):
+    root = tmp_path / "UrbanSound8K"
+    (root / "metadata").mkdir(parents=True)
+    rows = [f"{i}-3-0-0.wav,{i},0,4,1,{i},3,dog_bark\n{i}-8-0-0.wav,{i},0,4,1,{i},8,siren\n" for i in range(1, 11)]
+    (root / "metadata" / "UrbanSound8K.csv").write_text(
+        "slice_file_name,fsID,start,end,salience,fold,classID,class\n" + "".join(rows)
+    )
+    path = write_first_study(root)
+    assert 'dataset:\n  kind: urbansound8k\n  path: "UrbanSound8K"  # UrbanSound8K\n' in path.read_text()
+    assert load_study(path).dataset.folds(DataFolder(tmp_path / "data")) == tuple(range(1, 11))

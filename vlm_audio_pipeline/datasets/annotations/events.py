@@ -78,6 +78,10 @@ class ReadOptions:
     min_confidence: float = 0.0
 
 
+READ_ALL = ReadOptions()
+"""The usual columns, and every detection."""
+
+
 @dataclass(frozen=True)
 class AnnotationFormat:
     """A format of annotation files.

@@ -8,13 +8,13 @@ from pathlib import Path
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
 from vlm_audio_pipeline.contracts.regular_files import open_regular
 from vlm_audio_pipeline.datasets import annotations
-from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, ReadOptions
+from vlm_audio_pipeline.datasets.annotations.events import READ_ALL, AnnotationFormat, Annotations, ReadOptions
 
 _HEAD_BYTES = 65_536
-_GENERAL = ("audacity", "table")
+GENERAL_TABLE = "table"
+"""Format of any table with one event per line."""
+_GENERAL = ("audacity", GENERAL_TABLE)
 """Formats that recognise files of more specific formats, too; they are asked last."""
-READ_ALL = ReadOptions()
-"""Usual columns, no limit."""
 
 
 @cache
