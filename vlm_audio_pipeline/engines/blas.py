@@ -40,7 +40,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _blas_libraries(modules: int) -> threadpoolctl.ThreadpoolController:
+def _blas_libraries(_modules: int) -> threadpoolctl.ThreadpoolController:
     """Find the loaded libraries, which takes some milliseconds; they stay the same until another module is imported."""
     return threadpoolctl.ThreadpoolController().select(user_api="blas")
 
