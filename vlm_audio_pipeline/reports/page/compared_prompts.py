@@ -151,7 +151,7 @@ def _matcher(first: Sequence[Any], second: Sequence[Any]) -> SequenceMatcher[Any
     return SequenceMatcher(None, first, second, autojunk=False)
 
 
-def _differences(first: Sequence[Any], second: Sequence[Any]) -> list[tuple[str, int, int, int, int]]:
+def _differences(first: Sequence[Any], second: Sequence[Any]) -> Sequence[tuple[str, int, int, int, int]]:
     return _matcher(first, second).get_opcodes()
 
 

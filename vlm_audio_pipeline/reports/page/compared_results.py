@@ -105,7 +105,7 @@ def different_settings(compared: Sequence[ComparedResults]) -> list[tuple[str, l
     """
     settings = [side.settings() for side in compared]
     classifiers = [{entry.classifier for entry in side.entries.values()} for side in compared]
-    for name in sorted(set.union(*classifiers) - set.intersection(*classifiers)):
+    for name in sorted(set().union(*classifiers) - classifiers[0].intersection(*classifiers)):
         for values, names in zip(settings, classifiers, strict=True):
             for key in [key for key in values if key.startswith(f"{name}: ")]:
                 del values[key]
