@@ -308,13 +308,10 @@ class OpenStudy:
         return export_as(self.data_folder, self.name, format, None if out is None else Path(out))
 
     def report(self, single_file: str | Path | None = None) -> Path:
-        """Write the report page and return its path.
+        """Write the report page and return its path; stale results are an error.
 
         Args:
             single_file: write the page as one self-contained file, at this path; None: into the data folder.
-
-        Raises:
-            VlmAudioError: if results are stale; run the study first.
         """
         from vlm_audio_pipeline.cli import executor
         from vlm_audio_pipeline.cli.progress import progress_bars

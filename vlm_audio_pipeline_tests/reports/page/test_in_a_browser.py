@@ -320,7 +320,7 @@ def test_the_clip_at_the_top_has_its_image_audio_and_answers(page):
     by_name = {line[0].split(" (")[0]: line[1:] for line in lines if len(line) > 1}
     assert set(by_name) == {"image_model", "audio_model", "annotators"}
     label = page.evaluate("core.classes[core.labels[core.first_clip]]")
-    assert by_name["annotators"] == [f"✓ {label}", "no such control"]  # two of three annotators are correct
+    assert by_name["annotators"] == [f"✓ {label}", "not run"]  # two of three annotators are correct
     heads = page.evaluate(f"[...{top}.querySelectorAll('thead th')].map((h) => h.textContent)")
     assert heads == ["classifier", "answer", "if blank"]
     page.evaluate("Math.random = () => 0.99; document.querySelector('#one-clip-next').click()")

@@ -1,6 +1,6 @@
 // One clip at the top of the page: its image, its audio, and what every classifier answers, also under the controls.
 
-const controlTitles = { none: "answer", blank: "if blank", time_shuffled: "if columns in random order", other_clip: "if of another clip", no_image: "if left out" };
+const controlTitles = { none: "answer", blank: "if blank", time_shuffled: "if shuffled", other_clip: "if of another clip", no_image: "if left out" };
 
 // The runs on the original input, grouped by what they receive. Scorings with the same answers share a line.
 function answerGroups(clip) {
@@ -29,7 +29,7 @@ function startOneClip() {
     const groups = answerGroups(clip);
     const lines = groups.flatMap(([, byAnswers]) => [...byAnswers.values()]);
     const controls = [...new Set(lines.flatMap((runs) => [...runs[0].answers.keys()]))];
-    const cell = (j) => make("td", {}, j === undefined ? "no such control" : predictionBadge(core.runs[j].votes[clip], clip));
+    const cell = (j) => make("td", {}, j === undefined ? "not run" : predictionBadge(core.runs[j].votes[clip], clip));
     const line = (runs) => {
       const { classifier } = core.runs[runs[0].run];
       const isOnlyLine = lines.filter((other) => core.runs[other[0].run].classifier === classifier).length === 1;
@@ -49,7 +49,7 @@ function startOneClip() {
       make("div", {}, imageFigure(clip, imageRun, name, seconds), player(clip)),
       make("div", {}, make("p", {}, "The true class of this sound is ", make("b", {}, core.classes[core.labels[clip]]), make("span", { class: "quiet" }, ` (clip ${name})`), "."),
         make("div", { class: "scroll" }, table),
-        controls.length > 1 ? make("p", { class: "quiet" }, "The columns with “if” are controls: the same question about a changed image or audio. A model that uses its input then gives other answers for many clips. “No such control”: the study does not run it.") : null, transcripts.filter(Boolean)));
+        controls.length > 1 ? make("p", { class: "quiet" }, "The columns with “if” are controls: the same question about a changed image or audio. A model that uses its input then gives other answers for many clips. “If shuffled”: the columns of the image are in random order. “Not run”: the study has no such control for this classifier.") : null, transcripts.filter(Boolean)));
     stackWideTable(table);
   }
 
