@@ -27,8 +27,8 @@ def _seconds(text):
 def test_the_time_of_a_repetitive_response_is_linear(unit):
     """Four times the text takes at most about four times as long; a quadratic parser takes sixteen times."""
     short, long = (unit * (n // len(unit)) for n in (2_500, 10_000))
-    ratio = min(_seconds(long) for _ in range(2)) / min(_seconds(short) for _ in range(3))
-    assert ratio < 9
+    short_s = min(_seconds(short) for _ in range(3))
+    assert any(_seconds(long) / short_s < 9 for _ in range(2))  # the second time only after a disturbance
 
 
 @pytest.mark.parametrize("unit", ["Answer: dog, ", "Answer: dog. ", "The class is dog, "])
