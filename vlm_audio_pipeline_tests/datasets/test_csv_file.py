@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.datasets import csv_file
 from vlm_audio_pipeline.datasets.csv_columns import Columns
 from vlm_audio_pipeline.datasets.csv_file import CsvDataset
 from vlm_audio_pipeline.datasets.csv_reader import read_csv
@@ -223,3 +224,34 @@ def test_asset_names_depend_on_file_names_and_parameters_but_not_on_folders():
     other = CsvDataset(path=Path("/a/My clips.csv"), n_folds=4)
     assert other.asset_name.startswith("csv_my_clips_")
     assert CsvDataset(path=Path("/a/x.csv"), name="mine").asset_name == "mine"
+
+
+def test_the_folds_and_the_clips_of_a_study_come_from_one_reading_of_the_csv(spec, data_folder, tmp_path, monkeypatch):
+    readings = []
+    monkeypatch.setattr(csv_file, "read_csv", lambda path: readings.append(path) or read_csv(path))
+    monkeypatch.setattr(csv_file, "_MIN_AGE_NS", 0)
+    listed = spec(GOOD)
+    assert listed.folds(data_folder) == (1, 2)
+    clips = listed.open(data_folder).clips
+    assert len(readings) == 1
+    assert listed.open(data_folder).clips == clips  # opened again: the file is read again
+    assert len(readings) == 2
+
+
+@pytest.mark.parametrize("min_age_ns", [0, 10**12])
+def test_a_csv_that_changes_after_its_folds_were_read_is_read_again(spec, data_folder, monkeypatch, min_age_ns):
+    monkeypatch.setattr(csv_file, "_MIN_AGE_NS", min_age_ns)
+    listed = spec(GOOD)
+    listed.folds(data_folder)
+    spec(GOOD + "e.wav,rain,2\n")
+    assert len(listed.open(data_folder).clips) == 5
+
+
+def test_a_study_with_other_columns_does_not_get_the_listing_of_another_one(spec, data_folder, monkeypatch):
+    monkeypatch.setattr(csv_file, "_MIN_AGE_NS", 0)
+    text = "path,label,fold,other\n" + "".join(
+        f"{name}.wav,{label},{fold},{other}\n" for name, label, fold, other in ("aw11", "bx21", "cx12", "dw22")
+    )
+    first, second = spec(text), spec(text, columns=Columns(fold="other"))
+    first.folds(data_folder)
+    assert [c.fold for c in second.open(data_folder).clips] == [1, 1, 2, 2]

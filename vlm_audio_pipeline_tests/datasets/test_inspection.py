@@ -246,3 +246,23 @@ def test_sources_in_several_folds_are_listed():
     clips = [Clip(str(i), "a", fold, source, "f") for i, (fold, source) in enumerate([(1, "y"), (2, "y"), (1, "z")])]
     assert sources_in_several_folds(clips) == ["y"]
     assert sources_in_several_folds(clips[1:]) == []
+
+
+def test_the_first_fold_inspects_all_clips_and_the_others_their_own(root, run, result_store, monkeypatch):
+    file_digests, looked_up = result_store.file_digests, []
+    monkeypatch.setattr(result_store, "file_digests", lambda paths: looked_up.append(len(paths)) or file_digests(paths))
+    data = dataset(root)
+    assert [run(data, fold)["clips"]["clip"].to_pylist() for fold in (1, 2)] == [["a1", "b1"], ["a2", "b2"]]
+    assert looked_up == [4, 2]
+    run(dataset(root), 2)  # opened again
+    assert looked_up == [4, 2, 4]
+
+
+def test_a_later_fold_sees_that_its_recording_was_replaced_and_remembers_those_of_other_folds(root, run):
+    (root / "a1.wav").write_bytes(b"not audio")
+    data = dataset(root, "skip", a3=Clip("a3", "a", 1, "s5", "b1.wav", 0.0, 0.2))
+    assert run(data, 1)["rejected_clips"]["clip"].to_pylist() == ["a1"]
+    (root / "b2.wav").write_bytes(b"not audio, either")
+    with pytest.raises(BadClips, match="2 of 5 recordings"):
+        run(dataset(root, "stop", a3=data.clips[2]), 2)
+    assert run(data, 2)["rejected_clips"]["clip"].to_pylist() == ["b2"]

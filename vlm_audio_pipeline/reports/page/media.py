@@ -1,7 +1,7 @@
 """Encode the images and audio of a report.
 
-A folder has every image unchanged; a single file has thumbnails and audio of a limited number of clips
-(`report_writer.SINGLE_FILE`). Audio of a folder is a copy of the recording if browsers play its format, else mono Ogg Vorbis
+A folder has images unchanged; a single file has thumbnails. Both have images and audio of a limited number of clips
+(`report_writer.FOLDER` and `SINGLE_FILE`). Audio of a folder is a copy of the recording if browsers play its format, else mono Ogg Vorbis
 (https://caniuse.com/ogg-vorbis), which is encoded in less than half the time of MP3. Audio of a single file is mono MP3, which
 also browsers of before 2025 play (https://caniuse.com/mp3).
 """
@@ -101,6 +101,8 @@ def write_media(
         progress(min(done, total), total, "images and audio")
     if writer.format != FOLDER:
         media.notes.insert(0, _single_file_note(writer, len(clips), len(results.clips)))
+    elif selected is None and len(clips) < len(results.clips):
+        media.notes.insert(0, _choice_note(len(clips), len(results.clips)))
     if not results.dataset:
         media.notes.append(f"There is no audio, because the recordings are missing: {results.dataset_missing_reason}.")
     return media
@@ -123,13 +125,21 @@ def _page_recipe() -> Recipe:
     return Recipe.model_validate({**find_preset("plain").values, "width": 384, "height": 256, "rate": 22050})
 
 
+def _choice_note(clips: int, all_clips: int) -> str:
+    return (
+        f"Images and audio of {clips:,} of {all_clips:,} clips are on this page: a random choice, balanced over the classes, which "
+        "is the same each time. All numbers and predictions cover all clips."
+    )
+
+
 def _single_file_note(writer: ReportWriter, clips: int, all_clips: int) -> str:
     report_format = writer.format
     return (
         f"This single file contains images and audio of {clips:,} of {all_clips:,} clips "
         f"({writer.media_bytes / 1e6:.1f} MB). Images are at most {report_format.max_side} pixels wide. Audio contains "
         f"frequencies up to {report_format.max_sample_rate_hz / 2000:.1f} kHz. Each prediction has its {report_format.max_scores} highest "
-        "scores. The folder form of this report contains all clips, with the images exactly as the models received them."
+        "scores. The folder form of this report contains {'all' if all_clips <= FOLDER.max_clips else f'{FOLDER.max_clips:,}'} clips, with the "
+        "images exactly as the models received them."
     )
 
 

@@ -36,7 +36,7 @@ class ReportFormat:
 
     Attributes:
         name: name of the form; the page's scripts read it.
-        max_clips: clips that have images and audio; None: all.
+        max_clips: largest number of clips that have images and audio.
         max_side: longest side of an image, pixels; None: images are copied unchanged.
         max_sample_rate_hz: highest sample rate of audio, Hz.
         mp3_compression: libsndfile's compression level for MP3, 0 to 1.
@@ -46,7 +46,7 @@ class ReportFormat:
     """
 
     name: str
-    max_clips: int | None
+    max_clips: int
     max_side: int | None
     max_sample_rate_hz: int
     mp3_compression: float
@@ -57,7 +57,7 @@ class ReportFormat:
 
 FOLDER = ReportFormat(
     name="folder",
-    max_clips=None,
+    max_clips=2000,
     max_side=None,
     max_sample_rate_hz=48000,
     mp3_compression=0.5,
@@ -65,7 +65,7 @@ FOLDER = ReportFormat(
     max_scores=12,
     max_reasoning_chars=None,
 )
-"""All clips, with images exactly as the models received them."""
+"""All predictions, and images exactly as the models received them, of at most 2,000 clips, balanced over the classes. The page says so."""
 SINGLE_FILE = ReportFormat(
     name="single file",
     max_clips=200,

@@ -15,7 +15,7 @@ from vlm_audio_pipeline.reports.page.media import (
     map_in_threads,
     write_media,
 )
-from vlm_audio_pipeline.reports.page.report_writer import FOLDER, SINGLE_FILE, SingleFileWriter
+from vlm_audio_pipeline.reports.page.report_writer import FOLDER, SINGLE_FILE, FolderWriter, SingleFileWriter
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 
 
@@ -103,3 +103,21 @@ def test_the_size_of_a_single_file_s_media_is_that_of_the_embedded_text(example_
         text = writer.finish("<html><!-- embedded data --></html>").read_text()
     embedded = [line for line in text.splitlines(keepends=True) if '<script type="text/plain"' in line]
     assert writer.media_bytes == sum(len(line.removeprefix("<html>")) for line in embedded)
+
+
+@pytest.mark.parametrize("max_clips", [10, 30])
+def test_a_large_study_s_page_has_media_of_a_balanced_choice_of_clips_and_says_so(
+    example_study, tmp_path, monkeypatch, max_clips
+):
+    monkeypatch.setattr(media, "FOLDER", replace(FOLDER, max_clips=max_clips))
+    monkeypatch.setattr(FolderWriter, "format", media.FOLDER)
+    results = StudyResults.load(example_study.data_folder, example_study.study)
+    with FolderWriter(tmp_path / "report") as writer:
+        page_media = write_media(results, ["paper"], writer)
+    assert len(page_media.images["paper"]) == len(page_media.audio) == max_clips
+    labels = [results.clips[clip]["label"] for clip in page_media.audio]
+    counts = [labels.count(label) for label in results.classes]
+    assert max(counts) - min(counts) <= 1
+    assert [note[:43] for note in page_media.notes] == ["Images and audio of 10 of 30 clips are on t"] * (
+        max_clips < 30
+    )

@@ -91,7 +91,7 @@ const resultFilters = {
 // Orders of the cards: title, and the value by which clips are sorted, the smallest first.
 const correctModels = (clip) => models.filter((i) => core.runs[i].votes[clip] === core.labels[clip]).length;
 const cardOrders = {
-  clip: { title: "clip", value: (clip) => clip },
+  clip: { title: "clip", value: (clip) => (core.audio[clip] || imageOf(clip, null) ? clip : clip + core.labels.length) }, // clips without image and audio come last
   label: { title: "true class", value: (clip) => core.labels[clip] },
   sure: { title: "confidence, highest first", value: (clip, rows) => -(rows[0][4] ?? -1) },
   unsure: { title: "confidence, lowest first", value: (clip, rows) => rows[0][4] ?? 2 },
