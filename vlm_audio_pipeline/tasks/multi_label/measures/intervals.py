@@ -66,7 +66,7 @@ def jackknife_interval(
     else:
         effective = min(float(counts.sum()) if max_effective is None else max_effective, value * (1 - value) / error**2)
     low, high = wilson_interval(value, max(effective, 1.0), student_quantile(len(values) - 2))
-    return SpreadInterval(low, high, METHOD)
+    return SpreadInterval(min(low, value), max(high, value), METHOD)  # rounding puts an end of 1 just below 1
 
 
 def roc_effective_n(areas: Sequence[float], counts: Sequence[tuple[int, int]]) -> float:
