@@ -197,11 +197,14 @@ class OpenStudy:
         Raises:
             VlmAudioError: if the study was not run.
         """
+        from vlm_audio_pipeline.cli.label_tables import label_leaderboard_table
         from vlm_audio_pipeline.cli.tables import leaderboard_table
-        from vlm_audio_pipeline.reports.lookup import find_leaderboard
+        from vlm_audio_pipeline.reports.lookup import find_leaderboards
 
-        rows = find_leaderboard(self.data_folder, self.name)
-        return ResultTable(rows, leaderboard_table(rows.to_pylist(), self.name))
+        views = {"leaderboard": leaderboard_table, "multi_label_leaderboard": label_leaderboard_table}
+        tables = find_leaderboards(self.data_folder, self.name)
+        name, rows = next((name, rows) for name, rows in tables.items() if rows.num_rows)
+        return ResultTable(rows, views[name](rows.to_pylist(), self.name))
 
     def verdicts(self) -> ResultTable:
         """Return the verdicts on vision-language models: whether they can hear what they see."""
