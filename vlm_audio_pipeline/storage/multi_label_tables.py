@@ -11,11 +11,11 @@ from vlm_audio_pipeline.storage.columns import BOOL, CLIP, CONTROL, FLOAT, FOLD,
 from vlm_audio_pipeline.storage.table_schema import Column, TableSchema
 
 _CLASSIFIER = Column("classifier", TEXT, "name of the classifier in the study")
-_KIND = Column("kind", TEXT, "kind of classifier: probe, knn, zero_shot")
+_KIND = Column("kind", TEXT, "kind of classifier: probe, knn, zero_shot, language_model")
 _SCORING = Column(
     "scoring",
     TEXT,
-    "how a class is decided: score (the score of the class reaches its threshold)",
+    "how a class is decided: score (the score of the class reaches its threshold), or generation (the response lists it)",
 )
 _LABEL = Column("label", TEXT, "the class, canonical name")
 _LOW = "lower end of the 95 % interval of `{}`, by source recording"
