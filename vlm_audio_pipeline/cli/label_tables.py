@@ -31,7 +31,9 @@ def label_leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: s
         if not row["clips"]:
             table.add_row("", name, *["-"] * len(headings), style="dim")
             continue
-        interval = f"{row[f'{ranking}_low']:.3f} - {row[f'{ranking}_high']:.3f}" if row[f"{ranking}_low"] is not None else "-"
+        interval = (
+            f"{row[f'{ranking}_low']:.3f} - {row[f'{ranking}_high']:.3f}" if row[f"{ranking}_low"] is not None else "-"
+        )
         table.add_row(
             "" if row["rank"] is None else str(row["rank"]),
             name,

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from vlm_audio_pipeline.cli import executor
 from vlm_audio_pipeline.cli.app import print_json
+from vlm_audio_pipeline.cli.label_tables import label_leaderboard_table
 from vlm_audio_pipeline.cli.plan_view import plan_tables, show_plan, steps_by_reason
 from vlm_audio_pipeline.cli.power_view import power_rows, show_power
 from vlm_audio_pipeline.cli.printing import PlainText, console, print_view
 from vlm_audio_pipeline.cli.progress import progress_bars
 from vlm_audio_pipeline.cli.settings import name_study, settings
-from vlm_audio_pipeline.cli.label_tables import label_leaderboard_table
 from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table, verdicts_table
 from vlm_audio_pipeline.planning.asking_again import CONTINUED_AGAIN, ask_again, select_nodes_again
 from vlm_audio_pipeline.planning.contrast_power import planned_contrasts

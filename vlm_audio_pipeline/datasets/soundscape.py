@@ -149,7 +149,9 @@ class SoundscapeDataset(DatasetSpec):
                 writer = csv.writer(file)
                 writer.writerow(["recording", "start_s", "end_s", "label", "level_db"])
                 for number in range(self.recordings):
-                    writer.writerows([_name(number), e.start_s, e.end_s, e.label, e.level_db] for e in self.events(number))
+                    writer.writerows(
+                        [_name(number), e.start_s, e.end_s, e.label, e.level_db] for e in self.events(number)
+                    )
             delete(root)
 
 

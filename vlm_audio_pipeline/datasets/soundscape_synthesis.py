@@ -80,9 +80,7 @@ def synthesise_recording(seed: int, recording: int, duration_s: float, events_pe
 def _sound(event: SoundEvent, seed: int, recording: int, take: int) -> np.ndarray:
     duration_s = event.end_s - event.start_s
     if event.label in synthesis.SOUNDS:
-        sound = synthesis.synthesise(
-            event.label, seed, recording, take, duration_s=duration_s, sample_rate_hz=RATE_HZ
-        )
+        sound = synthesis.synthesise(event.label, seed, recording, take, duration_s=duration_s, sample_rate_hz=RATE_HZ)
     else:
         source, own = _generator(event.label, seed, recording), _generator(event.label, seed, recording, take)
         sound = {"church_bells": _bells, "siren": _siren}[event.label](source, own, round(duration_s * RATE_HZ))
@@ -105,7 +103,9 @@ def _bells(source: np.random.Generator, take: np.random.Generator, n: int) -> np
     strike_hz, period_s = source.uniform(250, 600), source.uniform(0.7, 1.6)
     ratios, decays_s = np.array([0.5, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0]), np.array([2.0, 1.2, 0.9, 0.6, 0.6, 0.3, 0.2])
     time = np.arange(n) / RATE_HZ
-    stroke = sum(np.exp(-time / d) * np.sin(2 * np.pi * strike_hz * q * time) for q, d in zip(ratios, decays_s, strict=True))
+    stroke = sum(
+        np.exp(-time / d) * np.sin(2 * np.pi * strike_hz * q * time) for q, d in zip(ratios, decays_s, strict=True)
+    )
     sound = np.zeros(n)
     at_s = take.uniform(0, 0.2)
     while round(at_s * RATE_HZ) < n:

@@ -10,7 +10,10 @@ from vlm_audio_pipeline.tasks.multi_label.stages import label_leaderboard_stage,
 
 
 def label_summaries(
-    study: Study, folds: tuple[int, ...], unavailable: Callable[[str], str | None], versions: Mapping[str, str]
+    study: Study,
+    folds: tuple[int, ...],
+    unavailable: Callable[[str], str | None],
+    versions: Mapping[str, str],  # noqa: ARG001  # of the interface; the task has no history yet
 ) -> Iterator[tuple[str, Stage]]:
     """Yield the summary stages, each with the name of its classifier; "" for a stage of the whole study.
 

@@ -28,13 +28,13 @@ class TaskGraph:
         check_dataset: refuses a dataset whose labels do not fit the task.
         clips: changes the stage of the clips.
         summaries: yields the stages over all folds.
-        report: yields the stage of the report page, from the data folder and the names of the steps.
+        report: returns the stage of the report page, from the data folder and the names of the steps; None without a page.
     """
 
     check_dataset: Callable[[Dataset], None]
     clips: Callable[[Stage], Stage]
     summaries: Summaries
-    report: Callable[[DataFolder, Iterable[str]], Iterator[Stage]]
+    report: Callable[[DataFolder, Iterable[str]], Stage] | None
 
 
 def check_one_label(dataset: Dataset) -> None:
@@ -62,16 +62,8 @@ def _same_stage(stage: Stage) -> Stage:
     return stage
 
 
-def _report_page(data_folder: DataFolder, steps: Iterable[str]) -> Iterator[Stage]:
-    yield report_stage(data_folder, steps)
-
-
-def _no_report(data_folder: DataFolder, steps: Iterable[str]) -> Iterator[Stage]:
-    yield from ()
-
-
 TASK_GRAPHS: dict[str, TaskGraph] = {
-    DEFAULT_TASK: TaskGraph(check_one_label, _same_stage, summaries, _report_page),
-    "multi_label": TaskGraph(_accept_dataset, with_clip_labels, label_summaries, _no_report),
+    DEFAULT_TASK: TaskGraph(check_one_label, _same_stage, summaries, report_stage),
+    "multi_label": TaskGraph(_accept_dataset, with_clip_labels, label_summaries, None),
 }
 """The stages of each task, by its name."""

@@ -2,11 +2,7 @@
 
 from collections.abc import Mapping
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from vlm_audio_pipeline.measures.predictions import OUTCOMES
-from vlm_audio_pipeline.storage.checks import CheckContext, TableCheck
+from vlm_audio_pipeline.storage.checks import DECISIONS_CONSISTENT, EVERY_CLASS_PREDICTED
 from vlm_audio_pipeline.storage.columns import BOOL, CLIP, CONTROL, FLOAT, FOLD, INT, SOURCE, STUDY, TEXT, TRIAL
 from vlm_audio_pipeline.storage.table_schema import Column, TableSchema
 
@@ -27,36 +23,6 @@ _MEASURES: Mapping[str, str] = {
     "lwlrap": "label-weighted label-ranking average precision",
     "exact_match": "share of clips with all classes right",
 }
-
-
-def _has_consistent_decisions(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
-    unknown = sorted(set(table["outcome"].to_pylist()) - set(OUTCOMES))
-    answered = pc.equal(table["outcome"], "answered")
-    count = int(pc.sum(pc.xor(answered, pc.is_valid(table["predicted"]))).as_py() or 0)
-    decided = pc.and_(pc.is_valid(table["score"]), pc.is_valid(table["threshold"]))
-    contradicts = pc.not_equal(pc.greater_equal(table["score"], table["threshold"]), table["predicted"])
-    wrong = int(pc.sum(pc.and_(decided, pc.fill_null(contradicts, False))).as_py() or 0)
-    return (
-        not unknown and count == 0 and wrong == 0,
-        f"unknown outcomes {unknown}; {count} rows have a decision that contradicts their outcome, {wrong} one that "
-        "contradicts their threshold",
-    )
-
-
-def _has_every_class(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
-    rows = table.group_by(["scoring", "control", "trial", "clip"]).aggregate([("label", "count_distinct")])
-    counts = set(rows["label_count_distinct"].to_pylist())
-    return len(counts) <= 1, f"{rows.num_rows} passes over clips with {sorted(counts)} classes"
-
-
-DECISIONS_CONSISTENT = TableCheck(
-    "decisions_consistent",
-    "Exactly the rows with outcome answered have a decision, and it is that of the score and the threshold.",
-    _has_consistent_decisions,
-)
-EVERY_CLASS_PREDICTED = TableCheck(
-    "every_class_predicted", "Every clip has a row for every class.", _has_every_class
-)
 
 
 def _measure_columns() -> tuple[Column, ...]:
@@ -98,7 +64,9 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
                 "scale", FLOAT, "standard deviation over the training clips (1 where constant); 1 for the intercept"
             ),
             Column("c", FLOAT, "inverse regularisation strength, the same for all classes"),
-            Column("threshold", FLOAT, "probability from which on the class is predicted, chosen in the training folds"),
+            Column(
+                "threshold", FLOAT, "probability from which on the class is predicted, chosen in the training folds"
+            ),
             Column(
                 "inner_cmap",
                 FLOAT,
@@ -128,7 +96,10 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
             _LABEL,
             Column("truth", BOOL, "whether the clip has the class"),
             Column(
-                "score", FLOAT, "score of the class, higher for a more certain class; null without a score", nullable=True
+                "score",
+                FLOAT,
+                "score of the class, higher for a more certain class; null without a score",
+                nullable=True,
             ),
             Column(
                 "threshold",

@@ -15,6 +15,14 @@ from vlm_audio_pipeline.storage.verdict_table import VERDICTS_TABLE
 __all__ = ["TABLES", "Column", "TableSchema"]
 
 TABLES: dict[str, TableSchema] = {
-    table.name: table for table in (*CLIP_TABLES, *SUMMARY_TABLES, VERDICTS_TABLE, *ANALYSIS_TABLES, *OPTIONAL_TABLES, *MULTI_LABEL_TABLES)
+    table.name: table
+    for table in (
+        *CLIP_TABLES,
+        *SUMMARY_TABLES,
+        VERDICTS_TABLE,
+        *ANALYSIS_TABLES,
+        *OPTIONAL_TABLES,
+        *MULTI_LABEL_TABLES,
+    )
 }
 """Every table by name, in the order in which a study computes them."""

@@ -52,7 +52,10 @@ def test_a_study_from_csv_labels_to_sql(study_file, data_folder):
     board = query(data_folder, "SELECT * FROM multi_label_leaderboard").to_pylist()
     assert {row["classifier"] for row in board if row["rank"] is not None} == {"probed", "nearest"}
     assert all(row["cmap"] > 0.9 for row in board if row["rank"] is not None)  # tones above noise are easy
-    counts = query(data_folder, "SELECT classifier, count(*) AS n, count(DISTINCT clip) AS c FROM multi_label_predictions GROUP BY 1")
+    counts = query(
+        data_folder,
+        "SELECT classifier, count(*) AS n, count(DISTINCT clip) AS c FROM multi_label_predictions GROUP BY 1",
+    )
     assert {(r["n"], r["c"]) for r in counts.to_pylist()} == {(3 * 48, 48)}
     truth = query(data_folder, "SELECT count(*) AS n FROM clip_labels")["n"][0].as_py()
     assert {row["positives"] for row in board} == {truth}
@@ -96,5 +99,7 @@ def test_an_unknown_task_and_parts_that_the_task_does_not_have_are_mistakes(tmp_
 
 def test_a_single_label_study_refuses_clips_with_several_classes_or_none(study_file, data_folder):
     study = parse_study(STUDY.replace("task: multi_label\n", ""), study_file)
-    with pytest.raises(BadDataset, match=r"every clip needs exactly one class, but \d+ of 48 clips have several and \d+ have none"):
+    with pytest.raises(
+        BadDataset, match=r"every clip needs exactly one class, but \d+ of 48 clips have several and \d+ have none"
+    ):
         Graph(study, data_folder).dataset()

@@ -21,7 +21,13 @@ def predictions(data, scores, folds=(1, 2, 3), **constants) -> pa.Table:
     for fold in folds:
         rows = clips["fold"].to_numpy() == fold
         table = label_predictions(
-            clips.filter(pa.array(rows)), truth[rows], data.classes, scores[rows], np.full(3, 0.5), kind="probe", **constants
+            clips.filter(pa.array(rows)),
+            truth[rows],
+            data.classes,
+            scores[rows],
+            np.full(3, 0.5),
+            kind="probe",
+            **constants,
         )
         tables.append(TABLES["multi_label_predictions"].conform(table, study="s", classifier="p", fold=fold))
     return pa.concat_tables(tables)
@@ -43,11 +49,22 @@ def board(data, tables: dict[str, pa.Table | None], **options) -> dict[str, dict
 def test_ranks_are_by_cmap_beside_a_constant_score(data_and_truth):
     data, truth = data_and_truth
     noise = np.random.default_rng(0).standard_normal(truth.shape)
-    rows = board(data, {"good": predictions(data, truth + noise), "perfect": predictions(data, truth), "same": predictions(data, truth)})
+    rows = board(
+        data,
+        {
+            "good": predictions(data, truth + noise),
+            "perfect": predictions(data, truth),
+            "same": predictions(data, truth),
+        },
+    )
     assert {name: row["rank"] for name, row in rows.items()} == {"perfect": 1, "same": 1, "good": 3, "constant": None}
     assert rows["constant"]["cmap"] == pytest.approx(truth.mean(axis=0).mean())  # the mean share of positives
     assert rows["constant"]["auroc_macro"] == 0.5
-    assert (rows["perfect"]["cmap"], rows["perfect"]["exact_match"], rows["perfect"]["positives"]) == (1, 1, truth.sum())
+    assert (rows["perfect"]["cmap"], rows["perfect"]["exact_match"], rows["perfect"]["positives"]) == (
+        1,
+        1,
+        truth.sum(),
+    )
     assert rows["good"]["cmap_low"] < rows["good"]["cmap"] < rows["good"]["cmap_high"]
 
 

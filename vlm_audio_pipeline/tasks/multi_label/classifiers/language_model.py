@@ -100,9 +100,7 @@ class ListingLanguageModel(LanguageModel):
         return [responses_stage(self, name, folds), predictions]
 
 
-def predict_from_lists(
-    responses: pa.Table, clips: pa.Table, truth: np.ndarray, names: Mapping[str, str]
-) -> pa.Table:
+def predict_from_lists(responses: pa.Table, clips: pa.Table, truth: np.ndarray, names: Mapping[str, str]) -> pa.Table:
     """Turn responses into rows of `multi_label_predictions`, without scores.
 
     A list that was cut off is `truncated`. A response with the outcome "refused" or "error" keeps it.

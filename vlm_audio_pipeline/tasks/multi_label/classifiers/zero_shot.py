@@ -36,7 +36,9 @@ class ZeroShotScores(ZeroShot):
     @classmethod
     def _refuse_temperature(cls, temperature: float | None) -> None:
         if temperature is not None:
-            raise ValueError(f"must be null in the task multi_label, whose scores are cosines, got {temperature}; remove it")
+            raise ValueError(
+                f"must be null in the task multi_label, whose scores are cosines, got {temperature}; remove it"
+            )
 
     def stages(
         self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS

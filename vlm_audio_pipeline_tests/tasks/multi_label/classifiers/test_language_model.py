@@ -91,7 +91,10 @@ def test_outcomes_without_a_list_have_no_decision():
     rows = predict_from_lists(responses, clips, truth[:6], {name: name for name in data.classes})
     rows = rows.append_column("kind", pa.array(["language_model"] * rows.num_rows))
     rows = TABLES["multi_label_predictions"].conform(rows, study="s", classifier="p", fold=1).to_pylist()
-    by_clip = {clip: {r["label"]: (r["outcome"], r["predicted"]) for r in rows if r["clip"] == clip} for clip in clips["clip"].to_pylist()}
+    by_clip = {
+        clip: {r["label"]: (r["outcome"], r["predicted"]) for r in rows if r["clip"] == clip}
+        for clip in clips["clip"].to_pylist()
+    }
     found = list(by_clip.values())
     assert found[0] == {"a": ("answered", True), "b": ("answered", True), "c": ("answered", False)}
     assert set(found[1].values()) == {("answered", False)}
@@ -124,14 +127,18 @@ classifiers:
 )
 def test_keys_of_one_class_are_refused(tmp_path, change, message):
     with pytest.raises(BadStudy, match=message):
-        parse_study(STUDY.replace("rendering: plain, controls", f"rendering: plain, {change}, controls"), tmp_path / "l.yaml")
+        parse_study(
+            STUDY.replace("rendering: plain, controls", f"rendering: plain, {change}, controls"), tmp_path / "l.yaml"
+        )
 
 
 @pytest.mark.slow
 def test_a_study_with_lists_has_decisions_and_no_order(tmp_path, data_folder):
     study = parse_study(STUDY, tmp_path / "listing.yaml")
     assert not run_study(Graph(study, data_folder)).failed
-    rows = query(data_folder, "SELECT * FROM multi_label_leaderboard WHERE classifier = 'listing' ORDER BY control DESC").to_pylist()
+    rows = query(
+        data_folder, "SELECT * FROM multi_label_leaderboard WHERE classifier = 'listing' ORDER BY control DESC"
+    ).to_pylist()
     assert [row["control"] for row in rows] == ["none", "blank"]
     row = rows[0]
     assert row["cmap"] is None and row["rank"] is None and row["f1_macro"] is not None

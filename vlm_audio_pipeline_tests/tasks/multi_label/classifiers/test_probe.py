@@ -13,7 +13,6 @@ from vlm_audio_pipeline.tasks.multi_label.measures.decisions import best_thresho
 from vlm_audio_pipeline_tests.classifiers.stage_runner import clips_table, dataset, embeddings_table
 from vlm_audio_pipeline_tests.tasks.multi_label.classifiers.label_runner import labelled_clips, matrix, run_fold
 
-
 GRID = (0.01, 1.0)
 
 
