@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vlm_audio_pipeline.api.study_plan import StudyPlan
 from vlm_audio_pipeline.api.tables import ResultTable, table_of
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
+from vlm_audio_pipeline.contracts.progress import no_progress
 
 if TYPE_CHECKING:
     from vlm_audio_pipeline.planning.graph import Graph
@@ -322,11 +323,12 @@ class OpenStudy:
         from vlm_audio_pipeline.cli import executor
         from vlm_audio_pipeline.cli.progress import progress_bars
         from vlm_audio_pipeline.planning.report_page import refuse_stale_results, update_report_page
-        from vlm_audio_pipeline.reports.page.report import write_report
+        from vlm_audio_pipeline.planning.task_graphs import TASK_GRAPHS
 
         if single_file is not None:
-            refuse_stale_results(self._graph())
-            return write_report(self.data_folder, self.name, Path(single_file), single_file=True)
+            graph = self._graph()
+            refuse_stale_results(graph)
+            return TASK_GRAPHS[graph.study.task].write_single_file(self.data_folder, self.name, Path(single_file))
         with progress_bars("report") as display:
             return update_report_page(self._graph(), executor.command_executor(), display.progress)
 

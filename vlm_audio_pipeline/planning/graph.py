@@ -76,8 +76,7 @@ class Graph:
             study, self.folds, lambda name: self.unavailable(f"predictions/{name}"), versions
         ):
             self._add_step(component, stage)
-        if task.report is not None:
-            self._add_step("", task.report(data_folder, list(self.steps)))
+        self._add_step("", task.report(data_folder, list(self.steps)))
 
     def _add_input_asset(self, asset: InputAsset) -> None:
         self.input_assets[asset.name] = asset

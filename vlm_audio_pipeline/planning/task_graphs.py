@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.stages import Stage
 from vlm_audio_pipeline.datasets.base import Dataset
 from vlm_audio_pipeline.planning.label_summaries import label_summaries
 from vlm_audio_pipeline.planning.summaries import summaries
+from vlm_audio_pipeline.reports.page.label_stage import label_report_stage
 from vlm_audio_pipeline.reports.page.stage import report_stage
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.study import Study
@@ -28,13 +31,15 @@ class TaskGraph:
         check_dataset: refuses a dataset whose labels do not fit the task.
         clips: changes the stage of the clips.
         summaries: yields the stages over all folds.
-        report: returns the stage of the report page, from the data folder and the names of the steps; None without a page.
+        report: returns the stage of the report page, from the data folder and the names of the steps.
+        write_single_file: writes the report page of a study (by name) as one file, and returns its path.
     """
 
     check_dataset: Callable[[Dataset], None]
     clips: Callable[[Stage], Stage]
     summaries: Summaries
-    report: Callable[[DataFolder, Iterable[str]], Stage] | None
+    report: Callable[[DataFolder, Iterable[str]], Stage]
+    write_single_file: Callable[[DataFolder, str, Path, Progress], Path]
 
 
 def check_one_label(dataset: Dataset) -> None:
@@ -62,8 +67,20 @@ def _same_stage(stage: Stage) -> Stage:
     return stage
 
 
+def _write_page(data_folder: DataFolder, study: str, out: Path, progress: Progress = no_progress) -> Path:
+    from vlm_audio_pipeline.reports.page.report import write_report
+
+    return write_report(data_folder, study, out, single_file=True, progress=progress)
+
+
+def _write_label_page(data_folder: DataFolder, study: str, out: Path, progress: Progress = no_progress) -> Path:
+    from vlm_audio_pipeline.reports.page.label_report import write_label_report
+
+    return write_label_report(data_folder, study, out, single_file=True, progress=progress)
+
+
 TASK_GRAPHS: dict[str, TaskGraph] = {
-    DEFAULT_TASK: TaskGraph(check_one_label, _same_stage, summaries, report_stage),
-    "multi_label": TaskGraph(_accept_dataset, with_clip_labels, label_summaries, None),
+    DEFAULT_TASK: TaskGraph(check_one_label, _same_stage, summaries, report_stage, _write_page),
+    "multi_label": TaskGraph(_accept_dataset, with_clip_labels, label_summaries, label_report_stage, _write_label_page),
 }
 """The stages of each task, by its name."""
