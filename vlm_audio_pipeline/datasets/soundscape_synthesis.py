@@ -94,8 +94,8 @@ def _siren(source: np.random.Generator, take: np.random.Generator, n: int) -> np
     time = np.arange(n) / RATE_HZ + take.uniform(0, period_s)
     frequency_hz = low_hz * 2 ** (octaves * (1 - np.cos(2 * np.pi * time / period_s)) / 2)
     phase = 2 * np.pi * np.cumsum(frequency_hz) / RATE_HZ
-    sound = sum(np.sin(k * phase) / k for k in (1, 2, 3))
-    return (0.5 * sound).astype(np.float32)
+    sound = np.sum([np.sin(k * phase) / k for k in (1, 2, 3)], axis=0)
+    return np.asarray(0.5 * sound, np.float32)
 
 
 def _bells(source: np.random.Generator, take: np.random.Generator, n: int) -> np.ndarray:
@@ -103,8 +103,9 @@ def _bells(source: np.random.Generator, take: np.random.Generator, n: int) -> np
     strike_hz, period_s = source.uniform(250, 600), source.uniform(0.7, 1.6)
     ratios, decays_s = np.array([0.5, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0]), np.array([2.0, 1.2, 0.9, 0.6, 0.6, 0.3, 0.2])
     time = np.arange(n) / RATE_HZ
-    stroke = sum(
-        np.exp(-time / d) * np.sin(2 * np.pi * strike_hz * q * time) for q, d in zip(ratios, decays_s, strict=True)
+    stroke = np.sum(
+        [np.exp(-time / d) * np.sin(2 * np.pi * strike_hz * q * time) for q, d in zip(ratios, decays_s, strict=True)],
+        axis=0,
     )
     sound = np.zeros(n)
     at_s = take.uniform(0, 0.2)
@@ -112,7 +113,7 @@ def _bells(source: np.random.Generator, take: np.random.Generator, n: int) -> np
         at = round(at_s * RATE_HZ)
         sound[at:] += stroke[: n - at] * take.uniform(0.7, 1.0)
         at_s += period_s * take.uniform(0.95, 1.05)
-    return (0.8 * sound / np.abs(sound).max()).astype(np.float32)
+    return np.asarray(0.8 * sound / np.abs(sound).max(), np.float32)
 
 
 def _generator(*seeds: str | int) -> np.random.Generator:

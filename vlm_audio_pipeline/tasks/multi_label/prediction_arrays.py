@@ -33,7 +33,8 @@ def read_arrays(rows: pa.Table, classes: tuple[str, ...]) -> LabelArrays:
         return values.reshape(n, k)[:, order]
 
     def of_clip(name: str) -> list[object]:
-        return rows[name].to_pylist()[::k]
+        values: list[object] = rows[name].to_pylist()
+        return values[::k]
 
     return LabelArrays(
         truth=matrix(np.array(rows["truth"].to_pylist(), bool)),

@@ -43,6 +43,12 @@ class LabelArrays:
         is_error: np.ndarray = self.outcome == "error"
         return is_error
 
+    @property
+    def without_errors(self) -> "LabelArrays":
+        """The passes without a failed request."""
+        has_error: np.ndarray = np.asarray(self.is_error.any(axis=1))
+        return self.select(~has_error)
+
 
 def missing_score_reason(score: np.ndarray, outcome: np.ndarray) -> str | None:
     """Return why scores are not complete, or None: a prediction without a score has no place in an order.

@@ -156,7 +156,7 @@ def _mean_estimate(curves: Sequence[_Curve], classes: tuple[str, ...], effective
 
 def estimate_lwlrap(arrays: LabelArrays) -> Estimate:
     """Compute the label-weighted label-ranking average precision; clips without labels have no weight."""
-    answered = arrays.select(~arrays.is_error.any(axis=1))
+    answered = arrays.without_errors
     facts = _facts(answered)
     reason = NO_CLIPS if not len(answered.clip) else None if facts[0] else "no clip has any of the classes"
     reason = reason or missing_score_reason(answered.score, answered.outcome)
@@ -172,7 +172,7 @@ def estimate_lwlrap(arrays: LabelArrays) -> Estimate:
 
 def estimate_exact_match(arrays: LabelArrays) -> Estimate:
     """Compute the share of clips with all classes right. A clip with a class that was not decided is not right."""
-    answered = arrays.select(~arrays.is_error.any(axis=1))
+    answered = arrays.without_errors
     facts = _facts(answered)
     reason = NO_CLIPS if not len(answered.clip) else None if answered.is_decided.any() else "no decisions"
     if reason:
