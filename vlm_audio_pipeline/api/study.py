@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from vlm_audio_pipeline.api.study_plan import StudyPlan
 from vlm_audio_pipeline.api.tables import ResultTable, table_of
 from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
-from vlm_audio_pipeline.contracts.progress import no_progress
 
 if TYPE_CHECKING:
     from vlm_audio_pipeline.planning.graph import Graph
@@ -198,14 +197,12 @@ class OpenStudy:
         Raises:
             VlmAudioError: if the study was not run.
         """
-        from vlm_audio_pipeline.cli.label_tables import label_leaderboard_table
-        from vlm_audio_pipeline.cli.tables import leaderboard_table
+        from vlm_audio_pipeline.cli.label_tables import show_leaderboard
         from vlm_audio_pipeline.reports.lookup import find_leaderboards
 
-        views = {"leaderboard": leaderboard_table, "multi_label_leaderboard": label_leaderboard_table}
         tables = find_leaderboards(self.data_folder, self.name)
-        name, rows = next((name, rows) for name, rows in tables.items() if rows.num_rows)
-        return ResultTable(rows, views[name](rows.to_pylist(), self.name))
+        table, rows = next((table, rows) for table, rows in tables.items() if rows.num_rows)
+        return ResultTable(rows, show_leaderboard(table, rows.to_pylist(), self.name))
 
     def verdicts(self) -> ResultTable:
         """Return the verdicts on vision-language models: whether they can hear what they see."""
@@ -323,12 +320,12 @@ class OpenStudy:
         from vlm_audio_pipeline.cli import executor
         from vlm_audio_pipeline.cli.progress import progress_bars
         from vlm_audio_pipeline.planning.report_page import refuse_stale_results, update_report_page
-        from vlm_audio_pipeline.planning.task_graphs import TASK_GRAPHS
+        from vlm_audio_pipeline.planning.task_graphs import write_single_file
 
         if single_file is not None:
             graph = self._graph()
             refuse_stale_results(graph)
-            return TASK_GRAPHS[graph.study.task].write_single_file(self.data_folder, self.name, Path(single_file))
+            return write_single_file(graph.study.task, self.data_folder, self.name, Path(single_file))
         with progress_bars("report") as display:
             return update_report_page(self._graph(), executor.command_executor(), display.progress)
 

@@ -1,4 +1,4 @@
-"""The leaderboard of multi-label studies for the terminal."""
+"""The leaderboard of multi-label studies for the terminal, and the leaderboard of a study of any task."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 
 from vlm_audio_pipeline.cli.printing import PlainTable, PlainText
 from vlm_audio_pipeline.cli.settings import name_study
+from vlm_audio_pipeline.cli.tables import leaderboard_table
 
 _HEADINGS = {"cmap": "cmAP", "auroc_macro": "AUROC", "f1_macro": "F1", "lwlrap": "lwlrap", "exact_match": "exact match"}
 
@@ -49,3 +50,11 @@ def label_leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: s
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+_VIEWS = {"leaderboard": leaderboard_table, "multi_label_leaderboard": label_leaderboard_table}
+
+
+def show_leaderboard(table: str, rows: Sequence[dict[str, Any]], title: str) -> RenderableType:
+    """Return the view of the rows of a leaderboard: `leaderboard` or `multi_label_leaderboard`."""
+    return _VIEWS[table](rows, title)

@@ -67,13 +67,13 @@ def _same_stage(stage: Stage) -> Stage:
     return stage
 
 
-def _write_page(data_folder: DataFolder, study: str, out: Path, progress: Progress = no_progress) -> Path:
+def _write_page(data_folder: DataFolder, study: str, out: Path, progress: Progress) -> Path:
     from vlm_audio_pipeline.reports.page.report import write_report
 
     return write_report(data_folder, study, out, single_file=True, progress=progress)
 
 
-def _write_label_page(data_folder: DataFolder, study: str, out: Path, progress: Progress = no_progress) -> Path:
+def _write_label_page(data_folder: DataFolder, study: str, out: Path, progress: Progress) -> Path:
     from vlm_audio_pipeline.reports.page.label_report import write_label_report
 
     return write_label_report(data_folder, study, out, single_file=True, progress=progress)
@@ -84,3 +84,14 @@ TASK_GRAPHS: dict[str, TaskGraph] = {
     "multi_label": TaskGraph(_accept_dataset, with_clip_labels, label_summaries, label_report_stage, _write_label_page),
 }
 """The stages of each task, by its name."""
+
+
+def write_single_file(
+    task: str, data_folder: DataFolder, study: str, out: Path, progress: Progress = no_progress
+) -> Path:
+    """Write the report page of a study of a task as one file; return its path.
+
+    Raises:
+        VlmAudioError: when no such study was run.
+    """
+    return TASK_GRAPHS[task].write_single_file(data_folder, study, out, progress)

@@ -115,7 +115,8 @@ def predict_from_lists(responses: pa.Table, clips: pa.Table, truth: np.ndarray, 
     sources = clips["source"].to_pylist()
     lines = []
     for row in responses.to_pylist():
-        outcome, labels = row["outcome"], frozenset()
+        outcome = row["outcome"]
+        labels: frozenset[str] = frozenset()
         if outcome == "answered":
             parsed = parse_list(row["text"], names)
             outcome, labels = parsed.outcome, parsed.labels

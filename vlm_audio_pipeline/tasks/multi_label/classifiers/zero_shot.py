@@ -15,7 +15,7 @@ from pydantic import field_validator
 from vlm_audio_pipeline.classifiers.base import NO_ENCODERS
 from vlm_audio_pipeline.classifiers.prediction_rows import align_vectors, model_columns
 from vlm_audio_pipeline.classifiers.zero_shot import ZeroShot
-from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
+from vlm_audio_pipeline.contracts.stages import Stage, StageContext
 from vlm_audio_pipeline.encoders.base import EncoderSpec
 from vlm_audio_pipeline.encoders.vectors import unit_vectors
 from vlm_audio_pipeline.tasks.multi_label.classifiers.base import (
@@ -50,8 +50,8 @@ class ZeroShotScores(ZeroShot):
         """
         encoder = self.encoder_spec(name, encoders)
         [stage] = super().stages(name, folds, encoders)
-        others = {"clips": "all", f"embeddings/{self.encoder}": "all"}
-        inputs = tuple(Input(i.asset, i.name, others.get(i.key, i.folds), i.optional) for i in stage.inputs)
+        of_all_folds = ("clips", f"embeddings/{self.encoder}")  # the others are of this fold, or have no folds
+        inputs = tuple(replace(i, folds="all") if i.key in of_all_folds else i for i in stage.inputs)
         return [
             replace(
                 stage,
