@@ -197,12 +197,9 @@ class OpenStudy:
         Raises:
             VlmAudioError: if the study was not run.
         """
-        from vlm_audio_pipeline.cli.label_tables import show_leaderboard
-        from vlm_audio_pipeline.reports.lookup import find_leaderboards
+        from vlm_audio_pipeline.cli.label_tables import find_and_show_leaderboard
 
-        tables = find_leaderboards(self.data_folder, self.name)
-        table, rows = next((table, rows) for table, rows in tables.items() if rows.num_rows)
-        return ResultTable(rows, show_leaderboard(table, rows.to_pylist(), self.name))
+        return ResultTable(*find_and_show_leaderboard(self.data_folder, self.name))
 
     def verdicts(self) -> ResultTable:
         """Return the verdicts on vision-language models: whether they can hear what they see."""

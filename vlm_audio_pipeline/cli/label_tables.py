@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Group, RenderableType
 
 from vlm_audio_pipeline.cli.printing import PlainTable, PlainText
 from vlm_audio_pipeline.cli.settings import name_study
 from vlm_audio_pipeline.cli.tables import leaderboard_table
+from vlm_audio_pipeline.reports.lookup import find_leaderboards
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 _HEADINGS = {"cmap": "cmAP", "auroc_macro": "AUROC", "f1_macro": "F1", "lwlrap": "lwlrap", "exact_match": "exact match"}
 
@@ -55,6 +58,12 @@ def _share(value: float | None) -> str:
 _VIEWS = {"leaderboard": leaderboard_table, "multi_label_leaderboard": label_leaderboard_table}
 
 
-def show_leaderboard(table: str, rows: Sequence[dict[str, Any]], title: str) -> RenderableType:
-    """Return the view of the rows of a leaderboard: `leaderboard` or `multi_label_leaderboard`."""
-    return _VIEWS[table](rows, title)
+def find_and_show_leaderboard(data_folder: DataFolder, study: str) -> tuple[pa.Table, RenderableType]:
+    """Return the leaderboard of a study of any task, and its view.
+
+    Raises:
+        VlmAudioError: if the study was not run.
+    """
+    tables = find_leaderboards(data_folder, study)
+    name, rows = next((name, rows) for name, rows in tables.items() if rows.num_rows)
+    return rows, _VIEWS[name](rows.to_pylist(), study)
