@@ -28,6 +28,7 @@ FOLDERS = (
     "classifiers",
     "demo_models",
     "evaluation",
+    "tasks",
     "reports",
     "studies",
     "planning",

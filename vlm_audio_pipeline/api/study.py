@@ -197,11 +197,9 @@ class OpenStudy:
         Raises:
             VlmAudioError: if the study was not run.
         """
-        from vlm_audio_pipeline.cli.tables import leaderboard_table
-        from vlm_audio_pipeline.reports.lookup import find_leaderboard
+        from vlm_audio_pipeline.cli.label_tables import find_and_show_leaderboard
 
-        rows = find_leaderboard(self.data_folder, self.name)
-        return ResultTable(rows, leaderboard_table(rows.to_pylist(), self.name))
+        return ResultTable(*find_and_show_leaderboard(self.data_folder, self.name))
 
     def verdicts(self) -> ResultTable:
         """Return the verdicts on vision-language models: whether they can hear what they see."""
@@ -316,11 +314,12 @@ class OpenStudy:
         from vlm_audio_pipeline.cli import executor
         from vlm_audio_pipeline.cli.progress import progress_bars
         from vlm_audio_pipeline.planning.report_page import refuse_stale_results, update_report_page
-        from vlm_audio_pipeline.reports.page.report import write_report
+        from vlm_audio_pipeline.planning.task_graphs import write_single_file
 
         if single_file is not None:
-            refuse_stale_results(self._graph())
-            return write_report(self.data_folder, self.name, Path(single_file), single_file=True)
+            graph = self._graph()
+            refuse_stale_results(graph)
+            return write_single_file(graph.study.task, self.data_folder, self.name, Path(single_file))
         with progress_bars("report") as display:
             return update_report_page(self._graph(), executor.command_executor(), display.progress)
 

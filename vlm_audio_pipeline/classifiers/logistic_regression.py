@@ -8,6 +8,7 @@ rounding, and so on the machine. Here a fit ends only when a bound on its distan
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,7 +25,49 @@ _RANK_TOLERANCE = 1e-12  # singular values below this share of the largest are r
 def fit(
     z: np.ndarray, y: np.ndarray, strengths: tuple[float, ...], max_iterations: int = _MAX_ITERATIONS
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Fit L2-regularised multinomial logistic regressions, one for each regularisation strength.
+    """Fit L2-regularised multinomial logistic regressions, one for each regularisation strength; see `fit_in_basis`.
+
+    Args:
+        z: (clips, dimensions) float64, standardised.
+        y: (clips,) int, class indices; two or more different ones.
+        strengths: inverse regularisation strengths, ascending; each fit starts from the previous solution.
+        max_iterations: of one fit.
+
+    Yields:
+        weights (classes, dimensions) and intercepts (classes,), float64, rows in the order of the sorted indices in y.
+
+    Raises:
+        VlmAudioError: if a fit does not converge.
+    """
+    yield from fit_in_basis(Basis.of(z), y, strengths, max_iterations)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The singular vectors and values of (clips, dimensions) standardised vectors, without those that are rounding errors.
+
+    Attributes:
+        left: (clips, rank) float64.
+        singular: (rank,) float64, descending.
+        right: (rank, dimensions) float64.
+    """
+
+    left: np.ndarray
+    singular: np.ndarray
+    right: np.ndarray
+
+    @classmethod
+    def of(cls, z: np.ndarray) -> "Basis":
+        """Decompose vectors; several fits to the same vectors need only one decomposition."""
+        left, singular, right = np.linalg.svd(z, full_matrices=False)
+        rank = int(np.sum(singular > _RANK_TOLERANCE * singular[0]))
+        return cls(left[:, :rank], singular[:rank], right[:rank])
+
+
+def fit_in_basis(
+    basis: Basis, y: np.ndarray, strengths: tuple[float, ...], max_iterations: int = _MAX_ITERATIONS
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Fit L2-regularised multinomial logistic regressions to decomposed vectors, one for each regularisation strength.
 
     Minimises C * (sum of cross-entropies) + |W|^2 / 2 (Hastie, Tibshirani & Friedman, The Elements of Statistical
     Learning, 2nd edition, sections 4.4 and 18.4). Intercepts are not regularised. Two classes have one weight vector, as in
@@ -40,7 +83,7 @@ def fit(
     is added with its approximate curvature.
 
     Args:
-        z: (clips, dimensions) float64, standardised.
+        basis: of the standardised vectors.
         y: (clips,) int, class indices; two or more different ones.
         strengths: inverse regularisation strengths, ascending; each fit starts from the previous solution.
         max_iterations: of one fit.
@@ -54,11 +97,9 @@ def fit(
     from scipy.optimize import minimize
 
     labels, y = np.unique(y, return_inverse=True)
-    n, k = len(z), len(labels)
+    left, singular, right = basis.left, basis.singular, basis.right
+    n, k, rank = len(left), len(labels), len(singular)
     one_hot = np.eye(k)[y]
-    left, singular, right = np.linalg.svd(z, full_matrices=False)
-    rank = int(np.sum(singular > _RANK_TOLERANCE * singular[0]))
-    left, singular, right = left[:, :rank], singular[:rank], right[:rank]
     weights, intercepts, probability = np.zeros((k, rank)), np.zeros(k), one_hot.mean(axis=0)[None]
     for c in strengths:
         strength = c / 2 if k == 2 else c  # rows w/2 and -w/2 have half the penalty of scikit-learn's single row w

@@ -40,9 +40,10 @@ def leaderboard(
     data: DataOption = None,
 ) -> None:
     """Show the leaderboard of one study or of all studies, its verdicts, contrasts and the published results that it repeats."""
+    from vlm_audio_pipeline.cli.label_tables import label_leaderboard_table
     from vlm_audio_pipeline.cli.published_view import published_view
     from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table, verdicts_table
-    from vlm_audio_pipeline.reports.lookup import find_leaderboard
+    from vlm_audio_pipeline.reports.lookup import find_leaderboards
     from vlm_audio_pipeline.storage.catalogue import query
     from vlm_audio_pipeline.studies.loading import built_in_studies, load_study
 
@@ -54,17 +55,23 @@ def leaderboard(
         rows: list[dict[str, Any]] = query(data_folder, sql, [name], leave_out_damaged=True).to_pylist()
         return rows
 
-    tables = {"verdicts": read("verdicts"), "leaderboard": find_leaderboard(data_folder, name).to_pylist()}
+    leaderboards = {table: rows.to_pylist() for table, rows in find_leaderboards(data_folder, name).items()}
+    tables = {"verdicts": read("verdicts"), **leaderboards}
     tables |= {"contrasts": read("contrasts"), "published": read("published")}
     if as_json:
         print_json(tables)
         return
-    for title in dict.fromkeys(row["study"] for row in tables["leaderboard"]):
+    for title in sorted({row["study"] for rows in leaderboards.values() for row in rows}):
         of_study = {table: [row for row in rows if row["study"] == title] for table, rows in tables.items()}
         if of_study["verdicts"]:
             print_to_stdout(verdicts_table(of_study["verdicts"], title))
         description = f": {load_study(title).description}" if title in built_in_studies() else ""
-        print_to_stdout(leaderboard_table(of_study["leaderboard"], f"{title}{description}", title))
+        if of_study["leaderboard"]:
+            print_to_stdout(leaderboard_table(of_study["leaderboard"], f"{title}{description}", title))
+        if of_study["multi_label_leaderboard"]:
+            print_to_stdout(
+                label_leaderboard_table(of_study["multi_label_leaderboard"], f"{title}{description}", title)
+            )
         if of_study["contrasts"]:
             print_to_stdout(contrasts_table(of_study["contrasts"], "contrasts", title))
         if (view := published_view(of_study["published"], "published and measured")) is not None:
@@ -229,14 +236,14 @@ def _write_page(study: str, limit: int | None, single_file: Path | None, data: P
     from vlm_audio_pipeline.cli import executor
     from vlm_audio_pipeline.cli.progress import progress_bars
     from vlm_audio_pipeline.planning.report_page import refuse_stale_results, update_report_page
-    from vlm_audio_pipeline.reports.page.report import write_report
+    from vlm_audio_pipeline.planning.task_graphs import write_single_file
 
     graph = open_study(study, data, limit)
     with progress_bars("report") as display:
         if single_file is not None:
             refuse_stale_results(graph)
             name = graph.study.name
-            return write_report(graph.data_folder, name, single_file, single_file=True, progress=display.progress)
+            return write_single_file(graph.study.task, graph.data_folder, name, single_file, display.progress)
         return update_report_page(
             graph, executor.command_executor(), display.progress, on_plan=display.on_plan, on_step=display.on_step
         )

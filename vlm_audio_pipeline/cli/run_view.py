@@ -8,6 +8,7 @@ from rich.console import Console
 
 from vlm_audio_pipeline.cli import executor
 from vlm_audio_pipeline.cli.app import print_json
+from vlm_audio_pipeline.cli.label_tables import label_leaderboard_table
 from vlm_audio_pipeline.cli.plan_view import plan_tables, show_plan, steps_by_reason
 from vlm_audio_pipeline.cli.power_view import power_rows, show_power
 from vlm_audio_pipeline.cli.printing import PlainText, console, print_view
@@ -22,7 +23,7 @@ from vlm_audio_pipeline.planning.planner import UNFINISHED, make_plan, plan_with
 from vlm_audio_pipeline.planning.publishing import other_file_warning
 from vlm_audio_pipeline.planning.run import RunSummary, failure_messages
 from vlm_audio_pipeline.planning.staleness import current_input_versions, read_node_provenance
-from vlm_audio_pipeline.reports.lookup import LEADERBOARD
+from vlm_audio_pipeline.reports.lookup import LEADERBOARD, MULTI_LABEL_LEADERBOARD
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.studies.missing_paths import missing_path_warnings
 
@@ -170,6 +171,7 @@ def _read_results(graph: Graph) -> dict[str, list[dict[str, Any]]]:
     return {
         "verdicts": read("SELECT * FROM verdicts WHERE study = ? ORDER BY position"),
         "leaderboard": read(LEADERBOARD),
+        "multi_label_leaderboard": read(MULTI_LABEL_LEADERBOARD),
         "contrasts": read("SELECT * FROM contrasts WHERE study = ? ORDER BY position"),
     }
 
@@ -178,9 +180,10 @@ def _show_results(graph: Graph, results: Mapping[str, list[dict[str, Any]]], out
     study = graph.study
     if results["verdicts"]:
         print_view(out, verdicts_table(results["verdicts"], study.name, study.cli_argument))
-    if results["leaderboard"]:
-        title = f"{study.name}: {study.description}" if study.description else study.name
-        print_view(out, leaderboard_table(results["leaderboard"], title, study.cli_argument))
+    title = f"{study.name}: {study.description}" if study.description else study.name
+    for table, view in (("leaderboard", leaderboard_table), ("multi_label_leaderboard", label_leaderboard_table)):
+        if results[table]:
+            print_view(out, view(results[table], title, study.cli_argument))
     if results["contrasts"]:
         print_view(out, contrasts_table(results["contrasts"], "contrasts", study.cli_argument))
 

@@ -8,7 +8,7 @@ import os
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -45,6 +45,8 @@ class Clip:
         start_s: start of the segment within the file, s; None: the beginning.
         end_s: end of the segment, s; None: the end.
         extra: columns of the listing that the study keeps, as text.
+        labels: the classes of a clip of a dataset with any number of them, sorted; then `label` is their `label_text`. None: the
+            dataset has exactly one class for each clip.
     """
 
     id: str
@@ -55,6 +57,21 @@ class Clip:
     start_s: float | None = None
     end_s: float | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the clip: exactly one, or those of `labels`."""
+        return (self.label,) if self.labels is None else self.labels
+
+
+def label_text(labels: Sequence[str]) -> str:
+    """Show the labels of a clip in one text; empty without labels.
+
+    >>> label_text(("dog", "rain"))
+    'dog; rain'
+    """
+    return "; ".join(labels)
 
 
 @dataclass(frozen=True)
@@ -213,7 +230,8 @@ class Dataset:
         digests = result_store.file_digests(self.files)
         lines: dict[int, list[list[object]]] = {f: [] for f in self.folds}
         for c, sha in zip(self.clips, digests, strict=True):
-            lines[c.fold].append([c.id, c.label, c.source, c.file, c.start_s, c.end_s, c.extra, sha])
+            labels = [] if c.labels is None else [c.labels]  # as text, labels with "; " in them would be ambiguous
+            lines[c.fold].append([c.id, c.label, c.source, c.file, c.start_s, c.end_s, c.extra, sha, *labels])
         if self.left_out:  # `rejected_clips` of the first fold names them
             lines[self.folds[0]].append([[left.file, left.label, left.reason] for left in self.left_out])
         return {fold: fingerprint(lines[fold], list(self.classes), length=64) for fold in self.folds}
@@ -233,13 +251,14 @@ def check_listing(clips: tuple[Clip, ...], classes: tuple[str, ...]) -> None:
             f"clip ids must be unique, got {len(duplicates)} that occur more than once: {_first_names(duplicates)}; "
             "rename or remove the copies"
         )
-    unknown = sorted({c.label for c in clips} - set(classes))
+    labels = {name for c in clips for name in c.class_names}
+    unknown = sorted(labels - set(classes))
     if unknown:
         raise BadDataset(
             f"labels must be among the classes {list(classes)}, got {_first_names(unknown)}; "
             "correct them or add them to `classes`"
         )
-    if alike := find_look_alikes({*classes, *(c.label for c in clips)}):
+    if alike := find_look_alikes({*classes, *labels}):
         raise BadDataset(
             f"labels must look different, got {show_escaped(alike[0])}, which differ only by case, spaces, invisible "
             "characters, Unicode form or letters of the same shape; write one of them everywhere"

@@ -28,6 +28,8 @@ class Columns(BaseModel):
     """The recording, relative to `audio_dir`, or absolute."""
     label: str = "label"
     """The class."""
+    labels: str | None = None
+    """The classes of a clip with any number of them, also none, instead of `label`; for studies with `task: multi_label`."""
     fold: str | None = "fold"
     """A whole number of 1 or more; without a column `fold`, or with null, folds are assigned."""
     source: str | None = None

@@ -19,7 +19,7 @@ from vlm_audio_pipeline.contracts.paths import require_text_path
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.regular_files import file_stamp
 from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerprint
-from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, slug
+from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, label_text, slug
 from vlm_audio_pipeline.datasets.card import DatasetCard
 from vlm_audio_pipeline.datasets.csv_columns import Columns
 from vlm_audio_pipeline.datasets.csv_reader import CsvRow, read_csv, read_number
@@ -39,6 +39,8 @@ class CsvDataset(DatasetSpec):
     """The csv file."""
     columns: Columns = Columns()
     """The columns of the csv, by their meaning."""
+    label_separator: str = Field(";", min_length=1)
+    """Text between the classes in the column `labels`; spaces around a class are removed."""
     keep: tuple[str, ...] = ()
     """Other columns of the csv that become columns of `clips`, as text."""
     audio_dir: StudyPath | None = excluded_from_fingerprint(None)
@@ -80,7 +82,7 @@ class CsvDataset(DatasetSpec):
         """
         listing = _LISTINGS.take(self) or self._read_listing()
         clips = tuple(sorted(self._assign_folds(listing, data_folder, save=True), key=lambda c: c.id))
-        classes = self.classes or tuple(sorted({c.label for c in clips}))
+        classes = self.classes or tuple(sorted({name for c in clips for name in c.class_names}))
         return Dataset(listing.root, classes, clips, DatasetCard(self.path.name, url=str(self.path)), self.on_bad_clip)
 
     def _assign_folds(self, listing: "_Listing", data_folder: DataFolder, *, save: bool) -> list[Clip]:
@@ -88,7 +90,7 @@ class CsvDataset(DatasetSpec):
         clips, columns = listing.clips, listing.columns
         if columns.fold:
             return clips
-        fold_inputs = [(c.id, c.label, c.source) for c in clips]
+        fold_inputs = [values for c in clips for values in _fold_inputs(c)]
         file_name = fold_file_name(
             f"{self.kind}_{slug(self.path.resolve().stem)}", self.path, columns.source, self.n_folds, self.seed
         )
@@ -114,13 +116,16 @@ class CsvDataset(DatasetSpec):
                     row, f"'{os.path.basename(path)}' has no header with a sample rate; convert it to WAV"
                 )
             start, end = self._segment(row, columns)
+            labels = self._labels(row, columns.labels) if columns.labels else None
+            label = self._text(row, columns.label, "label") if labels is None else label_text(labels)
             relative_path = _relative(path, base)  # relative to `base`, because `root` depends on the other rows
             clips.append(
                 Clip(
                     id=self._text(row, columns.id, "id")
                     if columns.id
                     else _clip_name(relative_path) + _segment_name(start, end),
-                    label=sys.intern(self._text(row, columns.label, "label")),
+                    label=sys.intern(label),
+                    labels=labels,
                     fold=self._fold(row, columns.fold) if columns.fold else 0,
                     source=self._text(row, columns.source, "source") if columns.source else relative_path,
                     file=_relative(path, root),
@@ -133,7 +138,7 @@ class CsvDataset(DatasetSpec):
             self._refuse_equal_stretches(rows, clips)
         clips = self._select_classes(clips)
         if columns.fold:
-            check_folds(((c.id, c.label, c.source, c.fold) for c in clips), str(self.path))
+            check_folds(((*values, c.fold) for c in clips for values in _fold_inputs(c)), str(self.path))
         return _Listing(Path(root), columns, clips, None if status is None else file_stamp(status))
 
     def _refuse_equal_stretches(self, rows: Sequence[CsvRow], clips: Sequence[Clip]) -> None:
@@ -154,7 +159,8 @@ class CsvDataset(DatasetSpec):
             columns = columns.model_copy(update={"fold": None})
         if columns.source is None and "source" in header:
             columns = columns.model_copy(update={"source": "source"})
-        required = [(f"columns.{role}", name) for role, name in columns.model_dump().items() if name is not None]
+        roles = columns.model_dump(exclude={"label"} if columns.labels else set())
+        required = [(f"columns.{role}", name) for role, name in roles.items() if name is not None]
         for role, name in required + [("keep", name) for name in self.keep]:
             if name not in header:
                 raise BadDataset(f"{self.path}: `{role}` must name a column, got '{name}'; {suggestion(name, header)}")
@@ -167,6 +173,19 @@ class CsvDataset(DatasetSpec):
         if not row.cells[column]:
             raise self._error(row, f"{role} must not be empty; fill in column '{column}'")
         return row.cells[column]
+
+    def _labels(self, row: CsvRow, column: str) -> tuple[str, ...]:
+        """Return the classes in a cell, sorted; an empty cell is a clip without classes."""
+        names = [sys.intern(name.strip()) for name in row.cells[column].split(self.label_separator)]
+        if not any(names):
+            return ()
+        if not all(names) or len(set(names)) < len(names):
+            raise self._error(
+                row,
+                f"labels must be different classes with '{self.label_separator}' between them, got '{row.cells[column]}' in column "
+                f"'{column}'; remove empty and repeated classes",
+            )
+        return tuple(sorted(names))
 
     def _fold(self, row: CsvRow, column: str) -> int:
         text = row.cells[column]
@@ -205,11 +224,11 @@ class CsvDataset(DatasetSpec):
     def _select_classes(self, clips: list[Clip]) -> list[Clip]:
         if self.classes is None:
             return clips
-        labels = {c.label for c in clips}
+        labels = {name for c in clips for name in c.class_names}
         for label in self.classes:
             if label not in labels:
                 raise BadDataset(f"{self.path}: class '{label}' has no clips; {suggestion(label, labels)}")
-        return [c for c in clips if c.label in self.classes]
+        return [selected for c in clips if (selected := _select_labels(c, self.classes)) is not None]
 
 
 @dataclass(frozen=True)
@@ -251,6 +270,19 @@ class _Listings:
 
 
 _LISTINGS = _Listings()
+
+
+def _fold_inputs(clip: Clip) -> list[tuple[str, str, str]]:
+    """Return the values that the fold of a clip depends on: once for each of its classes, and once without classes."""
+    return [(clip.id, name, clip.source) for name in clip.class_names or ("",)]
+
+
+def _select_labels(clip: Clip, classes: Sequence[str]) -> Clip | None:
+    """Return a clip with its classes among these; None for a clip with exactly one class that is not among them."""
+    if clip.labels is None:
+        return clip if clip.label in classes else None
+    labels = tuple(name for name in clip.labels if name in classes)
+    return replace(clip, labels=labels, label=label_text(labels))
 
 
 def _normalise(base: str, text: str) -> str:

@@ -270,7 +270,7 @@ def _refuse_bad_clips(dataset: Dataset, reasons: dict[str, str], on_bad_clip: st
     if on_bad_clip != "skip":
         raise BadClips(f"{count}:{lines}\nrepair or remove them, or set `on_bad_clip: skip` to go on without them")
     usable = [c for c in dataset.clips if c.id not in reasons]
-    missing_classes = sorted({c.label for c in dataset.clips} - {c.label for c in usable})
+    missing_classes = sorted(_class_names(dataset.clips) - _class_names(usable))
     empty_folds = sorted({c.fold for c in dataset.clips} - {c.fold for c in usable})
     if missing_classes or empty_folds:
         unusable = [f"class {label}" for label in missing_classes] + [f"fold {fold}" for fold in empty_folds]
@@ -278,6 +278,10 @@ def _refuse_bad_clips(dataset: Dataset, reasons: dict[str, str], on_bad_clip: st
             f"with `on_bad_clip: skip`, every class and fold needs a usable recording, but there is none for "
             f"{', '.join(unusable)}; repair their recordings or remove them from the dataset. {count}:{lines}"
         )
+
+
+def _class_names(clips: Sequence[Clip]) -> set[str]:
+    return {name for clip in clips for name in clip.class_names}
 
 
 def _table(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Table:

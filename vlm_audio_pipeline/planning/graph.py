@@ -23,10 +23,9 @@ from vlm_audio_pipeline.engines import LocalEngine
 from vlm_audio_pipeline.planning.clip_limit import limit_clips
 from vlm_audio_pipeline.planning.input_assets import annotations_asset, dataset_asset, weights_asset
 from vlm_audio_pipeline.planning.nodes import InputAsset, Node, Step
-from vlm_audio_pipeline.planning.summaries import summaries
+from vlm_audio_pipeline.planning.task_graphs import TASK_GRAPHS
 from vlm_audio_pipeline.renderings.controls import CONTROLS, control_stage
 from vlm_audio_pipeline.renderings.stage import rendering_stage
-from vlm_audio_pipeline.reports.page.stage import report_stage
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline.storage.schemas import TABLES
@@ -62,7 +61,8 @@ class Graph:
         self._check_folds("dataset.tuning_folds", study.dataset.tuning_folds)
         study = self.study
         self._add_input_asset(dataset_asset(study.dataset, self.folds, self.dataset, data_folder))
-        self._add_step("", limit_clips(clips_stage(study.dataset.on_bad_clip), study.limit))
+        task = TASK_GRAPHS[study.task]
+        self._add_step("", task.clips(limit_clips(clips_stage(study.dataset.on_bad_clip), study.limit)))
         for name, rendering in study.renderings.items():
             self._add_step(name, rendering_stage(rendering))
         for name, encoder in study.encoders.items():
@@ -72,11 +72,11 @@ class Graph:
         for name, classifier in study.classifiers.items():
             self._add_classifier(name, classifier)
         versions = {name: self.steps[f"predictions/{name}"].version for name in study.classifiers}
-        for component, stage in summaries(
+        for component, stage in task.summaries(
             study, self.folds, lambda name: self.unavailable(f"predictions/{name}"), versions
         ):
             self._add_step(component, stage)
-        self._add_step("", report_stage(data_folder, list(self.steps)))
+        self._add_step("", task.report(data_folder, list(self.steps)))
 
     def _add_input_asset(self, asset: InputAsset) -> None:
         self.input_assets[asset.name] = asset
@@ -173,7 +173,9 @@ class Graph:
     def dataset(self, progress: Progress = no_progress) -> Dataset:
         """Open the dataset on the first call; recordings that are not on this machine are downloaded or synthesised."""
         if self._dataset is None:
-            self._dataset = self.study.dataset.open(self.data_folder, progress)
+            dataset = self.study.dataset.open(self.data_folder, progress)
+            TASK_GRAPHS[self.study.task].check_dataset(dataset)
+            self._dataset = dataset
         return self._dataset
 
     def reload_dataset(self) -> None:

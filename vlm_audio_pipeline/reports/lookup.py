@@ -13,18 +13,39 @@ LEADERBOARD = (
 """SQL of the leaderboard of a study, or of all studies for null."""
 
 
+MULTI_LABEL_LEADERBOARD = (
+    "SELECT * FROM multi_label_leaderboard WHERE $1 IS NULL OR study = $1 "
+    "ORDER BY study, rank NULLS LAST, cmap DESC NULLS LAST, classifier, scoring, control"
+)
+"""The same of studies with `task: multi_label`."""
+
+_LEADERBOARDS = {"leaderboard": LEADERBOARD, "multi_label_leaderboard": MULTI_LABEL_LEADERBOARD}
+
+
+def find_leaderboards(data_folder: DataFolder, study: str | None = None) -> dict[str, pa.Table]:
+    """Return the leaderboards of a study, or of all studies, by table: one table for each task.
+
+    Raises:
+        VlmAudioError: if all are empty.
+    """
+    tables = {
+        name: query(data_folder, sql, [study], leave_out_damaged=True)  # of other studies, too
+        for name, sql in _LEADERBOARDS.items()
+    }
+    if not any(rows.num_rows for rows in tables.values()):
+        raise VlmAudioError(
+            f"no leaderboard{f' of {study}' if study else ''} yet; run `vlm-audio run {study or 'demo'}`"
+        )
+    return tables
+
+
 def find_leaderboard(data_folder: DataFolder, study: str | None = None) -> pa.Table:
-    """Return the leaderboard of a study, or of all studies.
+    """Return the leaderboard of a study, or of all studies: of the first task that has rows.
 
     Raises:
         VlmAudioError: if there is none.
     """
-    rows = query(data_folder, LEADERBOARD, [study], leave_out_damaged=True)  # of other studies, too
-    if not rows.num_rows:
-        raise VlmAudioError(
-            f"no leaderboard{f' of {study}' if study else ''} yet; run `vlm-audio run {study or 'demo'}`"
-        )
-    return rows
+    return next(rows for rows in find_leaderboards(data_folder, study).values() if rows.num_rows)
 
 
 def find_predictions(

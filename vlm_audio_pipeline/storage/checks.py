@@ -105,6 +105,26 @@ def _has_consistent_outcomes(table: pa.Table, context: CheckContext) -> tuple[bo
     )
 
 
+def _has_consistent_decisions(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
+    """Compare the decisions of a multi-label table with outcomes, scores and thresholds."""
+    unknown = sorted(set(table["outcome"].to_pylist()) - set(OUTCOMES))
+    answered = pc.equal(table["outcome"], "answered")
+    count = int(pc.sum(pc.xor(answered, pc.is_valid(table["predicted"]))).as_py() or 0)
+    differs = pc.not_equal(pc.greater_equal(table["score"], table["threshold"]), table["predicted"])
+    wrong = int(pc.sum(pc.fill_null(differs, False)).as_py() or 0)
+    return (
+        not unknown and count == 0 and wrong == 0,
+        f"unknown outcomes {unknown}; {count} rows have a decision that contradicts their outcome, {wrong} one that contradicts "
+        "their threshold",
+    )
+
+
+def _has_every_class(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
+    rows = table.group_by(["scoring", "control", "trial", "clip"]).aggregate([("label", "count_distinct")])
+    counts = sorted(set(rows["label_count_distinct"].to_pylist()))
+    return len(counts) <= 1, f"{rows.num_rows} passes over clips with {counts} classes"
+
+
 def _has_one_model(table: pa.Table, context: CheckContext) -> tuple[bool, str]:
     """Compare the models of the responses: of the table itself, or of the predictions of all folds that a summary reads."""
     if context.accepted_models is None:
@@ -131,6 +151,12 @@ OUTCOMES_CONSISTENT = TableCheck(
     f"Every outcome is one of {', '.join(OUTCOMES)}, and exactly the rows with outcome answered have a label.",
     _has_consistent_outcomes,
 )
+DECISIONS_CONSISTENT = TableCheck(
+    "decisions_consistent",
+    "Exactly the rows with outcome answered have a decision, and it is that of the score and the threshold.",
+    _has_consistent_decisions,
+)
+EVERY_CLASS_PREDICTED = TableCheck("every_class_predicted", "Every clip has a row for every class.", _has_every_class)
 ONE_MODEL = TableCheck(
     "one_model",
     "All responses of an endpoint are of one model, over all folds, apart from the models that the study accepts. The check is "

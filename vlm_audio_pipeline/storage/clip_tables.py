@@ -49,7 +49,11 @@ CLIP_TABLES: tuple[TableSchema, ...] = (
             STUDY,
             FOLD,
             CLIP,
-            LABEL,
+            Column(
+                "label",
+                TEXT,
+                "true class, canonical name; in a study with `task: multi_label` all classes of the clip with ; between them, or empty",
+            ),
             SOURCE,
             Column("file", TEXT, "path relative to the dataset's folder, with / as separator", in_data_version=False),
             Column(

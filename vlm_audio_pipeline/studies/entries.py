@@ -21,6 +21,7 @@ from vlm_audio_pipeline.studies.fields import refers_to_section, takes_list
 from vlm_audio_pipeline.studies.mistakes import Mistakes
 from vlm_audio_pipeline.studies.study import NAME, SECTIONS, section_spec_classes
 from vlm_audio_pipeline.studies.yaml_text import KeyPath
+from vlm_audio_pipeline.tasks.registry import DEFAULT_TASK
 
 NAME_RULE = "must be lower-case letters, digits and single _, starting with a letter"
 MAX_ENTRIES = 1000
@@ -35,14 +36,16 @@ class Entries:
     Args:
         raw: values of the file.
         mistakes: collects the mistakes of the file.
+        task: name of the study's task.
 
     Attributes:
         specs: section -> name -> spec.
         names: section -> name in the file -> names of the entries that it stands for.
     """
 
-    def __init__(self, raw: Mapping[str, Any], mistakes: Mistakes):
+    def __init__(self, raw: Mapping[str, Any], mistakes: Mistakes, task: str = DEFAULT_TASK):
         self._mistakes = mistakes
+        self._task = task
         self.specs: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         self.names: dict[str, dict[str, list[str]]] = {section: {} for section in SECTIONS}
         for section in SECTIONS:
@@ -56,13 +59,13 @@ class Entries:
                 )
                 continue
             for name, key_path, values in self._expand(section, entries):
-                if (spec := read_spec(section_spec_classes(section), values, key_path, mistakes)) is not None:
+                if (spec := read_spec(section_spec_classes(section, task), values, key_path, mistakes)) is not None:
                     self.specs[section][name] = spec
         self._check_references({s: set(raw[s]) for s in SECTIONS if isinstance(raw.get(s), Mapping)})
 
     def _expand(self, section: str, entries: Mapping[str, Any]) -> Iterator[tuple[str, KeyPath, dict[str, Any]]]:
         """Yield each entry as (name, key in the file, values), with `like`, lists and groups resolved."""
-        family, classes = SECTIONS[section], section_spec_classes(section)
+        family, classes = SECTIONS[section], section_spec_classes(section, self._task)
         default = {} if isinstance(family, Registry) else {"kind": family.kind}
         used_names: set[str] = set()
         expanded = 0

@@ -19,6 +19,7 @@ from vlm_audio_pipeline.studies.mistakes import Mistakes
 from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import BUILT_IN, KEYS, NAME, OWNER, Study
 from vlm_audio_pipeline.studies.yaml_text import read_text, read_yaml
+from vlm_audio_pipeline.tasks.registry import DEFAULT_TASK, TASKS
 
 
 def built_in_studies() -> dict[str, Path]:
@@ -72,7 +73,8 @@ def parse_study(text: str, path: Path) -> Study:
     else:
         dataset = None
         mistakes.add(("dataset",), f"is required; its `kind` is one of {', '.join(DATASETS.all())}")
-    entries = Entries(raw, mistakes)
+    task = _read_task(raw, mistakes)
+    entries = Entries(raw, mistakes, task)
     if not raw.get("classifiers"):
         mistakes.add(("classifiers",), "must name at least one classifier")
     contrasts = tuple(read_contrasts(raw.get("contrasts") or [], entries, mistakes))
@@ -105,7 +107,19 @@ def parse_study(text: str, path: Path) -> Study:
         description=str(raw.get("description", "")).strip(),
         owner=owner,
         path=path,
+        task=task,
     )
+
+
+def _read_task(raw: dict[str, Any], mistakes: Mistakes) -> str:
+    task = raw.get("task", DEFAULT_TASK)
+    if not isinstance(task, str) or task not in TASKS:
+        mistakes.add(("task",), f"must be a task, got {task!r}; {suggestion(str(task), TASKS)}")
+        return DEFAULT_TASK
+    for key in ("contrasts", "analyses"):
+        if raw.get(key) and not TASKS[task].has_contrasts:
+            mistakes.add((key,), f"are not available in the task {task}; remove them")
+    return task
 
 
 def _read_analyses(raw: dict[str, Any], mistakes: Mistakes) -> tuple[str, ...]:

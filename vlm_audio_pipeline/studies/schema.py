@@ -20,8 +20,10 @@ from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.fields import takes_list
 from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, section_spec_classes
+from vlm_audio_pipeline.tasks.registry import DEFAULT_TASK, TASKS
 
 Schema = dict[str, Any]
+OTHER_TASKS = tuple(task for task in TASKS if task != DEFAULT_TASK)
 
 
 def study_schema() -> Schema:
@@ -29,6 +31,7 @@ def study_schema() -> Schema:
     kinds: dict[str, Mapping[str, type[Spec]]] = {
         "dataset": DATASETS.all(),
         **{section: section_spec_classes(section) for section in SECTIONS},
+        **{_classifiers_of(task): section_spec_classes("classifiers", task) for task in OTHER_TASKS},
     }
     classes = {
         (section, kind, variant): cls
@@ -51,7 +54,7 @@ def study_schema() -> Schema:
             defs[pydantic_names[section, kind, variant]],
             cls,
             kind,
-            section,
+            section.partition(".")[0],
             not isinstance(SECTIONS.get(section), type),
         )
         for (section, kind, variant), cls in classes.items()
@@ -61,8 +64,9 @@ def study_schema() -> Schema:
         "name": {"type": "string", "pattern": NAME},
         "description": {"type": "string"},
         "owner": {"type": "string", "pattern": OWNER},
+        "task": {"enum": list(TASKS), "default": DEFAULT_TASK},
         "dataset": {"type": "object", "required": ["kind"], "oneOf": _kind_references("dataset", kinds["dataset"])},
-        **{section: _section_schema(section, kinds[section]) for section in SECTIONS},
+        **{section: _section_schema(section, kinds[section]) for section in SECTIONS if section != "classifiers"},
         "contrasts": {"type": "array", "items": options["contrasts"]},
         "analyses": {
             "type": "array",
@@ -78,10 +82,29 @@ def study_schema() -> Schema:
         "description": "A study file of VLM Audio Pipeline.",
         "type": "object",
         "properties": {key: {"description": doc, **key_schemas.get(key, {})} for key, doc in KEYS.items()},
+        **_classifiers_by_task(kinds),
         "required": ["dataset", "classifiers"],
         "additionalProperties": False,
         "$defs": {name: _without_own_keys(defs[name]) for name in sorted(defs)},
     }
+
+
+def _classifiers_of(task: str) -> str:
+    """Return the name under which the kinds of classifiers of another task are defined."""
+    return f"classifiers.{task}"
+
+
+def _classifiers_by_task(kinds: Mapping[str, Mapping[str, type[Spec]]]) -> Schema:
+    """Return the keywords that allow the classifiers of the study's task."""
+    schema: Schema = {"properties": {"classifiers": _section_schema("classifiers", kinds["classifiers"])}}
+    for task in OTHER_TASKS:
+        name = _classifiers_of(task)
+        schema = {
+            "if": {"properties": {"task": {"const": task}}, "required": ["task"]},
+            "then": {"properties": {"classifiers": _section_schema(name, kinds[name])}},
+            "else": schema,
+        }
+    return schema
 
 
 def _option_schema(option: type[BaseModel], defs: dict[str, Schema]) -> Schema:
@@ -107,7 +130,7 @@ def _section_schema(section: str, classes: Mapping[str, type[Spec]]) -> Schema:
         "propertyNames": {"pattern": NAME},
         "additionalProperties": {"type": "object", "anyOf": _kind_references(section, classes)},
     }
-    if section == "classifiers":
+    if section.partition(".")[0] == "classifiers":
         return {"type": "object", "minProperties": 1, **entries}
     return {"type": ["object", "null"], **entries}
 

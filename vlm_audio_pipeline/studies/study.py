@@ -18,18 +18,20 @@ from vlm_audio_pipeline.evaluation.projections import DEFAULT_PROJECTION, Projec
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.rerun import Rerun
+from vlm_audio_pipeline.tasks.registry import DEFAULT_TASK, TASKS
 
 SECTIONS: dict[str, Registry[Any] | type[Spec]] = {
     "renderings": Recipe,
     "encoders": ENCODERS,
     "classifiers": CLASSIFIERS,
 }
-"""Sections of a study file that map names to specs, in the order of the data flow: a registry of kinds, or the only spec class."""
+"""Sections of a study file that map names to specs, in the order of the data flow: a registry of kinds, or the only spec class. The
+registry of classifiers is that of the default task; see `section_spec_classes`."""
 
 
-def section_spec_classes(section: str) -> Mapping[str, type[Spec]]:
-    """Return the spec classes of a section, by kind."""
-    family = SECTIONS[section]
+def section_spec_classes(section: str, task: str = DEFAULT_TASK) -> Mapping[str, type[Spec]]:
+    """Return the spec classes of a section in a study of a task, by kind."""
+    family = TASKS[task].classifiers if section == "classifiers" else SECTIONS[section]
     return family.all() if isinstance(family, Registry) else {family.kind: family}
 
 
@@ -46,6 +48,7 @@ KEYS: dict[str, str] = {
     "name": "name of the study, lower-case letters, digits and _",
     "description": "the question of the study, in a sentence or two",
     "owner": "who is responsible for it: an e-mail address or team:name, shown in the UI",
+    "task": "what is predicted: " + "; ".join(f"{name}, {task.doc}" for name, task in TASKS.items()),
     "dataset": "the dataset of the clips",
     "renderings": "clip -> image, by name",
     "encoders": "clip or image -> vector, by name",
@@ -78,6 +81,7 @@ class Study:
         owner: who is responsible for it.
         path: the study file.
         limit: maximum number of clips per fold; None: all. Results of a limited run are marked partial and never ranked.
+        task: name of its task, a key of `TASKS`.
     """
 
     name: str
@@ -94,6 +98,7 @@ class Study:
     owner: str = ""
     path: Path | None = None
     limit: int | None = None
+    task: str = DEFAULT_TASK
 
     @property
     def cli_argument(self) -> str:
@@ -120,6 +125,7 @@ class Study:
         return {
             "name": self.name,
             "description": self.description,
+            **({} if self.task == DEFAULT_TASK else {"task": self.task}),
             "dataset": {"kind": self.dataset.kind, **self.dataset.model_dump(mode="json")},
             **{
                 section: {

@@ -10,7 +10,7 @@ import pytest
 from vlm_audio_pipeline_tests.bench import Bench
 from vlm_audio_pipeline_tests.cli.program import vlm_audio
 
-STUDIES = "baselines, bench, can_vlms_hear, demo, esc10, paper, whisper"
+STUDIES = "baselines, bench, can_vlms_hear, demo, esc10, paper, soundscape, whisper"
 NO_STUDY = "a study must be a file, one of the built-in studies or a study that was run in {data}, got "
 
 WRONG_STUDY = ("run bnch", "ui bnch", "leaderboard bnch", "show 1-low-0 --study bnch", "export bnch")
@@ -107,7 +107,7 @@ EDITS = [
      " the indentation of this line and the one before"),
     ("probe, encoder: bands}", "probe, encoder: bands", ":13: this is not valid YAML: while parsing a flow mapping expected ',' or '}', "
      "but got ':' at column 6; close the bracket, or put a comma between the values"),
-    (STUDY, "", ": must be a mapping with the keys name, description, owner, dataset, renderings, encoders, classifiers, contrasts, "
+    (STUDY, "", ": must be a mapping with the keys name, description, owner, task, dataset, renderings, encoders, classifiers, contrasts, "
      "analyses, projection, budget, rerun; `vlm-audio init` writes a first study"),
     ("name: bench", "name: my bench", ":1: name: must be lower-case letters, digits and single _, starting with a letter, got 'my bench'"),
     ("name: bench", "seed: 3", ":1: seed: unknown key; options: analyses, "),

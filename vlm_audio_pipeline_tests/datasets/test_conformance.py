@@ -106,6 +106,7 @@ SPECS: dict[str, Callable[[Path, Callable], dict[str, object]]] = {
     "icbhi": icbhi_files,
     "urbansound8k": urbansound8k_files,
     "annotated_recordings": recordings_files,
+    "soundscape": lambda root, tone: {"recordings": 8, "duration_s": 10, "events_per_minute": 60, "n_folds": 2},
     "synthetic": lambda root, tone: {"clips": 20, "takes": 1, "n_folds": 2, "duration_s": 1},
 }
 
@@ -160,7 +161,7 @@ def test_an_opened_dataset_has_the_announced_folds(spec, data_folder):
     assert spec.folds(data_folder) == announced == dataset.folds == tuple(sorted(dataset.folds))
     assert spec.is_local(data_folder) and spec.download_size(data_folder) == 0
     assert [c.id for c in dataset.clips] == sorted(c.id for c in dataset.clips)
-    assert {c.label for c in dataset.clips} == set(dataset.classes)
+    assert {name for c in dataset.clips for name in c.class_names} == set(dataset.classes)
     assert dataset.card.title
     names_on_card = {c.name for c in spec.card.classes()}
     assert not names_on_card or set(dataset.classes) <= names_on_card
@@ -178,7 +179,7 @@ def test_samples_of_each_clip_are_read_at_any_rate(spec, data_folder):
 def test_the_classes_of_the_study_are_used_in_their_order(spec, data_folder):
     last, first = spec.open(data_folder).classes[-1], spec.open(data_folder).classes[0]
     chosen = spec.model_copy(update={"classes": (last, first)}).open(data_folder)
-    assert chosen.classes == (last, first) and {c.label for c in chosen.clips} == {first, last}
+    assert chosen.classes == (last, first) and {n for c in chosen.clips for n in c.class_names} == {first, last}
 
 
 def test_the_path_of_a_dataset_does_not_change_its_fingerprint(spec):

@@ -202,7 +202,7 @@ def test_names_that_are_equal_after_expansion_are_refused():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must be a mapping with the keys name, description, owner, dataset, "),
+        ("", "must be a mapping with the keys name, description, owner, task, dataset, "),
         ("# nothing yet\n", "must be a mapping with the keys "),
         ("- a\n- b\n", "must be a mapping with the keys "),
         ("name: 2026-13-45\n", "this is not valid YAML: month must be in 1..12"),

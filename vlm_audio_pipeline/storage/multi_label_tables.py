@@ -1,0 +1,199 @@
+"""Schemas of the task `multi_label`: labels, probes, predictions, measures and the leaderboard."""
+
+from collections.abc import Mapping
+
+from vlm_audio_pipeline.storage.checks import DECISIONS_CONSISTENT, EVERY_CLASS_PREDICTED
+from vlm_audio_pipeline.storage.columns import BOOL, CLIP, CONTROL, FLOAT, FOLD, INT, SOURCE, STUDY, TEXT, TRIAL
+from vlm_audio_pipeline.storage.table_schema import Column, TableSchema
+
+_CLASSIFIER = Column("classifier", TEXT, "name of the classifier in the study")
+_KIND = Column("kind", TEXT, "kind of classifier: probe, knn, zero_shot, language_model")
+_SCORING = Column(
+    "scoring",
+    TEXT,
+    "how a class is decided: score (the score of the class reaches its threshold), or generation (the response lists it)",
+)
+_LABEL = Column("label", TEXT, "the class, canonical name")
+_LOW = "lower end of the 95 % interval of `{}`, by source recording"
+_INTERVAL = Column("interval", TEXT, "method of the interval, or why there is none", nullable=True)
+_MEASURES: Mapping[str, str] = {
+    "cmap": "mean over classes of the average precision (not interpolated; classes with a positive clip)",
+    "auroc_macro": "mean over classes of the area under the ROC curve",
+    "f1_macro": "mean over classes of F1 at the threshold of each fold",
+    "lwlrap": "label-weighted label-ranking average precision",
+    "exact_match": "share of clips with all classes right",
+}
+
+
+def _measure_columns() -> tuple[Column, ...]:
+    columns = []
+    for name, doc in _MEASURES.items():
+        columns.append(Column(name, FLOAT, f"{doc} (share of 1; higher is better); null if undefined", nullable=True))
+        columns.append(Column(f"{name}_low", FLOAT, _LOW.format(name), nullable=True))
+        columns.append(Column(f"{name}_high", FLOAT, "upper end of the 95 % interval", nullable=True))
+    return tuple(columns)
+
+
+MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
+    TableSchema(
+        "clip_labels",
+        "The classes of each clip, one row per clip and class; a clip without classes has no row.",
+        key=("clip", "label"),
+        preview_first=("clip", "label"),
+        columns=(STUDY, FOLD, CLIP, _LABEL),
+    ),
+    TableSchema(
+        "multi_label_probes",
+        "Coefficients of the sigmoid probes, trained on the other folds: an independent logistic regression per class.",
+        key=("label", "dimension"),
+        component="classifier",
+        preview_first=("classifier", "label"),
+        columns=(
+            STUDY,
+            _CLASSIFIER,
+            FOLD,
+            _LABEL,
+            Column("dimension", INT, "index into the embedding; -1 is the intercept"),
+            Column(
+                "coefficient",
+                FLOAT,
+                "weight on the standardised embedding; logit = sum of coefficient * (x - mean) / scale + intercept",
+            ),
+            Column("mean", FLOAT, "mean of this dimension over the training clips; 0 for the intercept"),
+            Column(
+                "scale", FLOAT, "standard deviation over the training clips (1 where constant); 1 for the intercept"
+            ),
+            Column("c", FLOAT, "inverse regularisation strength, the same for all classes"),
+            Column(
+                "threshold", FLOAT, "probability from which on the class is predicted, chosen in the training folds"
+            ),
+            Column(
+                "inner_cmap",
+                FLOAT,
+                "mean average precision of this C in the cross-validation within the training folds",
+            ),
+            Column("positives", INT, "number of training clips that have the class"),
+            Column("training_clips", INT, "number of training clips"),
+        ),
+    ),
+    TableSchema(
+        "multi_label_predictions",
+        "One row for each (study, classifier, scoring, control, trial, clip, class), with any outcome.",
+        key=("scoring", "control", "trial", "clip", "label"),
+        component="classifier",
+        checks=(DECISIONS_CONSISTENT, EVERY_CLASS_PREDICTED),
+        preview_first=("classifier", "clip", "label", "truth", "predicted", "score"),
+        columns=(
+            STUDY,
+            _CLASSIFIER,
+            _KIND,
+            FOLD,
+            _SCORING,
+            CONTROL,
+            TRIAL,
+            CLIP,
+            SOURCE,
+            _LABEL,
+            Column("truth", BOOL, "whether the clip has the class"),
+            Column(
+                "score",
+                FLOAT,
+                "score of the class, higher for a more certain class; null without a score",
+                nullable=True,
+            ),
+            Column(
+                "threshold",
+                FLOAT,
+                "score from which on the class is predicted, chosen on other folds; null without a score",
+                nullable=True,
+            ),
+            Column(
+                "predicted",
+                BOOL,
+                "whether the class is predicted; null unless the outcome is answered",
+                nullable=True,
+            ),
+            Column(
+                "outcome",
+                TEXT,
+                "answered, unparseable, truncated, refused or error; without a decision, nothing is guessed and the row is kept",
+            ),
+            Column("model", TEXT, "model id; for a method without weights, its name", nullable=True),
+            Column("revision", TEXT, "hub commit, digest, or the id that the endpoint returned", nullable=True),
+            Column("encoder", TEXT, "encoder whose vectors the classifier uses", nullable=True),
+            Column("training_clips", INT, "number of labelled training clips", nullable=True),
+        ),
+    ),
+    TableSchema(
+        "multi_label_metrics",
+        "Every measure of a classifier, one row for each measure, with its interval and the numbers of labels that it covers.",
+        key=("scoring", "control", "subset", "metric", "label"),
+        component="classifier",
+        per_fold=False,
+        catalogue_kind="table",
+        preview_first=("classifier", "metric", "label", "value", "positives"),
+        columns=(
+            STUDY,
+            _CLASSIFIER,
+            _SCORING,
+            CONTROL,
+            Column("subset", TEXT, "clips that it covers: all, 'fold 1', ..., or 'without tuning folds'"),
+            Column(
+                "metric",
+                TEXT,
+                "of a class: ap (average precision), auroc, f1; of all classes: cmap, auroc_macro, f1_macro, lwlrap, exact_match",
+            ),
+            Column("label", TEXT, "class that the measure is about; empty for all classes"),
+            Column("value", FLOAT, "value of the measure, share of 1", nullable=True),
+            Column("reason", TEXT, "why `value` is null", nullable=True),
+            Column("low", FLOAT, _LOW.format("value"), nullable=True),
+            Column("high", FLOAT, "upper end of the 95 % interval", nullable=True),
+            _INTERVAL,
+            Column("positives", INT, "number of labels: clips that have the class, summed over classes"),
+            Column("negatives", INT, "number of pairs of a clip and a class that it does not have"),
+            Column("clips", INT, "number of distinct clips that it covers"),
+            Column("classes", INT, "number of classes that it covers"),
+        ),
+    ),
+    TableSchema(
+        "multi_label_leaderboard",
+        "One row for each (classifier, scoring, control), best first; a classifier that was not run has a row with the reason. A constant "
+        "score for every clip is a row of kind reference.",
+        key=("classifier", "scoring", "control"),
+        per_fold=False,
+        catalogue_kind="table",
+        order=(("study", "ascending"), ("rank", "ascending"), ("cmap", "descending")),
+        preview_first=("rank", "classifier", "cmap", "positives", "clips"),
+        columns=(
+            STUDY,
+            Column(
+                "rank",
+                INT,
+                "rank by `cmap` among the rows that cover every clip equally often, with control none; null for all other rows",
+                nullable=True,
+            ),
+            _CLASSIFIER,
+            Column("kind", TEXT, "kind of classifier; reference for constant scores, which are never ranked"),
+            Column("model", TEXT, "model id; for a method without weights, its name", nullable=True),
+            Column("scoring", TEXT, "how a class is decided; empty if the classifier was not run, and for references"),
+            CONTROL,
+            *_measure_columns(),
+            Column("positives", INT, "number of labels: clips that have a class, summed over classes"),
+            Column("classes", INT, "number of classes with a positive clip"),
+            Column("predictions", INT, "number of predictions, one for each pass, clip and class"),
+            Column("answered", INT, "number of predictions with a decision"),
+            Column("clips", INT, "number of distinct clips with a prediction"),
+            Column("dataset_clips", INT, "number of clips of the study's dataset"),
+            Column("rejected_clips", INT, "number of clips that cannot be used; no measure includes them"),
+            Column("trials", INT, "number of passes over the clips"),
+            Column("folds", TEXT, "folds covered, such as 1,2,3,4,5"),
+            Column("training_clips", INT, "number of labelled training clips, maximum over folds", nullable=True),
+            Column(
+                "partial",
+                BOOL,
+                "true if folds are missing, requests failed, or the run was limited; such a row is never ranked",
+            ),
+            Column("note", TEXT, "denominators and reasons in words; 'not run: ...' for a classifier that was not run"),
+        ),
+    ),
+)

@@ -1,0 +1,115 @@
+"""Stages of the task: the labels of the clips, metrics of a classifier, and the leaderboard.
+
+Belongs here: inputs and parameters of the stages. Does not belong here: the computations (`metrics`, `leaderboard`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pyarrow as pa
+
+from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
+from vlm_audio_pipeline.evaluation.leaderboard import LeaderboardEntry
+from vlm_audio_pipeline.evaluation.stages import ClassifierPlan, usable_clips
+from vlm_audio_pipeline.evaluation.tables import build_rows
+from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.tasks.multi_label.leaderboard import label_leaderboard_table
+from vlm_audio_pipeline.tasks.multi_label.metrics import label_metrics_table
+
+
+def with_clip_labels(stage: Stage) -> Stage:
+    """Return the stage of `clips` with the table `clip_labels` beside it.
+
+    Args:
+        stage: the stage that computes `clips`.
+    """
+
+    def run(context: StageContext) -> dict[str, pa.Table]:
+        tables = stage.run(context)
+        clips = set(tables["clips"]["clip"].to_pylist())
+        lines = [
+            {"clip": clip.id, "label": label}
+            for clip in context.dataset.clips
+            if clip.id in clips
+            for label in clip.class_names
+        ]
+        return {**tables, "clip_labels": build_rows("clip_labels", lines, added_columns=("study", "fold"))}
+
+    return replace(stage, tables=(*stage.tables, "clip_labels"), run=run)
+
+
+def label_metrics_stage(classifier_name: str, folds: tuple[int, ...], tuning_folds: tuple[int, ...]) -> Stage:
+    """Return the stage that computes the measures of one classifier, over all folds that exist.
+
+    Args:
+        classifier_name: its name in the study.
+        folds: the dataset's folds.
+        tuning_folds: folds that choices were tuned on; those the dataset does not have are ignored.
+    """
+    dataset_tuning_folds = tuple(sorted(set(tuning_folds) & set(folds)))
+    predictions = Input("predictions", classifier_name, folds="all", optional=True)
+
+    def run(context: StageContext) -> dict[str, pa.Table]:
+        rows = context.inputs.get(predictions.key, TABLES["multi_label_predictions"].empty())
+        return {"multi_label_metrics": label_metrics_table(rows, context.classes, dataset_tuning_folds)}
+
+    return Stage(
+        asset="metrics",
+        tables=("multi_label_metrics",),
+        version=1,
+        parameters={"tuning_folds": list(dataset_tuning_folds)},
+        inputs=(predictions,),
+        run=run,
+        description=f"Average precision, ROC area and F1 of '{classifier_name}' for each class and over all classes, lwlrap and exact "
+        "match, as shares of 1 with 95 % intervals by source recording, over all clips and by fold.",
+        per_fold=False,
+    )
+
+
+def label_leaderboard_stage(classifiers: Mapping[str, ClassifierPlan], limited: bool) -> Stage:
+    """Return the stage that summarises all classifiers.
+
+    Args:
+        classifiers: the classifiers of the study.
+        limited: whether the run is limited to a part of the clips.
+    """
+
+    def run(context: StageContext) -> dict[str, pa.Table]:
+        clips, rejected = usable_clips(context)
+        entries = [
+            LeaderboardEntry(
+                name,
+                plan.kind,
+                context.inputs.get(f"predictions/{name}"),
+                plan.folds,
+                plan.not_run_reason(),
+                plan.expected_predictions(clips),
+            )
+            for name, plan in classifiers.items()
+        ]
+        table = label_leaderboard_table(
+            entries, clips=clips, rejected_clips=rejected, classes=context.classes, limited=limited
+        )
+        return {"multi_label_leaderboard": table}
+
+    return Stage(
+        asset="leaderboard",
+        tables=("multi_label_leaderboard",),
+        version=1,
+        parameters={
+            "classifiers": {name: [plan.kind, list(plan.folds)] for name, plan in classifiers.items()},
+            "limited": limited,
+            "passes": {
+                name: [list(plan.folds), plan.trials, plan.sample and plan.sample.clips]
+                for name, plan in sorted(classifiers.items())
+            },
+        },
+        inputs=(
+            Input("clips", folds="all", optional=True),
+            *(Input("predictions", name, folds="all", optional=True) for name in classifiers),
+        ),
+        run=run,
+        description="Every classifier, scoring and control with its mean average precision over classes and other measures, their "
+        "95 % intervals and denominators; a classifier that was not run has a row with the reason.",
+        per_fold=False,
+    )

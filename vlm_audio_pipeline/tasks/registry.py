@@ -1,0 +1,31 @@
+"""The tasks of a study, by name."""
+
+from dataclasses import dataclass
+
+from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec
+from vlm_audio_pipeline.contracts.registry import Registry
+from vlm_audio_pipeline.tasks.multi_label.classifiers.base import MULTI_LABEL_CLASSIFIERS
+
+DEFAULT_TASK = "single_label"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a study predicts for each clip.
+
+    Attributes:
+        doc: its meaning, for the documentation of study files.
+        classifiers: the kinds of classifiers that a study of this task can have.
+        has_contrasts: whether a study of this task can declare contrasts and optional analyses.
+    """
+
+    doc: str
+    classifiers: Registry[ClassifierSpec]
+    has_contrasts: bool
+
+
+TASKS: dict[str, Task] = {
+    DEFAULT_TASK: Task("exactly one class for each clip", CLASSIFIERS, has_contrasts=True),
+    "multi_label": Task("any number of classes for each clip, also none", MULTI_LABEL_CLASSIFIERS, has_contrasts=False),
+}
+"""Every task by name; the graph of each is in `planning.task_graphs`."""
