@@ -140,7 +140,7 @@ def doctor(*, data: str | Path | None = None, engine: str | None = None) -> "Res
         One row per check: state (ok, warn or bad) and text.
     """
     from vlm_audio_pipeline.api.tables import table_of
-    from vlm_audio_pipeline.engines.all_checks import run_all_checks
+    from vlm_audio_pipeline.planning.doctor_checks import run_all_checks
     from vlm_audio_pipeline.storage.data_folder import DataFolder
 
     checks = run_all_checks(DataFolder.locate(data), engine)

@@ -125,7 +125,7 @@ def doctor(
     - `vlm-audio doctor --engine ray`
     """
     from vlm_audio_pipeline.cli.printing import PlainText
-    from vlm_audio_pipeline.engines.all_checks import run_all_checks
+    from vlm_audio_pipeline.planning.doctor_checks import run_all_checks
     from vlm_audio_pipeline.storage.data_folder import DataFolder
 
     colors = {"ok": "green", "warn": "yellow", "bad": "red"}

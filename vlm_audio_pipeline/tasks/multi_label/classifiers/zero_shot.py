@@ -68,7 +68,7 @@ class ZeroShotScores(ZeroShot):
         clips, embeddings = context.inputs["clips"], context.inputs[f"embeddings/{self.encoder}"]
         labels = context.inputs[CLIP_LABELS]
         queries = self.queries(clips, int(context.fold or 0), folds)
-        texts, _ = self.class_vectors(encoder, context.classes, context.result_store, context.engine)
+        texts, _ = self.class_vectors_and_scale(encoder, context.classes, context.result_store, context.engine)
         is_other = clips["fold"].to_numpy() != context.fold
         truth = truth_matrix(clips, labels, context.classes)[is_other]
         require_both_truths(truth, context.classes, context.name, context.fold)
