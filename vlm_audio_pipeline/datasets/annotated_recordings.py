@@ -16,7 +16,7 @@ from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerprint
 from vlm_audio_pipeline.datasets.annotations.events import ReadOptions
 from vlm_audio_pipeline.datasets.annotations.formats import annotation_formats
-from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, LeftOut, slug
+from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, LeftOut, label_text, slug
 from vlm_audio_pipeline.datasets.card import DatasetCard
 from vlm_audio_pipeline.datasets.cut_recordings import (
     CollectedEvents,
@@ -24,7 +24,6 @@ from vlm_audio_pipeline.datasets.cut_recordings import (
     cut_recordings,
     labels_in_order,
     read_lengths,
-    require_one_label,
     segment_id,
     select_labels,
 )
@@ -125,23 +124,21 @@ class AnnotatedRecordings(DatasetSpec):
         """Read the annotation files, cut the recordings into segments and label them.
 
         Raises:
-            BadDataset: for annotation files that cannot be read or name recordings that are not there, for events after the end of their
-                recording, and for segments without exactly one label.
+            BadDataset: for annotation files that cannot be read or name recordings that are not there, and for events after the end of their
+                recording.
         """
         segments, left_out = self._segments(data_folder)
         folds = self._folds(segments, data_folder, save=True)
-        require_one_label(
-            {segment_id(file, s.start_s, s.end_s): s.labels for file, row in segments.items() for s in row},
-            "leave them out with `segment: {several_labels: false, keep_empty: 0}`",
-        )
+        has_one = all(len(segment.labels) == 1 for row in segments.values() for segment in row)
         clips = [
             Clip(
                 segment_id(file, segment.start_s, segment.end_s),
-                segment.labels[0],
+                label_text(segment.labels),
                 *folds[file],
                 file,
                 segment.start_s,
                 segment.end_s,
+                labels=None if has_one else segment.labels,
             )
             for file, row in segments.items()
             for segment in row

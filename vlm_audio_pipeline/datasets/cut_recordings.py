@@ -164,31 +164,6 @@ def segment_id(file: str, start_s: float, end_s: float) -> str:
     return f"{name}@{start_s:09.3f}-{end_s:09.3f}"
 
 
-def require_one_label(labels: Mapping[str, Sequence[str]], advice: str) -> None:
-    """Check that every clip has exactly one label.
-
-    Args:
-        labels: clip id -> labels.
-        advice: how to leave out the others.
-
-    Raises:
-        BadDataset: with counts and examples.
-    """
-    several = [clip for clip, names in labels.items() if len(names) > 1]
-    none = [clip for clip, names in labels.items() if not names]
-    if not several and not none:
-        return
-    parts = []
-    if several:
-        parts.append(f"{len(several)} have several, such as {several[0]} with {' and '.join(labels[several[0]])}")
-    if none:
-        parts.append(f"{len(none)} have none, such as {none[0]}")
-    raise BadDataset(
-        f"in the task single_label every clip needs exactly one label, but of {len(labels)} clips {'; '.join(parts)}. "
-        f"Set `task: multi_label`, or {advice}"
-    )
-
-
 def labels_in_order(segments: Iterable[Sequence[Segment]]) -> tuple[str, ...]:
     """Return every label of the segments, sorted."""
     labels: set[str] = set()

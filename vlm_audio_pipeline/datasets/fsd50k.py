@@ -4,6 +4,7 @@ Reference: https://doi.org/10.5281/zenodo.4060432 (`FSD50K.ground_truth`, `FSD50
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
@@ -12,10 +13,9 @@ from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerpr
 from vlm_audio_pipeline.datasets.annotations.events import LabelledClip
 from vlm_audio_pipeline.datasets.annotations.formats import read_annotations
 from vlm_audio_pipeline.datasets.annotations.tables import text_lines
-from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec
+from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, label_text
 from vlm_audio_pipeline.datasets.card import DatasetCard
 from vlm_audio_pipeline.datasets.csv_reader import read_text
-from vlm_audio_pipeline.datasets.cut_recordings import require_one_label
 from vlm_audio_pipeline.datasets.folds import check_folds
 from vlm_audio_pipeline.datasets.guess import DatasetGuess
 from vlm_audio_pipeline.storage.data_folder import DataFolder
@@ -74,20 +74,17 @@ class Fsd50k(DatasetSpec):
         """Read the ground truth.
 
         Raises:
-            BadDataset: for a folder without this layout, for labels outside the vocabulary, and for clips with several labels.
+            BadDataset: for a folder without this layout, and for labels outside the vocabulary.
         """
-        clips, labels, classes = self._clips()
-        require_one_label(
-            labels,
-            "name classes in `classes` that are no parts of each other, and leave out clips with several of them with `several_labels: false`",
-        )
-        check_folds(((c.id, c.label, c.source, c.fold) for c in clips), str(self.path / GROUND_TRUTH["dev"]))
+        clips, classes = self._clips()
+        rows = ((c.id, name, c.source, c.fold) for c in clips for name in c.class_names)
+        check_folds(rows, str(self.path / GROUND_TRUTH["dev"]))
         return Dataset(self.path, classes, tuple(clips), self.card, self.on_bad_clip)
 
-    def _clips(self) -> tuple[list[Clip], dict[str, tuple[str, ...]], tuple[str, ...]]:
-        """Return the clips that have one of the classes, their labels, and the classes."""
+    def _clips(self) -> tuple[list[Clip], tuple[str, ...]]:
+        """Return the clips that have one of the classes, and the classes."""
         vocabulary = self._vocabulary()
-        clips, labels = [], {}
+        clips = []
         for part, file in GROUND_TRUTH.items():
             if not (self.path / file).is_file():
                 raise BadDataset(
@@ -97,18 +94,24 @@ class Fsd50k(DatasetSpec):
                 names = self._selected_labels(row, vocabulary)
                 if not names or (len(names) > 1 and not self.several_labels):
                     continue
-                labels[row.recording] = names
-                clips.append(
-                    Clip(row.recording, names[0], self._fold(row), row.recording, f"{AUDIO[part]}/{row.recording}.wav")
+                clip = Clip(
+                    row.recording,
+                    label_text(names),
+                    self._fold(row),
+                    row.recording,
+                    f"{AUDIO[part]}/{row.recording}.wav",
                 )
-        present = {name for names in labels.values() for name in names}
+                clips.append(replace(clip, labels=names))
+        if all(len(clip.class_names) == 1 for clip in clips):
+            clips = [replace(clip, labels=None) for clip in clips]
+        present = {name for clip in clips for name in clip.class_names}
         for name in self.classes or ():
             if name not in present:
                 raise BadDataset(
                     f"`classes` must be classes of the dataset, got '{name}'; {suggestion(name, vocabulary or present)}"
                 )
         classes = self.classes or tuple(name for name in vocabulary or sorted(present) if name in present)
-        return sorted(clips, key=lambda clip: clip.id), labels, classes
+        return sorted(clips, key=lambda clip: clip.id), classes
 
     def _selected_labels(self, row: LabelledClip, vocabulary: Mapping[str, int]) -> tuple[str, ...]:
         for name in row.labels:

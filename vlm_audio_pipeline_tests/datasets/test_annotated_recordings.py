@@ -83,14 +83,13 @@ def test_segments_of_5_s_have_the_label_of_the_event_in_them(spec, data_folder, 
     assert spec().folds(data_folder) == dataset.folds == (1, 2)
 
 
-def test_segments_without_exactly_one_label_need_the_other_task(spec, data_folder):
-    with pytest.raises(BadDataset) as caught:
-        spec(segment={}).open(data_folder)
-    assert str(caught.value) == (
-        "in the task single_label every clip needs exactly one label, but of 8 clips 1 have several, such as "
-        "site2__c@00005.000-00010.000 with fox and owl; 1 have none, such as site2__d@00005.000-00010.000. Set `task: multi_label`, or leave "
-        "them out with `segment: {several_labels: false, keep_empty: 0}`"
-    )
+def test_segments_with_several_labels_or_none_have_all_of_them(spec, data_folder):
+    clips = {c.id: (c.label, c.labels) for c in spec(segment={}).open(data_folder).clips}
+    assert len(clips) == 8
+    assert clips["site1__a@00000.000-00005.000"] == ("owl", ("owl",))
+    assert clips["site2__c@00005.000-00010.000"] == ("fox; owl", ("fox", "owl"))
+    assert clips["site2__d@00005.000-00010.000"] == ("", ())
+    assert {c.labels for c in spec().open(data_folder).clips} == {None}  # exactly one label each
 
 
 def test_labels_are_renamed_merged_and_left_out(spec, data_folder):
@@ -166,8 +165,8 @@ def test_recordings_without_annotations_are_left_out_unless_nothing_occurs_in_th
     assert [(left.file, left.reason) for left in dataset.left_out] == [
         ("site1/b.wav", "not annotated: no annotation file names it; see `unannotated`")
     ]
-    with pytest.raises(BadDataset, match=r"of 8 clips 1 have several.*; 3 have none"):
-        spec(unannotated="empty", segment={}).open(data_folder)
+    everything = spec(unannotated="empty", segment={}).open(data_folder)
+    assert [c.labels for c in everything.clips].count(()) == 3
 
 
 def test_events_after_the_end_are_refused_with_their_line(spec, data_folder, folder):
@@ -278,6 +277,26 @@ def test_a_study_of_segments_decodes_each_recording_once_and_checks_its_content(
     )
     [changed] = {row["fold"] for row in clips if row["file"] == "site2/d.wav"}
     assert {fold for fold in before if before[fold] != after[fold]} == {changed}
+
+
+@pytest.mark.slow
+def test_segments_with_any_number_of_labels_are_for_the_task_multi_label(folder, data_folder, tmp_path):
+    study = tmp_path / "field.yaml"
+    values = {
+        "name": "field",
+        "dataset": {"kind": "annotated_recordings", "path": str(folder), "n_folds": 2, "segment": {"seconds": 2}},
+        "encoders": {"bands": {"kind": "scripted", "dimensions": 4}},
+        "classifiers": {"knn": {"kind": "knn", "encoder": "bands", "k": 1}},
+    }
+    study.write_text(yaml.safe_dump(values))
+    with pytest.raises(BadDataset, match="in the task single_label every clip needs exactly one class"):
+        run_study(Graph(load_study(study), data_folder))
+    study.write_text(yaml.safe_dump({**values, "name": "field_labels", "task": "multi_label"}))
+    assert not run_study(Graph(load_study(study), data_folder)).failed
+    [counts] = query(
+        data_folder, "SELECT count(DISTINCT clip) clips, count(*) predictions FROM multi_label_predictions"
+    ).to_pylist()
+    assert counts == {"clips": 20, "predictions": 40}  # 4 recordings of 10 s in segments of 2 s, for 2 classes
 
 
 @pytest.mark.parametrize(

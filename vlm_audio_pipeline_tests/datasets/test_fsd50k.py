@@ -37,14 +37,11 @@ def test_official_splits_are_folds_and_files_are_in_their_folders(folder, data_f
     assert "CC BY" in dataset.card.licence and "10.1109/TASLP.2021.3133208" in dataset.card.citation
 
 
-def test_clips_with_several_labels_need_the_other_task(folder, data_folder):
-    with pytest.raises(
-        BadDataset,
-        match=r"of 5 clips 5 have several, such as 64760 with Guitar and Music\. Set `task: multi_label`, or name classes",
-    ):
-        Fsd50k(path=folder).open(data_folder)
-    with pytest.raises(BadDataset, match="of 5 clips 1 have several, such as 3 with Bark and Guitar"):
-        Fsd50k(path=folder, classes=("Guitar", "Bark")).open(data_folder)
+def test_clips_have_all_their_labels(folder, data_folder):
+    clips = {c.id: c.labels for c in Fsd50k(path=folder).open(data_folder).clips}
+    assert clips["3"] == ("Animal", "Bark", "Guitar", "Music") and clips["64760"] == ("Guitar", "Music")
+    selected = {c.id: c.labels for c in Fsd50k(path=folder, classes=("Guitar", "Bark")).open(data_folder).clips}
+    assert selected["3"] == ("Bark", "Guitar") and selected["1"] == ("Bark",)
 
 
 def test_mistakes_are_told_with_file_and_line(folder, data_folder, tmp_path):
