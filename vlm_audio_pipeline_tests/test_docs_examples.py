@@ -228,13 +228,15 @@ def use_small_demo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
-def test_python_examples_run(page, demo_folder, monkeypatch):
+def test_python_examples_run(demo_folder, monkeypatch):
+    """Those of README in an empty folder, then those of docs/python.md in the same folder."""
     use_small_demo(demo_folder, monkeypatch)
-    examples, names = blocks(page, "python"), {}
-    assert examples
-    for i, example in enumerate(examples):
-        exec(compile(example, f"{page}, example {i}", "exec"), names)
-    assert Path("dog.png").read_bytes().startswith(b"\x89PNG")
-    assert names["vectors"].shape[1] == 64 and names["table"]["predicted"][0] == "dog"
-    assert len(names["vap"].leaderboard("demo")) > 2
+    for page in ("README.md", "docs/python.md"):
+        Path("dog.png").unlink(missing_ok=True)
+        examples, names = blocks(page, "python"), {}
+        assert examples
+        for i, example in enumerate(examples):
+            exec(compile(example, f"{page}, example {i}", "exec"), names)
+        assert Path("dog.png").read_bytes().startswith(b"\x89PNG")
+        assert names["vectors"].shape[1] == 64 and names["table"]["predicted"][0] == "dog"
+        assert len(names["vap"].leaderboard("demo")) > 2
