@@ -313,13 +313,10 @@ class OpenStudy:
         """
         from vlm_audio_pipeline.cli import executor
         from vlm_audio_pipeline.cli.progress import progress_bars
-        from vlm_audio_pipeline.planning.report_page import refuse_stale_results, update_report_page
-        from vlm_audio_pipeline.planning.task_graphs import write_single_file
+        from vlm_audio_pipeline.planning.report_page import update_report_page, write_single_file
 
         if single_file is not None:
-            graph = self._graph()
-            refuse_stale_results(graph)
-            return write_single_file(graph.study.task, self.data_folder, self.name, Path(single_file))
+            return write_single_file(self._graph(), Path(single_file))
         with progress_bars("report") as display:
             return update_report_page(self._graph(), executor.command_executor(), display.progress)
 

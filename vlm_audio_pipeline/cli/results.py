@@ -235,15 +235,12 @@ def report(
 def _write_page(study: str, limit: int | None, single_file: Path | None, data: Path | None) -> Path:
     from vlm_audio_pipeline.cli import executor
     from vlm_audio_pipeline.cli.progress import progress_bars
-    from vlm_audio_pipeline.planning.report_page import refuse_stale_results, update_report_page
-    from vlm_audio_pipeline.planning.task_graphs import write_single_file
+    from vlm_audio_pipeline.planning.report_page import update_report_page, write_single_file
 
     graph = open_study(study, data, limit)
     with progress_bars("report") as display:
         if single_file is not None:
-            refuse_stale_results(graph)
-            name = graph.study.name
-            return write_single_file(graph.study.task, graph.data_folder, name, single_file, display.progress)
+            return write_single_file(graph, single_file, display.progress)
         return update_report_page(
             graph, executor.command_executor(), display.progress, on_plan=display.on_plan, on_step=display.on_step
         )

@@ -11,6 +11,7 @@ from vlm_audio_pipeline.planning.nodes import Node
 from vlm_audio_pipeline.planning.planner import AGAIN, UNFINISHED, Plan, make_plan, select_nodes
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.planning.staleness import current_input_versions
+from vlm_audio_pipeline.planning.task_graphs import TASK_GRAPHS
 from vlm_audio_pipeline.studies.loading import built_in_studies
 
 MAX_NAMED_STEPS = 5
@@ -75,3 +76,13 @@ def refuse_stale_results(graph: Graph) -> None:
         f"the report of study '{name}' was not written, because results of {len(stale)} steps are stale: "
         f"{named}{more}. Compute them with `vlm-audio run {argument}{limit}`, then write the report again"
     )
+
+
+def write_single_file(graph: Graph, out: Path, progress: Progress = no_progress) -> Path:
+    """Write the report page of a study as one self-contained file; return its path.
+
+    Raises:
+        VlmAudioError: if results are stale (`refuse_stale_results`), or the study was not run.
+    """
+    refuse_stale_results(graph)
+    return TASK_GRAPHS[graph.study.task].write_single_file(graph.data_folder, graph.study.name, out, progress)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
-from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.contracts.progress import Progress
 from vlm_audio_pipeline.contracts.stages import Stage
 from vlm_audio_pipeline.datasets.base import Dataset
 from vlm_audio_pipeline.planning.label_summaries import label_summaries
@@ -84,14 +84,3 @@ TASK_GRAPHS: dict[str, TaskGraph] = {
     "multi_label": TaskGraph(_accept_dataset, with_clip_labels, label_summaries, label_report_stage, _write_label_page),
 }
 """The stages of each task, by its name."""
-
-
-def write_single_file(
-    task: str, data_folder: DataFolder, study: str, out: Path, progress: Progress = no_progress
-) -> Path:
-    """Write the report page of a study of a task as one file; return its path.
-
-    Raises:
-        VlmAudioError: when no such study was run.
-    """
-    return TASK_GRAPHS[task].write_single_file(data_folder, study, out, progress)

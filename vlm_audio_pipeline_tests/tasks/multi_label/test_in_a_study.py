@@ -8,9 +8,8 @@ import soundfile
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, BadStudy
 from vlm_audio_pipeline.planning.graph import Graph
-from vlm_audio_pipeline.planning.report_page import update_report_page
+from vlm_audio_pipeline.planning.report_page import update_report_page, write_single_file
 from vlm_audio_pipeline.planning.run import run_study
-from vlm_audio_pipeline.planning.task_graphs import write_single_file
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.studies.loading import load_study, parse_study
 
@@ -80,7 +79,7 @@ def test_a_study_from_csv_labels_to_sql(study_file, data_folder):
     assert f"<b>{cmap:.3f}</b>" in page
     assert page.count("<article") == page.count("<audio") == page.count('alt="log-mel') > 0
     single = data_folder.root / "tones.html"
-    write_single_file("multi_label", data_folder, "tones", single)
+    write_single_file(Graph(load_study(study_file), data_folder), single)
     assert "data:image/" in single.read_text()
     lines = (study_file.parent / "clips.csv").read_text().splitlines()
     lines[1] = "r0.wav,high;low;middle,0,1"
