@@ -32,6 +32,6 @@ def test_scores_are_cosines_and_thresholds_have_the_highest_f1_on_other_folds(tm
 
 def test_a_temperature_is_refused():
     with pytest.raises(
-        ValidationError, match="must be null in the task multi_label, whose scores are cosines, got 0.5"
+        ValidationError, match=r"must be null in the task multi_label, whose scores are cosines, got 0\.5"
     ):
         ZeroShotScores(encoder="e", temperature=0.5)
