@@ -51,7 +51,7 @@ def test_the_default_name_is_the_file_name():
             "kind: synthetic",
             "kind: synthetik",
             2,
-            "dataset.kind: unknown dataset kind 'synthetik'; did you mean 'synthetic'? options: csv, esc10, ",
+            "dataset.kind: unknown dataset kind 'synthetik'; did you mean 'synthetic'? options: annotated_recordings, csv, esc10, ",
         ),
         (
             "kind: probe",
