@@ -134,12 +134,12 @@ def _choice_note(clips: int, all_clips: int) -> str:
 
 def _single_file_note(writer: ReportWriter, clips: int, all_clips: int) -> str:
     report_format = writer.format
+    in_folder = "all" if all_clips <= FOLDER.max_clips else f"{FOLDER.max_clips:,}"
     return (
         f"This single file contains images and audio of {clips:,} of {all_clips:,} clips "
         f"({writer.media_bytes / 1e6:.1f} MB). Images are at most {report_format.max_side} pixels wide. Audio contains "
         f"frequencies up to {report_format.max_sample_rate_hz / 2000:.1f} kHz. Each prediction has its {report_format.max_scores} highest "
-        "scores. The folder form of this report contains {'all' if all_clips <= FOLDER.max_clips else f'{FOLDER.max_clips:,}'} clips, with the "
-        "images exactly as the models received them."
+        f"scores. The folder form of this report contains {in_folder} clips, with the images exactly as the models received them."
     )
 
 

@@ -121,3 +121,9 @@ def test_a_large_study_s_page_has_media_of_a_balanced_choice_of_clips_and_says_s
     assert [note[:43] for note in page_media.notes] == ["Images and audio of 10 of 30 clips are on t"] * (
         max_clips < 30
     )
+
+
+@pytest.mark.parametrize(("clips", "text"), [(2000, "all"), (2001, "2,000")])
+def test_a_single_file_says_how_many_clips_the_folder_contains(tmp_path, clips, text):
+    note = media._single_file_note(SingleFileWriter(tmp_path / "report.html"), 200, clips)
+    assert f"The folder form of this report contains {text} clips, with the images" in note
