@@ -57,7 +57,6 @@ def fetch_and_show(graph: Graph, *, everywhere: bool = False, as_json: bool = Fa
             print_view(out, PlainText("the cluster has no other node"))
     has_errors = bool(errors) or any(model.error for model in models_on_nodes)
     if as_json:
-        nodes = {"nodes": [asdict(model) for model in models_on_nodes]} if everywhere else {}
         folder = {"title": dataset.card.title, "clips": len(dataset.clips), "folder": str(dataset.root)}
-        print_json({"dataset": [folder], "models": models, **nodes})
+        print_json({"dataset": [folder], "models": models, "nodes": [asdict(model) for model in models_on_nodes]})
     return 1 if has_errors else 0

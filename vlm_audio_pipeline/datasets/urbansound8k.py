@@ -19,22 +19,16 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 LISTING = "metadata/UrbanSound8K.csv"
 
-_WORDS: dict[str, tuple[tuple[str, ...], str]] = {
-    "air_conditioner": (
-        ("air conditioning", "air conditioners", "aircon"),
-        "An air conditioner hums and hisses steadily, as broadband noise with low harmonics.",
-    ),
-    "children_playing": (
-        ("children", "kids playing", "playing children", "playground"),
-        "Children shout, laugh and talk at play, in many short high voices.",
-    ),
-    "dog_bark": (("dog", "dogs", "dog barking", "barking dog"), "A dog barks in short, sharp, harmonic bursts with abrupt onsets."),
-    "drilling": (("drill", "power drill", "electric drill"), "A drill whines with a steady, rough, harmonic tone that changes under load."),
-    "engine_idling": (("idling engine", "engine", "idling"), "An engine idles with a low, regular, pulsating rumble."),
-    "gun_shot": (("gunshot", "gunshots", "gun shots", "gunfire", "shooting"), "A gun fires: a loud impulse with an abrupt onset and a short decay."),
-    "jackhammer": (("jackhammers", "pneumatic drill"), "A jackhammer strikes rapidly and regularly, as a train of broadband impulses."),
-    "street_music": (("music", "street musician", "busking"), "Music is played in a street, with melody, rhythm and voices over noise."),
-}  # fmt: skip
+_DESCRIPTIONS = {
+    "air_conditioner": "An air conditioner hums and hisses steadily, as broadband noise with low harmonics.",
+    "children_playing": "Children shout, laugh and talk at play, in many short high voices.",
+    "dog_bark": "A dog barks in short, sharp, harmonic bursts with abrupt onsets.",
+    "drilling": "A drill whines with a steady, rough, harmonic tone that changes under load.",
+    "engine_idling": "An engine idles with a low, regular, pulsating rumble.",
+    "gun_shot": "A gun fires: a loud impulse with an abrupt onset and a short decay.",
+    "jackhammer": "A jackhammer strikes rapidly and regularly, as a train of broadband impulses.",
+    "street_music": "Music is played in a street, with melody, rhythm and voices over noise.",
+}
 LABELS = (
     "air_conditioner", "car_horn", "children_playing", "dog_bark", "drilling", "engine_idling", "gun_shot", "jackhammer", "siren",
     "street_music",
@@ -44,9 +38,12 @@ LABELS = (
 
 @cache
 def urbansound8k_classes() -> tuple[ClassName, ...]:
-    """Return the classes, in the order of their ids; those that ESC-50 has, too, have its words."""
-    esc50 = {name.name: name for name in esc50_classes()}
-    return tuple(esc50.get(label) or ClassName(label, readable_label(label), *_WORDS[label]) for label in LABELS)
+    """Return the classes, in the order of their ids. Those that ESC-50 has, too, have its descriptions.
+
+    They have no synonyms: a response such as "children" or "honking" names a sound, but no class of this dataset.
+    """
+    descriptions = {name.name: name.description for name in esc50_classes()} | _DESCRIPTIONS
+    return tuple(ClassName(label, readable_label(label), (), descriptions[label]) for label in LABELS)
 
 
 @DATASETS.register("urbansound8k")

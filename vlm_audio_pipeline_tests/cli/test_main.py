@@ -31,7 +31,7 @@ COMMAND_OPTIONS = {
     "plan": ["study", "--only", "--fold", "--limit", "--difference", "--json", "--data"],
     "batch": ["study", "--write", "--read", "--classifier", "--forget", "--data"],
     "refresh": ["study", "--json", "--data"],
-    "fetch": ["study", "--json", "--data"],
+    "fetch": ["study", "--everywhere", "--engine", "--json", "--data"],
     "ui": ["studies", "--port", "--data"],
     "renderings": ["--out", "--json"],
     "render": ["study", "rendering", "--out", "--clips", "--data"],

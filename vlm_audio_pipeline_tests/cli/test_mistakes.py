@@ -110,7 +110,7 @@ EDITS = [
     (STUDY, "", ": must be a mapping with the keys name, description, owner, task, dataset, renderings, encoders, classifiers, contrasts, "
      "analyses, projection, budget, rerun; `vlm-audio init` writes a first study"),
     ("name: bench", "name: my bench", ":1: name: must be lower-case letters, digits and single _, starting with a letter, got 'my bench'"),
-    ("name: bench", "seed: 3", ":1: seed: unknown key; options: analyses, "),
+    ("name: bench", "seed: 3", ":1: seed: unknown key; options: dataset, analyses, "),
     ("contrasts:", "contrast:", ":16: contrast: unknown key; did you mean 'contrasts'? options: "),
     ("kind: csv\n", "kind: cvs\n", ":3: dataset.kind: unknown dataset kind 'cvs'; did you mean 'csv'? options: annotated_recordings, csv, esc10, esc50, folder, "),
     (STUDY[12:78], "dataset: esc10\n", ":2: dataset: must be a mapping with the key `kind`, got 'esc10'; write {kind: esc10}"),

@@ -7,11 +7,15 @@ import logging
 import resource
 import shutil
 import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from vlm_audio_pipeline.planning.planner import make_plan
+from vlm_audio_pipeline.planning.staleness import current_input_versions
 from vlm_audio_pipeline_tests.cli.program import PROGRAM, assert_refused, query_results, run_command, vlm_audio
 
 JOIN = "SELECT p.*, c.* FROM predictions p JOIN clips c USING (study, clip) ORDER BY ALL LIMIT 3"
@@ -21,11 +25,13 @@ JOIN = "SELECT p.*, c.* FROM predictions p JOIN clips c USING (study, clip) ORDE
 def full_disk(size):
     """A limit of the file size is a disk that is full after `size` bytes of each file."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # Python would store a part of a module
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        sys.dont_write_bytecode = writes_bytecode
 
 
 COMMANDS = {
@@ -45,7 +51,11 @@ def with_images(first_run, tmp_path_factory):
     bench = first_run[0].copy_to(tmp_path_factory.mktemp("images") / "bench")
     bench.study["renderings"] = {"small": {"preset": "plain", "width": 64, "height": 64}}
     bench.run()
-    return bench
+    time.sleep(0.2)  # s; digests of files are stored when the files are 0.1 s old
+    graph = bench.graph()
+    make_plan(graph, current_input_versions(graph))
+    yield bench  # with an open result store, whose files exist, so that only the output meets the full disk
+    graph.result_store.close()
 
 
 @pytest.mark.parametrize(

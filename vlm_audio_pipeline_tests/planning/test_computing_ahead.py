@@ -31,6 +31,7 @@ from vlm_audio_pipeline.planning.planner import make_plan, select_nodes
 from vlm_audio_pipeline.planning.publishing import is_published
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.planning.staleness import current_input_versions
+from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.locks import file_lock
 from vlm_audio_pipeline.studies.loading import load_study
 from vlm_audio_pipeline_tests.planning.model_study import data_versions
@@ -214,7 +215,11 @@ def test_a_failure_ends_the_wave_and_the_next_plan_runs_the_rest(bench):
     assert summary.failed == {Node(step, fold): "no worker" for step in steps for fold in (1, 2, 3)}
     versions = data_versions(graph)
     assert {f"predictions/knn|{fold}" for fold in (1, 2, 3)} | {"metrics/knn", "leaderboard"} <= versions.keys()
-    assert [name for name in versions if "grey" in name or "probe" in name] == []
+    summaries = {"embedding_quality/grey", "metrics/probe"}  # they contain the reason and no number
+    assert {name for name in versions if "grey" in name or "probe" in name} == summaries
+    for table, column in (("embedding_quality", "encoder = 'grey'"), ("metrics", "classifier = 'probe'")):
+        values = query(bench.data_folder, f"SELECT value FROM {table} WHERE {column} AND value IS NOT NULL")
+        assert values.num_rows == 0
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_checks_of_a_table_have_different_names_and_run_on_no_rows(table):
 
 def test_the_tables_with_checks_of_their_own():
     names = {name for name, schema in TABLES.items() if schema.checks}
-    assert names == {"clips", "embeddings", "responses", "predictions", "metrics"}
+    assert names == {"clips", "embeddings", "responses", "predictions", "metrics", "multi_label_predictions"}
 
 
 def test_a_row_twice_is_found():

@@ -5,13 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlm_audio_pipeline.classifiers.base import CLASSIFIERS
-from vlm_audio_pipeline.classifiers.language_models.language_model import LanguageModel
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.base import DATASETS, Dataset
 from vlm_audio_pipeline.datasets.card import DatasetCard
@@ -20,6 +18,9 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.partition_files import Provenance, read_provenance
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.storage.study_records import study_record
+
+if TYPE_CHECKING:
+    from vlm_audio_pipeline.classifiers.language_models.language_model import LanguageModel
 
 _CLIP_COLUMNS = (
     "clip",
@@ -81,8 +82,11 @@ class StudyResults:
         spec: dict[str, Any] = self.record.get("study", {})
         return spec
 
-    def language_model(self, classifier: str) -> LanguageModel | None:
+    def language_model(self, classifier: str) -> "LanguageModel | None":
         """Return a language model as it was run; None if the study has no language model of this name any more."""
+        from vlm_audio_pipeline.classifiers.base import CLASSIFIERS
+        from vlm_audio_pipeline.classifiers.language_models.language_model import LanguageModel
+
         values = dict(self.spec.get("classifiers", {}).get(classifier, {}))
         kind = values.pop("kind", None)
         if kind is None:

@@ -1,5 +1,7 @@
 """Questions built from tables: the correct image for each control, after the correct examples."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -134,6 +136,9 @@ class ConstantSamples:
 
     def samples(self, clip, sample_rate_hz):
         return np.full(sample_rate_hz, float(clip.file), np.float32)
+
+    def path(self, clip):
+        return Path(clip.file)
 
 
 def clip(name: str, label: str, fold: int = 1) -> dict:
