@@ -293,10 +293,10 @@ def measure(backend: LocalBackend, arguments: argparse.Namespace) -> None:
     print_configuration(backend, arguments, prompt)
 
     ask_all(backend, queries["both"][:2])  # warm up
-    checked, backend._checked_segment_counts = backend._checked_segment_counts, set()
+    checked, backend._checked_piece_counts = backend._checked_piece_counts, set()
     backend._shared.image_features.clear()
     check, _ = clock(ask_all, backend, queries["both"][1:2])
-    assert backend._checked_segment_counts == checked
+    assert backend._checked_piece_counts == checked
     backend._shared.clear()
     examples_time, _ = clock(ask_all, backend, queries["likelihood"][:2])
     times_by_way: dict[str, list[np.ndarray]] = {name: [] for name in (*KINDS, "naive scoring", "naive generation")}

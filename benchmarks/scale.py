@@ -3,7 +3,7 @@
 Writes csv datasets of short synthetic clips (0.1 s, noise in two bands that depend on the class), in a temporary folder. Each
 command is a process of its own; its wall time, CPU time and peak memory are those that the system counts for this process.
 The ratios compare the CPU time for each clip with that of the smallest size, so that they do not depend on what else the
-machine does. `--smallest` uses 200 and 400 clips and checks only that it works.
+machine does. `--smallest` uses 200 clips and checks only that it works.
 
 Usage:
     python benchmarks/scale.py [--smallest] [--clips 20000 50000 100000] [--folder FOLDER]
@@ -28,7 +28,7 @@ import yaml
 from vlm_audio_pipeline.engines import core_count
 
 SIZES = (20_000, 50_000, 100_000)
-SMALLEST_SIZES = (200, 400)
+SMALLEST_SIZES = (200,)
 CLASSES, FOLDS, TAKES = 10, 5, 2
 RATE_HZ, SAMPLES = 16_000, 1_600
 CLIPS_PER_FOLDER = 1_000
