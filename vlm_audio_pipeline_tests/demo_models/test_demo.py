@@ -180,8 +180,11 @@ def test_the_images_of_the_readme_are_what_the_model_received(control, name, fir
     ).to_pylist()
     received = np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"))
     in_readme = np.asarray(Image.open(README.parent / "docs" / "images" / "one_clip" / f"{name}.png").convert("RGB"))
-    # each pixel is shown as 2 x 2 pixels
-    np.testing.assert_array_equal(in_readme, received.repeat(2, axis=0).repeat(2, axis=1))
+    expected = received.repeat(2, axis=0).repeat(2, axis=1)  # each pixel is shown as 2 x 2 pixels
+    # Processors round sums differently, so a value at the border of two colours may have the colour beside it.
+    differences = np.abs(in_readme.astype(int) - expected).max(axis=2)
+    assert in_readme.shape == expected.shape
+    assert differences.max() <= 4 and np.mean(differences > 0) <= 0.001
 
 
 def test_the_models_can_hear_what_they_see(first, folder):
