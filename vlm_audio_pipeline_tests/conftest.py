@@ -67,7 +67,7 @@ def pytest_make_collect_report(collector: pytest.Collector):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]):
-    """Give the tests the same order in all workers; put the files whose slow tests take longest first."""
+    """Sort the tests: the same order in all workers, and first the files with the longest slow tests."""
     items.sort(key=lambda item: item.path.parts)
     yield
     folder = Path(__file__).parent

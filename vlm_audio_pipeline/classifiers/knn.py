@@ -21,17 +21,21 @@ _BLOCK_PAIRS = 2**22  # queries times training clips that are compared at a time
 _TIE_BONUS = 1e-9  # far below one vote, far above rounding errors; see `votes`
 
 
-@CLASSIFIERS.register("knn")
-class NearestNeighbours(EncoderClassifier):
-    """Predicts the most frequent class among the k nearest clips of the other folds."""
+class Neighbours(EncoderClassifier):
+    """The fields of a classifier that compares a clip with the nearest clips of the other folds."""
 
     setting: ClassVar[str] = "k-NN"
     k: int = Field(5, ge=1)
-    """Number of neighbours that vote; all training clips if there are fewer."""
+    """Number of neighbours; all training clips that count if there are fewer."""
     metric: Literal["cosine", "euclidean"] = "cosine"
     """Distance between two vectors."""
     standardise: bool = True
     """First scale every dimension to mean 0 and standard deviation 1 over the other folds."""
+
+
+@CLASSIFIERS.register("knn")
+class NearestNeighbours(Neighbours):
+    """Predicts the most frequent class among the k nearest clips of the other folds."""
 
     def stages(
         self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS

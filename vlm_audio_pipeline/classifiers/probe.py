@@ -28,6 +28,11 @@ def _check_positive(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(sorted(set(values)))
 
 
+Strengths = Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(_check_positive)]
+"""Inverse regularisation strengths from which a probe chooses, ascending."""
+DEFAULT_STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
+
+
 @CLASSIFIERS.register("probe")
 class Probe(EncoderClassifier):
     """Multinomial logistic regression on standardised vectors, fitted on the other folds."""
@@ -35,14 +40,7 @@ class Probe(EncoderClassifier):
     setting: ClassVar[str] = "linear probe"
     c: float | None = Field(None, gt=0)
     """Inverse regularisation strength; by default chosen by cross-validation inside the training folds."""
-    c_grid: Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(_check_positive)] = (
-        0.0001,
-        0.001,
-        0.01,
-        0.1,
-        1.0,
-        10.0,
-    )
+    c_grid: Strengths = DEFAULT_STRENGTHS
     """Values from which `c` is chosen if it is not set: the smallest whose accuracy is within one standard error of the best."""
 
     def stages(

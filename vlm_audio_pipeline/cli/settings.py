@@ -33,7 +33,7 @@ def settings() -> Settings:
 
 
 def start_command() -> None:
-    """Give the next command the default settings."""
+    """Set the default settings for the next command."""
     _SETTINGS.set(Settings())
     _LOG.setLevel(logging.NOTSET)
 

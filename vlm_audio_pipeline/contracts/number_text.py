@@ -11,7 +11,7 @@ _SIGNIFICANT_DIGITS = 12
 
 
 def rounded_text(value: float, digits: int, *, sign: bool = False) -> str:
-    """Return a number with so many decimals and separators of thousands.
+    """Return a number as text, with a fixed number of decimals and with commas between thousands.
 
     Args:
         value: the number.

@@ -7,7 +7,7 @@ MAX_BYTES_AT_ONCE = 1_000_000_000
 
 
 def too_long_reason(frames: int, rate: int, channels: int) -> str | None:
-    """Return why so many frames cannot be decoded, or None; called before anything is decoded."""
+    """Return why a recording of this length is too long to decode, or None. Call it before decoding."""
     if frames * channels <= MAX_SAMPLES:
         return None
     return (

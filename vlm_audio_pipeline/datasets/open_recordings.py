@@ -98,7 +98,7 @@ class OpenSound:
 
 @cache
 def sound_file_class() -> "type[soundfile.SoundFile]":
-    """Return a class of sound files that seek only where they are told to.
+    """Return a class of sound files that seek only when the caller calls `seek`.
 
     soundfile itself seeks to the current position after each read. After that, Vorbis decodes other samples, and MP3 loses the bits that
     its frames have in earlier frames.

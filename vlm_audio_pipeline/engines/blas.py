@@ -59,7 +59,7 @@ def _set_limit() -> ExitStack:
 
 
 def _clear_controlling_thread() -> None:
-    """Let the current thread set the number of threads.
+    """Make the current thread the one that can set the number of threads.
 
     In newer versions of threadpoolctl, one thread of the process controls OpenBLAS, and the calls of all others do nothing. Here, one thread
     may set the limit and another one restores the number; `_lock` keeps them apart.

@@ -53,7 +53,7 @@ def files_for_batch(paths: Iterable[Path], files: Files) -> BatchFiles:
 
 @contextmanager
 def files_of_batch(files: BatchFiles, node: str) -> Iterator[None]:
-    """Let a worker read the files of a batch within the block.
+    """Make the files of a batch readable on the machine of a worker, while the block runs.
 
     Args:
         files: the files, from `files_for_batch`.
@@ -65,7 +65,7 @@ def files_of_batch(files: BatchFiles, node: str) -> Iterator[None]:
     missing = [path for path, shipped in files.items() if shipped is None and not path.exists()]
     if missing:
         raise VlmAudioError(
-            f"{missing[0]} does not exist on node {node}, but on the machine of the command; use a folder that every node has at the same "
+            f"{missing[0]} does not exist on node {node}, although the machine of the command has it; use a folder that every node has at the same "
             "path, or write `files: shipped` into engine.yaml"
         )
     if not any(files.values()):

@@ -146,17 +146,17 @@ def _undecided(name: str, evidence: Evidence) -> str:
 
 
 def _blank_answer(evidence: Evidence) -> list[str]:
-    """Say that the accuracy on blank images follows from one answer for all of them."""
+    """Return the sentence that explains the accuracy on blank images, if all of them, or those of each fold, get one answer."""
     blank = evidence.corrected.get("blank")
     if blank is None or not evidence.blank_answer:
         return []
     scope, classes = (
-        ("All blank images get", "the clips of this one class")
+        ("All blank images get", "the share of clips of that class")
         if evidence.blank_answer == "all"
-        else ("All blank images of a fold get", "the clips of one class of each fold")
+        else ("All blank images of a fold get", "the share of clips of one class in each fold")
     )
     accuracy = percent_text(blank.numbers.against_accuracy)
-    return [f"{scope} the same answer, so its {accuracy} on blank images are {classes}."]
+    return [f"{scope} the same answer, so its accuracy on them, {accuracy}, is {classes}."]
 
 
 def _time_order(evidence: Evidence) -> list[str]:

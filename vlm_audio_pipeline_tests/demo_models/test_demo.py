@@ -178,13 +178,17 @@ def test_the_images_of_the_readme_are_what_the_model_received(control, name, fir
         DataFolder(folder / "data"),
         f"SELECT image FROM spectrograms WHERE study = 'demo' AND rendering = '{rendering}' AND clip = '{README_CLIP}'",
     ).to_pylist()
-    received = np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"))
-    in_readme = np.asarray(Image.open(README.parent / "docs" / "images" / "one_clip" / f"{name}.png").convert("RGB"))
-    expected = received.repeat(2, axis=0).repeat(2, axis=1)  # each pixel is shown as 2 x 2 pixels
-    # Processors round sums differently, so a value at the border of two colours may have the colour beside it.
-    differences = np.abs(in_readme.astype(int) - expected).max(axis=2)
-    assert in_readme.shape == expected.shape
-    assert differences.max() <= 4 and np.mean(differences > 0) <= 0.001
+    received = Image.open(io.BytesIO(row["image"]))
+    colors = {
+        tuple(color): level for level, color in enumerate(np.array(received.getpalette()).reshape(-1, 3).tolist())
+    }
+    shown = np.asarray(Image.open(README.parent / "docs" / "images" / "one_clip" / f"{name}.png").convert("RGB"))
+    np.testing.assert_array_equal(shown, shown[::2, ::2].repeat(2, axis=0).repeat(2, axis=1))  # 2 x 2 for each pixel
+    levels = np.array([[colors[tuple(color)] for color in line] for line in shown[::2, ::2].tolist()])
+    # BLAS of different processors rounds differently, so a value between two levels may have either. Measured: 2 of 9,216 pixels.
+    differences = np.abs(levels - np.asarray(received).astype(int))
+    assert differences.max() <= 1
+    assert np.count_nonzero(differences) <= 4
 
 
 def test_the_models_can_hear_what_they_see(first, folder):

@@ -91,7 +91,7 @@ def test_one_answer_for_all_blank_images_explains_their_accuracy():
 
     assert "same answer" not in statement_with(blank["predicted"].to_pylist())
     assert statement_with(["a"] * 400).endswith(
-        "All blank images get the same answer, so its 10.0 % on blank images are the clips of this one class."
+        "All blank images get the same answer, so its accuracy on them, 10.0 %, is the share of clips of that class."
     )
     by_fold = [CLASSES[fold] for fold in blank["fold"].to_pylist()]
     assert "All blank images of a fold get the same answer" in statement_with(by_fold)

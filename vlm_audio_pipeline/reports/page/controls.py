@@ -83,7 +83,7 @@ def _test(
 
 
 def _same_answer(results: StudyResults, run: PageRun) -> str | None:
-    """Say that the accuracy on blank images follows from one answer for all images, or for those of each fold."""
+    """Return the sentence that explains the accuracy of a control, if all clips, or those of each fold, get one answer."""
     folds = {results.clip_number[row["clip"]]: row["fold"] for row in results.clips}
     answers: dict[int, Counter[int]] = {}
     for clip, answer in run.votes.items():
@@ -94,5 +94,5 @@ def _same_answer(results: StudyResults, run: PageRun) -> str | None:
     accuracy = percent(run.row["accuracy"])
     words = CONTROL_WORDS.get(run.control, f"the control {run.control}")
     if len(labels) == 1:
-        return f"With {words}, all clips get the answer {results.classes[min(labels)]}, so the {accuracy} are the clips of this class."
-    return f"With {words}, all clips of a fold get the same answer, so the {accuracy} are the clips of one class of each fold."
+        return f"With {words}, all clips get the answer {results.classes[min(labels)]}, so {accuracy} is the share of clips of this class."
+    return f"With {words}, all clips of a fold get the same answer, so {accuracy} is the share of clips of one class in each fold."

@@ -1,6 +1,7 @@
 """The stage that writes the report page of a study from the catalogue, after all results on the page are up to date."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -36,17 +37,49 @@ def report_stage(data_folder: DataFolder, steps: Iterable[str]) -> Stage:
         data_folder: the data folder.
         steps: names of the steps of the study; the stage reads those whose results are on the page.
     """
-    names = (step.partition("/") for step in steps)
-    inputs = tuple(
-        Input(asset, component or None, folds="all", optional=True)
-        for asset, _, component in names
-        if asset in PAGE_ASSETS
-    )
 
-    def run(context: StageContext) -> dict[str, pa.Table]:
+    def write(context: StageContext) -> Path:
         from vlm_audio_pipeline.reports.page.report import write_report
 
-        page = write_report(data_folder, context.study, data_folder.report(context.study), progress=context.progress)
+        return write_report(data_folder, context.study, data_folder.report(context.study), progress=context.progress)
+
+    return page_stage(
+        data_folder,
+        inputs_of_page(steps, PAGE_ASSETS),
+        write,
+        version=PAGE_VERSION,
+        description="The report page, which works offline: accuracies with intervals, contrasts, and misclassified clips.",
+    )
+
+
+def inputs_of_page(steps: Iterable[str], assets: Collection[str]) -> tuple[Input, ...]:
+    """Return the inputs of a page: the steps of a study that make one of the assets. A step without results is left out of the page."""
+    names = (step.partition("/") for step in steps)
+    return tuple(
+        Input(asset, component or None, folds="all", optional=True) for asset, _, component in names if asset in assets
+    )
+
+
+def page_stage(
+    data_folder: DataFolder,
+    inputs: tuple[Input, ...],
+    write: Callable[[StageContext], Path],
+    *,
+    version: int,
+    description: str,
+) -> Stage:
+    """Return the stage that writes a page of any task.
+
+    Args:
+        data_folder: the data folder.
+        inputs: the results on the page.
+        write: writes the page and returns its file.
+        version: version of the page's code.
+        description: what the page shows.
+    """
+
+    def run(context: StageContext) -> dict[str, pa.Table]:
+        page = write(context)
         size = sum(file.stat().st_size for file in page.parent.rglob("*") if file.is_file())
         name = page.relative_to(data_folder.root).as_posix()
         return {"report": pa.table({"file": [name], "bytes": pa.array([size], pa.int64())})}
@@ -54,11 +87,11 @@ def report_stage(data_folder: DataFolder, steps: Iterable[str]) -> Stage:
     return Stage(
         asset="report",
         tables=("report",),
-        version=PAGE_VERSION,
+        version=version,
         parameters={},
         inputs=inputs,
         run=run,
-        description="The report page, which works offline: accuracies with intervals, contrasts, and misclassified clips.",
+        description=description,
         per_fold=False,
         on_demand=True,
         reads_catalogue=True,

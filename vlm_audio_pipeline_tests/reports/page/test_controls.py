@@ -66,10 +66,13 @@ def test_a_declared_contrast_comes_first(study):
 @pytest.mark.parametrize(
     ("votes", "sentence"),
     [
-        ([1, 1, 1, 1], "With blank images, all clips get the answer b, so the 50.0\xa0% are the clips of this class."),
+        (
+            [1, 1, 1, 1],
+            "With blank images, all clips get the answer b, so 50.0\xa0% is the share of clips of this class.",
+        ),
         (
             [1, 1, 0, 0],
-            "With blank images, all clips of a fold get the same answer, so the 50.0\xa0% are the clips of one class of each fold.",
+            "With blank images, all clips of a fold get the same answer, so 50.0\xa0% is the share of clips of one class in each fold.",
         ),
         ([1, 0, 1, 1], None),
         ([-1, -1, -1, -1], None),  # no label

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
-from vlm_audio_pipeline.classifiers.base import NO_ENCODERS, EncoderClassifier
-from vlm_audio_pipeline.classifiers.knn import distances
+from vlm_audio_pipeline.classifiers.base import NO_ENCODERS
+from vlm_audio_pipeline.classifiers.knn import Neighbours, distances
 from vlm_audio_pipeline.classifiers.prediction_rows import align_vectors, model_columns
 from vlm_audio_pipeline.classifiers.probe import standardisation
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
@@ -28,16 +26,8 @@ _BLOCK = 1024
 
 
 @MULTI_LABEL_CLASSIFIERS.register("knn")
-class NearestNeighbourShares(EncoderClassifier):
-    """Scores each class by the share of the k nearest clips of the other folds that have it."""
-
-    setting: ClassVar[str] = "k-NN"
-    k: int = Field(5, ge=1)
-    """Number of neighbours; all training clips of other source recordings if there are fewer."""
-    metric: Literal["cosine", "euclidean"] = "cosine"
-    """Distance between two vectors."""
-    standardise: bool = True
-    """First scale every dimension to mean 0 and standard deviation 1 over the other folds."""
+class NearestNeighbourShares(Neighbours):
+    """Scores each class by the share of the k nearest clips of the other folds that have it. Clips of the same recording do not count."""
 
     def stages(
         self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS

@@ -5,16 +5,16 @@ The fitted probe is a table of coefficients and thresholds. Predictions are comp
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from vlm_audio_pipeline.classifiers.base import NO_ENCODERS, EncoderClassifier
 from vlm_audio_pipeline.classifiers.logistic_regression import Basis, fit_in_basis
 from vlm_audio_pipeline.classifiers.prediction_rows import align_vectors, model_columns
-from vlm_audio_pipeline.classifiers.probe import standardisation
+from vlm_audio_pipeline.classifiers.probe import DEFAULT_STRENGTHS, Strengths, standardisation
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.encoders.base import EncoderSpec
@@ -31,12 +31,6 @@ from vlm_audio_pipeline.tasks.multi_label.measures.intervals import selections
 from vlm_audio_pipeline.tasks.multi_label.measures.ranking import average_precision
 
 
-def _check_positive(values: tuple[float, ...]) -> tuple[float, ...]:
-    if any(v <= 0 for v in values):
-        raise ValueError(f"c_grid must contain only numbers above 0, got {list(values)}; remove the others")
-    return tuple(sorted(set(values)))
-
-
 @MULTI_LABEL_CLASSIFIERS.register("probe")
 class SigmoidProbe(EncoderClassifier):
     """Independent logistic regression for each class on standardised vectors, fitted on the other folds."""
@@ -44,14 +38,7 @@ class SigmoidProbe(EncoderClassifier):
     setting: ClassVar[str] = "linear probe"
     c: float | None = Field(None, gt=0)
     """Inverse regularisation strength of all classes; by default chosen by cross-validation inside the training folds."""
-    c_grid: Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(_check_positive)] = (
-        0.0001,
-        0.001,
-        0.01,
-        0.1,
-        1.0,
-        10.0,
-    )
+    c_grid: Strengths = DEFAULT_STRENGTHS
     """Values from which `c` is chosen: the smallest whose mean average precision is within one standard error of the best."""
 
     def stages(
