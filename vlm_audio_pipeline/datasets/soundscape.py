@@ -43,7 +43,9 @@ def _classes() -> tuple[ClassName, ...]:
 class SoundscapeDataset(DatasetSpec):
     """Long synthesised recordings with overlapping sounds of twelve classes, for `task: multi_label`: tests, not claims about models."""
 
-    card = DatasetCard(title="Synthetic soundscapes of twelve classes", licence="CC0-1.0", classes=_classes)
+    card = DatasetCard(
+        title="Synthetic soundscapes of twelve classes", licence="CC0-1.0", classes=_classes, is_demonstration=True
+    )
 
     recordings: int = Field(60, ge=4, le=10_000)
     """Number of recordings; each is a source recording."""

@@ -13,7 +13,6 @@ from vlm_audio_pipeline.datasets.annotations.formats import read_annotations
 from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec
 from vlm_audio_pipeline.datasets.card import ClassName, DatasetCard, readable_label
 from vlm_audio_pipeline.datasets.esc50 import select_classes
-from vlm_audio_pipeline.datasets.esc_classes import esc50_classes
 from vlm_audio_pipeline.datasets.guess import DatasetGuess
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
@@ -38,12 +37,12 @@ LABELS = (
 
 @cache
 def urbansound8k_classes() -> tuple[ClassName, ...]:
-    """Return the classes, in the order of their ids. Those that ESC-50 has, too, have its descriptions.
+    """Return the classes that only this dataset has. `car_horn` and `siren` are on the card of ESC-50.
 
-    They have no synonyms: a response such as "children" or "honking" names a sound, but no class of this dataset.
+    They have no synonyms, and no card has all ten classes, so that no synonym counts in a study of this dataset: a response such as
+    "children" or "honking" names a sound, but no class.
     """
-    descriptions = {name.name: name.description for name in esc50_classes()} | _DESCRIPTIONS
-    return tuple(ClassName(label, readable_label(label), (), descriptions[label]) for label in LABELS)
+    return tuple(ClassName(label, readable_label(label), (), text) for label, text in _DESCRIPTIONS.items())
 
 
 @DATASETS.register("urbansound8k")

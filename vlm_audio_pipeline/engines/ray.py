@@ -16,7 +16,7 @@ from vlm_audio_pipeline.contracts.work import BackendWork, Failure, NodeCall, Ro
 from vlm_audio_pipeline.engines.machine_check import MachineCheck
 from vlm_audio_pipeline.engines.ray_backend import RayBackend
 from vlm_audio_pipeline.engines.ray_files import Files
-from vlm_audio_pipeline.engines.ray_pool import Task, WorkerPool, files_of_items
+from vlm_audio_pipeline.engines.ray_pool import Task, WorkerPool, files_of_items, first_line
 from vlm_audio_pipeline.engines.ray_queues import FirstComeQueue
 from vlm_audio_pipeline.engines.ray_worker import WorkError, describe_node
 from vlm_audio_pipeline.engines.row_storage import RowStorage
@@ -177,7 +177,7 @@ class RayEngine:
                 calls.append(NodeCall(name, None, f"no answer for {timeout_s:g} s"))
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None) or error
-                calls.append(NodeCall(name, None, str(cause).strip().splitlines()[0]))
+                calls.append(NodeCall(name, None, first_line(cause)))
             else:
                 is_error = isinstance(result, WorkError)
                 calls.append(NodeCall(name, None, str(result.error)) if is_error else NodeCall(name, result))
@@ -288,6 +288,6 @@ def _connect(address: str) -> None:
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise NotAvailable(
-            f"no Ray cluster answers at '{address}': {str(error).strip().splitlines()[0]}; start one with `ray start --head`, and "
+            f"no Ray cluster answers at '{address}': {first_line(error)}; start one with `ray start --head`, and "
             "add nodes with `ray start --address=HOST:PORT`"
         ) from error

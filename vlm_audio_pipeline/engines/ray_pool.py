@@ -192,7 +192,7 @@ class WorkerPool:
                     losses[computed] += 1
                     if losses[computed] >= MAX_LOSSES:
                         raise VlmAudioError(
-                            f"{losses[computed]} workers ended while they computed the same batch ({_reason(error)}); it may "
+                            f"{losses[computed]} workers ended while they computed the same batch ({first_line(error)}); it may "
                             "need more memory than a node has: use a smaller `batch_size`"
                         ) from error
                     continue
@@ -242,7 +242,7 @@ class WorkerPool:
                 self._last_failure = time.monotonic()
             if self._failed_starts >= MAX_FAILED_STARTS and not self._tasks:
                 raise VlmAudioError(
-                    f"{self._failed_starts} times in a row, workers ended before they were ready: {_reason(error)}; check the nodes with "
+                    f"{self._failed_starts} times in a row, workers ended before they were ready: {first_line(error)}; check the nodes with "
                     "`vlm-audio doctor --engine ray`"
                 ) from error
             return
@@ -272,7 +272,7 @@ class WorkerPool:
         if node not in self._reported_nodes:  # a node may have a hundred workers
             self._reported_nodes.add(node)
             _LOG.warning(
-                "a worker on node %s was lost, and its batches are computed again: %s", node[:8], _reason(error)
+                "a worker on node %s was lost, and its batches are computed again: %s", node[:8], first_line(error)
             )
         ray.kill(actor, no_restart=True)  # it may still live, cut off from the driver, and keep its place
         queue.release(actor)
@@ -310,7 +310,7 @@ class WorkerPool:
             self.nodes.pop(actor, None)
 
 
-def _reason(error: BaseException) -> str:
-    """Return why a worker ended, in one line: the exception of its constructor, or the first line of Ray's message."""
+def first_line(error: BaseException) -> str:
+    """Return an error in one line: the first line of its message, or its type; for a worker that could not start, the error of its constructor."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1] if "creation task" in lines[0] else lines[0]

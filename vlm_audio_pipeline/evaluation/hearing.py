@@ -183,7 +183,7 @@ def collect_evidence(models: Sequence[HearingModel], study: HearingStudy) -> lis
 
 
 def constant_answer(predictions: pa.Table) -> str:
-    """Return "all" if all predictions have the same label, "fold" if those of each fold and trial have; otherwise "".
+    """Return "all" if all predictions have the same label, "fold" if those of each fold have, "trial" if those of each fold and trial have; otherwise "".
 
     The accuracy of such predictions is the share of the clips of that class, whatever the images: 1 / classes if each class has as
     many clips.
@@ -197,7 +197,10 @@ def constant_answer(predictions: pa.Table) -> str:
         labels.setdefault((fold, trial), set()).add(label)
     if not labels or any(len(found) > 1 or None in found for found in labels.values()):
         return ""
-    return "all" if len(set.union(*labels.values())) == 1 else "fold"
+    if len(set.union(*labels.values())) == 1:
+        return "all"
+    of_folds = {(fold, label) for (fold, _), found in labels.items() for label in found}
+    return "fold" if len(of_folds) == len({fold for fold, _ in of_folds}) else "trial"
 
 
 def _evidence_of_model(model: HearingModel, study: HearingStudy) -> list[Evidence]:

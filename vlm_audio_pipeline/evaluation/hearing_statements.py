@@ -131,8 +131,8 @@ def _undecided(name: str, evidence: Evidence) -> str:
     level = percent_text(chance.numbers.against_accuracy)
     if chance.is_better and blank is None:
         return (
-            f"{lead}, better than the chance level ({level}), but {evidence.missing['blank']}, which "
-            "would show whether the accuracy comes from the image."
+            f"{lead}, better than the chance level ({level}), but it is not known whether the accuracy comes from the image: "
+            f"{evidence.missing['blank']}."
         )
     if chance.is_better and blank is not None:
         return (
@@ -145,16 +145,20 @@ def _undecided(name: str, evidence: Evidence) -> str:
     )
 
 
+_BLANK_ANSWERS = {
+    "all": ("All blank images get", "the share of clips of that class"),
+    "fold": ("All blank images of a fold get", "the share of clips of one class in each fold"),
+    "trial": ("In each trial, all blank images of a fold get", "the share of clips of one class in each fold"),
+}
+"""Result of `constant_answer` -> the images that get one answer, and what their accuracy then is."""
+
+
 def _blank_answer(evidence: Evidence) -> list[str]:
     """Return the sentence that explains the accuracy on blank images, if all of them, or those of each fold, get one answer."""
     blank = evidence.corrected.get("blank")
     if blank is None or not evidence.blank_answer:
         return []
-    scope, classes = (
-        ("All blank images get", "the share of clips of that class")
-        if evidence.blank_answer == "all"
-        else ("All blank images of a fold get", "the share of clips of one class in each fold")
-    )
+    scope, classes = _BLANK_ANSWERS[evidence.blank_answer]
     accuracy = percent_text(blank.numbers.against_accuracy)
     return [f"{scope} the same answer, so its accuracy on them, {accuracy}, is {classes}."]
 

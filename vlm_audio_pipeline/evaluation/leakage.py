@@ -146,7 +146,7 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
     clip_indices = [int(i) for i in np.union1d(first, second)]
     yield {
         **summary,
-        "severity": "suspect" if len(first) else "clean",
+        "severity": "suspect" if len(first) else "unknown" if embeddings.sample_note else "clean",
         "count": len(first),
         "clips": len(clip_indices),
         "folds": ",".join(str(f) for f in sorted(set(embeddings.fold[clip_indices].tolist()))),

@@ -1,7 +1,8 @@
 import pytest
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
-from vlm_audio_pipeline.datasets.urbansound8k import LABELS, UrbanSound8K, urbansound8k_classes
+from vlm_audio_pipeline.datasets.class_names import class_name, class_synonyms
+from vlm_audio_pipeline.datasets.urbansound8k import LABELS, UrbanSound8K
 
 HEADER = "slice_file_name,fsID,start,end,salience,fold,classID,class"
 # The first lines of the real file, a third recording, and one of another fold.
@@ -33,7 +34,9 @@ def test_slices_have_their_official_folds_and_recordings(tmp_path, data_folder):
 
 
 def test_ten_classes_have_words():
-    assert tuple(name.name for name in urbansound8k_classes()) == LABELS and len(LABELS) == 10
+    assert len(LABELS) == 10
+    for label in LABELS:
+        assert class_name(label).description.endswith(".") and class_synonyms(label, LABELS) == ()
 
 
 def test_another_folder_and_another_class_are_refused(tmp_path, data_folder):

@@ -15,6 +15,7 @@ from vlm_audio_pipeline.evaluation.hearing import (
     HearingModel,
     HearingStudy,
     collect_evidence,
+    constant_answer,
 )
 from vlm_audio_pipeline.evaluation.hearing_statements import verdicts_table
 from vlm_audio_pipeline.evaluation.significance import p_text
@@ -94,7 +95,17 @@ def test_one_answer_for_all_blank_images_explains_their_accuracy():
         "All blank images get the same answer, so its accuracy on them, 10.0 %, is the share of clips of that class."
     )
     by_fold = [CLASSES[fold] for fold in blank["fold"].to_pylist()]
-    assert "All blank images of a fold get the same answer" in statement_with(by_fold)
+    assert ". All blank images of a fold get the same answer" in statement_with(by_fold)
+    assert constant_answer(blank.slice(0, 0)) == ""
+    two_trials = [  # in the second trial, each fold gets another answer
+        blank.set_column(i, "trial", pa.array([trial] * blank.num_rows, pa.int64())).set_column(
+            j, "predicted", pa.array([CLASSES[fold + trial] for fold in blank["fold"].to_pylist()])
+        )
+        for i, j in [(blank.schema.get_field_index("trial"), blank.schema.get_field_index("predicted"))]
+        for trial in (0, 1)
+    ]
+    assert constant_answer(two_trials[1]) == "fold"
+    assert constant_answer(pa.concat_tables(two_trials, promote_options="permissive")) == "trial"
     assert "same answer" not in statement_with([None] * 400)
 
 
@@ -158,7 +169,10 @@ def test_a_model_that_is_as_accurate_on_blank_images_fails_its_control():
 def test_without_a_complete_blank_control_it_cannot_be_decided():
     half = predictions(first(200))
     (row,) = decide(model(half))
-    assert row["answer"] == UNDECIDED and "but there is no control with blank images" in row["statement"]
+    assert (
+        row["answer"] == UNDECIDED
+        and "whether the accuracy comes from the image: there is no control with blank images." in row["statement"]
+    )
     (row,) = decide(model(half, predictions(CHANCE, CLIPS[:100], control="blank")))
     assert row["answer"] == UNDECIDED and row["blank_p"] is None
     assert (

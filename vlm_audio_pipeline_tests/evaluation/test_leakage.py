@@ -150,6 +150,18 @@ def test_many_pairs_are_counted_and_the_most_similar_are_listed():
     assert summary["finding"].endswith(". The 100 most similar are listed")
 
 
+def test_a_sample_without_near_duplicates_is_not_clean(monkeypatch):
+    """A pair of copies is in the sample only if both clips are."""
+    monkeypatch.setattr("vlm_audio_pipeline.evaluation.leakage.MAX_SEARCHED_CLIPS", 120)
+    _, clips, _ = gaussian_blobs(n_folds=2, per_class=60, classes=("a", "b"))  # 240 clips
+    table = embeddings_table(clips, random_vectors(240))
+    [summary] = [r for r in leakage(clips, {"e": table}) if r["kind"] == "near_duplicate"]
+    assert (summary["severity"], summary["count"], summary["checked"]) == ("unknown", 0, 120)
+    monkeypatch.undo()
+    [summary] = [r for r in leakage(clips, {"e": table}) if r["kind"] == "near_duplicate"]
+    assert (summary["severity"], summary["count"], summary["checked"]) == ("clean", 0, 240)
+
+
 def test_few_or_missing_embeddings_are_not_checked():
     _, clips, x = gaussian_blobs(n_folds=2, per_class=4)
     rows = leakage(clips, {"few": embeddings_table(clips, x), "none": TABLES["embeddings"].empty()})

@@ -77,7 +77,12 @@ def describe_axes(name: str, recipe: Recipe | None, clips: Sequence[dict[str, An
     time = f"0 to {end_s:.3g} s" if end_s is not None else "the length of the clip"
     scale = f", {recipe.frequency} scale" if TRANSFORMS[recipe.transform].unit else ""
     row_name = TRANSFORMS[recipe.transform].label.lower()
-    columns = f"time from left to right, {time}" if axes["is_time"] else "points in time not in order"
+    if axes["is_time"]:
+        columns = f"time from left to right, {time}"
+    elif name.endswith(f"{CONTROL_SEPARATOR}other_clip"):
+        columns = "time of the other clip from left to right"
+    else:
+        columns = "columns in random order, not in order of time"
     return f"{columns}; {row_name} from bottom to top, {axes['range']}{scale}"
 
 

@@ -97,5 +97,8 @@ def test_axes_in_words():
         "time from left to right, 0 to 2 s; frequency from bottom to top, 0 to 8 kHz, mel scale"
     )
     assert describe_axes("r", recipe, clips).startswith("time from left to right, the length of the clip; ")
-    assert describe_axes("r__time_shuffled", recipe, CLIPS).startswith("points in time not in order; ")
+    assert describe_axes("r__time_shuffled", recipe, CLIPS).startswith(
+        "columns in random order, not in order of time; "
+    )
+    assert describe_axes("r__other_clip", recipe, CLIPS).startswith("time of the other clip from left to right; ")
     assert describe_axes("paper", Recipe(preset="paper", rate=RATE), CLIPS) is None
