@@ -90,7 +90,7 @@ class ListingLanguageModel(LanguageModel):
         predictions = Stage(
             asset="predictions",
             tables=("multi_label_predictions",),
-            version=1,  # increase it also when the parser changes
+            version=2,  # increase it also when the parser changes
             parameters={"label_form": self.label_form},
             inputs=(Input("clips"), Input("responses", name)),
             run=run,

@@ -1,6 +1,10 @@
 """Parse a response that lists classes. It is strict: a text with anything that is not a class has no answer.
 
 A list is read only as a whole, because a class name inside a sentence may be denied or only mentioned: "no dog, but rain".
+
+A class name may itself contain a separator: "waves and surf", "male speech, man speaking". The reading with the fewest names counts: in a
+study with the classes crackle, wheeze, and crackle and wheeze, the text "crackle and wheeze" is the last one. A text with two such
+readings is unparseable.
 """
 
 import json
@@ -14,6 +18,7 @@ EMPTY_LIST = "none"
 
 _MAX_CHARACTERS = 10_000
 _SEPARATORS = re.compile(r"\s*[,;\n]\s*(?:and\s+)?|\s+and\s+", re.IGNORECASE)
+_COMMA = re.compile(r"\s*,\s*")
 _AROUND = re.compile(r"^[\s\-*•\"'`.]+|[\s\"'`.]+$")
 _FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
 
@@ -35,7 +40,7 @@ def parse_list(text: str | None, names: Mapping[str, str]) -> ParsedList:
     """Read the classes of a response: names with commas, semicolons, line breaks or `and` between them, a JSON list, or `none`.
 
     Case, quotation marks, bullets and a full stop at the end do not matter. A class may be listed twice. Any other word makes the
-    response unparseable, also `none` beside a class.
+    response unparseable, also `none` beside a class. A name ends at a line break, and each item of a JSON list is one name.
 
     Args:
         text: the response.
@@ -53,32 +58,64 @@ def parse_list(text: str | None, names: Mapping[str, str]) -> ParsedList:
         for label, name in names.items()
         for variant in (label, name, label.replace("_", " "))
     }
-    items = _items(_FENCE.sub(r"\1", text.strip()))
-    if items == []:
-        return ParsedList("answered")
-    if items is None:
-        return ParsedList("unparseable")
-    normalised = [_normalise(item) for item in items]
-    if normalised == [EMPTY_LIST] and EMPTY_LIST not in accepted:
-        return ParsedList("answered")
-    labels = [accepted.get(item) for item in normalised]
-    if None in labels:
-        return ParsedList("unparseable")
-    return ParsedList("answered", frozenset(label for label in labels if label is not None))
+    text = _FENCE.sub(r"\1", text.strip())
+    labels = _json_classes(text, accepted) if text.startswith(("[", "{")) else _listed_classes(text, accepted)
+    return ParsedList("unparseable") if labels is None else ParsedList("answered", labels)
 
 
-def _items(text: str) -> list[str] | None:
-    """Return the items of a list; None for a text that is none."""
-    if text.startswith(("[", "{")):
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-        is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        return value if is_list else None
-    items = [item for item in _SEPARATORS.split(text) if item.strip()]
-    return items or None
+def _json_classes(text: str, accepted: Mapping[str, str]) -> frozenset[str] | None:
+    """Return the classes of a JSON list of names; None for another text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        return None
+    names = [_normalise(item) for item in value]
+    if names == [EMPTY_LIST] and EMPTY_LIST not in accepted:
+        return frozenset()
+    return frozenset(accepted[name] for name in names) if all(name in accepted for name in names) else None
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A way to divide a text into names: their number, and the classes; None if another way with this number has other classes."""
+
+    names: int
+    labels: frozenset[str] | None
+
+
+def _listed_classes(text: str, accepted: Mapping[str, str]) -> frozenset[str] | None:
+    """Return the classes of a text of names with separators between them; None without a single reading with the fewest names."""
+    spans = _spans(text)
+    if not spans:
+        return None
+    if EMPTY_LIST not in accepted and [_normalise(text[start:end]) for start, end in spans] == [EMPTY_LIST]:
+        return frozenset()
+    longest = max(len(_spans(name)) for name in accepted)
+    # The reading of the text from each span on. At its end there is nothing left to read.
+    readings: list[_Reading | None] = [None] * len(spans) + [_Reading(0, frozenset())]
+    for first in reversed(range(len(spans))):
+        for last in range(first, min(first + longest, len(spans))):
+            name, rest = text[spans[first][0] : spans[last][1]], readings[last + 1]
+            label = None if "\n" in name else accepted.get(_normalise(name))
+            if label is None or rest is None:
+                continue
+            best = readings[first]
+            reading = _Reading(rest.names + 1, None if rest.labels is None else rest.labels | {label})
+            if best is None or reading.names < best.names:
+                readings[first] = reading
+            elif reading.names == best.names and reading.labels != best.labels:
+                readings[first] = _Reading(best.names, None)
+    return readings[0].labels if readings[0] else None
+
+
+def _spans(text: str) -> list[tuple[int, int]]:
+    """Return the start and the end of every part of a text between separators; parts without a word are left out."""
+    separators = [match.span() for match in _SEPARATORS.finditer(text)]
+    starts, ends = [0, *(end for _, end in separators)], [*(start for start, _ in separators), len(text)]
+    return [(start, end) for start, end in zip(starts, ends, strict=True) if text[start:end].strip()]
 
 
 def _normalise(text: str) -> str:
-    return " ".join(_AROUND.sub("", text).casefold().split())
+    return " ".join(_COMMA.sub(", ", _AROUND.sub("", text).casefold()).split())

@@ -33,6 +33,7 @@ NAMES = {name: name for name in ("dog", "rain", "sea_waves", "church_bells")}
         ("[]", set()),
         ("none", set()),
         ("None.", set()),
+        ("none,\t,", set()),
         (" `dog` ", {"dog"}),
     ],
 )
@@ -52,6 +53,7 @@ def test_lists_of_classes_are_read(text, labels):
         "no dog",
         "not dog, rain",
         "none, dog",
+        'none\n"',
         "dogs",
         "dog (barking)",
         '{"dog": true}',
@@ -65,6 +67,48 @@ def test_lists_of_classes_are_read(text, labels):
 def test_anything_else_has_no_answer(text):
     assert parse_list(text, NAMES) == parse_list("nonsense", NAMES)
     assert parse_list(text, NAMES).outcome == "unparseable"
+
+
+ICBHI = {label: label for label in ("normal_breathing", "crackle", "wheeze", "crackle_and_wheeze")}
+AUDIOSET = {label: label for label in ("Waves and surf", "Rain", "Male speech, man speaking", "Wind", "Rain and Wind")}
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "labels"),
+    [
+        ("crackle and wheeze", ICBHI, {"crackle_and_wheeze"}),
+        ("crackle, wheeze", ICBHI, {"crackle", "wheeze"}),
+        ("crackle, and wheeze", ICBHI, {"crackle", "wheeze"}),
+        ('"crackle" and "wheeze"', ICBHI, {"crackle", "wheeze"}),
+        ("- crackle\n- wheeze", ICBHI, {"crackle", "wheeze"}),
+        ("crackle and wheeze and normal breathing", ICBHI, {"crackle_and_wheeze", "normal_breathing"}),
+        ("wheeze and crackle", ICBHI, {"crackle", "wheeze"}),
+        ("Waves and surf, Rain", AUDIOSET, {"Waves and surf", "Rain"}),
+        ("rain and waves and surf.", AUDIOSET, {"Waves and surf", "Rain"}),
+        ("Rain, male speech,man speaking and wind", AUDIOSET, {"Rain", "Male speech, man speaking", "Wind"}),
+        ("Male speech, man speaking", AUDIOSET, {"Male speech, man speaking"}),
+        ('["Male speech, man speaking", "Rain and Wind"]', AUDIOSET, {"Male speech, man speaking", "Rain and Wind"}),
+        ("rain and wind and waves and surf", AUDIOSET, {"Rain and Wind", "Waves and surf"}),
+        # The whole name "a and b" first would leave "c", which is no class.
+        ("a and b and c", dict.fromkeys(("a", "a and b", "b and c"), ""), {"a", "b and c"}),
+    ],
+)
+def test_a_class_name_may_contain_what_separates_names(text, names, labels):
+    parsed = parse_list(text, names)
+    assert (parsed.outcome, parsed.labels) == ("answered", labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("male speech", AUDIOSET),
+        ("Male speech\nman speaking", AUDIOSET),
+        ("Waves, and surf", AUDIOSET),
+        ("a and b and c", dict.fromkeys(("a", "c", "a and b", "b and c"), "")),  # "a", "b and c" or "a and b", "c"?
+    ],
+)
+def test_a_part_of_a_name_or_two_equal_readings_have_no_answer(text, names):
+    assert parse_list(text, names).outcome == "unparseable"
 
 
 def test_a_class_called_none_is_a_class():
