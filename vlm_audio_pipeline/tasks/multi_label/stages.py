@@ -56,7 +56,7 @@ def label_metrics_stage(classifier_name: str, folds: tuple[int, ...], tuning_fol
     return Stage(
         asset="metrics",
         tables=("multi_label_metrics",),
-        version=1,
+        version=2,
         parameters={"tuning_folds": list(dataset_tuning_folds)},
         inputs=(predictions,),
         run=run,
@@ -95,7 +95,7 @@ def label_leaderboard_stage(classifiers: Mapping[str, ClassifierPlan], limited: 
     return Stage(
         asset="leaderboard",
         tables=("multi_label_leaderboard",),
-        version=1,
+        version=2,
         parameters={
             "classifiers": {name: [plan.kind, list(plan.folds)] for name, plan in classifiers.items()},
             "limited": limited,

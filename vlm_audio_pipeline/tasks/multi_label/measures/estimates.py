@@ -79,13 +79,13 @@ def class_roc_area(arrays: LabelArrays, label: int, kept: np.ndarray) -> tuple[n
 
 
 def class_f1(arrays: LabelArrays, label: int, kept: np.ndarray) -> tuple[np.ndarray | None, str | None]:
-    """Compute F1 of one class. A response without a decision names no class, so its label is missed."""
+    """Compute F1 of one class; NaN for a selection without positives. A response without a decision misses the label."""
     truth = arrays.truth[:, label]
     reason = _positives_reason(truth) or (None if arrays.is_decided[:, label].any() else "no decisions")
     if reason:
         return None, reason
     numerator, denominator = f1_counts(truth, arrays.predicted[:, label]) @ kept
-    return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0), None
+    return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=truth @ kept > 0), None
 
 
 def _order_reason(arrays: LabelArrays, label: int) -> str | None:

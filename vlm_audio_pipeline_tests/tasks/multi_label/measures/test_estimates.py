@@ -69,6 +69,22 @@ def test_every_value_from_many_recordings_has_an_interval_around_it():
         assert estimate.clips == 120
 
 
+def test_f1_is_undefined_without_the_only_recording_that_has_the_class():
+    # a: in recording 0 alone, predicted there and in recording 1. b: in recordings 0 to 5, predicted there.
+    truth = np.array([[i == 0, i < 6] for i in range(12)])
+    predicted = np.array([[i <= 1, i < 6] for i in range(12)])
+    found = all_estimates(label_arrays(truth, predicted=predicted))
+    a, mean = found["f1", "a"], found["f1_macro", ""]
+    assert a.value == pytest.approx(2 / 3)  # 2 * 1 / (2 * 1 + 1)
+    assert (a.low, a.high) == (None, None)
+    assert a.interval == "none: without one of the source recordings the measure is undefined"
+    # The mean is (2/3 + 1) / 2 = 5/6. It is 1 without recording 0 (b alone has positives) and without recording 1, else 5/6.
+    # Squared error of the jackknife: 11/12 * (10 (1/36)^2 + 2 (5/36)^2) = 55/1296, so n = 5/36 / (55/1296) = 36/11. With
+    # Student's 2.200985 (11 degrees of freedom) Wilson's interval is 0.634397 - 0.349951 to 0.634397 + 0.349951.
+    assert mean.value == pytest.approx(5 / 6)
+    assert (mean.low, mean.high) == pytest.approx((0.284446, 0.984348), abs=1e-5)
+
+
 def test_perfect_scores_are_one_in_every_measure():
     truth = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 0]], bool)
     assert {e.value for e in all_estimates(label_arrays(truth, truth.astype(float))).values()} == {1}
