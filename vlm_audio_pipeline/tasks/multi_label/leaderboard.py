@@ -151,6 +151,7 @@ def _line(
 
 def _constant_line(clips: Sequence[Clip], classes: tuple[str, ...]) -> dict[str, Any]:
     truth = np.array([[label in clip.class_names for label in classes] for clip in clips], bool)
+    truth = truth.reshape(len(clips), len(classes))  # without clips, too
     arrays = LabelArrays(
         truth=truth,
         score=np.zeros(truth.shape),
@@ -180,7 +181,8 @@ def _constant_line(clips: Sequence[Clip], classes: tuple[str, ...]) -> dict[str,
         "trials": 0,
         "folds": _join(np.unique(arrays.fold).tolist()),
         "comparable": False,
-        "note": "the same score for every clip and class",
+        "note": "the same score for every clip and class"
+        + ("" if ranking.value is not None else f", {RANKING_MEASURE} undefined: {ranking.reason}"),
     }
 
 

@@ -93,6 +93,18 @@ def test_a_limited_run_is_not_ranked(data_and_truth):
     assert "limited run" in row["note"]
 
 
+def test_without_a_usable_clip_no_row_has_a_value(data_and_truth):
+    data, _ = data_and_truth
+    rows = board(data, {"absent": None}, clips=[], rejected_clips=len(data.clips))
+    assert {name: (row["rank"], row["cmap"], row["exact_match"]) for name, row in rows.items()} == {
+        "constant": (None, None, None),
+        "absent": (None, None, None),
+    }
+    assert (rows["constant"]["clips"], rows["constant"]["predictions"], rows["constant"]["folds"]) == (0, 0, "")
+    assert rows["constant"]["note"].endswith("cmap undefined: no clip has any of the classes")
+    assert rows["constant"]["rejected_clips"] == len(data.clips)
+
+
 def test_metrics_have_a_row_for_every_class_and_subset(data_and_truth):
     data, truth = data_and_truth
     rows = label_metrics_table(predictions(data, truth), data.classes, (2,)).to_pylist()
