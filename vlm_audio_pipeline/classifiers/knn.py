@@ -1,6 +1,6 @@
 """k nearest neighbours (k-NN): predict the most frequent class among the k training clips with the nearest vectors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -17,7 +17,8 @@ from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.encoders.base import EncoderSpec
 from vlm_audio_pipeline.encoders.vectors import unit_vectors
 
-_BLOCK_PAIRS = 2**22  # queries times training clips that are compared at a time; a pair takes about 30 bytes
+BLOCK_PAIRS = 2**22
+"""Queries times training clips that are compared at a time; a pair takes about 30 bytes."""
 _TIE_BONUS = 1e-9  # far below one vote, far above rounding errors; see `votes`
 
 
@@ -79,23 +80,44 @@ class NearestNeighbours(Neighbours):
             "training_clips": len(training),
             **model_columns(embeddings),
         }
+        voters = np.array(labels, int)
+        standardised = (training - mean) / scale
         predictions = []
-        block = max(1, _BLOCK_PAIRS // len(training))
         for control, x in self.query_vectors(context, queries):
-            blocks = []
-            for first in range(0, len(x), block):
-                rows = slice(first, first + block)
-                distance = distances(
-                    (x[rows].astype(np.float64) - mean) / scale, (training - mean) / scale, self.metric
-                )
-                distance[query_sources[rows, None] == sources[None, :]] = (
-                    np.inf
-                )  # a clip of the query's source does not vote
-                blocks.append(votes(distance, np.array(labels, int), self.k, len(context.classes)))
-            scores = np.concatenate(blocks) if blocks else np.zeros((0, len(context.classes)))
+            scores = np.zeros((len(x), len(context.classes)))
+            x = (x.astype(np.float64) - mean) / scale
+            for rows, distance in distance_blocks(x, query_sources, standardised, sources, self.metric):
+                scores[rows] = votes(distance, voters, self.k, len(context.classes))
             predictions.append(scored_predictions(queries, context.classes, scores, control=control, **constants))
         clips_of_fold = clips.filter(pa.array(~is_training))
         return {"predictions": add_shown_labels(pa.concat_tables(predictions), clips_of_fold)}
+
+
+def distance_blocks(
+    x: np.ndarray,
+    x_sources: np.ndarray,
+    training: np.ndarray,
+    sources: np.ndarray,
+    metric: Literal["cosine", "euclidean"],
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the distances of consecutive queries to the training clips, in blocks whose memory does not grow with the number of clips.
+
+    Args:
+        x: (n, dimensions) float64, queries.
+        x_sources: (n,) str, source recordings of the queries.
+        training: (m, dimensions) float64, m at least 1.
+        sources: (m,) str, source recordings of the training clips.
+        metric: name of the distance.
+
+    Yields:
+        The rows of the block in x, and (rows, m) float64 distances; infinite for a clip of the query's own source recording.
+    """
+    step = max(1, BLOCK_PAIRS // len(training))
+    for first in range(0, len(x), step):
+        rows = slice(first, first + step)
+        distance = distances(x[rows], training, metric)
+        distance[x_sources[rows, None] == sources[None, :]] = np.inf
+        yield rows, distance
 
 
 def distances(x: np.ndarray, y: np.ndarray, metric: Literal["cosine", "euclidean"]) -> np.ndarray:

@@ -7,8 +7,9 @@ from sklearn.metrics.pairwise import cosine_distances, euclidean_distances
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
+from vlm_audio_pipeline.classifiers import knn
 from vlm_audio_pipeline.classifiers.base import CLASSIFIERS
-from vlm_audio_pipeline.classifiers.knn import NearestNeighbours, distances, votes
+from vlm_audio_pipeline.classifiers.knn import NearestNeighbours, distance_blocks, distances, votes
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline_tests.classifiers.stage_runner import (
@@ -69,6 +70,21 @@ def test_distances_equal_those_of_scikit_learn_also_for_zero_vectors():
     np.testing.assert_allclose(distances(x, x, "euclidean"), euclidean_distances(x), atol=1e-7)
     off = ~np.eye(6, dtype=bool)  # scikit-learn sets the diagonal to 0
     np.testing.assert_allclose(distances(x, x, "cosine")[off], cosine_distances(x)[off], atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_blocks_of_distances_have_a_limited_number_of_pairs(metric, monkeypatch):
+    random = np.random.default_rng(0)
+    x, training = random.standard_normal((23, 3)), random.standard_normal((10, 3))
+    x_sources, sources = random.integers(0, 6, 23).astype(str), random.integers(0, 6, 10).astype(str)
+    monkeypatch.setattr(knn, "BLOCK_PAIRS", 45)  # 4 queries with 10 training clips each: 5 blocks and a block of 3
+    blocks = [distance for _, distance in distance_blocks(x, x_sources, training, sources, metric)]
+    assert [len(distance) for distance in blocks] == [4] * 5 + [3]
+    expected = {"cosine": cosine_distances, "euclidean": euclidean_distances}[metric](x, training)
+    expected[x_sources[:, None] == sources] = np.inf
+    np.testing.assert_allclose(np.concatenate(blocks), expected, atol=1e-12)
+    monkeypatch.setattr(knn, "BLOCK_PAIRS", 3)  # a block has at least one query
+    assert len(list(distance_blocks(x, x_sources, training, sources, metric))) == 23
 
 
 def test_clips_of_the_same_fold_or_source_recording_do_not_vote():

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from vlm_audio_pipeline.classifiers.base import NO_ENCODERS
-from vlm_audio_pipeline.classifiers.knn import Neighbours, distances
+from vlm_audio_pipeline.classifiers.knn import Neighbours, distance_blocks
 from vlm_audio_pipeline.classifiers.prediction_rows import align_vectors, model_columns
 from vlm_audio_pipeline.classifiers.probe import standardisation
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
@@ -22,8 +22,6 @@ from vlm_audio_pipeline.tasks.multi_label.classifiers.base import (
 )
 from vlm_audio_pipeline.tasks.multi_label.measures.decisions import best_threshold
 
-_BLOCK = 1024
-
 
 @MULTI_LABEL_CLASSIFIERS.register("knn")
 class NearestNeighbourShares(Neighbours):
@@ -37,7 +35,7 @@ class NearestNeighbourShares(Neighbours):
             Stage(
                 asset="predictions",
                 tables=("multi_label_predictions",),
-                version=1,
+                version=2,
                 parameters={**self.fingerprint_fields(), **self.sampled_folds(folds)},
                 inputs=(
                     Input("clips", folds="all"),
@@ -88,11 +86,8 @@ class NearestNeighbourShares(Neighbours):
     ) -> np.ndarray:
         """Return the share of neighbours with each class; clips of the same source recording are no neighbours."""
         shares = np.zeros((len(x), truth.shape[1]))
-        for start in range(0, len(x), _BLOCK):  # the distances of 15,000 clips to each other would have 2 GB
-            block = slice(start, start + _BLOCK)
-            distance = distances(x[block], training, self.metric)
-            distance[x_source[block, None] == source[None, :]] = np.inf
-            shares[block] = neighbour_shares(distance, truth, self.k)
+        for rows, distance in distance_blocks(x, x_source, training, source, self.metric):
+            shares[rows] = neighbour_shares(distance, truth, self.k)
         return shares
 
 
@@ -118,5 +113,8 @@ def neighbour_shares(distance: np.ndarray, truth: np.ndarray, k: int) -> np.ndar
         raise VlmAudioError(
             "every clip needs a training clip of another fold and source recording, but a clip has none; check the folds"
         )
-    shares: np.ndarray = (truth[nearest] & counts[:, :, None]).sum(axis=1) / counts.sum(axis=1)[:, None]
+    hits = np.zeros((len(distance), truth.shape[1]))
+    for neighbour, is_counted in zip(nearest.T, counts.T, strict=True):  # at once, they would take k times the memory
+        hits += truth[neighbour] & is_counted[:, None]
+    shares: np.ndarray = hits / counts.sum(axis=1)[:, None]
     return shares

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from vlm_audio_pipeline.classifiers import knn
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.tasks.multi_label.classifiers import knn as multi_label_knn
 from vlm_audio_pipeline.tasks.multi_label.classifiers.base import MULTI_LABEL_CLASSIFIERS
 from vlm_audio_pipeline.tasks.multi_label.classifiers.knn import NearestNeighbourShares, neighbour_shares
 from vlm_audio_pipeline_tests.classifiers.stage_runner import clips_table, embeddings_table
@@ -42,3 +44,21 @@ def test_a_clip_of_the_same_source_recording_is_no_neighbour_when_thresholds_are
     tables = {"embeddings/e": embeddings_table(clips_table(data.clips), x)}
     rows = run_fold(NearestNeighbourShares(encoder="e", k=9), 1, data, tables)["multi_label_predictions"]
     assert max(rows["threshold"].to_pylist()) < 1
+
+
+def test_memory_does_not_grow_with_the_number_of_clips(monkeypatch):
+    data, _, x = labelled_clips()
+    spec, tables = NearestNeighbourShares(encoder="e"), {"embeddings/e": embeddings_table(clips_table(data.clips), x)}
+    in_one_block = run_fold(spec, 1, data, tables)["multi_label_predictions"]
+    sizes = []
+
+    def record_size(distance, truth, k):
+        sizes.append(distance.size)
+        return neighbour_shares(distance, truth, k)
+
+    monkeypatch.setattr(multi_label_knn, "neighbour_shares", record_size)
+    monkeypatch.setattr(knn, "BLOCK_PAIRS", 300)
+    in_blocks = run_fold(spec, 1, data, tables)["multi_label_predictions"]
+    # 40 training clips: 7 of them at a time with all, which makes 5 blocks and a block of 5; 20 queries: 2 blocks and a block of 6
+    assert sizes == [280] * 5 + [200] + [280] * 2 + [240]
+    assert in_blocks.equals(in_one_block)
