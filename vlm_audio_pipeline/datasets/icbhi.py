@@ -1,7 +1,7 @@
 """ICBHI 2017 respiratory sound database: 920 recordings of 126 patients, 6,898 respiratory cycles in 4 classes; from a local copy.
 
 Each cycle is a clip. Reference: https://bhichallenge.med.auth.gr/ICBHI_2017_Challenge. Its score is the mean of sensitivity and
-specificity (`measures/icbhi_score.py`).
+specificity; docs/sql.md has a query for it.
 """
 
 import re

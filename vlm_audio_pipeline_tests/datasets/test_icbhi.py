@@ -1,7 +1,10 @@
+import duckdb
+import pyarrow as pa
 import pytest
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.datasets.icbhi import Icbhi, icbhi_classes
+from vlm_audio_pipeline_tests.pages import blocks
 
 CYCLES = "0.036\t0.579\t0\t0\n0.579\t2.45\t1\t0\n2.45\t3.893\t0\t1\n3.893\t5.793\t1\t1\n"
 # Names of the real database; patient 156 has recordings in both parts of the official split.
@@ -83,3 +86,26 @@ def test_mistakes_are_told_with_what_to_do(folder, data_folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadDataset, match="contains no WAV files"):
         Icbhi(path=tmp_path / "empty").open(data_folder)
+
+
+def test_the_documented_query_gives_the_score_of_the_challenge():
+    # Normal: 3 of 4 right, specificity 0.75. Others: 2 of 5 right (a wheeze for a crackle is wrong, as is no answer), sensitivity
+    # 0.4. The mean is 0.575; the failed request does not count.
+    n, c, w, b = (class_name.name for class_name in icbhi_classes())
+    labels = [n, n, n, n, c, c, w, b, b, c]
+    predicted = [n, n, n, c, c, w, w, None, c, None]
+    predictions = pa.table(
+        {
+            "study": ["demo"] * 10,
+            "classifier": ["p"] * 10,
+            "scoring": ["score"] * 10,
+            "control": ["none"] * 10,
+            "label": labels,
+            "correct": [label == answer for label, answer in zip(labels, predicted, strict=True)],
+            "outcome": ["answered"] * 7 + ["unparseable", "answered", "error"],
+        }
+    )
+    [query] = [block for block in blocks("docs/sql.md", "sql") if "specificity" in block]
+    with duckdb.connect() as connection:
+        connection.register("predictions", predictions)
+        assert connection.execute(query).fetchall() == [("p", "score", 0.4, 0.75, pytest.approx(0.575))]
