@@ -22,7 +22,7 @@ class EmbeddingMatrix:
         fold: (n,) int.
         x: (n, dimensions) float64, as the encoder returned them.
         model: model id.
-        all_clips: number of clips that have an embedding; more than n if the matrix is a sample.
+        sampled_from: number of clips that have an embedding, if the matrix is a sample of them; None if it has all of them.
     """
 
     clip: np.ndarray
@@ -31,7 +31,7 @@ class EmbeddingMatrix:
     fold: np.ndarray
     x: np.ndarray
     model: str | None = None
-    all_clips: int = 0
+    sampled_from: int | None = None
 
     @classmethod
     def from_tables(cls, clips: pa.Table, embeddings: pa.Table, max_clips: int | None = None) -> "EmbeddingMatrix":
@@ -49,14 +49,20 @@ class EmbeddingMatrix:
         embeddings = embeddings.filter(pc.is_in(embeddings["clip"], value_set=clips["clip"].combine_chunks()))
         position = {clip: i for i, clip in enumerate(clips["clip"].to_pylist())}
         rows = clips.take(pa.array([position[clip] for clip in embeddings["clip"].to_pylist()], pa.int64()))
-        all_clips = rows.num_rows
-        if max_clips is not None and all_clips > max_clips:
+        sampled_from = None
+        if max_clips is not None and rows.num_rows > max_clips:
+            sampled_from = rows.num_rows
             chosen = sample_positions(rows["clip"].to_pylist(), rows["source"].to_pylist(), max_clips)
             rows, embeddings = rows.take(chosen), embeddings.take(chosen)
         label, source, clip = (np.array(rows[name].to_pylist(), dtype=str) for name in ("label", "source", "clip"))
         model = next((m for m in embeddings["model"].to_pylist() if m), None)
         x = vector_matrix(embeddings).astype(np.float64)
-        return cls(clip, label, source, rows["fold"].to_numpy(), x, model, all_clips)
+        return cls(clip, label, source, rows["fold"].to_numpy(), x, model, sampled_from)
+
+    @property
+    def all_clips(self) -> int:
+        """Number of clips that have an embedding; more than n if the matrix is a sample."""
+        return len(self.clip) if self.sampled_from is None else self.sampled_from
 
     @property
     def sample_note(self) -> str:
