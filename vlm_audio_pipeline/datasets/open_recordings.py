@@ -116,7 +116,7 @@ class SeekableRecording:
     """A recording whose codec decodes the same samples after seeking: nothing needs to be kept.
 
     Args:
-        sound: the open file; `close` closes it.
+        opened: the open file; `close` closes it.
         frames: its length, which may be less than libsndfile reads.
     """
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, LabelledClip, ReadOptions
 from vlm_audio_pipeline.datasets.annotations.tables import Table, header_cells
 
-COLUMNS = ("slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class")
-
 
 def read_urbansound8k(path: Path, _options: ReadOptions) -> Annotations:
     """Read the metadata: a clip for each slice, with its official fold; its source is the recording on Freesound."""
