@@ -60,7 +60,7 @@ class AnnotatedRecordings(DatasetSpec):
     format: str | None = None
     """Format of the annotation files: `raven`, `audacity`, `label_studio`, ...; null: each file is recognised by its first lines."""
     label_column: str | None = None
-    """Column with the labels, for formats with columns; null: the usual one."""
+    """Column with the labels, for formats with columns; for Label Studio, the control with the labels; null: the usual one."""
     min_confidence: float = Field(0.0, ge=0, le=1)
     """Leave out detections with a lower confidence, for annotation files that a model wrote."""
     rename: dict[str, str | None] = Field(default_factory=dict)

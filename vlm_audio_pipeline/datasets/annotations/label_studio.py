@@ -1,7 +1,8 @@
 """Exports of Label Studio for audio: JSON, JSON-MIN and CSV.
 
 JSON has a list of tasks, each with `data` and `annotations`, whose `result` lists regions. JSON-MIN and CSV have one entry for each
-annotation, whose regions are a list in the field that the labelling configuration names, usually `label`.
+annotation, whose regions are a list in the field that is named like their control in the labelling configuration, usually `label`.
+An entry without regions does not have this field. `label_column` names the control.
 Reference: https://labelstud.io/guide/export, https://labelstud.io/tags/audio.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
 from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, Event, ReadOptions
 from vlm_audio_pipeline.datasets.annotations.tables import Table, clean_name, header_cells
 from vlm_audio_pipeline.datasets.audio_suffixes import AV_SUFFIXES, LIBSNDFILE_SUFFIXES, OTHER_SUFFIXES
@@ -20,6 +21,8 @@ from vlm_audio_pipeline.datasets.csv_reader import read_text
 
 _SUFFIXES = LIBSNDFILE_SUFFIXES + AV_SUFFIXES + OTHER_SUFFIXES
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+_CONTROLS = ("label", "labels")
+"""Usual names of the control with the labels of regions."""
 _MAX_SECONDS = 1e9  # JSON may have infinity, and whole numbers that no float can be
 
 
@@ -51,10 +54,11 @@ def _json_entries(path: Path, text: str, options: ReadOptions) -> Iterator[tuple
         raise BadDataset(f"{path}{line}: this is not valid JSON: {error}; export it again") from error
     if not isinstance(tasks, list) or not tasks or not all(isinstance(task, dict) for task in tasks):
         raise BadDataset(f"{path} must be a list of tasks, got {_kind(tasks)}; export it from Label Studio as JSON")
+    column = _regions_column(path, [task for task in tasks if "annotations" not in task], options)
+    controls: set[str] = set()
     for number, task in enumerate(tasks, 1):
         origin = f"{path}, task {number}"
         if "annotations" not in task:  # JSON-MIN
-            column = options.label_column or "label"
             yield origin, _recording(origin, task), _regions(origin, task.get(column, []))
             continue
         annotations = [a for a in _dicts(origin, task["annotations"]) if not a.get("was_cancelled")]
@@ -66,13 +70,61 @@ def _json_entries(path: Path, text: str, options: ReadOptions) -> Iterator[tuple
             )
         for annotation in chosen:
             results = _dicts(origin, annotation.get("result", []))
-            regions = [r.get("value", {}) for r in results if r.get("type") == "labels"]
+            controls |= {str(r.get("from_name")) for r in results if r.get("type") == "labels"}
+            regions = [r.get("value", {}) for r in results if _is_region(origin, r, options)]
             yield origin, _recording(origin, data), _dicts(origin, regions)
+    if column is None and options.label_column is not None and options.label_column not in controls:
+        raise BadDataset(
+            f"{path}: `label_column` must name a control with labels of regions, got '{options.label_column}'; "
+            f"{suggestion(options.label_column, controls)}"
+        )
+
+
+def _regions_column(path: Path, tasks: Sequence[Mapping[str, Any]], options: ReadOptions) -> str | None:
+    """Return the field with the regions in the tasks of JSON-MIN; None without such tasks.
+
+    Raises:
+        BadDataset: if no task has it, because a wrong field would make every task one without events; and if it may be several.
+    """
+    if not tasks:
+        return None
+    fields = sorted({name for task in tasks for name in task})
+    names = _CONTROLS if options.label_column is None else (options.label_column,)
+    columns = [name for name in names if name in fields]
+    if len(columns) == 1:
+        return columns[0]
+    if columns:
+        raise BadDataset(
+            f"{path}: the regions may be in {' or '.join(f'`{name}`' for name in columns)}; name one of them in `label_column`"
+        )
+    if options.label_column is not None:
+        raise BadDataset(
+            f"{path}: `label_column` must name a field with regions, got '{options.label_column}'; {suggestion(options.label_column, fields)}"
+        )
+    raise BadDataset(
+        f"{path}: no task has a field {' or '.join(f'`{name}`' for name in _CONTROLS)} with the regions, got {', '.join(fields)}; name "
+        "the control of the regions in `label_column`"
+    )
+
+
+def _is_region(origin: str, result: Mapping[str, Any], options: ReadOptions) -> bool:
+    """Return whether a result is a region with labels of the control that is read.
+
+    Raises:
+        BadDataset: for a choice, if `label_column` does not say which control has the labels.
+    """
+    if result.get("type") == "choices" and options.label_column is None:
+        raise BadDataset(
+            f"{origin}: the control '{result.get('from_name')}' is a choice, but only labels of regions are read. If other controls have "
+            "the labels, name one in `label_column`, and the choices are left out. If the choices are the labels, write them as a table "
+            "with the columns filename and event_labels (format `dcase`)"
+        )
+    return result.get("type") == "labels" and options.label_column in (None, result.get("from_name"))
 
 
 def _csv_entries(path: Path, options: ReadOptions) -> Iterator[tuple[str, str, list[Mapping[str, Any]]]]:
     table = Table(path)
-    label = table.label_column(options, ("label", "labels"))
+    label = table.label_column(options, _CONTROLS)
     for row in table.rows:
         origin = f"{path}, line {row.line}"
         try:
