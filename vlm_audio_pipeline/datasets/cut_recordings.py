@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
-from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, Event
+from vlm_audio_pipeline.datasets.annotations.events import EXPORT_OFFSETS, AnnotationFormat, Annotations, Event
 from vlm_audio_pipeline.datasets.audio import BadAudio, read_length
 from vlm_audio_pipeline.datasets.recording_names import RecordingNames, resolve
 from vlm_audio_pipeline.datasets.segments import Segment, SegmentRule, keep_segments, label_segments, segment_times
@@ -149,8 +149,7 @@ def _check_events(file: str, events: Iterable[Event], duration_s: float) -> None
         more = f"\n  and {len(late) - _MAX_EXAMPLES} more" if len(late) > _MAX_EXAMPLES else ""
         raise BadDataset(
             f"events must begin within their recording, but {file} has {duration_s:g} s:{lines}{more}\n"
-            "check that the file belongs to this recording. If the times count from the start of several recordings, export them with "
-            "their start within each file (in Raven: the columns `Begin File` and `File Offset (s)`)"
+            f"check that the file belongs to this recording. {EXPORT_OFFSETS}"
         )
 
 

@@ -4,6 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+EXPORT_OFFSETS = (
+    "If the times count from the start of several recordings, export them with their start within each file (in Raven: the columns "
+    "`Begin File` and `File Offset (s)`)"
+)
+"""What to do about times that may count from the start of several recordings."""
+
 
 @dataclass(frozen=True)
 class Event:

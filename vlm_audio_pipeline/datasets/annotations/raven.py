@@ -1,12 +1,19 @@
 """Raven selection tables: tab-separated text, one line per selection and view.
 
 Reference: Raven Pro user's manual, chapter 6, https://ravensoundsoftware.com/knowledge-base/. `Begin Time (s)` counts from the start
-of all sound files that were open together; where a table has `File Offset (s)`, that is the start within the file.
+of all sound files that were open together; where a table has `File Offset (s)`, that is the start within the file. A table of several recordings must have it.
 """
 
 from pathlib import Path
 
-from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, Event, ReadOptions
+from vlm_audio_pipeline.contracts.errors import BadDataset
+from vlm_audio_pipeline.datasets.annotations.events import (
+    EXPORT_OFFSETS,
+    AnnotationFormat,
+    Annotations,
+    Event,
+    ReadOptions,
+)
 from vlm_audio_pipeline.datasets.annotations.tables import EventColumns, Table, events_of_rows, header_cells
 from vlm_audio_pipeline.datasets.csv_reader import CsvRow
 
@@ -42,6 +49,12 @@ def read_raven(path: Path, options: ReadOptions) -> Annotations:
     annotations = events_of_rows(table, _selections(table), columns, options)
     offset = table.find((_OFFSET,)) if recording else None
     if offset is None:
+        if len(annotations.recordings) > 1:
+            first, second, *_ = sorted(annotations.recordings)
+            raise BadDataset(
+                f"{path} names several recordings, such as {first} and {second}, but has no column '{_OFFSET}', so its times may count "
+                f"from the start of all of them. {EXPORT_OFFSETS}"
+            )
         return annotations
     rows = {f"{path}, line {row.line}": row for row in table.rows}
     events = tuple(_shift(table, rows[event.origin], event, offset) for event in annotations.events)

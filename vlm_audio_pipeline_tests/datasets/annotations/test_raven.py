@@ -1,3 +1,6 @@
+import pytest
+
+from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.datasets.annotations.formats import read_annotations
 
 HEADER = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tBegin Path\tFile Offset (s)\tAnnotation\n"
@@ -26,3 +29,15 @@ def test_times_count_from_the_start_of_the_file_where_the_table_has_file_offsets
         ("C:/site/a.wav", 1, 2, "x"),
         ("C:/site/b.wav", 1.5, 2.0, "y"),
     ]
+
+
+def test_a_table_of_several_recordings_needs_file_offsets(tmp_path):
+    path = tmp_path / "all.txt"
+    header = "Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tSpecies\n"
+    path.write_text(header + "1\t1.0\t2.0\ta.wav\tx\n2\t3.0\t4.0\tb.wav\ty\n")
+    with pytest.raises(
+        BadDataset, match=r"names several recordings, such as a\.wav and b\.wav, .*\(in Raven: the columns `Begin File`"
+    ):
+        read_annotations(path)
+    path.write_text(header + "1\t1.0\t2.0\ta.wav\tx\n2\t3.0\t4.0\ta.wav\ty\n")
+    assert [e.start_s for e in read_annotations(path).events] == [1, 3]
