@@ -10,7 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
-from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, Event, ReadOptions
+from vlm_audio_pipeline.datasets.annotations.events import (
+    AnnotationFormat,
+    Annotations,
+    Event,
+    ReadOptions,
+    refuse_label_column,
+    refuse_min_confidence,
+)
 from vlm_audio_pipeline.datasets.annotations.tables import Numbers, recording_of_file, text_lines
 from vlm_audio_pipeline.datasets.csv_reader import read_text
 
@@ -19,8 +26,10 @@ _NUMBER_COLUMNS = ("start", "end")
 _FREQUENCY_COLUMNS = ("lower frequency", "upper frequency")
 
 
-def read_audacity(path: Path, _options: ReadOptions) -> Annotations:
+def read_audacity(path: Path, options: ReadOptions) -> Annotations:
     """Read a label track. An empty file says that its recording has no event."""
+    refuse_label_column(path, options)
+    refuse_min_confidence(path, options)
     recording = recording_of_file(path)
     lines = [(number, line.split("\t")) for number, line in text_lines(read_text(path))]
     numbers = Numbers(cell.strip() for _, cells in lines for cell in cells[: 3 if cells[0].strip() == "\\" else 2])

@@ -12,7 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
-from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, LabelledClip, ReadOptions
+from vlm_audio_pipeline.datasets.annotations.events import (
+    AnnotationFormat,
+    Annotations,
+    LabelledClip,
+    ReadOptions,
+    refuse_label_column,
+    refuse_min_confidence,
+)
 from vlm_audio_pipeline.datasets.annotations.tables import (
     EventColumns,
     Numbers,
@@ -39,6 +46,8 @@ def read_audioset(path: Path, options: ReadOptions) -> Annotations:
         annotations = read_events(path, _STRONG, options)
         events = tuple(replace(event, label=names.get(event.label, event.label)) for event in annotations.events)
         return Annotations(events, recordings=annotations.recordings)
+    refuse_label_column(path, options)
+    refuse_min_confidence(path, options)
     clips = tuple(
         _read_line(path, number, line, names) for number, line in text_lines(text) if not line.startswith("#")
     )

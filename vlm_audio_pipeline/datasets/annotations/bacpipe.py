@@ -20,6 +20,7 @@ def read_bacpipe(path: Path, options: ReadOptions) -> Annotations:
         recording=("audiofilename",),
         low=("low_freq", "low"),
         high=("high_freq", "high"),
+        confidence=("confidence",),
     )
     return events_of_rows(table, table.rows, columns, options)
 

@@ -6,7 +6,13 @@ https://dcase.community/challenge2023/task-sound-event-detection-with-weak-label
 
 from pathlib import Path
 
-from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, LabelledClip, ReadOptions
+from vlm_audio_pipeline.datasets.annotations.events import (
+    AnnotationFormat,
+    Annotations,
+    LabelledClip,
+    ReadOptions,
+    refuse_min_confidence,
+)
 from vlm_audio_pipeline.datasets.annotations.tables import EventColumns, Table, clean_name, events_of_rows, header_cells
 
 _COLUMNS = EventColumns(start=("onset",), end=("offset",), label=("event_label",), recording=("filename",))
@@ -15,9 +21,10 @@ _COLUMNS = EventColumns(start=("onset",), end=("offset",), label=("event_label",
 def read_dcase(path: Path, options: ReadOptions) -> Annotations:
     """Read strong or weak labels, by their columns."""
     table = Table(path)
-    labels = table.find(("event_labels",))
-    if labels is None:
+    if table.find(("event_labels",)) is None:
         return events_of_rows(table, table.rows, _COLUMNS, options)
+    refuse_min_confidence(path, options)
+    labels = table.label_column(options, ("event_labels",))
     filename = table.require(("filename",), "recording")
     clips = tuple(
         LabelledClip(

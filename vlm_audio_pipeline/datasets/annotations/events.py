@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vlm_audio_pipeline.contracts.errors import BadDataset
+
 EXPORT_OFFSETS = (
     "If the times count from the start of several recordings, export them with their start within each file (in Raven: the columns "
     "`Begin File` and `File Offset (s)`)"
@@ -82,6 +84,24 @@ class ReadOptions:
 
     label_column: str | None = None
     min_confidence: float = 0.0
+
+
+def refuse_label_column(path: Path, options: ReadOptions) -> None:
+    """Refuse `label_column` for a file without columns to choose from."""
+    if options.label_column is not None:
+        raise BadDataset(
+            f"{path}: `label_column` cannot be used, because this format has no columns to choose from, got '{options.label_column}'; remove "
+            "`label_column`, or leave this file out of `annotations`"
+        )
+
+
+def refuse_min_confidence(path: Path, options: ReadOptions) -> None:
+    """Refuse `min_confidence` for a file without confidences, which would be used as a whole."""
+    if options.min_confidence:
+        raise BadDataset(
+            f"{path}: `min_confidence` cannot be used, because the file has no confidences, got {options.min_confidence:g}; remove "
+            "`min_confidence`, or leave this file out of `annotations`"
+        )
 
 
 READ_ALL = ReadOptions()

@@ -6,12 +6,19 @@ https://doi.org/10.5281/zenodo.4060432.
 
 from pathlib import Path
 
-from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, LabelledClip, ReadOptions
+from vlm_audio_pipeline.datasets.annotations.events import (
+    AnnotationFormat,
+    Annotations,
+    LabelledClip,
+    ReadOptions,
+    refuse_min_confidence,
+)
 from vlm_audio_pipeline.datasets.annotations.tables import Table, header_cells
 
 
 def read_fsd50k(path: Path, options: ReadOptions) -> Annotations:
     """Read `dev.csv` or `eval.csv`; the split of a file without the column `split` is its own name."""
+    refuse_min_confidence(path, options)
     table = Table(path)
     fname, labels = table.require(("fname",), "recording"), table.label_column(options, ("labels",))
     split = table.find(("split",))

@@ -8,7 +8,14 @@ import re
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
-from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, Event, ReadOptions
+from vlm_audio_pipeline.datasets.annotations.events import (
+    AnnotationFormat,
+    Annotations,
+    Event,
+    ReadOptions,
+    refuse_label_column,
+    refuse_min_confidence,
+)
 from vlm_audio_pipeline.datasets.annotations.tables import Numbers, recording_of_file, text_lines
 from vlm_audio_pipeline.datasets.csv_reader import read_text
 
@@ -22,8 +29,10 @@ LABELS = {
 _LINE = re.compile(r"\d+([.,]\d+)?\t\d+([.,]\d+)?\t[01]\t[01]\s*")
 
 
-def read_icbhi(path: Path, _options: ReadOptions) -> Annotations:
+def read_icbhi(path: Path, options: ReadOptions) -> Annotations:
     """Read the cycles of one recording, each an event with one of the four classes of the challenge."""
+    refuse_label_column(path, options)
+    refuse_min_confidence(path, options)
     recording = recording_of_file(path)
     lines = [(number, [cell.strip() for cell in line.split("\t")]) for number, line in text_lines(read_text(path))]
     if not lines:

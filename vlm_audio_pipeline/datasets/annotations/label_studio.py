@@ -14,7 +14,13 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
-from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, Event, ReadOptions
+from vlm_audio_pipeline.datasets.annotations.events import (
+    AnnotationFormat,
+    Annotations,
+    Event,
+    ReadOptions,
+    refuse_min_confidence,
+)
 from vlm_audio_pipeline.datasets.annotations.tables import Table, clean_name, header_cells
 from vlm_audio_pipeline.datasets.audio_suffixes import AV_SUFFIXES, LIBSNDFILE_SUFFIXES, OTHER_SUFFIXES
 from vlm_audio_pipeline.datasets.csv_reader import read_text
@@ -28,6 +34,7 @@ _MAX_SECONDS = 1e9  # JSON may have infinity, and whole numbers that no float ca
 
 def read_label_studio(path: Path, options: ReadOptions) -> Annotations:
     """Read an export. A task that was not annotated is left out; an annotation without regions says that nothing occurs."""
+    refuse_min_confidence(path, options)
     text = read_text(path, is_json=True)
     is_json = text.lstrip().startswith(("[", "{"))
     entries = _json_entries(path, text, options) if is_json else _csv_entries(path, options)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
-from vlm_audio_pipeline.datasets.annotations.events import Annotations, Event, ReadOptions
+from vlm_audio_pipeline.datasets.annotations.events import Annotations, Event, ReadOptions, refuse_min_confidence
 from vlm_audio_pipeline.datasets.csv_reader import CsvRow, read_csv, read_number
 
 _COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
@@ -181,6 +181,8 @@ def events_of_rows(table: Table, rows: Iterable[CsvRow], columns: EventColumns, 
     label = table.label_column(options, columns.label)
     recording = table.require(columns.recording, "recording") if columns.recording else None
     low, high, confidence = (table.find(names) for names in (columns.low, columns.high, columns.confidence))
+    if confidence is None:
+        refuse_min_confidence(table.path, options)
     numbers = [column for column in (start, end, low, high) if column]
     events, recordings = [], set()
     for row in rows:

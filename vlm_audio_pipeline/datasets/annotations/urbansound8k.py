@@ -6,22 +6,29 @@ Reference: https://urbansounddataset.weebly.com/urbansound8k.html.
 import re
 from pathlib import Path
 
-from vlm_audio_pipeline.datasets.annotations.events import AnnotationFormat, Annotations, LabelledClip, ReadOptions
+from vlm_audio_pipeline.datasets.annotations.events import (
+    AnnotationFormat,
+    Annotations,
+    LabelledClip,
+    ReadOptions,
+    refuse_min_confidence,
+)
 from vlm_audio_pipeline.datasets.annotations.tables import Table, header_cells
 
 
-def read_urbansound8k(path: Path, _options: ReadOptions) -> Annotations:
+def read_urbansound8k(path: Path, options: ReadOptions) -> Annotations:
     """Read the metadata: a clip for each slice, with its official fold; its source is the recording on Freesound."""
+    refuse_min_confidence(path, options)
     table = Table(path)
-    name, source, fold, label = (
+    name, source, fold = (
         table.require((column,), meaning)
         for column, meaning in (
             ("slice_file_name", "recording"),
             ("fsID", "Freesound id"),
             ("fold", "fold"),
-            ("class", "class"),
         )
     )
+    label = table.label_column(options, ("class",))
     clips = []
     for row in table.rows:
         if not re.fullmatch(r"[1-9]|10", row.cells[fold]):

