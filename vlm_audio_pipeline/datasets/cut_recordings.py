@@ -42,7 +42,7 @@ def collect_events(
         annotations: each annotation file with its format and its content.
 
     Raises:
-        BadDataset: for a name that means several recordings.
+        BadDataset: for a name that means several recordings, and for two names in a file that mean the same one.
     """
     names = RecordingNames(files)
     events: dict[str, list[Event]] = {}
@@ -51,13 +51,19 @@ def collect_events(
         found: dict[str, str | None] = {}
         origins = {clip.recording: clip.origin for clip in content.clips[::-1]}
         origins |= {event.recording: event.origin for event in content.events[::-1]}
+        first_names: dict[str, str] = {}
         for name in sorted(content.recordings):
             origin = origins.get(name, str(path))
             found[name] = file = resolve(names, name, origin, annotation_format.aliases)
             if file is None:
                 missing.setdefault(name, f"{origin}; {names.suggest(name)}")
-            else:
-                events.setdefault(file, [])
+                continue
+            if (first := first_names.setdefault(file, name)) != name:
+                raise BadDataset(
+                    f"{origin}: '{name}' and '{first}' are two names in this file, but both find {file}, which would get the events of both. If "
+                    "they are two recordings, add both with names that tell them apart; otherwise write the same name"
+                )
+            events.setdefault(file, [])
         whole = (
             Event(c.recording, 0.0, float("inf"), label, origin=c.origin) for c in content.clips for label in c.labels
         )
