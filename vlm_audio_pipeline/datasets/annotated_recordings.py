@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerprint
-from vlm_audio_pipeline.datasets.annotations.events import ReadOptions
+from vlm_audio_pipeline.datasets.annotations.events import Event, ReadOptions
 from vlm_audio_pipeline.datasets.annotations.formats import annotation_formats
 from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, LeftOut, label_text, slug
 from vlm_audio_pipeline.datasets.card import DatasetCard
@@ -24,8 +24,8 @@ from vlm_audio_pipeline.datasets.cut_recordings import (
     cut_recordings,
     labels_in_order,
     read_lengths,
+    rename_labels,
     segment_id,
-    select_labels,
 )
 from vlm_audio_pipeline.datasets.folds import check_folds, fold_file_name, persistent_folds
 from vlm_audio_pipeline.datasets.guess import DatasetGuess
@@ -159,7 +159,7 @@ class AnnotatedRecordings(DatasetSpec):
         contents = read_annotation_files(paths, self.annotations, files, self.format, options)
         annotated = collect_events(files, contents)
         self._check_missing(annotated, left_out)
-        events = select_labels(annotated.events, self.rename, self.classes)
+        events = rename_labels(annotated.events, self.rename)
         for file in files:
             if file not in events:
                 if self.unannotated == "empty":
@@ -177,14 +177,14 @@ class AnnotatedRecordings(DatasetSpec):
             )
         left_out += [LeftOut(file, "", reason) for file, reason in problems.items()]
         digest = self._digests(sorted(lengths), data_folder).__getitem__ if self._needs_digests(data_folder) else None
-        segments = cut_recordings(events, lengths, self.segment, digest)
+        segments = cut_recordings(events, lengths, self.segment, digest, self.classes)
         segments = {file: row for file, row in segments.items() if row}
         if not segments:
             raise BadDataset(
                 f"{self.path}: no segment of the {len(lengths)} recordings is left, because each has no label, or several; change `segment`, "
                 "for example to shorter `seconds`"
             )
-        self._check_classes(segments, annotated)
+        self._check_classes(segments, events)
         return segments, tuple(sorted(left_out, key=lambda left: left.file))
 
     def _check_missing(self, annotated: CollectedEvents, left_out: list[LeftOut]) -> None:
@@ -202,12 +202,13 @@ class AnnotatedRecordings(DatasetSpec):
             "add them, rename them as the annotation files do, or set `on_bad_clip: skip` to go on without them"
         )
 
-    def _check_classes(self, segments: Mapping[str, Sequence[Segment]], annotated: CollectedEvents) -> None:
+    def _check_classes(
+        self, segments: Mapping[str, Sequence[Segment]], recordings: Mapping[str, Sequence[Event]]
+    ) -> None:
         labels = labels_in_order(segments.values())
         for label in self.classes or ():
             if label not in labels:
-                renamed = select_labels(annotated.events, self.rename, None)
-                options = {event.label for events in renamed.values() for event in events} - set(self.classes or ())
+                options = {event.label for events in recordings.values() for event in events} - set(self.classes or ())
                 raise BadDataset(
                     f"{self.path}: class '{label}' is in no segment; {suggestion(label, options | set(labels))}"
                 )

@@ -73,24 +73,23 @@ def collect_events(
     return CollectedEvents(events, missing)
 
 
-def select_labels(
-    recordings: Mapping[str, Sequence[Event]], rename: Mapping[str, str | None], classes: Sequence[str] | None
+def rename_labels(
+    recordings: Mapping[str, Sequence[Event]], rename: Mapping[str, str | None]
 ) -> dict[str, list[Event]]:
-    """Rename labels, and leave out events of other classes.
+    """Rename the labels of events.
 
     Args:
         recordings: recording -> events.
         rename: label -> class, or None to leave its events out; other labels stay.
-        classes: classes to use; None for all.
     """
-    selected: dict[str, list[Event]] = {}
+    renamed: dict[str, list[Event]] = {}
     for file, events in recordings.items():
-        selected[file] = []
+        renamed[file] = []
         for event in events:
             label = rename.get(event.label, event.label)
-            if label is not None and (classes is None or label in classes):
-                selected[file].append(replace(event, label=label))
-    return selected
+            if label is not None:
+                renamed[file].append(replace(event, label=label))
+    return renamed
 
 
 def read_lengths(root: Path, files: Iterable[str]) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
@@ -123,6 +122,7 @@ def cut_recordings(
     lengths: Mapping[str, tuple[int, int]],
     rule: SegmentRule,
     content_sha256: Callable[[str], str] | None,
+    classes: Sequence[str] | None = None,
 ) -> dict[str, list[Segment]]:
     """Return the segments of each recording.
 
@@ -132,6 +132,7 @@ def cut_recordings(
         rule: how to cut.
         content_sha256: returns the digest of a recording's file, which decides which segments without a label are kept; None keeps
             all of them, except if the rule keeps none.
+        classes: labels that are used, see `keep_segments`; None for all.
 
     Raises:
         BadDataset: for an event that begins after the end of its recording.
@@ -144,7 +145,7 @@ def cut_recordings(
             effective, sha256 = rule.model_copy(update={"keep_empty": float(rule.keep_empty > 0)}), ""
         else:
             effective, sha256 = rule, content_sha256(file)
-        segments[file] = keep_segments(labelled, effective, sha256)
+        segments[file] = keep_segments(labelled, effective, sha256, classes)
     return segments
 
 

@@ -59,6 +59,7 @@ def guess_annotated_recordings(path: Path) -> DatasetGuess | None:
     }
     if 2 <= len(common) < len(labels):
         fields["classes"] = common
+        notes["segment"] += "; a label that is not in `classes` counts, unless `rename` makes it null"
         rare = ", ".join(sorted(labels - set(common))[:10])
         notes["classes"] = (
             f"left out, because fewer than {_MIN_SOURCES} recordings have a segment with this label alone: {rare}"

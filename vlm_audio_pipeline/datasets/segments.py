@@ -9,7 +9,7 @@ Labels: a segment has the label of an event if they overlap by at least `min_ove
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,7 +36,7 @@ class SegmentRule(BaseModel):
     keep_empty: float = Field(1.0, ge=0, le=1)
     """Share of the segments without a label that is kept. The choice depends on the content of the recording and on `seed`."""
     several_labels: bool = True
-    """Keep segments with several labels; false leaves them out."""
+    """Keep segments with several labels; false leaves them out, also where the labels are not all in `classes`."""
     seed: int = Field(0, ge=0)
     """Seed of the choice of segments without a label."""
 
@@ -108,8 +108,13 @@ def _is_labelled(
     return overlap > _EPSILON_S and overlap >= min(min_overlap_s, event_end - event_start) - _EPSILON_S
 
 
-def keep_segments(segments: Sequence[Segment], rule: SegmentRule, recording_sha256: str) -> list[Segment]:
-    """Leave out segments that the rule does not keep.
+def keep_segments(
+    segments: Sequence[Segment], rule: SegmentRule, recording_sha256: str, classes: Sequence[str] | None = None
+) -> list[Segment]:
+    """Leave out segments that the rule does not keep, and labels that are not used.
+
+    Whether a segment has several labels is decided on all labels: with the classes dog and cat, a segment of a dog in the rain has no
+    clean dog. A segment that has no label of `classes` counts as one without a label.
 
     Whether an empty segment is kept depends on the seed, the content of the recording and the time of the segment: neither on the name
     of the recording nor on other recordings.
@@ -118,15 +123,20 @@ def keep_segments(segments: Sequence[Segment], rule: SegmentRule, recording_sha2
         segments: segments of a recording.
         rule: the share to keep.
         recording_sha256: SHA-256 of the file.
+        classes: labels that are used; None for all.
     """
-    return [
-        s
-        for s in segments
-        if (_is_kept(s, rule, recording_sha256) if not s.labels else len(s.labels) == 1 or rule.several_labels)
-    ]
+    kept = []
+    for segment in segments:
+        if len(segment.labels) > 1 and not rule.several_labels:
+            continue
+        if classes is not None:
+            segment = replace(segment, labels=tuple(label for label in segment.labels if label in classes))
+        if segment.labels or _is_empty_kept(segment, rule, recording_sha256):
+            kept.append(segment)
+    return kept
 
 
-def _is_kept(segment: Segment, rule: SegmentRule, recording_sha256: str) -> bool:
+def _is_empty_kept(segment: Segment, rule: SegmentRule, recording_sha256: str) -> bool:
     if rule.keep_empty in (0, 1):
         return rule.keep_empty == 1
     number = int(fingerprint("empty segment", rule.seed, recording_sha256, round(segment.start_s, 6)), 16)  # 64 bits

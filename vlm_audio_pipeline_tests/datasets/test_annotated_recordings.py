@@ -102,6 +102,23 @@ def test_labels_are_renamed_merged_and_left_out(spec, data_folder):
     assert ("site2__c@00005.000-00010.000", "owl") in rows(only_owls.open(data_folder))
 
 
+def test_a_sound_beside_a_label_that_is_not_used_is_not_clean(spec, data_folder, folder):
+    (folder / "site1" / "a.Table.1.selections.txt").write_text(
+        table((0.5, 2, "owl"), (1, 3, "rain"), (5, 6, "fox"), (6, 7, "wind"))
+    )
+    classes = ("fox", "owl")
+    # both segments of a have a second label
+    assert {c.file for c in spec(classes=classes).open(data_folder).clips} == {
+        "site1/b.wav",
+        "site2/c.mp3",
+        "site2/d.wav",
+    }
+    without_rain = rows(spec(classes=classes, rename={"rain": None}).open(data_folder))
+    assert [row for row in without_rain if "__a@" in row[0]] == [("site1__a@00000.000-00005.000", "owl")]
+    several = spec(classes=classes, segment={"keep_empty": 0}).open(data_folder)
+    assert [c.labels for c in several.clips if c.file == "site1/a.wav"] == [("owl",), ("fox",)]
+
+
 def test_without_segments_there_is_advice(spec, data_folder):
     with pytest.raises(
         BadDataset,

@@ -54,3 +54,5 @@ def test_classes_of_one_recording_are_left_out_and_named(tmp_path, tone):
     assert guess.fields["segment"]["seconds"] == 1
     assert guess.fields["classes"] == ["robin song", "wren"] and guess.fields["n_folds"] == 2
     assert guess.notes["classes"].endswith("with this label alone: click, fox")
+    # The click is not in `classes`, but a segment of a fox and a click has two labels.
+    assert guess.notes["segment"].endswith("; a label that is not in `classes` counts, unless `rename` makes it null")

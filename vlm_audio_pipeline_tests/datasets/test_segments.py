@@ -134,6 +134,17 @@ def test_segments_with_labels_stay_unless_they_have_several():
     assert keep_segments(segments, SegmentRule(several_labels=False), "x") == segments[:1]
 
 
+def test_several_labels_are_counted_before_the_classes_are_selected():
+    # a dog alone, a dog in the rain, rain alone, rain and wind
+    labels = [("dog",), ("dog", "rain"), ("rain",), ("rain", "wind")]
+    segments = [Segment(float(i), i + 1.0, row) for i, row in enumerate(labels)]
+    clean = keep_segments(segments, SegmentRule(several_labels=False), "x", ("cat", "dog"))
+    assert clean == [Segment(0, 1, ("dog",)), Segment(2, 3, ())]
+    assert keep_segments(segments, SegmentRule(several_labels=False, keep_empty=0), "x", ("cat", "dog")) == clean[:1]
+    every = [s.labels for s in keep_segments(segments, SegmentRule(), "x", ("cat", "dog"))]
+    assert every == [("dog",), ("dog",), (), ()]
+
+
 @pytest.mark.parametrize(
     "fields", [{"seconds": 0}, {"hop_s": 0}, {"keep_empty": 1.5}, {"min_overlap_s": -1}, {"lenght": 5}]
 )
