@@ -23,6 +23,7 @@ from vlm_audio_pipeline.datasets.cut_recordings import (
     collect_events,
     cut_recordings,
     labels_in_order,
+    leave_out_empty,
     read_lengths,
     rename_labels,
     segment_id,
@@ -117,8 +118,9 @@ class AnnotatedRecordings(DatasetSpec):
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the folds, ascending; reads annotation files and the headers of recordings."""
-        segments, _ = self._segments(None)
-        return tuple(sorted({fold for fold, _ in self._folds(segments, data_folder, save=False).values()}))
+        everything, segments, _ = self._segments(None)
+        folds = self._folds(everything, segments, data_folder, save=False)
+        return tuple(sorted({fold for fold, _ in folds.values()}))
 
     def open(self, data_folder: DataFolder, progress: Progress = no_progress) -> Dataset:
         """Read the annotation files, cut the recordings into segments and label them.
@@ -127,8 +129,8 @@ class AnnotatedRecordings(DatasetSpec):
             BadDataset: for annotation files that cannot be read or name recordings that are not there, and for events after the end of their
                 recording.
         """
-        segments, left_out = self._segments(data_folder)
-        folds = self._folds(segments, data_folder, save=True)
+        everything, segments, left_out = self._segments(data_folder)
+        folds = self._folds(everything, segments, data_folder, save=True)
         has_one = all(len(segment.labels) == 1 for row in segments.values() for segment in row)
         clips = [
             Clip(
@@ -147,8 +149,10 @@ class AnnotatedRecordings(DatasetSpec):
         card = DatasetCard(self.title or self.path.name, self.licence, str(self.path), self.citation)
         return Dataset(self.path, classes, tuple(sorted(clips, key=lambda c: c.id)), card, self.on_bad_clip, left_out)
 
-    def _segments(self, data_folder: DataFolder | None) -> tuple[dict[str, list[Segment]], tuple[LeftOut, ...]]:
-        """Return the segments of each recording, and what is left out.
+    def _segments(
+        self, data_folder: DataFolder | None
+    ) -> tuple[dict[str, list[Segment]], dict[str, list[Segment]], tuple[LeftOut, ...]]:
+        """Return the segments of each recording, those of them that are clips, and the recordings that are left out.
 
         Args:
             data_folder: stores digests of recordings, which choose among segments without a label; None keeps all of these.
@@ -177,15 +181,15 @@ class AnnotatedRecordings(DatasetSpec):
             )
         left_out += [LeftOut(file, "", reason) for file, reason in problems.items()]
         digest = self._digests(sorted(lengths), data_folder).__getitem__ if self._needs_digests(data_folder) else None
-        segments = cut_recordings(events, lengths, self.segment, digest, self.classes)
-        segments = {file: row for file, row in segments.items() if row}
+        everything = cut_recordings(events, lengths, self.segment, self.classes)
+        segments = leave_out_empty(everything, self.segment, digest)
         if not segments:
             raise BadDataset(
                 f"{self.path}: no segment of the {len(lengths)} recordings is left, because each has no label, or several; change `segment`, "
                 "for example to shorter `seconds`"
             )
         self._check_classes(segments, events)
-        return segments, tuple(sorted(left_out, key=lambda left: left.file))
+        return everything, segments, tuple(sorted(left_out, key=lambda left: left.file))
 
     def _check_missing(self, annotated: CollectedEvents, left_out: list[LeftOut]) -> None:
         """Refuse recordings that are annotated but not there; with `on_bad_clip: skip`, list them."""
@@ -239,26 +243,46 @@ class AnnotatedRecordings(DatasetSpec):
         return sources
 
     def _folds(
-        self, segments: Mapping[str, Sequence[Segment]], data_folder: DataFolder, *, save: bool
+        self,
+        everything: Mapping[str, Sequence[Segment]],
+        segments: Mapping[str, Sequence[Segment]],
+        data_folder: DataFolder,
+        *,
+        save: bool,
     ) -> dict[str, tuple[int, str]]:
-        """Return fold and source of each recording."""
-        rows = [
-            (segment_id(file, segment.start_s, segment.end_s), label, file)
-            for file, row in segments.items()
-            for segment in row
-            for label in segment.labels or ("",)
-        ]
-        if self.fold_file is not None:
-            listed = read_fold_file(self.fold_file, sorted(segments))
-            check_folds(
-                ((clip, label, listed[file][1], listed[file][0]) for clip, label, file in rows), str(self.fold_file)
-            )
-            return listed
-        sources = self._sources(segments)
-        file_name = fold_file_name(
-            f"{self.kind}_{slug(self.path.resolve().name)}", self.path, self.source, self.n_folds, self.seed
-        )
+        """Return fold and source of each annotated recording.
+
+        Args:
+            everything: recording -> segments, before empty ones are left out, so that `keep_empty` moves nothing.
+            segments: the segments that are clips.
+            data_folder: contains the folds that were assigned earlier.
+            save: store the folds.
+
+        Raises:
+            BadDataset: for folds that make an evaluation impossible, and for a fold without clips.
+        """
         # Each recording counts once for each of its labels, however many segments it has, so that another hop moves nothing.
-        inputs = sorted({(file, label, sources[file]) for _, label, file in rows})
-        folds = persistent_folds(data_folder, file_name, inputs, self.n_folds, self.seed, save=save)
-        return {file: (folds[source], source) for file, source in sources.items()}
+        rows = [(file, label) for file, row in everything.items() for label in labels_in_order([row]) or ("",)]
+        if self.fold_file is not None:
+            folds = read_fold_file(self.fold_file, sorted(everything))
+            check_folds(((file, label, folds[file][1], folds[file][0]) for file, label in rows), str(self.fold_file))
+        else:
+            sources = self._sources(everything)
+            file_name = fold_file_name(
+                f"{self.kind}_{slug(self.path.resolve().name)}", self.path, self.source, self.n_folds, self.seed
+            )
+            inputs = sorted((file, label, sources[file]) for file, label in rows)
+            assigned = persistent_folds(data_folder, file_name, inputs, self.n_folds, self.seed, save=save)
+            folds = {file: (assigned[source], source) for file, source in sources.items()}
+        self._check_clips_of_folds(folds, segments)
+        return folds
+
+    def _check_clips_of_folds(self, folds: Mapping[str, tuple[int, str]], segments: Iterable[str]) -> None:
+        used = {folds[file][0] for file in segments}
+        for fold in sorted({fold for fold, _ in folds.values()} - used):
+            files = sorted(file for file, (number, _) in folds.items() if number == fold)
+            more = f" and {len(files) - _MAX_NAMES} more" if len(files) > _MAX_NAMES else ""
+            raise BadDataset(
+                f"{self.path}: fold {fold} has no clip, because no segment of its recordings is left: {', '.join(files[:_MAX_NAMES])}{more}; "
+                "raise `keep_empty` of `segment`, lower `n_folds`, or name other folds in `fold_file`"
+            )

@@ -14,7 +14,14 @@ from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.datasets.annotations.events import EXPORT_OFFSETS, AnnotationFormat, Annotations, Event
 from vlm_audio_pipeline.datasets.audio import BadAudio, read_length
 from vlm_audio_pipeline.datasets.recording_names import RecordingNames, resolve
-from vlm_audio_pipeline.datasets.segments import Segment, SegmentRule, keep_segments, label_segments, segment_times
+from vlm_audio_pipeline.datasets.segments import (
+    Segment,
+    SegmentRule,
+    keep_segments,
+    label_segments,
+    segment_times,
+    select_labels,
+)
 
 _MAX_EXAMPLES = 5
 
@@ -121,18 +128,15 @@ def cut_recordings(
     recordings: Mapping[str, Sequence[Event]],
     lengths: Mapping[str, tuple[int, int]],
     rule: SegmentRule,
-    content_sha256: Callable[[str], str] | None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | None,
 ) -> dict[str, list[Segment]]:
-    """Return the segments of each recording.
+    """Return the segments of each recording, with all segments without a label.
 
     Args:
         recordings: recording -> events.
         lengths: recording -> frames and sample rate, Hz.
         rule: how to cut.
-        content_sha256: returns the digest of a recording's file, which decides which segments without a label are kept; None keeps
-            all of them, except if the rule keeps none.
-        classes: labels that are used, see `keep_segments`; None for all.
+        classes: labels that are used; None for all.
 
     Raises:
         BadDataset: for an event that begins after the end of its recording.
@@ -141,12 +145,27 @@ def cut_recordings(
     for file, (frames, rate) in lengths.items():
         _check_events(file, recordings[file], frames / rate)
         labelled = label_segments(segment_times(frames, rate, rule), recordings[file], rule.min_overlap_s)
-        if content_sha256 is None:
-            effective, sha256 = rule.model_copy(update={"keep_empty": float(rule.keep_empty > 0)}), ""
-        else:
-            effective, sha256 = rule, content_sha256(file)
-        segments[file] = keep_segments(labelled, effective, sha256, classes)
+        segments[file] = select_labels(labelled, rule, classes)
     return segments
+
+
+def leave_out_empty(
+    segments: Mapping[str, Sequence[Segment]], rule: SegmentRule, content_sha256: Callable[[str], str] | None
+) -> dict[str, list[Segment]]:
+    """Leave out the segments without a label that the rule does not keep, and recordings that have no segment then.
+
+    Args:
+        segments: recording -> segments.
+        rule: the share to keep.
+        content_sha256: returns the digest of a recording's file, which decides which segments are kept; None keeps all of them, except
+            if the rule keeps none.
+    """
+    if content_sha256 is None:
+        rule = rule.model_copy(update={"keep_empty": float(rule.keep_empty > 0)})
+    kept = {
+        file: keep_segments(row, rule, content_sha256(file) if content_sha256 else "") for file, row in segments.items()
+    }
+    return {file: row for file, row in kept.items() if row}
 
 
 def _check_events(file: str, events: Iterable[Event], duration_s: float) -> None:

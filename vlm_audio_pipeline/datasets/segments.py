@@ -108,13 +108,25 @@ def _is_labelled(
     return overlap > _EPSILON_S and overlap >= min(min_overlap_s, event_end - event_start) - _EPSILON_S
 
 
-def keep_segments(
-    segments: Sequence[Segment], rule: SegmentRule, recording_sha256: str, classes: Sequence[str] | None = None
-) -> list[Segment]:
-    """Leave out segments that the rule does not keep, and labels that are not used.
+def select_labels(segments: Sequence[Segment], rule: SegmentRule, classes: Sequence[str] | None) -> list[Segment]:
+    """Leave out segments with several labels, if the rule does, and labels that are not used.
 
     Whether a segment has several labels is decided on all labels: with the classes dog and cat, a segment of a dog in the rain has no
-    clean dog. A segment that has no label of `classes` counts as one without a label.
+    clean dog. A segment that has no label of `classes` is one without a label.
+
+    Args:
+        segments: segments of a recording.
+        rule: whether several labels are allowed.
+        classes: labels that are used; None for all.
+    """
+    selected = [s for s in segments if len(s.labels) <= 1 or rule.several_labels]
+    if classes is None:
+        return selected
+    return [replace(s, labels=tuple(label for label in s.labels if label in classes)) for s in selected]
+
+
+def keep_segments(segments: Sequence[Segment], rule: SegmentRule, recording_sha256: str) -> list[Segment]:
+    """Leave out the segments without a label that the rule does not keep.
 
     Whether an empty segment is kept depends on the seed, the content of the recording and the time of the segment: neither on the name
     of the recording nor on other recordings.
@@ -123,17 +135,8 @@ def keep_segments(
         segments: segments of a recording.
         rule: the share to keep.
         recording_sha256: SHA-256 of the file.
-        classes: labels that are used; None for all.
     """
-    kept = []
-    for segment in segments:
-        if len(segment.labels) > 1 and not rule.several_labels:
-            continue
-        if classes is not None:
-            segment = replace(segment, labels=tuple(label for label in segment.labels if label in classes))
-        if segment.labels or _is_empty_kept(segment, rule, recording_sha256):
-            kept.append(segment)
-    return kept
+    return [s for s in segments if s.labels or _is_empty_kept(s, rule, recording_sha256)]
 
 
 def _is_empty_kept(segment: Segment, rule: SegmentRule, recording_sha256: str) -> bool:

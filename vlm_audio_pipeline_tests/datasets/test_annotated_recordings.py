@@ -15,6 +15,7 @@ from vlm_audio_pipeline.datasets.open_recordings import RecordingPool
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.storage.catalogue import query
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline.studies.loading import load_study
 from vlm_audio_pipeline_tests.datasets.annotations.instances import AUDACITY
@@ -141,6 +142,39 @@ def test_a_source_shares_a_fold_and_folds_do_not_move(spec, data_folder):
         spec(source="^(site1)/").folds(data_folder)
 
 
+@pytest.fixture
+def quiet_folder(folder):
+    """The four recordings, two more without an event, and two with a sound from their start to their end."""
+    for i, events in enumerate([[], [], [(0, 10, "owl")], [(0, 10, "fox")]]):
+        soundfile.write(folder / f"q{i}.wav", 0.1 * np.random.default_rng(i).standard_normal(10 * RATE), RATE)
+        (folder / f"q{i}.Table.1.selections.txt").write_text(table(*events))
+    return folder
+
+
+def test_the_share_of_empty_segments_moves_no_fold(spec, quiet_folder, tmp_path):
+    def folds(share):
+        data_folder = DataFolder(tmp_path / f"data_{share}")  # without stored folds
+        dataset_spec = spec(n_folds=3, segment={"seconds": 1, "keep_empty": share})
+        dataset = dataset_spec.open(data_folder)
+        assert dataset_spec.folds(data_folder) == dataset.folds
+        return {clip.source: clip.fold for clip in dataset.clips}
+
+    every = folds(1)
+    assert len(every) == 8
+    some, labelled = folds(0.3), folds(0)
+    assert some.items() <= every.items() and len(labelled) == 6 and labelled.items() <= every.items()
+
+
+def test_a_fold_without_clips_is_refused(spec, quiet_folder, data_folder, tmp_path):
+    path = tmp_path / "folds.csv"
+    files = ["a.wav,1", "b.wav,2", "c.mp3,1", "d.wav,2", "q0.wav,3", "q1.wav,1", "q2.wav,2", "q3.wav,1"]
+    path.write_text("recording,fold\n" + "\n".join(files))
+    assert spec(fold_file=path, segment={}).folds(data_folder) == (1, 2, 3)
+    for function in (spec(fold_file=path).folds, spec(fold_file=path).open):
+        with pytest.raises(BadDataset, match=r"fold 3 has no clip, .*: q0\.wav; raise `keep_empty`"):
+            function(data_folder)
+
+
 def test_folds_are_read_from_a_file(spec, data_folder, tmp_path):
     path = tmp_path / "folds.csv"
     path.write_text("recording,fold,source\na.wav,3,x\nb,7,y\nsite2/c.mp3,3,x\nd.wav,7,z\n")
@@ -210,7 +244,7 @@ def test_a_share_of_the_segments_without_a_label_is_chosen_by_content(spec, data
     rule = {"seconds": 0.5, "several_labels": False, "keep_empty": 0.5}
 
     def empty(dataset_spec):
-        segments, _ = dataset_spec._segments(data_folder)
+        _, segments, _ = dataset_spec._segments(data_folder)
         return {(f.rsplit("/")[-1], s.start_s) for f, row in segments.items() for s in row if not s.labels}
 
     chosen = empty(spec(segment=rule))

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vlm_audio_pipeline.datasets.annotations.events import Event
-from vlm_audio_pipeline.datasets.segments import Segment, SegmentRule, keep_segments, label_segments, segment_times
+from vlm_audio_pipeline.datasets.segments import (
+    Segment,
+    SegmentRule,
+    keep_segments,
+    label_segments,
+    segment_times,
+    select_labels,
+)
 
 
 @pytest.mark.parametrize(
@@ -131,17 +138,17 @@ def test_the_choice_depends_on_content_and_seed_and_not_on_other_segments():
 def test_segments_with_labels_stay_unless_they_have_several():
     segments = [Segment(0, 1, ("a",)), Segment(1, 2, ("a", "b"))]
     assert keep_segments(segments, SegmentRule(keep_empty=0), "x") == segments
-    assert keep_segments(segments, SegmentRule(several_labels=False), "x") == segments[:1]
+    assert select_labels(segments, SegmentRule(keep_empty=0), None) == segments
+    assert select_labels(segments, SegmentRule(several_labels=False), None) == segments[:1]
 
 
 def test_several_labels_are_counted_before_the_classes_are_selected():
     # a dog alone, a dog in the rain, rain alone, rain and wind
     labels = [("dog",), ("dog", "rain"), ("rain",), ("rain", "wind")]
     segments = [Segment(float(i), i + 1.0, row) for i, row in enumerate(labels)]
-    clean = keep_segments(segments, SegmentRule(several_labels=False), "x", ("cat", "dog"))
+    clean = select_labels(segments, SegmentRule(several_labels=False), ("cat", "dog"))
     assert clean == [Segment(0, 1, ("dog",)), Segment(2, 3, ())]
-    assert keep_segments(segments, SegmentRule(several_labels=False, keep_empty=0), "x", ("cat", "dog")) == clean[:1]
-    every = [s.labels for s in keep_segments(segments, SegmentRule(), "x", ("cat", "dog"))]
+    every = [s.labels for s in select_labels(segments, SegmentRule(), ("cat", "dog"))]
     assert every == [("dog",), ("dog",), (), ()]
 
 
