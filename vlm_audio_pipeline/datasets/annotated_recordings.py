@@ -189,6 +189,11 @@ class AnnotatedRecordings(DatasetSpec):
                 "for example to shorter `seconds`"
             )
         self._check_classes(segments, events)
+        if not labels_in_order(segments.values()):
+            raise BadDataset(
+                f"{self.path}: no segment of the {len(lengths)} recordings has a label, so there are no classes; check `annotations`, "
+                "`rename`, `min_confidence` and `min_overlap_s` of `segment`"
+            )
         return everything, segments, tuple(sorted(left_out, key=lambda left: left.file))
 
     def _check_missing(self, annotated: CollectedEvents, left_out: list[LeftOut]) -> None:
@@ -227,7 +232,12 @@ class AnnotatedRecordings(DatasetSpec):
             digests = store.file_digests([self.path / file for file in files])
         finally:
             store.close()
-        return {file: sha256 or "" for file, sha256 in zip(files, digests, strict=True)}
+        return {file: self._require_digest(file, sha256) for file, sha256 in zip(files, digests, strict=True)}
+
+    def _require_digest(self, file: str, sha256: str | None) -> str:
+        if sha256 is None:
+            raise BadDataset(f"{self.path / file} cannot be read any more; restore it, or run again without it")
+        return sha256
 
     def _sources(self, files: Iterable[str]) -> dict[str, str]:
         """Return the source of each recording, without the fold file."""

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.datasets.annotations.events import Event
@@ -19,6 +19,23 @@ from vlm_audio_pipeline.datasets.annotations.events import Event
 END_TOLERANCE_S = 0.01
 """Longest end of a recording that no segment needs to contain, s."""
 _EPSILON_S = 1e-9  # rounding of sums of times
+
+
+def check_min_overlap(min_overlap_s: float, name: str, seconds: float) -> None:
+    """Refuse segments that no longer event can be in for long enough.
+
+    Args:
+        min_overlap_s: how much of an event a segment must contain, s.
+        name: key of the length of the segments, for the message.
+        seconds: the length of the segments, s.
+
+    Raises:
+        ValueError: if an event must be longer in a segment than the segment is.
+    """
+    if min_overlap_s > seconds:
+        raise ValueError(
+            f"min_overlap_s must be at most {name}, got {min_overlap_s:g} s of segments of {seconds:g} s; lower `min_overlap_s`, or raise `{name}`"
+        )
 
 
 class SegmentRule(BaseModel):
@@ -39,6 +56,11 @@ class SegmentRule(BaseModel):
     """Keep segments with several labels; false leaves them out, also where the labels are not all in `classes`."""
     seed: int = Field(0, ge=0)
     """Seed of the choice of segments without a label."""
+
+    @model_validator(mode="after")
+    def _check_overlap(self) -> "SegmentRule":
+        check_min_overlap(self.min_overlap_s, "seconds", self.seconds)
+        return self
 
 
 @dataclass(frozen=True)

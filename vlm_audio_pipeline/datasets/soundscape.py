@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
@@ -18,6 +18,7 @@ from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpe
 from vlm_audio_pipeline.datasets.card import ClassName, DatasetCard
 from vlm_audio_pipeline.datasets.esc_classes import esc50_classes
 from vlm_audio_pipeline.datasets.folds import check_folds
+from vlm_audio_pipeline.datasets.segments import check_min_overlap
 from vlm_audio_pipeline.datasets.soundscape_synthesis import (
     CLASSES,
     RATE_HZ,
@@ -62,6 +63,11 @@ class SoundscapeDataset(DatasetSpec):
     seed: int = Field(0, ge=0)
     """Seed of the synthesis."""
 
+    @model_validator(mode="after")
+    def _check_overlap(self) -> "SoundscapeDataset":
+        check_min_overlap(self.min_overlap_s, "segment_s", self.segment_s)
+        return self
+
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the folds, ascending, without synthesising any recording."""
         return tuple(range(1, min(self.n_folds, self.recordings) + 1))
@@ -85,10 +91,15 @@ class SoundscapeDataset(DatasetSpec):
         root = self._root(data_folder)
         clips = sorted((c for i in range(self.recordings) for c in self._segments(i, classes)), key=lambda c: c.id)
         check_folds(((c.id, name, c.source, c.fold) for c in clips for name in c.class_names or ("",)), "soundscape")
+        present = {name for clip in clips for name in clip.class_names}
+        if not present:
+            raise BadDataset(
+                f"soundscape: no segment of the {self.recordings} recordings has one of the classes {', '.join(classes)}; raise `recordings` or "
+                "`events_per_minute`, or use other `classes`"
+            )
         with file_lock(data_folder.lock(f"datasets.{root.name}")):
             if not all((root / file).is_file() for file in (EVENTS, *(c.file for c in clips))):
                 self._synthesise_all(root, progress)
-        present = {name for clip in clips for name in clip.class_names}
         return Dataset(root, tuple(c for c in classes if c in present), tuple(clips), self.card, self.on_bad_clip)
 
     def events(self, recording: int) -> tuple[SoundEvent, ...]:

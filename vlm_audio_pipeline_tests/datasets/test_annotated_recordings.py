@@ -103,6 +103,21 @@ def test_labels_are_renamed_merged_and_left_out(spec, data_folder):
     assert ("site2__c@00005.000-00010.000", "owl") in rows(only_owls.open(data_folder))
 
 
+def test_a_dataset_without_any_label_is_refused(spec, data_folder):
+    nothing = spec(rename={"fox": None, "owl": None}, segment={})
+    for function in (nothing.folds, nothing.open):
+        with pytest.raises(
+            BadDataset, match="no segment of the 4 recordings has a label, so there are no classes; check"
+        ):
+            function(data_folder)
+
+
+def test_a_recording_that_vanishes_while_it_is_hashed_is_refused(spec, data_folder, folder):
+    (folder / "site1" / "a.wav").unlink()
+    with pytest.raises(BadDataset, match=r"site1/a\.wav cannot be read any more; restore it"):
+        spec()._digests(["site1/a.wav", "site1/b.wav"], data_folder)
+
+
 def test_a_sound_beside_a_label_that_is_not_used_is_not_clean(spec, data_folder, folder):
     (folder / "site1" / "a.Table.1.selections.txt").write_text(
         table((0.5, 2, "owl"), (1, 3, "rain"), (5, 6, "fox"), (6, 7, "wind"))

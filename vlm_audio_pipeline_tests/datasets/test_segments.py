@@ -34,7 +34,7 @@ from vlm_audio_pipeline.datasets.segments import (
         # A hop above the length leaves parts out, also the end.
         (30, {"seconds": 2, "hop_s": 10}, [(0, 2), (10, 12), (20, 22)]),
         # 0.3 is no binary fraction: 0.1 * 3 = 0.30000000000000004 must not lose the last segment or its round number.
-        (0.6, {"seconds": 0.3, "hop_s": 0.1}, [(0, 0.3), (0.1, 0.4), (0.2, 0.5), (0.3, 0.6)]),
+        (0.6, {"seconds": 0.3, "hop_s": 0.1, "min_overlap_s": 0.1}, [(0, 0.3), (0.1, 0.4), (0.2, 0.5), (0.3, 0.6)]),
     ],
 )
 def test_times(duration_s, rule, expected):
@@ -153,8 +153,17 @@ def test_several_labels_are_counted_before_the_classes_are_selected():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"seconds": 0}, {"hop_s": 0}, {"keep_empty": 1.5}, {"min_overlap_s": -1}, {"lenght": 5}]
+    "fields",
+    [{"seconds": 0}, {"hop_s": 0}, {"keep_empty": 1.5}, {"min_overlap_s": -1}, {"lenght": 5}, {"seconds": 0.4}],
 )
 def test_impossible_rules_are_refused(fields):
     with pytest.raises(ValidationError):
         SegmentRule(**fields)
+
+
+def test_a_segment_cannot_contain_more_of_an_event_than_its_length():
+    with pytest.raises(
+        ValidationError, match="min_overlap_s must be at most seconds, got 3 s of segments of 2 s; lower"
+    ):
+        SegmentRule(seconds=2, min_overlap_s=3)
+    assert SegmentRule(seconds=2, min_overlap_s=2).min_overlap_s == 2

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import soundfile
+from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.datasets.soundscape import EVENTS, SoundscapeDataset
@@ -76,3 +77,11 @@ def test_a_study_can_use_some_classes(data_folder):
     assert len(dataset.clips) == 36
     with pytest.raises(BadDataset, match="classes must be among those that can be synthesised, got 'cat'"):
         SoundscapeDataset(**SMALL, classes=("siren", "cat")).open(data_folder)
+
+
+def test_segments_in_which_no_class_can_be_are_refused(data_folder):
+    with pytest.raises(ValidationError, match="min_overlap_s must be at most segment_s, got 3 s of segments of 2 s"):
+        SoundscapeDataset(segment_s=2, min_overlap_s=3)
+    spec = SoundscapeDataset(recordings=4, duration_s=5, events_per_minute=1, n_folds=2, classes=("dog", "siren"))
+    with pytest.raises(BadDataset, match="no segment of the 4 recordings has one of the classes"):
+        spec.open(data_folder)
