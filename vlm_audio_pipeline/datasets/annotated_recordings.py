@@ -16,7 +16,16 @@ from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerprint
 from vlm_audio_pipeline.datasets.annotations.events import Event, ReadOptions
 from vlm_audio_pipeline.datasets.annotations.formats import annotation_formats
-from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, LeftOut, label_text, slug
+from vlm_audio_pipeline.datasets.base import (
+    DATASETS,
+    Clip,
+    Dataset,
+    DatasetSpec,
+    LeftOut,
+    label_text,
+    omit_single_labels,
+    slug,
+)
 from vlm_audio_pipeline.datasets.card import DatasetCard
 from vlm_audio_pipeline.datasets.cut_recordings import (
     CollectedEvents,
@@ -28,7 +37,7 @@ from vlm_audio_pipeline.datasets.cut_recordings import (
     rename_labels,
     segment_id,
 )
-from vlm_audio_pipeline.datasets.folds import check_folds, fold_file_name, persistent_folds
+from vlm_audio_pipeline.datasets.folds import check_fold_clips, check_folds, fold_file_name, persistent_folds
 from vlm_audio_pipeline.datasets.guess import DatasetGuess
 from vlm_audio_pipeline.datasets.recording_guess import guess_annotated_recordings
 from vlm_audio_pipeline.datasets.recording_listing import (
@@ -131,7 +140,6 @@ class AnnotatedRecordings(DatasetSpec):
         """
         everything, segments, left_out = self._segments(data_folder)
         folds = self._folds(everything, segments, data_folder, save=True)
-        has_one = all(len(segment.labels) == 1 for row in segments.values() for segment in row)
         clips = [
             Clip(
                 segment_id(file, segment.start_s, segment.end_s),
@@ -140,14 +148,15 @@ class AnnotatedRecordings(DatasetSpec):
                 file,
                 segment.start_s,
                 segment.end_s,
-                labels=None if has_one else segment.labels,
+                labels=segment.labels,
             )
             for file, row in segments.items()
             for segment in row
         ]
         classes = self.classes or labels_in_order(segments.values())
         card = DatasetCard(self.title or self.path.name, self.licence, str(self.path), self.citation)
-        return Dataset(self.path, classes, tuple(sorted(clips, key=lambda c: c.id)), card, self.on_bad_clip, left_out)
+        clips = sorted(omit_single_labels(clips), key=lambda c: c.id)
+        return Dataset(self.path, classes, tuple(clips), card, self.on_bad_clip, left_out)
 
     def _segments(
         self, data_folder: DataFolder | None
@@ -284,15 +293,5 @@ class AnnotatedRecordings(DatasetSpec):
             inputs = sorted((file, label, sources[file]) for file, label in rows)
             assigned = persistent_folds(data_folder, file_name, inputs, self.n_folds, self.seed, save=save)
             folds = {file: (assigned[source], source) for file, source in sources.items()}
-        self._check_clips_of_folds(folds, segments)
+        check_fold_clips({file: fold for file, (fold, _) in folds.items()}, segments, str(self.path))
         return folds
-
-    def _check_clips_of_folds(self, folds: Mapping[str, tuple[int, str]], segments: Iterable[str]) -> None:
-        used = {folds[file][0] for file in segments}
-        for fold in sorted({fold for fold, _ in folds.values()} - used):
-            files = sorted(file for file, (number, _) in folds.items() if number == fold)
-            more = f" and {len(files) - _MAX_NAMES} more" if len(files) > _MAX_NAMES else ""
-            raise BadDataset(
-                f"{self.path}: fold {fold} has no clip, because no segment of its recordings is left: {', '.join(files[:_MAX_NAMES])}{more}; "
-                "raise `keep_empty` of `segment`, lower `n_folds`, or name other folds in `fold_file`"
-            )

@@ -9,7 +9,7 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -72,6 +72,13 @@ def label_text(labels: Sequence[str]) -> str:
     'dog; rain'
     """
     return "; ".join(labels)
+
+
+def omit_single_labels(clips: Sequence[Clip]) -> list[Clip]:
+    """Return the clips with `labels` None if every clip has exactly one label; otherwise as they are."""
+    if all(clip.labels is None or len(clip.labels) == 1 for clip in clips):
+        return [replace(clip, labels=None) for clip in clips]
+    return list(clips)
 
 
 @dataclass(frozen=True)

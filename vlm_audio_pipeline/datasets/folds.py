@@ -19,6 +19,8 @@ from vlm_audio_pipeline.storage.atomic import atomic_path
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.locks import file_lock
 
+_MAX_NAMES = 10
+
 FoldInput = tuple[str, str, str]
 """The values that the fold of a clip depends on: (clip id, label, source). The label "" means that a clip has no label."""
 
@@ -112,6 +114,27 @@ def check_folds(clips: Iterable[tuple[str, str, str, int]], origin: str) -> None
                 f"{origin}: class '{label}' occurs only in fold {fold} ({len(sources)} source{'s' * (len(sources) > 1)}), "
                 "so it is missing in training when that fold is tested; add recordings of other sources, or leave the class out"
             )
+
+
+def check_fold_clips(folds: Mapping[str, int], recordings: Iterable[str], origin: str) -> None:
+    """Refuse a fold whose recordings have no clip.
+
+    Args:
+        folds: recording -> fold, of every recording.
+        recordings: those that have clips.
+        origin: the dataset, for messages.
+
+    Raises:
+        BadDataset: with the recordings of the fold.
+    """
+    empty = set(folds.values()) - {folds[recording] for recording in recordings}
+    for fold in sorted(empty):
+        names = sorted(recording for recording, other in folds.items() if other == fold)
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        raise BadDataset(
+            f"{origin}: fold {fold} has no clip, because no segment of its recordings is left: {', '.join(names[:_MAX_NAMES])}{more}; "
+            "raise `keep_empty` of `segment`, lower `n_folds`, or name other folds in `fold_file`"
+        )
 
 
 def fold_file_name(name: str, path: Path, source: str | None, n_folds: int, seed: int) -> str:

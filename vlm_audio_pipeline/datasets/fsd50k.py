@@ -4,7 +4,6 @@ Reference: https://doi.org/10.5281/zenodo.4060432 (`FSD50K.ground_truth`, `FSD50
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
@@ -13,7 +12,7 @@ from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerpr
 from vlm_audio_pipeline.datasets.annotations.events import LabelledClip
 from vlm_audio_pipeline.datasets.annotations.formats import read_annotations
 from vlm_audio_pipeline.datasets.annotations.tables import text_lines
-from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, label_text
+from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, label_text, omit_single_labels
 from vlm_audio_pipeline.datasets.card import DatasetCard
 from vlm_audio_pipeline.datasets.csv_reader import read_text
 from vlm_audio_pipeline.datasets.folds import check_folds
@@ -94,16 +93,17 @@ class Fsd50k(DatasetSpec):
                 names = self._selected_labels(row, vocabulary)
                 if not names or (len(names) > 1 and not self.several_labels):
                     continue
-                clip = Clip(
-                    row.recording,
-                    label_text(names),
-                    self._fold(row),
-                    row.recording,
-                    f"{AUDIO[part]}/{row.recording}.wav",
+                clips.append(
+                    Clip(
+                        row.recording,
+                        label_text(names),
+                        self._fold(row),
+                        row.recording,
+                        f"{AUDIO[part]}/{row.recording}.wav",
+                        labels=names,
+                    )
                 )
-                clips.append(replace(clip, labels=names))
-        if all(len(clip.class_names) == 1 for clip in clips):
-            clips = [replace(clip, labels=None) for clip in clips]
+        clips = omit_single_labels(clips)
         present = {name for clip in clips for name in clip.class_names}
         for name in self.classes or ():
             if name not in present:

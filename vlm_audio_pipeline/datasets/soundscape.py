@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
-from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, label_text
+from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, label_text, omit_single_labels
 from vlm_audio_pipeline.datasets.card import ClassName, DatasetCard
 from vlm_audio_pipeline.datasets.esc_classes import esc50_classes
 from vlm_audio_pipeline.datasets.folds import check_folds
@@ -90,6 +90,7 @@ class SoundscapeDataset(DatasetSpec):
                 )
         root = self._root(data_folder)
         clips = sorted((c for i in range(self.recordings) for c in self._segments(i, classes)), key=lambda c: c.id)
+        clips = omit_single_labels(clips)
         check_folds(((c.id, name, c.source, c.fold) for c in clips for name in c.class_names or ("",)), "soundscape")
         present = {name for clip in clips for name in clip.class_names}
         if not present:

@@ -15,7 +15,15 @@ from pydantic import ValidationError
 from vlm_audio_pipeline.classifiers.language_models.questions import audio_lookup
 from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.contracts.stages import StageContext
-from vlm_audio_pipeline.datasets.base import DATASETS, Clip, ClipRow, Dataset, RecordingChanged, check_listing
+from vlm_audio_pipeline.datasets.base import (
+    DATASETS,
+    Clip,
+    ClipRow,
+    Dataset,
+    RecordingChanged,
+    check_listing,
+    omit_single_labels,
+)
 from vlm_audio_pipeline.datasets.card import DatasetCard
 from vlm_audio_pipeline.encoders.scripted import Scripted
 from vlm_audio_pipeline.engines import LocalEngine
@@ -124,3 +132,13 @@ def test_a_class_with_the_name_of_an_outcome_column_is_refused(name):
     with pytest.raises(BadDataset, match=f"a class must not have the name of an outcome, got '{re.escape(name)}'"):
         check_listing((clip,), (name, "dog"))
     check_listing((replace(clip, label=name.strip("()")),), (name.strip("()"), "dog"))
+
+
+def test_labels_are_omitted_only_if_every_clip_has_exactly_one():
+    one, two, none = (
+        Clip(str(len(labels)), "; ".join(labels), 1, "s", "x.wav", labels=labels)
+        for labels in (("dog",), ("dog", "rain"), ())
+    )
+    assert omit_single_labels([one, one]) == [replace(one, labels=None)] * 2
+    for mixed in ([one, two], [one, none]):
+        assert omit_single_labels(mixed) == mixed
