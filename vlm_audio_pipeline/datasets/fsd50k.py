@@ -22,8 +22,8 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 GROUND_TRUTH = {"dev": "FSD50K.ground_truth/dev.csv", "eval": "FSD50K.ground_truth/eval.csv"}
 AUDIO = {"dev": "FSD50K.dev_audio", "eval": "FSD50K.eval_audio"}
 VOCABULARY = "FSD50K.ground_truth/vocabulary.csv"
-FOLDS = {"train": 1, "val": 2, "eval": 3}
-"""Official split -> fold."""
+FOLDS = {"dev": {"train": 1, "val": 2}, "eval": {"eval": 3}}
+"""Part -> official split -> fold."""
 
 
 @DATASETS.register("fsd50k")
@@ -97,7 +97,7 @@ class Fsd50k(DatasetSpec):
                     Clip(
                         row.recording,
                         label_text(names),
-                        self._fold(row),
+                        _fold(row, part),
                         row.recording,
                         f"{AUDIO[part]}/{row.recording}.wav",
                         labels=names,
@@ -121,13 +121,6 @@ class Fsd50k(DatasetSpec):
                 )
         return tuple(name for name in row.labels if self.classes is None or name in self.classes)
 
-    def _fold(self, row: LabelledClip) -> int:
-        if row.split not in FOLDS:
-            raise BadDataset(
-                f"{row.origin}, column 'split': the split must be train or val, got '{row.split}'; correct it"
-            )
-        return FOLDS[row.split]
-
     def _vocabulary(self) -> dict[str, int]:
         """Return the classes and their positions; empty without the file."""
         path: Path = self.path / VOCABULARY
@@ -140,3 +133,12 @@ class Fsd50k(DatasetSpec):
                     f"{path}, line {number}: a line must have a number, a class and a machine id, got {len(cells)} cells; correct it"
                 )
         return {cells[1].strip(): position for position, (_, cells) in enumerate(rows)}
+
+
+def _fold(row: LabelledClip, part: str) -> int:
+    """Return the fold of a clip; a split of the other part would mix the evaluation with the training clips, so it is refused."""
+    if row.split not in FOLDS[part]:
+        raise BadDataset(
+            f"{row.origin}, column 'split': the split must be {' or '.join(FOLDS[part])}, got '{row.split}'; correct it"
+        )
+    return FOLDS[part][row.split]

@@ -55,6 +55,17 @@ def test_mistakes_are_told_with_file_and_line(folder, data_folder, tmp_path):
         BadDataset, match=r"dev\.csv, line 2, column 'split': the split must be train or val, got 'training'"
     ):
         Fsd50k(path=folder).folds(data_folder)
+    dev.write_text(DEV.replace("train", "eval", 1))
+    with pytest.raises(
+        BadDataset, match=r"dev\.csv, line 2, column 'split': the split must be train or val, got 'eval'"
+    ):
+        Fsd50k(path=folder).folds(data_folder)
+    dev.write_text(DEV)
+    truth = folder / "FSD50K.ground_truth" / "eval.csv"
+    truth.write_text(DEV.splitlines()[0] + '\n37199,"Guitar,Music","/m/0342h,/m/04rlf",train\n')
+    with pytest.raises(BadDataset, match=r"eval\.csv, line 2, column 'split': the split must be eval, got 'train'"):
+        Fsd50k(path=folder).folds(data_folder)
+    truth.write_text(EVAL)
     dev.write_text(DEV.replace("Guitar,Music", "Guitarre,Music", 1))
     with pytest.raises(
         BadDataset,
