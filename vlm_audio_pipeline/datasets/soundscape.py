@@ -14,11 +14,18 @@ from pydantic import Field, model_validator
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
+from vlm_audio_pipeline.datasets.annotations.events import Event
 from vlm_audio_pipeline.datasets.base import DATASETS, Clip, Dataset, DatasetSpec, label_text, omit_single_labels
 from vlm_audio_pipeline.datasets.card import ClassName, DatasetCard
 from vlm_audio_pipeline.datasets.esc_classes import esc50_classes
 from vlm_audio_pipeline.datasets.folds import check_folds
-from vlm_audio_pipeline.datasets.segments import check_min_overlap
+from vlm_audio_pipeline.datasets.segments import (
+    SegmentRule,
+    check_min_overlap,
+    label_segments,
+    segment_times,
+    select_labels,
+)
 from vlm_audio_pipeline.datasets.soundscape_synthesis import (
     CLASSES,
     RATE_HZ,
@@ -54,8 +61,8 @@ class SoundscapeDataset(DatasetSpec):
     """Length of every recording, s."""
     events_per_minute: float = Field(8.0, gt=0, le=60)
     """Number of sounds in a minute of a recording."""
-    segment_s: float = Field(5.0, ge=1)
-    """Length of the segments that each recording is cut into, s; a shorter rest is left out."""
+    segment_s: float = Field(5.0, ge=1, le=600)
+    """Length of the segments that each recording is cut into, s; if a rest remains, one more segment ends with the recording."""
     min_overlap_s: float = Field(0.5, gt=0)
     """A segment has a class if a sound of it lasts this long in the segment, s, or for the whole sound."""
     n_folds: int = Field(5, ge=2)
@@ -108,29 +115,23 @@ class SoundscapeDataset(DatasetSpec):
         return plan_events(self.seed, recording, self.duration_s, self.events_per_minute)
 
     def _segments(self, recording: int, classes: Sequence[str]) -> list[Clip]:
-        events, name = self.events(recording), _name(recording)
-        clips = []
-        for number in range(int(self.duration_s / self.segment_s)):
-            start, end = number * self.segment_s, (number + 1) * self.segment_s
-            labels = {e.label for e in events if self._has_event(start, end, e)}
-            names = tuple(sorted(labels & set(classes)))
-            clips.append(
-                Clip(
-                    id=f"{name}@{start:07.2f}",
-                    label=label_text(names),
-                    fold=recording % self.n_folds + 1,
-                    source=name,
-                    file=f"audio/{name}.wav",
-                    start_s=start,
-                    end_s=end,
-                    labels=names,
-                )
+        name = _name(recording)
+        rule = SegmentRule(seconds=self.segment_s, min_overlap_s=self.min_overlap_s)
+        events = [Event(name, e.start_s, e.end_s, e.label) for e in self.events(recording)]
+        times = segment_times(round(self.duration_s * RATE_HZ), RATE_HZ, rule)
+        return [
+            Clip(
+                id=f"{name}@{segment.start_s:07.2f}",
+                label=label_text(segment.labels),
+                fold=recording % self.n_folds + 1,
+                source=name,
+                file=f"audio/{name}.wav",
+                start_s=segment.start_s,
+                end_s=segment.end_s,
+                labels=segment.labels,
             )
-        return clips
-
-    def _has_event(self, start_s: float, end_s: float, event: SoundEvent) -> bool:
-        overlap_s = min(end_s, event.end_s) - max(start_s, event.start_s)
-        return overlap_s >= min(self.min_overlap_s, event.end_s - event.start_s)
+            for segment in select_labels(label_segments(times, events, rule.min_overlap_s), rule, classes)
+        ]
 
     def _root(self, data_folder: DataFolder) -> Path:
         """Return the folder of the recordings; its name is a hash of what determines them."""

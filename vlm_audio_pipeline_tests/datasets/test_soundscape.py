@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
 from vlm_audio_pipeline.datasets.soundscape import EVENTS, SoundscapeDataset
-from vlm_audio_pipeline.datasets.soundscape_synthesis import CLASSES, RATE_HZ, SoundEvent, synthesise_recording
+from vlm_audio_pipeline.datasets.soundscape_synthesis import CLASSES, RATE_HZ, synthesise_recording
 
 SMALL = {"recordings": 12, "duration_s": 15, "events_per_minute": 24, "n_folds": 3}
 
@@ -33,12 +33,27 @@ def test_an_hour_has_twelve_classes_overlaps_and_silence():
 
 def test_labels_of_a_segment_are_the_events_that_last_long_enough_in_it():
     spec = SoundscapeDataset()
-    # 0.4 s of 2 s in the first segment; a whole short sound; 0.5 s exactly
-    assert not spec._has_event(0, 5, SoundEvent("dog", 4.6, 6.6, 0))
-    assert spec._has_event(5, 10, SoundEvent("dog", 4.6, 6.6, 0))
-    assert spec._has_event(0, 5, SoundEvent("dog", 1.0, 1.3, 0))
-    assert spec._has_event(0, 5, SoundEvent("dog", 4.5, 6.0, 0))
-    assert not spec._has_event(0, 5, SoundEvent("dog", 5.0, 6.0, 0))
+
+    def has(clip, event):
+        overlap_s = min(clip.end_s, event.end_s) - max(clip.start_s, event.start_s)
+        return overlap_s >= min(0.5, event.end_s - event.start_s)
+
+    clips = [(clip, spec.events(i)) for i in range(spec.recordings) for clip in spec._segments(i, CLASSES)]
+    assert all(set(clip.labels) == {e.label for e in events if has(clip, e)} for clip, events in clips)
+    # some sounds end or begin in a segment without being long enough in it
+    assert any(
+        e.start_s < clip.end_s and clip.start_s < e.end_s and not has(clip, e) for clip, row in clips for e in row
+    )
+
+
+def test_a_rest_is_in_one_more_segment():
+    clips = SoundscapeDataset(duration_s=12)._segments(0, CLASSES)
+    # 12 s: 0-5, 5-10, and 7-12, as for annotated recordings
+    assert [(c.id, c.start_s, c.end_s) for c in clips] == [
+        ("soundscape-0000@0000.00", 0, 5),
+        ("soundscape-0000@0005.00", 5, 10),
+        ("soundscape-0000@0007.00", 7, 12),
+    ]
 
 
 def test_recordings_and_events_are_written_once_and_are_the_same_for_a_seed(data_folder):
