@@ -248,7 +248,7 @@ def check_listing(clips: tuple[Clip, ...], classes: tuple[str, ...]) -> None:
     """Refuse a listing that cannot be evaluated. A listing with only one fold is refused earlier, by `folds.check_folds`.
 
     Raises:
-        BadDataset: for no clips, duplicate ids, labels outside the classes, labels that look equal, folds below 1.
+        BadDataset: for no clips, duplicate ids, no labels, labels outside the classes, labels that look equal, folds below 1.
     """
     if not clips:
         raise BadDataset("the dataset lists no clips; check its path")
@@ -259,6 +259,8 @@ def check_listing(clips: tuple[Clip, ...], classes: tuple[str, ...]) -> None:
             "rename or remove the copies"
         )
     labels = {name for c in clips for name in c.class_names}
+    if not labels:
+        raise BadDataset("no clip of the dataset has a label, so there are no classes to predict; check its labels")
     unknown = sorted(labels - set(classes))
     if unknown:
         raise BadDataset(

@@ -45,6 +45,7 @@ GOOD = (Clip("1", "a", 1, "s1", "1.wav"), Clip("2", "a", 2, "s2", "2.wav"))
     ("clips", "message"),
     [
         ((), "the dataset lists no clips; check its path"),
+        ((Clip("1", "", 1, "s1", "1.wav", labels=()),), "no clip of the dataset has a label, so there are no classes"),
         ((*GOOD, Clip("1", "a", 2, "s3", "3.wav")), "clip ids must be unique, got 1 that occur more than once: '1'"),
         ((*GOOD, Clip("3", "b", 2, "s3", "3.wav")), r"labels must be among the classes \['a'\], got 'b'"),
         (
