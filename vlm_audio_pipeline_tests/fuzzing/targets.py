@@ -16,6 +16,7 @@ import tempfile
 import traceback
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -178,9 +179,10 @@ def check_events(data: bytes, folder: Path) -> str:
     path.write_bytes(data)
     recognised = recognise_format(path)
     outcomes = [recognised.name if recognised else "none"]
-    for annotation_format in annotation_formats().values():
+    # Files without confidences are refused with `min_confidence`, so every file is read without it, too.
+    for annotation_format, min_confidence in product(annotation_formats().values(), (0.0, 0.5)):
         try:
-            annotations = annotation_format.read(path, ReadOptions(min_confidence=0.5))
+            annotations = annotation_format.read(path, ReadOptions(min_confidence=min_confidence))
         except BadDataset as error:
             assert str(path) in str(error), str(error)
             if recognised == annotation_format:
