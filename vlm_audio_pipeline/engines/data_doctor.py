@@ -16,6 +16,7 @@ import yaml
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.engines.machine_check import MachineCheck
 from vlm_audio_pipeline.storage.data_folder import DataFolder, study_of
+from vlm_audio_pipeline.storage.file_systems import require_local_file_system
 from vlm_audio_pipeline.storage.ledger import damaged_spending_message
 from vlm_audio_pipeline.storage.partition_files import has_checksum, is_intact
 from vlm_audio_pipeline.storage.result_rows import damaged_rows
@@ -43,10 +44,11 @@ def check_data(data_folder: DataFolder) -> list[MachineCheck]:
 
 
 def _check_format(data_folder: DataFolder) -> Iterator[MachineCheck]:
-    try:
-        data_folder.check_format()
-    except VlmAudioError as error:
-        yield MachineCheck("bad", str(error))
+    for check in (data_folder.check_format, lambda: require_local_file_system(data_folder.root)):
+        try:
+            check()
+        except VlmAudioError as error:
+            yield MachineCheck("bad", str(error))
 
 
 def _check_result_store(path: Path) -> Iterator[MachineCheck]:

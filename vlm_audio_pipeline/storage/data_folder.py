@@ -8,6 +8,7 @@ from pathlib import Path
 from vlm_audio_pipeline.contracts.errors import BadPath, VlmAudioError
 from vlm_audio_pipeline.contracts.paths import expand_home, require_text_path
 from vlm_audio_pipeline.storage.atomic import write_atomically
+from vlm_audio_pipeline.storage.file_systems import require_local_file_system
 from vlm_audio_pipeline.storage.schemas import TABLES
 
 FORMAT_VERSION = 2
@@ -51,9 +52,10 @@ class DataFolder:
         """Create the folder with its format version, unless it exists.
 
         Raises:
-            VlmAudioError: if it cannot be created, or has another format version.
+            VlmAudioError: if it cannot be created, has another format version, or lies on a network file system.
         """
         self.check_format()
+        require_local_file_system(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if not self.format_file.exists():

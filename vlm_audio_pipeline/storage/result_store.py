@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS file_digests (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS intact_files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL) WITHOUT ROWID;
 """
+PAGE_SIZE_BYTES = 16_384
+"""Size of a page of a new file, in bytes. A vector of 512 float32 values (2,048 bytes) wastes half a page of 4,096 bytes."""
 _MIN_AGE_NS = 100_000_000  # longer than a clock tick of common file systems (1 to 10 ms)
 _LOG = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class ResultStore(SharedConnection):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA busy_timeout = 60000")
+            self._db.execute(f"PRAGMA page_size = {PAGE_SIZE_BYTES}")  # of a new file; an older one keeps its own
             self._db.execute(
                 "PRAGMA cell_size_check = ON"
             )  # a damaged page of an index raises an error, and hides no result

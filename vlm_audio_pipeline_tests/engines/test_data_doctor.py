@@ -16,7 +16,7 @@ from vlm_audio_pipeline.storage.catalogue import rebuild_catalogue
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.file_checksum import CHECKSUM_KEY
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
-from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline.storage.result_store import PAGE_SIZE_BYTES, ResultStore
 from vlm_audio_pipeline_tests.cli.program import vlm_audio
 from vlm_audio_pipeline_tests.storage.example_tables import study
 
@@ -114,7 +114,7 @@ def damage_amount(folder):
 
 
 def damage_store(folder):
-    overwrite(folder.result_store, 4096, 12288)
+    overwrite(folder.result_store, PAGE_SIZE_BYTES, 3 * PAGE_SIZE_BYTES)
 
 
 def replace_store(folder):

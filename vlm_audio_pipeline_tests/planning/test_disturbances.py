@@ -26,7 +26,7 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.history_store import HistoryStore
 from vlm_audio_pipeline.storage.partition_files import is_intact, read_provenance
 from vlm_audio_pipeline.storage.result_rows import checksum
-from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline.storage.result_store import PAGE_SIZE_BYTES, ResultStore
 from vlm_audio_pipeline_tests.file_times import set_age
 
 PROGRAM = Path(sys.executable).with_name("vlm-audio")
@@ -232,7 +232,7 @@ def test_a_corrupt_page_of_the_result_store_is_reported(done):
     with ResultStore(done.data_folder.result_store)._connection() as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     data = bytearray(done.data_folder.result_store.read_bytes())
-    data[4096:] = b"\xaa" * (len(data) - 4096)
+    data[PAGE_SIZE_BYTES:] = b"\xaa" * (len(data) - PAGE_SIZE_BYTES)
     done.data_folder.result_store.write_bytes(bytes(data))
     done.record("1-low-0", "low", seed=99)
     with pytest.raises(VlmAudioError, match=r"the result store .* cannot be used: database disk image is malformed"):

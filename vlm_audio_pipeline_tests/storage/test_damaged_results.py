@@ -10,7 +10,7 @@ import pytest
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.result_rows import checksum
-from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline.storage.result_store import PAGE_SIZE_BYTES, ResultStore
 
 
 def change(path: Path, sql: str, *values) -> None:
@@ -72,7 +72,9 @@ def test_an_index_that_hides_results_is_made_again_and_nothing_is_stored_twice(p
     root = store._db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", [index]).fetchone()[0]
     store.close()
     content = bytearray(path.read_bytes())
-    start = 4096 * (root - 1) + 8  # a page begins with a header of 8 bytes and the offsets of its cells, 2 bytes each
+    start = (
+        PAGE_SIZE_BYTES * (root - 1) + 8
+    )  # a page begins with a header of 8 bytes and the offsets of its cells, 2 bytes each
     offsets = [content[start + 2 * i : start + 2 * i + 2] for i in range(30)]
     content[start : start + 60] = b"".join(reversed(offsets))
     path.write_bytes(content)

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
-from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline.storage.result_store import PAGE_SIZE_BYTES, ResultStore
 from vlm_audio_pipeline_tests.storage.ledger_spending import Spending, spending_by_classifier
 
 
@@ -209,7 +209,7 @@ def test_a_damaged_database_is_named(result_store, ledger):
     account.close()
     result_store.close()
     content = bytearray(result_store.path.read_bytes())
-    content[8192:] = b"\x5a" * (len(content) - 8192)
+    content[PAGE_SIZE_BYTES:] = b"\x5a" * (len(content) - PAGE_SIZE_BYTES)
     result_store.path.write_bytes(content)
     with pytest.raises(
         VlmAudioError, match=r"the spending ledger in .*malformed. Without it no paid request is sent.*\.recover"

@@ -1,15 +1,17 @@
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline.storage.result_store import PAGE_SIZE_BYTES, ResultStore
 
 
 def start(code: str, *arguments) -> subprocess.Popen:
@@ -180,13 +182,33 @@ def test_a_file_that_is_not_a_database_is_named(path, content):
     assert path.read_bytes() == content
 
 
+def test_a_vector_of_2048_bytes_uses_less_than_1_3_times_its_size_on_the_disk(path):
+    """A page of 4,096 bytes holds one such vector, which would be twice its size; a page of 16,384 bytes holds seven."""
+    store = ResultStore(path)
+    store.put("vector", [(f"{i:064x}", bytes(2048)) for i in range(2000)])
+    store.close()
+    assert 2048 < path.stat().st_size / 2000 < 1.3 * 2048
+
+
+def test_a_file_with_smaller_pages_is_used_as_it_is(path):
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA page_size = 4096")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(
+            "CREATE TABLE file_digests (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID"
+        )
+    store = ResultStore(path)
+    store.put("vector", [("a", b"1")])
+    assert store.get(["a"]) == {"a": b"1"} and store._db.execute("PRAGMA page_size").fetchone() == (4096,)
+
+
 def test_a_damaged_database_is_named(path):
     store = ResultStore(path)
     keys = [f"{i:04}" for i in range(2000)]
     store.put("vector", [(k, b"x" * 500) for k in keys])
     store.close()
     content = bytearray(path.read_bytes())
-    content[8192:] = b"\x5a" * (len(content) - 8192)
+    content[PAGE_SIZE_BYTES:] = b"\x5a" * (len(content) - PAGE_SIZE_BYTES)
     path.write_bytes(content)
     with pytest.raises(VlmAudioError, match=r"the result store .*malformed"):
         ResultStore(path).get(keys)

@@ -1,6 +1,7 @@
 import pytest
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.storage.result_store import PAGE_SIZE_BYTES
 from vlm_audio_pipeline.storage.scratch import Scratch
 
 
@@ -29,9 +30,8 @@ def test_a_damaged_file_is_replaced_with_a_warning(tmp_path, caplog, damage):
         path.mkdir()
     else:
         content = bytearray(path.read_bytes())
-        content[slice(0, 4096) if damage == "no database" else slice(4096, 12288)] = b"\xff" * (
-            4096 if damage == "no database" else 8192
-        )
+        first_byte = 0 if damage == "no database" else PAGE_SIZE_BYTES
+        content[first_byte : 3 * PAGE_SIZE_BYTES] = b"\xff" * (3 * PAGE_SIZE_BYTES - first_byte)
         path.write_bytes(content)
     second = Scratch(path)
     assert second.get(["1"]) == {}
