@@ -157,6 +157,8 @@ def single_pass(spec: "ClassifierSpec") -> "ClassifierSpec":
     """Return a classifier that classifies each clip once, without controls except those that its calibration needs."""
     values: dict[str, Any] = {"folds": None, "sample": None, "reproduces": None, "margin": None}
     values["controls"] = ("blank",) if "contextual" in getattr(spec, "calibrate", ()) else ()
+    if "perturb" in type(spec).model_fields:
+        values["perturb"] = None
     if spec.kind == "language_model":
         values |= {"draws": 1, "orders": 1, "paraphrases": 1, "repeats": 1}
     return spec.model_copy(update=values)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from vlm_audio_pipeline.classifiers.perturbed import PerturbedInput
 from vlm_audio_pipeline.classifiers.prediction_rows import align_vectors
 from vlm_audio_pipeline.classifiers.protocol import Protocol
 from vlm_audio_pipeline.contracts.control_names import controlled_name
@@ -20,6 +21,7 @@ from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec, check_distinct, excluded_from_fingerprint, refers_to
 from vlm_audio_pipeline.contracts.stages import Cost, Input, Stage, StageContext
+from vlm_audio_pipeline.datasets.perturbation import Perturbation
 from vlm_audio_pipeline.encoders.base import EncoderSpec
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.vectors import vector_matrix
@@ -91,6 +93,7 @@ class Needs:
             (its encoder may use images).
         controls: controls under which the clips are classified again. They replace the images of `rendering` if
             `asks_per_clip`, else the images of the encoder.
+        perturbations: changes of the audio under which the clips are classified again.
         annotations: function that maps the dataset's folder to the annotations file, and raises NotAvailable if the file is
             missing; None for a classifier without annotations.
         weights: files of the classifier's own model; None if it has no model. Weights of the encoder are not included.
@@ -105,6 +108,7 @@ class Needs:
     encoder: str | None = None
     rendering: str | None = None
     controls: tuple[str, ...] = ()
+    perturbations: tuple[Perturbation, ...] = ()
     annotations: Callable[[Path], Path] | None = None
     weights: Weights | None = None
     card: ModelCard | None = None
@@ -113,6 +117,11 @@ class Needs:
     random_draws: int = 0
     asks_per_clip: bool = False
     accepted_models: tuple[str, ...] | None = None
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Every value of the column `control` except "none": the controls, then the changes of the audio."""
+        return (*self.controls, *(change.name for change in self.perturbations))
 
 
 def _sort(folds: tuple[int, ...]) -> tuple[int, ...]:
@@ -201,12 +210,12 @@ class ClassifierSpec(Spec):
         return {"asked": sorted(self.folds or folds)} if self.sample else {}
 
 
-class EncoderClassifier(ClassifierSpec):
-    """A classifier that uses the vectors of one encoder, with and without controls.
+class EncoderClassifier(PerturbedInput, ClassifierSpec):
+    """A classifier that uses the vectors of one encoder, with and without controls and changes of the audio.
 
     A control replaces the query's image (with a blank image, the time-shuffled image, or the image of another clip) and
-    nothing else: training clips and class texts stay the same. The vectors of controlled images are the step
-    `embeddings/<encoder>__<control>`.
+    nothing else: training clips and class texts stay the same. The vectors of controlled images, and those of changed audio, are the
+    step `embeddings/<encoder>__<control>`.
     """
 
     encoder: str = refers_to("encoders")
@@ -218,8 +227,8 @@ class EncoderClassifier(ClassifierSpec):
     """The setting in the protocol, in the words of publications."""
 
     def needs(self) -> Needs:
-        """Return the encoder and the controls of its images."""
-        return Needs(encoder=self.encoder, controls=self.controls)
+        """Return the encoder, the controls of its images and the changes of its audio."""
+        return Needs(encoder=self.encoder, controls=self.controls, perturbations=self.perturbations)
 
     def protocol(self, encoders: Mapping[str, EncoderSpec] = NO_ENCODERS) -> Protocol:
         """Return the setting, the input and the model of the encoder."""
@@ -234,21 +243,21 @@ class EncoderClassifier(ClassifierSpec):
         )
 
     def controlled_inputs(self, name: str, encoders: Mapping[str, EncoderSpec]) -> tuple[Input, ...]:
-        """Return the inputs of the predictions stage with the vectors of controlled images, for this fold only.
+        """Return the inputs of the predictions stage with the vectors of controlled images and of changed audio, for this fold only.
 
         Args:
             name: name of this classifier in the study.
             encoders: the encoders of the study, by name.
 
         Raises:
-            BadStudy: if the encoder does not take images.
+            BadStudy: if there are controls and the encoder does not take images.
         """
         if self.controls and not (spec := self.encoder_spec(name, encoders)).takes_images:
             raise BadStudy(
                 f"classifiers.{name}.controls: need an encoder of images, got {list(self.controls)} with encoder "
                 f"'{self.encoder}' of kind {spec.kind}, which takes audio; remove `controls`"
             )
-        return tuple(Input("embeddings", controlled_name(self.encoder, control)) for control in self.controls)
+        return tuple(Input("embeddings", controlled_name(self.encoder, name)) for name in self.needs().conditions)
 
     def encoder_spec(self, name: str, encoders: Mapping[str, EncoderSpec]) -> EncoderSpec:
         """Return the spec of the encoder.
@@ -264,16 +273,16 @@ class EncoderClassifier(ClassifierSpec):
         return encoders[self.encoder]
 
     def query_vectors(self, context: StageContext, queries: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield the vectors of the clips to classify, first without a control, then under each control.
+        """Yield the vectors of the clips to classify, first without a control, then under each control and change of the audio.
 
         Args:
             context: context of the predictions stage.
             queries: `clips` rows.
 
         Yields:
-            "none" or the control, and (queries, dimensions) float32, rows in the order of `queries`.
+            "none" or the condition, and (queries, dimensions) float32, rows in the order of `queries`.
         """
-        for control in ("none", *self.controls):
+        for control in ("none", *self.needs().conditions):
             name = self.encoder if control == "none" else controlled_name(self.encoder, control)
             embeddings = context.inputs[f"embeddings/{name}"]
             is_query = pc.is_in(embeddings["clip"], value_set=queries["clip"].combine_chunks())

@@ -47,7 +47,7 @@ class Probe(EncoderClassifier):
         self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS
     ) -> list[Stage]:
         """Return two stages: fit the probe on the other folds, and apply it to this fold."""
-        ignored_parameters = {"sample", "controls", *(("c_grid",) if self.c else ())}
+        ignored_parameters = {"sample", "controls", "perturb", *(("c_grid",) if self.c else ())}
         fit_parameters = {k: v for k, v in self.fingerprint_fields().items() if k not in ignored_parameters}
         controls = {"controls": list(self.controls)} if self.controls else {}
         return [
@@ -69,6 +69,7 @@ class Probe(EncoderClassifier):
                     "sample": self.sample and self.sample.model_dump(mode="json"),
                     **self.sampled_folds(folds),
                     **controls,
+                    **self.perturbation_parameters(),
                     "encoder": self.encoder,
                 },
                 inputs=(

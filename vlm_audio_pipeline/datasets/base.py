@@ -24,6 +24,7 @@ from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec, check_distinct, excluded_from_fingerprint
 from vlm_audio_pipeline.datasets.card import AnnotationFile, DatasetCard
 from vlm_audio_pipeline.datasets.guess import DatasetGuess
+from vlm_audio_pipeline.datasets.perturbation import Perturbation
 from vlm_audio_pipeline.measures.predictions import OUTCOMES
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.result_store import ResultStore
@@ -139,13 +140,25 @@ class Recordings:
 
     Attributes:
         root: folder of the recordings.
+        perturbation: change of the samples of every clip; None: as recorded.
     """
 
     root: Path
+    perturbation: Perturbation | None = None
 
     def path(self, clip: ClipRow) -> Path:
         """Return the file of a clip."""
         return self.root / clip.file
+
+    def files(self, clip: ClipRow) -> tuple[Path, ...]:
+        """Return the files that `samples` reads: that of the clip, and that of the noise if there is one."""
+        noise = None if self.perturbation is None else self.perturbation.noise
+        return (self.path(clip),) if noise is None else (self.path(clip), noise)
+
+    def content_sha256(self, clip: ClipRow) -> str:
+        """Return the content hash of a clip's samples, changed by the perturbation."""
+        sha256 = clip.samples_sha256
+        return sha256 if self.perturbation is None else self.perturbation.content_sha256(sha256)
 
     def samples(self, clip: ClipRow, sample_rate_hz: int, *, normalises_peak: bool = False) -> "np.ndarray":
         """Read the samples of a clip and resample them; see `Dataset.samples`."""
@@ -157,6 +170,8 @@ class Recordings:
                 f"{self.path(clip)} changed while the study was running (its content hash differs). "
                 "Run the study again to use the new recording."
             )
+        if self.perturbation is not None:
+            samples = self.perturbation.apply(samples, file_rate_hz, clip.samples_sha256)
         if normalises_peak:
             samples = (peak_normalise(samples) / 32768).astype("float32")  # as a reader of 16-bit files scales them
         return resample(samples, file_rate_hz, sample_rate_hz)
@@ -173,6 +188,7 @@ class Dataset:
         card: facts about it, shown in the UI and written into exports.
         on_bad_clip: "stop" or "skip".
         left_out: recordings in its folder that are not listed; `rejected_clips` names them.
+        perturbation: change of the samples that `samples` returns; None: as recorded.
     """
 
     root: Path
@@ -181,6 +197,7 @@ class Dataset:
     card: DatasetCard
     on_bad_clip: Literal["stop", "skip"] = "stop"
     left_out: tuple[LeftOut, ...] = ()
+    perturbation: Perturbation | None = None
 
     def __post_init__(self) -> None:
         check_listing(self.clips, self.classes)
@@ -209,7 +226,11 @@ class Dataset:
     @property
     def recordings(self) -> Recordings:
         """Access to the samples without the listing, for works that are sent to other processes."""
-        return Recordings(self.root)
+        return Recordings(self.root, self.perturbation)
+
+    def perturb(self, perturbation: Perturbation) -> "Dataset":
+        """Return the same dataset with changed samples; the rows of `clips` stay those of the recordings."""
+        return replace(self, perturbation=perturbation)
 
     def samples(self, clip: ClipRow, sample_rate_hz: int, *, normalises_peak: bool = False) -> "np.ndarray":
         """Read the samples of a clip and resample them.

@@ -23,6 +23,7 @@ from vlm_audio_pipeline.contracts.specs import Spec, excluded_from_fingerprint
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.contracts.work import Compute, Failure, Rows
 from vlm_audio_pipeline.datasets.base import ClipRow, Recordings
+from vlm_audio_pipeline.datasets.perturbation import Perturbation, perturbed_stage
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.vectors import pack_vector
 from vlm_audio_pipeline.encoders.weights import Weights, fetch_weights
@@ -149,7 +150,7 @@ class EncoderSpec(Spec):
 
         Args:
             name: name of the encoder in the study.
-            control: "blank", "time_shuffled" or "other_clip".
+            control: "blank", "time_shuffled" or "other_clip", or the name of a perturbation.
 
         Raises:
             VlmAudioError: for an encoder that does not take images.
@@ -159,6 +160,12 @@ class EncoderSpec(Spec):
                 f"control '{control}' replaces images, but encoder '{name}' of kind {self.kind} takes no images; remove '{control}'"
             )
         return self._stage(control)
+
+    def perturbed_stage(self, name: str, perturbation: Perturbation) -> Stage:
+        """Return the stage that encodes changed audio, or its images; its component is `<name>__<name of the perturbation>`."""
+        if self.takes_images:
+            return self.controlled_stage(name, perturbation.name)
+        return perturbed_stage(self._stage(), perturbation)
 
     def _stage(self, control: str | None = None) -> Stage:
         inputs: tuple[Input, ...] = (Input("clips"),)
@@ -205,15 +212,16 @@ class EncoderSpec(Spec):
     def _rows(self, context: StageContext) -> Rows:
         """Return the vectors to compute; an item is a row of `clips`, or the bytes of an image."""
         clips, images = context.inputs["clips"].to_pylist(), self._images(context)
-        contents = [(images[c["clip"]][0] if self.takes_images else c["samples_sha256"]) for c in clips]
+        rows, content_of = [ClipRow.from_row(c) for c in clips], context.dataset.recordings.content_sha256
+        contents = [images[row.clip][0] if self.takes_images else content_of(row) for row in rows]
         key_of_content = {sha256: self.result_key(sha256) for sha256 in dict.fromkeys(contents)}
         return Rows(
             [key_of_content[sha256] for sha256 in contents],
-            [images[c["clip"]][1] if self.takes_images else ClipRow.from_row(c) for c in clips],
+            [images[row.clip][1] if self.takes_images else row for row in rows],
             EncoderWork(self.with_device(), self.weights_revision, context.dataset.recordings),
             kind="vector",
             batch_size=self.batch_size,
-            sizes=None if self.takes_images else [c["duration_s"] for c in clips],
+            sizes=None if self.takes_images else [row.duration_s for row in rows],
             max_total_size=_MAX_MEAN_DURATION_S * self.batch_size,
         )
 
@@ -300,7 +308,7 @@ class EncoderWork:
 
     def files_of(self, item: "ClipRow | bytes") -> tuple[Path, ...]:
         """Return the recording of a clip; an image is in the item."""
-        return () if isinstance(item, bytes) else (self.recordings.path(item),)
+        return () if isinstance(item, bytes) else self.recordings.files(item)
 
     def prepare(self, item: "ClipRow | bytes") -> "np.ndarray | Image":
         """Read the samples of a clip, or decode an image."""

@@ -27,7 +27,7 @@ def default_scoring(scorings: Iterable[str]) -> str:
 
 
 _OPERAND = re.compile(
-    rf"(?P<name>[a-z][a-z0-9_]*)(:(?P<scoring>{'|'.join(get_args(Scoring))}))?(@(?P<control>[a-z_]+))?"
+    rf"(?P<name>[a-z][a-z0-9_]*)(:(?P<scoring>{'|'.join(get_args(Scoring))}))?(@(?P<control>[a-z0-9_]+))?"
 )
 
 

@@ -17,6 +17,7 @@ from vlm_audio_pipeline.contracts.stages import Cost, Stage
 from vlm_audio_pipeline.contracts.work import Engine
 from vlm_audio_pipeline.datasets.base import Dataset
 from vlm_audio_pipeline.datasets.inspection import clips_stage
+from vlm_audio_pipeline.datasets.perturbation import Perturbation, perturbed_stage
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.weights import Weights
 from vlm_audio_pipeline.engines import LocalEngine
@@ -100,7 +101,7 @@ class Graph:
             self._add_step(name, replace(stage, cost=self._cost(classifier)) if stage.paid else stage)
 
     def _add_controls(self, classifier: ClassifierSpec) -> None:
-        """Add the steps that compute the control images of a classifier, and their embeddings if it uses an encoder."""
+        """Add the steps of the images and vectors that a classifier needs for its controls and for changed audio."""
         needs = classifier.needs()
         encoder_name = "" if needs.asks_per_clip else needs.encoder or ""
         encoder = self.study.encoders.get(encoder_name)
@@ -115,6 +116,27 @@ class Graph:
             embeddings = controlled_name(encoder_name, control)
             if encoder is not None and f"embeddings/{embeddings}" not in self.steps:
                 self._add_step(embeddings, encoder.controlled_stage(encoder_name, control))
+        for change in needs.perturbations:
+            if recipe is not None:
+                self._add_perturbed_step(rendering_name, perturbed_stage(rendering_stage(recipe), change), change)
+            if encoder is not None:
+                self._add_perturbed_step(encoder_name, encoder.perturbed_stage(encoder_name, change), change)
+
+    def _add_perturbed_step(self, name: str, stage: Stage, change: Perturbation) -> None:
+        """Add a step of changed audio, which several classifiers may share.
+
+        Raises:
+            BadStudy: if another classifier gives its name to another change.
+        """
+        component = controlled_name(name, change.name)
+        earlier = self.steps.get(f"{stage.asset}/{component}")
+        if earlier is None:
+            self._add_step(component, stage)
+        elif earlier.stage.parameters != stage.parameters:
+            raise BadStudy(
+                f"{self.study.path or self.study.name}: '{change.name}' stands for two different changes of the audio; rename a "
+                "file of noise, or use one seed"
+            )
 
     def _cost(self, classifier: ClassifierSpec) -> Callable[[int], Cost]:
         """Return the cost bound of a paid classifier by number of clips, for the study's image size and classes."""

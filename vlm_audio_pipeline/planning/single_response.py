@@ -74,7 +74,8 @@ def ask_about_recording(graph: Graph, classifier: str, file: Path, progress: Pro
         )
     if reason := graph.unavailable(f"responses/{classifier}"):
         raise NotAvailable(f"{classifier} cannot run: {reason}")
-    spec = spec.live().model_copy(update={"draws": 1, "orders": 1, "paraphrases": 1, "repeats": 1, "controls": ()})
+    once = {"draws": 1, "orders": 1, "paraphrases": 1, "repeats": 1, "controls": (), "perturb": None}
+    spec = spec.live().model_copy(update=once)
     dataset = graph.dataset(progress)
     own_fold = {(dataset.root / clip.file).resolve(): clip.fold for clip in dataset.clips}.get(file.resolve())
     folds = spec.folds or graph.folds

@@ -113,7 +113,7 @@ class ControlRenderer:
 
     def files_of(self, clip: ClipRow) -> tuple[Path, ...]:
         """Return the recording of a clip; see `contracts.work.Work`."""
-        return (self.recordings.path(clip),)
+        return self.recordings.files(clip)
 
     def __call__(self, clip: ClipRow) -> RenderedImage:
         """Render one clip."""

@@ -6,7 +6,7 @@ Does not belong here: how an image is rendered (`recipe`, `image`).
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -61,7 +61,7 @@ class ClipRenderer:
 
     def files_of(self, clip: ClipRow) -> tuple[Path, ...]:
         """Return the recording of a clip; see `contracts.work.Work`."""
-        return (self.recordings.path(clip),)
+        return self.recordings.files(clip)
 
     def __call__(self, clip: ClipRow) -> RenderedImage:
         """Render one clip."""
@@ -101,16 +101,17 @@ def render_fold(
     """
     if context.scratch is None:
         return context.engine.map_ordered(render_image, clips, context.progress)
-    keys = image_keys(clips, parameters)
+    keys = image_keys(context, clips, parameters)
     images = {key: _unpack(payload) for key, payload in context.scratch.get(keys).items()}
     todo = [(context.scratch, key, clip) for key, clip in zip(keys, clips, strict=True) if key not in images]
     render_and_save(context, todo, render_image, images.__setitem__)
     return [images[key] for key in keys]
 
 
-def image_keys(clips: Sequence[ClipRow], parameters: object) -> list[str]:
+def image_keys(context: StageContext, clips: Sequence[ClipRow], parameters: object) -> list[str]:
     """Return the key of each image in the scratch of its fold."""
-    return [fingerprint(parameters, asdict(clip), length=64) for clip in clips]
+    content = context.dataset.recordings.content_sha256
+    return [fingerprint(parameters, asdict(replace(clip, samples_sha256=content(clip))), length=64) for clip in clips]
 
 
 def render_ahead(
@@ -121,7 +122,7 @@ def render_ahead(
     for context in contexts:
         assert context.scratch is not None
         clips = clip_rows(context.inputs["clips"])
-        keys = image_keys(clips, parameters)
+        keys = image_keys(context, clips, parameters)
         saved = context.scratch.get(keys)
         todo += [(context.scratch, key, clip) for key, clip in zip(keys, clips, strict=True) if key not in saved]
     render_and_save(contexts[0], todo, render_image, saves_all=True)

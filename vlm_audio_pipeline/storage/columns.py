@@ -25,7 +25,11 @@ SCORING = Column(
     TEXT,
     "how a label is chosen: score (highest score), likelihood, generation, first_token (most likely first token; not a likelihood), annotation, or examples_knn (k-NN on the examples in the prompt of a few-shot model)",
 )
-CONTROL = Column("control", TEXT, "change to the query image: none, blank, time_shuffled, other_clip, no_image")
+CONTROL = Column(
+    "control",
+    TEXT,
+    "change of the query: none; the controls blank, time_shuffled, other_clip, no_image; or a change of its audio by `perturb`, such as white_noise_20db, gain_minus_20db, low_pass_4000hz",
+)
 TRIAL = Column(
     "trial",
     INT,

@@ -79,10 +79,10 @@ def _check_controls(key_path: KeyPath, operands: Iterable[str], entries: Entries
     for text in operands:
         operand = Operand.parse(text)
         spec = entries.specs["classifiers"].get(operand.name)
-        if spec is not None and operand.control not in ("none", *spec.needs().controls):
+        if spec is not None and operand.control not in ("none", *spec.needs().conditions):
             mistakes.add(
                 key_path,
-                f"'{text}' must use a control of its classifier; add it to `{operand.name}: {{controls: ...}}`",
+                f"'{text}' must use a control of its classifier; add it to `{operand.name}: {{controls: ...}}` or to `perturb`",
             )
 
 

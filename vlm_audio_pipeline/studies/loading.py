@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from vlm_audio_pipeline.classifiers.perturbed import PerturbedInput
 from vlm_audio_pipeline.contracts.errors import BadStudy, suggestion
 from vlm_audio_pipeline.contracts.paths import expand_home
 from vlm_audio_pipeline.datasets.base import DATASETS, DatasetSpec
+from vlm_audio_pipeline.datasets.perturbation import Perturb
 from vlm_audio_pipeline.evaluation.optional_analysis_stages import ANALYSES
 from vlm_audio_pipeline.evaluation.projections import DEFAULT_PROJECTION, Projection
 from vlm_audio_pipeline.storage.ledger import Budget
@@ -75,6 +77,7 @@ def parse_study(text: str, path: Path) -> Study:
         mistakes.add(("dataset",), f"is required; its `kind` is one of {', '.join(DATASETS.all())}")
     task = _read_task(raw, mistakes)
     entries = Entries(raw, mistakes, task)
+    _add_perturbations(raw, entries, mistakes)
     if not raw.get("classifiers"):
         mistakes.add(("classifiers",), "must name at least one classifier")
     contrasts = tuple(read_contrasts(raw.get("contrasts") or [], entries, mistakes))
@@ -120,6 +123,15 @@ def _read_task(raw: dict[str, Any], mistakes: Mistakes) -> str:
         if raw.get(key) and not TASKS[task].has_contrasts:
             mistakes.add((key,), f"are not available in the task {task}; remove them")
     return task
+
+
+def _add_perturbations(raw: dict[str, Any], entries: Entries, mistakes: Mistakes) -> None:
+    """Give the changes of the audio to every classifier that receives audio or images and does not declare its own."""
+    perturb = mistakes.validate(Perturb, raw.get("perturb"), ("perturb",))
+    classifiers = entries.specs["classifiers"]
+    for name, spec in classifiers.items():
+        if isinstance(spec, PerturbedInput) and "perturb" not in spec.model_fields_set:
+            classifiers[name] = spec.model_copy(update={"perturb": perturb})
 
 
 def _read_analyses(raw: dict[str, Any], mistakes: Mistakes) -> tuple[str, ...]:

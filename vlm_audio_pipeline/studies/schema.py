@@ -13,6 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS
+from vlm_audio_pipeline.datasets.perturbation import Perturb
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.evaluation.optional_analysis_stages import ANALYSES
 from vlm_audio_pipeline.evaluation.projections import Projection
@@ -47,7 +48,13 @@ def study_schema() -> Schema:
     }
     options = {
         key: _option_schema(option, defs)
-        for key, option in (("contrasts", Contrast), ("projection", Projection), ("budget", Budget), ("rerun", Rerun))
+        for key, option in (
+            ("perturb", Perturb),
+            ("contrasts", Contrast),
+            ("projection", Projection),
+            ("budget", Budget),
+            ("rerun", Rerun),
+        )
     }
     spec_schemas = {
         _definition_name(section, kind, variant): _spec_schema(
@@ -67,6 +74,7 @@ def study_schema() -> Schema:
         "task": {"enum": list(TASKS), "default": DEFAULT_TASK},
         "dataset": {"type": "object", "required": ["kind"], "oneOf": _kind_references("dataset", kinds["dataset"])},
         **{section: _section_schema(section, kinds[section]) for section in SECTIONS if section != "classifiers"},
+        "perturb": options["perturb"],
         "contrasts": {"type": "array", "items": options["contrasts"]},
         "analyses": {
             "type": "array",

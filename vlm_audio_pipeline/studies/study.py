@@ -53,6 +53,7 @@ KEYS: dict[str, str] = {
     "renderings": "clip -> image, by name",
     "encoders": "clip or image -> vector, by name",
     "classifiers": "anything that predicts a label, by name",
+    "perturb": "changes of the audio (noise, gain, low-pass) under which every classifier is tested again",
     "contrasts": "comparisons declared in advance: they are tested, with a correction for multiple comparisons",
     "analyses": "optional analyses, each a table of its own",
     "projection": "how embeddings are projected to two dimensions for maps",

@@ -19,6 +19,7 @@ from vlm_audio_pipeline.classifiers.language_models.prompt_choice import PromptC
 from vlm_audio_pipeline.classifiers.language_models.questions import QuestionBuilder
 from vlm_audio_pipeline.classifiers.language_models.stages import examples_stage, predictions_stage, responses_stage
 from vlm_audio_pipeline.classifiers.language_models.trials import Trial, trials
+from vlm_audio_pipeline.classifiers.perturbed import PerturbedInput
 from vlm_audio_pipeline.classifiers.protocol import Protocol
 from vlm_audio_pipeline.contracts.errors import BadStudy, VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.registry import Registry
@@ -35,7 +36,7 @@ MAX_TRIALS = 10_000
 
 
 @CLASSIFIERS.register("language_model")
-class LanguageModel(ClassifierSpec):
+class LanguageModel(PerturbedInput, ClassifierSpec):
     """A vision-language or audio-language model that is asked for the class of each clip, with or without examples."""
 
     backend_name: ClassVar[str] = ""
@@ -206,6 +207,7 @@ class LanguageModel(ClassifierSpec):
             encoder=self.encoder,
             rendering=self.rendering,
             controls=self.controls,
+            perturbations=self.perturbations,
             weights=self.weights,
             card=self.card,
             shots=self.shots,
@@ -311,7 +313,7 @@ class LanguageModel(ClassifierSpec):
             input=self.input,
             names=self.class_names(classes),
             scorings=self.scorings,
-            controls=tuple(self.controls),
+            controls=self.needs().conditions,
             trials=self.trials,
             sampling=Sampling(self.temperature, self.top_p, self.max_tokens, self.seed),
             seed=self.seed,
@@ -346,7 +348,7 @@ class LanguageModel(ClassifierSpec):
 
     def cost(self, clips: int, size: tuple[int, int] = (1024, 1024), classes: int = 10) -> Cost:
         """Return the maximum number of requests for the clips."""
-        return Cost(clips * len(self.trials) * (1 + len(self.controls)))
+        return Cost(clips * len(self.trials) * (1 + len(self.needs().conditions)))
 
 
 BACKENDS: Registry[LanguageModel] = Registry(

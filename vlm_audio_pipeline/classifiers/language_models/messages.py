@@ -40,13 +40,13 @@ class AudioPart:
         load: sample rate in Hz -> (n,) float32 mono, 1 = full scale; picklable.
         sha256: of the decoded samples (`clips.samples_sha256`).
         duration_s: duration, s.
-        file: the recording that `load` reads; None if it reads none.
+        files: the recording that `load` reads, and the file of added noise; empty if it reads none.
     """
 
     load: Callable[[int], np.ndarray]
     sha256: str
     duration_s: float
-    file: Path | None = None
+    files: tuple[Path, ...] = ()
 
 
 MessagePart = str | ImagePart | AudioPart

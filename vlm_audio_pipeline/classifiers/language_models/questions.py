@@ -28,6 +28,7 @@ from vlm_audio_pipeline.classifiers.language_models.trials import Trial
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.datasets.base import ClipRow, Dataset
+from vlm_audio_pipeline.datasets.perturbation import Perturbation
 from vlm_audio_pipeline.renderings.controls import choose_other_clip
 
 NO_IMAGE = "no_image"
@@ -65,13 +66,16 @@ def image_lookup(tables: Mapping[str, pa.Table], needed: Mapping[str, set[str]])
     return lookup
 
 
-def audio_lookup(dataset: Dataset, clips: Sequence[Row], fold: int) -> Lookup:
+def audio_lookup(
+    dataset: Dataset, clips: Sequence[Row], fold: int, perturbations: Sequence[Perturbation] = ()
+) -> Lookup:
     """Return a lookup of audio. `blank` is digital silence of the clip's duration; `other_clip` is the same clip as for images.
 
     Args:
         dataset: loads the samples.
         clips: `clips` rows of every clip to look up.
         fold: the fold from which `other_clip` takes the other clip.
+        perturbations: changes of the audio, by whose names changed audio is looked up.
 
     Raises:
         VlmAudioError: raised by the lookup, if the fold has no clip of another class and source recording.
@@ -79,9 +83,13 @@ def audio_lookup(dataset: Dataset, clips: Sequence[Row], fold: int) -> Lookup:
     rows = {clip["clip"]: clip for clip in clips}
     clips_of_fold = [clip for clip in clips if clip["fold"] == fold]
 
-    def audio(clip: Row) -> AudioPart:
-        row, recordings = ClipRow.from_row(clip), dataset.recordings
-        return AudioPart(partial(recordings.samples, row), row.samples_sha256, row.duration_s, recordings.path(row))
+    changes = {change.name: change for change in perturbations}
+
+    def audio(clip: Row, control: str) -> AudioPart:
+        row = ClipRow.from_row(clip)
+        recordings = (dataset.perturb(changes[control]) if control in changes else dataset).recordings
+        sha256, files = recordings.content_sha256(row), recordings.files(row)
+        return AudioPart(partial(recordings.samples, row), sha256, row.duration_s, files)
 
     def lookup(control: str, clip: str) -> AudioPart | None:
         if control == NO_IMAGE:
@@ -99,7 +107,7 @@ def audio_lookup(dataset: Dataset, clips: Sequence[Row], fold: int) -> Lookup:
                     "the fold has none; remove the control or add clips"
                 )
             row = other
-        return audio(row)
+        return audio(row, control)
 
     return lookup
 

@@ -138,6 +138,7 @@ def responses_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
             "wants": sorted(spec.scorings),
             **_parameters(spec, "input", "label_form", "controls", "draws", "orders", "paraphrases", "repeats"),
             **_parameters(spec, "temperature", "top_p", "max_tokens", "seed"),
+            **spec.perturbation_parameters(),
             **_order_parameters(spec),
             **_sample_parameters(spec, folds),
         },
@@ -154,7 +155,7 @@ def responses_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
         "generated text, with tokens, s and USD.",
         folds=spec.folds,
         accelerator=spec.accelerator,
-        unavailable=spec.unavailable,
+        unavailable=lambda: spec.unavailable() or _missing_noise(spec),
         cost=spec.cost,
         paid=spec.paid,
         accepted_models=spec.accepted_models,
@@ -280,15 +281,23 @@ def _image_inputs(spec: "LanguageModel") -> tuple[Input, ...]:
 def _controlled_inputs(spec: "LanguageModel") -> tuple[Input, ...]:
     if spec.rendering is None:
         return ()
-    return tuple(Input("spectrograms", controlled_name(spec.rendering, c)) for c in spec.controls if c != NO_IMAGE)
+    names = (name for name in spec.needs().conditions if name != NO_IMAGE)
+    return tuple(Input("spectrograms", controlled_name(spec.rendering, name)) for name in names)
+
+
+def _missing_noise(spec: "LanguageModel") -> str | None:
+    """Return why changed audio cannot be sent (the file of the noise is missing), or None; images are in the tables."""
+    reasons = () if spec.rendering else (change.unavailable() for change in spec.perturbations)
+    return next((reason for reason in reasons if reason), None)
 
 
 def _lookup(spec: "LanguageModel", context: StageContext, originals: set[str], queries: set[str]) -> Lookup:
     """Return the lookup of images or audio: of the clips `originals` without a control, of `queries` under each control."""
     if spec.rendering is None:
-        return audio_lookup(context.dataset, context.inputs["clips"].to_pylist(), int(context.fold or 0))
+        clips = context.inputs["clips"].to_pylist()
+        return audio_lookup(context.dataset, clips, int(context.fold or 0), spec.perturbations)
     tables, clips = {"none": context.inputs[f"spectrograms/{spec.rendering}"]}, {"none": originals}
-    for control in spec.controls:
+    for control in spec.needs().conditions:
         if control != NO_IMAGE:
             tables[control] = context.inputs[f"spectrograms/{controlled_name(spec.rendering, control)}"]
             clips[control] = queries

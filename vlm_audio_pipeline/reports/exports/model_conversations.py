@@ -147,7 +147,7 @@ class ModelRun:
         if self.spec.rendering is None:
             if self.results.dataset is None:
                 raise VlmAudioError(self.results.dataset_missing_reason)
-            return audio_lookup(self.results.dataset, self.results.clips, fold)
+            return audio_lookup(self.results.dataset, self.results.clips, fold, self.spec.perturbations)
         return self._find_image
 
     def _find_image(self, control: str, clip: str) -> ImagePart | None:

@@ -159,13 +159,15 @@ class RequestReader:
             "SELECT * FROM examples WHERE study = $1 AND classifier = $2 AND fold = $3 ORDER BY trial, query, position",
             *(classifier, fold),
         )
-        lookup = self._image_lookup(spec) if spec.rendering else self._audio_lookup(fold)
+        lookup = self._image_lookup(spec) if spec.rendering else self._audio_lookup(spec, fold)
         classes = results.dataset.classes if results.dataset else results.classes
         yield from rebuild_requests(spec, classes, rows, examples, lookup)
 
     def _image_lookup(self, spec: LanguageModel) -> Lookup:
         rendering = str(spec.rendering)
-        names = {c: rendering if c == "none" else controlled_name(rendering, c) for c in ("none", *spec.controls)}
+        names = {
+            c: rendering if c == "none" else controlled_name(rendering, c) for c in ("none", *spec.needs().conditions)
+        }
         if missing := [name for name in names.values() if name not in self._hashes]:
             self._hashes |= {name: {} for name in missing}
             rows = self._results.query(
@@ -176,9 +178,9 @@ class RequestReader:
                 self._hashes[row["rendering"]][row["clip"]] = row["image_sha256"]
         return image_hashes({control: self._hashes[name] for control, name in names.items()})
 
-    def _audio_lookup(self, fold: int) -> Lookup:
+    def _audio_lookup(self, spec: LanguageModel, fold: int) -> Lookup:
         # Only the hashes are used, so the recordings may be missing.
-        return audio_lookup(cast(Dataset, self._results.dataset), self._results.clips, fold)
+        return audio_lookup(cast(Dataset, self._results.dataset), self._results.clips, fold, spec.perturbations)
 
     def _cut(self, reasoning: str | None) -> str | None:
         limit = self._max_reasoning_chars

@@ -147,7 +147,7 @@ class LocalBackendWork:
     def files_of(self, request: Request) -> tuple[Path, ...]:
         """Return the recordings in the messages."""
         parts = [part for message in request.messages for part in message.parts]
-        return tuple(part.file for part in parts if isinstance(part, AudioPart) and part.file is not None)
+        return tuple(file for part in parts if isinstance(part, AudioPart) for file in part.files)
 
     @property
     def chunk_size(self) -> int:

@@ -45,7 +45,7 @@ class SigmoidProbe(EncoderClassifier):
         self, name: str, folds: tuple[int, ...], encoders: Mapping[str, EncoderSpec] = NO_ENCODERS
     ) -> list[Stage]:
         """Return two stages: fit the probe on the other folds, and apply it to this fold."""
-        ignored_parameters = {"sample", "controls", *(("c_grid",) if self.c else ())}
+        ignored_parameters = {"sample", "controls", "perturb", *(("c_grid",) if self.c else ())}
         fit_parameters = {k: v for k, v in self.fingerprint_fields().items() if k not in ignored_parameters}
         return [
             Stage(
@@ -66,6 +66,7 @@ class SigmoidProbe(EncoderClassifier):
                     "sample": self.sample and self.sample.model_dump(mode="json"),
                     **self.sampled_folds(folds),
                     "controls": list(self.controls),
+                    **self.perturbation_parameters(),
                     "encoder": self.encoder,
                 },
                 inputs=(
