@@ -77,7 +77,8 @@ def parse_study(text: str, path: Path) -> Study:
         mistakes.add(("dataset",), f"is required; its `kind` is one of {', '.join(DATASETS.all())}")
     task = _read_task(raw, mistakes)
     entries = Entries(raw, mistakes, task)
-    _add_perturbations(raw, entries, mistakes)
+    perturb = mistakes.validate(Perturb, raw.get("perturb"), ("perturb",))
+    _add_perturbations(perturb, entries)
     if not raw.get("classifiers"):
         mistakes.add(("classifiers",), "must name at least one classifier")
     contrasts = tuple(read_contrasts(raw.get("contrasts") or [], entries, mistakes))
@@ -102,6 +103,7 @@ def parse_study(text: str, path: Path) -> Study:
         renderings=entries.specs["renderings"],
         encoders=entries.specs["encoders"],
         classifiers=entries.specs["classifiers"],
+        perturb=perturb,
         contrasts=contrasts,
         analyses=analyses,
         projection=projection or DEFAULT_PROJECTION,
@@ -125,9 +127,8 @@ def _read_task(raw: dict[str, Any], mistakes: Mistakes) -> str:
     return task
 
 
-def _add_perturbations(raw: dict[str, Any], entries: Entries, mistakes: Mistakes) -> None:
+def _add_perturbations(perturb: Perturb | None, entries: Entries) -> None:
     """Give the changes of the audio to every classifier that receives audio or images and does not declare its own."""
-    perturb = mistakes.validate(Perturb, raw.get("perturb"), ("perturb",))
     classifiers = entries.specs["classifiers"]
     for name, spec in classifiers.items():
         if isinstance(spec, PerturbedInput) and "perturb" not in spec.model_fields_set:

@@ -12,6 +12,7 @@ from vlm_audio_pipeline.contracts.errors import BadStudy
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DatasetSpec
+from vlm_audio_pipeline.datasets.perturbation import Perturb
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
 from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.evaluation.projections import DEFAULT_PROJECTION, Projection
@@ -73,6 +74,7 @@ class Study:
         renderings: by name, groups of presets expanded.
         encoders: by name.
         classifiers: by name, lists and `like` expanded.
+        perturb: changes of the audio for every classifier that does not declare its own; None: no changes.
         contrasts: comparisons declared in advance.
         analyses: names of the optional analyses.
         projection: how embeddings are projected to two dimensions.
@@ -90,6 +92,7 @@ class Study:
     renderings: Mapping[str, Recipe] = field(default_factory=dict)
     encoders: Mapping[str, EncoderSpec] = field(default_factory=dict)
     classifiers: Mapping[str, ClassifierSpec] = field(default_factory=dict)
+    perturb: Perturb | None = None
     contrasts: tuple[Contrast, ...] = ()
     analyses: tuple[str, ...] = ()
     projection: Projection = DEFAULT_PROJECTION
@@ -135,6 +138,7 @@ class Study:
                 }
                 for section in SECTIONS
             },
+            **({} if self.perturb is None else {"perturb": self.perturb.model_dump(mode="json")}),
             "contrasts": [contrast.model_dump(mode="json") for contrast in self.contrasts],
             "analyses": list(self.analyses),
             "projection": self.projection.model_dump(mode="json"),

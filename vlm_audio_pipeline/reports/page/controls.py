@@ -1,7 +1,8 @@
 """The section of the controls: their accuracies beside the original, and the sentences about them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
@@ -23,6 +24,7 @@ def control_groups(
     runs: Sequence[PageRun],
     contrasts: Sequence[dict[str, Any]],
     verdicts: Sequence[dict[str, Any]],
+    changes: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """Return the controls of each classifier and scoring beside the original.
 
@@ -31,6 +33,7 @@ def control_groups(
         runs: all runs, in the order in which the page numbers them, with votes.
         contrasts: rows of `contrasts`.
         verdicts: rows of `verdicts`.
+        changes: classifier -> names of its changes of the audio, which are no controls.
 
     Returns:
         For each: `name`, `scoring`, `original` (its leaderboard row, or None) and `controls`, each with `run` (its number on the
@@ -38,7 +41,7 @@ def control_groups(
     """
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for i, run in enumerate(runs):
-        if run.control == "none":
+        if run.control == "none" or run.control in changes.get(run.classifier, ()):
             continue
         key = (run.classifier, run.scoring)
         original = next((r for r in runs if r.control == "none" and (r.classifier, r.scoring) == key), None)

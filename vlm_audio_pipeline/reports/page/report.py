@@ -13,6 +13,7 @@ from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.evaluation.hearing import MARGIN
 from vlm_audio_pipeline.measures.declarations import measures_for_display
 from vlm_audio_pipeline.reports.page import sections
+from vlm_audio_pipeline.reports.page.changed_audio import changed_audio, perturbations
 from vlm_audio_pipeline.reports.page.controls import control_groups
 from vlm_audio_pipeline.reports.page.key_findings import key_findings
 from vlm_audio_pipeline.reports.page.media import PAGE_IMAGES, Media, write_media
@@ -107,11 +108,13 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
     projections = sections.write_projections(results, writer)
     image_sets = list(dict.fromkeys(run.image_set for run in runs if run.image_set))
     media = write_media(results, image_sets, writer, progress)
+    changes = perturbations(results)
+    chance = 1 / len(results.classes) if results.classes else None
     content: dict[str, Any] = {
         **tables,
         "history": sections.changed_results(tables["history"]),
         "leakage": sections.leakage_findings(tables["leakage"]),
-        "controls": control_groups(results, runs, tables["contrasts"], tables["verdicts"]),
+        "controls": control_groups(results, runs, tables["contrasts"], tables["verdicts"], changes),
         "costs": sections.costs(results),
         "projections": projections,
         "prompts": prompts,
@@ -138,7 +141,8 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
         ),
         board=board,
         board_measures=measures_for_display("page"),
-        chance=1 / len(results.classes) if results.classes else None,
+        chance=chance,
+        changed_audio=changed_audio(runs, changes, chance),
         content=content,
         contrast_axis=sections.contrast_axis(tables["contrasts"]),
         further_measures=sections.further_measures(results, runs),

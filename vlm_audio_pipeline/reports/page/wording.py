@@ -38,6 +38,7 @@ SECTION_TITLES = {
     "leaderboard": "Leaderboard",
     "contrasts": "Comparisons",
     "controls": "Controls",
+    "changed-audio": "Changed audio",
     "clips": "Clips",
     "comparison": "Compare two",
     "maps": "Embedding maps",
