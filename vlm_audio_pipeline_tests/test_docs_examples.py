@@ -31,7 +31,7 @@ renderings: {small: {preset: plain, width: 32, height: 32, rate: 8000, n_fft: 25
 encoders: {classical: {kind: features}}
 classifiers:
   classical_probe: {kind: probe, encoder: classical, c: 0.1}
-  classical_knn: {kind: knn, encoder: classical}
+  classical_knn: {kind: knn, encoder: classical, perturb: {noise: white, snr_db: [20, -2.5]}}
   janus:
     kind: language_model
     backend: scripted

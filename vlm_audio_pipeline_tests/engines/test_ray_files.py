@@ -95,7 +95,7 @@ def test_an_error_of_the_work_is_not_one_of_its_files(recording):
 
 def test_the_files_of_requests_are_those_of_their_audio(recording):
     spec = LocalLanguageModel(model="demo-janus", rendering="demo")
-    parts = (AudioPart(len, "a", 1.0, recording), "text", AudioPart(len, "silence", 1.0))
+    parts = (AudioPart(len, "a", 1.0, (recording,)), "text", AudioPart(len, "silence", 1.0))
     request = Request((Message("user", parts),), ("dog",), frozenset())
 
     engine = SimpleNamespace(open_backend=lambda work: work)

@@ -1,11 +1,13 @@
 """Rendering of a fold: if a slow fold is killed, its finished images are kept."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from vlm_audio_pipeline.contracts.progress import no_progress
-from vlm_audio_pipeline.datasets.base import ClipRow
+from vlm_audio_pipeline.datasets.base import ClipRow, Recordings
+from vlm_audio_pipeline.datasets.perturbation import Perturbation
 from vlm_audio_pipeline.engines import LocalEngine, local
 from vlm_audio_pipeline.renderings import stage
 from vlm_audio_pipeline.renderings.image import RenderedImage
@@ -30,11 +32,17 @@ class FakeRenderer:
         return RenderedImage(f"\n{clip.clip}\n".encode(), "image/png", 3, 4)
 
 
+def stage_context(folder):
+    dataset = SimpleNamespace(recordings=Recordings(folder))
+    scratch = Scratch(folder / "s.sqlite")
+    return SimpleNamespace(scratch=scratch, progress=no_progress, engine=LocalEngine(), dataset=dataset)
+
+
 @pytest.fixture
 def context(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)  # after every image
     monkeypatch.setattr(local, "core_count", lambda: 1)
-    return SimpleNamespace(scratch=Scratch(tmp_path / "s.sqlite"), progress=no_progress, engine=LocalEngine())
+    return stage_context(tmp_path)
 
 
 def test_saved_images_are_not_rendered_again(context):
@@ -51,9 +59,11 @@ def test_saved_images_are_not_rendered_again(context):
     assert len(third.rendered) == 10
 
 
-@pytest.mark.parametrize("change", ["recipe", "samples", "segment"])
+@pytest.mark.parametrize("change", ["recipe", "samples", "segment", "perturbation"])
 def test_saved_images_of_other_clips_or_recipes_are_not_used(context, change):
     stage.render_fold(context, clip_rows(), FakeRenderer(), ["recipe"])
+    if change == "perturbation":
+        context.dataset.recordings = Recordings(Path(), Perturbation("gain_6db", "gain_db", 6.0))
     changed = {"samples": {"samples_sha256": "01"}, "segment": {"start_s": 0.5}}.get(change, {})
     renderer = FakeRenderer()
     stage.render_fold(context, clip_rows(**changed), renderer, ["another"] if change == "recipe" else ["recipe"])
@@ -61,7 +71,7 @@ def test_saved_images_of_other_clips_or_recipes_are_not_used(context, change):
 
 
 def test_a_quick_fold_writes_nothing(tmp_path):
-    context = SimpleNamespace(scratch=Scratch(tmp_path / "s.sqlite"), progress=no_progress, engine=LocalEngine())
+    context = stage_context(tmp_path)
     assert len(stage.render_fold(context, clip_rows(), FakeRenderer(), ["recipe"])) == 10
     assert list(tmp_path.iterdir()) == []
     context.scratch = None

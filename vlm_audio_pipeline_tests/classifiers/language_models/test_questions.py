@@ -5,12 +5,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import soundfile
 
 from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Sampling
 from vlm_audio_pipeline.classifiers.language_models.named_prompts import PROMPTS
 from vlm_audio_pipeline.classifiers.language_models.questions import QuestionBuilder, audio_lookup, image_lookup
 from vlm_audio_pipeline.classifiers.language_models.trials import trials
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.datasets.base import Clip, Dataset
+from vlm_audio_pipeline.datasets.card import DatasetCard
+from vlm_audio_pipeline.datasets.perturbation import Perturb
+from vlm_audio_pipeline_tests.datasets.clip_rows import clip_row
 
 BOTH = frozenset({"likelihood", "generation"})
 
@@ -137,8 +142,11 @@ class ConstantSamples:
     def samples(self, clip, sample_rate_hz):
         return np.full(sample_rate_hz, float(clip.file), np.float32)
 
-    def path(self, clip):
-        return Path(clip.file)
+    def files(self, clip):
+        return (Path(clip.file),)
+
+    def content_sha256(self, clip):
+        return clip.samples_sha256
 
 
 def clip(name: str, label: str, fold: int = 1) -> dict:
@@ -182,3 +190,15 @@ def test_the_other_clip_control_has_another_class_and_the_same_fold():
         VlmAudioError, match="another class and source recording in fold 1 for 1, but the fold has none"
     ):
         audio_lookup(ConstantSamples(), [clip("1", "dog"), clip("3", "rain", fold=2)], 1)("other_clip", "1")
+
+
+def test_changed_audio_is_looked_up_by_the_name_of_the_change(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(800, 0.5, np.float32), 8000, subtype="FLOAT")
+    dataset = Dataset(tmp_path, ("dog",), (Clip("a", "dog", 1, "a", "a.wav"),), DatasetCard("t"))
+    (change,) = Perturb(gain_db=[-20]).perturbations
+    lookup = audio_lookup(dataset, [clip_row(dataset, dataset.clips[0])], 1, [change])
+    original, changed = lookup("none", "a"), lookup("gain_minus_20db", "a")
+    assert original is not None and changed is not None
+    assert original.load(8000).tolist() == [0.5] * 800
+    assert np.allclose(changed.load(8000), 0.05)  # -20 dB: a tenth
+    assert original.sha256 != changed.sha256 and changed.files == (tmp_path / "a.wav",)
