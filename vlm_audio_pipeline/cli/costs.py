@@ -30,8 +30,8 @@ def cost_views(graph: Graph, plan: Plan) -> list[RenderableType]:
         table.add_column(title, no_wrap=not is_name, justify="left" if is_name else "right")
     for step in costs:
         cost = step.cost
-        batch = "-" if cost.batch_usd is None else f"{cost.batch_usd:.2f}"
-        money = [f"{cost.tokens:,}", f"{cost.live_usd:.2f}", batch] if step.paid else ["-", "-", "-"]
+        batch = "not offered" if cost.batch_usd is None else f"{cost.batch_usd:.2f}"
+        money = [f"{cost.tokens:,}", f"{cost.live_usd:.2f}", batch] if step.paid else ["not counted", "free", ""]
         table.add_row(step.classifier, f"{cost.requests:,}", *money)
     views: list[RenderableType] = [table]
     if batches := [step.classifier for step in costs if step.cost.is_batch]:

@@ -8,7 +8,8 @@ from rich.console import Group, RenderableType
 
 from vlm_audio_pipeline.cli.printing import PlainTable, PlainText
 from vlm_audio_pipeline.cli.settings import name_study
-from vlm_audio_pipeline.cli.tables import leaderboard_table
+from vlm_audio_pipeline.cli.tables import group_notes, leaderboard_table
+from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.reports.lookup import find_leaderboards
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
@@ -18,7 +19,7 @@ _HEADINGS = {"cmap": "cmAP", "auroc_macro": "AUROC", "f1_macro": "F1", "lwlrap":
 def label_leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | None = None) -> RenderableType:
     """Return the leaderboard: rank, classifier, cmAP with interval, other measures, numbers of labels and clips, notes below.
 
-    `study` is the argument that selects the study, for advice in the notes.
+    A classifier without results has no row: a note gives the reason. `study` is the argument that selects the study, for advice in the notes.
     """
     table = PlainTable(title=title)
     table.add_column("", no_wrap=True)
@@ -30,14 +31,12 @@ def label_leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: s
     notes = []
     for row in rows:
         name = row["classifier"] + ("" if row["control"] in ("", "none") else f" @ {row['control']}")
-        if row["rank"] is None and row["kind"] != "reference":
-            notes.append(f"{name}: {row['note']}")
+        low, high = row[f"{ranking}_low"], row[f"{ranking}_high"]
+        if low is None or row["rank"] is None and row["kind"] != "reference":
+            notes.append((name, row["note"]))
         if not row["clips"]:
-            table.add_row("", name, *["-"] * len(headings), style="dim")
             continue
-        interval = (
-            f"{row[f'{ranking}_low']:.3f} - {row[f'{ranking}_high']:.3f}" if row[f"{ranking}_low"] is not None else "-"
-        )
+        interval = "none" if low is None else f"{rounded_text(low, 3)} - {rounded_text(high, 3)}"
         table.add_row(
             "" if row["rank"] is None else str(row["rank"]),
             name,
@@ -48,11 +47,11 @@ def label_leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: s
             str(row["clips"]),
             style="dim" if row["partial"] else "",
         )
-    return Group(table, *(PlainText(name_study(note, study), style="dim") for note in notes))
+    return Group(table, *(PlainText(name_study(note, study), style="dim") for note in group_notes(notes)))
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "undefined" if value is None else rounded_text(value, 3)
 
 
 _VIEWS = {"leaderboard": leaderboard_table, "multi_label_leaderboard": label_leaderboard_table}

@@ -76,22 +76,22 @@ def _cells(
     sizes: PlannedContrast | None, difference: float | None, assumptions: Assumptions, *, has_draws: bool
 ) -> list[str]:
     if sizes is None:
-        return ["0", "0", "-", "-", "-"]
+        return ["0", "0", "", "", "no common clips"]
     cells = [
         str(sizes.clips),
         str(len(sizes.source_sizes)),
         " / ".join(map(str, sizes.trials)),
-        " / ".join(map(str, sizes.random_draws)) or "-",
+        " / ".join(map(str, sizes.random_draws)) or "none",
         _points(sizes.detectable_difference(assumptions)),
     ]
     if has_draws:
-        cells.append(_points(sizes.detectable_difference(assumptions, new_draws=True)) if sizes.random_draws else "-")
+        cells.append(_points(sizes.detectable_difference(assumptions, new_draws=True)) if sizes.random_draws else "no draws")
     if difference is not None:
         trials = sizes.trials_for(difference, assumptions)
         cells += [str(sizes.clips_for(difference, assumptions)), "not enough" if trials is None else str(trials)]
         if has_draws:
             draws = sizes.draws_for(difference, assumptions)
-            cells.append("not enough" if draws is None else str(draws or "-"))
+            cells.append("not enough" if draws is None else str(draws or "no draws"))
     return cells
 
 

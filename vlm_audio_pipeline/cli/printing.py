@@ -5,14 +5,16 @@ text, never read as markup or as a control code.
 """
 
 import os
+import re
 import sys
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.style import Style
 from rich.table import Column, Table
-from rich.text import Text
+from rich.text import Lines, Text
 
 from vlm_audio_pipeline.contracts.escapes import escape_terminal
 
@@ -33,6 +35,26 @@ class PlainText(Text):
         """Append a text, as `Text.append` does."""
         super().append(escape_terminal(text) if isinstance(text, str) else text, style)
         return self
+
+    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+        """Wrap to lines of a width, as `Text.wrap` does; a word that is too long is cut after _, /, @, . or - where it has one."""
+        is_wrapped = not options.get("no_wrap")
+        return Text.wrap(_break_words(self, width) if is_wrapped else self, console, width, **options)
+
+
+def _break_words(text: Text, width: int) -> Text:
+    """Break words that are longer than a width after their last punctuation that fits, such as "clap_zero_" and "shot"."""
+    offsets = []
+    for word in re.finditer(r"\S+", text.plain):
+        if cell_len(word[0]) <= width:
+            continue
+        line = word.start()
+        for piece in re.finditer(r"[^_/@.-]*[_/@.-]*", word[0]):
+            start, end = (word.start() + offset for offset in piece.span())
+            if start > line and cell_len(text.plain[line:end]) > width:
+                offsets.append(start)
+                line = start
+    return Text("\n").join(text.divide(offsets)) if offsets else text
 
 
 class PlainTable(Table):

@@ -40,9 +40,9 @@ def published_view(rows: Sequence[dict[str, Any]], title: str) -> RenderableType
             row["classifier"] + scoring,
             result,
             rounded_text(row["published"], 4),
-            rounded_text(row["measured"], 3) if is_measured else "-",
-            f"{rounded_text(row['measured_low'], 3)} - {rounded_text(row['measured_high'], 3)}" if is_measured else "-",
-            row["reproduced"] or "-",
+            rounded_text(row["measured"], 3) if is_measured else "not run",
+            f"{rounded_text(row['measured_low'], 3)} - {rounded_text(row['measured_high'], 3)}" if is_measured else "",
+            row["reproduced"] or ("not tested" if is_measured else ""),
             style="" if is_measured else "dim",
         )
         lines = [row["reason"], *row["differences"].splitlines()]

@@ -28,7 +28,7 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | N
     `study` is the argument that selects the study, for advice in the notes.
 
     Measures of time and cost have a column if any row has a value. The k-NN baseline on the examples of a few-shot model
-    comes directly below that model.
+    comes directly below that model. A classifier without an accuracy has no row: a note gives the reason.
     """
     table = PlainTable(title=title)
     table.add_column("", no_wrap=True)
@@ -44,31 +44,41 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | N
     headings += [m.heading for m in costs]
     for position, name in enumerate(headings):
         table.add_column(name, justify="right", no_wrap=True, optional=position > 2)
-    notes = []
+    notes: list[tuple[str, str]] = []
     for row in _move_baselines(rows):
         name = result_name(row["classifier"], row["scoring"], row["control"])
-        if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|annotations)|expected of .*", row["note"]):
-            notes.append(f"{name}: {row['note']}")
+        if note := re.sub(r"^\d+ of \d+ (predictions|annotations)(, |$)", "", row["note"] or ""):
+            notes.append((name, note))
         if row["accuracy"] is None:
-            table.add_row("", name, "", *["-"] * len(headings), style="dim")
             continue
+        is_reference = row["kind"] == "reference"
+        undefined, none = ("", "") if is_reference else ("undefined", "none")
         table.add_row(
             "" if row["rank"] is None else str(row["rank"]),
             name,
             "" if row["scoring"] == EXAMPLES_KNN else row["scoring"],
-            MEASURES[RANKING_MEASURE].format(row[RANKING_MEASURE], "-"),
-            "-" if row["accuracy_low"] is None else _interval(row["accuracy_low"], row["accuracy_high"]),
-            "-" if row["correct"] is None else f"{row['correct']} / {row['predictions']}",
-            *(m.format(row.get(m.name), "-") for m in results),
-            "-" if row["training_clips"] is None else str(row["training_clips"]),
-            *(m.format(row.get(m.name), "-") for m in costs),
+            MEASURES[RANKING_MEASURE].format(row[RANKING_MEASURE], undefined),
+            _interval(row, "expected" if is_reference else "not computed"),
+            "" if row["correct"] is None else f"{row['correct']} / {row['predictions']}",
+            *(m.format(row.get(m.name), undefined) for m in results),
+            none if row["training_clips"] is None else str(row["training_clips"]),
+            *(m.format(row.get(m.name), none) for m in costs),
             style="dim" if row["partial"] else "",
         )
-    return Group(table, *(PlainText(name_study(n, study), style="dim") for n in notes))
+    return Group(table, *(PlainText(name_study(n, study), style="dim") for n in group_notes(notes)))
 
 
-def _interval(low: float, high: float) -> str:
-    return f"{rounded_text(low, 3)} - {rounded_text(high, 3)}"
+def _interval(row: dict[str, Any], missing: str) -> str:
+    low, high = row["accuracy_low"], row["accuracy_high"]
+    return missing if low is None else f"{rounded_text(low, 3)} - {rounded_text(high, 3)}"
+
+
+def group_notes(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """Return one line for each note, after the names of the rows that share it: "janus, gpt: not run: no network"."""
+    names: dict[str, dict[str, None]] = {}
+    for name, note in notes:
+        names.setdefault(note, {})[name] = None
+    return [f"{', '.join(of_note)}: {note}" for note, of_note in names.items()]
 
 
 def _move_baselines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -89,7 +99,8 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
     for name in ("points", "95 % interval", "p (Holm)", "clips"):
         table.add_column(name, justify="right", no_wrap=True, optional=name == "clips")
     table.add_column("verdict")
-    notes = []
+    notes: list[str] = []
+    not_compared: list[str] = []
     for row in rows:
         subset = "" if row["subset"] == "all" else f", {row['subset']}"
         names = [
@@ -100,8 +111,8 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
             )
         ]
         if row["difference"] is None:
-            table.add_row(*names, "-", "-", "-", "-", row["verdict"] + subset, style="dim")
-            notes.append(row["statement"])
+            table.add_row(*names, "", "", "", "", row["verdict"] + subset, style="dim")
+            not_compared.append(f"not compared, because {row['reason']}")
             continue
         p = row["p_equivalence_holm" if row["verdict"] == "equivalent" else "p_holm"]
         table.add_row(
@@ -114,38 +125,51 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
         )
         if row.get("interval_scope") == THESE_EXAMPLES:
             notes.append(f"{names[0]} against {names[1]}: interval and p for these examples")
+    notes += dict.fromkeys(not_compared)
     if tests := max((row.get("holm_over") or 0 for row in rows), default=0):
         notes.append(_CONTRAST_NOTE.format(tests=tests, s="s" * (tests > 1)))
     return Group(table, *(PlainText(name_study(n, study), style="dim") for n in notes))
+
+
+_VERDICT_COLUMNS = {
+    "image": "accuracy",
+    "blank": "blank_accuracy",
+    "shuffled": "time_shuffled_accuracy",
+    "audio": "audio_accuracy",
+    "pixels": "pixels_accuracy",
+}
+_MISSING_NUMBERS = {"blank": "not run", "shuffled": "not run", "audio": "none", "pixels": "none"}
+_MISSING_NUMBER_NOTES = {
+    "not run": "not run: the study has no such control for the model, or the control is not complete",
+    "none": "none: no such baseline has results for all clips of the model",
+}
 
 
 def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: str | None = None) -> RenderableType:
     """Return the verdicts on vision-language models: answer and accuracies; below, the references and undecided answers.
 
     The accuracies are those on the images, on blank and time-shuffled images, of the audio baseline, and of a probe on the
-    pixels if the study has one. Without that probe the table fits into 80 columns for names of up to 30 characters.
+    pixels if the study has one. Without that probe the table fits into 80 columns for names of up to 30 characters. A model
+    without a complete run has no row: a note gives the reason.
     """
     cautions = list(dict.fromkeys(row["caution"] for row in rows if row.get("caution")))
     title = f"{study}{' (demonstration, not a finding)' if cautions else ''}: can it hear what it sees?"
     table = PlainTable(title=title)
     for name in ("model", "answer"):
         table.add_column(name)
-    columns = {
-        "image": "accuracy",
-        "blank": "blank_accuracy",
-        "shuffled": "time_shuffled_accuracy",
-        "audio": "audio_accuracy",
-        "pixels": "pixels_accuracy",
-    }
-    headings = [name for name in columns if name != "pixels" or any(row["pixels_accuracy"] is not None for row in rows)]
-    for name in headings:
+    measured = [row for row in rows if row["accuracy"] is not None]
+    has_pixels = any(row["pixels_accuracy"] is not None for row in rows)
+    columns = {name: column for name, column in _VERDICT_COLUMNS.items() if name != "pixels" or has_pixels}
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
+    missing: set[str] = set()
+    for row in measured:
+        cells = {name: row[column] for name, column in columns.items()}
+        missing |= {_MISSING_NUMBERS[name] for name, value in cells.items() if value is None}
         table.add_row(
             _name_with_scoring(row["classifier"], row["scoring"] or None, "none"),
             row["answer"],
-            *("-" if row[columns[name]] is None else rounded_text(row[columns[name]], 3) for name in headings),
-            style="dim" if row["accuracy"] is None else "",
+            *(_MISSING_NUMBERS[n] if value is None else rounded_text(value, 3) for n, value in cells.items()),
         )
     chance = next((rounded_text(row["chance_accuracy"], 3) for row in rows if row["chance_accuracy"] is not None), None)
     references = {
@@ -155,15 +179,17 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
     notes = [
         *cautions,
         ", ".join(f"{name}: {', '.join(sorted(values))}" for name, values in references.items() if values),
+        *(note for word, note in _MISSING_NUMBER_NOTES.items() if word in missing),
     ]
-    if any(row["accuracy"] is not None and row[columns[name]] is None for row in rows for name in headings):
-        notes.append("-: the study does not run this control or baseline for the model, or it is not complete")
     undecided: dict[str, str] = {}
-    for row in rows:
+    for row in measured:
         if row["answer"] == "cannot be decided":
             undecided.setdefault(row["classifier"], row["statement"])  # scorings of a model share most reasons
     notes += undecided.values()
-    return Group(table, *(PlainText(name_study(note, study_argument or study), style="dim") for note in notes if note))
+    without_run = group_notes([(row["classifier"], row["reason"]) for row in rows if row["accuracy"] is None])
+    notes += [f"cannot be decided: {note}" for note in without_run]
+    top = table if measured else PlainText(title, "italic")
+    return Group(top, *(PlainText(name_study(note, study_argument or study), style="dim") for note in notes if note))
 
 
 def _name_with_scoring(classifier: str, scoring: str | None, control: str) -> str:

@@ -32,12 +32,11 @@ def test_the_leaderboard_table():
     partial, absent = ({**row, **NO_INTERVAL} for row in (PARTIAL, NOT_RUN))
     assert print_lines(leaderboard_table([best, partial, CHANCE, absent], "sound")) == [
         "sound",
-        "   classifier    scoring  accuracy  95 % interval  correct / total  macro F1  training clips",
-        "1  best_probe    score       0.750  0.600 - 0.875          30 / 40     0.732              20",
-        "   part @ blank  score       0.100              -           2 / 20         -               -",
-        "   chance                    0.100              -                -         -               -",
-        "   absent                        -              -                -         -               -",
-        "part @ blank: 2 of 20 predictions, 20 of 40 clips",
+        "   classifier    scoring  accuracy  95 % interval  correct / total   macro F1  training clips",
+        "1  best_probe    score       0.750  0.600 - 0.875          30 / 40      0.732              20",
+        "   part @ blank  score       0.100   not computed           2 / 20  undefined            none",
+        "   chance                    0.100       expected",
+        "part @ blank: 20 of 40 clips",
         "absent: not run: weights of [x] missing, 100% & $HOME_DIR",
     ]
 
@@ -45,8 +44,13 @@ def test_the_leaderboard_table():
 def test_a_cost_column_is_shown_if_any_row_has_a_cost():
     paid, free = {**RANKED, **NO_INTERVAL, "usd": 1.236}, {**RANKED, **NO_INTERVAL, "usd": None}
     lines = print_lines(leaderboard_table([paid, free, {**NOT_RUN, "usd": None}], "sound"))
-    assert [line.split()[-1] for line in lines[1:5]] == ["USD", "1.24", "-", "-"]
+    assert [line.split()[-1] for line in lines[1:4]] == ["USD", "1.24", "none"]
     assert print_lines(leaderboard_table([free], "sound"))[1].split()[-1] == "clips"
+
+
+def test_a_note_of_several_rows_is_printed_once():
+    rows = [{**NOT_RUN, "classifier": name, "note": "not run: no network"} for name in ("a", "b", "a")]
+    assert print_lines(leaderboard_table(rows, "sound"))[2:] == ["a, b: not run: no network"]
 
 
 def test_the_baseline_of_a_few_shot_model_is_below_it():
@@ -100,15 +104,17 @@ def test_the_contrasts_table():
         "against": "[x]",
         "difference": None,
         "verdict": "not compared",
-        "statement": "Because [x].",
+        "reason": "[x] was not run",
     }
-    assert print_lines(contrasts_table([CONTRAST, undecided, not_compared], "sound")) == [
+    rows = [CONTRAST, undecided, not_compared, {**not_compared, "against": "y"}]
+    assert print_lines(contrasts_table(rows, "sound")) == [
         "sound",
         "classifier          against       points   95 % interval  p (Holm)  clips  verdict",
         "janus (likelihood)  chance         +20.0  +12.3 to +27.7   < 0.001    400  better",
         "janus (likelihood)  clap @ blank    -1.0    -5.0 to +3.0     0.500    320  cannot tell apart, without tuning folds",
-        "janus (likelihood)  [x]                -               -         -      -  not compared",
-        "Because [x].",
+        "janus (likelihood)  [x]                                                    not compared",
+        "janus (likelihood)  y                                                      not compared",
+        "not compared, because [x] was not run",
     ]
 
 
@@ -139,9 +145,14 @@ def test_the_verdicts_of_a_demonstration_say_so_in_the_title():
         "accuracy": 0.98,
         "caution": caution,
     }
-    title, *_, last, legend = print_lines(verdicts_table([row], "demo"), width=200)
-    assert title == "demo (demonstration, not a finding): can it hear what it sees?" and last == caution
-    assert legend == "-: the study does not run this control or baseline for the model, or it is not complete"
+    title, _, numbers, *notes = print_lines(verdicts_table([row], "demo"), width=200)
+    assert title == "demo (demonstration, not a finding): can it hear what it sees?"
+    assert numbers.split()[-6:] == ["0.980", "not", "run", "not", "run", "none"]
+    assert notes == [
+        caution,
+        "not run: the study has no such control for the model, or the control is not complete",
+        "none: no such baseline has results for all clips of the model",
+    ]
 
 
 def test_a_contrast_with_examples_has_a_note():
@@ -160,15 +171,18 @@ def test_the_verdicts_fit_into_80_columns():
     can |= {"chance_accuracy": 0.1, "blank_accuracy": 0.1, "time_shuffled_accuracy": 0.615, "audio_accuracy": 0.9751}
     can |= {"audio_classifier": "clap", "statement": "janus can hear what it sees."}
     absent = numbers | {"classifier": "gpt[4o]", "scoring": "", "answer": "cannot be decided", "accuracy": None}
-    absent |= {"statement": "It cannot be decided whether gpt[4o] can hear what it sees: not run: no key."}
+    absent |= {"reason": "not run: no key"}
     lines = print_lines(verdicts_table([can, absent], "sound"), width=80)
     assert lines == [
         "sound: can it hear what it sees?",
-        "model               answer             image  blank  shuffled  audio",
-        "janus (likelihood)  it can             0.980  0.100     0.615  0.975",
-        "gpt[4o]             cannot be decided      -      -         -      -",
+        "model               answer  image  blank  shuffled  audio",
+        "janus (likelihood)  it can  0.980  0.100     0.615  0.975",
         "chance: 0.100, audio: clap",
-        "It cannot be decided whether gpt[4o] can hear what it sees: not run: no key.",
+        "cannot be decided: gpt[4o]: not run: no key",
+    ]
+    assert print_lines(verdicts_table([absent, {**absent, "classifier": "b"}], "sound")) == [
+        "sound: can it hear what it sees?",
+        "cannot be decided: gpt[4o], b: not run: no key",
     ]
     long_name = {**can, "classifier": "janus_one_shot_in_30"}  # 20 characters, 33 with the scoring
     assert max(map(len, print_lines(verdicts_table([long_name, absent], "sound"), width=80))) <= 82

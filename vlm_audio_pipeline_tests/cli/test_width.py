@@ -112,6 +112,21 @@ def test_an_optional_column_is_left_out_only_if_the_table_is_too_wide():
     assert print_lines(lambda out: print_view(out, table(78)))[0].split() == ["a" * 78]
 
 
+def test_a_name_that_is_too_long_is_cut_after_punctuation():
+    def table(name):
+        table = PlainTable()
+        table.add_column("a" * 64, no_wrap=True)
+        table.add_column("name")
+        table.add_row("", name)
+        return table
+
+    # 80 columns - 64 - 2 spaces leave 14
+    lines = print_lines(lambda out: print_view(out, table("clap_zero_shot_in_words of janus@time_shuffled")))[1:]
+    assert [line.strip() for line in lines] == ["clap_zero_", "shot_in_words", "of janus@time_", "shuffled"]
+    lines = print_lines(lambda out: print_view(out, table("y" * 20)))[1:]
+    assert [line.strip() for line in lines] == ["y" * 14, "y" * 6], "without punctuation it is cut where the line ends"
+
+
 def test_the_presets_fit():
     assert max(map(len, vlm_audio("renderings").out.splitlines())) <= 80
 

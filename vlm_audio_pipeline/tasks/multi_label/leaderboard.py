@@ -111,6 +111,7 @@ def _line(
     notes = [f"{ranking.positives} labels of {ranking.classes} classes in {len(passes)} clips"]
     if ranking.value is None:
         notes.append(f"{RANKING_MEASURE} undefined: {ranking.reason}")
+    notes += _interval_note(ranking)
     if len(passes) != dataset_clips:
         notes.append(f"{len(passes):,} of {dataset_clips:,} clips")
     if missing:
@@ -181,9 +182,21 @@ def _constant_line(clips: Sequence[Clip], classes: tuple[str, ...]) -> dict[str,
         "trials": 0,
         "folds": _join(np.unique(arrays.fold).tolist()),
         "comparable": False,
-        "note": "the same score for every clip and class"
-        + ("" if ranking.value is not None else f", {RANKING_MEASURE} undefined: {ranking.reason}"),
+        "note": ", ".join(
+            [
+                "the same score for every clip and class",
+                *([f"{RANKING_MEASURE} undefined: {ranking.reason}"] if ranking.value is None else []),
+                *_interval_note(ranking),
+            ]
+        ),
     }
+
+
+def _interval_note(ranking: Estimate) -> list[str]:
+    """Return why a measure that is defined has no interval."""
+    if ranking.value is None or ranking.low is not None or ranking.interval is None:
+        return []
+    return [f"no interval: {ranking.interval.removeprefix('none: ')}"]
 
 
 def _not_run_line(entry: LeaderboardEntry) -> dict[str, Any]:
