@@ -86,9 +86,9 @@ class PlainTable(Table):
         super().add_row(*(PlainText(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
     def fit(self, out: Console) -> list[str]:
-        """Leave out optional columns until the table fits; return their headings."""
+        """Leave out optional columns until names of usual length fit in one line; return the headings of these columns."""
         left_out = []
-        while self._optional_columns and _least_width(out, self) > out.width:
+        while self._optional_columns and _least_width(out, self, USUAL_FOLDED_WIDTH) > out.width:
             column = self._optional_columns.pop()
             self.columns = [other for other in self.columns if other is not column]
             left_out.append(str(column.header))
@@ -140,12 +140,14 @@ def natural_width(out: Console, view: RenderableType) -> int:
 
 MIN_FOLDED_WIDTH = 12
 """Least width of a column whose values are wrapped, characters."""
+USUAL_FOLDED_WIDTH = 20
+"""Width that such a column gets, if it needs it, before an optional column is shown, characters."""
 
 
-def _least_width(out: Console, table: Table) -> int:
-    """Return the least width at which a table is readable: no column is cut, and only columns that may be wrapped are narrower."""
+def _least_width(out: Console, table: Table, folded_width: int = MIN_FOLDED_WIDTH) -> int:
+    """Return the least width at which no column is cut and no column that may be wrapped is narrower than a width, if it needs it."""
     widths = []
     for column in table.columns:
         width = max(natural_width(out, cell) for cell in (column.header, *column.cells))
-        widths.append(width if column.no_wrap else min(width, MIN_FOLDED_WIDTH))
+        widths.append(width if column.no_wrap else min(width, folded_width))
     return sum(widths) + 2 * (len(widths) - 1)

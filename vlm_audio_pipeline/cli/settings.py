@@ -4,8 +4,8 @@ import logging
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-STUDY_PLACEHOLDER = "STUDY"
-"""Stands for the study in the advice of parts that do not know it: `vlm-audio fetch STUDY`."""
+from vlm_audio_pipeline.contracts import advice
+
 _LOG = logging.getLogger("vlm_audio_pipeline")
 
 
@@ -60,7 +60,7 @@ def name_study(text: str, study: str | None = None) -> str:
         study: the argument that selects the study; None: that of the current command.
     """
     study = study or settings().study
-    return text if study is None else text.replace(f"fetch {STUDY_PLACEHOLDER}`", f"fetch {study}`")
+    return text if study is None else advice.name_study(text, study)
 
 
 class _StderrHandler(logging.Handler):

@@ -92,7 +92,10 @@ def _move_baselines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | None = None) -> RenderableType:
-    """Return the contrasts: difference in percentage points with interval, p after Holm, verdict; notes below."""
+    """Return the contrasts: difference in percentage points with interval, p after Holm, verdict; notes below.
+
+    A comparison that was not possible has no row: a note gives the reason.
+    """
     table = PlainTable(title=title)
     for name in ("classifier", "against"):
         table.add_column(name)
@@ -100,7 +103,7 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
         table.add_column(name, justify="right", no_wrap=True, optional=name == "clips")
     table.add_column("verdict")
     notes: list[str] = []
-    not_compared: list[str] = []
+    not_compared: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         subset = "" if row["subset"] == "all" else f", {row['subset']}"
         names = [
@@ -111,8 +114,7 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
             )
         ]
         if row["difference"] is None:
-            table.add_row(*names, "", "", "", "", row["verdict"] + subset, style="dim")
-            not_compared.append(f"not compared, because {row['reason']}")
+            not_compared.setdefault((names[0], _short_reason(row["reason"])), []).append(names[1] + subset)
             continue
         p = row["p_equivalence_holm" if row["verdict"] == "equivalent" else "p_holm"]
         table.add_row(
@@ -125,10 +127,20 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
         )
         if row.get("interval_scope") == THESE_EXAMPLES:
             notes.append(f"{names[0]} against {names[1]}: interval and p for these examples")
-    notes += dict.fromkeys(not_compared)
+    notes += [f"{first}: not compared with {', '.join(others)}: {why}" for (first, why), others in not_compared.items()]
     if tests := max((row.get("holm_over") or 0 for row in rows), default=0):
         notes.append(_CONTRAST_NOTE.format(tests=tests, s="s" * (tests > 1)))
-    return Group(table, *(PlainText(name_study(n, study), style="dim") for n in notes))
+    return Group(_table_or_title(table), *(PlainText(name_study(n, study), style="dim") for n in notes))
+
+
+def _short_reason(reason: str) -> str:
+    """Leave out why a classifier was not run: a note below the leaderboard says it."""
+    return re.sub(r"(\S+ was not run): .*?(?=; \S+ was not run|$)", r"\1", reason)
+
+
+def _table_or_title(table: PlainTable) -> RenderableType:
+    """Return a table; only its title if it has no rows."""
+    return table if table.row_count or table.title is None else PlainText(str(table.title), "table.title")
 
 
 _VERDICT_COLUMNS = {
@@ -186,10 +198,14 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
         if row["answer"] == "cannot be decided":
             undecided.setdefault(row["classifier"], row["statement"])  # scorings of a model share most reasons
     notes += undecided.values()
-    without_run = group_notes([(row["classifier"], row["reason"]) for row in rows if row["accuracy"] is None])
-    notes += [f"cannot be decided: {note}" for note in without_run]
-    top = table if measured else PlainText(title, "italic")
-    return Group(top, *(PlainText(name_study(note, study_argument or study), style="dim") for note in notes if note))
+    without_run = group_notes([(row["classifier"], _not_run(row["reason"])) for row in rows if row["accuracy"] is None])
+    notes += [f"cannot be decided for {note}" for note in without_run]
+    return Group(_table_or_title(table), *(PlainText(name_study(note, study_argument or study), style="dim") for note in notes if note))
+
+
+def _not_run(reason: str) -> str:
+    """Leave out why a model was not run: a note below the leaderboard says it."""
+    return "not run (the reason is below the leaderboard)" if reason.startswith("not run: ") else reason
 
 
 def _name_with_scoring(classifier: str, scoring: str | None, control: str) -> str:

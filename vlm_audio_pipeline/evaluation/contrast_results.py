@@ -177,10 +177,10 @@ def _line(
     reason = "; ".join(reasons) or None
     line: dict[str, Any] = {
         "classifier": left.name,
-        "scoring": first.scoring,
+        "scoring": first.scoring or left.scoring,
         "control": left.control,
         "against": right.name,
-        "against_scoring": second.scoring,
+        "against_scoring": second.scoring or right.scoring,
         "against_control": right.control,
         "subset": ALL_CLIPS if declared.folds == "all" else WITHOUT_TUNING,
         "classifier_clips": 0 if first.side is None else len(first.side.clips),

@@ -12,7 +12,6 @@ from vlm_audio_pipeline.planning.planner import AGAIN, UNFINISHED, Plan, make_pl
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.planning.staleness import current_input_versions
 from vlm_audio_pipeline.planning.task_graphs import TASK_GRAPHS
-from vlm_audio_pipeline.studies.loading import built_in_studies
 
 MAX_NAMED_STEPS = 5
 """Number of stale steps that the error names."""
@@ -69,12 +68,10 @@ def refuse_stale_results(graph: Graph) -> None:
         return
     named = ", ".join(f"{step} ({reason})" for step, reason in list(stale.items())[:MAX_NAMED_STEPS])
     more = f" and {len(stale) - MAX_NAMED_STEPS} more" if len(stale) > MAX_NAMED_STEPS else ""
-    name, path = graph.study.name, graph.study.path
-    argument = name if path is None or built_in_studies().get(name) == path else path
-    limit = f" --limit {graph.study.limit}" if graph.study.limit else ""
+    steps = "1 step are" if len(stale) == 1 else f"{len(stale)} steps are"
     raise VlmAudioError(
-        f"the report of study '{name}' was not written, because results of {len(stale)} steps are stale: "
-        f"{named}{more}. Compute them with `vlm-audio run {argument}{limit}`, then write the report again"
+        f"the report of study '{graph.study.name}' was not written, because the results of {steps} stale: {named}{more}. "
+        f"Compute them with `{graph.study.run_command}`, then write the report again"
     )
 
 

@@ -104,7 +104,7 @@ def test_the_contrasts_table():
         "against": "[x]",
         "difference": None,
         "verdict": "not compared",
-        "reason": "[x] was not run",
+        "reason": "[x] was not run: no network; get it; y was not run: no key",
     }
     rows = [CONTRAST, undecided, not_compared, {**not_compared, "against": "y"}]
     assert print_lines(contrasts_table(rows, "sound")) == [
@@ -112,10 +112,9 @@ def test_the_contrasts_table():
         "classifier          against       points   95 % interval  p (Holm)  clips  verdict",
         "janus (likelihood)  chance         +20.0  +12.3 to +27.7   < 0.001    400  better",
         "janus (likelihood)  clap @ blank    -1.0    -5.0 to +3.0     0.500    320  cannot tell apart, without tuning folds",
-        "janus (likelihood)  [x]                                                    not compared",
-        "janus (likelihood)  y                                                      not compared",
-        "not compared, because [x] was not run",
+        "janus (likelihood): not compared with [x], y: [x] was not run; y was not run",
     ]
+    assert print_lines(contrasts_table([not_compared], "sound"))[0] == "sound", "without rows there are no headings"
 
 
 def test_the_contrasts_table_says_what_is_corrected():
@@ -178,11 +177,11 @@ def test_the_verdicts_fit_into_80_columns():
         "model               answer  image  blank  shuffled  audio",
         "janus (likelihood)  it can  0.980  0.100     0.615  0.975",
         "chance: 0.100, audio: clap",
-        "cannot be decided: gpt[4o]: not run: no key",
+        "cannot be decided for gpt[4o]: not run (the reason is below the leaderboard)",
     ]
     assert print_lines(verdicts_table([absent, {**absent, "classifier": "b"}], "sound")) == [
         "sound: can it hear what it sees?",
-        "cannot be decided: gpt[4o], b: not run: no key",
+        "cannot be decided for gpt[4o], b: not run (the reason is below the leaderboard)",
     ]
     long_name = {**can, "classifier": "janus_one_shot_in_30"}  # 20 characters, 33 with the scoring
     assert max(map(len, print_lines(verdicts_table([long_name, absent], "sound"), width=80))) <= 82

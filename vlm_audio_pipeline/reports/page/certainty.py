@@ -13,7 +13,7 @@ from vlm_audio_pipeline.contracts.number_text import rounded_text
 from vlm_audio_pipeline.reports.page.runs import PageRun
 from vlm_audio_pipeline.reports.page.wording import KeyFinding, join_words, percent, run_name
 
-_CERTAINTY = "Is it shown to be better than the second?"
+_CERTAINTY = "Is it shown to be better than the second-best model?"
 _COUNTS = {
     "better": "the first side is better in {}",
     "worse": "the second side is better in {}",

@@ -133,7 +133,7 @@ def _write_page(compared: Sequence[ComparedResults], writer: ReportWriter, progr
         role_names=ROLE_NAMES,
         common=[len(same_clips(first, side.results)) for side in compared],
         verdicts=[
-            (side.name, view.statements)
+            (side.name, view)
             for side in compared
             if "@" not in side.name and (view := verdict_view(side.results.rows("verdicts")))
         ],

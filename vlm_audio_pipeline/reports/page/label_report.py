@@ -17,10 +17,13 @@ from vlm_audio_pipeline.reports.page.media import encode_audio, encode_image
 from vlm_audio_pipeline.reports.page.report_writer import FolderWriter, ReportWriter, SingleFileWriter, as_script
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.templates import fill_template
+from vlm_audio_pipeline.reports.page.wording import group_by_reason
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 MAX_SEGMENTS = 40
 """Number of segments on the page."""
+SCRIPTS = ("base", "layout", "label_media")
+"""The scripts of the page in the order in which they run."""
 _IMAGE_RATE_HZ = 22050
 
 
@@ -52,11 +55,14 @@ def write_label_report(
         ranked = [row for row in board if row["control"] == "none" and row["kind"] != "reference" and row["clips"]]
         page = fill_template(
             "label_report.html",
-            (),
-            core=as_script({}),
+            SCRIPTS,
+            core=as_script({"outcomes": [], "runs": []}),
             study=study,
             results=results,
             board=board,
+            not_run=group_by_reason(
+                (row["classifier"], row["note"]) for row in board if not row["clips"] and row["kind"] != "reference"
+            ),
             ranked=ranked,
             classes=class_rows(results, ranked),
             segments=write_segments(results, ranked, writer, progress),

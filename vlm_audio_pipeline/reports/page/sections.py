@@ -11,7 +11,7 @@ from vlm_audio_pipeline.reports.page.report_writer import ReportWriter
 from vlm_audio_pipeline.reports.page.runs import PageRun
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.ticks import linear_ticks
-from vlm_audio_pipeline.reports.page.wording import SECTION_TITLES
+from vlm_audio_pipeline.reports.page.wording import SECTION_TITLES, group_by_reason
 
 MISSING_SECTIONS = {
     "contrasts": "the study declares no contrasts",
@@ -68,7 +68,7 @@ def leaderboard_view(leaderboard: Sequence[dict[str, Any]], runs: Sequence[PageR
     Rows with an accuracy get `name`, the name for people, and `input`, a key of `INPUTS`; rows without a model are references.
 
     Returns:
-        `results`, `references`, `not_run`: rows; `columns`: the columns that can be sorted, and their headings.
+        `results`, `references`: rows; `not_run`: `NamedReason` of classifiers without an accuracy; `columns`: the columns that can be sorted, and their headings.
     """
     takes_audio = {run.classifier: run.takes_audio for run in runs}
 
@@ -86,7 +86,11 @@ def leaderboard_view(leaderboard: Sequence[dict[str, Any]], runs: Sequence[PageR
     return {
         "results": [row for row in rows if row["kind"] != "reference"],
         "references": [row for row in rows if row["kind"] == "reference"],
-        "not_run": [row for row in leaderboard if row["accuracy"] is None],
+        "not_run": group_by_reason(
+            (row["classifier"], row["note"])
+            for row in leaderboard
+            if row["accuracy"] is None and row["kind"] != "reference"
+        ),
         "columns": {
             "rank": "rank",
             "name": "classifier",

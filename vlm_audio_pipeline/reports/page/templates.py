@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from vlm_audio_pipeline import __version__
+from vlm_audio_pipeline.contracts.advice import name_study
 from vlm_audio_pipeline.contracts.escapes import escape_html
 from vlm_audio_pipeline.contracts.number_text import points_text, rounded_text
 from vlm_audio_pipeline.evaluation.result_names import result_name
@@ -24,13 +25,14 @@ from vlm_audio_pipeline.reports.page.wording import (
 )
 
 
-def fill_template(name: str, scripts: Iterable[str], *, core: str, **values: Any) -> str:
+def fill_template(name: str, scripts: Iterable[str], *, core: str, study: str | None = None, **values: Any) -> str:
     """Return a page.
 
     Args:
         name: name of the template.
         scripts: names of the page's scripts, in the order in which they run.
         core: the data that the scripts need when the page opens, as `report_writer.as_script` writes them.
+        study: name of the study, which advice such as `vlm-audio fetch STUDY` then names; None for a page about several studies.
         values: values of the template.
     """
     import jinja2
@@ -52,9 +54,11 @@ def fill_template(name: str, scripts: Iterable[str], *, core: str, **values: Any
         "points": points_text,
         "p_value": p_value_text,
         "p_text": p_text,
+        "name_study": name_study,
     }
-    return environment.get_template(name).render(
+    page = environment.get_template(name).render(
         **values,
+        study=study,
         core=Markup(core),
         style=Markup((static / "page.css").read_text("utf-8")),
         script=Markup("\n".join((static / f"{script}.js").read_text("utf-8") for script in scripts)),
@@ -68,3 +72,4 @@ def fill_template(name: str, scripts: Iterable[str], *, core: str, **values: Any
         version=__version__,
         written_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+    return page if study is None else name_study(page, study)

@@ -14,6 +14,7 @@ from vlm_audio_pipeline.evaluation.hearing import CAN, CANNOT, UNDECIDED
 from vlm_audio_pipeline.evaluation.hearing_statements import SCORING_WORDS
 from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
+from vlm_audio_pipeline.reports.page.wording import NamedReason, group_by_reason
 
 MAX_NAMED_MODELS = 3
 """Number of models that the heading names; of more models it gives counts."""
@@ -34,14 +35,18 @@ class VerdictView:
     Attributes:
         question: the heading's question.
         answers: its answers: of each model, or counts of many models.
-        statements: rows of `verdicts`, one for each model and answer: scorings with the same answer share a row.
+        statements: rows of `verdicts`, one for each model with a complete run and each answer: scorings with the same answer
+            share a row.
+        without_run: the models without a complete run, by the reason.
         columns: the references that any model was compared with: name in `verdicts` -> heading.
-        rows: all rows of `verdicts`, each with `cells`: name of a reference -> `Cell`, or None if it was not compared.
+        rows: the rows of `verdicts` with an accuracy, each with `cells`: name of a reference -> `Cell`, or None if it was not
+            compared.
     """
 
     question: str
     answers: list["HeadingAnswer"]
     statements: list[dict[str, Any]]
+    without_run: list[NamedReason]
     columns: dict[str, str]
     rows: list[dict[str, Any]]
 
@@ -77,18 +82,20 @@ def verdict_view(verdicts: Sequence[dict[str, Any]]) -> VerdictView | None:
     for row in ordered:
         models.setdefault(row["classifier"], []).append(row)
     statements = []
+    complete = [row for row in ordered if row["accuracy"] is not None]
     for rows in models.values():
         first_of_answer: dict[str, dict[str, Any]] = {}
-        for row in rows:
+        for row in (row for row in rows if row["accuracy"] is not None):
             if (first := first_of_answer.get(row["answer"])) is None:
                 first_of_answer[row["answer"]] = row | {"statement": without_line_breaks(row["statement"])}
-            elif row.get("accuracy") is not None:
+            else:
                 first["statement"] += f" {_same_answer(row)}"
         statements += list(first_of_answer.values())
     question, answers = _heading(models)
     columns = {name: title for name, title in _COLUMNS.items() if any(row[f"{name}_p"] is not None for row in ordered)}
-    lines = [{**row, "cells": {name: _cell(row, name) for name in columns}} for row in ordered]
-    return VerdictView(question, answers, statements, columns, lines)
+    lines = [{**row, "cells": {name: _cell(row, name) for name in columns}} for row in complete]
+    without_run = group_by_reason((row["classifier"], row["reason"]) for row in ordered if row["accuracy"] is None)
+    return VerdictView(question, answers, statements, without_run, columns, lines)
 
 
 def _same_answer(row: dict[str, Any]) -> str:

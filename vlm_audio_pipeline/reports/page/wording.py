@@ -1,6 +1,6 @@
 """Format numbers, names and links for the sentences of the page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,14 +40,14 @@ SECTION_TITLES = {
     "controls": "Controls",
     "changed-audio": "Changed audio",
     "clips": "Clips",
-    "comparison": "Compare two",
-    "maps": "Embedding maps",
+    "comparison": "Agreement",
+    "maps": "Maps",
     "reliability": "Calibration",
     "prompts": "Prompts",
-    "published": "Published results",
-    "quality": "Embedding quality",
+    "published": "Published",
+    "quality": "Embeddings",
     "leakage": "Leakage",
-    "costs": "Cost and time",
+    "costs": "Costs",
     "history": "History",
     "provenance": "Provenance",
 }
@@ -67,6 +67,29 @@ class KeyFinding:
     question: str
     answer: Markup
     details: list[Markup] = field(default_factory=list)
+
+
+@dataclass
+class NamedReason:
+    """Why something is missing, and the names of the classifiers that it is missing for."""
+
+    reason: str
+    names: list[str]
+
+
+def group_by_reason(reasons: Iterable[tuple[str, str]]) -> list[NamedReason]:
+    """Group pairs of a classifier and the reason why it has no results; each classifier occurs once for a reason.
+
+    >>> group_by_reason([("a", "not run: no key"), ("b", "not run: no key")])
+    [NamedReason(reason='no key', names=['a', 'b'])]
+    """
+    groups: dict[str, NamedReason] = {}
+    for name, reason in reasons:
+        text = reason.removeprefix("not run: ")
+        group = groups.setdefault(text, NamedReason(text, []))
+        if name not in group.names:
+            group.names.append(name)
+    return list(groups.values())
 
 
 def percent(share: float | None, digits: int = 1) -> str:

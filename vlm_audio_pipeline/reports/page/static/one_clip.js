@@ -29,11 +29,21 @@ function startOneClip() {
     const groups = answerGroups(clip);
     const lines = groups.flatMap(([, byAnswers]) => [...byAnswers.values()]);
     const controls = [...new Set(lines.flatMap((runs) => [...runs[0].answers.keys()]))];
-    const cell = (j) => make("td", {}, j === undefined ? "not run" : predictionBadge(core.runs[j].votes[clip], clip));
+    // Neighbouring controls that a classifier does not have share a cell.
+    const cells = (answers) => {
+      const row = [];
+      for (const control of controls) {
+        const j = answers.get(control);
+        if (j !== undefined) row.push(make("td", {}, predictionBadge(core.runs[j].votes[clip], clip)));
+        else if (row.at(-1)?.className === "no-control") row.at(-1).colSpan += 1;
+        else row.push(make("td", { class: "no-control" }, "no control"));
+      }
+      return row;
+    };
     const line = (runs) => {
       const { classifier } = core.runs[runs[0].run];
       const isOnlyLine = lines.filter((other) => core.runs[other[0].run].classifier === classifier).length === 1;
-      return make("tr", {}, make("th", { scope: "row" }, isOnlyLine ? classifier : `${classifier} (${runs.map((r) => core.runs[r.run].scoring).join(", ")})`, " ", make("small", {}, core.kinds[core.runs[runs[0].run].kind] || "")), controls.map((control) => cell(runs[0].answers.get(control))));
+      return make("tr", {}, make("th", { scope: "row" }, isOnlyLine ? classifier : `${classifier} (${runs.map((r) => core.runs[r.run].scoring).join(", ")})`, " ", make("small", {}, core.kinds[core.runs[runs[0].run].kind] || "")), cells(runs[0].answers));
     };
     const table = make("table", { class: "plain-table answers" },
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "classifier"), controls.map((control) => make("th", { scope: "col" }, controlTitles[control] || control)))),
@@ -49,7 +59,7 @@ function startOneClip() {
       make("div", {}, imageFigure(clip, imageRun, name, seconds), player(clip)),
       make("div", {}, make("p", {}, "The true class of this sound is ", make("b", {}, core.classes[core.labels[clip]]), make("span", { class: "quiet" }, ` (clip ${name})`), "."),
         make("div", { class: "scroll" }, table),
-        controls.length > 1 ? make("p", { class: "quiet" }, "The columns with “if” are controls: the same question about a changed image or audio. A model that uses its input then gives other answers for many clips. “If shuffled”: the columns of the image are in random order. “Not run”: the study has no such control for this classifier.") : null, transcripts.filter(Boolean)));
+        controls.length > 1 ? make("p", { class: "quiet" }, "The columns with “if” are controls: the same question about a changed image or audio. A model that uses its input then gives other answers for many clips. “If shuffled”: the columns of the image are in random order. “No control”: the study does not ask this classifier that question.") : null, transcripts.filter(Boolean)));
     stackWideTable(table);
   }
 
