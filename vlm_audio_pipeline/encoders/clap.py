@@ -16,6 +16,7 @@ from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.pretrained import Pretrained, load_tokenizer
 from vlm_audio_pipeline.encoders.torch_batches import AdaptiveBatcher, to_numpy, unit_vector
 from vlm_audio_pipeline.encoders.weights import ModelName
+from vlm_audio_pipeline.encoders.windows import windows
 
 if TYPE_CHECKING:
     import torch
@@ -114,15 +115,3 @@ class Clap(AudioEncoder, Pretrained):
         return TextEncoder(
             AdaptiveBatcher(forward, self.batch_size, self.model_id), float(scale.detach().float().exp())
         )
-
-
-def windows(samples: int, length: int) -> list[tuple[int, int]]:
-    """Return consecutive windows of a clip, the last window aligned to its end: (start, stop) in samples.
-
-    >>> windows(25, 10)
-    [(0, 10), (10, 20), (15, 25)]
-    >>> windows(7, 10)
-    [(0, 7)]
-    """
-    starts = [*range(0, samples - length, length), max(samples - length, 0)]
-    return [(start, min(start + length, samples)) for start in starts]

@@ -9,7 +9,7 @@ Y. Wu et al., https://arxiv.org/abs/2211.06687; https://github.com/LAION-AI/CLAP
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -17,12 +17,13 @@ from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.specs import excluded_from_fingerprint
 from vlm_audio_pipeline.encoders.base import ENCODERS, AudioEncoder, Encode, TextEncoder
-from vlm_audio_pipeline.encoders.clap import Clap, windows
+from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.encoders.isolated import Environment, IsolatedProcess
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.pretrained import Pretrained
 from vlm_audio_pipeline.encoders.torch_batches import unit_vector
 from vlm_audio_pipeline.encoders.weights import ModelName, Weights, fetch_weights
+from vlm_audio_pipeline.encoders.windows import window_vectors
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 RATE = 48000  # Hz
@@ -150,14 +151,9 @@ class LaionClap(AudioEncoder, Pretrained):
         worker = self._worker()
 
         def encode(clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-            clips = [c if len(c) else np.zeros(1, np.float32) for c in clips]  # the package repeats short clips
-            pieces = [(i, clip[a:b]) for i, clip in enumerate(clips) for a, b in windows(len(clip), MAX_SAMPLES)]
-            sums: list[Any] = [0.0] * len(clips)
-            for start in range(0, len(pieces), self.batch_size):
-                batch = pieces[start : start + self.batch_size]
-                for (i, _), vector in zip(batch, worker.embed_clips([p for _, p in batch]), strict=True):
-                    sums[i] = sums[i] + vector.astype(np.float64)
-            return [unit_vector(total) for total in sums]
+            # The package repeats short clips, so an empty one is padded to one sample.
+            vectors = window_vectors(worker.embed_clips, clips, MAX_SAMPLES, self.batch_size)
+            return [unit_vector(of_clip.sum(axis=0)) for of_clip in vectors]
 
         return encode
 

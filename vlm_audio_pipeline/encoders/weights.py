@@ -179,21 +179,19 @@ def _missing_tensors(folder: Path) -> str | None:
 
 def _folder_digest(folder: Path) -> str:
     files = sorted(p for p in folder.iterdir() if p.suffix in (*TENSOR_SUFFIXES, *DESCRIPTION_SUFFIXES) and p.is_file())
-    stamps = []
-    for path in files:
-        s = path.stat()
-        stamps.append((str(path), s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns))
-    return _hash_files(tuple(stamps))
+    return fingerprint([[path.name, file_sha256(path)] for path in files], length=40)
 
 
-@lru_cache(maxsize=256)
-def _hash_files(stamps: tuple[tuple[str, int, int, int, int], ...]) -> str:
-    """Hash names and contents of files; cached while size, inode and times are unchanged."""
-    contents = []
-    for name, *_ in stamps:
-        with open(name, "rb") as file:
-            contents.append([os.path.basename(name), hashlib.file_digest(file, "sha256").hexdigest()])
-    return fingerprint(contents, length=40)
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file; it is computed again only after its size, inode or times changed."""
+    s = path.stat()
+    return _sha256(str(path), s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(name: str, *_stamp: int) -> str:
+    with open(name, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def required_files(names: Sequence[str], tensors: Sequence[str] = ()) -> list[str]:

@@ -27,7 +27,7 @@ class DataFolder:
     studies/<study>.json  study records: the studies that were run, with their settings
     datasets/             downloaded and synthesised datasets, and stored fold assignments
     reports/<study>/      report pages
-    environments/<name>/  Python environments of models that need other packages; 1.5 GB, created by `vlm-audio fetch`
+    environments/<name>/  Python environments of models that need other packages; up to 1.5 GB, created by `vlm-audio fetch`
     fiftyone/<study>      exports opened in the FiftyOne App; can be deleted
     dagster/              Dagster's home: run history, logs, dagster.yaml
     scratch/              intermediate results of running steps, deleted when the step is done

@@ -10,7 +10,7 @@ import pytest
 from vlm_audio_pipeline_tests.bench import Bench
 from vlm_audio_pipeline_tests.cli.program import vlm_audio
 
-STUDIES = "baselines, bench, can_vlms_hear, demo, esc10, paper, soundscape, whisper"
+STUDIES = "baselines, bench, birdnet, can_vlms_hear, demo, esc10, paper, soundscape, whisper"
 NO_STUDY = "a study must be a file, one of the built-in studies or a study that was run in {data}, got "
 
 WRONG_STUDY = ("run bnch", "ui bnch", "leaderboard bnch", "show 1-low-0 --study bnch", "export bnch")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
-from vlm_audio_pipeline.encoders.clap import Clap, windows
+from vlm_audio_pipeline.encoders.clap import Clap
 from vlm_audio_pipeline.encoders.pretrained import WrongWeights
 from vlm_audio_pipeline.encoders.texts import embed_texts
 from vlm_audio_pipeline.engines import LocalEngine
@@ -61,12 +61,6 @@ def test_longer_clips_are_averaged_over_consecutive_windows(hub):
     parts = np.stack(encode([clip[:LENGTH], clip[LENGTH : 2 * LENGTH], clip[-LENGTH:]]))
     mean = parts.astype(np.float64).mean(0)
     np.testing.assert_allclose(encode([clip])[0], mean / np.linalg.norm(mean), atol=1e-6)
-
-
-def test_windows_reach_the_end_of_the_clip():
-    assert windows(20, 10) == [(0, 10), (10, 20)]
-    assert windows(21, 10) == [(0, 10), (10, 20), (11, 21)]
-    assert windows(1, 10) == [(0, 1)]
 
 
 def test_unusual_clips_give_finite_vectors(hub):

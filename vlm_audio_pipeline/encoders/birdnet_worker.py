@@ -1,0 +1,79 @@
+"""The worker process of `birdnet`: runs the TensorFlow Lite model and answers requests line by line.
+
+The Python of the isolated environment executes this file with `-I`, so it imports nothing of this package. Requests and replies are JSON,
+one per line; arrays are in files. The first request names the model. An error ends the process with the reason on stderr.
+"""
+
+import json
+import os
+import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+
+class EmbeddingModel:
+    """The model up to its embedding, which is the tensor before the scores of the species.
+
+    Args:
+        path: the `.tflite` file.
+        samples: samples of a window, to which the file must agree.
+        dimensions: length of an embedding, to which the file must agree.
+    """
+
+    def __init__(self, path: str, samples: int, dimensions: int):
+        from ai_edge_litert.interpreter import Interpreter
+
+        with warnings.catch_warnings():
+            # It warns that preserved tensors need memory. Without them, the tensor of the embedding is overwritten.
+            warnings.simplefilter("ignore", UserWarning)
+            self._interpreter: Any = Interpreter(model_path=path, num_threads=1, experimental_preserve_all_tensors=True)
+        self._interpreter.allocate_tensors()
+        [inputs], [scores] = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self._input, self._output = inputs["index"], scores["index"] - 1
+        output = {d["index"]: d for d in self._interpreter.get_tensor_details()}[self._output]
+        shapes = tuple(inputs["shape"]), tuple(output["shape"])
+        if shapes != ((1, samples), (1, dimensions)):
+            sys.exit(f"{path} must map (1, {samples}) samples to an embedding (1, {dimensions}), got {shapes}")
+
+    def embed(self, window: Any) -> Any:
+        """Map a window, (samples,) float32, to its embedding, (dimensions,) float32."""
+        self._interpreter.set_tensor(self._input, window[None])
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output)[0].copy()
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    import numpy as np
+
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries may print to stdout; that must not mix with replies
+
+    def reply(**values: Any) -> None:
+        replies.write(json.dumps(values) + "\n")
+        replies.flush()
+
+    settings = json.loads(sys.stdin.readline())
+    of_thread = threading.local()  # an interpreter computes one window at a time, so each thread has its own
+
+    def embed(window: Any) -> Any:
+        if not hasattr(of_thread, "model"):
+            of_thread.model = EmbeddingModel(settings["model"], settings["samples"], settings["dimensions"])
+        return of_thread.model.embed(window)
+
+    EmbeddingModel(settings["model"], settings["samples"], settings["dimensions"])  # a wrong file fails here, not later
+    with ThreadPoolExecutor(settings["threads"]) as threads:
+        reply(dimensions=settings["dimensions"])
+        for line in sys.stdin:
+            request = json.loads(line)
+            with np.load(request["clips"]) as clips:
+                windows = [clips[f"arr_{i}"].astype(np.float32) for i in range(len(clips))]
+            vectors = np.stack(list(threads.map(embed, windows)))
+            np.save(request["vectors"], vectors)
+            reply(done=len(vectors))
+
+
+if __name__ == "__main__":
+    main()
