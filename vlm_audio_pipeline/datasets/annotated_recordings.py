@@ -36,6 +36,7 @@ from vlm_audio_pipeline.datasets.cut_recordings import (
     read_lengths,
     rename_labels,
     segment_id,
+    with_times,
 )
 from vlm_audio_pipeline.datasets.folds import check_fold_clips, check_folds, fold_file_name, persistent_folds
 from vlm_audio_pipeline.datasets.guess import DatasetGuess
@@ -127,7 +128,7 @@ class AnnotatedRecordings(DatasetSpec):
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the folds, ascending; reads annotation files and the headers of recordings."""
-        everything, segments, _ = self._segments(None)
+        everything, segments, _, _ = self._segments(None)
         folds = self._folds(everything, segments, data_folder, save=False)
         return tuple(sorted({fold for fold, _ in folds.values()}))
 
@@ -138,7 +139,7 @@ class AnnotatedRecordings(DatasetSpec):
             BadDataset: for annotation files that cannot be read or name recordings that are not there, and for events after the end of their
                 recording.
         """
-        everything, segments, left_out = self._segments(data_folder)
+        everything, segments, left_out, events = self._segments(data_folder)
         folds = self._folds(everything, segments, data_folder, save=True)
         clips = [
             Clip(
@@ -156,12 +157,12 @@ class AnnotatedRecordings(DatasetSpec):
         classes = self.classes or labels_in_order(segments.values())
         card = DatasetCard(self.title or self.path.name, self.licence, str(self.path), self.citation)
         clips = sorted(omit_single_labels(clips), key=lambda c: c.id)
-        return Dataset(self.path, classes, tuple(clips), card, self.on_bad_clip, left_out)
+        return Dataset(self.path, classes, tuple(clips), card, self.on_bad_clip, left_out, events)
 
     def _segments(
         self, data_folder: DataFolder | None
-    ) -> tuple[dict[str, list[Segment]], dict[str, list[Segment]], tuple[LeftOut, ...]]:
-        """Return the segments of each recording, those of them that are clips, and the recordings that are left out.
+    ) -> tuple[dict[str, list[Segment]], dict[str, list[Segment]], tuple[LeftOut, ...], dict[str, list[Event]]]:
+        """Return the segments of each recording, those of them that are clips, the recordings that are left out, and the events.
 
         Args:
             data_folder: stores digests of recordings, which choose among segments without a label; None keeps all of these.
@@ -203,7 +204,7 @@ class AnnotatedRecordings(DatasetSpec):
                 f"{self.path}: no segment of the {len(lengths)} recordings has a label, so there are no classes; check `annotations`, "
                 "`rename`, `min_confidence` and `min_overlap_s` of `segment`"
             )
-        return everything, segments, tuple(sorted(left_out, key=lambda left: left.file))
+        return everything, segments, tuple(sorted(left_out, key=lambda left: left.file)), with_times(events)
 
     def _check_missing(self, annotated: CollectedEvents, left_out: list[LeftOut]) -> None:
         """Refuse recordings that are annotated but not there; with `on_bad_clip: skip`, list them."""

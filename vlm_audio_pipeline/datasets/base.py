@@ -22,6 +22,7 @@ from vlm_audio_pipeline.contracts.look_alikes import find_look_alikes, show_esca
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec, check_distinct, excluded_from_fingerprint
+from vlm_audio_pipeline.datasets.annotations.events import Event
 from vlm_audio_pipeline.datasets.card import AnnotationFile, DatasetCard
 from vlm_audio_pipeline.datasets.guess import DatasetGuess
 from vlm_audio_pipeline.datasets.perturbation import Perturbation
@@ -189,6 +190,7 @@ class Dataset:
         on_bad_clip: "stop" or "skip".
         left_out: recordings in its folder that are not listed; `rejected_clips` names them.
         perturbation: change of the samples that `samples` returns; None: as recorded.
+        events: `Clip.file` -> the annotated events of this recording with their times; empty for a dataset whose labels have no times.
     """
 
     root: Path
@@ -198,6 +200,7 @@ class Dataset:
     on_bad_clip: Literal["stop", "skip"] = "stop"
     left_out: tuple[LeftOut, ...] = ()
     perturbation: Perturbation | None = None
+    events: Mapping[str, Sequence[Event]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_listing(self.clips, self.classes)
@@ -250,7 +253,7 @@ class Dataset:
         return self.recordings.samples(clip, sample_rate_hz, normalises_peak=normalises_peak)
 
     def fold_versions(self, result_store: ResultStore) -> dict[int, str]:
-        """Return a data version for each fold: a hash of its listing and of the contents of its files.
+        """Return a data version for each fold: a hash of its listing, of its events, and of the contents of its files.
 
         Args:
             result_store: stores digests of files, so that unchanged files are not read again.
@@ -260,6 +263,11 @@ class Dataset:
         for c, sha in zip(self.clips, digests, strict=True):
             labels = [] if c.labels is None else [c.labels]  # as text, labels with "; " in them would be ambiguous
             lines[c.fold].append([c.id, c.label, c.source, c.file, c.start_s, c.end_s, c.extra, sha, *labels])
+        fold_of_file = {c.file: c.fold for c in self.clips}
+        for file, events in sorted(self.events.items()):
+            if events and file in fold_of_file:
+                rows = [[e.label, e.start_s, e.end_s, e.low_hz, e.high_hz] for e in events]
+                lines[fold_of_file[file]].append([file, rows])
         if self.left_out:  # `rejected_clips` of the first fold names them
             lines[self.folds[0]].append([[left.file, left.label, left.reason] for left in self.left_out])
         return {fold: fingerprint(lines[fold], list(self.classes), length=64) for fold in self.folds}

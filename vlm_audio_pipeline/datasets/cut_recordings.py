@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path, PurePosixPath
 
 from vlm_audio_pipeline.contracts.errors import BadDataset
@@ -97,6 +98,15 @@ def rename_labels(
             if label is not None:
                 renamed[file].append(replace(event, label=label))
     return renamed
+
+
+def with_times(recordings: Mapping[str, Sequence[Event]]) -> dict[str, list[Event]]:
+    """Return the events that have an end: without the labels of whole recordings, which say nothing about when a sound occurs.
+
+    Args:
+        recordings: recording -> events.
+    """
+    return {file: [event for event in events if isfinite(event.end_s)] for file, events in recordings.items()}
 
 
 def read_lengths(root: Path, files: Iterable[str]) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:

@@ -120,7 +120,11 @@ class Icbhi(DatasetSpec):
             BadDataset: for a folder without this layout, and for annotation files that cannot be read.
         """
         clips, classes = self._listing(data_folder, save=True)
-        return Dataset(self.path, classes, clips, self.card, self.on_bad_clip)
+        events: dict[str, list[Event]] = defaultdict(list)
+        for clip in clips:  # each is a respiratory cycle with its times
+            if clip.start_s is not None and clip.end_s is not None:
+                events[clip.file].append(Event(clip.file, clip.start_s, clip.end_s, clip.label))
+        return Dataset(self.path, classes, clips, self.card, self.on_bad_clip, events=dict(events))
 
     def _listing(self, data_folder: DataFolder, *, save: bool) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
         rows = list(self._cycles())

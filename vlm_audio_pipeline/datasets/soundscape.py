@@ -108,16 +108,20 @@ class SoundscapeDataset(DatasetSpec):
         with file_lock(data_folder.lock(f"datasets.{root.name}")):
             if not all((root / file).is_file() for file in (EVENTS, *(c.file for c in clips))):
                 self._synthesise_all(root, progress)
-        return Dataset(root, tuple(c for c in classes if c in present), tuple(clips), self.card, self.on_bad_clip)
+        used = tuple(c for c in classes if c in present)
+        events = {_file(i): self._events(i) for i in range(self.recordings)}
+        return Dataset(root, used, tuple(clips), self.card, self.on_bad_clip, events=events)
 
     def events(self, recording: int) -> tuple[SoundEvent, ...]:
         """Return the events of a recording (from 0), by start: the truth that segments take their classes from."""
         return plan_events(self.seed, recording, self.duration_s, self.events_per_minute)
 
+    def _events(self, recording: int) -> list[Event]:
+        return [Event(_file(recording), e.start_s, e.end_s, e.label) for e in self.events(recording)]
+
     def _segments(self, recording: int, classes: Sequence[str]) -> list[Clip]:
         name = _name(recording)
         rule = SegmentRule(seconds=self.segment_s, min_overlap_s=self.min_overlap_s)
-        events = [Event(name, e.start_s, e.end_s, e.label) for e in self.events(recording)]
         times = segment_times(round(self.duration_s * RATE_HZ), RATE_HZ, rule)
         return [
             Clip(
@@ -125,12 +129,12 @@ class SoundscapeDataset(DatasetSpec):
                 label=label_text(segment.labels),
                 fold=recording % self.n_folds + 1,
                 source=name,
-                file=f"audio/{name}.wav",
+                file=_file(recording),
                 start_s=segment.start_s,
                 end_s=segment.end_s,
                 labels=segment.labels,
             )
-            for segment in select_labels(label_segments(times, events, rule.min_overlap_s), rule, classes)
+            for segment in select_labels(label_segments(times, self._events(recording), rule.min_overlap_s), rule, classes)
         ]
 
     def _root(self, data_folder: DataFolder) -> Path:
@@ -147,7 +151,7 @@ class SoundscapeDataset(DatasetSpec):
 
         def write_recording(number: int) -> None:
             samples = synthesise_recording(self.seed, number, self.duration_s, self.events_per_minute)
-            soundfile.write(temporary / "audio" / f"{_name(number)}.wav", samples, RATE_HZ, subtype="PCM_16")
+            soundfile.write(temporary / _file(number), samples, RATE_HZ, subtype="PCM_16")
 
         with atomic_path(root) as temporary:
             (temporary / "audio").mkdir(parents=True)
@@ -172,3 +176,7 @@ class SoundscapeDataset(DatasetSpec):
 
 def _name(recording: int) -> str:
     return f"soundscape-{recording:04}"
+
+
+def _file(recording: int) -> str:
+    return f"audio/{_name(recording)}.wav"

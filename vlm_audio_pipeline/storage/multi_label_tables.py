@@ -43,6 +43,24 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
         columns=(STUDY, FOLD, CLIP, _LABEL),
     ),
     TableSchema(
+        "clip_events",
+        "The annotated events of the study's classes in each clip, one row per clip and event, if the dataset has events with times. An event "
+        "that several clips contain has a row for each of them.",
+        key=("clip", "event"),
+        preview_first=("clip", "event", "label", "start_s", "end_s"),
+        columns=(
+            STUDY,
+            FOLD,
+            CLIP,
+            Column("event", INT, "number of the event in its recording, by start, from 1; the same in every clip"),
+            _LABEL,
+            Column("start_s", FLOAT, "start of the event within the recording, s; it may be before the start of the clip"),
+            Column("end_s", FLOAT, "end of the event within the recording, s; it may be after the end of the clip"),
+            Column("low_hz", FLOAT, "lower frequency bound of the event, Hz; null if it is not annotated", nullable=True),
+            Column("high_hz", FLOAT, "upper frequency bound of the event, Hz; null if it is not annotated", nullable=True),
+        ),
+    ),
+    TableSchema(
         "multi_label_probes",
         "Coefficients of the sigmoid probes, trained on the other folds: an independent logistic regression per class.",
         key=("label", "dimension"),

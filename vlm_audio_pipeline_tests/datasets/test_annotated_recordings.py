@@ -259,7 +259,7 @@ def test_a_share_of_the_segments_without_a_label_is_chosen_by_content(spec, data
     rule = {"seconds": 0.5, "several_labels": False, "keep_empty": 0.5}
 
     def empty(dataset_spec):
-        _, segments, _ = dataset_spec._segments(data_folder)
+        segments = dataset_spec._segments(data_folder)[1]
         return {(f.rsplit("/")[-1], s.start_s) for f, row in segments.items() for s in row if not s.labels}
 
     chosen = empty(spec(segment=rule))

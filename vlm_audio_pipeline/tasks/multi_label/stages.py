@@ -9,6 +9,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
+from vlm_audio_pipeline.datasets.clip_events import list_clip_events
 from vlm_audio_pipeline.evaluation.leaderboard import LeaderboardEntry
 from vlm_audio_pipeline.evaluation.stages import ClassifierPlan, usable_clips
 from vlm_audio_pipeline.evaluation.tables import build_rows
@@ -18,7 +19,7 @@ from vlm_audio_pipeline.tasks.multi_label.metrics import label_metrics_table
 
 
 def with_clip_labels(stage: Stage) -> Stage:
-    """Return the stage of `clips` with the table `clip_labels` beside it.
+    """Return the stage of `clips` with the tables `clip_labels` and `clip_events` beside it.
 
     Args:
         stage: the stage that computes `clips`.
@@ -27,15 +28,16 @@ def with_clip_labels(stage: Stage) -> Stage:
     def run(context: StageContext) -> dict[str, pa.Table]:
         tables = stage.run(context)
         clips = set(tables["clips"]["clip"].to_pylist())
-        lines = [
-            {"clip": clip.id, "label": label}
-            for clip in context.dataset.clips
-            if clip.id in clips
-            for label in clip.class_names
-        ]
-        return {**tables, "clip_labels": build_rows("clip_labels", lines, added_columns=("study", "fold"))}
+        listed = [clip for clip in context.dataset.clips if clip.id in clips]
+        lines = [{"clip": clip.id, "label": label} for clip in listed for label in clip.class_names]
+        events = list_clip_events(listed, context.dataset.events, context.classes)
+        return {
+            **tables,
+            "clip_labels": build_rows("clip_labels", lines, added_columns=("study", "fold")),
+            "clip_events": build_rows("clip_events", events, added_columns=("study", "fold")),
+        }
 
-    return replace(stage, tables=(*stage.tables, "clip_labels"), run=run)
+    return replace(stage, tables=(*stage.tables, "clip_labels", "clip_events"), run=run)
 
 
 def label_metrics_stage(classifier_name: str, folds: tuple[int, ...], tuning_folds: tuple[int, ...]) -> Stage:
