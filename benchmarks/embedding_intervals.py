@@ -13,7 +13,7 @@ from vlm_audio_pipeline.evaluation.clip_blocks import iterate_blocks
 from vlm_audio_pipeline.evaluation.clip_measures import CLIP_MEASURES, clip_values, mean_values
 from vlm_audio_pipeline.evaluation.cluster_measures import CLUSTER_MEASURES
 from vlm_audio_pipeline.evaluation.embedding_comparisons import p_value
-from vlm_audio_pipeline.evaluation.embedding_intervals import jackknife_error, mean_interval, without_groups
+from vlm_audio_pipeline.evaluation.embedding_intervals import jackknife_error, masks_without_groups, mean_interval
 from vlm_audio_pipeline.evaluation.embedding_matrix import EmbeddingMatrix
 from vlm_audio_pipeline.evaluation.embedding_quality import clusters
 from vlm_audio_pipeline.evaluation.significance import sign_flip
@@ -59,7 +59,9 @@ def main() -> None:
         for seed in range(worlds):
             pair = [next(iterate_blocks(e)) for e in world(np.random.default_rng(seed), separation, shared, 2)]
             values = [clip_values(g) for g in pair]
-            without = [np.array([mean_values(clip_values(g, keep=k)) for k in without_groups(g.source)]) for g in pair]
+            without = [
+                np.array([mean_values(clip_values(g, keep=k)) for k in masks_without_groups(g.source)]) for g in pair
+            ]
             source, rows = pair[0].source, range(len(CLIP_MEASURES))
             intervals = [mean_interval(values[0][i], without[0][:, i], source, is_share=i > 0) for i in rows]
             means.append(mean_values(values[0]))

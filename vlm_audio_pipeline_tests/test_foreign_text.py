@@ -299,7 +299,7 @@ def test_matplotlib_draws_text_without_warnings(text):
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*(constrained|collapsed).*")  # of a very long name
         assert measure_charts(leaderboard({**RANKED, "classifier": text}, {**NOT_RUN, "note": text}))
-        assert confusion_chart(TABLES["confusion"].empty(), (text, text + "b"))
+        assert confusion_chart(TABLES["confusion"].empty_table(), (text, text + "b"))
 
 
 @SOME

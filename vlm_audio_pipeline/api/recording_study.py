@@ -112,13 +112,13 @@ class Parts:
                 renderings=self.renderings,
                 encoders=self.encoders,
                 classifiers=self.classifiers,
-                budget=None if budget is None else without_lower_priority(budget, self.classifiers),
+                budget=None if budget is None else drop_lower_priority(budget, self.classifiers),
             ),
             data_folder,
         )
 
 
-def without_lower_priority(budget: Budget, classifiers: Collection[str]) -> Budget:
+def drop_lower_priority(budget: Budget, classifiers: Collection[str]) -> Budget:
     """Return a budget whose `first` has only the classifiers before these.
 
     So the ledger keeps the money that those may still need, and does not replace the stored needs of these classifiers, which are

@@ -93,12 +93,12 @@ class ResultTable:
         if self._view is not None:
             return view_text(self._view)
         more = f"\n... and {len(self) - _MAX_ROWS} more rows" if len(self) > _MAX_ROWS else ""
-        return view_text(rows_table(self._readable().slice(0, _MAX_ROWS))) + more
+        return view_text(rows_table(self._readable_columns().slice(0, _MAX_ROWS))) + more
 
     def __repr__(self) -> str:
         return str(self)
 
-    def _readable(self) -> "pa.Table":
+    def _readable_columns(self) -> "pa.Table":
         """Return the columns to show: without images and columns of nulls, and of each map only the highest values."""
         import pyarrow as pa
 
@@ -108,7 +108,7 @@ class ResultTable:
             if str(field.type) in _HIDDEN_TYPES or (len(self) and column.null_count == len(self)):
                 continue
             if pa.types.is_map(field.type):
-                column = pa.array([_highest(value) for value in column.to_pylist()], pa.string())
+                column = pa.array([_highest_values_text(value) for value in column.to_pylist()], pa.string())
             columns[field.name] = column
         return pa.table(columns)
 
@@ -116,7 +116,7 @@ class ResultTable:
         """Return the table that a notebook shows."""
         from vlm_audio_pipeline.cli.tables import cell
 
-        rows = self._readable()
+        rows = self._readable_columns()
         head = "".join(f"<th>{escape(name)}</th>" for name in rows.column_names)
         body = "".join(
             "<tr>" + "".join(f"<td>{escape(cell(value))}</td>" for value in row.values()) + "</tr>"
@@ -150,7 +150,7 @@ def printed_text(show: "Callable[[Console], None]") -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().rstrip("\n").split("\n"))
 
 
-def _highest(pairs: list[tuple[Any, Any]] | None, count: int = 3) -> str | None:
+def _highest_values_text(pairs: list[tuple[Any, Any]] | None, count: int = 3) -> str | None:
     """Return the highest values of a map, `dog 0.981, rain 0.012, ...`; other maps as they are."""
     if pairs is None or not all(isinstance(value, float) for _, value in pairs):
         return None if pairs is None else str(dict(pairs))

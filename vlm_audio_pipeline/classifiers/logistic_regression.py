@@ -39,7 +39,7 @@ def fit(
     Raises:
         VlmAudioError: if a fit does not converge.
     """
-    yield from fit_in_basis(Basis.of(z), y, strengths, max_iterations)
+    yield from fit_in_basis(Basis.from_vectors(z), y, strengths, max_iterations)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Basis:
     right: np.ndarray
 
     @classmethod
-    def of(cls, z: np.ndarray) -> "Basis":
+    def from_vectors(cls, z: np.ndarray) -> "Basis":
         """Decompose vectors; several fits to the same vectors need only one decomposition."""
         left, singular, right = np.linalg.svd(z, full_matrices=False)
         rank = int(np.sum(singular > _RANK_TOLERANCE * singular[0]))

@@ -142,7 +142,7 @@ def strict_json(value: Any, indent: int | None = None) -> str:
     >>> strict_json([1.5, float("nan"), "é"])
     '[1.5, null, "\\u00e9"]'
     """
-    return json.dumps(_finite(value), indent=indent, allow_nan=False, default=_number_or_text)
+    return json.dumps(_replace_non_finite(value), indent=indent, allow_nan=False, default=_number_or_text)
 
 
 def _number_or_text(value: Any) -> Any:
@@ -154,11 +154,11 @@ def _number_or_text(value: Any) -> Any:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
-def _finite(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): _replace_non_finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [_replace_non_finite(v) for v in value]
     return value

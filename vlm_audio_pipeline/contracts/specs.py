@@ -37,13 +37,13 @@ def check_distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
     return values
 
 
-def _relative_to_study(path: Path, info: ValidationInfo) -> Path:
+def _resolve_from_study_folder(path: Path, info: ValidationInfo) -> Path:
     folder = (info.context or {}).get("folder")
     path = expand_home(path)
     return path if folder is None or path.is_absolute() else Path(folder) / path
 
 
-StudyPath = Annotated[Path, AfterValidator(_relative_to_study)]
+StudyPath = Annotated[Path, AfterValidator(_resolve_from_study_folder)]
 """A path in a study file; a relative one starts from the folder of that file."""
 
 

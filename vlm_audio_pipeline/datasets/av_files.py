@@ -32,7 +32,7 @@ def find_av_problem(file: BinaryIO, head: bytes, start: int, size: int) -> tuple
     return None
 
 
-def _truncated(declared: int, size: int) -> str:
+def _truncated_message(declared: int, size: int) -> str:
     return f"truncated: the file declares {declared} bytes, it has {size}"
 
 
@@ -54,7 +54,7 @@ def _check_boxes(file: BinaryIO, start: int, size: int) -> str | None:
         if length < 8:
             return None
         offset += length
-    return _truncated(offset - start, size - start) if offset > size else None
+    return _truncated_message(offset - start, size - start) if offset > size else None
 
 
 def _check_segment(file: BinaryIO, start: int, size: int) -> str | None:
@@ -69,7 +69,7 @@ def _check_segment(file: BinaryIO, start: int, size: int) -> str | None:
         if identifier == b"\x18\x53\x80\x67":
             break
     if offset > size:
-        return _truncated(offset - start, size - start)
+        return _truncated_message(offset - start, size - start)
     file.seek(offset)
     return _SEVERAL.format(offset) if file.read(4) == _MAGIC[1][0] else None
 
@@ -91,7 +91,7 @@ def _check_file_size(file: BinaryIO, start: int, size: int) -> str | None:
     position = header.find(_ASF_FILE_PROPERTIES)
     declared = int.from_bytes(header[position + 40 : position + 48], "little") if position >= 0 else 0
     if declared > size - start:
-        return _truncated(declared, size - start)
+        return _truncated_message(declared, size - start)
     if 0 < declared < size - start:
         file.seek(start + declared)
         if file.read(8) == _MAGIC[2][0]:

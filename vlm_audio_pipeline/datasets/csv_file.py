@@ -118,7 +118,7 @@ class CsvDataset(DatasetSpec):
             start, end = self._segment(row, columns)
             labels = self._labels(row, columns.labels) if columns.labels else None
             label = self._text(row, columns.label, "label") if labels is None else label_text(labels)
-            relative_path = _relative(path, base)  # relative to `base`, because `root` depends on the other rows
+            relative_path = _relative_path(path, base)  # relative to `base`, because `root` depends on the other rows
             clips.append(
                 Clip(
                     id=self._text(row, columns.id, "id")
@@ -128,7 +128,7 @@ class CsvDataset(DatasetSpec):
                     labels=labels,
                     fold=self._fold(row, columns.fold) if columns.fold else 0,
                     source=self._text(row, columns.source, "source") if columns.source else relative_path,
-                    file=_relative(path, root),
+                    file=_relative_path(path, root),
                     start_s=start,
                     end_s=end,
                     extra={column: row.cells[column] for column in self.keep},
@@ -293,7 +293,7 @@ def _is_inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def _relative(path: str, folder: str) -> str:
+def _relative_path(path: str, folder: str) -> str:
     """Return a normalised path relative to a normalised folder, with "/" between parts; many times faster than `os.path.relpath`."""
     if _is_inside(path, folder):
         return path[len(folder.rstrip("/")) + 1 :] or "."

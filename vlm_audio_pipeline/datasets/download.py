@@ -115,7 +115,7 @@ def _resume(
         total = None if length is None else done + int(length)
         max_size = 2 * size + _MARGIN_BYTES
         if total is not None and total > max_size:
-            raise _oversized(url, partial, total, size)
+            raise _oversized_error(url, partial, total, size)
         with partial.open("ab" if resumed else "wb") as file:
             progress(done, total or max(size, done), label)
             while chunk := response.read(_CHUNK):
@@ -128,11 +128,11 @@ def _resume(
             file.flush()
             os.fsync(file.fileno())
     if done > max_size:
-        raise _oversized(url, partial, done, size)
+        raise _oversized_error(url, partial, done, size)
     return done, total
 
 
-def _oversized(url: str, partial: Path, actual_size: int, size: int) -> BadDataset:
+def _oversized_error(url: str, partial: Path, actual_size: int, size: int) -> BadDataset:
     partial.unlink(missing_ok=True)
     return BadDataset(
         f"{url} sends at least {actual_size / 1e6:.0f} MB, but about {size / 1e6:.0f} MB were expected; the download was stopped and "

@@ -40,9 +40,9 @@ def guess_annotated_recordings(path: Path) -> DatasetGuess | None:
     rules = [SegmentRule(seconds=seconds, several_labels=False, keep_empty=0) for seconds in _SECONDS]
     sources_by_rule = [_sources(cut_recordings(collected, lengths, rule, None)) for rule in rules]
     rule, sources = max(
-        zip(rules, sources_by_rule, strict=True), key=lambda pair: len(_common(pair[1]))
+        zip(rules, sources_by_rule, strict=True), key=lambda pair: len(_common_labels(pair[1]))
     )  # the first of equal ones
-    common = _common(sources)
+    common = _common_labels(sources)
     fields: dict[str, Any] = {"path": folder}
     if path.is_file():
         fields["annotations"] = path
@@ -78,6 +78,6 @@ def _sources(segments: Mapping[str, Sequence[Segment]]) -> dict[str, set[str]]:
     return sources
 
 
-def _common(sources: Mapping[str, set[str]]) -> list[str]:
+def _common_labels(sources: Mapping[str, set[str]]) -> list[str]:
     """Return the labels that enough recordings have, sorted."""
     return sorted(label for label, recordings in sources.items() if len(recordings) >= _MIN_SOURCES)

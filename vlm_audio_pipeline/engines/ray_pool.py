@@ -78,7 +78,7 @@ class WorkerPool:
         self._uses_gpu = uses_gpu
         self._max_workers = max_workers
         self._patience_s = patience_s
-        self._starting: dict[Any, Any] = {}  # reference of `ready` -> actor
+        self._starting: dict[Any, Any] = {}  # reference of `node_id` -> actor
         self._tasks: dict[Any, deque[int]] = {}  # ready actor -> its tasks, the one that it computes first
         self._failed_starts = 0  # in a row
         self._last_failure = 0.0
@@ -219,7 +219,7 @@ class WorkerPool:
                 max_concurrency=2 if self._uses_gpu else 1,
                 scheduling_strategy="SPREAD",
             ).remote(self._uses_gpu)
-            self._starting[actor.ready.remote()] = actor
+            self._starting[actor.node_id.remote()] = actor
             self._started_at[actor] = time.monotonic()
             self.started += 1
 

@@ -47,7 +47,7 @@ class Worker:
         if uses_gpu:
             self._gpu.enter_context(shared_gpu())
 
-    def ready(self) -> str:
+    def node_id(self) -> str:
         """Return the id of the node."""
         import ray
 
@@ -110,10 +110,10 @@ class Worker:
             with one_blas_thread(), files_of_batch(files, socket.gethostname()):
                 return function()
         except Exception as error:  # noqa: BLE001  the driver raises it again
-            return WorkError(_picklable(error))
+            return WorkError(_picklable_error(error))
 
 
-def _picklable(error: Exception) -> Exception:
+def _picklable_error(error: Exception) -> Exception:
     """Return the error, or one with the same text if it cannot be pickled. A defect has the worker's traceback in its notes."""
     if not isinstance(error, VlmAudioError):
         error.add_note("".join(["In a worker:\n", *traceback.format_exception(error)]))

@@ -30,7 +30,7 @@ CLIPS = Input("clips", folds="all", optional=True)
 
 def _input_table(context: StageContext, asset: str, name: str | None = None) -> pa.Table:
     key = asset if name is None else f"{asset}/{name}"
-    return context.inputs.get(key, TABLES[asset].empty())
+    return context.inputs.get(key, TABLES[asset].empty_table())
 
 
 def _inputs(asset: str, names: Sequence[str]) -> tuple[Input, ...]:

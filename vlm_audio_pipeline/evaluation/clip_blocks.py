@@ -11,7 +11,7 @@ import numpy as np
 
 from vlm_audio_pipeline.classifiers.knn import distances
 from vlm_audio_pipeline.evaluation.clip_measures import CLIP_MEASURES, ClipGeometry, clip_values, silhouettes
-from vlm_audio_pipeline.evaluation.embedding_intervals import without_groups
+from vlm_audio_pipeline.evaluation.embedding_intervals import masks_without_groups
 from vlm_audio_pipeline.evaluation.embedding_matrix import EmbeddingMatrix
 
 BLOCK_PAIRS = 2**22
@@ -24,7 +24,7 @@ class ClipMeans:
 
     Attributes:
         values: (measures, n) float64, of each clip; see `clip_values`.
-        without: (groups, measures) float64, means without each group of source recordings; see `without_groups`.
+        without: (groups, measures) float64, means without each group of source recordings; see `masks_without_groups`.
         permuted: (permutations, measures) float64, means for each of the other labels.
     """
 
@@ -40,7 +40,7 @@ def compute_in_blocks(embeddings: EmbeddingMatrix, permutations: Iterable[np.nda
         embeddings: n clips.
         permutations: other labels, (n,) int each.
     """
-    keeps = list(without_groups(clip_sources(embeddings)))
+    keeps = list(masks_without_groups(clip_sources(embeddings)))
     labels = list(permutations)
     values = []
     without, permuted = _Means(len(keeps)), _Means(len(labels))
@@ -55,7 +55,7 @@ def compute_in_blocks(embeddings: EmbeddingMatrix, permutations: Iterable[np.nda
 
 def iterate_blocks(embeddings: EmbeddingMatrix) -> Iterator[ClipGeometry]:
     """Yield the geometry of consecutive blocks of queries."""
-    x, label, source = embeddings.standardised, clip_labels(embeddings), clip_sources(embeddings)
+    x, label, source = embeddings.standardised_vectors, clip_labels(embeddings), clip_sources(embeddings)
     step = max(BLOCK_PAIRS // max(len(label), 1), 1)
     for first in range(0, len(label), step):
         queries = np.arange(first, min(first + step, len(label)))

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlm_audio_pipeline.contracts.model_ids import mixed_models
-from vlm_audio_pipeline.measures.predictions import by_scoring_and_control
+from vlm_audio_pipeline.measures.predictions import split_by_scoring_and_control
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ def rows_of_one_model(predictions: pa.Table, accepted_models: tuple[str, ...] | 
     if mixed_responses(predictions, accepted_models) is None:
         return predictions
     runs = [
-        rows for _, _, rows in by_scoring_and_control(predictions) if mixed_responses(rows, accepted_models) is None
+        rows
+        for _, _, rows in split_by_scoring_and_control(predictions)
+        if mixed_responses(rows, accepted_models) is None
     ]
     return pa.concat_tables([predictions.slice(0, 0), *runs])
 

@@ -47,7 +47,7 @@ NO_INTERVAL = SpreadInterval(None, None, "none: the value is undefined")
 TOO_FEW_SOURCES = SpreadInterval(None, None, f"none: fewer than {MIN_SOURCES} source recordings")
 
 
-def without_groups(source: np.ndarray) -> Iterator[np.ndarray]:
+def masks_without_groups(source: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the clips that stay when each group of source recordings is left out: (n,) bool masks.
 
     A group is one source recording; with more than `MAX_GROUPS`, that many random groups of equal size (within one).
@@ -86,7 +86,7 @@ def standard_error(values: np.ndarray, without: np.ndarray, source: np.ndarray) 
 
     Args:
         values: (n,) float64, the value of each clip; NaN for clips without one.
-        without: (G,) float64, the mean without each group of source recordings (`without_groups`).
+        without: (G,) float64, the mean without each group of source recordings (`masks_without_groups`).
         source: (n,) int, source recordings from 0.
 
     Returns:

@@ -70,7 +70,7 @@ class EmbeddingMatrix:
         return sample_note(len(self.clip), self.all_clips)
 
     @property
-    def standardised(self) -> np.ndarray:
+    def standardised_vectors(self) -> np.ndarray:
         """Each dimension at mean 0 and standard deviation 1 over the clips (0 where constant), (n, dimensions)."""
         mean, scale = standardisation(self.x)
         standardised: np.ndarray = (self.x - mean) / scale
@@ -79,6 +79,6 @@ class EmbeddingMatrix:
     @property
     def unit(self) -> np.ndarray:
         """`standardised`, with each row scaled to length 1 (rows of zeros stay), (n, dimensions)."""
-        x = self.standardised
+        x = self.standardised_vectors
         lengths = np.linalg.norm(x, axis=1, keepdims=True)
         return x / np.where(lengths > 0, lengths, 1)

@@ -28,7 +28,7 @@ from vlm_audio_pipeline.evaluation.contrasts import Scoring, default_scoring
 from vlm_audio_pipeline.evaluation.references import CHANCE
 from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN
 from vlm_audio_pipeline.evaluation.significance import ALPHA, holm
-from vlm_audio_pipeline.measures.predictions import accuracy_interval, by_scoring_and_control
+from vlm_audio_pipeline.measures.predictions import accuracy_interval, split_by_scoring_and_control
 from vlm_audio_pipeline.measures.uncertainty import Interval
 
 CAN = "it can"
@@ -206,7 +206,7 @@ def constant_answer(predictions: pa.Table) -> str:
 def _evidence_of_model(model: HearingModel, study: HearingStudy) -> list[Evidence]:
     if model.predictions is None:
         return [Evidence(model, incomplete=f"not run: {model.not_run_reason}")]
-    rows = {(scoring, control): table for scoring, control, table in by_scoring_and_control(model.predictions)}
+    rows = {(scoring, control): table for scoring, control, table in split_by_scoring_and_control(model.predictions)}
     scorings = [s for s in get_args(Scoring) if (s, "none") in rows and s != EXAMPLES_KNN]
     if not scorings:
         return [Evidence(model, incomplete="it has no predictions on its original images")]
@@ -219,7 +219,7 @@ def _evidence_of_model(model: HearingModel, study: HearingStudy) -> list[Evidenc
 def _evidence_of_scoring(
     model: HearingModel, scoring: str, controls: Mapping[str, pa.Table], study: HearingStudy
 ) -> Evidence:
-    evidence = Evidence(model, scoring, incomplete=_incomplete(controls["none"], model, study))
+    evidence = Evidence(model, scoring, incomplete=_incomplete_reason(controls["none"], model, study))
     if evidence.incomplete:
         return evidence
     outcomes = controls["none"]["outcome"].to_pylist()
@@ -230,7 +230,7 @@ def _evidence_of_scoring(
     for control, title in (("blank", "blank"), ("time_shuffled", "time-shuffled")):
         if control not in controls:
             evidence.missing[control] = f"there is no control with {title} images"
-        elif reason := _incomplete(controls[control], model, study):
+        elif reason := _incomplete_reason(controls[control], model, study):
             evidence.missing[control] = f"the control with {title} images is incomplete: {reason}"
         else:
             sides[control] = Side.from_predictions(controls[control], study.classes)
@@ -241,7 +241,9 @@ def _evidence_of_scoring(
         ("audio", study.audio, "no classifier on audio covers these clips"),
         ("pixels", pixels, "no probe on the pixels of these images covers these clips"),
     ):
-        chosen = next((n for n in names if (side := _baseline_side(n, study)) and _covers(side, evidence.side)), None)
+        chosen = next(
+            (n for n in names if (side := _baseline_side(n, study)) and _has_clips_of(side, evidence.side)), None
+        )
         if chosen is None:
             evidence.missing[kind] = reason
         else:
@@ -252,7 +254,7 @@ def _evidence_of_scoring(
     return evidence
 
 
-def _incomplete(rows: pa.Table, model: HearingModel, study: HearingStudy) -> str:
+def _incomplete_reason(rows: pa.Table, model: HearingModel, study: HearingStudy) -> str:
     """Return why predictions are incomplete, or an empty text. A request that failed is no prediction."""
     if study.limited:
         return "the run is limited to a part of the clips"
@@ -271,7 +273,7 @@ def _baseline_side(name: str, study: HearingStudy) -> Side | None:
     return Side.from_predictions(rows.filter(pc.equal(rows["scoring"], scoring)), study.classes)
 
 
-def _covers(side: Side, other: Side) -> bool:
+def _has_clips_of(side: Side, other: Side) -> bool:
     return bool(np.isin(other.clips, side.clips).all())
 
 

@@ -92,32 +92,32 @@ def _sentences(name: str, evidence: Evidence, study: HearingStudy) -> list[str]:
     if evidence.side is None:
         return [f"It cannot be decided whether {name} can hear what it sees: {evidence.incomplete}."]
     if evidence.answer == UNDECIDED:
-        return [_undecided(name, evidence), *_blank_answer(evidence), *_limits(evidence, study)]
-    first = (_can if evidence.answer == CAN else _cannot)(name, evidence)
+        return [_undecided_sentence(name, evidence), *_blank_answer(evidence), *_limits(evidence, study)]
+    first = (_positive_sentence if evidence.answer == CAN else _negative_sentence)(name, evidence)
     examples = ["This holds for the examples in its prompt; other examples may give another result."]
     sentences = [first, *_blank_answer(evidence), *_time_order(evidence), *_baselines(evidence)]
     return [*sentences, *(examples if evidence.model.shots else []), *_limits(evidence, study)]
 
 
-def _can(name: str, evidence: Evidence) -> str:
+def _positive_sentence(name: str, evidence: Evidence) -> str:
     chance, blank = evidence.corrected["chance"], evidence.corrected["blank"]
     return (
-        f"{name} can hear what it sees: {_accuracy(evidence)}, better than the chance level ({_against(chance)}) and "
-        f"better than with blank images ({_against(blank)})."
+        f"{name} can hear what it sees: {_accuracy(evidence)}, better than the chance level ({_comparison_text(chance)}) and "
+        f"better than with blank images ({_comparison_text(blank)})."
     )
 
 
-def _cannot(name: str, evidence: Evidence) -> str:
+def _negative_sentence(name: str, evidence: Evidence) -> str:
     chance = evidence.corrected["chance"]
     if chance.is_better:
         blank = evidence.corrected["blank"]
         return (
-            f"{name} cannot hear what it sees: {_accuracy(evidence)}, better than the chance level ({_against(chance)}), "
+            f"{name} cannot hear what it sees: {_accuracy(evidence)}, better than the chance level ({_comparison_text(chance)}), "
             "but its accuracy does not come from the image: with blank images it is "
             f"{percent_text(blank.numbers.against_accuracy)}. {_upper_end('It is', 'above its accuracy on blank images', blank)}, "
             f"{_BELOW_MARGIN}."
         )
-    worse = f", worse than the chance level ({_against(chance)})" if chance.is_worse else ""
+    worse = f", worse than the chance level ({_comparison_text(chance)})" if chance.is_worse else ""
     level = "" if worse else f" of {percent_text(chance.numbers.against_accuracy)}"
     return (
         f"{name} cannot hear what it sees: {_accuracy(evidence)}{worse}. "
@@ -125,7 +125,7 @@ def _cannot(name: str, evidence: Evidence) -> str:
     )
 
 
-def _undecided(name: str, evidence: Evidence) -> str:
+def _undecided_sentence(name: str, evidence: Evidence) -> str:
     chance, blank = evidence.corrected["chance"], evidence.corrected.get("blank")
     lead = f"It cannot be decided whether {name} can hear what it sees: {_accuracy(evidence)}"
     level = percent_text(chance.numbers.against_accuracy)
@@ -137,10 +137,10 @@ def _undecided(name: str, evidence: Evidence) -> str:
     if chance.is_better and blank is not None:
         return (
             f"{lead}, better than the chance level ({level}), but not shown to be better than with blank images "
-            f"({_against(blank)}). {_upper_end('It is', 'above its accuracy on blank images', blank)}, {_ABOVE_MARGIN}."
+            f"({_comparison_text(blank)}). {_upper_end('It is', 'above its accuracy on blank images', blank)}, {_ABOVE_MARGIN}."
         )
     return (
-        f"{lead}, not shown to be better than the chance level ({_against(chance)}). "
+        f"{lead}, not shown to be better than the chance level ({_comparison_text(chance)}). "
         f"{_upper_end('It is', 'above the chance level', chance)}, {_ABOVE_MARGIN}."
     )
 
@@ -191,9 +191,9 @@ def _baselines(evidence: Evidence) -> list[str]:
             compared, name = evidence.corrected[kind], title.format(evidence.baselines[kind])
             verb = "is worse than" if compared.is_worse else "is better than" if compared.is_better else None
             sentences.append(
-                f"It {verb} {name} ({_against(compared)})."
+                f"It {verb} {name} ({_comparison_text(compared)})."
                 if verb
-                else f"No difference from {name}, is shown ({_against(compared)})."
+                else f"No difference from {name}, is shown ({_comparison_text(compared)})."
             )
     return sentences
 
@@ -223,7 +223,7 @@ def _accuracy(evidence: Evidence) -> str:
     return f"{percent_text(accuracy)} correct on average over {clips} (95 % interval {low} to {high})"
 
 
-def _against(comparison: CorrectedComparison) -> str:
+def _comparison_text(comparison: CorrectedComparison) -> str:
     return f"{percent_text(comparison.numbers.against_accuracy)}, {p_text(comparison.p)}"
 
 

@@ -21,7 +21,7 @@ from vlm_audio_pipeline.contracts.hashing import canonical_json
 from vlm_audio_pipeline.evaluation.completeness import mixed_responses
 from vlm_audio_pipeline.evaluation.significance import mcnemar, sign_flip
 from vlm_audio_pipeline.evaluation.tables import build_rows
-from vlm_audio_pipeline.measures.predictions import by_scoring_and_control
+from vlm_audio_pipeline.measures.predictions import split_by_scoring_and_control
 from vlm_audio_pipeline.measures.uncertainty import difference_interval
 from vlm_audio_pipeline.storage.history_store import HistoryEntry, HistoryStore, PastPrediction
 from vlm_audio_pipeline.storage.partition_files import data_version
@@ -49,7 +49,7 @@ def current_entries(classifier: str, predictions: pa.Table, settings: Prediction
     Predictions with failed requests are not a result: a later run sends these requests again. Neither are those of two models.
     """
     ordered = predictions.sort_by([(name, "ascending") for name in TABLES["predictions"].key])
-    for scoring, control, table in by_scoring_and_control(ordered):
+    for scoring, control, table in split_by_scoring_and_control(ordered):
         rows = table.to_pylist()
         if any(row["outcome"] == "error" for row in rows) or mixed_responses(table, settings.accepted_models):
             continue
@@ -61,8 +61,8 @@ def current_entries(classifier: str, predictions: pa.Table, settings: Prediction
             settings.step_version,
             canonical_json(dict(settings.settings)),
             __version__,
-            _distinct(rows, "model"),
-            _distinct(rows, "revision"),
+            _join_distinct(rows, "model"),
+            _join_distinct(rows, "revision"),
             {
                 (r["trial"], r["clip"]): PastPrediction(
                     r["source"], r["fold"], r["predicted"] or f"({r['outcome']})", r["correct"]
@@ -72,7 +72,7 @@ def current_entries(classifier: str, predictions: pa.Table, settings: Prediction
         )
 
 
-def _distinct(rows: list[dict[str, Any]], column: str) -> str | None:
+def _join_distinct(rows: list[dict[str, Any]], column: str) -> str | None:
     return ", ".join(sorted({row[column] for row in rows if row[column]})) or None
 
 
@@ -104,7 +104,7 @@ def history_table(
     for key, entries in series.items():
         current_result = next((e for e in current_results if (e.classifier, e.scoring, e.control) == key), None)
         before: HistoryEntry | None = None
-        for number, entry in enumerate(_without_parts(entries), 1):
+        for number, entry in enumerate(_drop_partial_entries(entries), 1):
             is_current = current_result is not None and (
                 current_result.data_version == entry.data_version or _is_part(current_result, entry)
             )
@@ -120,7 +120,7 @@ def _is_part(entry: HistoryEntry, other: HistoryEntry) -> bool:
     return same_settings and entry.predictions.items() <= other.predictions.items()
 
 
-def _without_parts(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
+def _drop_partial_entries(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
     """Leave out entries that are part of another entry; of two equal entries, keep the first."""
     return [
         entry
@@ -173,7 +173,7 @@ def flatten_settings(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, value if isinstance(value, str) else json.dumps(value)
 
 
-def _by_clip(entry: HistoryEntry) -> dict[str, tuple[str, list[bool]]]:
+def _results_by_clip(entry: HistoryEntry) -> dict[str, tuple[str, list[bool]]]:
     """Map each clip to its source, and to whether each of its predictions is correct."""
     clips: dict[str, tuple[str, list[bool]]] = {}
     for (_, clip), prediction in entry.predictions.items():
@@ -190,7 +190,7 @@ def compare_entries(before: HistoryEntry | None, after: HistoryEntry) -> dict[st
     """
     if before is None:
         return {"reason": "the first result"}
-    old_clips, new_clips = _by_clip(before), _by_clip(after)
+    old_clips, new_clips = _results_by_clip(before), _results_by_clip(after)
     common = sorted(old_clips.keys() & new_clips.keys())
     if not common:
         return {"common_clips": 0, "reason": "no clip in common"}

@@ -20,7 +20,7 @@ from vlm_audio_pipeline.evaluation.references import CHANCE, MAJORITY, expected_
 from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN
 from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.measures.declarations import MEASURES
-from vlm_audio_pipeline.measures.predictions import PredictionArrays, by_scoring_and_control, subsets
+from vlm_audio_pipeline.measures.predictions import PredictionArrays, split_by_scoring_and_control, subsets
 from vlm_audio_pipeline.measures.uncertainty import CLIPS, CLIPS_AND_DRAWS, SAMPLED_STRATEGY, Interval
 
 NO_PREDICTIONS = "no predictions with the current settings yet"
@@ -100,7 +100,7 @@ def leaderboard_table(
             continue
         lines += [
             _line(entry, scoring, control, rows, facts)
-            for scoring, control, rows in by_scoring_and_control(entry.predictions)
+            for scoring, control, rows in split_by_scoring_and_control(entry.predictions)
         ]
     comparable = [line for line in lines if line.pop("comparable")]
     for line in comparable:  # compares exact fractions, so that 10 of 30 and 20 of 60 are equal

@@ -17,8 +17,8 @@ from vlm_audio_pipeline.measures.predictions import (
     ALL_CLIPS,
     Number,
     PredictionArrays,
-    by_scoring_and_control,
     refuse_unknown_labels,
+    split_by_scoring_and_control,
     subsets,
 )
 
@@ -45,7 +45,7 @@ def metrics_table(
     Raises:
         VlmAudioError: for predictions with labels outside `classes`.
     """
-    tables = {(scoring, control): rows for scoring, control, rows in by_scoring_and_control(predictions)}
+    tables = {(scoring, control): rows for scoring, control, rows in split_by_scoring_and_control(predictions)}
     runs = {key: PredictionArrays.from_table(rows, classes) for key, rows in tables.items()}
     lines = []
     for (scoring, control), run in runs.items():
@@ -102,7 +102,7 @@ def confusion_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Table
     """
     refuse_unknown_labels(predictions, classes)
     lines: list[dict[str, str | int]] = []
-    for scoring, control, rows in by_scoring_and_control(predictions):
+    for scoring, control, rows in split_by_scoring_and_control(predictions):
         counts = {(true, other): 0 for true in classes for other in classes}
         columns = (rows[name].to_pylist() for name in ("label", "predicted", "outcome"))
         for label, predicted, outcome in zip(*columns, strict=True):

@@ -56,7 +56,7 @@ class Projection(BaseModel):
     def scale(self, points: EmbeddingMatrix) -> np.ndarray:
         """Return the vectors to project, (n, dimensions) float64."""
         if self.scaling == "standardised":
-            return points.standardised
+            return points.standardised_vectors
         if self.scaling == "none":
             return points.x
         lengths = np.linalg.norm(points.x, axis=1, keepdims=True)

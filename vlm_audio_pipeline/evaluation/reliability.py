@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.evaluation.temperature_scaling import apply_temperature
-from vlm_audio_pipeline.measures.predictions import PredictionArrays, by_scoring_and_control
+from vlm_audio_pipeline.measures.predictions import PredictionArrays, split_by_scoring_and_control
 from vlm_audio_pipeline.measures.probabilities import BINS, confidence_bin, confidence_rows
 
 
@@ -29,7 +29,7 @@ def reliability_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Tab
         VlmAudioError: for predictions with labels outside `classes`.
     """
     lines = []
-    for scoring, control, rows in by_scoring_and_control(predictions):
+    for scoring, control, rows in split_by_scoring_and_control(predictions):
         raw = PredictionArrays.from_table(rows, classes)
         for variant, arrays in (("raw", raw), ("temperature", apply_temperature(raw).scaled)):
             assert arrays is not None

@@ -16,8 +16,8 @@ import pyarrow as pa
 from vlm_audio_pipeline.evaluation.embedding_intervals import (
     MIN_SOURCES,
     jackknife_error,
+    masks_without_groups,
     student_quantile,
-    without_groups,
 )
 from vlm_audio_pipeline.evaluation.permuted_labels import permuted_labels
 from vlm_audio_pipeline.evaluation.tables import build_rows
@@ -54,7 +54,7 @@ def rendering_effects_table(predictions: Mapping[str, pa.Table], groups: Mapping
             reason = f"not run: {', '.join(absent)}" if absent else None
             names = {"group": group, "scoring": scoring}
             lines += [
-                names | {"classifier": by_rendering[line["rendering"]]} | line for line in _two_way(present, reason)
+                names | {"classifier": by_rendering[line["rendering"]]} | line for line in _group_lines(present, reason)
             ]
     return build_rows("rendering_effects", lines)
 
@@ -73,7 +73,7 @@ def _clip_results(table: pa.Table) -> dict[str, dict[str, _ClipResult]]:
     }
 
 
-def _two_way(results: Mapping[str, Mapping[str, _ClipResult]], reason: str | None) -> list[dict[str, Any]]:
+def _group_lines(results: Mapping[str, Mapping[str, _ClipResult]], reason: str | None) -> list[dict[str, Any]]:
     """Return the rows of one group and scoring, over the clips that every rendering has."""
     renderings = list(results)
     clips = sorted(set.intersection(*(set(by_clip) for by_clip in results.values())))
@@ -131,7 +131,7 @@ def _interactions(correct: np.ndarray, label: np.ndarray, source: np.ndarray) ->
     """Return (classes, renderings, 3): interaction, and its interval by the jackknife over source recordings (or NaN)."""
     estimate = interaction_table(correct, label)
     low = high = np.full(estimate.shape, np.nan)
-    keeps = list(without_groups(source))
+    keeps = list(masks_without_groups(source))
     if all(len(np.unique(label[keep])) == len(estimate) for keep in keeps):
         without = np.array([interaction_table(correct[keep], label[keep]) for keep in keeps])
         errors = np.apply_along_axis(jackknife_error, 0, without)
@@ -152,14 +152,14 @@ def _tests(correct: np.ndarray, label: np.ndarray, source: np.ndarray) -> dict[s
     spreads = [random.permuted(sums, axis=1).sum(axis=0).var() for _ in range(PERMUTATIONS)]
     profiles = correct - correct.mean(axis=1, keepdims=True)
     profiles -= profiles.mean(axis=0)
-    permuted = [_between_classes(profiles, other) for other in permuted_labels(label, source, PERMUTATIONS)]
+    permuted = [_class_sum_of_squares(profiles, other) for other in permuted_labels(label, source, PERMUTATIONS)]
     return {
         "p_rendering": _p_value(sums.sum(axis=0).var(), spreads),
-        "p_interaction": _p_value(_between_classes(profiles, label), permuted),
+        "p_interaction": _p_value(_class_sum_of_squares(profiles, label), permuted),
     }
 
 
-def _between_classes(profiles: np.ndarray, label: np.ndarray) -> float:
+def _class_sum_of_squares(profiles: np.ndarray, label: np.ndarray) -> float:
     """Return the sum of squares of the mean profiles of the classes."""
     member = np.eye(label.max() + 1)[label]
     sizes = np.maximum(member.sum(axis=0), 1)[:, None]

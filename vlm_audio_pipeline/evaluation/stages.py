@@ -86,7 +86,7 @@ def metrics_stage(
     predictions = Input("predictions", classifier_name, folds="all", optional=True)
 
     def run(context: StageContext) -> dict[str, pa.Table]:
-        rows = context.inputs.get(predictions.key, TABLES["predictions"].empty())
+        rows = context.inputs.get(predictions.key, TABLES["predictions"].empty_table())
         of_one_model = rows_of_one_model(rows, accepted_models)
         return {
             "metrics": metrics_table(rows, context.classes, dataset_tuning_folds, accepted_models),
@@ -239,5 +239,7 @@ def _completeness_parameters(classifiers: Mapping[str, ClassifierPlan]) -> dict[
 
 def usable_clips(context: StageContext) -> tuple[list[Clip], int]:
     """Return the usable clips of all folds of the dataset, also of folds that were not run, and the number of rejected clips."""
-    rejected = set(context.inputs.get("clips:rejected_clips", TABLES["rejected_clips"].empty())["clip"].to_pylist())
+    rejected = set(
+        context.inputs.get("clips:rejected_clips", TABLES["rejected_clips"].empty_table())["clip"].to_pylist()
+    )
     return [clip for clip in context.dataset.clips if clip.id not in rejected], len(rejected)

@@ -107,5 +107,5 @@ def _columns(component: VarianceComponent, design: TrialDesign) -> dict[str, Any
         "sd": max(component.variance, 0.0) ** 0.5,
         "sd_low": low**0.5,
         "sd_high": high**0.5,
-        "of_mean": component.of_mean,
+        "variance_of_mean": component.variance_of_mean,
     }

@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from vlm_audio_pipeline.evaluation.embedding_intervals import without_groups
+from vlm_audio_pipeline.evaluation.embedding_intervals import masks_without_groups
 
 SIMULATIONS = 20_000
 REPEAT = "repeat"
@@ -40,7 +40,7 @@ class VarianceComponent:
     high: float
 
     @property
-    def of_mean(self) -> float:
+    def variance_of_mean(self) -> float:
         """Its part of the variance of the mean accuracy."""
         return self.variance / self.levels
 
@@ -120,7 +120,7 @@ def _mean_square_with_degrees(correct: np.ndarray, effect: tuple[int, ...], sour
     shape = [correct.shape[i] for i in effect]
     degrees = float(prod(n - 1 for n in shape)) if effect else float(correct.size / correct.shape[-1])
     if 0 in effect or not effect:
-        without = np.array([mean_square(correct[keep], effect) for keep in without_groups(source)])
+        without = np.array([mean_square(correct[keep], effect) for keep in masks_without_groups(source)])
         variance = (len(without) - 1) * float(without.var())
         degrees = degrees if variance < 1e-18 else 2 * value**2 / variance  # the variance of chi-squared is 2 x degrees
     return _MeanSquare(value, max(degrees, 1.0), correct.size // prod(shape))

@@ -183,7 +183,7 @@ def accuracy_interval(predictions: pa.Table) -> Interval | None:
     )
 
 
-def by_scoring_and_control(predictions: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
+def split_by_scoring_and_control(predictions: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
     """Yield (scoring, control, rows) for each combination that occurs, sorted."""
     pairs = set(zip(predictions["scoring"].to_pylist(), predictions["control"].to_pylist(), strict=True))
     for scoring, control in sorted(pairs):

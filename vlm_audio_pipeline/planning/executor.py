@@ -55,7 +55,7 @@ class DirectExecutor:
         """Execute the nodes of a run; see `Executor.execute`."""
         failed: set[Node] = set()
         for node in run.nodes:
-            if any(upstream in failed for upstream, _ in graph.upstream(node)):
+            if any(upstream in failed for upstream, _ in graph.upstream_nodes(node)):
                 failed.add(node)
                 continue
             try:

@@ -219,7 +219,7 @@ class Graph:
         """All nodes, upstream first."""
         return [node for step in self.steps.values() for node in step.nodes]
 
-    def upstream(self, node: Node) -> Iterator[tuple[Node, bool]]:
+    def upstream_nodes(self, node: Node) -> Iterator[tuple[Node, bool]]:
         """Yield each node that a node reads, and whether it is optional."""
         for stage_input in self.steps[node.step].stage.inputs:
             for fold in self.upstream_folds(node, stage_input.key):

@@ -90,7 +90,9 @@ def read_responses(
 
 def _prepare(graph: Graph, specs: dict[str, EndpointLanguageModel], executor: Executor | None) -> None:
     """Run the steps that the requests need."""
-    needed = {node for target in _nodes(graph, specs) for node, _ in graph.upstream(target) if node in graph.nodes}
+    needed = {
+        node for target in _nodes(graph, specs) for node, _ in graph.upstream_nodes(target) if node in graph.nodes
+    }
     summary = run_study(graph, needed, executor=executor)
     for reason in summary.failed.values():
         raise VlmAudioError(f"the requests are not known, because a step that they need failed: {reason}")

@@ -130,7 +130,7 @@ def make_plan(
     unavailable: dict[str, str | None] = {}
     again = nodes_to_ask_again(graph) | {node for node in again if provenances[node] is not None}
     for node in graph.nodes:
-        if any(u in out_of_date for u, optional in graph.upstream(node) if not optional):
+        if any(u in out_of_date for u, optional in graph.upstream_nodes(node) if not optional):
             out_of_date.add(node)
         stale = reasons_to_run(graph, node, provenances[node], versions, out_of_date, todo)
         unfinished = () if stale or node in attempted_nodes else unfinished_reasons(provenances[node])
@@ -176,7 +176,7 @@ def _add_upstream(graph: Graph, nodes: set[Node]) -> set[Node]:
         if node in required or node.step in graph.input_assets:
             continue
         required.add(node)
-        queue += [n for n, optional in graph.upstream(node) if not optional]
+        queue += [n for n, optional in graph.upstream_nodes(node) if not optional]
     return required
 
 
@@ -184,7 +184,7 @@ def _dependents(graph: Graph, todo: Collection[Node], candidates: Collection[Nod
     """Return the candidates that read nodes to do, directly or through other candidates."""
     changing = set(todo)
     for node in graph.nodes:
-        if node in candidates and any(upstream in changing for upstream, _ in graph.upstream(node)):
+        if node in candidates and any(upstream in changing for upstream, _ in graph.upstream_nodes(node)):
             changing.add(node)
     return tuple(node for node in graph.nodes if node in changing and node not in todo)
 
@@ -196,7 +196,7 @@ def _upstream_reason(
     not_run: Mapping[Node, str],
     out_of_date: Collection[Node],
 ) -> str | None:
-    for upstream, optional in graph.upstream(node):
+    for upstream, optional in graph.upstream_nodes(node):
         if optional:
             continue
         if upstream in not_run and upstream in out_of_date:
@@ -218,7 +218,7 @@ def _wave(
     in_wave: set[Node] = set()
     runs: dict[tuple[int | None, tuple[int, ...] | None], list[Node]] = {}
     for node in graph.nodes:
-        upstream = [n for n, _ in graph.upstream(node)]
+        upstream = [n for n, _ in graph.upstream_nodes(node)]
         pending_upstream = [n for n in upstream if n in todo or n in downstream_of_todo]
         if pending_upstream:
             downstream_of_todo.add(node)

@@ -119,7 +119,7 @@ def plan_next_runs(graph: Graph, refresh: str, launched: Collection[str] = ()) -
 
 def node_key(graph: Graph, node: Node, versions: Mapping[Node, str]) -> str:
     """Return a hash of the version of a node's step and of its inputs' data versions."""
-    inputs = {str(upstream): versions.get(upstream) for upstream, _ in graph.upstream(node)}
+    inputs = {str(upstream): versions.get(upstream) for upstream, _ in graph.upstream_nodes(node)}
     return fingerprint(str(node), graph.steps[node.step].version, inputs)
 
 

@@ -75,7 +75,7 @@ def ask_about_recording(graph: Graph, classifier: str, file: Path, progress: Pro
     if reason := graph.unavailable(f"responses/{classifier}"):
         raise NotAvailable(f"{classifier} cannot run: {reason}")
     once = {"draws": 1, "orders": 1, "paraphrases": 1, "repeats": 1, "controls": (), "perturb": None}
-    spec = spec.live().model_copy(update=once)
+    spec = spec.live_model().model_copy(update=once)
     dataset = graph.dataset(progress)
     own_fold = {(dataset.root / clip.file).resolve(): clip.fold for clip in dataset.clips}.get(file.resolve())
     folds = spec.folds or graph.folds
@@ -188,5 +188,5 @@ def _example_lookup(
     tables = [_read_fresh_table(graph, Node(step, fold), classifier, fresh) for fold in folds]
     if spec.rendering is None:
         return audio_lookup(graph.dataset(), [row for table in tables for row in table.to_pylist()], 0)
-    joined = pa.concat_tables(tables) if tables else TABLES["spectrograms"].empty()
+    joined = pa.concat_tables(tables) if tables else TABLES["spectrograms"].empty_table()
     return image_lookup({"none": joined}, {"none": clips})

@@ -81,7 +81,7 @@ def reasons_to_run(
     if provenance.version != version:
         old_code, new_code = provenance.version.split(":")[0], version.split(":")[0]
         reasons.append(f"code version {old_code} -> {new_code}" if old_code != new_code else "parameters changed")
-    inputs = dict(graph.upstream(node))
+    inputs = dict(graph.upstream_nodes(node))
     for upstream, optional in inputs.items():
         name = str(upstream)
         old, new = provenance.inputs.get(name), versions.get(upstream)
@@ -102,7 +102,7 @@ def fresh_nodes(graph: Graph) -> set[Node]:
     versions = current_input_versions(graph) | {n: p.data_version for n, p in provenances.items() if p is not None}
     out_of_date: set[Node] = set()
     for node in graph.nodes:
-        has_stale_input = any(u in out_of_date for u, optional in graph.upstream(node) if not optional)
+        has_stale_input = any(u in out_of_date for u, optional in graph.upstream_nodes(node) if not optional)
         if has_stale_input or reasons_to_run(graph, node, provenances[node], versions, out_of_date):
             out_of_date.add(node)
     return set(graph.nodes) - out_of_date

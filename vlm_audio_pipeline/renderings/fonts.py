@@ -25,16 +25,16 @@ def refuse_missing_glyphs(texts: Iterable[str]) -> None:
     Raises:
         VlmAudioError: with the characters that no font has.
     """
-    if missing := sorted(_missing(_characters(texts))):
+    if missing := sorted(_missing_characters(_characters(texts))):
         raise VlmAudioError(
             f"no font of this machine has the characters {', '.join(map(ascii, missing))} of the labels of a rendering; "
             "install a font that has them, such as Noto Sans CJK, or write other labels"
         )
 
 
-def drawable(text: str) -> str:
+def drawable_text(text: str) -> str:
     r"""Return the text with the code of each character that no font of this machine has, such as `\u72ac`."""
-    missing = _missing(_characters([text]))
+    missing = _missing_characters(_characters([text]))
     return "".join(_code(character) if character in missing else character for character in text)
 
 
@@ -55,7 +55,7 @@ def _characters(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(character for text in texts for character in text if not character.isspace())
 
 
-def _missing(characters: frozenset[str]) -> frozenset[str]:
+def _missing_characters(characters: frozenset[str]) -> frozenset[str]:
     left = characters - _glyphs(_first_file())
     return left.difference(*(_glyphs(file) for file, _ in _fallback_fonts(characters)))
 

@@ -11,7 +11,7 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.escapes import show_control_codes
 from vlm_audio_pipeline.datasets.audio import resample
 from vlm_audio_pipeline.datasets.base import ClipRow, Dataset
-from vlm_audio_pipeline.renderings.fonts import drawable, font_file
+from vlm_audio_pipeline.renderings.fonts import drawable_text, font_file
 from vlm_audio_pipeline.renderings.image import render
 from vlm_audio_pipeline.renderings.recipe import Recipe, preset_recipes
 from vlm_audio_pipeline.renderings.stage import render_clip
@@ -160,7 +160,7 @@ def _white_image(width: int, height: int) -> "Image":
 def _drawable_label(text: str) -> str:
     """Return a label on one line, without control codes and without characters that no font has."""
     one_line = " ".join(show_control_codes(text).split())
-    return one_line if one_line.isascii() else drawable(one_line)
+    return one_line if one_line.isascii() else drawable_text(one_line)
 
 
 def _font(text: str) -> "FreeTypeFont | ImageFont":

@@ -159,7 +159,7 @@ def _read_tables(
     for name, schema in TABLES.items():
         if name not in files or name in NOT_EXPORTED:
             continue
-        fold_tables = [schema.empty()]
+        fold_tables = [schema.empty_table()]
         for file in files[name]:
             try:
                 rows, provenance = read_partition(data_folder.root / file, schema)

@@ -15,7 +15,7 @@ from vlm_audio_pipeline.evaluation.contrasts import default_scoring
 from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN, result_name
 from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE
 from vlm_audio_pipeline.measures.measure import Measure
-from vlm_audio_pipeline.renderings.fonts import drawable, font_families
+from vlm_audio_pipeline.renderings.fonts import drawable_text, font_families
 from vlm_audio_pipeline.renderings.frame import MATPLOTLIB_LOCK, default_style
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _plot(width: float, height: float, texts: Iterable[str]) -> Iterator["Plot"]
     escaped = {text: escape_plot(text) for text in texts}
     with MATPLOTLIB_LOCK, rc_context({**default_style(), "font.family": font_families(escaped.values())}):
         figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-        plot = Plot(figure, figure.subplots(), {text: drawable(value) for text, value in escaped.items()})
+        plot = Plot(figure, figure.subplots(), {text: drawable_text(value) for text, value in escaped.items()})
         yield plot
         file = io.BytesIO()
         figure.savefig(file, format="png")

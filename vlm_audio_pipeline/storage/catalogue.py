@@ -87,7 +87,7 @@ def _is_current(data_folder: DataFolder, signature: str) -> bool:
     if not data_folder.catalogue.exists():
         return False
     try:
-        with _attached((), data_folder.catalogue, "(READ_ONLY)") as db:
+        with _attach_file((), data_folder.catalogue, "(READ_ONLY)") as db:
             return db.execute("SELECT signature FROM catalogue_built").fetchone() == (signature,)
     except duckdb.Error:
         return False
@@ -118,7 +118,7 @@ def _build(
     set_folder_aside(path)
     with atomic_path(path) as temporary:
         _delete_log(temporary)  # of a killed process with the same number
-        with _attached(tuple(_empty_tables(extra_columns)), temporary) as db:
+        with _attach_file(tuple(_empty_tables(extra_columns)), temporary) as db:
             _fill(db, sort_files(data_folder, files), extra_columns, signature)
         faults.kill_point("catalogue")
         # The log of another program that was killed belongs to the old file; DuckDB would refuse the new file.
@@ -149,7 +149,7 @@ def _template(statements: tuple[str, ...]) -> duckdb.DuckDBPyConnection:
 
 
 @contextmanager
-def _attached(statements: tuple[str, ...], path: Path, options: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
+def _attach_file(statements: tuple[str, ...], path: Path, options: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a DuckDB file within the database of `_template`, which takes a tenth of the time of a separate database.
 
     A new file has what the statements create.

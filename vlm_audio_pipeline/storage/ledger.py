@@ -28,7 +28,7 @@ from vlm_audio_pipeline.storage.spending_rows import (
     prepare_spending,
     repair_index,
     settle,
-    spent,
+    spent_amount,
 )
 from vlm_audio_pipeline.storage.sqlite_files import SharedConnection, create_tables
 
@@ -127,7 +127,7 @@ class Ledger(SharedConnection):
             Id of the reservation, to settle or release later; None if the budget does not allow it.
         """
         with self._transaction() if db is None else nullcontext(db) as db:
-            if _to_nano(usd) > self._available(db, classifier):
+            if _to_nano(usd) > self._available_amount(db, classifier):
                 return None
             key = (self.study, classifier, scope)
             query = "SELECT requests FROM needs WHERE (study, classifier, scope) = (?, ?, ?)"
@@ -152,13 +152,15 @@ class Ledger(SharedConnection):
     def spent_usd(self) -> float:
         """Return the sum of settled and reserved amounts, USD."""
         with self._connection() as db:
-            return spent(db, self.study) / _NANO
+            return spent_amount(db, self.study) / _NANO
 
     def remaining_usd(self, classifier: str | None = None) -> float:
         """Return the amount that may still be reserved, USD, at least 0: by all classifiers together, or by one."""
         with self._connection() as db:
             available = (
-                self._available(db, classifier) if classifier else _to_nano(self.budget.usd) - spent(db, self.study)
+                self._available_amount(db, classifier)
+                if classifier
+                else _to_nano(self.budget.usd) - spent_amount(db, self.study)
             )
         return max(available, 0) / _NANO
 
@@ -168,12 +170,12 @@ class Ledger(SharedConnection):
         It can be above: an endpoint may charge more than the cost bound of a request, and the budget may have been lowered.
         """
         with self._connection() as db:
-            return max(spent(db, self.study) - math.floor(self.budget.usd * _NANO), 0) / _NANO
+            return max(spent_amount(db, self.study) - math.floor(self.budget.usd * _NANO), 0) / _NANO
 
     def refusal_reason(self, classifier: str, usd: float) -> str:
         """Explain why an amount cannot be reserved, and what to do."""
         with self._connection() as db:
-            total, reserved = spent(db, self.study), self._reserved_for_others(db, classifier)
+            total, reserved = spent_amount(db, self.study), self._reserved_for_others(db, classifier)
         others = ", ".join(self._higher_priority(classifier))
         reserved_text = f", {reserved / _NANO:.4f} kept for {others}" if reserved else ""
         return (
@@ -191,8 +193,12 @@ class Ledger(SharedConnection):
         query = f"SELECT coalesce(sum(requests * nano_usd_each), 0) FROM needs WHERE study = ? AND classifier IN ({placeholders})"
         return int(db.execute(query, (self.study, *others)).fetchone()[0])
 
-    def _available(self, db: sqlite3.Connection, classifier: str) -> int:
-        return math.floor(self.budget.usd * _NANO) - spent(db, self.study) - self._reserved_for_others(db, classifier)
+    def _available_amount(self, db: sqlite3.Connection, classifier: str) -> int:
+        return (
+            math.floor(self.budget.usd * _NANO)
+            - spent_amount(db, self.study)
+            - self._reserved_for_others(db, classifier)
+        )
 
     def _file_error(self, error: Exception) -> VlmAudioError:
         return VlmAudioError(

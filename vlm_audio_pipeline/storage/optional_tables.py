@@ -34,7 +34,7 @@ OPTIONAL_TABLES: tuple[TableSchema, ...] = (
             Column("sd_low", FLOAT, "root of `low`", nullable=True),
             Column("sd_high", FLOAT, "root of `high`", nullable=True),
             Column(
-                "of_mean",
+                "variance_of_mean",
                 FLOAT,
                 "what the effect adds to the variance of the accuracy: variance / levels",
                 nullable=True,

@@ -103,7 +103,7 @@ def delete_reservation(db: sqlite3.Connection, study: str, reservation: int) -> 
     _require_open(done.rowcount == 1, reservation)
 
 
-def spent(db: sqlite3.Connection, study: str) -> int:
+def spent_amount(db: sqlite3.Connection, study: str) -> int:
     """Return the sum of the settled and reserved amounts of a study, 1e-9 USD.
 
     Checksums are read when the ledger is opened. What is damaged later changes the rows or their index, but not both.

@@ -152,7 +152,7 @@ class TableSchema:
             table = sort_rows(table, self.key)
         return table
 
-    def empty(self) -> pa.Table:
+    def empty_table(self) -> pa.Table:
         """Return the table without rows."""
         return self.arrow.empty_table()
 

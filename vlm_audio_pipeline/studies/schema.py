@@ -93,7 +93,7 @@ def study_schema() -> Schema:
         **_classifiers_by_task(kinds),
         "required": ["dataset", "classifiers"],
         "additionalProperties": False,
-        "$defs": {name: _without_own_keys(defs[name]) for name in sorted(defs)},
+        "$defs": {name: _drop_own_keys(defs[name]) for name in sorted(defs)},
     }
 
 
@@ -170,16 +170,14 @@ def _allow_list(schema: Schema) -> Schema:
     return {**metadata, "anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
 
 
-def _without_own_keys(schema: Any) -> Any:
+def _drop_own_keys(schema: Any) -> Any:
     """Remove the keys that only this project reads (`in_fingerprint`, `refers_to`)."""
     if isinstance(schema, list):
-        return [_without_own_keys(inner) for inner in schema]
+        return [_drop_own_keys(inner) for inner in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: {name: _without_own_keys(s) for name, s in inner.items()}
-        if key == "properties"
-        else _without_own_keys(inner)
+        key: {name: _drop_own_keys(s) for name, s in inner.items()} if key == "properties" else _drop_own_keys(inner)
         for key, inner in schema.items()
         if key not in ("in_fingerprint", "refers_to")
     }

@@ -82,7 +82,7 @@ class DeadWorker:
     def __init__(self, uses_gpu):
         os._exit(1)
 
-    def ready(self):
+    def node_id(self):
         return ""
 
 

@@ -83,7 +83,7 @@ def test_blocks_of_queries_have_the_values_of_one_block(monkeypatch):
 def test_memory_does_not_grow_with_the_square_of_the_clips(monkeypatch):
     """Distances and ranks of 600 clips take 2 x 2.9 MB; those of a block of 24 queries 0.2 MB, and five times that for a while."""
     clips = matrix(n=600, sources=3)
-    assert clips.standardised.shape == (600, 5)
+    assert clips.standardised_vectors.shape == (600, 5)
     monkeypatch.setattr(clip_blocks, "BLOCK_PAIRS", 24 * 600)
     tracemalloc.start()
     compute_in_blocks(clips)

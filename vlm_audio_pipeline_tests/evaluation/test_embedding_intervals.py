@@ -8,9 +8,9 @@ from vlm_audio_pipeline.evaluation.embedding_intervals import (
     half_sample_interval,
     halves,
     jackknife_error,
+    masks_without_groups,
     mean_interval,
     standard_error,
-    without_groups,
 )
 
 
@@ -55,7 +55,7 @@ def test_no_interval_has_a_reason(without, reason):
 
 def test_groups_are_whole_source_recordings_that_are_left_out_once():
     source = np.repeat(np.arange(130), 2)
-    left_out = np.array([~keep for keep in without_groups(source)])
+    left_out = np.array([~keep for keep in masks_without_groups(source)])
     assert left_out.shape == (MAX_GROUPS, 260) and (left_out.sum(axis=0) == 1).all()
     assert (left_out[:, ::2] == left_out[:, 1::2]).all()
     assert set(left_out.sum(axis=1)) == {2, 4}  # one or two source recordings of two clips

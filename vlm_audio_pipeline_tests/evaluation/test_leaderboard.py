@@ -120,7 +120,7 @@ def test_a_row_with_an_incomplete_trial_is_not_ranked():
 
 
 def test_a_classifier_that_was_not_run_has_a_reason_and_no_number():
-    empty = TABLES["predictions"].empty()
+    empty = TABLES["predictions"].empty_table()
     board_rows = board(
         LeaderboardEntry("absent", "zero_shot", None, (1,), "weights of X missing"),
         LeaderboardEntry("later", "probe", empty, (1,)),

@@ -44,7 +44,7 @@ def examples(*rows):
     return (
         TABLES["examples"].conform(pa.table(columns), study="s", classifier="few")
         if rows
-        else TABLES["examples"].empty()
+        else TABLES["examples"].empty_table()
     )
 
 
@@ -164,7 +164,7 @@ def test_a_sample_without_near_duplicates_is_not_clean(monkeypatch):
 
 def test_few_or_missing_embeddings_are_not_checked():
     _, clips, x = gaussian_blobs(n_folds=2, per_class=4)
-    rows = leakage(clips, {"few": embeddings_table(clips, x), "none": TABLES["embeddings"].empty()})
+    rows = leakage(clips, {"few": embeddings_table(clips, x), "none": TABLES["embeddings"].empty_table()})
     by_encoder = {r["subject"]: (r["severity"], r["finding"]) for r in rows if r["kind"] == "near_duplicate"}
     assert by_encoder == {
         "few": (

@@ -247,7 +247,7 @@ def test_the_confusion_matrix_equals_scikit_learn():
 
 
 def test_no_predictions_give_empty_tables():
-    empty = TABLES["predictions"].empty()
+    empty = TABLES["predictions"].empty_table()
     for name, table in (("metrics", metrics_table(empty, CLASSES, ())), ("confusion", confusion_table(empty, CLASSES))):
         assert TABLES[name].conform(table, study="s", classifier="p").num_rows == 0
 

@@ -68,4 +68,4 @@ def test_controls_are_separate_and_predictions_without_confidence_are_left_out()
 
 
 def test_no_predictions_give_an_empty_table():
-    assert reliability_rows(TABLES["predictions"].empty(), "raw") == []
+    assert reliability_rows(TABLES["predictions"].empty_table(), "raw") == []

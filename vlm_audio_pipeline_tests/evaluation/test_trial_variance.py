@@ -27,7 +27,7 @@ def test_each_factor_of_the_trials_is_found():
     # only the second draw fails: everything is between draws, half of whose variance (n - 1) is 1/3
     rows = components(predictions(lambda i, t: t.draw != 1), TrialDesign(3, 2, 1, 2))
     assert rows["draw"]["variance"] == pytest.approx(1 / 3) and rows["draw"]["levels"] == 3
-    assert rows["draw"]["of_mean"] == pytest.approx(1 / 9)
+    assert rows["draw"]["variance_of_mean"] == pytest.approx(1 / 9)
     assert all(rows[name]["variance"] == pytest.approx(0, abs=1e-12) for name in ("clip", "class_order", "repeat"))
     assert rows["wording"]["variance"] is None and rows["wording"]["reason"] == "one wording"
     # only the second class order fails

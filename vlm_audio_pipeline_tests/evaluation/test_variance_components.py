@@ -26,7 +26,7 @@ def test_the_analysis_of_variance_by_hand():
     assert found["draw",].variance == pytest.approx(0)
     assert found["clip", "draw"].variance == pytest.approx(0.125)
     # the variance of the mean accuracy: each variance / its number of levels
-    assert [c.of_mean for c in found.values()] == pytest.approx([found["clip",].variance / 4, 0, 0.125 / 8])
+    assert [c.variance_of_mean for c in found.values()] == pytest.approx([found["clip",].variance / 4, 0, 0.125 / 8])
 
 
 def test_mean_squares_of_three_factors_equal_statsmodels():

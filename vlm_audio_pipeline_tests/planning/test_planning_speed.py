@@ -28,7 +28,7 @@ def test_22_models_in_5_folds_are_planned_in_half_a_second(bench):
     versions = current_input_versions(graph)
     for node in graph.nodes:
         versions[node] = fingerprint(str(node))
-        inputs = {str(upstream): versions[upstream] for upstream, _ in graph.upstream(node)}
+        inputs = {str(upstream): versions[upstream] for upstream, _ in graph.upstream_nodes(node)}
         provenance = Provenance(node.step, graph.steps[node.step].version, inputs, versions[node])
         for table, path in graph.partition_files(node).items():
             write_partition(path, pa.table({f.name: pa.array([], f.type) for f in TABLES[table].arrow}), provenance)

@@ -62,33 +62,33 @@ def pixels(png):
 def draw_confusion(*classes):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return pixels(confusion_chart(TABLES["confusion"].empty(), classes))
+        return pixels(confusion_chart(TABLES["confusion"].empty_table(), classes))
 
 
 def test_a_label_is_drawn_with_an_installed_font(installed):
     installed("犬雨")
     assert fonts.font_families(["犬 and 雨"]) == ["DejaVu Sans", r"Squares '\u72ac\u96e8'"]
-    assert fonts.drawable("犬") == "犬"
+    assert fonts.drawable_text("犬") == "犬"
     assert (draw_confusion("犬", "b") != draw_confusion("a", "b")).any()
 
 
 def test_a_character_that_no_font_has_is_shown_by_its_code(installed):
     installed("犬")
-    assert fonts.drawable("犬雨") == r"犬\u96e8"
-    assert fonts.drawable("\N{DOG}") == r"\U0001f415"
+    assert fonts.drawable_text("犬雨") == r"犬\u96e8"
+    assert fonts.drawable_text("\N{DOG}") == r"\U0001f415"
     draw_confusion("犬雨", "\N{DOG}")
 
 
 def test_two_labels_that_no_font_has_look_different(installed):
     installed()
-    assert fonts.drawable("犬") != fonts.drawable("雨")
+    assert fonts.drawable_text("犬") != fonts.drawable_text("雨")
     draw_confusion("犬", "雨")
 
 
 def test_latin_greek_and_cyrillic_need_no_installed_font(installed):
     installed()
     text = "naïve Ångström, γλαύξ, сова"
-    assert fonts.drawable(text) == text
+    assert fonts.drawable_text(text) == text
     assert fonts.font_families([text]) == ["DejaVu Sans"]
 
 

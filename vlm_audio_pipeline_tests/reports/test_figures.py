@@ -68,7 +68,7 @@ def test_a_row_that_was_not_run_has_a_note_and_no_bar():
 
 def test_charts_of_empty_tables():
     assert image(accuracy_chart(leaderboard())).shape[1] == 825
-    assert image(confusion_chart(TABLES["confusion"].empty(), ("a", "b"))).size
+    assert image(confusion_chart(TABLES["confusion"].empty_table(), ("a", "b"))).size
 
 
 def confusion(*rows: tuple[str, str, str, int]) -> pa.Table:

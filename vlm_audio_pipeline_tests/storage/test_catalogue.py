@@ -76,7 +76,7 @@ def test_every_table_reads_its_own_partition_files(data_folder):
     partition_files = {}
     for name, schema in TABLES.items():
         path = data_folder.partition_file(name, "s", "o" if schema.component else None, 1 if schema.per_fold else None)
-        write_partition(path, schema.empty(), Provenance("x", "1:0", {}, "d"))
+        write_partition(path, schema.empty_table(), Provenance("x", "1:0", {}, "d"))
         partition_files[name] = [path.relative_to(data_folder.root).as_posix()]
     write_study_record(data_folder, "s", EMPTY_RECORD | {"partition_files": partition_files})
     for name in TABLES:

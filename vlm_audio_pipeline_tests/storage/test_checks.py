@@ -39,7 +39,7 @@ def test_good_tables_pass_every_check_that_is_announced(table):
 def test_checks_of_a_table_have_different_names_and_run_on_no_rows(table):
     names = [check.name for check in table_checks(TABLES[table])]
     assert len(set(names)) == len(names)
-    assert list(passed_by_name(table, TABLES[table].empty(), {"clips": clips()})) == names
+    assert list(passed_by_name(table, TABLES[table].empty_table(), {"clips": clips()})) == names
     assert all(text.endswith(".") for text in check_docs(table).values())
 
 
@@ -55,9 +55,9 @@ def test_a_row_twice_is_found():
 
 
 def test_an_empty_table_is_found():
-    assert not passed_by_name("clips", TABLES["clips"].empty())["fold_has_clips"]
+    assert not passed_by_name("clips", TABLES["clips"].empty_table())["fold_has_clips"]
     # a fold may have no annotations
-    assert passed_by_name("predictions", TABLES["predictions"].empty())["rows_unique"]
+    assert passed_by_name("predictions", TABLES["predictions"].empty_table())["rows_unique"]
 
 
 def test_a_source_in_two_folds_is_found_and_named():

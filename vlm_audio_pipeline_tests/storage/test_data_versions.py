@@ -208,7 +208,7 @@ def test_images_of_more_than_two_gib_have_a_data_version():
 
 
 def test_empty_tables_of_different_schemas_have_different_data_versions():
-    versions = {data_version(schema, schema.empty()) for schema in TABLES.values()}
+    versions = {data_version(schema, schema.empty_table()) for schema in TABLES.values()}
     assert len(versions) == len(TABLES)
 
 

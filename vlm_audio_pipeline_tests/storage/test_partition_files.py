@@ -47,8 +47,8 @@ def test_a_partition_file_is_read_back_with_its_provenance(tmp_path):
 @pytest.mark.parametrize("name", TABLES)
 def test_a_partition_file_without_rows_is_valid(tmp_path, name):
     path = tmp_path / "part-0.parquet"
-    write_partition(path, TABLES[name].empty(), PROVENANCE)
-    assert read_partition(path, TABLES[name]) == (TABLES[name].empty(), PROVENANCE)
+    write_partition(path, TABLES[name].empty_table(), PROVENANCE)
+    assert read_partition(path, TABLES[name]) == (TABLES[name].empty_table(), PROVENANCE)
 
 
 def test_the_column_documentation_is_in_the_parquet_schema(tmp_path):

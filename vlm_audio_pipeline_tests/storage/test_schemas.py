@@ -61,7 +61,7 @@ def test_lists_contain_floats_because_their_bytes_are_hashed(schema):
 
 @pytest.mark.parametrize("schema", TABLES.values(), ids=TABLES)
 def test_an_empty_table_has_the_schema(schema):
-    empty = schema.empty()
+    empty = schema.empty_table()
     assert empty.num_rows == 0
     assert empty.schema.equals(schema.arrow)
     assert schema.conform(empty, study="s").equals(empty)

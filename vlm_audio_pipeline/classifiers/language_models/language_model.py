@@ -290,7 +290,7 @@ class LanguageModel(PerturbedInput, ClassifierSpec):
             NotAvailable: if the model cannot be used at all.
         """
 
-    def live(self) -> Self:
+    def live_model(self) -> Self:
         """Return the same model with requests that are answered at once, for a person who waits."""
         return self
 

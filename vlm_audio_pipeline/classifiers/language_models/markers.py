@@ -7,9 +7,9 @@ from vlm_audio_pipeline.classifiers.language_models.explicit_answers import clas
 from vlm_audio_pipeline.classifiers.language_models.mentions import (
     Sentence,
     class_statements,
+    drop_concession,
     is_negation,
     negated_positions,
-    without_concession,
 )
 from vlm_audio_pipeline.classifiers.language_models.sentence_answers import ParsedResponse, parse_sentences
 from vlm_audio_pipeline.classifiers.language_models.vocabulary import Vocabulary, words
@@ -44,7 +44,7 @@ def parse_markers(sentences: Sequence[Sentence], vocabulary: Vocabulary, final: 
         for (_, after), end in zip(
             markers, ends, strict=False
         ):  # up to the next marker: a model that loops writes many
-            after_marker = Sentence(without_concession(sentence.tokens[after:end], vocabulary), sentence.is_question)
+            after_marker = Sentence(drop_concession(sentence.tokens[after:end], vocabulary), sentence.is_question)
             if not after_marker.tokens and n + 1 < len(sentences):
                 after_marker = sentences[n + 1]
             answer = _parse_after_marker(after_marker, vocabulary)

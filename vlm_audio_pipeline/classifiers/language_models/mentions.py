@@ -198,7 +198,7 @@ def _label_of_split_word(tokens: Sequence[Token], vocabulary: Vocabulary) -> str
     return vocabulary.phrases.get(("".join(t.text for t in tokens),))
 
 
-def without_concession(tokens: tuple[Token, ...], vocabulary: Vocabulary) -> tuple[Token, ...]:
+def drop_concession(tokens: tuple[Token, ...], vocabulary: Vocabulary) -> tuple[Token, ...]:
     """Drop a remark about other classes after the first class: "rooster, although rain was considered"."""
     mentions = find_mentions(tokens, vocabulary)
     for i in range(mentions[0].end if mentions else len(tokens), len(tokens)):
@@ -226,7 +226,7 @@ def class_statements(sentence: Sentence, vocabulary: Vocabulary) -> Iterator[tup
         following = mentions[n + 1].start if n + 1 < len(mentions) else len(texts)
         after = list(texts[mention.end : _clause_end(texts, mention.end, following)])
         if following < len(texts):
-            after = _without_next_negation(after)
+            after = _drop_next_negation(after)
         is_single = not _is_alternative(texts, mention, class_positions) and not is_unfinished
         statement = _classify(before, after, sentence.is_question) if is_single else "open"
         yield mention.label, "general" if statement == "affirmed" and _is_general(before, after) else statement
@@ -319,7 +319,7 @@ def _ends_a_clause(texts: Sequence[str], i: int) -> bool:
     return first in _CLAUSE_OPENINGS or (first in _SUBJECTS and second in _VERBS and third != ",")
 
 
-def _without_next_negation(after: list[str]) -> list[str]:
+def _drop_next_negation(after: list[str]) -> list[str]:
     """Drop a negation that belongs to the next mention: "rain, not (sea waves)" does not negate rain."""
     for i in range(len(after) - 1, -1, -1):
         if is_negation(after[i]):

@@ -93,7 +93,7 @@ def parse_response(
     if len(text) > _MAX_LENGTH:
         return ParsedResponse("unparseable", None, "too long")
     text = _SPECIAL_TOKEN.sub(" ", text)
-    text = _STRIKETHROUGH.sub(" ", _before_next_turn(text))
+    text = _STRIKETHROUGH.sub(" ", _text_before_next_turn(text))
     if not re.search(r"\w", text):
         return ParsedResponse("unparseable", None, "empty")
     if not _DENIAL_SIGN.search(text) and (label := vocabulary.match_whole(text)):
@@ -107,7 +107,7 @@ def parse_response(
     return _parse_json(text, vocabulary) or _parse_prose(text, vocabulary)
 
 
-def _before_next_turn(text: str) -> str:
+def _text_before_next_turn(text: str) -> str:
     """Return the text before the first user turn that the model invented after its answer."""
     first_word = re.search(r"\w", text)
     if first_word is None or _FIRST_TURN.match(text):

@@ -165,9 +165,9 @@ def _logits(
     logits = np.full((len(rows), len(classes)), np.nan)
     for i, row in enumerate(rows):
         if row["scoring"] == "likelihood" and row["outcome"] == "answered":
-            logits[i] = _by_class(row, "log_probabilities", classes)
+            logits[i] = _class_values(row, "log_probabilities", classes)
             if normalise == "length":
-                logits[i] /= _by_class(row, "label_tokens", classes)
+                logits[i] /= _class_values(row, "label_tokens", classes)
     if not contextual or np.isnan(logits).all():
         return logits
     blank = {(row["trial"], row["clip"]): logits[i] for i, row in enumerate(rows) if row["control"] == "blank"}
@@ -180,7 +180,7 @@ def _logits(
     return logits - np.where(np.isfinite(context), context, np.nan)
 
 
-def _by_class(row: dict[str, Any], column: str, classes: Sequence[str]) -> list[float]:
+def _class_values(row: dict[str, Any], column: str, classes: Sequence[str]) -> list[float]:
     values = dict(row[column] or ())
     if missing := [label for label in classes if label not in values]:
         raise VlmAudioError(

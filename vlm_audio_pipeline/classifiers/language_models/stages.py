@@ -202,7 +202,7 @@ def predictions_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
             context.classes,
             queries,
             k=spec.shots,
-            **_without_nulls(
+            **_drop_nulls(
                 {"kind": spec.kind, "shots": spec.shots, "encoder": spec.encoder, **model_columns(embeddings)}
             ),
         )
@@ -304,5 +304,5 @@ def _lookup(spec: "LanguageModel", context: StageContext, originals: set[str], q
     return image_lookup(tables, clips)
 
 
-def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}

@@ -97,11 +97,11 @@ def _display_names(folder: Path) -> Mapping[str, str]:
         return read_mapping(path, ((row.cells[mid], row.cells[name]) for row in table.rows))
     if (path := folder / _STRONG_NAMES).is_file():
         rows = ((number, line.split("\t")) for number, line in text_lines(read_text(path)))
-        return read_mapping(path, (_two_cells(path, number, cells) for number, cells in rows))
+        return read_mapping(path, (_split_into_two_cells(path, number, cells) for number, cells in rows))
     return {}
 
 
-def _two_cells(path: Path, number: int, cells: list[str]) -> tuple[str, str]:
+def _split_into_two_cells(path: Path, number: int, cells: list[str]) -> tuple[str, str]:
     if len(cells) != 2:
         raise BadDataset(
             f"{path}, line {number}: a line must have a machine id and a name, separated by a tab, got {len(cells)} cells; correct it"

@@ -137,20 +137,20 @@ def _prediction_rows(results: StudyResults, runs: list[ModelRun], fold: int) -> 
         for batch in read_batches(path, _STORED, _PREDICTIONS_PER_ROW_GROUP):
             for row in batch:
                 if (name, row["scoring"], row["control"]) not in covered:
-                    yield _plain(row)
+                    yield _plain_row(row)
 
 
 def _answers(run: ModelRun, fold: int) -> Iterator[Row]:
     for conversation in run.conversations(fold):
         yield {
-            **_plain({name: conversation.prediction[name] for name in _STORED}),
+            **_plain_row({name: conversation.prediction[name] for name in _STORED}),
             **{name: conversation.response[name] for name in _RESPONSE_COLUMNS},
             "messages": strict_json(messages_json(conversation.messages)) if conversation.messages else None,
             "messages_note": conversation.note,
         }
 
 
-def _plain(row: Row) -> Row:
+def _plain_row(row: Row) -> Row:
     time = row["answered_at"]
     return {
         **row,

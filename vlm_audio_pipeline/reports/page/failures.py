@@ -51,12 +51,12 @@ def failure_finding(
         text = f"{results.classes[true]} classified as {results.classes[predicted]}"
         link = clips_link(text, number, label=true, predicted=predicted)
         details.append(Markup("Most frequent confusion: {}, {}.").format(link, _times(count)))
-    details += _wrong_for_all_models(originals, labels, number)
+    details += _hard_clips_details(originals, labels, number)
     details += _constant_models(results, runs, originals, labels)
     return KeyFinding(_QUESTION, answer, details)
 
 
-def _wrong_for_all_models(originals: Sequence[PageRun], labels: Sequence[int], number: int) -> list[Markup]:
+def _hard_clips_details(originals: Sequence[PageRun], labels: Sequence[int], number: int) -> list[Markup]:
     models = [run for run in originals if run.kind not in NOT_MODELS]
     count = len({run.classifier for run in models})
     if count < 2:

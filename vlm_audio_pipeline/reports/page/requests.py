@@ -85,11 +85,11 @@ class ClassifierRequests:
             if len(use[2]) == 1 < len(clips):
                 names = [f"clip {next(iter(use[2]))}"]
             elif use[0] != folds:
-                names = [f"clips of {_numbered('fold', use[0])}"]
+                names = [f"clips of {_list_numbers('fold', use[0])}"]
             else:
                 names = ["all clips"]
             if use[1] != trials:
-                names.append(_numbered("trial", use[1]))
+                names.append(_list_numbers("trial", use[1]))
             if not any(isinstance(part, Query) for turn in turns for part in turn.parts):
                 names.append("without image or audio")
             return ", ".join(names)
@@ -104,7 +104,7 @@ class ClassifierRequests:
         return {name: getattr(self, name) for name in names} | {"data": key, "requests": len(self.turns)}
 
 
-def _numbered(noun: str, numbers: set[int]) -> str:
+def _list_numbers(noun: str, numbers: set[int]) -> str:
     return f"{noun}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, sorted(numbers)))}"
 
 

@@ -19,9 +19,9 @@ from vlm_audio_pipeline.reports.page.wording import (
     KINDS,
     SCORINGS_NOTE,
     SECTION_TITLES,
+    group_thousands,
     interval_scope,
     percent,
-    thousands,
 )
 
 
@@ -49,7 +49,7 @@ def fill_template(name: str, scripts: Iterable[str], *, core: str, study: str | 
     environment.filters |= {
         "percent": percent,
         "interval_scope": interval_scope,
-        "thousands": thousands,
+        "thousands": group_thousands,
         "rounded": rounded_text,
         "points": points_text,
         "p_value": p_value_text,

@@ -87,7 +87,7 @@ def verdict_view(verdicts: Sequence[dict[str, Any]]) -> VerdictView | None:
         first_of_answer: dict[str, dict[str, Any]] = {}
         for row in (row for row in rows if row["accuracy"] is not None):
             if (first := first_of_answer.get(row["answer"])) is None:
-                first_of_answer[row["answer"]] = row | {"statement": without_line_breaks(row["statement"])}
+                first_of_answer[row["answer"]] = row | {"statement": use_non_breaking_spaces(row["statement"])}
             else:
                 first["statement"] += f" {_same_answer(row)}"
         statements += list(first_of_answer.values())
@@ -101,7 +101,7 @@ def verdict_view(verdicts: Sequence[dict[str, Any]]) -> VerdictView | None:
 def _same_answer(row: dict[str, Any]) -> str:
     scoring = row["scoring"].replace("_", " ")
     words = f"{scoring} ({SCORING_WORDS[row['scoring']]})" if row["scoring"] in SCORING_WORDS else scoring
-    return without_line_breaks(f"By {words} the answer is the same: {percent_text(row['accuracy'])} correct.")
+    return use_non_breaking_spaces(f"By {words} the answer is the same: {percent_text(row['accuracy'])} correct.")
 
 
 def page_caution(results: StudyResults, verdicts: Sequence[dict[str, Any]]) -> str:
@@ -163,9 +163,9 @@ def _cell(row: dict[str, Any], name: str) -> Cell | None:
         return None
     accuracy = row[f"{name}_accuracy"]
     finding = "no difference shown" if p >= ALPHA else "model better" if row["accuracy"] > accuracy else "model worse"
-    return Cell(accuracy, row.get(f"{name}_classifier"), finding, without_line_breaks(p_text(p)))
+    return Cell(accuracy, row.get(f"{name}_classifier"), finding, use_non_breaking_spaces(p_text(p)))
 
 
-def without_line_breaks(text: str) -> str:
+def use_non_breaking_spaces(text: str) -> str:
     """Replace the spaces inside p-values, percentages and numbers of points by non-breaking spaces."""
     return re.sub(r"(?<=\bp) ([<=]) (?=\d)|(?<=\d) (?=points|%)", lambda m: f"\xa0{m[1]}\xa0" if m[1] else "\xa0", text)

@@ -101,10 +101,10 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "undefined" if share is None else percent_text(share, digits).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def thousands(value: int | str) -> str:
+def group_thousands(value: int | str) -> str:
     """Return a count with separators of thousands; a text unchanged.
 
-    >>> thousands(18800)
+    >>> group_thousands(18800)
     '18,800'
     """
     return f"{value:,}" if isinstance(value, int) else value

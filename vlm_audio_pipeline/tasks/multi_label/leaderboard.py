@@ -12,7 +12,7 @@ import pyarrow as pa
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.evaluation.leaderboard import NO_PREDICTIONS, LeaderboardEntry
 from vlm_audio_pipeline.evaluation.tables import build_rows
-from vlm_audio_pipeline.measures.predictions import by_scoring_and_control
+from vlm_audio_pipeline.measures.predictions import split_by_scoring_and_control
 from vlm_audio_pipeline.tasks.multi_label.measures.arrays import LabelArrays
 from vlm_audio_pipeline.tasks.multi_label.measures.declarations import CLASS_MEASURES, CLIP_MEASURES, RANKING_MEASURE
 from vlm_audio_pipeline.tasks.multi_label.measures.estimates import Estimate, estimate_classes
@@ -56,7 +56,7 @@ def label_leaderboard_table(
             continue
         lines += [
             _line(entry, scoring, control, rows, classes, len(clips), limited) | facts
-            for scoring, control, rows in by_scoring_and_control(entry.predictions)
+            for scoring, control, rows in split_by_scoring_and_control(entry.predictions)
         ]
     comparable = [line for line in lines if line.pop("comparable")]
     for line in comparable:

@@ -6,7 +6,7 @@ Belongs here: the scorings, controls and subsets that measures are computed for.
 import pyarrow as pa
 
 from vlm_audio_pipeline.evaluation.tables import build_rows
-from vlm_audio_pipeline.measures.predictions import by_scoring_and_control
+from vlm_audio_pipeline.measures.predictions import split_by_scoring_and_control
 from vlm_audio_pipeline.tasks.multi_label.measures.declarations import estimates
 from vlm_audio_pipeline.tasks.multi_label.prediction_arrays import label_subsets, read_arrays
 
@@ -34,7 +34,7 @@ def label_metrics_table(predictions: pa.Table, classes: tuple[str, ...], tuning_
             "label": label,
             **vars(estimate),
         }
-        for scoring, control, rows in by_scoring_and_control(predictions)
+        for scoring, control, rows in split_by_scoring_and_control(predictions)
         for subset, arrays in label_subsets(read_arrays(rows, classes), tuning_folds)
         for name, label, estimate in estimates(arrays)
     ]

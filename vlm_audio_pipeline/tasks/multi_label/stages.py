@@ -52,7 +52,7 @@ def label_metrics_stage(classifier_name: str, folds: tuple[int, ...], tuning_fol
     predictions = Input("predictions", classifier_name, folds="all", optional=True)
 
     def run(context: StageContext) -> dict[str, pa.Table]:
-        rows = context.inputs.get(predictions.key, TABLES["multi_label_predictions"].empty())
+        rows = context.inputs.get(predictions.key, TABLES["multi_label_predictions"].empty_table())
         return {"multi_label_metrics": label_metrics_table(rows, context.classes, dataset_tuning_folds)}
 
     return Stage(

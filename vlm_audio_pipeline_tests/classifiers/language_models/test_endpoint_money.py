@@ -22,7 +22,7 @@ from vlm_audio_pipeline_tests.storage.ledger_spending import spending_by_classif
 UNUSED_ENDPOINT = Endpoint(url="http://127.0.0.1:1/v1", prices=PRICES)
 MAX_PRICE = cost_bound(ask("clip 10"), "m", UNUSED_ENDPOINT)[1]  # cost bound of a question with a two-digit number, USD
 FULL = {
-    "prompt_tokens": max_prompt_tokens(RequestSize.of(ask("clip 10")), "m", UNUSED_ENDPOINT),
+    "prompt_tokens": max_prompt_tokens(RequestSize.from_request(ask("clip 10")), "m", UNUSED_ENDPOINT),
     "completion_tokens": 10,
 }
 """Usage of a server that charges the whole cost bound, at 10 and 100 USD per million tokens."""

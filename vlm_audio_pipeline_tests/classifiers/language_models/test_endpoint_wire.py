@@ -37,7 +37,7 @@ def test_all_parameters_are_sent_and_parts_keep_their_order():
         Sampling(temperature=0.7, top_p=0.9, max_tokens=5, seed=3),
     )
     endpoint = Endpoint(url="http://127.0.0.1:8000/v1", detail="low")
-    assert Dialect.of(endpoint).parameters(request, endpoint) == {
+    assert Dialect.from_endpoint(endpoint).parameters(request, endpoint) == {
         "messages": [
             {"role": "system", "content": "Be brief."},
             {
@@ -55,7 +55,7 @@ def test_all_parameters_are_sent_and_parts_keep_their_order():
         "seed": 3,
         "n": 1,
     }
-    assert Dialect.of(Endpoint()).parameters(request, Endpoint())["max_completion_tokens"] == 5
+    assert Dialect.from_endpoint(Endpoint()).parameters(request, Endpoint())["max_completion_tokens"] == 5
 
 
 def test_audio_is_sent_as_16_bit_wav_at_the_sample_rate_of_the_endpoint():
@@ -66,7 +66,7 @@ def test_audio_is_sent_as_16_bit_wav_at_the_sample_rate_of_the_endpoint():
         return np.sin(np.arange(rate) / 10).astype(np.float32)
 
     request = Request((Message("user", (AudioPart(load, "00", 1.0), "What?")),), (), GENERATION)
-    part = Dialect.of(LOCAL).parameters(request, LOCAL)["messages"][0]["content"][0]
+    part = Dialect.from_endpoint(LOCAL).parameters(request, LOCAL)["messages"][0]["content"][0]
     assert (part["type"], part["input_audio"]["format"]) == ("input_audio", "wav")
     file = io.BytesIO(base64.b64decode(part["input_audio"]["data"]))
     with soundfile.SoundFile(file) as opened:
@@ -84,7 +84,7 @@ def test_samples_beyond_full_scale_are_clipped_and_do_not_wrap_around():
 def test_responses_can_be_restricted_to_the_labels():
     endpoint = Endpoint(url="http://127.0.0.1:8000/v1", structured=True)
     request = Request((Message("user", ("What?",)),), ("dog", "cat", "dog"), GENERATION)
-    form = Dialect.of(endpoint).parameters(request, endpoint)["response_format"]
+    form = Dialect.from_endpoint(endpoint).parameters(request, endpoint)["response_format"]
     assert (form["type"], form["json_schema"]["strict"]) == ("json_schema", True)
     schema = form["json_schema"]["schema"]
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -143,7 +143,7 @@ UNSUPPORTED = (
     ],
 )
 def test_a_refused_parameter_is_renamed_or_left_out(code, parameter, message, limit_name, rejected_parameters):
-    adapted = Dialect.of(LOCAL).adapt(code, parameter, message)
+    adapted = Dialect.from_endpoint(LOCAL).adapt(code, parameter, message)
     assert (adapted.limit_name, adapted.rejected_parameters) == (limit_name, rejected_parameters)
     assert adapted.adapt(code, parameter, message) is None  # adapted only once
     assert adapted.model_suffix() == (f" without {', '.join(rejected_parameters)}" if rejected_parameters else "")
@@ -164,11 +164,11 @@ def test_a_refused_parameter_is_renamed_or_left_out(code, parameter, message, li
     ],
 )
 def test_an_error_about_the_request_content_does_not_change_the_dialect(code, message):
-    assert Dialect.of(LOCAL).adapt(code, "", message) is None
+    assert Dialect.from_endpoint(LOCAL).adapt(code, "", message) is None
 
 
 def test_the_token_limit_is_never_left_out():
-    adapted = Dialect.of(LOCAL).adapt("unsupported_parameter", "max_tokens", "unsupported")
+    adapted = Dialect.from_endpoint(LOCAL).adapt("unsupported_parameter", "max_tokens", "unsupported")
     assert adapted.adapt("unsupported_parameter", "max_completion_tokens", "unsupported") is None
     request = Request((Message("user", ("What?",)),), (), GENERATION)
     assert "max_completion_tokens" in adapted.parameters(request, LOCAL)

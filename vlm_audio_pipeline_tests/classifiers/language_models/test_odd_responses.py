@@ -13,7 +13,7 @@ ENDPOINT = Endpoint(url="http://127.0.0.1:1/v1")
 
 
 def read(status, body):
-    return read_result(BatchResult("x", status, body), Dialect.of(ENDPOINT), "m", ENDPOINT, None)
+    return read_result(BatchResult("x", status, body), Dialect.from_endpoint(ENDPOINT), "m", ENDPOINT, None)
 
 
 def answer_body(content="dog", finish="stop", **message):
@@ -171,7 +171,7 @@ FORBIDDEN = [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra 
 def test_a_refused_parameter_is_left_out_in_whatever_words(body, parameters):
     result = read(400, body)
     assert result.rejection is not None, result
-    assert Dialect.of(ENDPOINT).adapt(*result.rejection).rejected_parameters == parameters
+    assert Dialect.from_endpoint(ENDPOINT).adapt(*result.rejection).rejected_parameters == parameters
 
 
 @pytest.mark.parametrize(

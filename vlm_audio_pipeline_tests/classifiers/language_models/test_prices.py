@@ -125,10 +125,10 @@ def test_the_bound_of_a_request_includes_all_its_parts():
     """
     messages = (Message("system", ("You hear.",)), Message("user", ("é ", png(300, 200), png(512, 512), "dog ")))
     request = Request(messages, ("dog", "cat"), frozenset({"generation"}), Sampling(max_tokens=32))
-    assert RequestSize.of(request) == RequestSize(2, 16, [(300, 200), (512, 512)], [], 32, 22)
+    assert RequestSize.from_request(request) == RequestSize(2, 16, [(300, 200), (512, 512)], [], 32, 22)
     tokens, usd = cost_bound(request, "gpt-4o", Endpoint())
     assert (tokens, usd) == (574 + 32, pytest.approx(0.001755))
-    assert cost_bound(RequestSize.of(request), "gpt-4o", Endpoint()) == (tokens, usd)
+    assert cost_bound(RequestSize.from_request(request), "gpt-4o", Endpoint()) == (tokens, usd)
     assert cost_bound(request, "gpt-4o", Endpoint(structured=True))[0] == tokens + 256 + 22
     assert cost_bound(request, "m", LOCAL)[1] is None
     expensive_cache = Prices(input=1, cached_input=3, output=0)

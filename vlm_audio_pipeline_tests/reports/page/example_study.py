@@ -58,7 +58,7 @@ def table_rows(table: str, *values: dict[str, Any], study: str = STUDY, **consta
     columns = {
         name: pa.array([row[name] for row in full], schema.arrow.field(name).type) for name in (full[0] if full else ())
     }
-    table_of_rows = pa.table(columns) if full else schema.empty()
+    table_of_rows = pa.table(columns) if full else schema.empty_table()
     return schema.conform(table_of_rows, study=study, **constants)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from vlm_audio_pipeline.reports.page.verdicts import verdict_view, without_line_breaks
+from vlm_audio_pipeline.reports.page.verdicts import use_non_breaking_spaces, verdict_view
 
 
 def verdict(classifier, answer, scoring="likelihood", position=0, **numbers):
@@ -61,4 +61,7 @@ def test_a_study_without_verdicts_has_no_view():
 
 
 def test_numbers_stay_on_one_line():
-    assert without_line_breaks("(10.0 %, p < 0.001) and 3.6 points") == "(10.0\xa0%, p\xa0<\xa00.001) and 3.6\xa0points"
+    assert (
+        use_non_breaking_spaces("(10.0 %, p < 0.001) and 3.6 points")
+        == "(10.0\xa0%, p\xa0<\xa00.001) and 3.6\xa0points"
+    )

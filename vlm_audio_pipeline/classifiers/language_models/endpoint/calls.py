@@ -45,7 +45,7 @@ def first_dialect(endpoint: Endpoint) -> Dialect:
     """Return the dialect of the first request to an endpoint."""
     if endpoint.protocol == "anthropic":
         return Dialect("max_tokens", omitted_parameters(endpoint), is_limit_renamed=True)
-    return Dialect.of(endpoint)
+    return Dialect.from_endpoint(endpoint)
 
 
 def generation_call(request: Request, endpoint: Endpoint) -> "Call":

@@ -60,7 +60,7 @@ class RequestSize:
     generates: bool = True
 
     @classmethod
-    def of(cls, request: Request) -> "RequestSize":
+    def from_request(cls, request: Request) -> "RequestSize":
         """Return the size of a request."""
         parts = [part for message in request.messages for part in message.parts]
         texts = [part for part in parts if isinstance(part, str)]
@@ -121,7 +121,7 @@ def max_prompt_tokens(size: RequestSize, model: str, endpoint: Endpoint) -> int:
 def find_prices(model: str, endpoint: Endpoint) -> Prices | None:
     """Return the prices of a model: those in the study, else the published prices, else None; half of them for batches."""
     prices = endpoint.prices or published_prices(model, endpoint.host)
-    return prices.in_batch() if prices is not None and endpoint.batch else prices
+    return prices.batch_prices() if prices is not None and endpoint.batch else prices
 
 
 def cost_bound(request: Request | RequestSize, model: str, endpoint: Endpoint) -> tuple[int, float | None]:
@@ -135,7 +135,7 @@ def cost_bound(request: Request | RequestSize, model: str, endpoint: Endpoint) -
     Returns:
         Tokens of prompt and generated text together, and the price, USD; None if the prices are unknown.
     """
-    size = request if isinstance(request, RequestSize) else RequestSize.of(request)
+    size = request if isinstance(request, RequestSize) else RequestSize.from_request(request)
     prompt, calls = max_prompt_tokens(size, model, endpoint), SCORING_CALLS + size.labels if size.labels else 0
     scored = (
         calls * (prompt + MESSAGE_TOKENS) + bool(calls) * size.labels_bytes

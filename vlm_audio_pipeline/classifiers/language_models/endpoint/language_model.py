@@ -119,7 +119,7 @@ class EndpointLanguageModel(LanguageModel):
             study=context.study,
         )
 
-    def live(self) -> "EndpointLanguageModel":
+    def live_model(self) -> "EndpointLanguageModel":
         """Return the same model with live requests instead of batches."""
         return self._with_batch(False)
 
@@ -165,7 +165,7 @@ class EndpointLanguageModel(LanguageModel):
             generates=bool(self.scorings - {"likelihood"}),
         )
         tokens, usd = cost_bound(size_bound, self.model, self.endpoint)
-        _, live_usd = cost_bound(size_bound, self.model, self.live().endpoint)
+        _, live_usd = cost_bound(size_bound, self.model, self.live_model().endpoint)
         _, batch_usd = cost_bound(size_bound, self.model, self._with_batch(self.endpoint.batch or True).endpoint)
         number = requests.requests
         return Cost(

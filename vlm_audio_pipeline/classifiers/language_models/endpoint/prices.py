@@ -26,7 +26,7 @@ class Prices(BaseModel):
     cached_input: float | None = Field(None, ge=0, le=MAX_PRICE, allow_inf_nan=False)
     """Price of prompt tokens from the endpoint's cache; by default the same as `input`."""
 
-    def in_batch(self) -> "Prices":
+    def batch_prices(self) -> "Prices":
         """Return the prices of the same tokens in a batch."""
         values = {name: None if price is None else price * BATCH_PRICE for name, price in self.model_dump().items()}
         return self.model_copy(update=values)

@@ -45,7 +45,7 @@ class Dialect:
     is_limit_renamed: bool = False
 
     @classmethod
-    def of(cls, endpoint: Endpoint) -> "Dialect":
+    def from_endpoint(cls, endpoint: Endpoint) -> "Dialect":
         """Return the dialect of the first request to an endpoint."""
         return cls("max_completion_tokens" if endpoint.url == OPENAI else "max_tokens", endpoint.omit)
 

@@ -149,7 +149,7 @@ def fit_classes(
     Yields:
         weights (classes, dimensions) and intercepts (classes,), float64: logit = weights @ z + intercept.
     """
-    basis = Basis.of(z)
+    basis = Basis.from_vectors(z)
     of_classes = [list(fit_in_basis(basis, column.astype(int), strengths)) for column in truth.T]
     for i in range(len(strengths)):
         # Two classes, without and with, have rows -w/2 and w/2.

@@ -16,8 +16,8 @@ from vlm_audio_pipeline.evaluation.embedding_intervals import (
     MIN_SOURCES,
     SpreadInterval,
     jackknife_error,
+    masks_without_groups,
     student_quantile,
-    without_groups,
 )
 from vlm_audio_pipeline.measures.uncertainty import smallest_effective_n, wilson_interval
 
@@ -37,7 +37,7 @@ def selections(sources: np.ndarray) -> np.ndarray:
     if not len(sources):
         return np.ones((0, 1), bool)
     index = np.unique(sources, return_inverse=True)[1]
-    return np.column_stack([np.ones(len(sources), bool), *without_groups(index)])
+    return np.column_stack([np.ones(len(sources), bool), *masks_without_groups(index)])
 
 
 def jackknife_interval(

@@ -68,7 +68,7 @@ class RequestWriter(OfflineBackend):
 
     def ask(self, requests: Sequence[Request], on_reply: ReplyCallback) -> str | None:
         """Write requests; there are no replies."""
-        dialect = Dialect.of(self.endpoint)
+        dialect = Dialect.from_endpoint(self.endpoint)
         for _, custom_id, request in self.generation_requests(requests):
             if custom_id not in self.ids:
                 self.ids.add(custom_id)
@@ -99,7 +99,7 @@ class ResponseReader(OfflineBackend):
         Raises:
             NotAvailable: if another model has answered.
         """
-        dialect = Dialect.of(self.endpoint)
+        dialect = Dialect.from_endpoint(self.endpoint)
         for i, custom_id, _ in self.generation_requests(requests):
             result = self._results.get(custom_id)
             if result is None:
