@@ -67,7 +67,7 @@ def synthesise(count: int, first: int) -> np.ndarray:
 
 
 def write_dataset(folder: Path, clips: int) -> Path:
-    """Write the recordings and the csv that lists them; return the csv."""
+    """Write the recordings and the CSV that lists them; return it."""
     listing = folder / "clips.csv"
     folder.mkdir(parents=True)
     with listing.open("w", newline="") as file:

@@ -18,7 +18,7 @@ TAKES = 2
 
 
 class Project:
-    """A csv of 18 recordings (3 folds x 3 classes x 2 takes) and a study file with one classifier."""
+    """A CSV of 18 recordings (3 folds x 3 classes x 2 takes) and a study file with one classifier."""
 
     def __init__(self, folder):
         self.folder = folder

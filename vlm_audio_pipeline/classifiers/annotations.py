@@ -215,7 +215,7 @@ def read_csv_annotations(path: Path, modified_ns: int) -> tuple[Annotation, ...]
         modified_ns: its modification time, ns; part of the cache key.
 
     Raises:
-        BadDataset: for a file that is no csv, missing columns, empty cells, invalid numbers and times, and a file without
+        BadDataset: for a file that is no CSV, missing columns, empty cells, invalid numbers and times, and a file without
             annotations.
     """
     header, rows = read_csv(path)

@@ -171,7 +171,7 @@ def choose_c(
     Args:
         x: (clips, dimensions) float64.
         y: (clips,) int.
-        fold: (clips,) int, official folds.
+        fold: (clips,) int, folds of the dataset.
         source: (clips,) str, source recordings.
         grid: strengths, ascending.
 

@@ -17,7 +17,7 @@ S = TypeVar("S", bound=Spec)
 
 
 class Registry(Generic[S]):
-    """The registered classes of one sort of spec.
+    """The registered spec classes of one family, such as encoders.
 
     Args:
         noun: the word in messages, such as "encoder".

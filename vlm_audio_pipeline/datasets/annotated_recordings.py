@@ -81,7 +81,7 @@ class AnnotatedRecordings(DatasetSpec):
     unannotated: Literal["leave_out", "empty"] = "leave_out"
     """Recordings that no annotation file names: leave them out, or take it that nothing occurs in them."""
     fold_file: StudyPath | None = excluded_from_fingerprint(None)
-    """A csv with the columns recording and fold, and optionally source; by default folds are assigned."""
+    """A CSV with the columns recording and fold, and optionally source; by default folds are assigned."""
     n_folds: int = Field(5, ge=2)
     """Number of folds to assign. A recording keeps its fold when others are added, as long as the folder is not moved."""
     seed: int = 0

@@ -68,7 +68,7 @@ def decode(path: Path, start_s: float | None = None, end_s: float | None = None)
 
     Returns:
         The samples (n,) float32, mono (mean of the channels), 1 = full scale; the sample rate, Hz; the number of
-        channels of the file. Silence and a single sample are valid. A segment has the samples of the same stretch of the
+        channels of the file. Silence and a single sample are valid. A segment has the samples of this part of the
         whole recording.
 
     Raises:

@@ -41,7 +41,7 @@ class Clip:
     Attributes:
         id: unique within the dataset.
         label: canonical class name.
-        fold: official fold, an integer of 1 or more.
+        fold: fold of the dataset, official or assigned, an integer of 1 or more.
         source: id of the source recording; clips of one source share a fold.
         file: path relative to the dataset's folder, with "/" between parts.
         start_s: start of the segment within the file, s; None: the beginning.
@@ -331,7 +331,7 @@ class DatasetSpec(Spec):
     """The fields that every dataset has in a study file."""
 
     card: ClassVar[DatasetCard] = DatasetCard("your own recordings")
-    """Facts about the dataset. `Dataset.card` of an opened csv or folder has its own title."""
+    """Facts about the dataset. `Dataset.card` of an opened CSV or folder has its own title."""
 
     name: str | None = excluded_from_fingerprint(None, pattern=r"^[a-z][a-z0-9_]*$")
     """Name of the dataset's asset, `datasets/<name>`; by default derived from its kind or path."""

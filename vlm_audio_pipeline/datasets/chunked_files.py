@@ -20,7 +20,7 @@ from vlm_audio_pipeline.datasets.sound_formats import (
 
 _UNKNOWN_SIZE = 0x7FFF0000  # bytes; streaming writers declare this or more if they do not know the length
 _MAX_ZEROS = 4096  # bytes; recorders fill the last block of the file with zeros
-_SECOND_FILE = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b"caff", b".snd")
+_FILE_HEADERS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b"caff", b".snd")
 _KNOWN_CHUNKS = (b"LIST", b"INFO", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl", b"inst", b"fact", b"PEAK", b"iXML", b"_PMX",
                  b"JUNK", b"junk", b"PAD ", b"acid", b"afsp", b"NAME", b"AUTH", b"ANNO", b"MARK", b"COMT", b"info", b"free")  # fmt: skip
 
@@ -69,7 +69,7 @@ def check_chunked_file(file: BinaryIO, head: bytes, start: int, size: int) -> tu
 def _check_chunks(file: BinaryIO, start: int, size: int, layout: ChunkLayout) -> Finding:
     declared_64: int | None = None
     sound_format: SoundFormat | None = None
-    frames: int | None = None  # that another chunk than that of the samples declares
+    frames: int | None = None  # number of frames, where a chunk `fact` or `COMM` declares it
     previous: Chunk | None = None
     bad_offset: int | None = None
     for chunk in read_chunks(file, start + layout.first, size, layout):
@@ -126,7 +126,7 @@ def _check_chunks(file: BinaryIO, start: int, size: int, layout: ChunkLayout) ->
         if chunk.offset + chunk.length > size and chunk.name not in _KNOWN_CHUNKS:
             name = chunk.name.decode("ascii").strip()
             return (
-                f"truncated, or changed by a program for texts: the chunk '{name}' declares {chunk.length} bytes, the file has "
+                f"truncated, or changed by a program that read it as text: the chunk '{name}' declares {chunk.length} bytes, but the file has "
                 f"{size - chunk.offset} after its header"
             ), None
         previous = chunk
@@ -138,8 +138,8 @@ def _check_chunks(file: BinaryIO, start: int, size: int, layout: ChunkLayout) ->
         ), None
     if bad_offset is not None:
         return (
-            f"damaged: byte {bad_offset} is not the beginning of a chunk, as the chunk before it declares; replace the file, which may "
-            "have been changed by a program for texts"
+            f"damaged: byte {bad_offset} is not the beginning of a chunk, as the chunk before it declares; a program that read the file as text "
+            "may have changed it; replace the file"
         ), None
     samples = layout.samples.decode("ascii")
     return f"truncated: the file ends before its samples, which are in a chunk named '{samples}'", None
@@ -215,7 +215,7 @@ def _describe_rest(file: BinaryIO, offset: int, size: int, layout: ChunkLayout |
     """Describe the bytes after the samples; None for chunks, tags and a few zeros."""
     if layout is not None:
         for chunk in read_chunks(file, offset, size, layout):
-            if chunk.name in _SECOND_FILE:
+            if chunk.name in _FILE_HEADERS:
                 begin = chunk.offset - layout.header_bytes
                 return f"several recordings: another one begins at byte {begin}, and would not be read; split the file"
             if chunk.name == layout.samples:
@@ -228,7 +228,7 @@ def _describe_rest(file: BinaryIO, offset: int, size: int, layout: ChunkLayout |
         return None
     file.seek(offset)
     rest = file.read()
-    if rest[:4] in _SECOND_FILE:
+    if rest[:4] in _FILE_HEADERS:
         return f"several recordings: another one begins at byte {offset}, and would not be read; split the file"
     if second := find_second_recording(rest, 0, offset):
         return second

@@ -1,4 +1,4 @@
-"""The columns of a csv that lists clips, and guesses of their meaning."""
+"""The columns of a listing (a CSV of clips): which column has which role, and guesses from names and contents."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _COLUMN_NAMES = {
 
 
 class Columns(BaseModel):
-    """The columns of a csv, by their meaning."""
+    """The names of the columns of a listing, by their role."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -29,9 +29,9 @@ class Columns(BaseModel):
     label: str = "label"
     """The class."""
     labels: str | None = None
-    """The classes of a clip with any number of them, also none, instead of `label`; for studies with `task: multi_label`."""
+    """In studies with `task: multi_label`, instead of `label`: all classes of the clip in one cell; empty for none."""
     fold: str | None = "fold"
-    """A whole number of 1 or more; without a column `fold`, or with null, folds are assigned."""
+    """A whole number of 1 or more. With null, or if the column `fold` does not exist, folds are assigned."""
     source: str | None = None
     """The source recording of a clip; by default the column `source` if it exists, else the file."""
     start: str | None = None
@@ -43,15 +43,15 @@ class Columns(BaseModel):
 
 
 def guess_columns(header: Sequence[str], first_rows: Sequence[Sequence[str]] = ()) -> Columns:
-    """Guess the meaning of the columns of a csv from their names and contents.
+    """Guess the role of each column of a listing from its name and contents.
 
     Args:
         header: the column names.
         first_rows: the first rows, cells in the order of the header.
 
     Returns:
-        The columns; `source`, `start` and `end` are None if no column fits, and `fold` keeps its default if the csv has no
-        folds.
+        The columns. `source`, `start` and `end` are None if no column fits. `fold` is None if the column `fold` has values that are
+        no folds, and keeps its default if no column fits.
 
     Raises:
         BadDataset: if no column fits the path or the label; the message lists the columns.
@@ -75,7 +75,7 @@ def guess_columns(header: Sequence[str], first_rows: Sequence[Sequence[str]] = (
     for role, name in required.items():
         if name is None:
             raise BadDataset(
-                f"no column of the csv ({', '.join(header)}) seems to contain the {role} of each clip; name one "
+                f"no column of the CSV ({', '.join(header)}) seems to contain the {role} of each clip; name one "
                 f"`{role}`, or set it in `columns`"
             )
     return Columns(

@@ -1,4 +1,4 @@
-"""Dataset kind `csv`: recordings that are listed in a csv file, one row per clip.
+"""Dataset kind `csv`: recordings that are listed in a CSV file, one row per clip.
 
 Belongs here: reading and checking the listing. Does not belong here: assigning folds to a listing without folds
 (`folds.py`) and checking the recordings (`inspection.py`).
@@ -33,23 +33,23 @@ _MIN_AGE_NS = 100_000_000  # longer than a clock tick of common file systems (1 
 
 @DATASETS.register("csv")
 class CsvDataset(DatasetSpec):
-    """Recordings listed in a csv: comma, semicolon or tab; UTF-8; one row per clip."""
+    """Recordings listed in a CSV: comma, semicolon or tab; UTF-8; one row per clip."""
 
     path: StudyPath = excluded_from_fingerprint()
-    """The csv file."""
+    """The CSV file."""
     columns: Columns = Columns()
-    """The columns of the csv, by their meaning."""
+    """The columns of the CSV, by their meaning."""
     label_separator: str = Field(";", min_length=1)
     """Text between the classes in the column `labels`; spaces around a class are removed."""
     keep: tuple[str, ...] = ()
-    """Other columns of the csv that become columns of `clips`, as text."""
+    """Other columns of the CSV that become columns of `clips`, as text."""
     audio_dir: StudyPath | None = excluded_from_fingerprint(None)
     """Folder that relative paths start from; by default the folder of the csv."""
     n_folds: int = Field(5, ge=2)
-    """Number of folds to assign, if the csv has no folds. A clip keeps its fold when others are added, as long as the csv
+    """Number of folds to assign, if the CSV has no folds. A clip keeps its fold when others are added, as long as the CSV
     is not moved."""
     seed: int = 0
-    """Seed for the choice between equally good folds, if the csv has no folds."""
+    """Seed for the choice between equally good folds, if the CSV has no folds."""
 
     @field_validator("keep")
     @classmethod
@@ -59,7 +59,7 @@ class CsvDataset(DatasetSpec):
         if clashes:
             raise ValueError(
                 f"keep must name columns that the project's own tables do not have, got {clashes}; "
-                "rename them in the csv, or leave them out"
+                "rename them in the CSV, or leave them out"
             )
         return keep
 
@@ -69,7 +69,7 @@ class CsvDataset(DatasetSpec):
         return f"{self.kind}_{slug(self.path.stem)}"
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
-        """Return the folds, ascending; reads the csv and no recording."""
+        """Return the folds, ascending; reads the CSV and no recording."""
         listing = self._read_listing()
         _LISTINGS.keep(self, listing)
         return tuple(sorted({c.fold for c in self._assign_folds(listing, data_folder, save=False)}))
@@ -86,7 +86,7 @@ class CsvDataset(DatasetSpec):
         return Dataset(listing.root, classes, clips, DatasetCard(self.path.name, url=str(self.path)), self.on_bad_clip)
 
     def _assign_folds(self, listing: "_Listing", data_folder: DataFolder, *, save: bool) -> list[Clip]:
-        """Return the clips with their folds: those of the csv, or assigned ones."""
+        """Return the clips with their folds: those of the CSV, or assigned ones."""
         clips, columns = listing.clips, listing.columns
         if columns.fold:
             return clips
@@ -134,26 +134,26 @@ class CsvDataset(DatasetSpec):
                     extra={column: row.cells[column] for column in self.keep},
                 )
             )
-        if columns.id:  # otherwise two clips of one stretch have one id, which is refused too
-            self._refuse_equal_stretches(rows, clips)
+        if columns.id:  # otherwise two clips of one segment have one id, which is refused too
+            self._refuse_equal_segments(rows, clips)
         clips = self._select_classes(clips)
         if columns.fold:
             check_folds(((*values, c.fold) for c in clips for values in _fold_inputs(c)), str(self.path))
         return _Listing(Path(root), columns, clips, None if status is None else file_stamp(status))
 
-    def _refuse_equal_stretches(self, rows: Sequence[CsvRow], clips: Sequence[Clip]) -> None:
+    def _refuse_equal_segments(self, rows: Sequence[CsvRow], clips: Sequence[Clip]) -> None:
         lines: dict[tuple[str, float, float | None], int] = {}
         for row, clip in zip(rows, clips, strict=True):
             line = lines.setdefault((clip.file, clip.start_s or 0.0, clip.end_s), row.line)
             if line != row.line:
                 raise self._error(
                     row,
-                    f"each stretch of a recording must be one clip, but this stretch of {clip.file} is in line {line}, too; remove "
+                    f"each segment of a recording must be one clip, but this segment of {clip.file} is in line {line}, too; remove "
                     "one of the lines",
                 )
 
     def _resolve_columns(self, header: list[str]) -> Columns:
-        """Return the columns to read; an optional column that the csv does not have becomes None."""
+        """Return the columns to read; an optional column that the CSV does not have becomes None."""
         columns = self.columns
         if columns.fold == "fold" and "fold" not in header:
             columns = columns.model_copy(update={"fold": None})
@@ -238,8 +238,8 @@ class _Listing:
     Attributes:
         root: folder that contains all recordings.
         columns: the columns that were read.
-        clips: in the order of the rows; the fold is 0 if the csv has no folds.
-        stamp: see `file_stamp`, from before the csv was read.
+        clips: in the order of the rows; the fold is 0 if the CSV has no folds.
+        stamp: see `file_stamp`, from before the CSV was read.
     """
 
     root: Path
@@ -249,7 +249,7 @@ class _Listing:
 
 
 class _Listings:
-    """The last listing that was read for its folds, so that opening the dataset right after that does not read the csv again."""
+    """The last listing that was read for its folds, so that opening the dataset right after that does not read the CSV again."""
 
     def __init__(self) -> None:
         self._kept: list[tuple[CsvDataset, _Listing]] = []
@@ -259,7 +259,7 @@ class _Listings:
         self._kept[:] = [(spec, listing)]
 
     def take(self, spec: CsvDataset) -> _Listing | None:
-        """Return the kept listing once; None if there is none, or if the csv has changed or is so new that a change could be missed."""
+        """Return the kept listing once; None if there is none, or if the CSV has changed or is so new that a change could be missed."""
         try:
             kept_spec, listing = self._kept.pop()
             status = os.stat(spec.path)
@@ -301,7 +301,7 @@ def _relative_path(path: str, folder: str) -> str:
 
 
 def _clip_name(relative_path: str) -> str:
-    """Return the name of a clip: its path relative to the folder of the csv, which does not depend on the other rows."""
+    """Return the name of a clip: its path relative to the folder of the CSV, which does not depend on the other rows."""
     return "__".join(part for part in os.path.splitext(relative_path)[0].split("/") if part not in ("", ".", ".."))
 
 

@@ -1,4 +1,4 @@
-"""Read csv files as spreadsheets and other programs save them: listings of clips and annotations.
+"""Read CSV files as spreadsheets and other programs save them: listings of clips and annotations.
 
 Belongs here: text, separator, header and rows. Does not belong here: the meaning of columns (`csv_columns.py`).
 """
@@ -35,14 +35,14 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass(frozen=True, slots=True)
 class CsvRow:
-    """One row of a csv: its line number (from 1) and its cells by column name, without spaces around them."""
+    """One row of a CSV: its line number (from 1) and its cells by column name, without spaces around them."""
 
     line: int
     cells: dict[str, str]
 
 
 def read_csv(path: Path) -> tuple[list[str], list[CsvRow]]:
-    """Read a csv with the separator (comma, semicolon or tab) that splits its header into the most columns.
+    """Read a CSV with the separator (comma, semicolon or tab) that splits its header into the most columns.
 
     A first line `sep=;`, which Excel writes and reads, names the separator.
 
@@ -116,7 +116,7 @@ def read_text(path: Path, *, is_json: bool = False) -> str:
         raise BadDataset(f"{path} cannot be read: {error.strerror}; check `path`") from error
     for beginning, kind in _OTHER_FILES:
         if content.lstrip().startswith(beginning) and not (is_json and beginning in (b"{", b"[")):
-            raise BadDataset(f"{path} is no csv: {kind}; save it as 'CSV UTF-8'")
+            raise BadDataset(f"{path} is no CSV: {kind}; save it as 'CSV UTF-8'")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -134,7 +134,7 @@ def read_text(path: Path, *, is_json: bool = False) -> str:
 def _check_header(path: Path, line: int, header: list[str]) -> None:
     if len(header) > MAX_COLUMNS:
         raise BadDataset(
-            f"{path}, line {line}: a csv must have at most {MAX_COLUMNS:,} columns, got {len(header):,}; remove columns"
+            f"{path}, line {line}: a CSV must have at most {MAX_COLUMNS:,} columns, got {len(header):,}; remove columns"
         )
     duplicates = sorted(name for name, count in Counter(header).items() if count > 1)
     if duplicates:

@@ -122,7 +122,7 @@ def read_listing(root: Path, only_esc10: bool) -> tuple[tuple[Clip, ...], tuple[
                 stem = Path(row["filename"]).stem
                 clips.append(Clip(stem, label, fold, row["src_file"], file_name, extra={"take": row["take"]}))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadDataset(f"{path} is not a csv file in UTF-8: {error}; download it again") from error
+        raise BadDataset(f"{path} is not a CSV file in UTF-8: {error}; download it again") from error
     labels = {c.label for c in clips}
     classes = tuple(sorted(labels, key=lambda label: (targets[label], label)))
     return tuple(sorted(clips, key=lambda c: c.id)), classes

@@ -8,7 +8,7 @@ from vlm_audio_pipeline.engines.machine_check import MachineCheck
 
 
 def check_local_copies() -> list[MachineCheck]:
-    """Return a finding for each dataset that can be read from a local copy or downloaded."""
+    """Return a check for each dataset whose local copy an environment variable can name; without a copy, the dataset is downloaded."""
     return [_check(dataset.card) for dataset in DATASETS.all().values() if dataset.card.folder_variable]
 
 

@@ -125,10 +125,10 @@ def read_annotation_files(
 
 
 def read_fold_file(path: Path, files: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Read the folds of recordings: a csv with the columns recording and fold, and optionally source.
+    """Read the folds of recordings: a CSV with the columns recording and fold, and optionally source.
 
     Args:
-        path: the csv.
+        path: the CSV.
         files: the recordings that need a fold.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Synthesise long recordings with known events: overlapping sounds of twelve classes above noise, and stretches of silence.
+"""Synthesise long recordings with known events: overlapping sounds of twelve classes above noise, and periods of silence.
 
 Belongs here: (seed, recording) -> events and samples. Does not belong here: segments, labels and folds (`soundscape.py`).
 

@@ -1,4 +1,4 @@
-"""LAION-CLAP by the package and the checkpoints of its authors, in an isolated environment.
+"""LAION-CLAP, computed by its authors' package from their checkpoints, in an isolated environment.
 
 The package pins an old numpy, changes `sys.path` and downloads files when it is imported, so it runs in a worker process
 (`laion_clap_worker`). The same weights exist for transformers (kind `clap`), which is the default. This family is the
@@ -69,7 +69,7 @@ def create_environment(data_folder: DataFolder, progress: Progress = no_progress
         progress: called before each of three steps.
 
     Returns:
-        Its Python interpreter.
+        Path of the environment's Python interpreter.
 
     Raises:
         NotAvailable: if there is no suitable Python, or pip fails; contains the output of pip.

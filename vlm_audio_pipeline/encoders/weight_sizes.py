@@ -1,6 +1,4 @@
-"""The size of the weights of a model: that of its files on this machine, and that of its tensor files on its page."""
-
-from pathlib import Path
+"""Sizes of the weights of models: of the files on this machine, and of the tensor files as the model's page states them."""
 
 from vlm_audio_pipeline.encoders.weights import Weights
 
@@ -12,7 +10,7 @@ PUBLISHED_GB = {
     "apple/aimv2-large-patch14-448": 1.24,
     "apple/aimv2-huge-patch14-224": 2.72,
     "lukewys/laion_clap/630k-audioset-best.pt": 1.86,
-    # From the pages of the originals by deepseek-ai, whose weights have the same number format.
+    # Sizes from the pages of the original models by deepseek-ai, whose weights have the same number format.
     "deepseek-community/Janus-Pro-1B": 4.18,
     "deepseek-community/Janus-Pro-7B": 14.8,
 }
@@ -21,7 +19,7 @@ PUBLISHED_GB = {
 
 
 def published_size(weights: Weights) -> int | None:
-    """Return the total size of the tensor files on the page of a model, bytes; None if it is unknown, and for a local folder."""
+    """Return the total size of the tensor files, bytes, as the model's page states it; None if it is not recorded, and for a local folder."""
     gigabytes = PUBLISHED_GB.get("/".join((weights.model, *weights.tensors)), PUBLISHED_GB.get(weights.model))
     return None if gigabytes is None or weights.is_folder else round(gigabytes * 1e9)
 
@@ -30,5 +28,5 @@ def local_size(weights: Weights) -> int | None:
     """Return the total size of all files of a model on this machine, bytes; None if some are missing."""
     if weights.missing() is not None:
         return None
-    files = {Path(path.resolve()) for path in weights.snapshot().rglob("*") if path.is_file()}
+    files = {path.resolve() for path in weights.snapshot().rglob("*") if path.is_file()}
     return sum(path.stat().st_size for path in files)

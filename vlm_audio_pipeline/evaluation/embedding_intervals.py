@@ -1,8 +1,8 @@
 """95 % intervals of embedding measures, by source recording.
 
 They answer: in which range is the measure for other source recordings of the same kind, in a collection of the same size? The
-bootstrap does not apply to neighbours: a resample contains copies of a clip, which would be its nearest neighbours. Two methods
-leave clips out instead.
+bootstrap does not apply to neighbours: a resample contains copies of a clip, which would be its nearest neighbours. Therefore both
+methods below leave clips out.
 
 - Means over clips (silhouette, neighbours, retrieval): the mean of two variances, that over queries and that of the jackknife over
   source recordings, which leaves out a source recording both as queries and as neighbours (Tukey, Annals of Mathematical Statistics 29, 1958). The
@@ -12,7 +12,7 @@ leave clips out instead.
   Annals of Statistics 17, 1989). The variance between halves estimates the variance of the measure on all clips, with that of the
   k-means seed.
 
-The standardisation of the vectors is that of all clips in both.
+Both methods use vectors that were standardised over all clips.
 
 Belongs here: intervals of embedding measures. Does not belong here: intervals of accuracies (`measures.uncertainty`).
 """
@@ -98,8 +98,8 @@ def standard_error(values: np.ndarray, without: np.ndarray, source: np.ndarray) 
     deviations = np.where(has_value, values - values[has_value].mean(), 0)
     sums = np.bincount(source, weights=deviations)
     clusters = len(np.unique(source[has_value]))
-    of_queries = float((sums**2).sum()) / has_value.sum() ** 2 * clusters / max(clusters - 1, 1)
-    return float(np.sqrt((of_queries + jackknife_error(without) ** 2) / 2))
+    query_variance = float((sums**2).sum()) / has_value.sum() ** 2 * clusters / max(clusters - 1, 1)
+    return float(np.sqrt((query_variance + jackknife_error(without) ** 2) / 2))
 
 
 def jackknife_error(without: np.ndarray) -> float:
@@ -114,8 +114,8 @@ def jackknife_error(without: np.ndarray) -> float:
 def mean_interval(values: np.ndarray, without: np.ndarray, source: np.ndarray, is_share: bool) -> SpreadInterval:
     """Return the interval of a mean over clips.
 
-    A share has Wilson's interval at the effective number of clips p (1 - p) / error², at most the number of clips; other
-    measures have value ± t x error. t is the quantile of Student's distribution with one degree of freedom less than groups.
+    A share has Wilson's interval at the effective number of clips p (1 - p) / error², at most the number of clips, or at
+    `smallest_effective_n` if the error is 0; other measures have value ± t x error. t is the quantile of Student's distribution with one degree of freedom less than groups.
 
     Args:
         values: (n,) float64, the value of each clip; NaN for clips without one.
@@ -141,7 +141,9 @@ def mean_interval(values: np.ndarray, without: np.ndarray, source: np.ndarray, i
 
 
 def half_sample_interval(value: float, values: np.ndarray) -> SpreadInterval:
-    """Return value ± t x the standard deviation between halves, at most 1.
+    """Return value ± t x the standard deviation between halves, within -1 and 1.
+
+    There is no interval for too few source recordings, if the measure is undefined in more than half of the halves, or if it is the same in all.
 
     Args:
         value: the measure over all clips.

@@ -60,7 +60,7 @@ def variance_components_stage(
     return Stage(
         asset="variance_components",
         tables=("variance_components",),
-        version=2,
+        version=3,
         parameters={**{name: vars(design) for name, design in designs.items()}, **_accepted_parameters(accepted)},
         inputs=_inputs(list(designs)),
         run=run,

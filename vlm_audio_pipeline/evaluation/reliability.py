@@ -1,6 +1,6 @@
 """The reliability diagram as a table: accuracy by bins of confidence.
 
-One number over all bins is the measure `ece`.
+The measure `ece` summarises all bins in one number.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from vlm_audio_pipeline.measures.probabilities import BINS, confidence_bin, conf
 
 
 def reliability_table(predictions: pa.Table, classes: tuple[str, ...]) -> pa.Table:
-    """Count predictions by confidence, as predicted and after temperature scaling fitted on the other folds.
+    """Compute the accuracy by bins of confidence, as predicted and after temperature scaling fitted on the other folds.
 
     DeGroot and Fienberg, The Comparison and Evaluation of Forecasters, The Statistician 32 (1983).
 

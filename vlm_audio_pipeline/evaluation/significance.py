@@ -23,12 +23,12 @@ _MAX_TOTALS = 500_000
 
 
 def sign_flip(differences: np.ndarray, sources: np.ndarray) -> tuple[float, str]:
-    """Test whether the mean of paired differences is 0, by flipping the signs of whole sources.
+    """Test whether the mean of paired differences is 0, by flipping the signs of whole source recordings.
 
-    If both sides were equally good, the sum of a source's differences would be equally likely with the opposite sign. The
+    If both sides were equally good, the sum of the differences of a source recording would be equally likely with the opposite sign. The
     p-value is the share of all choices of signs for which the total is at least as far from 0 as the observed one
-    (Fisher, The Design of Experiments, 1935, section 21). It is exact while few totals are possible, as with counts of
-    correct predictions; otherwise `FLIPS` random choices give (b + 1) / (flips + 1) (Phipson and Smyth, Permutation
+    (Fisher, The Design of Experiments, 1935, section 21). It is exact if the flips give few different totals, as with counts
+    of correct predictions; otherwise `FLIPS` random choices give (b + 1) / (flips + 1) (Phipson and Smyth, Permutation
     P-values Should Never Be Zero, 2010).
 
     Against a constant, such as the chance level, differences are not symmetric; use `chance_test`.

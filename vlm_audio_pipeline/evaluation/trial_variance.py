@@ -17,7 +17,7 @@ from vlm_audio_pipeline.evaluation.variance_components import REPEAT, VarianceCo
 
 @dataclass(frozen=True)
 class TrialDesign:
-    """The trials of a classifier: every combination of these numbers; repeats change fastest, draws slowest.
+    """The trials of a classifier: every combination of draw, class order, wording and repeat, in this order; repeats change fastest.
 
     Attributes:
         draw: number of draws of examples.

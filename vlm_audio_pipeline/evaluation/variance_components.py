@@ -41,7 +41,7 @@ class VarianceComponent:
 
     @property
     def variance_of_mean(self) -> float:
-        """Its part of the variance of the mean accuracy."""
+        """What the effect adds to the variance of the mean accuracy: variance / levels."""
         return self.variance / self.levels
 
 

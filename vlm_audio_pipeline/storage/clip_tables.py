@@ -12,6 +12,7 @@ from vlm_audio_pipeline.storage.checks import (
 )
 from vlm_audio_pipeline.storage.columns import (
     BOOL,
+    CLASS,
     CLIP,
     CONTROL,
     FLOAT,
@@ -148,7 +149,7 @@ CLIP_TABLES: tuple[TableSchema, ...] = (
             STUDY,
             Column("classifier", TEXT, "name of the classifier in the study"),
             FOLD,
-            LABEL,
+            CLASS,
             Column("dimension", INT, "index into the embedding; -1 is the intercept"),
             Column(
                 "coefficient",

@@ -14,9 +14,10 @@ TEXT_MAP = pa.map_(TEXT, TEXT)
 SCORES = pa.map_(TEXT, FLOAT)
 
 STUDY = Column("study", TEXT, "name of the study", in_preview=False)
-FOLD = Column("fold", INT, "the dataset's official fold")
+FOLD = Column("fold", INT, "fold of the dataset: official, or assigned once")
 CLIP = Column("clip", TEXT, "clip id, unique within the dataset")
 LABEL = Column("label", TEXT, "true class, canonical name")
+CLASS = Column("label", TEXT, "the class, canonical name")
 SOURCE = Column(
     "source", TEXT, "source recording: id of the recording that the clip was cut from; all its clips are in one fold"
 )

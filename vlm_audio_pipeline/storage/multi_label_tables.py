@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from vlm_audio_pipeline.storage.checks import DECISIONS_CONSISTENT, EVERY_CLASS_PREDICTED
-from vlm_audio_pipeline.storage.columns import BOOL, CLIP, CONTROL, FLOAT, FOLD, INT, SOURCE, STUDY, TEXT, TRIAL
+from vlm_audio_pipeline.storage.columns import BOOL, CLASS, CLIP, CONTROL, FLOAT, FOLD, INT, SOURCE, STUDY, TEXT, TRIAL
 from vlm_audio_pipeline.storage.table_schema import Column, TableSchema
 
 _CLASSIFIER = Column("classifier", TEXT, "name of the classifier in the study")
@@ -13,7 +13,6 @@ _SCORING = Column(
     TEXT,
     "how a class is decided: score (the score of the class reaches its threshold), or generation (the response lists it)",
 )
-_LABEL = Column("label", TEXT, "the class, canonical name")
 _LOW = "lower end of the 95 % interval of `{}`, by source recording"
 _INTERVAL = Column("interval", TEXT, "method of the interval, or why there is none", nullable=True)
 _MEASURES: Mapping[str, str] = {
@@ -21,7 +20,7 @@ _MEASURES: Mapping[str, str] = {
     "auroc_macro": "mean over classes of the area under the ROC curve",
     "f1_macro": "mean over classes of F1 at the threshold of each fold",
     "lwlrap": "label-weighted label-ranking average precision",
-    "exact_match": "share of clips with all classes right",
+    "exact_match": "share of clips whose classes are all decided correctly",
 }
 
 
@@ -40,7 +39,7 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
         "The classes of each clip, one row per clip and class; a clip without classes has no row.",
         key=("clip", "label"),
         preview_first=("clip", "label"),
-        columns=(STUDY, FOLD, CLIP, _LABEL),
+        columns=(STUDY, FOLD, CLIP, CLASS),
     ),
     TableSchema(
         "clip_events",
@@ -70,7 +69,7 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
             STUDY,
             _CLASSIFIER,
             FOLD,
-            _LABEL,
+            CLASS,
             Column("dimension", INT, "index into the embedding; -1 is the intercept"),
             Column(
                 "coefficient",
@@ -111,7 +110,7 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
             TRIAL,
             CLIP,
             SOURCE,
-            _LABEL,
+            CLASS,
             Column("truth", BOOL, "whether the clip has the class"),
             Column(
                 "score",

@@ -30,7 +30,12 @@ OPTIONAL_TABLES: tuple[TableSchema, ...] = (
             ),
             Column("low", FLOAT, "lower end of the 95 % interval of `variance`, at least 0", nullable=True),
             Column("high", FLOAT, "upper end of the 95 % interval", nullable=True),
-            Column("sd", FLOAT, "standard deviation: root of `variance`, share of 1; 0 below 0", nullable=True),
+            Column(
+                "sd",
+                FLOAT,
+                "standard deviation: root of `variance`, share of 1; 0 if `variance` is below 0",
+                nullable=True,
+            ),
             Column("sd_low", FLOAT, "root of `low`", nullable=True),
             Column("sd_high", FLOAT, "root of `high`", nullable=True),
             Column(

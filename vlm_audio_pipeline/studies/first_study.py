@@ -1,6 +1,6 @@
-"""Write a first study file: for a user's recordings, from their csv, folder or annotation file, or as a copy of a built-in study.
+"""Write a first study file: for a user's recordings, from their CSV, folder or annotation file, or as a copy of a built-in study.
 
-Belongs here: guessing values and writing them as commented YAML. Does not belong here: reading the csv
+Belongs here: guessing values and writing them as commented YAML. Does not belong here: reading the CSV
 (`datasets/csv_reader.py`) and checking studies (`loading.py`); every study is checked before it is written.
 """
 
@@ -79,18 +79,18 @@ dataset:
 
 
 def write_first_study(listing: Path, out: Path | None = None) -> Path:
-    """Write a study file for the recordings in a csv or folder.
+    """Write a study file for the recordings in a CSV or folder.
 
     Args:
-        listing: a csv, one row per clip; a folder with one folder per class; a folder of recordings with annotation files, or one of
+        listing: a CSV, one row per clip; a folder with one folder per class; a folder of recordings with annotation files, or one of
             these files; or the folder of a known dataset.
-        out: the study file to write; by default the path of the csv or folder with `.yaml`.
+        out: the study file to write; by default the path of the CSV or folder with `.yaml`.
 
     Returns:
         The path of the study file.
 
     Raises:
-        BadDataset: for a csv that cannot be read, and for one without rows, without paths or without labels; for a folder
+        BadDataset: for a CSV that cannot be read, and for one without rows, without paths or without labels; for a folder
             without recordings in folders of classes.
         BadStudy: if the file exists.
     """
@@ -144,7 +144,7 @@ def _write(text: str, out: Path) -> Path:
 
 
 def _describe(source: Path, listing: Path, path: str, out: Path) -> str:
-    """Return the section `dataset`: of a known dataset or annotated recordings, else of a folder of classes or a csv of clips."""
+    """Return the section `dataset`: of a known dataset or annotated recordings, else of a folder of classes or a CSV of clips."""
     recognised = recognise_dataset(source.absolute())
     if recognised is not None:
         return _describe_guess(*recognised, out)
@@ -201,7 +201,7 @@ def _yaml_text(value: object) -> str:
 
 def _column_lines(columns: Columns) -> Iterator[str]:
     meanings = {
-        "path": "the recording, relative to the csv",
+        "path": "the recording, relative to the CSV",
         "label": "the class",
         "fold": "the official fold",
         "source": "the source recording of a clip; clips of one source share a fold",
@@ -220,12 +220,12 @@ def _column_lines(columns: Columns) -> Iterator[str]:
 
 def _folds_line(columns: Columns, header: list[str], rows: list[CsvRow]) -> str:
     if columns.fold in header:
-        return "  # The folds are from the csv."
+        return "  # The folds are from the CSV."
     sources: dict[str, set[str]] = {}
     for row in rows:
         sources.setdefault(row.cells[columns.label], set()).add(row.cells[columns.source or columns.path])
     n_folds = max(2, min(5, *(len(names) for names in sources.values())))
-    return f"  n_folds: {n_folds}  # the csv has no folds: they are assigned once, stratified by class and grouped by source"
+    return f"  n_folds: {n_folds}  # the CSV has no folds: they are assigned once, stratified by class and grouped by source"
 
 
 def _keep_line(columns: Columns, header: list[str], rows: list[CsvRow]) -> str:
@@ -236,7 +236,7 @@ def _keep_line(columns: Columns, header: list[str], rows: list[CsvRow]) -> str:
         if name not in used_columns and 2 <= len(values) <= min(MAX_GROUPS, len(rows) // 2) and _is_free_name(name):
             columns_to_keep.append(name)
     if not columns_to_keep:
-        return "  # keep: [...]  # further columns of the csv to add to every prediction"
+        return "  # keep: [...]  # further columns of the CSV to add to every prediction"
     return f"  keep: [{', '.join(_yaml_text(name) for name in columns_to_keep)}]  # columns to add to every prediction"
 
 

@@ -19,7 +19,7 @@ def test_init_writes_a_study_that_runs(bench):
     assert plan.code == 0 and "clips" in plan.out
     run_result = vlm_audio("run", path, "--only", "clips", data=bench.data_folder.root)
     assert run_result.code == 0
-    assert run_result.last.startswith("3 steps, 3 runs, ")  # the csv has 3 folds
+    assert run_result.last.startswith("3 steps, 3 runs, ")  # the CSV has 3 folds
 
 
 def test_schema_prints_json_with_the_keys_of_a_study():

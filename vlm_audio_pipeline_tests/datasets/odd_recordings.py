@@ -186,7 +186,7 @@ RECORDINGS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "WAV, a frame of 4 bytes for one channel of 16 bits": ("wav", lambda: with_bytes(wav(fmt(), chunk(b"data", PCM)), 32, b"\4")),
     "WAV, IMA ADPCM, declares more frames than it has": ("wav", lambda: _ima_declaring(3 * N)),
     "WAV, IMA ADPCM, declares half of its frames": ("wav", lambda: _ima_declaring(N // 2)),
-    "WAV, changed by a program for texts": ("wav", lambda: wav(fmt(), chunk(b"data", PCM)).decode("latin-1").encode()),
+    "WAV, changed by a program that read it as text": ("wav", lambda: wav(fmt(), chunk(b"data", PCM)).decode("latin-1").encode()),
     "WAV, the samples in a list of chunks": ("wav", lambda: wav(fmt(), chunk(b"LIST", b"wavl" + chunk(b"data", PCM)))),
     "WAV without samples": ("wav", lambda: wav(fmt(), chunk(b"DATA", PCM))),
     "WAV, sample rate of 0 Hz": ("wav", lambda: wav(fmt(rate=0), chunk(b"data", PCM))),

@@ -43,8 +43,8 @@ def test_other_containers_are_decoded(tmp_path, suffix):
     # the spectra agree: the tone of 0.4 at 440 Hz (at 8 kHz, so 880 Hz at 16 kHz)
     spectrum = np.abs(np.fft.rfft(decoded[:RATE], RATE))
     assert np.argmax(spectrum) == 880
-    stretch = decode(path, 0.25, 0.5)[0]
-    np.testing.assert_array_equal(stretch, decoded[4000:8000])
+    segment = decode(path, 0.25, 0.5)[0]
+    np.testing.assert_array_equal(segment, decoded[4000:8000])
 
 
 @needs_av

@@ -35,11 +35,11 @@ def test_columns_are_recognised(header, rows, expected):
     [
         (
             ["a", "label"],
-            r"no column of the csv \(a, label\) seems to contain the path of each clip; name one `path`",
+            r"no column of the CSV \(a, label\) seems to contain the path of each clip; name one `path`",
         ),
         (
             ["file", "b"],
-            r"no column of the csv \(file, b\) seems to contain the label of each clip; name one `label`",
+            r"no column of the CSV \(file, b\) seems to contain the label of each clip; name one `label`",
         ),
     ],
 )

@@ -61,7 +61,7 @@ def test_lines_are_counted_as_editors_do(tmp_path):
         ("path,label,label\u200b\n", r"line 1: column names must look different, got 'label' and 'label\\u200b'"),
         (",path,label,\n", r"line 1: column names must be unique, got \[''\] twice"),
         ('sep="\npath,label\n', r"line 2: a row must have 1 cells as the header has, got 2"),  # a quote separates nothing
-        ("a," * 10_000 + "a\n", r"line 1: a csv must have at most 10,000 columns, got 10,001; remove columns"),
+        ("a," * 10_000 + "a\n", r"line 1: a CSV must have at most 10,000 columns, got 10,001; remove columns"),
         ("path,label\na,b,c\n", r"line 2: a row must have 2 cells as the header has, got 3; quote cells that contain ','"),
         ("path;label\na\n", r"line 2: a row must have 2 cells as the header has, got 1; quote cells that contain ';'"),
         ("path,label\na,b\nc\0,d\n", r"line 3: the text contains a NUL byte \(the file is damaged\); save it again"),
@@ -70,9 +70,9 @@ def test_lines_are_counted_as_editors_do(tmp_path):
         (b"path,label\na,b\nk\xfc,c\n", r"x.csv is not UTF-8 text \(invalid start byte in line 3\); save it as 'CSV UTF-8'"),
         ('path,label\na,dog\nb,"rain\nc,dog\n', r"x.csv, line 3: a quotation mark in this row, or in one after it, is never closed"),
         ('path,label\n"', r"x.csv, line 2: a quotation mark in this row"),
-        (b"PK\3\4 and more", r"x.csv is no csv: it is a spreadsheet or another archive; save it as 'CSV UTF-8'"),
-        ('[{"path": "a.wav"}]', r"x.csv is no csv: it is JSON"),
-        ("<html><table>", r"x.csv is no csv: it is HTML or XML"),
+        (b"PK\3\4 and more", r"x.csv is no CSV: it is a spreadsheet or another archive; save it as 'CSV UTF-8'"),
+        ('[{"path": "a.wav"}]', r"x.csv is no CSV: it is JSON"),
+        ("<html><table>", r"x.csv is no CSV: it is HTML or XML"),
         (f"path,label\n{'x' * 200_000},dog\n", r"line 2: this is not a valid csv: field larger than field limit"),
     ],
 )  # fmt: skip

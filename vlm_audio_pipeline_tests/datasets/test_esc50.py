@@ -97,7 +97,7 @@ def test_wrong_lines_are_reported(make_spec, data_folder, line, message):
 def test_a_listing_that_is_not_text_is_refused(make_spec, data_folder, tmp_path):
     spec = make_spec()
     (tmp_path / "esc50/meta/esc50.csv").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(BadDataset, match="is not a csv file in UTF-8"):
+    with pytest.raises(BadDataset, match="is not a CSV file in UTF-8"):
         spec.open(data_folder)
 
 

@@ -123,14 +123,14 @@ def test_listings_that_cannot_be_trusted_are_refused(listing, data_folder, name)
 
 
 @pytest.mark.parametrize(("label", "fold"), [("high", "1"), ("low", "1")])
-def test_a_stretch_of_a_recording_is_one_clip(listing, data_folder, label, fold):
+def test_a_segment_of_a_recording_is_one_clip(listing, data_folder, label, fold):
     rows = [(str(i), *row) for i, row in enumerate([*ROWS, ("./high0.wav", label, fold)])]
-    message = r"clips.csv, line 10: each stretch of a recording must be one clip, but this stretch of high0.wav is in line 2, too"
+    message = r"clips.csv, line 10: each segment of a recording must be one clip, but this segment of high0.wav is in line 2, too"
     with pytest.raises(BadDataset, match=message):
         listing(text(rows, "id,path,label,fold"), columns={"id": "id"}).open(data_folder)
 
 
-def test_two_stretches_of_a_recording_are_two_clips(listing, data_folder):
+def test_two_segments_of_a_recording_are_two_clips(listing, data_folder):
     rows = [(*row, *times) for row in ROWS for times in (("", "0.1"), ("0.1", "0.2"), ("0.1", ""))]
     columns = {"start": "start", "end": "end"}
     assert len(listing(text(rows, "path,label,fold,start,end"), columns=columns).open(data_folder).clips) == 24

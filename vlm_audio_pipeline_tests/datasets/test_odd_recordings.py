@@ -74,14 +74,14 @@ def test_what_is_read_has_all_samples(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_a_stretch_of_a_recording_equals_that_stretch_of_the_whole(tmp_path, name):
+def test_a_segment_of_a_recording_equals_that_part_of_the_whole(tmp_path, name):
     path = write_recording(tmp_path, name)
     if documented()[name] != "read":
         return
     whole, rate, _ = decode(path)
     first, stop = len(whole) // 3, len(whole) - len(whole) // 4
-    stretch, _, _ = decode(path, first / rate, stop / rate)
-    np.testing.assert_array_equal(stretch, whole[first:stop])
+    segment, _, _ = decode(path, first / rate, stop / rate)
+    np.testing.assert_array_equal(segment, whole[first:stop])
 
 
 def test_the_samples_of_containers_without_loss_are_those_that_were_written(tmp_path):

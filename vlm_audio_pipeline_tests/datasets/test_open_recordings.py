@@ -53,7 +53,7 @@ def decoded(monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_segments_in_any_order_are_stretches_of_the_whole_recording(noise, suffix):
+def test_segments_in_any_order_are_parts_of_the_whole_recording(noise, suffix):
     whole = decode(noise[suffix])[0]
     order = random.Random(1).sample(TIMES, len(TIMES))
     for start, end in order:

@@ -180,7 +180,7 @@ def studies() -> list[bytes]:
 
 
 def csvs() -> list[bytes]:
-    """Return listings, annotations and other csv files."""
+    """Return listings, annotations and other CSV files."""
     others = ("sep=;\na;b\n1;2\n", 'a\tb\n"x\ny"\t2\n', "\ufeffa,b\r\n1,2\r\n", "a\n1\n\n2\n", 'a,b\n"1""2",3\n', "")
     return [*listings(), *annotations(), *(text.encode() for text in others), "ä,b\n1,2\n".encode("latin-1")]
 

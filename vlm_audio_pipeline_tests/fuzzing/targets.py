@@ -156,7 +156,7 @@ def check_study(data: bytes, folder: Path) -> str:
 
 
 def check_csv(data: bytes, folder: Path) -> str:
-    """A csv gives unique columns and complete rows in the order of their lines, or a BadDataset."""
+    """A CSV gives unique columns and complete rows in the order of their lines, or a BadDataset."""
     path = folder / "a.csv"
     path.write_bytes(data)
     try:

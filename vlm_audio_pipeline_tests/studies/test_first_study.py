@@ -161,7 +161,7 @@ def test_an_existing_file_is_not_overwritten(listing):
     ("header", "rows", "message"),
     [
         ("path,label", [], "has no rows below its header; write one row per clip"),
-        ("path,sound", ["a.wav,x"], r"no column of the csv \(path, sound\) seems to contain the label of each clip"),
+        ("path,sound", ["a.wav,x"], r"no column of the CSV \(path, sound\) seems to contain the label of each clip"),
     ],
 )
 def test_no_study_is_written_for_an_unusable_csv(listing, tmp_path, header, rows, message):

@@ -1,4 +1,4 @@
-"""A multi-label study from its file: csv labels, embeddings, classifiers, measures, SQL and the command."""
+"""A multi-label study from its file: CSV labels, embeddings, classifiers, measures, SQL and the command."""
 
 import csv
 

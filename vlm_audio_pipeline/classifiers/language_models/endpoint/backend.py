@@ -18,7 +18,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.concurrency import 
 from vlm_audio_pipeline.classifiers.language_models.endpoint.cost_bounds import cost_bound, find_prices
 from vlm_audio_pipeline.classifiers.language_models.endpoint.embedded_failures import describe_error
 from vlm_audio_pipeline.classifiers.language_models.endpoint.fatal_failures import (
-    NO_FIRST_TOKENS,
+    FIRST_TOKEN_ADVICE,
     fatal_reason,
 )
 from vlm_audio_pipeline.classifiers.language_models.endpoint.label_scoring import ADVICE, Exchange, label_scorer
@@ -211,7 +211,7 @@ class EndpointBackend(Backend):
                 if given := scorings & _given_scorings(reply):
                     on_reply(position, replace(reply, scorings=given))
                 if given != scorings:
-                    self._fatal_error = f"{self.model} must return log-probabilities of the first token, but returned none; {NO_FIRST_TOKENS}"
+                    self._fatal_error = f"{self.model} must return log-probabilities of the first token, but returned none; {FIRST_TOKEN_ADVICE}"
                     break
             in_flight.settle(0.0)
         finally:

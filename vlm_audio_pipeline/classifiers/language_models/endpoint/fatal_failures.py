@@ -14,15 +14,15 @@ _FATAL_MESSAGE = re.compile(
     r"|\bmodel\b.{0,80}\b(?:decommissioned|retired|shut ?down|no longer (?:available|supported))\b",
     re.IGNORECASE,
 )
-"""Messages with status 400 that mean 401 or 404. Gemini sends them for a wrong key, OpenRouter and `transformers serve` for an
-unknown model."""
+"""Messages with status 400 or 422 that mean a wrong key (401) or an unknown or retired model (404). Gemini sends them for a wrong key,
+OpenRouter and `transformers serve` for an unknown model."""
 _NO_CREDIT = re.compile(
     r"credit balance is too low|reached your specified (?:API )?usage limit|insufficient[_ ](?:quota|balance|credits?|funds)"
     r"|billing hard limit|account .{0,60}\bsuspended\b|in arrears",
     re.IGNORECASE,
 )
 """Messages with other statuses that mean 402: Anthropic's with 400, those of others with 403 and 429."""
-NO_FIRST_TOKENS = "remove first_token from `scoring`, or lower `top_logprobs` if the server allows fewer"
+FIRST_TOKEN_ADVICE = "remove first_token from `scoring`, or lower `top_logprobs` if the server allows fewer"
 _LOGPROBS = re.compile(r"\b(?:top_)?logprobs\b")
 
 
@@ -33,8 +33,8 @@ def fatal_reason(model: str, endpoint: Endpoint, status: int, code: str, reason:
         model: the model's name at the endpoint.
         endpoint: the endpoint.
         status: HTTP status of the failure.
-        code: code of the failure, or "".
-        reason: status and words of the failure, without keys.
+        code: error code of the response, or "".
+        reason: status and error message of the response; API keys are removed from it.
         has_response: whether the endpoint has already answered a request; then its refusals concern single requests.
     """
     name = f"{model} at {endpoint.host}"
@@ -54,7 +54,7 @@ def fatal_reason(model: str, endpoint: Endpoint, status: int, code: str, reason:
             "use a prompt that the template accepts"
         )
     if status in (400, 422) and _LOGPROBS.search(reason):
-        return f"{name} returns no log-probabilities: {reason}; {NO_FIRST_TOKENS}"
+        return f"{name} returns no log-probabilities: {reason}; {FIRST_TOKEN_ADVICE}"
     if status in (400, 422) and _FATAL_MESSAGE.search(reason):
         return f"{name} rejects the key or the model: {reason}; check `model`, `url` and the key"
     return None

@@ -170,7 +170,7 @@ def inner_scores(
     Args:
         x: (clips, dimensions) float64.
         truth: (clips, classes) bool.
-        fold: (clips,) int, official folds.
+        fold: (clips,) int, folds of the dataset.
         source: (clips,) str, source recordings.
         grid: strengths, ascending.
 

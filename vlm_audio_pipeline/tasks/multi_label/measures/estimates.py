@@ -171,7 +171,7 @@ def estimate_lwlrap(arrays: LabelArrays) -> Estimate:
 
 
 def estimate_exact_match(arrays: LabelArrays) -> Estimate:
-    """Compute the share of clips with all classes right. A clip with a class that was not decided is not right."""
+    """Compute the share of clips whose classes are all decided correctly; a class without a decision is not correct."""
     answered = arrays.without_errors
     facts = _facts(answered)
     reason = NO_CLIPS if not len(answered.clip) else None if answered.is_decided.any() else "no decisions"
