@@ -154,8 +154,10 @@ class _Objective:
         self.probability = exponentials / sums
         gradient = self._strength * ((self.probability - self._one_hot).T @ self._design)
         gradient[:, :-1] += weights * self._scale
-        of_weights = gradient[:, :-1] / self._scale  # in unscaled coordinates, where the objective is 1-strongly convex
-        self.bound = float(0.5 * np.square(of_weights).sum() + 0.5 * np.square(gradient[:, -1]).sum())
+        weights_gradient = (
+            gradient[:, :-1] / self._scale
+        )  # in unscaled coordinates, where the objective is 1-strongly convex
+        self.bound = float(0.5 * np.square(weights_gradient).sum() + 0.5 * np.square(gradient[:, -1]).sum())
         return self.value, gradient.ravel()
 
     def stop_if_converged(self, point: np.ndarray) -> None:

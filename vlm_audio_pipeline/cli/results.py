@@ -62,19 +62,19 @@ def leaderboard(
         print_json(tables)
         return
     for title in sorted({row["study"] for rows in leaderboards.values() for row in rows}):
-        of_study = {table: [row for row in rows if row["study"] == title] for table, rows in tables.items()}
-        if of_study["verdicts"]:
-            print_to_stdout(verdicts_table(of_study["verdicts"], title))
+        study_tables = {table: [row for row in rows if row["study"] == title] for table, rows in tables.items()}
+        if study_tables["verdicts"]:
+            print_to_stdout(verdicts_table(study_tables["verdicts"], title))
         description = f": {load_study(title).description}" if title in built_in_studies() else ""
-        if of_study["leaderboard"]:
-            print_to_stdout(leaderboard_table(of_study["leaderboard"], f"{title}{description}", title))
-        if of_study["multi_label_leaderboard"]:
+        if study_tables["leaderboard"]:
+            print_to_stdout(leaderboard_table(study_tables["leaderboard"], f"{title}{description}", title))
+        if study_tables["multi_label_leaderboard"]:
             print_to_stdout(
-                label_leaderboard_table(of_study["multi_label_leaderboard"], f"{title}{description}", title)
+                label_leaderboard_table(study_tables["multi_label_leaderboard"], f"{title}{description}", title)
             )
-        if of_study["contrasts"]:
-            print_to_stdout(contrasts_table(of_study["contrasts"], "contrasts", title))
-        if (view := published_view(of_study["published"], "published and measured")) is not None:
+        if study_tables["contrasts"]:
+            print_to_stdout(contrasts_table(study_tables["contrasts"], "contrasts", title))
+        if (view := published_view(study_tables["published"], "published and measured")) is not None:
             print_to_stdout(view)
 
 

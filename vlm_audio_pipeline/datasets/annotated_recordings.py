@@ -79,7 +79,7 @@ class AnnotatedRecordings(DatasetSpec):
     segment: SegmentRule = SegmentRule()
     """How the recordings are cut."""
     unannotated: Literal["leave_out", "empty"] = "leave_out"
-    """Recordings that no annotation file names: leave them out, or take it that nothing occurs in them."""
+    """Recordings that no annotation file names: leave them out, or use them as recordings without events."""
     fold_file: StudyPath | None = excluded_from_fingerprint(None)
     """A CSV with the columns recording and fold, and optionally source; by default folds are assigned."""
     n_folds: int = Field(5, ge=2)
@@ -128,8 +128,8 @@ class AnnotatedRecordings(DatasetSpec):
 
     def folds(self, data_folder: DataFolder) -> tuple[int, ...]:
         """Return the folds, ascending; reads annotation files and the headers of recordings."""
-        everything, segments, _, _ = self._segments(None)
-        folds = self._folds(everything, segments, data_folder, save=False)
+        all_segments, segments, _, _ = self._segments(None)
+        folds = self._folds(all_segments, segments, data_folder, save=False)
         return tuple(sorted({fold for fold, _ in folds.values()}))
 
     def open(self, data_folder: DataFolder, progress: Progress = no_progress) -> Dataset:
@@ -139,8 +139,8 @@ class AnnotatedRecordings(DatasetSpec):
             BadDataset: for annotation files that cannot be read or name recordings that are not there, and for events after the end of their
                 recording.
         """
-        everything, segments, left_out, events = self._segments(data_folder)
-        folds = self._folds(everything, segments, data_folder, save=True)
+        all_segments, segments, left_out, events = self._segments(data_folder)
+        folds = self._folds(all_segments, segments, data_folder, save=True)
         clips = [
             Clip(
                 segment_id(file, segment.start_s, segment.end_s),
@@ -191,8 +191,8 @@ class AnnotatedRecordings(DatasetSpec):
             )
         left_out += [LeftOut(file, "", reason) for file, reason in problems.items()]
         digest = self._digests(sorted(lengths), data_folder).__getitem__ if self._needs_digests(data_folder) else None
-        everything = cut_recordings(events, lengths, self.segment, self.classes)
-        segments = leave_out_empty(everything, self.segment, digest)
+        all_segments = cut_recordings(events, lengths, self.segment, self.classes)
+        segments = leave_out_empty(all_segments, self.segment, digest)
         if not segments:
             raise BadDataset(
                 f"{self.path}: no segment of the {len(lengths)} recordings is left, because each has no label, or several; change `segment`, "
@@ -204,10 +204,10 @@ class AnnotatedRecordings(DatasetSpec):
                 f"{self.path}: no segment of the {len(lengths)} recordings has a label, so there are no classes; check `annotations`, "
                 "`rename`, `min_confidence` and `min_overlap_s` of `segment`"
             )
-        return everything, segments, tuple(sorted(left_out, key=lambda left: left.file)), with_times(events)
+        return all_segments, segments, tuple(sorted(left_out, key=lambda left: left.file)), with_times(events)
 
     def _check_missing(self, annotated: CollectedEvents, left_out: list[LeftOut]) -> None:
-        """Refuse recordings that are annotated but not there; with `on_bad_clip: skip`, list them."""
+        """Refuse recordings that are annotated but not in the folder; with `on_bad_clip: skip`, list them."""
         missing = annotated.missing
         if not missing:
             return
@@ -264,7 +264,7 @@ class AnnotatedRecordings(DatasetSpec):
 
     def _folds(
         self,
-        everything: Mapping[str, Sequence[Segment]],
+        all_segments: Mapping[str, Sequence[Segment]],
         segments: Mapping[str, Sequence[Segment]],
         data_folder: DataFolder,
         *,
@@ -273,7 +273,7 @@ class AnnotatedRecordings(DatasetSpec):
         """Return fold and source of each annotated recording.
 
         Args:
-            everything: recording -> segments, before empty ones are left out, so that `keep_empty` moves nothing.
+            all_segments: recording -> segments, before empty ones are left out, so that `keep_empty` moves nothing.
             segments: the segments that are clips.
             data_folder: contains the folds that were assigned earlier.
             save: store the folds.
@@ -282,12 +282,12 @@ class AnnotatedRecordings(DatasetSpec):
             BadDataset: for folds that make an evaluation impossible, and for a fold without clips.
         """
         # Each recording counts once for each of its labels, however many segments it has, so that another hop moves nothing.
-        rows = [(file, label) for file, row in everything.items() for label in labels_in_order([row]) or ("",)]
+        rows = [(file, label) for file, row in all_segments.items() for label in labels_in_order([row]) or ("",)]
         if self.fold_file is not None:
-            folds = read_fold_file(self.fold_file, sorted(everything))
+            folds = read_fold_file(self.fold_file, sorted(all_segments))
             check_folds(((file, label, folds[file][1], folds[file][0]) for file, label in rows), str(self.fold_file))
         else:
-            sources = self._sources(everything)
+            sources = self._sources(all_segments)
             file_name = fold_file_name(
                 f"{self.kind}_{slug(self.path.resolve().name)}", self.path, self.source, self.n_folds, self.seed
             )

@@ -54,10 +54,10 @@ def synthesise(
     """
     sound = SOUNDS[label]
     n = round(duration_s * sample_rate_hz)
-    of_source = _generator(label, seed, source)
-    of_take = _generator(label, seed, source, take)
-    dry = sound(of_source, of_take, n, sample_rate_hz)
-    return _record(dry, of_source, of_take, sample_rate_hz)
+    source_random = _generator(label, seed, source)
+    take_random = _generator(label, seed, source, take)
+    dry = sound(source_random, take_random, n, sample_rate_hz)
+    return _record(dry, source_random, take_random, sample_rate_hz)
 
 
 def _generator(*seeds: str | int) -> Random:

@@ -183,7 +183,7 @@ def published_stage(reproductions: Mapping[str, Reproduction], dataset: str) -> 
     return Stage(
         asset="published",
         tables=("published",),
-        version=8,
+        version=9,
         parameters={
             "results": results_version(),
             "dataset": dataset,

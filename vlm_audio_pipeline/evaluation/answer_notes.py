@@ -37,8 +37,8 @@ def _constant_answers(predictions: PredictionArrays) -> Iterator[str]:
         return
     labels, counts = np.unique(predictions.predicted[predictions.answered], return_counts=True)
     top, count, total = labels[counts.argmax()], int(counts.max()), len(predictions.label)
-    of_class = float((predictions.label == top).mean())
-    if of_class < 1 and (count / total - of_class) / (1 - of_class) > MAX_UNEXPLAINED_SHARE:
+    class_share = float((predictions.label == top).mean())
+    if class_share < 1 and (count / total - class_share) / (1 - class_share) > MAX_UNEXPLAINED_SHARE:
         yield f"{count} of {total} predictions are '{top}'"
 
 

@@ -71,8 +71,8 @@ def _total_probabilities(correct: np.ndarray, guessed: np.ndarray, frequencies: 
         frequencies: (classes,) float, probabilities of the classes.
     """
     totals: np.ndarray = np.ones(1)
-    for of_group, guesses in zip(correct, guessed.tolist(), strict=True):
-        group_totals = np.bincount(of_group, weights=frequencies)
+    for group_correct, guesses in zip(correct, guessed.tolist(), strict=True):
+        group_totals = np.bincount(group_correct, weights=frequencies)
         if guesses:
             guess = np.zeros(guesses + 1)
             guess[0], guess[-1] = 1 - 1 / len(frequencies), 1 / len(frequencies)

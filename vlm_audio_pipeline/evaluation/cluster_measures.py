@@ -68,16 +68,16 @@ def agreement(labels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     rows, columns = labels.max() + 1, clusters.max() + 1
     cells = (np.arange(m)[:, None] * rows + labels) * columns + clusters
     tables = np.bincount(cells.ravel(), minlength=m * rows * columns).reshape(m, rows, columns)
-    of_rows, of_columns = tables.sum(axis=2), tables[0].sum(axis=0)
-    row_entropy, column_entropy = -_log_sum(of_rows / n), -_log_sum(of_columns / n)
+    row_sums, column_sums = tables.sum(axis=2), tables[0].sum(axis=0)
+    row_entropy, column_entropy = -_log_sum(row_sums / n), -_log_sum(column_sums / n)
     mutual = _log_sum(tables.reshape(m, -1) / n) + row_entropy + column_entropy
     mean_entropy = (row_entropy + column_entropy) / 2
-    filled = tables[:, :, of_columns > 0].astype(np.int64)
+    filled = tables[:, :, column_sums > 0].astype(np.int64)
     expected = np.array(
-        [expected_mutual_information(t[sizes > 0], n) for t, sizes in zip(filled, of_rows, strict=True)]
+        [expected_mutual_information(t[sizes > 0], n) for t, sizes in zip(filled, row_sums, strict=True)]
     )
     pairs, row_pairs, column_pairs = (
-        (counts * (counts - 1)).sum(axis=-1) / 2 for counts in (tables.reshape(m, -1), of_rows, of_columns)
+        (counts * (counts - 1)).sum(axis=-1) / 2 for counts in (tables.reshape(m, -1), row_sums, column_sums)
     )
     expected_pairs = row_pairs * column_pairs / (n * (n - 1) / 2)
     ari = (pairs - expected_pairs) / ((row_pairs + column_pairs) / 2 - expected_pairs)

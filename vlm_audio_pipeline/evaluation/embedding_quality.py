@@ -177,7 +177,7 @@ def clusters(embeddings: EmbeddingMatrix) -> list[EmbeddingMeasure]:
     by_seed = agreements[:, 0]
     values, *permutations = agreements.mean(axis=0)
     permuted = np.array(permutations).reshape(-1, len(CLUSTER_MEASURES))
-    of_halves = np.array([_half_agreement(x, label, keep) for keep in halves(source)]).reshape(
+    half_agreements = np.array([_half_agreement(x, label, keep) for keep in halves(source)]).reshape(
         -1, len(CLUSTER_MEASURES)
     )
     return [
@@ -187,7 +187,7 @@ def clusters(embeddings: EmbeddingMatrix) -> list[EmbeddingMeasure]:
             method,
             n,
             chance=None if name == "nmi" else 0.0,
-            interval=half_sample_interval(float(values[i]), of_halves[:, i]),
+            interval=half_sample_interval(float(values[i]), half_agreements[:, i]),
             permuted=permuted_reference(float(values[i]), permuted[:, i]),
             seed_low=float(by_seed[:, i].min()),
             seed_high=float(by_seed[:, i].max()),

@@ -199,8 +199,8 @@ def constant_answer(predictions: pa.Table) -> str:
         return ""
     if len(set.union(*labels.values())) == 1:
         return "all"
-    of_folds = {(fold, label) for (fold, _), found in labels.items() for label in found}
-    return "fold" if len(of_folds) == len({fold for fold, _ in of_folds}) else "trial"
+    fold_labels = {(fold, label) for (fold, _), found in labels.items() for label in found}
+    return "fold" if len(fold_labels) == len({fold for fold, _ in fold_labels}) else "trial"
 
 
 def _evidence_of_model(model: HearingModel, study: HearingStudy) -> list[Evidence]:

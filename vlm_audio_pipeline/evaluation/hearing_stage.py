@@ -79,7 +79,7 @@ def verdicts_stage(
     return Stage(
         asset="verdicts",
         tables=("verdicts",),
-        version=3,
+        version=4,
         parameters={
             "margin": MARGIN,
             "models": {

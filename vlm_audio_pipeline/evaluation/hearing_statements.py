@@ -193,7 +193,7 @@ def _baselines(evidence: Evidence) -> list[str]:
             sentences.append(
                 f"It {verb} {name} ({_comparison_text(compared)})."
                 if verb
-                else f"No difference from {name}, is shown ({_comparison_text(compared)})."
+                else f"It is not shown to be better or worse than {name} ({_comparison_text(compared)})."
             )
     return sentences
 

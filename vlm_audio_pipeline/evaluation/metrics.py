@@ -31,7 +31,7 @@ def metrics_table(
 ) -> pa.Table:
     """Compute every measure of a classifier, for every scoring, control and subset.
 
-    Every measure of a scoring and control that two models answered is undefined, with that reason.
+    If two models answered the requests of a scoring and control, all its measures are undefined, with that reason.
 
     Args:
         predictions: `predictions` rows of one classifier, of any folds.

@@ -106,12 +106,12 @@ def rows_per_block(clips: int) -> int:
 def _distances_in_folds(embeddings: EmbeddingMatrix, unit: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield rows of clips of one fold, and their distances to all clips of the fold, infinite for clips of the same source."""
     for fold in np.unique(embeddings.fold):
-        of_fold = np.flatnonzero(embeddings.fold == fold)
-        block_rows = rows_per_block(len(of_fold))
-        for start in range(0, len(of_fold), block_rows):
-            rows = of_fold[start : start + block_rows]
-            distance = np.maximum(1 - unit[rows] @ unit[of_fold].T, MIN_DISTANCE)
-            distance[embeddings.source[rows][:, None] == embeddings.source[of_fold][None, :]] = np.inf
+        fold_indices = np.flatnonzero(embeddings.fold == fold)
+        block_rows = rows_per_block(len(fold_indices))
+        for start in range(0, len(fold_indices), block_rows):
+            rows = fold_indices[start : start + block_rows]
+            distance = np.maximum(1 - unit[rows] @ unit[fold_indices].T, MIN_DISTANCE)
+            distance[embeddings.source[rows][:, None] == embeddings.source[fold_indices][None, :]] = np.inf
             yield rows, distance
 
 

@@ -90,8 +90,8 @@ class PlannedContrast:
         outcome = accuracy * (1 - accuracy)
         shared = 0.0 if self.reference_accuracy is not None else 2 * assumptions.side_correlation
         between = outcome * max(0.0, len(self.trials) * assumptions.trial_correlation - shared)
-        of_trials = outcome * (1 - assumptions.trial_correlation) * sum(1 / m for m in self.trials)
-        return self.design_effect(assumptions) * between, of_trials
+        trial_variance = outcome * (1 - assumptions.trial_correlation) * sum(1 / m for m in self.trials)
+        return self.design_effect(assumptions) * between, trial_variance
 
     def detectable_difference(self, assumptions: Assumptions, *, new_draws: bool = False) -> float:
         """Return the difference that 8 of 10 such studies find, a share of 1.
@@ -134,9 +134,9 @@ class PlannedContrast:
 
     def trials_for(self, difference: float, assumptions: Assumptions) -> int | None:
         """Return the trials of each side that a difference needs on the same clips; None if no number of trials is enough."""
-        between, of_trials = self.clip_variance(self._accuracy(difference, assumptions), assumptions)
-        of_one_trial = of_trials / sum(1 / m for m in self.trials) * len(self.trials)
-        return _count(of_one_trial, self._largest_error(difference) ** 2 * self.clips - between)
+        between, trial_variance = self.clip_variance(self._accuracy(difference, assumptions), assumptions)
+        one_trial_variance = trial_variance / sum(1 / m for m in self.trials) * len(self.trials)
+        return _count(one_trial_variance, self._largest_error(difference) ** 2 * self.clips - between)
 
     def draws_for(self, difference: float, assumptions: Assumptions) -> int | None:
         """Return the random draws of each side that a difference over all draws needs on the same clips.
@@ -147,8 +147,8 @@ class PlannedContrast:
         if not self.random_draws:
             return 0
         variance = sum(self.clip_variance(self._accuracy(difference, assumptions), assumptions)) / self.clips
-        of_one_draw = assumptions.draw_sd**2 * len(self.random_draws)
-        return _count(of_one_draw, self._largest_error(difference) ** 2 - variance)
+        one_draw_variance = assumptions.draw_sd**2 * len(self.random_draws)
+        return _count(one_draw_variance, self._largest_error(difference) ** 2 - variance)
 
 
 def _count(variance: float, remaining: float) -> int | None:

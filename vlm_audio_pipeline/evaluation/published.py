@@ -133,8 +133,8 @@ def _runs_by_scoring(protocol: Protocol, predictions: pa.Table | None) -> Iterat
         yield _MeasuredRun(protocol)
         return
     for scoring in sorted(scorings):
-        of_scoring = rows.filter(pc.equal(rows["scoring"], scoring))
-        yield _MeasuredRun(_recorded_protocol(protocol, of_scoring), scoring, of_scoring)
+        scoring_rows = rows.filter(pc.equal(rows["scoring"], scoring))
+        yield _MeasuredRun(_recorded_protocol(protocol, scoring_rows), scoring, scoring_rows)
 
 
 def _recorded_protocol(protocol: Protocol, rows: pa.Table) -> Protocol:
@@ -183,7 +183,7 @@ def _compared_line(
     comparison.compare("audio files", result.files, dataset.files)
     line = {**_line(result), "scoring": run.scoring or "", "margin": reproduction.margin}
     all_rows = run.rows
-    subset, rows = (None, None) if all_rows is None else _same_clips(result, all_rows)
+    subset, rows = (None, None) if all_rows is None else _select_published_clips(result, all_rows)
     if all_rows is None or rows is None or not rows.num_rows:
         reason = NO_PREDICTIONS if rows is None else f"{subset} was not predicted"
         line |= {"reason": reason, "verdict": f"not measured: {reason}"}
@@ -203,7 +203,7 @@ def _compared_line(
     return {**line, "differences": "\n".join(comparison.differences), "not_stated": "\n".join(comparison.not_stated)}
 
 
-def _same_clips(result: PublishedResult, rows: pa.Table) -> tuple[str, pa.Table]:
+def _select_published_clips(result: PublishedResult, rows: pa.Table) -> tuple[str, pa.Table]:
     """Select the rows that the published number covers: those of one fold, or all; return their name and the rows."""
     if result.split.startswith("fold "):
         return result.split, rows.filter(pc.equal(rows["fold"], int(result.split.removeprefix("fold "))))
@@ -245,7 +245,12 @@ def _compare_numbers(
         "no": f"not reproduced: the accuracies differ by more than {margin:g}",
         "undecided": f"these clips cannot decide whether the accuracies agree within {margin:g}",
     }[reproduced]
-    return {**line, "p_equivalence": p, "reproduced": reproduced, "verdict": f"{verdict}; {words} ({p_text(p)})"}
+    return {
+        **line,
+        "p_equivalence": p,
+        "reproduced": reproduced,
+        "verdict": f"{verdict}; {words} (equivalence test: {p_text(p)})",
+    }
 
 
 def _incomparable_reason(result: PublishedResult, rows: pa.Table, dataset: str) -> str | None:

@@ -78,9 +78,9 @@ def _group_lines(results: Mapping[str, Mapping[str, _ClipResult]], reason: str |
     renderings = list(results)
     clips = sorted(set.intersection(*(set(by_clip) for by_clip in results.values())))
     correct = np.array([[results[r][clip].accuracy for r in renderings] for clip in clips]).reshape(-1, len(renderings))
-    of_first = [results[renderings[0]][clip] for clip in clips]
-    classes, label = np.unique([result.label for result in of_first], return_inverse=True)
-    sources = np.array([result.source for result in of_first])
+    first_results = [results[renderings[0]][clip] for clip in clips]
+    classes, label = np.unique([result.label for result in first_results], return_inverse=True)
+    sources = np.array([result.source for result in first_results])
     source = np.unique(sources, return_inverse=True)[1]
     if reason is None and (len(renderings) < 2 or len(classes) < 2 or source.max(initial=0) + 1 < MIN_SOURCES):
         reason = f"needs 2 renderings, 2 classes and {MIN_SOURCES} source recordings"

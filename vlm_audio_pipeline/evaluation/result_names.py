@@ -1,7 +1,7 @@
-"""Names of results for people.
+"""Names of results as people read them.
 
 The k-NN baseline on the examples of a few-shot model has the name of that model in the tables, and scoring `examples_knn`. It does
-not use the model, so people read another name.
+not use the model, so what people read names it "k-NN on the examples of ...".
 """
 
 EXAMPLES_KNN = "examples_knn"

@@ -87,11 +87,11 @@ def metrics_stage(
 
     def run(context: StageContext) -> dict[str, pa.Table]:
         rows = context.inputs.get(predictions.key, TABLES["predictions"].empty_table())
-        of_one_model = rows_of_one_model(rows, accepted_models)
+        one_model_rows = rows_of_one_model(rows, accepted_models)
         return {
             "metrics": metrics_table(rows, context.classes, dataset_tuning_folds, accepted_models),
-            "confusion": confusion_table(of_one_model, context.classes),
-            "reliability": reliability_table(of_one_model, context.classes),
+            "confusion": confusion_table(one_model_rows, context.classes),
+            "reliability": reliability_table(one_model_rows, context.classes),
         }
 
     return Stage(

@@ -192,12 +192,12 @@ def _interval_over_draws(
     count, n = int(draw_of.max()) + 1, len(correct)
     by_draw = np.bincount(draw_of, deviations)
     by_both = np.bincount(source_of * count + draw_of, deviations)
-    of_draws = count / (count - 1) * float(by_draw @ by_draw) / n**2
-    between_draws = max(0.0, of_draws - float(by_both @ by_both) / n**2)
-    if of_draws < _TINY:
+    draw_variance = count / (count - 1) * float(by_draw @ by_draw) / n**2
+    between_draws = max(0.0, draw_variance - float(by_both @ by_both) / n**2)
+    if draw_variance < _TINY:
         return mean.interval
     variance = mean.variance + between_draws
-    degrees = variance**2 / (of_draws**2 / (count - 1))
+    degrees = variance**2 / (draw_variance**2 / (count - 1))
     quantile = float(stdtrit(degrees, (1 + LEVEL) / 2))
     return wilson_interval(mean.mean, mean.mean * (1 - mean.mean) / variance, quantile)
 

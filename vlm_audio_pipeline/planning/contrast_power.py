@@ -68,9 +68,13 @@ def _common_clips(
     without_folds = study.dataset.tuning_folds if contrast.folds == "without_tuning" else ()
     common: list[Clip] = []
     for fold in folds:
-        of_fold = {clip.id: clip for clip in clips if clip.fold == fold}
+        fold_clips = {clip.id: clip for clip in clips if clip.fold == fold}
         table = pa.table(
-            {"clip": list(of_fold), "label": [c.label for c in of_fold.values()], "fold": [fold] * len(of_fold)}
+            {
+                "clip": list(fold_clips),
+                "label": [c.label for c in fold_clips.values()],
+                "fold": [fold] * len(fold_clips),
+            }
         )
         if study.limit is not None:
             table = ClipSample(clips=study.limit).take(table, (fold,), fold)
@@ -81,5 +85,5 @@ def _common_clips(
                 is_run = fold in (spec.folds or folds)
                 ids &= set(spec.queries(table, fold, folds)["clip"].to_pylist()) if is_run else set()
         if fold not in without_folds:
-            common += [of_fold[clip] for clip in sorted(ids)]
+            common += [fold_clips[clip] for clip in sorted(ids)]
     return common

@@ -25,14 +25,14 @@ def convert_disk_errors(data_folder: DataFolder) -> Iterator[None]:
     """Convert disk errors (full, read-only, I/O) to VlmAudioError.
 
     Raises:
-        VlmAudioError: in place of an error that the disk caused.
+        VlmAudioError: instead of an error that the disk caused.
     """
     try:
         yield
     except VlmAudioError:
         raise
     except Exception as error:
-        cause = _disk_error(error)
+        cause = _find_disk_error(error)
         if cause is None:
             raise
         raise VlmAudioError(
@@ -41,7 +41,7 @@ def convert_disk_errors(data_folder: DataFolder) -> Iterator[None]:
         ) from error
 
 
-def _disk_error(error: BaseException | None) -> BaseException | None:
+def _find_disk_error(error: BaseException | None) -> BaseException | None:
     """Return the disk error among an error and its causes, or None."""
     visited_ids: set[int] = set()
     while error is not None and id(error) not in visited_ids:

@@ -237,7 +237,10 @@ def test_the_audio_baseline_is_the_first_that_covers_the_clips():
     assert "It is worse than pixel_probe, a linear probe on the pixels of the same images" in row["statement"]
     baselines["probe"] = predictions([*first(199), 399], scoring="score")
     (row,) = decide(model(*tables), audio=["clap", "probe"], baselines=baselines)
-    assert "No difference from probe, which receives the audio, is shown (50.0 %, p = 1.000)." in row["statement"]
+    assert (
+        "It is not shown to be better or worse than probe, which receives the audio (50.0 %, p = 1.000)."
+        in row["statement"]
+    )
     assert row["pixels_classifier"] is None and "no probe on the pixels" in row["reason"]
 
 

@@ -99,8 +99,8 @@ def rebuild_requests(
         request = by_row.get((row["control"], row["trial"], row["clip"]))
         if request is None:
             continue
-        of_query = clips.get((row["trial"], ""), clips.get((row["trial"], row["clip"]), []))
-        yield StoredRequest(row, tuple(_turns(request, of_query)), is_request_of(spec, request, row))
+        query_examples = clips.get((row["trial"], ""), clips.get((row["trial"], row["clip"]), []))
+        yield StoredRequest(row, tuple(_turns(request, query_examples)), is_request_of(spec, request, row))
 
 
 def is_request_of(spec: "LanguageModel", request: Request, response: Row) -> bool:

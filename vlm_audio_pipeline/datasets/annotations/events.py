@@ -75,7 +75,7 @@ class Annotations:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a user may say about the files.
+    """The keys of a study that change how annotation files are read.
 
     Attributes:
         label_column: column with the labels; None: the one that is usual for the format.

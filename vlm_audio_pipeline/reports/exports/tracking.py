@@ -25,8 +25,8 @@ class TrackedResult:
         name: name of the run, such as "janus_likelihood__blank".
         parameters: the settings of the classifier in the study.
         metrics: every defined measure over all clips. An undefined measure has no number.
-        tags: study, classifier, scoring, control, models and their revisions, whether folds are missing, and the undefined
-            measures with the reasons.
+        tags: study, classifier, scoring, control, models and their revisions, whether the row is partial, its note, the
+            undefined measures with the reasons, and the version of this program.
     """
 
     name: str
@@ -52,7 +52,7 @@ def _tracked_result(results: StudyResults, row: dict[str, Any]) -> TrackedResult
     classifier, scoring, control = row["classifier"], row["scoring"], row["control"]
     measures = read_measures(results, classifier, scoring, control)
     name = f"{classifier}_{scoring}" if scoring else classifier  # chance and majority have no scoring
-    baseline = {} if row["accuracy"] is None else {"accuracy": row["accuracy"]}
+    reference = {} if row["accuracy"] is None else {"accuracy": row["accuracy"]}
     settings = results.spec["classifiers"].get(classifier, {})
     models = results.query(
         "SELECT DISTINCT model, revision FROM predictions WHERE study = $1 AND classifier = $2 AND scoring = $3 "
@@ -75,7 +75,7 @@ def _tracked_result(results: StudyResults, row: dict[str, Any]) -> TrackedResult
     return TrackedResult(
         name=name if control == "none" else controlled_name(name, control),
         parameters={key: _text(value) for key, value in settings.items() if value is not None},
-        metrics=measures.values or baseline,
+        metrics=measures.values or reference,
         tags={key: value[:_MAX_TEXT] for key, value in tags.items() if value},
     )
 

@@ -93,8 +93,8 @@ def compare_turns(name: str, prompts: Sequence[tuple[tuple[Turn, ...], str]]) ->
         if tokens[0] and tokens[number]:
             mark_differences(tokens[0], tokens[number], marks[0], marks[number])
     sides: list[list[tuple[bool, list[MarkedTurn]]] | None] = []
-    for turns, of_turns in zip(tokens, marks, strict=True):
-        marked = [MarkedTurn(role, _segments(words, m)) for (role, words), m in zip(turns, of_turns, strict=True)]
+    for turns, turn_marks in zip(tokens, marks, strict=True):
+        marked = [MarkedTurn(role, _segments(words, m)) for (role, words), m in zip(turns, turn_marks, strict=True)]
         groups = [(differs, list(group)) for differs, group in groupby(marked, key=lambda turn: turn.is_different)]
         sides.append(groups or None)
     return ComparedPrompt(name, sides, [reason for _, reason in prompts])

@@ -77,9 +77,9 @@ class ClassifierRequests:
 
         A part is a text, the number of an example's clip, or null for the query.
         """
-        trials = {trial for _, of_request, _ in self.uses for trial in of_request}
-        folds = {fold for of_request, _, _ in self.uses for fold in of_request}
-        clips = {clip for *_, of_request in self.uses for clip in of_request}
+        trials = {trial for _, request_trials, _ in self.uses for trial in request_trials}
+        folds = {fold for request_folds, _, _ in self.uses for fold in request_folds}
+        clips = {clip for *_, request_clips in self.uses for clip in request_clips}
 
         def title(turns: tuple[Turn, ...], use: tuple[set[int], set[int], set[str]]) -> str:
             if len(use[2]) == 1 < len(clips):

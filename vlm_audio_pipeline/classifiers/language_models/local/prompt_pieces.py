@@ -39,7 +39,7 @@ class PieceTokens:
 
     Attributes:
         ids: tokens.
-        positions: positions counted from 0; (1, n), or (3, n) for models with time, row and column positions.
+        positions: int64 from 0; (1, n), or (3, n) for models with time, row and column positions.
         next_position: position of the token after the piece.
     """
 
