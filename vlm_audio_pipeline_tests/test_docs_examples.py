@@ -102,7 +102,7 @@ def commands_of_the_readme() -> list[list[str]]:
 
 
 def matching_files(word: str) -> list[str]:
-    """Return the files that a shell would put in place of a pattern; a word that is no pattern is unchanged."""
+    """Return the files that a shell would put instead of a pattern; a word that is no pattern is unchanged."""
     if not ("*" in word and "/" in word):
         return [word]
     files = sorted(map(str, Path().glob(word)))
@@ -112,7 +112,7 @@ def matching_files(word: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run(demo_folder, monkeypatch):
-    """With a small study in the place of the demo, in which another clip is the first one."""
+    """With a small study instead of the demo, in which another clip is the first one."""
     use_small_demo(demo_folder, monkeypatch)
     commands = commands_of_the_readme()
     assert len(commands) > 10
@@ -222,7 +222,7 @@ def demo_folder(tmp_path):
 
 
 def use_small_demo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in the folder, in which a small study is in the place of the demo."""
+    """Work in the folder, in which a small study is instead of the demo."""
     monkeypatch.setattr("vlm_audio_pipeline.studies.loading.BUILT_IN", folder / "built_in")
     monkeypatch.chdir(folder)
 

@@ -104,7 +104,7 @@ def init(listing: str | Path | None = None, out: str | Path | None = None, *, bu
         listing: CSV file with one line per recording: path and label, optionally fold and source. A folder with one folder
             per class. A folder of recordings with annotation files, or one of these files. Or the folder of a known dataset.
         out: the study file; by default next to the listing, or my_NAME.yaml in the working directory.
-        built_in: the built-in study to copy, in place of a listing.
+        built_in: the built-in study to copy, instead of a listing.
 
     Raises:
         BadDataset: for a CSV file or a folder that cannot be used.

@@ -27,7 +27,7 @@ class ResultTable:
 
     Args:
         rows: the rows.
-        view: a view for the terminal, in place of the plain table.
+        view: a view for the terminal, instead of the plain table.
     """
 
     def __init__(self, rows: "pa.Table", view: "RenderableType | None" = None):

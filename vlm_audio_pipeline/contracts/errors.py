@@ -52,7 +52,7 @@ MIN_SIMILARITY = 0.6
 
 
 def suggestion(unknown_name: str, options: Iterable[str]) -> str:
-    """Suggest a valid name in place of an unknown one.
+    """Suggest a valid name instead of an unknown one.
 
     Args:
         unknown_name: the name that is not allowed.

@@ -55,7 +55,7 @@ class Spec(BaseModel):
         frozen=True,
         validate_default=True,
         use_attribute_docstrings=True,
-        hide_input_in_errors=True,  # the user may have written an API key in place of the name of its variable
+        hide_input_in_errors=True,  # the user may have written an API key instead of the name of its variable
     )
 
     kind: ClassVar[str] = ""

@@ -21,7 +21,7 @@ def as_markdown(image: bytes, title: str, max_side: int | None = None, quality: 
 
     Args:
         image: bytes of an image file.
-        title: text in place of the image, where it is not shown.
+        title: text instead of the image, where it is not shown.
         max_side: longest side of the result, pixels; None: unchanged.
         quality: of the WebP, 0 to 100.
     """

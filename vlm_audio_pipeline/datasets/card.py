@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 
 def readable_label(label: str) -> str:
-    """Return a label with spaces in place of `_` and `-`.
+    """Return a label with spaces instead of `_` and `-`.
 
     >>> readable_label("sea_waves")
     'sea waves'
@@ -24,7 +24,7 @@ class ClassName:
 
     Attributes:
         name: canonical name, the label of its clips.
-        readable_name: the name with spaces in place of `_` and `-`.
+        readable_name: the name with spaces instead of `_` and `-`.
         synonyms: lower-case words and phrases that mean this class and no other class of the dataset.
         description: one sentence that describes its sound, for zero-shot classification by text.
     """

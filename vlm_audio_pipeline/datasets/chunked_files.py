@@ -46,7 +46,7 @@ def check_chunked_file(file: BinaryIO, head: bytes, start: int, size: int) -> tu
         return "WAV", _check_chunks(file, start, size, ChunkLayout(b"data", order, needs_format=True))
     if head[:4] in (b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return "RF64", _check_chunks(
-            file, start, size, ChunkLayout(b"data", "little", needs_format=True, has_ds64=True)
+            file, start, size, ChunkLayout(b"data", "little", needs_format=True, needs_ds64=True)
         )
     if head[:4] == b"riff" and head[24:28] == b"wave":
         layout = ChunkLayout(b"data", "little", 40, 16, 8, 8, counts_header=True, needs_format=True)
@@ -72,7 +72,7 @@ def _check_chunks(file: BinaryIO, start: int, size: int, layout: ChunkLayout) ->
     frames: int | None = None  # number of frames, where a chunk `fact` or `COMM` declares it
     previous: Chunk | None = None
     bad_offset: int | None = None
-    for chunk in read_chunks(file, start + layout.first, size, layout):
+    for chunk in read_chunks(file, start + layout.first_offset, size, layout):
         if chunk.length < 0:
             name = chunk.name.decode("ascii", "replace").strip()
             return (
@@ -107,8 +107,8 @@ def _check_chunks(file: BinaryIO, start: int, size: int, layout: ChunkLayout) ->
                 "not supported: the samples are in a list of several chunks ('wavl'); convert it to WAV or FLAC",
                 None,
             )
-        elif chunk.name == layout.samples:
-            if declared_64 is None and layout.has_ds64:
+        elif chunk.name == layout.samples_name:
+            if declared_64 is None and layout.needs_ds64:
                 return (
                     "header wrong: an RF64 file has no chunk 'ds64', which declares its length; write the file again",
                     None,
@@ -141,7 +141,7 @@ def _check_chunks(file: BinaryIO, start: int, size: int, layout: ChunkLayout) ->
             f"damaged: byte {bad_offset} is not the beginning of a chunk, as the chunk before it declares; a program that read the file as text "
             "may have changed it; replace the file"
         ), None
-    samples = layout.samples.decode("ascii")
+    samples = layout.samples_name.decode("ascii")
     return f"truncated: the file ends before its samples, which are in a chunk named '{samples}'", None
 
 
@@ -218,7 +218,7 @@ def _describe_rest(file: BinaryIO, offset: int, size: int, layout: ChunkLayout |
             if chunk.name in _FILE_HEADERS:
                 begin = chunk.offset - layout.header_bytes
                 return f"several recordings: another one begins at byte {begin}, and would not be read; split the file"
-            if chunk.name == layout.samples:
+            if chunk.name == layout.samples_name:
                 return "several recordings: the file has more than one chunk of samples; split the file"
             is_cut = chunk.offset + chunk.length > size
             if chunk.length < 0 or not is_chunk_name(chunk.name) or (is_cut and chunk.name not in _KNOWN_CHUNKS):
@@ -246,7 +246,7 @@ def _has_chunk_at(file: BinaryIO, previous: Chunk, size: int, layout: ChunkLayou
         return False
     file.seek(offset)
     name = file.read(4)
-    return name == layout.samples or name in _KNOWN_CHUNKS
+    return name == layout.samples_name or name in _KNOWN_CHUNKS
 
 
 def _check_au(file: BinaryIO, head: bytes, start: int, size: int) -> Finding:

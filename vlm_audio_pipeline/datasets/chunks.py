@@ -10,22 +10,22 @@ class ChunkLayout:
     """How the chunks of a container are written.
 
     Attributes:
-        samples: name of the chunk with the samples.
+        samples_name: name of the chunk with the samples.
         order: byte order of lengths.
-        first: offset of the first chunk from the beginning of the container, bytes.
+        first_offset: offset of the first chunk from the beginning of the container, bytes.
         name_bytes: length of a chunk's name, bytes; only the first four are compared.
-        length_bytes: length of the number that is a chunk's length, bytes.
+        length_bytes: size of the field with a chunk's length, bytes.
         align: chunks begin at multiples of this many bytes.
         counts_header: whether a chunk's length includes its header.
         before_samples: bytes of the chunk that precede its samples.
         needs_format: whether a chunk `fmt ` must precede the samples.
         needs_length: whether the decoder refuses samples of unknown length.
-        has_ds64: whether a chunk `ds64` must precede the samples.
+        needs_ds64: whether a chunk `ds64` must precede the samples.
     """
 
-    samples: bytes
+    samples_name: bytes
     order: Literal["little", "big"]
-    first: int = 12
+    first_offset: int = 12
     name_bytes: int = 4
     length_bytes: int = 4
     align: int = 2
@@ -33,7 +33,7 @@ class ChunkLayout:
     before_samples: int = 0
     needs_format: bool = False
     needs_length: bool = False
-    has_ds64: bool = False
+    needs_ds64: bool = False
 
     @property
     def header_bytes(self) -> int:
@@ -43,7 +43,7 @@ class ChunkLayout:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk: its name, the offset of its content and the length that its header declares, bytes; negative if impossible."""
+    """A chunk: its name, and offset and declared length of its content, bytes. The length is negative if it is less than the header."""
 
     name: bytes
     offset: int
@@ -51,7 +51,7 @@ class Chunk:
 
 
 def read_chunks(file: BinaryIO, offset: int, size: int, layout: ChunkLayout) -> Iterator[Chunk]:
-    """Yield the chunks from an offset on; the last one may have a name that is none."""
+    """Yield the chunks from an offset on. The last one may be no chunk: check its name with `is_chunk_name`."""
     while offset + layout.header_bytes <= size:
         file.seek(offset)
         header = file.read(layout.header_bytes)
@@ -69,5 +69,5 @@ def chunk_end(chunk: Chunk, layout: ChunkLayout) -> int:
 
 
 def is_chunk_name(name: bytes) -> bool:
-    """Return whether four bytes are a name: printable ASCII."""
+    """Return whether four bytes can be the name of a chunk: printable ASCII."""
     return len(name) == 4 and all(0x20 <= b <= 0x7E for b in name)

@@ -255,7 +255,7 @@ class _Listings:
         self._kept: list[tuple[CsvDataset, _Listing]] = []
 
     def keep(self, spec: CsvDataset, listing: _Listing) -> None:
-        """Keep a listing in place of the one before."""
+        """Keep a listing, and forget the one before."""
         self._kept[:] = [(spec, listing)]
 
     def take(self, spec: CsvDataset) -> _Listing | None:

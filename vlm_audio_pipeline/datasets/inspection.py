@@ -146,7 +146,7 @@ class _Inspected:
         return self._last[1] if self._last is not None and self._last[0]() is dataset else None
 
     def put(self, dataset: Dataset, reasons: dict[str, str]) -> None:
-        """Store the reasons of all clips of a dataset in place of those of the one before."""
+        """Store the reasons of all clips of a dataset, and forget those of the dataset before."""
         self._last = weakref.ref(dataset), reasons
 
 

@@ -83,7 +83,7 @@ class SyntheticDataset(DatasetSpec):
     def _plan(self) -> Iterator[tuple[Clip, int, int]]:
         """Yield each clip with the numbers of its source recording and take.
 
-        The folds take turns over the sources of all classes, so that classes and folds have even sizes.
+        Source recordings are assigned to the folds in turn, over all classes, so that classes and folds have even sizes.
         """
         labels = self._labels
         for label in labels:
@@ -111,10 +111,9 @@ class SyntheticDataset(DatasetSpec):
 
     def _synthesise_all(self, root: Path, plan: list[tuple[Clip, int, int]], progress: Progress) -> None:
         """Synthesise all recordings in a temporary folder, then move it to `root`, so that `root` is always complete."""
-        for unfinished in root.parent.glob(
-            f".{root.name}.*.tmp"
-        ):  # left by killed processes: the lock excludes running ones
-            delete(unfinished)
+        # Left by killed processes, because the lock excludes running ones.
+        for leftover in root.parent.glob(f".{root.name}.*.tmp"):
+            delete(leftover)
         with atomic_path(root) as temporary:
             (temporary / "audio").mkdir(parents=True)
             self._write_recordings(temporary, plan, progress)

@@ -1,7 +1,7 @@
 """Compare the embeddings of every pair of encoders on the same clips: differences with intervals and paired tests.
 
 The standard error of a difference is that of the jackknife over source recordings (`embedding_intervals`). The variance over queries
-plays no part: in a difference it is too small.
+is not used, because for a difference it is too small.
 
 Belongs here: the measures with a value for each clip. Does not belong here: clusters, which have no value for a single clip,
 and accuracies (`contrast_results`).
@@ -62,7 +62,7 @@ def embedding_comparisons_table(
         name: EmbeddingMatrix.from_tables(clips, table, MAX_COMPARED_CLIPS)
         for name, table in sorted(embeddings.items())
     }
-    reasons = {name: _undefined_reason(matrix, expected_clips) for name, matrix in matrices.items()}
+    reasons = {name: _not_compared_reason(matrix, expected_clips) for name, matrix in matrices.items()}
     encoder_values = {name: _encoder_values(m) for name, m in matrices.items() if reasons[name] is None}
     sources = {name: len(set(matrix.source)) for name, matrix in matrices.items()}
     lines: list[dict[str, Any]] = []
@@ -96,7 +96,7 @@ def _compare(
         line = {**base, "measure": measure, "clips": int(has_value.sum())}
         lines.append(line)
         if not has_value.any():
-            line["reason"] = "no class has clips of two sources"
+            line["reason"] = "no class has clips of two source recordings"
             continue
         value, against_value = values[:, has_value].mean(axis=1).tolist()
         difference = value - against_value
@@ -116,7 +116,7 @@ def _compare(
 
 
 def p_value(difference: float, error: float, degrees: int) -> float:
-    """Return the two-sided p-value of difference / error by Student's distribution; 1 without difference.
+    """Return the two-sided p-value of difference / error by Student's distribution; 1 without difference, 0 if only the error is 0.
 
     A sign-flip test of the differences of single queries is too sensitive here: it does not know that all queries of an encoder share
     one collection.
@@ -128,7 +128,7 @@ def p_value(difference: float, error: float, degrees: int) -> float:
     return float(2 * t.sf(abs(difference) / error, degrees)) if error > 0 else 0.0
 
 
-def _undefined_reason(matrix: EmbeddingMatrix, expected_clips: int) -> str | None:
+def _not_compared_reason(matrix: EmbeddingMatrix, expected_clips: int) -> str | None:
     """Return why an encoder is not compared, or None."""
     if matrix.all_clips < expected_clips:
         return f"{matrix.all_clips} of {expected_clips} clips have an embedding"

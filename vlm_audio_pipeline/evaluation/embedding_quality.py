@@ -158,7 +158,7 @@ def clip_means(embeddings: EmbeddingMatrix) -> list[EmbeddingMeasure]:
 def _undefined_clip_mean(name: str, embeddings: EmbeddingMatrix, clips: int) -> str | None:
     if name == "silhouette":
         return _EACH_CLASS_ONE_CLIP if len(set(embeddings.label)) >= len(embeddings.label) else None
-    return None if clips else "no class has clips of two sources"
+    return None if clips else "no class has clips of two source recordings"
 
 
 def clusters(embeddings: EmbeddingMatrix) -> list[EmbeddingMeasure]:

@@ -50,7 +50,7 @@ def find_study(study: str | Path, data_folder: DataFolder) -> Study:
 
 
 def _check_kind_of_file(path: Path) -> None:
-    """Refuse a listing or a recording in the place of a study.
+    """Refuse a listing or a recording instead of a study.
 
     Raises:
         BadStudy: with the command that takes such a file.

@@ -2,7 +2,7 @@
 
 Belongs here: controls that are images. Does not belong here: `no_image`, which sends no image, and the classifiers.
 
-- blank: the frame, and the lowest colour in place of the data. The frame shows the length of the clip and, where the limits of
+- blank: the frame, and the lowest colour instead of the data. The frame shows the length of the clip and, where the limits of
   the colorbar depend on the clip, its numbers. Otherwise clips of the same length have the same image. A model that drops to
   chance passes this control; one that stays accurate does not use the data of the image.
 - time_shuffled: the columns of the transform in random order, seeded by the clip's id. The mean spectrum is unchanged; the

@@ -2,7 +2,7 @@
 
 Belongs here: ticks, labels, title and the outlines of the axes. Does not belong here: the data.
 
-matplotlib takes tens of milliseconds per figure and is not thread-safe. It draws under a lock, with white in place of
+matplotlib takes tens of milliseconds per figure and is not thread-safe. It draws under a lock, with white instead of
 the data, and the result is cached. Within its axes it draws only the outline, with lines of whole pixels: every pixel
 that stays white belongs to the data, and no pixel is half frame and half data.
 """

@@ -54,6 +54,6 @@ def delete(path: Path) -> None:
 
 
 def set_folder_aside(path: Path) -> None:
-    """Rename a folder that is in the place of a file which the program writes; `prune` lists it as a temporary file."""
+    """Rename a folder that has the name of a file which the program writes; `prune` lists it as a temporary file."""
     if path.is_dir() and not path.is_symlink():
         os.replace(path, path.with_name(f".{path.name}.{time.time_ns()}.tmp"))

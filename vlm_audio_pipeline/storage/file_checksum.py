@@ -1,7 +1,7 @@
 """A checksum of a whole parquet file, stored in its footer.
 
 Page checksums cover the rows, but not the footer: a damaged statistic, offset or row count changes what DuckDB reads, and
-Arrow may not notice. The checksum is the SHA-256 of all bytes of the file, with 64 zeros in the place of the checksum itself.
+Arrow may not notice. The checksum is the SHA-256 of all bytes of the file, with 64 zeros instead of the checksum itself.
 """
 
 import hashlib

@@ -61,7 +61,7 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
     ),
     TableSchema(
         "multi_label_probes",
-        "Coefficients of the sigmoid probes, trained on the other folds: an independent logistic regression per class.",
+        "Coefficients of the linear probes, trained on the other folds: an independent logistic regression per class.",
         key=("label", "dimension"),
         component="classifier",
         preview_first=("classifier", "label"),
@@ -82,7 +82,7 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
             ),
             Column("c", FLOAT, "inverse regularisation strength, the same for all classes"),
             Column(
-                "threshold", FLOAT, "probability from which on the class is predicted, chosen in the training folds"
+                "threshold", FLOAT, "lowest probability at which the class is predicted, chosen in the training folds"
             ),
             Column(
                 "inner_cmap",
@@ -121,7 +121,7 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
             Column(
                 "threshold",
                 FLOAT,
-                "score from which on the class is predicted, chosen on other folds; null without a score",
+                "lowest score at which the class is predicted, chosen on other folds; null without a score",
                 nullable=True,
             ),
             Column(
@@ -197,12 +197,12 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
             *_measure_columns(),
             Column("positives", INT, "number of labels: clips that have a class, summed over classes"),
             Column("classes", INT, "number of classes with a positive clip"),
-            Column("predictions", INT, "number of predictions, one for each pass, clip and class"),
+            Column("predictions", INT, "number of predictions, one for each trial, clip and class"),
             Column("answered", INT, "number of predictions with a decision"),
             Column("clips", INT, "number of distinct clips with a prediction"),
             Column("dataset_clips", INT, "number of clips of the study's dataset"),
             Column("rejected_clips", INT, "number of clips that cannot be used; no measure includes them"),
-            Column("trials", INT, "number of passes over the clips"),
+            Column("trials", INT, "number of trials: passes over the clips"),
             Column("folds", TEXT, "folds covered, such as 1,2,3,4,5"),
             Column("training_clips", INT, "number of labelled training clips, maximum over folds", nullable=True),
             Column(

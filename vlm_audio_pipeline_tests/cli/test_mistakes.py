@@ -100,7 +100,7 @@ contrasts:
   - {classifier: probe, against: [chance, knn]}
 """
 EDITS = [
-    # text of the study, in place of it, line and message
+    # text of the study, instead of it, line and message
     ("  kind: csv", "\tkind: csv", ":3: this is not valid YAML: while scanning for the next token found character '\\t' that cannot"
      " start any token at column 1; indent with spaces, not with tabs"),
     ("  kind: csv", "  kind csv", ":4: this is not valid YAML: mapping values are not allowed here at column 7; check the colons and"

@@ -39,7 +39,7 @@ def test_copies_of_a_clip_do_not_make_an_interval_narrower():
 
 def test_a_share_of_1_has_an_interval_below_1():
     interval = mean_interval(np.ones(20), np.ones(20), np.arange(20), is_share=True)
-    # Wilson's interval of 20 of 20 with t in place of z ends at n / (n + t²)
+    # Wilson's interval of 20 of 20 with t instead of z ends at n / (n + t²)
     assert (interval.low, interval.high) == (pytest.approx(20 / (20 + t.ppf(0.975, 19) ** 2)), 1.0)
     assert "Wilson" in interval.method
 

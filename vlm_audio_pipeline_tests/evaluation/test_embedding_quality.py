@@ -167,7 +167,7 @@ def test_undefined_measures_have_a_reason():
     one_source_a_class = replace_column(clips, "source", clips["label"].to_pylist())
     values = measures(one_source_a_class, x)
     assert (values["map"]["value"], values["map"]["clips"]) == (None, 0)
-    assert values["map"]["reason"] == "no class has clips of two sources"
+    assert values["map"]["reason"] == "no class has clips of two source recordings"
     assert values["silhouette"]["value"] is not None
     pair = clips.take(pa.array([0, 2]))
     for name in ("silhouette", "nmi", "ami", "ari"):

@@ -250,7 +250,7 @@ def test_other_baselines_do_not_change_the_p_values_that_decide():
     (alone,), (beside,) = decide(model(*tables)), decide(model(*tables), audio=["probe"], baselines=baselines)
     assert alone["chance_p"] == beside["chance_p"] and alone["blank_p"] == beside["blank_p"]
     several = decide(*(model(*tables, name=f"m{i}") for i in range(4)))
-    # the same tests of four models: Holm multiplies the smallest p-value by 8 in place of 2
+    # the same tests of four models: Holm multiplies the smallest p-value by 8 instead of 2
     assert {row["holm_over"] for row in several} == {8}
     smallest = min(alone["chance_p"], alone["blank_p"])
     assert min(several[0]["chance_p"], several[0]["blank_p"]) == pytest.approx(min(1, 4 * smallest))

@@ -104,7 +104,7 @@ def test_a_contact_sheet_shows_the_same_labels(installed):
 
 @pytest.mark.parametrize("style", ["plain", "matplotlib"])
 def test_an_image_for_a_model_has_no_missing_glyphs(installed, style):
-    """A box or a code in place of a label would change what the model sees."""
+    """A box or a code instead of a label would change what the model sees."""
     installed()
     frame = {"labels": True, "ticks": True, "title": False, "colorbar": False, "time_label": "時間"}
     frame |= {"style": "matplotlib"} if style == "matplotlib" else {}

@@ -21,8 +21,8 @@ def change(path: Path, sql: str, *values) -> None:
 
 DAMAGES = {
     "a vector": "UPDATE results SET payload = CAST(x'00' || substr(payload, 2) AS BLOB) WHERE result_key = 'a'",
-    "a text in place of the bytes": "UPDATE results SET payload = 'text' WHERE result_key = 'a'",
-    "a number in place of the bytes": "UPDATE results SET payload = 7 WHERE result_key = 'a'",
+    "a text instead of the bytes": "UPDATE results SET payload = 'text' WHERE result_key = 'a'",
+    "a number instead of the bytes": "UPDATE results SET payload = 7 WHERE result_key = 'a'",
     "the kind": "UPDATE results SET kind = 'vectos' WHERE result_key = 'a'",
     "a kind that is not UTF-8": "UPDATE results SET kind = CAST(x'ff' AS TEXT) WHERE result_key = 'a'",
     "the checksum": "UPDATE results SET sha256 = x'00' WHERE result_key = 'a'",

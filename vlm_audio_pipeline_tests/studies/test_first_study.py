@@ -69,7 +69,7 @@ def test_a_written_study_without_weights_runs_its_baselines(recordings, tmp_path
 
 @pytest.mark.slow
 def test_a_written_study_with_the_weights_of_its_model_runs_completely(recordings, tmp_path):
-    """With the demo's tiny model in the place of Janus-Pro. Its answers about these sounds have no meaning: they are counted."""
+    """With the demo's tiny model instead of Janus-Pro. Its answers about these sounds have no meaning: they are counted."""
     path = write_first_study(recordings)
     text = path.read_text()
     assert text.count(f"model: {MODEL}") == 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vlm_audio_pipeline.classifiers.language_models.leased_requests import ask_leased
+from vlm_audio_pipeline.classifiers.language_models.leased_requests import ask_with_leases
 from vlm_audio_pipeline.classifiers.language_models.messages import Backend, Reply, Request, Scoring
 from vlm_audio_pipeline.classifiers.language_models.response_keys import response_key, truncated_key
 from vlm_audio_pipeline.classifiers.language_models.stored_responses import (
@@ -158,7 +158,7 @@ def ask_all(
     stop_reason = None
     taken: set[int] = set()  # requests that another process sent
     if backend is not None:
-        stop_reason = ask_leased(
+        stop_reason = ask_with_leases(
             backend,
             [request for request, _ in todo],
             [missing for _, missing in todo],

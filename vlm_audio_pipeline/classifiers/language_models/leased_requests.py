@@ -15,7 +15,7 @@ _POLL_S = 0.2
 _MAX_POLL_S = 2.0
 
 
-def ask_leased(
+def ask_with_leases(
     backend: Backend,
     requests: Sequence[Request],
     keys: Sequence[Mapping[Scoring, str]],
@@ -24,13 +24,13 @@ def ask_leased(
     on_reply: ReplyCallback,
     on_wait: Callable[[], None],
 ) -> str | None:
-    """Answer every request; see `Backend.ask`.
+    """Ask a backend every request that no other process answers; see `Backend.ask`.
 
     Args:
-        backend: the backend. One that does not call its claim function sends every request.
+        backend: the backend. One without `set_claim` sends every request.
         requests: the requests.
         keys: the result key of each scoring of each request.
-        leases: the leases of this process; they are closed at the end.
+        leases: the leases of this process; all are released at the end.
         take_stored: called with the position of a request; takes its response from the result store, and returns whether there
             is one.
         on_reply: stores a reply; the leases of its scorings are released afterwards.

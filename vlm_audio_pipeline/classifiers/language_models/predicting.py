@@ -158,7 +158,7 @@ def _logits(
 ) -> np.ndarray:
     """Return (rows, classes) float64 logits of the likelihood responses; nan for every other row.
 
-    Contextual calibration divides by the probabilities of the same prompt with the blank image in place of the clip's
+    Contextual calibration divides by the probabilities of the same prompt with the blank image instead of the clip's
     (T. Z. Zhao et al., Calibrate Before Use, https://arxiv.org/abs/2102.09690, section 5: W = diag(p_cf)^-1, b = 0), here as
     a difference of logits, which the softmax normalises. The scores of the blank image itself become uniform.
     """

@@ -9,7 +9,7 @@ from vlm_audio_pipeline.storage.asked_again import current_keys
 from vlm_audio_pipeline.storage.result_store import ResultStore
 
 _KEY_MAX_TOKENS = 32
-"""Keys contain this number in the place of the maximum length, which was once part of them: stored responses stay valid."""
+"""Keys contain this number instead of the maximum length, which was once part of them: stored responses stay valid."""
 RESPONSE_VERSION = 1
 """Increase it when the code changes how a request is sent to a model, or how its response is measured."""
 

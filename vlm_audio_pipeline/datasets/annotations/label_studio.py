@@ -33,7 +33,7 @@ _MAX_SECONDS = 1e9  # JSON may have infinity, and whole numbers that no float ca
 
 
 def read_label_studio(path: Path, options: ReadOptions) -> Annotations:
-    """Read an export. A task that was not annotated is left out; an annotation without regions says that nothing occurs."""
+    """Read an export. A task that was not annotated is left out; an annotation without regions means that the recording has no event."""
     refuse_min_confidence(path, options)
     text = read_text(path, is_json=True)
     is_json = text.lstrip().startswith(("[", "{"))
@@ -91,7 +91,7 @@ def _regions_column(path: Path, tasks: Sequence[Mapping[str, Any]], options: Rea
     """Return the field with the regions in the tasks of JSON-MIN; None without such tasks.
 
     Raises:
-        BadDataset: if no task has it, because a wrong field would make every task one without events; and if it may be several.
+        BadDataset: if no task has it, because with a wrong field no recording would have events; and if several fields may have the regions.
     """
     if not tasks:
         return None
@@ -144,7 +144,7 @@ def _csv_entries(path: Path, options: ReadOptions) -> Iterator[tuple[str, str, l
 
 
 def _recording(origin: str, data: Mapping[str, Any]) -> str:
-    """Return the recording of a task: the value that ends like one, without the folder of uploads."""
+    """Return the recording of a task: the first value that ends like the name of one, without the folder of uploads."""
     for value in data.values():
         if isinstance(value, str) and (name := _file_name(value)).lower().endswith(_SUFFIXES):
             return name

@@ -1,4 +1,4 @@
-"""The requests to language models as they were sent: each distinct request of a classifier once, and the one of each response."""
+"""The requests to language models as they were sent: each distinct request of a classifier once, and its number for each response."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -75,7 +75,7 @@ class ClassifierRequests:
     def write(self, results: StudyResults, writer: ReportWriter, number: int) -> dict[str, Any]:
         """Write the requests as rows [title, [[role, parts], ...]], and return what the page shows of the classifier.
 
-        A part is a text, the number of an example's clip, or null for the query.
+        A part is a text, the number of an example's clip (-1 if the page does not have it), or null for the query.
         """
         trials = {trial for _, request_trials, _ in self.uses for trial in request_trials}
         folds = {fold for request_folds, _, _ in self.uses for fold in request_folds}

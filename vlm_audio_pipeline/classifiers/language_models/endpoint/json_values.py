@@ -7,7 +7,7 @@ MAX_TOKENS = 10_000_000
 """The largest number of tokens of one request that is believed; no model takes more. A larger claim counts as no claim, so
 the cost bound of the request stays reserved."""
 _MIN_LOG_PROBABILITY = -9999.0
-"""vLLM sends this number in the place of minus infinity, which JSON does not have."""
+"""vLLM sends this number instead of minus infinity, which JSON does not have."""
 _MAX_LOG_PROBABILITY = 0.01
 """More than 0, because servers round."""
 
@@ -28,7 +28,10 @@ def valid_unicode(text: str) -> str:
 
 
 def log_probability(value: Any) -> float | None:
-    """Return the value as a log-probability: minus infinity for its substitute, nan above 0 (no probability); None if it is no number."""
+    """Return the value as a log-probability; None if it is no number.
+
+    Minus infinity for the number that vLLM sends for it; nan for a value above 0, which is no log-probability.
+    """
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     if value <= _MIN_LOG_PROBABILITY:

@@ -236,7 +236,7 @@ def _text_and_reasoning(message: dict[str, Any]) -> tuple[str | None, str | None
     if not isinstance(content, str):
         return None, reasoning or None
     marked, text = split_reasoning(valid_unicode(content))
-    if has_separate_reasoning and not text.strip():  # some servers send "" in the place of null
+    if has_separate_reasoning and not text.strip():  # some servers send "" instead of null
         return None, reasoning + (marked or "")
     return text, (reasoning + (marked or "")) or None
 

@@ -1,4 +1,4 @@
-"""A sigmoid probe: an independent logistic regression for each class on the vectors of an encoder.
+"""The probe of the task `multi_label`: an independent logistic regression for each class on the vectors of an encoder.
 
 The fitted probe is a table of coefficients and thresholds. Predictions are computed from that table alone.
 """
@@ -218,7 +218,7 @@ def choose_c(truth: np.ndarray, scores: np.ndarray, source: np.ndarray) -> tuple
                 precision[i, label] = average_precision(truth[rows, label], scores[i, rows, label], kept[rows])
     if np.isnan(precision[:, :, 0]).all():
         raise VlmAudioError(
-            "the sigmoid probe cannot be fitted if the training clips cannot be split by source recording, got "
+            "the probe cannot be fitted if the training clips cannot be split by source recording, got "
             f"{len(np.unique(source))} source recordings; add recordings, or use fewer classes"
         )
     cmap = np.nanmean(precision, axis=1)

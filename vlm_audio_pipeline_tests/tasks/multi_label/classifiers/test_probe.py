@@ -1,4 +1,4 @@
-"""The sigmoid probe: agreement with scikit-learn, and nothing of the tested fold in what was fitted."""
+"""The probe: agreement with scikit-learn, and nothing of the tested fold in what was fitted."""
 
 from dataclasses import replace
 

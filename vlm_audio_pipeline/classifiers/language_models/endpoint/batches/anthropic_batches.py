@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from vlm_audio_pipeline.classifiers.language_models.endpoint.anthropic_wire import messages_request
 from vlm_audio_pipeline.classifiers.language_models.endpoint.batches.protocol import (
-    MEAN_RESULT_BYTES,
+    MAX_MEAN_RESULT_BYTES,
     BatchApi,
     BatchLimits,
     BatchResult,
@@ -21,7 +21,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.batches.protocol im
     Json,
     OversizedResultsError,
     RejectedCallError,
-    UndecidedError,
+    UndecidedSearchError,
     convert_errors,
     http_client,
     split_lines,
@@ -109,12 +109,12 @@ class AnthropicBatches(BatchApi):
                 elif any(result.custom_id.startswith(f"{record.tag}-") for result in self._first_result(batch.id)):
                     return str(batch.id)
         if is_undecided:
-            raise UndecidedError
+            raise UndecidedSearchError
         return None
 
     def _first_result(self, batch_id: str) -> list[BatchResult]:
         try:
-            return [next(self.results(batch_id, self.status(batch_id), MAX_BODY_BYTES + MEAN_RESULT_BYTES))]
+            return [next(self.results(batch_id, self.status(batch_id), MAX_BODY_BYTES + MAX_MEAN_RESULT_BYTES))]
         except (StopIteration, RejectedCallError, OversizedResultsError):  # archived, or not of this program
             return []
 

@@ -11,13 +11,13 @@ from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime
 
 from vlm_audio_pipeline.classifiers.language_models.endpoint.batches.protocol import (
-    MEAN_RESULT_BYTES,
+    MAX_MEAN_RESULT_BYTES,
     BatchApi,
     BatchStatus,
     LostCallError,
     OversizedResultsError,
     RejectedCallError,
-    UndecidedError,
+    UndecidedSearchError,
 )
 from vlm_audio_pipeline.classifiers.language_models.endpoint.batches.results import UNANSWERED, ReadResult, read_result
 from vlm_audio_pipeline.classifiers.language_models.endpoint.cost_bounds import find_prices
@@ -96,7 +96,7 @@ class BatchCollector:
                     f"of them {MAX_BODY_BYTES:,}, but are larger; they were not read further, and nothing is sent again. To give "
                     f"the batch up: `vlm-audio batch {record.study} --forget {batch_id}`"
                 ) from error
-        except UndecidedError:
+        except UndecidedSearchError:
             return f"{waiting}: whether the server received it can be seen when its batches have ended"
         except LostCallError as error:
             return f"{waiting}: {error}; run again later"
@@ -107,7 +107,7 @@ class BatchCollector:
         """Return the id of a batch that was perhaps submitted; None, after the record is closed, if it was not.
 
         Raises:
-            UndecidedError, LostCallError: if this is not known yet.
+            UndecidedSearchError, LostCallError: if this is not known yet.
         """
         missing_since = log.set_missing(record.tag)
         # Taken before the list is read: the machine may be suspended while it is read, and the list is then an old one.
@@ -252,7 +252,7 @@ class _BatchTally:
 
 def _max_bytes(record: BatchRecord) -> int:
     """Return the maximum size of the results of a batch, bytes."""
-    return MAX_BODY_BYTES + record.requests * MEAN_RESULT_BYTES
+    return MAX_BODY_BYTES + record.requests * MAX_MEAN_RESULT_BYTES
 
 
 def _date(time_s: float) -> str:

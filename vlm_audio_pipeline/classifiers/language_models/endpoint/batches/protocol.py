@@ -17,8 +17,8 @@ from vlm_audio_pipeline.classifiers.language_models.messages import Request
 from vlm_audio_pipeline.storage.batch_log import BatchRecord
 
 Json = dict[str, Any]
-MEAN_RESULT_BYTES = 1024 * 1024
-"""The results of a batch may have this size on average, bytes; a completion of 100,000 tokens has less."""
+MAX_MEAN_RESULT_BYTES = 1024 * 1024
+"""Maximum mean size of the results of a batch, bytes; a completion of 100,000 tokens has less."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class BatchResult:
 
 
 class RejectedCallError(Exception):
-    """The server rejected a call: a batch that it should have received does not exist.
+    """The server rejected a call. A batch that the call should submit does not exist.
 
     Attributes:
         status: HTTP status.
         code: code of the error, or "".
-        message: text of the error, without keys.
+        message: text of the error, without API keys.
     """
 
     def __init__(self, status: int, code: str, message: str):
@@ -78,7 +78,7 @@ class RejectedCallError(Exception):
 
 
 class LostCallError(ConnectionError):
-    """A call has no response. Its text contains no keys.
+    """A call has no response. The text of this error contains no API keys.
 
     Attributes:
         may_have_arrived: whether the server may have received it.
@@ -91,7 +91,7 @@ class LostCallError(ConnectionError):
         self.is_unreachable = is_unreachable
 
 
-class UndecidedError(Exception):
+class UndecidedSearchError(Exception):
     """The server has a batch that may be the one that is searched for; its requests can be read only when it has ended."""
 
 
@@ -100,7 +100,7 @@ class OversizedResultsError(Exception):
 
 
 class BatchApi(Protocol):
-    """A client of a batch API. Every method raises `RejectedCallError` or `LostCallError`.
+    """A client of a batch API. Every method raises `RejectedCallError` or `LostCallError` if its call fails.
 
     Attributes:
         limits: the largest batch.
@@ -130,7 +130,7 @@ class BatchApi(Protocol):
             other_ids: ids of the other batches of this data folder.
 
         Raises:
-            UndecidedError: if this can be decided only later.
+            UndecidedSearchError: if this can be decided only later.
         """
         ...
 
