@@ -32,7 +32,7 @@ def label_leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: s
     for row in rows:
         name = row["classifier"] + ("" if row["control"] in ("", "none") else f" @ {row['control']}")
         low, high = row[f"{ranking}_low"], row[f"{ranking}_high"]
-        if low is None or row["rank"] is None and row["kind"] != "reference":
+        if low is None or (row["rank"] is None and row["kind"] != "reference"):
             notes.append((name, row["note"]))
         if not row["clips"]:
             continue

@@ -85,7 +85,9 @@ def _cells(
         _points(sizes.detectable_difference(assumptions)),
     ]
     if has_draws:
-        cells.append(_points(sizes.detectable_difference(assumptions, new_draws=True)) if sizes.random_draws else "no draws")
+        cells.append(
+            _points(sizes.detectable_difference(assumptions, new_draws=True)) if sizes.random_draws else "no draws"
+        )
     if difference is not None:
         trials = sizes.trials_for(difference, assumptions)
         cells += [str(sizes.clips_for(difference, assumptions)), "not enough" if trials is None else str(trials)]

@@ -200,7 +200,10 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
     notes += undecided.values()
     without_run = group_notes([(row["classifier"], _not_run(row["reason"])) for row in rows if row["accuracy"] is None])
     notes += [f"cannot be decided for {note}" for note in without_run]
-    return Group(_table_or_title(table), *(PlainText(name_study(note, study_argument or study), style="dim") for note in notes if note))
+    return Group(
+        _table_or_title(table),
+        *(PlainText(name_study(note, study_argument or study), style="dim") for note in notes if note),
+    )
 
 
 def _not_run(reason: str) -> str:

@@ -157,7 +157,7 @@ class AnnotatedRecordings(DatasetSpec):
         classes = self.classes or labels_in_order(segments.values())
         card = DatasetCard(self.title or self.path.name, self.licence, str(self.path), self.citation)
         clips = sorted(omit_single_labels(clips), key=lambda c: c.id)
-        return Dataset(self.path, classes, tuple(clips), card, self.on_bad_clip, left_out, events)
+        return Dataset(self.path, classes, tuple(clips), card, self.on_bad_clip, left_out, events=events)
 
     def _segments(
         self, data_folder: DataFolder | None

@@ -134,7 +134,9 @@ class SoundscapeDataset(DatasetSpec):
                 end_s=segment.end_s,
                 labels=segment.labels,
             )
-            for segment in select_labels(label_segments(times, self._events(recording), rule.min_overlap_s), rule, classes)
+            for segment in select_labels(
+                label_segments(times, self._events(recording), rule.min_overlap_s), rule, classes
+            )
         ]
 
     def _root(self, data_folder: DataFolder) -> Path:

@@ -52,11 +52,17 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
             FOLD,
             CLIP,
             Column("event", INT, "number of the event in its recording, by start, from 1; the same in every clip"),
-            _LABEL,
-            Column("start_s", FLOAT, "start of the event within the recording, s; it may be before the start of the clip"),
+            CLASS,
+            Column(
+                "start_s", FLOAT, "start of the event within the recording, s; it may be before the start of the clip"
+            ),
             Column("end_s", FLOAT, "end of the event within the recording, s; it may be after the end of the clip"),
-            Column("low_hz", FLOAT, "lower frequency bound of the event, Hz; null if it is not annotated", nullable=True),
-            Column("high_hz", FLOAT, "upper frequency bound of the event, Hz; null if it is not annotated", nullable=True),
+            Column(
+                "low_hz", FLOAT, "lower frequency bound of the event, Hz; null if it is not annotated", nullable=True
+            ),
+            Column(
+                "high_hz", FLOAT, "upper frequency bound of the event, Hz; null if it is not annotated", nullable=True
+            ),
         ),
     ),
     TableSchema(

@@ -161,7 +161,12 @@ SUMMARY_TABLES: tuple[TableSchema, ...] = (
             STUDY,
             Column("position", INT, "position in the study file, from 0"),
             Column("classifier", TEXT, "classifier that is compared"),
-            Column("scoring", TEXT, "scoring of `classifier`; null without predictions unless the contrast names it", nullable=True),
+            Column(
+                "scoring",
+                TEXT,
+                "scoring of `classifier`; null without predictions unless the contrast names it",
+                nullable=True,
+            ),
             CONTROL,
             Column("against", TEXT, "other side of the comparison: a classifier, chance or majority"),
             Column(

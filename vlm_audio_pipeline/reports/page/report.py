@@ -137,7 +137,12 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
         caution=page_caution(results, tables["verdicts"]),
         margin=f"{100 * MARGIN:.0f}",
         key_findings=key_findings(
-            results, runs, tables["contrasts"], content["leakage"], sum(len(group.names) for group in board["not_run"]), tables["verdicts"]
+            results,
+            runs,
+            tables["contrasts"],
+            content["leakage"],
+            sum(len(group.names) for group in board["not_run"]),
+            tables["verdicts"],
         ),
         board=board,
         board_measures=measures_for_display("page"),
