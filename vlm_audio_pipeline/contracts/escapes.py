@@ -11,11 +11,11 @@ import unicodedata
 from decimal import Decimal
 from typing import Any
 
-_KEPT = "\n\t"
+_KEPT_CODES = "\n\t"
 _INVISIBLE = (0x00AD, 0x061C, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0x2060, 0xFEFF)
 _RANGES = ((0x80, 0x9F), (0x202A, 0x202E), (0x2061, 0x206F), (0xFFF9, 0xFFFB), (0xD800, 0xDFFF), (0xE0000, 0xE007F))
 _VISIBLE: dict[int, str] = {
-    **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in _KEPT},  # ESC becomes the symbol ␛
+    **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in _KEPT_CODES},  # ESC becomes the symbol ␛
     0x7F: "\u2421",
     **dict.fromkeys(_INVISIBLE, "\ufffd"),
     **{code: "\ufffd" for first, last in _RANGES for code in range(first, last + 1)},
@@ -127,7 +127,7 @@ def escape_sql(text: str) -> str:
 
 
 def escape_plot(text: str) -> str:
-    r"""Escape text for matplotlib, on one line: `$` begins no formula. Glyphs that no font has are `reports.fonts`' task.
+    r"""Escape text for matplotlib, on one line: `$` begins no formula. `renderings.fonts` replaces glyphs that no font has.
 
     >>> escape_plot("$x^2$")
     '\\$x^2\\$'

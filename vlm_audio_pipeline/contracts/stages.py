@@ -34,7 +34,7 @@ class Cost:
     Attributes:
         requests: requests to an endpoint, or to a local language model.
         tokens: input and output tokens of these requests.
-        usd: price of those requests whose price is known, in the way in which the study sends them, USD.
+        usd: price of the requests as the study sends them (live or as batches), USD; requests without a known price are left out.
         live_usd: their price as live requests, USD.
         batch_usd: their price as batches, USD; None if the endpoint has no batch API.
         is_batch: whether the study sends them as batches.
@@ -126,7 +126,7 @@ class Stage:
         parameters: plain values that can change the result; hashed into the step's fingerprint.
         inputs: the tables that it reads.
         run: computes the tables. The pipeline adds the columns `study`, `fold` and the name of the component.
-        ahead: computes and stores the expensive rows of several folds in one map of the engine, so that `run` finds them; None if
+        run_ahead: computes and stores the expensive rows of several folds in one map of the engine, so that `run` finds them; None if
             there are none.
         description: one sentence with units, shown in the UI.
         per_fold: whether it has one partition per fold; otherwise it has one partition over all folds.
@@ -152,7 +152,7 @@ class Stage:
     inputs: tuple[Input, ...]
     run: Callable[[StageContext], "dict[str, pa.Table]"]
     description: str
-    ahead: "Callable[[Sequence[StageContext]], None] | None" = None
+    run_ahead: "Callable[[Sequence[StageContext]], None] | None" = None
     per_fold: bool = True
     folds: tuple[int, ...] | None = None
     accelerator: bool = False

@@ -31,12 +31,12 @@ from vlm_audio_pipeline.datasets.cut_recordings import (
     CollectedEvents,
     collect_events,
     cut_recordings,
+    events_with_times,
     labels_in_order,
     leave_out_empty,
     read_lengths,
     rename_labels,
     segment_id,
-    with_times,
 )
 from vlm_audio_pipeline.datasets.folds import check_fold_clips, check_folds, fold_file_name, persistent_folds
 from vlm_audio_pipeline.datasets.guess import DatasetGuess
@@ -204,7 +204,7 @@ class AnnotatedRecordings(DatasetSpec):
                 f"{self.path}: no segment of the {len(lengths)} recordings has a label, so there are no classes; check `annotations`, "
                 "`rename`, `min_confidence` and `min_overlap_s` of `segment`"
             )
-        return all_segments, segments, tuple(sorted(left_out, key=lambda left: left.file)), with_times(events)
+        return all_segments, segments, tuple(sorted(left_out, key=lambda left: left.file)), events_with_times(events)
 
     def _check_missing(self, annotated: CollectedEvents, left_out: list[LeftOut]) -> None:
         """Refuse recordings that are annotated but not in the folder; with `on_bad_clip: skip`, list them."""

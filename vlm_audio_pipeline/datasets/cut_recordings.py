@@ -32,7 +32,7 @@ class CollectedEvents:
     """The events of recordings.
 
     Attributes:
-        events: recording, relative to the dataset's folder -> its events; empty for a recording in which nothing occurs.
+        events: recording, relative to the dataset's folder -> its events; empty for a recording without events.
         missing: names in annotation files for which there is no recording, with the line that names them.
     """
 
@@ -56,13 +56,13 @@ def collect_events(
     events: dict[str, list[Event]] = {}
     missing: dict[str, str] = {}
     for path, annotation_format, content in annotations:
-        found: dict[str, str | None] = {}
+        file_of_name: dict[str, str | None] = {}
         origins = {clip.recording: clip.origin for clip in content.clips[::-1]}
         origins |= {event.recording: event.origin for event in content.events[::-1]}
         first_names: dict[str, str] = {}
         for name in sorted(content.recordings):
             origin = origins.get(name, str(path))
-            found[name] = file = resolve(names, name, origin, annotation_format.aliases)
+            file_of_name[name] = file = resolve(names, name, origin, annotation_format.aliases)
             if file is None:
                 missing.setdefault(name, f"{origin}; {names.suggest(name)}")
                 continue
@@ -72,11 +72,11 @@ def collect_events(
                     "they are two recordings, add both with names that tell them apart; otherwise write the same name"
                 )
             events.setdefault(file, [])
-        whole = (
+        whole_events = (
             Event(c.recording, 0.0, float("inf"), label, origin=c.origin) for c in content.clips for label in c.labels
         )
-        for event in (*content.events, *whole):
-            if (file := found[event.recording]) is not None:
+        for event in (*content.events, *whole_events):
+            if (file := file_of_name[event.recording]) is not None:
                 events[file].append(replace(event, recording=file))
     return CollectedEvents(events, missing)
 
@@ -100,7 +100,7 @@ def rename_labels(
     return renamed
 
 
-def with_times(recordings: Mapping[str, Sequence[Event]]) -> dict[str, list[Event]]:
+def events_with_times(recordings: Mapping[str, Sequence[Event]]) -> dict[str, list[Event]]:
     """Return the events that have an end: without the labels of whole recordings, which say nothing about when a sound occurs.
 
     Args:

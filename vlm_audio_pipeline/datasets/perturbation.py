@@ -191,14 +191,14 @@ def perturbed_stage(stage: Stage, perturbation: Perturbation) -> Stage:
     def change(context: StageContext) -> StageContext:
         return replace(context, dataset=context.dataset.perturb(perturbation))
 
-    def ahead(contexts: Sequence[StageContext]) -> None:
-        assert stage.ahead is not None
-        stage.ahead([change(context) for context in contexts])
+    def run_ahead(contexts: Sequence[StageContext]) -> None:
+        assert stage.run_ahead is not None
+        stage.run_ahead([change(context) for context in contexts])
 
     return replace(
         stage,
         run=lambda context: stage.run(change(context)),
-        ahead=None if stage.ahead is None else ahead,
+        run_ahead=None if stage.run_ahead is None else run_ahead,
         parameters={**stage.parameters, "perturbation": perturbation.parameters()},
         unavailable=lambda: stage.unavailable() or perturbation.unavailable(),
         description=f"{stage.description.removesuffix('.')}; audio changed: {perturbation.words}.",

@@ -182,7 +182,7 @@ class EncoderSpec(Spec):
             parameters={**self.fingerprint_fields(), "dtype": self.number_format},
             inputs=inputs,
             run=self._embed,
-            ahead=self._embed_ahead,
+            run_ahead=self._embed_ahead,
             description=f"Vectors of {self.kind} ({self.model_id}): one float32 vector per clip, from {items}.",
             accelerator=self.accelerator,
             unavailable=self.unavailable,

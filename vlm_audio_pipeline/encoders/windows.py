@@ -37,13 +37,13 @@ def window_vectors(
         For each clip (windows, dimensions) float64.
     """
     bounds = [windows(len(clip), length) for clip in clips]
-    pieces = [clip[a:b] for clip, of_clip in zip(clips, bounds, strict=True) for a, b in of_clip]
+    pieces = [clip[a:b] for clip, clip_bounds in zip(clips, bounds, strict=True) for a, b in clip_bounds]
     vectors: list[np.ndarray] = []
     for start in range(0, len(pieces), batch_size):
         batch = [pad(piece, min_length) for piece in pieces[start : start + batch_size]]
         vectors += [np.asarray(v, np.float64) for v in embed(batch)]
-    ends = np.cumsum([len(of_clip) for of_clip in bounds])
-    return [np.stack(vectors[end - len(of_clip) : end]) for end, of_clip in zip(ends, bounds, strict=True)]
+    ends = np.cumsum([len(clip_bounds) for clip_bounds in bounds])
+    return [np.stack(vectors[end - len(clip_bounds) : end]) for end, clip_bounds in zip(ends, bounds, strict=True)]
 
 
 def pad(samples: np.ndarray, min_length: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Worker processes on a Ray cluster: they are started, get tasks when they are ready, and are replaced when they are lost.
 
 A task may be computed more than once, because a worker can be lost before its result arrives; what the driver stores counts once.
-Everything is bounded: starts that fail, workers that one task kills, and the time without any worker.
+There are limits for failed starts, for the workers that are lost while they compute one task, and for the time without a worker.
 """
 
 import logging
@@ -21,9 +21,9 @@ from vlm_audio_pipeline.engines.ray_worker import Worker, WorkError
 IN_FLIGHT = 2
 """Tasks of a worker at a time: one is computed, one waits, so that no worker waits for the driver."""
 MAX_LOSSES = 5
-"""Workers that may be lost while they compute one task; then the task is the reason."""
+"""Number of workers that may be lost while they compute one task. Then the run ends, because the task is the likely cause."""
 MAX_FAILED_STARTS = 5
-"""Times in a row that workers may end before they are ready while no worker is ready; then their environment is the reason."""
+"""Number of failed starts in a row while no worker is ready. Then the run ends, because the environment of the workers is the likely cause."""
 FIRST_PAUSE_S = 0.5
 """Time before workers are started again after a failed start, s; twice as long after each one that follows."""
 MAX_PAUSE_S = 30.0
@@ -178,21 +178,20 @@ class WorkerPool:
                 actor, task = in_flight[reference]
                 try:
                     result = ray.get(reference)
-                except (
-                    ray.exceptions.RayTaskError
-                ) as error:  # the worker lives, and could not read the task or send its result
+                except ray.exceptions.RayTaskError as error:
+                    # The worker lives, but could not read the task or send its result.
                     del in_flight[reference]
                     self._tasks[actor].remove(task)
                     raise VlmAudioError(
                         f"a worker on node {self.nodes[actor][:8]} cannot compute a batch: {error.cause!r}; check that every node has "
-                        "the same packages, with those that your components come from"
+                        "the same packages, including those of your own components"
                     ) from error
                 except ray.exceptions.RayError as error:
-                    computed = self._replace_lost(actor, queue, in_flight, error)
-                    losses[computed] += 1
-                    if losses[computed] >= MAX_LOSSES:
+                    lost_task = self._replace_lost(actor, queue, in_flight, error)
+                    losses[lost_task] += 1
+                    if losses[lost_task] >= MAX_LOSSES:
                         raise VlmAudioError(
-                            f"{losses[computed]} workers ended while they computed the same batch ({first_line(error)}); it may "
+                            f"{losses[lost_task]} workers ended while they computed the same batch ({first_line(error)}); it may "
                             "need more memory than a node has: use a smaller `batch_size`"
                         ) from error
                     continue
@@ -252,12 +251,12 @@ class WorkerPool:
     def _send(self, tasks: Sequence[Task], queue: TaskQueue, in_flight: dict[Any, tuple[Any, int]]) -> None:
         """Send tasks to the workers that are ready: each gets a first one before any gets a second one."""
         for depth in range(IN_FLIGHT):
-            for actor, own in self._tasks.items():
-                if len(own) == depth and (task := queue.take(actor)) is not None:
+            for actor, actor_tasks in self._tasks.items():
+                if len(actor_tasks) == depth and (task := queue.take(actor)) is not None:
                     method, arguments = tasks[task].method, tasks[task].arguments
                     files = files_for_batch(tasks[task].paths, self._files)
                     in_flight[getattr(actor, method).remote(*arguments, files)] = (actor, task)
-                    own.append(task)
+                    actor_tasks.append(task)
 
     def _replace_lost(
         self, actor: Any, queue: TaskQueue, in_flight: dict[Any, tuple[Any, int]], error: Exception
@@ -265,10 +264,10 @@ class WorkerPool:
         """Forget a lost worker and give its tasks to the others. Return the task that it computed; those behind it waited."""
         import ray
 
-        own = self._tasks.pop(actor)
+        actor_tasks = self._tasks.pop(actor)
         node = self.nodes.pop(actor)
         self.lost_workers += 1
-        self.lost_tasks += len(own)
+        self.lost_tasks += len(actor_tasks)
         if node not in self._reported_nodes:  # a node may have a hundred workers
             self._reported_nodes.add(node)
             _LOG.warning(
@@ -276,11 +275,11 @@ class WorkerPool:
             )
         ray.kill(actor, no_restart=True)  # it may still live, cut off from the driver, and keep its place
         queue.release(actor)
-        for task in reversed(own):
+        for task in reversed(actor_tasks):
             queue.put_back(task)
         for reference in [r for r, (other, _) in in_flight.items() if other is actor]:
             del in_flight[reference]
-        return own[0]
+        return actor_tasks[0]
 
     def _check_patience(self, waited_s: float, on_wait: Callable[[str], None]) -> None:
         place = "a GPU" if self._uses_gpu else "a CPU"

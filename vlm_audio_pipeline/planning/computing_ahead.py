@@ -38,7 +38,7 @@ def cut_wave(graph: Graph, wave: Sequence[PlannedRun]) -> Iterator[tuple[str | N
 
 
 def _is_border(stage: Stage) -> bool:
-    return stage.ahead is not None or (stage.asks_model and not stage.paid)
+    return stage.run_ahead is not None or (stage.asks_model and not stage.paid)
 
 
 def compute_ahead(graph: Graph, nodes: Sequence[Node], progress: Progress) -> None:
@@ -50,8 +50,8 @@ def compute_ahead(graph: Graph, nodes: Sequence[Node], progress: Progress) -> No
         DamagedInput: if an input cannot be read; the next run recomputes it.
         VlmAudioError: if a row cannot be computed, or the disk cannot be written.
     """
-    ahead = graph.steps[nodes[0].step].stage.ahead
-    if ahead is None:
+    run_ahead = graph.steps[nodes[0].step].stage.run_ahead
+    if run_ahead is None:
         return
     data_folder = graph.data_folder.create()
     with convert_disk_errors(data_folder), ExitStack() as stack:
@@ -66,4 +66,4 @@ def compute_ahead(graph: Graph, nodes: Sequence[Node], progress: Progress) -> No
                 stack.callback(scratch.close)
                 contexts.append(stage_context(graph, node, inputs, progress, scratch))
         if contexts:
-            ahead(contexts)
+            run_ahead(contexts)

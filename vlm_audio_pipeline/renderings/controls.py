@@ -66,7 +66,7 @@ def control_stage(rendering: str, recipe: Recipe, control: str) -> Stage:
         images = render_fold(context, clips, ControlRenderer(context.dataset.recordings, recipe, control), parameters)
         return {"spectrograms": spectrogram_table([c.clip for c in clips], images)}
 
-    def ahead(contexts: Sequence[StageContext]) -> None:
+    def run_ahead(contexts: Sequence[StageContext]) -> None:
         render_ahead(contexts, ControlRenderer(contexts[0].dataset.recordings, recipe, control), parameters)
 
     return Stage(
@@ -76,7 +76,7 @@ def control_stage(rendering: str, recipe: Recipe, control: str) -> Stage:
         parameters={"control": control, "step": STEP_VERSION, **recipe.fingerprint_fields()},
         inputs=(Input("clips"),),
         run=run,
-        ahead=ahead,
+        run_ahead=run_ahead,
         description=_description(rendering, control),
     )
 

@@ -37,7 +37,7 @@ def rendering_stage(recipe: Recipe) -> Stage:
         images = render_fold(context, clips, ClipRenderer(context.dataset.recordings, recipe), parameters)
         return {"spectrograms": spectrogram_table([c.clip for c in clips], images)}
 
-    def ahead(contexts: Sequence[StageContext]) -> None:
+    def run_ahead(contexts: Sequence[StageContext]) -> None:
         render_ahead(contexts, ClipRenderer(contexts[0].dataset.recordings, recipe), parameters)
 
     return Stage(
@@ -47,7 +47,7 @@ def rendering_stage(recipe: Recipe) -> Stage:
         parameters=recipe.fingerprint_fields(),
         inputs=(Input("clips"),),
         run=run,
-        ahead=ahead,
+        run_ahead=run_ahead,
         description=f"Images of clips: {recipe.summary()}.",
     )
 
@@ -94,7 +94,7 @@ def render_fold(
     A slow fold saves its finished images every `SAVE_EVERY_S` seconds and reuses them when it runs again.
 
     Args:
-        context: of the stage.
+        context: the context of the stage.
         clips: the clips of the fold.
         render_image: renders a clip; picklable.
         parameters: plain values that, together with the clip, determine an image.
@@ -139,25 +139,25 @@ def render_and_save(
     """Render clips, and save the images of a slow run.
 
     Args:
-        context: with the engine and the progress.
+        context: provides the engine and the progress callback.
         todo: scratch, key and clip of each image.
         render_image: renders a clip; picklable.
         on_image: called with the key and the image.
         saves_all: save every image, not only those of a slow run.
     """
-    places = iter(todo)
+    remaining = iter(todo)
     unsaved: list[tuple[Scratch, str, RenderedImage]] = []
     saved_at = time.monotonic()
 
     def save() -> None:
         for scratch in {id(scratch): scratch for scratch, _, _ in unsaved}.values():
-            scratch.put([(key, _pack(image)) for place, key, image in unsaved if place is scratch])
+            scratch.put([(key, _pack(image)) for image_scratch, key, image in unsaved if image_scratch is scratch])
         unsaved.clear()
 
     def keep(image: RenderedImage) -> None:
         nonlocal saved_at
         faults.kill_point("image")
-        scratch, key, _ = next(places)
+        scratch, key, _ = next(remaining)
         on_image(key, image)
         unsaved.append((scratch, key, image))
         if time.monotonic() - saved_at > SAVE_EVERY_S or (saves_all and len(unsaved) >= IMAGES_PER_SAVE):

@@ -67,7 +67,7 @@ def leaderboard_schema() -> TableSchema:
             Column("clips", INT, "number of distinct clips with a prediction"),
             Column("dataset_clips", INT, "number of clips of the study's dataset"),
             Column("rejected_clips", INT, "number of clips that cannot be used; no denominator includes them"),
-            Column("trials", INT, "number of passes over the clips, or of annotators"),
+            Column("trials", INT, "number of trials: passes over the clips, or annotators"),
             Column("folds", TEXT, "folds covered, such as 1,2,3,4,5"),
             Column("training_clips", INT, "number of labelled training clips, maximum over folds", nullable=True),
             *(column for column in measures if not column.in_data_version),
@@ -164,7 +164,7 @@ SUMMARY_TABLES: tuple[TableSchema, ...] = (
             Column(
                 "scoring",
                 TEXT,
-                "scoring of `classifier`; null without predictions unless the contrast names it",
+                "scoring of `classifier`; null if the classifier has no predictions and the contrast names no scoring",
                 nullable=True,
             ),
             CONTROL,
@@ -172,7 +172,7 @@ SUMMARY_TABLES: tuple[TableSchema, ...] = (
             Column(
                 "against_scoring",
                 TEXT,
-                "scoring of `against`; null for references, and without predictions unless the contrast names it",
+                "scoring of `against`; null for references, and if it has no predictions and the contrast names no scoring",
                 nullable=True,
             ),
             Column("against_control", TEXT, "control of `against`"),

@@ -109,7 +109,7 @@ def test_silence_and_one_millisecond_are_valid(tmp_path):
 def error_reason(path) -> str:
     with pytest.raises(BadAudio) as error:
         decode(path)
-    assert isinstance(error.value, BadClips)  # as `Dataset.load` promises
+    assert isinstance(error.value, BadClips)  # as `Dataset.samples` promises
     assert str(error.value) == f"{path} cannot be used: {error.value.reason}"
     return error.value.reason
 

@@ -299,7 +299,7 @@ def test_a_wave_is_cut_before_each_step_that_computes_ahead(bench):
     graph = bench.graph(bench.study | IMAGES)
     wave = make_plan(graph, current_input_versions(graph)).wave
     parts = list(cut_wave(graph, wave))
-    ahead = [name for name, step in graph.steps.items() if step.stage.ahead is not None]
+    ahead = [name for name, step in graph.steps.items() if step.stage.run_ahead is not None]
     assert [step for step, _ in parts] == [None, *ahead]
     nodes = [node for _, runs in parts for run in runs for node in run.nodes]
     assert sorted(map(str, nodes)) == sorted(str(n) for run in wave for n in run.nodes)

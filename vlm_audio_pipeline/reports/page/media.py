@@ -1,9 +1,9 @@
 """Encode the images and audio of a report.
 
-A folder has images unchanged; a single file has thumbnails. Both have images and audio of a limited number of clips
-(`report_writer.FOLDER` and `SINGLE_FILE`). Audio of a folder is a copy of the recording if browsers play its format, else mono Ogg Vorbis
-(https://caniuse.com/ogg-vorbis), which is encoded in less than half the time of MP3. Audio of a single file is mono MP3, which
-also browsers of before 2025 play (https://caniuse.com/mp3).
+A report in a folder has the images unchanged; a report in a single file has thumbnails. Both have images and audio of a limited number of
+clips (`report_writer.FOLDER` and `SINGLE_FILE`). Audio in a folder is a copy of the recording if browsers play its format, else mono Ogg Vorbis
+(https://caniuse.com/ogg-vorbis), which is encoded in less than half the time of MP3. Audio in a single file is mono MP3, which
+browsers of before 2025 play, too (https://caniuse.com/mp3).
 """
 
 import io
@@ -35,7 +35,11 @@ PAGE_IMAGES = "(page)"
 """Name of the image set that is rendered only for the page, if a study has no images."""
 PLAYABLE = {".ogg": "audio/ogg", ".mp3": "audio/mpeg", ".flac": "audio/flac"}
 """Suffix -> media type of recordings that browsers play (https://caniuse.com/ogg-vorbis)."""
-_FILLED_IN = ("kind", "preset", "size")  # fields of a rendering in a study record that its other fields replace
+_COMPLETED_FIELDS = (
+    "kind",
+    "preset",
+    "size",
+)  # fields of a rendering whose values a study record also contains in its other fields
 _MP3_SAMPLE_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _BATCH_SIZE = 16  # images or audio files in memory at a time
 _VORBIS_BLOCK = 65536  # samples; libsndfile needs a stack in proportion to one write
@@ -115,7 +119,9 @@ def _find_recipe(results: StudyResults, name: str) -> Recipe | None:
     fields = results.spec.get("renderings", {}).get(name.partition(CONTROL_SEPARATOR)[0])
     try:  # width and height are filled in from `size` and the preset
         return (
-            None if fields is None else Recipe.model_validate({k: v for k, v in fields.items() if k not in _FILLED_IN})
+            None
+            if fields is None
+            else Recipe.model_validate({k: v for k, v in fields.items() if k not in _COMPLETED_FIELDS})
         )
     except ValueError:
         return None
@@ -258,12 +264,16 @@ def encode_image(image: bytes, media_type: str, report_format: ReportFormat = FO
 
 
 def balanced_order(results: StudyResults) -> list[int]:
-    """Return all clip numbers in an order in which the first n clips are balanced over the classes, for every n."""
+    """Return all clip numbers in an order in which the first n clips are balanced over the classes, for every n.
+
+    The order within a class is random, but the same each time: that of the hashes of the clip ids. Ids often begin with the fold.
+    """
     per_class: dict[str, int] = {}
     order = []
-    for i, row in enumerate(results.clips):
-        per_class[row["label"]] = per_class.get(row["label"], 0) + 1
-        order.append((per_class[row["label"]], digest(row["clip"].encode()), i))
+    for hash_of_id, i in sorted((digest(row["clip"].encode()), i) for i, row in enumerate(results.clips)):
+        label = results.clips[i]["label"]
+        per_class[label] = per_class.get(label, 0) + 1
+        order.append((per_class[label], hash_of_id, i))
     return [i for *_, i in sorted(order)]
 
 

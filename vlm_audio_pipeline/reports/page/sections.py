@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from vlm_audio_pipeline.contracts.hashing import digest
 from vlm_audio_pipeline.evaluation.clip_sample import SAMPLED
 from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN, result_name
 from vlm_audio_pipeline.measures.declarations import measures_for_display
-from vlm_audio_pipeline.reports.page.media import Media, balanced_order
+from vlm_audio_pipeline.reports.page.media import Media
 from vlm_audio_pipeline.reports.page.report_writer import ReportWriter
 from vlm_audio_pipeline.reports.page.runs import PageRun
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
@@ -249,9 +250,12 @@ def cost_totals(results: StudyResults) -> dict[str, Any]:
 
 
 def first_clip(results: StudyResults, media: Media) -> int | None:
-    """Return the number of the clip at the top of the page: the first with an image or audio in `balanced_order`, or None."""
-    images = {clip for names in media.images.values() for clip in names}
-    return next((clip for clip in balanced_order(results) if clip in images or clip in media.audio), None)
+    """Return the number of the clip at the top of the page: of the first clip of each class that has an image or audio, one; or None."""
+    with_media = {clip for names in (media.audio, *media.images.values()) for clip in names}
+    first: dict[str, int] = {}
+    for clip in sorted(with_media):
+        first.setdefault(results.clips[clip]["label"], clip)
+    return min(first.values(), key=lambda clip: digest(results.clips[clip]["clip"].encode()), default=None)
 
 
 def provenance(results: StudyResults) -> dict[str, Any]:

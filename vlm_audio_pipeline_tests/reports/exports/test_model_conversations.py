@@ -21,7 +21,7 @@ def test_messages_are_built_as_they_were_sent(answers):
     assert dog.note is None, "the key of the stored response is the hash of these messages"
     assert dog.response["reasoning"] == "Short bursts <think>, so a dog."
     images = [part for message in dog.messages for part in message.parts if isinstance(part, ImagePart)]
-    # the examples come from the other fold, the query is the last image; see `answers._images`
+    # the examples come from the other fold, the query is the last image
     assert [image.data for image in images] == [png(6), png(7), png(8), png(3)]
     assert prompt_text(dog.messages) == (
         "user: Which sound? dog, rain, sea<image>\n\nassistant: dog\n\nuser: <image>\n\nassistant: rain\n\n"

@@ -1,5 +1,6 @@
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -80,6 +81,18 @@ def test_every_beginning_of_the_balanced_order_has_all_classes(example_study):
     for n in (1, 2, 3, 4, 5, 6):  # six clips of each of five classes
         labels = [results.clips[i]["label"] for i in order[: 5 * n]]
         assert {labels.count(label) for label in results.classes} == {n}
+
+
+def test_the_balanced_order_of_a_class_is_not_that_of_the_clip_ids():
+    """Ids often begin with the fold. In the order of ids, the first 8 of 40 clips of a class would all be of fold 1."""
+    clips = [
+        {"clip": f"{fold}-{number}-{label}", "label": label}
+        for fold in range(1, 6)
+        for number in range(8)
+        for label in "ab"
+    ]
+    order = balanced_order(SimpleNamespace(clips=clips))
+    assert len({clips[i]["clip"][0] for i in order[:16]}) >= 3
 
 
 @pytest.mark.parametrize("max_clips", [10, 200])

@@ -150,12 +150,12 @@ def fit_classes(
         weights (classes, dimensions) and intercepts (classes,), float64: logit = weights @ z + intercept.
     """
     basis = Basis.from_vectors(z)
-    of_classes = [list(fit_in_basis(basis, column.astype(int), strengths)) for column in truth.T]
+    fits_of_classes = [list(fit_in_basis(basis, column.astype(int), strengths)) for column in truth.T]
     for i in range(len(strengths)):
         # Two classes, without and with, have rows -w/2 and w/2.
         yield (
-            np.array([fits[i][0][1] - fits[i][0][0] for fits in of_classes]),
-            np.array([fits[i][1][1] - fits[i][1][0] for fits in of_classes]),
+            np.array([fits[i][0][1] - fits[i][0][0] for fits in fits_of_classes]),
+            np.array([fits[i][1][1] - fits[i][1][0] for fits in fits_of_classes]),
         )
 
 
@@ -194,6 +194,8 @@ def inner_scores(
 
 def choose_c(truth: np.ndarray, scores: np.ndarray, source: np.ndarray) -> tuple[int, float]:
     """Choose the regularisation strength: the smallest whose cmAP is at most one standard error below the highest.
+
+    cmAP is the mean over the classes of the average precision.
 
     The standard error is that of the highest cmAP by the jackknife over source recordings (the one-standard-error rule of the
     single-label probe).
