@@ -78,7 +78,7 @@ def group_notes(notes: Sequence[tuple[str, str]]) -> list[str]:
     names: dict[str, dict[str, None]] = {}
     for name, note in notes:
         names.setdefault(note, {})[name] = None
-    return [f"{', '.join(of_note)}: {note}" for note, of_note in names.items()]
+    return [f"{', '.join(names_of_note)}: {note}" for note, names_of_note in names.items()]
 
 
 def _move_baselines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
             )
         ]
         if row["difference"] is None:
-            not_compared.setdefault((names[0], _short_reason(row["reason"])), []).append(names[1] + subset)
+            not_compared.setdefault((names[0], _short_contrast_reason(row["reason"])), []).append(names[1] + subset)
             continue
         p = row["p_equivalence_holm" if row["verdict"] == "equivalent" else "p_holm"]
         table.add_row(
@@ -133,7 +133,7 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
     return Group(_table_or_title(table), *(PlainText(name_study(n, study), style="dim") for n in notes))
 
 
-def _short_reason(reason: str) -> str:
+def _short_contrast_reason(reason: str) -> str:
     """Leave out why a classifier was not run: a note below the leaderboard says it."""
     return re.sub(r"(\S+ was not run): .*?(?=; \S+ was not run|$)", r"\1", reason)
 
@@ -161,7 +161,7 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
     """Return the verdicts on vision-language models: answer and accuracies; below, the references and undecided answers.
 
     The accuracies are those on the images, on blank and time-shuffled images, of the audio baseline, and of a probe on the
-    pixels if the study has one. Without that probe the table fits into 80 columns for names of up to 30 characters. A model
+    pixels if the study has one. Without that probe the table is at most 80 characters wide for names of up to 30 characters. A model
     without a complete run has no row: a note gives the reason.
     """
     cautions = list(dict.fromkeys(row["caution"] for row in rows if row.get("caution")))
@@ -198,7 +198,9 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
         if row["answer"] == "cannot be decided":
             undecided.setdefault(row["classifier"], row["statement"])  # scorings of a model share most reasons
     notes += undecided.values()
-    without_run = group_notes([(row["classifier"], _not_run(row["reason"])) for row in rows if row["accuracy"] is None])
+    without_run = group_notes(
+        [(row["classifier"], _short_verdict_reason(row["reason"])) for row in rows if row["accuracy"] is None]
+    )
     notes += [f"cannot be decided for {note}" for note in without_run]
     return Group(
         _table_or_title(table),
@@ -206,7 +208,7 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
     )
 
 
-def _not_run(reason: str) -> str:
+def _short_verdict_reason(reason: str) -> str:
     """Leave out why a model was not run: a note below the leaderboard says it."""
     return "not run (the reason is below the leaderboard)" if reason.startswith("not run: ") else reason
 
@@ -221,10 +223,10 @@ def rows_table(rows: pa.Table, max_rows: int = 50) -> RenderableType:
     """Return any query result as a table; long values are cut, rows after `max_rows` are counted."""
     table = PlainTable()
     for name in rows.column_names:
-        numeric = pa.types.is_integer(rows.schema.field(name).type) or pa.types.is_floating(
+        is_numeric = pa.types.is_integer(rows.schema.field(name).type) or pa.types.is_floating(
             rows.schema.field(name).type
         )
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(name, justify="right" if is_numeric else "left")
     for row in rows.slice(0, max_rows).to_pylist():
         table.add_row(*(cell(row[n]) for n in rows.column_names))
     if rows.num_rows > max_rows:

@@ -30,9 +30,9 @@ _TEX: dict[int, str] = {
     ord("`"): r"\textasciigrave{}",
     ord("\n"): " ",
     ord("\t"): " ",
-    **{ord(mark): f"\\{mark}" for mark in "&%$#_{}"},
+    **{ord(character): f"\\{character}" for character in "&%$#_{}"},
 }
-_MARKDOWN_SIGN = re.compile(r"([!-,.:-@\[-`{-~]|(?<!\w)[-/])")  # inside a word, - and / have no meaning
+_MARKDOWN_CHARACTER = re.compile(r"([!-,.:-@\[-`{-~]|(?<!\w)[-/])")  # inside a word, - and / have no meaning
 _FORMULA = re.compile(r"[ \xa0]*[=+\-@\t\r\n＝＋－＠]|'+[ \xa0]*[=+\-@\t\r\n＝＋－＠]")
 
 
@@ -83,7 +83,7 @@ def escape_tex(text: str) -> str:
     >>> print(escape_tex("janus_pro: 50% & more"))
     janus\_pro: 50\% \& more
     """
-    plain = "".join("?" if ord(mark) in _VISIBLE else mark for mark in text)
+    plain = "".join("?" if ord(character) in _VISIBLE else character for character in text)
     return plain.translate(_TEX).replace("--", "-{}-")
 
 
@@ -108,13 +108,13 @@ def unescape_csv(text: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    r"""Escape text for Markdown, on one line: every ASCII sign loses its meaning, also in tables, links and HTML.
+    r"""Escape text for Markdown, on one line: every ASCII character loses its meaning, also in tables, links and HTML.
 
     >>> print(escape_markdown("a|b [x](y)"))
     a\|b \[x\]\(y\)
     """
     one_line = " ".join(show_control_codes(text).split())
-    return _MARKDOWN_SIGN.sub(r"\\\1", one_line)
+    return _MARKDOWN_CHARACTER.sub(r"\\\1", one_line)
 
 
 def escape_sql(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Which rows of a map are not stored yet, their batches, and storing them: what all engines share."""
+"""Find the rows of a map that are not stored yet, cut them into batches, and store their results; every engine uses this."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -44,7 +44,7 @@ class RowStorage:
         return list(cut_batches(todo, self._rows.batch_size, self._sizes, self._rows.max_total_size))
 
     def store(self, batch: Sequence[str], payloads: Sequence[bytes | Failure]) -> None:
-        """Store the payloads of a batch; failures are kept, but not stored.
+        """Store the payloads of a batch; failures are in `results`, but not in the result store.
 
         Raises:
             ValueError: if there is not one payload for each key.

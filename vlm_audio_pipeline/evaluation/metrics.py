@@ -50,11 +50,12 @@ def metrics_table(
     lines = []
     for (scoring, control), run in runs.items():
         other_key = (OTHER_SCORING.get(scoring, ""), control)
-        other = runs.get(other_key)
         mixed = mixed_responses(tables[scoring, control], accepted_models)
-        both = [tables[key] for key in ((scoring, control), other_key) if key in tables]
-        reasons = {"scorings_agree": mixed_responses(pa.concat_tables(both), accepted_models)}  # reads both scorings
-        for subset, arrays in subsets(replace(apply_temperature(run), other_scoring=other), tuning_folds):
+        tables_of_both = [tables[key] for key in ((scoring, control), other_key) if key in tables]
+        reasons = {
+            "scorings_agree": mixed_responses(pa.concat_tables(tables_of_both), accepted_models)
+        }  # reads both scorings
+        for subset, arrays in subsets(replace(apply_temperature(run), other_scoring=runs.get(other_key)), tuning_folds):
             lines += [
                 {
                     "scoring": scoring,

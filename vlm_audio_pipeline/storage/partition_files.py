@@ -99,14 +99,14 @@ def write_partition(path: Path, table: pa.Table, provenance: Provenance) -> None
     """
     footer = {FOOTER_KEY: json.dumps(asdict(provenance)).encode()}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **footer})
-    group = IMAGES_PER_ROW_GROUP if any(pa.types.is_binary(f.type) for f in table.schema) else None
+    row_group_size = IMAGES_PER_ROW_GROUP if any(pa.types.is_binary(f.type) for f in table.schema) else None
     set_folder_aside(path)
     with atomic_path(path) as temporary:
         with (
             temporary.open("wb") as file,
             pq.ParquetWriter(file, table.schema, compression="zstd", write_page_checksum=True) as writer,
         ):
-            writer.write_table(table, row_group_size=group)
+            writer.write_table(table, row_group_size=row_group_size)
             writer.add_key_value_metadata({CHECKSUM_KEY.decode(): PLACEHOLDER})
         write_checksum(temporary)
         faults.kill_point("partition_file")

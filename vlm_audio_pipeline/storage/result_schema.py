@@ -27,11 +27,11 @@ _COLUMNS = [*_OLD_COLUMNS, ("sha256", "BLOB")]
 
 
 def prepare_results(db: sqlite3.Connection) -> None:
-    """Create the table of results, or check that it is that of this version; one of an older version gets checksums.
+    """Create the table of results, or check its columns; a table of an older version gets checksums.
 
     Raises:
-        sqlite3.DatabaseError: for a file whose table has another name or other columns because of a damaged byte: a new, empty
-            table would hide the results, and SQLite would convert keys to numbers.
+        sqlite3.DatabaseError: if the name of the table, or the name or type of a column, is damaged: a new, empty table would
+            hide the results, and with another type SQLite would convert keys to numbers.
     """
     rows = db.execute("SELECT CAST(name AS BLOB) FROM sqlite_schema WHERE type = 'table'")
     names = {bytes(name).decode(errors="replace") for (name,) in rows}
