@@ -24,7 +24,7 @@ def fetch_and_show(graph: Graph, *, everywhere: bool = False, as_json: bool = Fa
     Returns:
         Exit code: 1 if a model is not available, here or on a node.
     """
-    out = console(silent=as_json)
+    out = console(quiet=as_json)
     graph.data_folder.create()
     if text := describe_missing_weights(graph):
         print_view(out, PlainText(f"weights to download: {text}", style="dim"))

@@ -102,9 +102,9 @@ class _PlainConsole(Console):
         return super().render_str(escape_terminal(text), *args, **options)
 
 
-def console(*, stderr: bool = False, silent: bool = False) -> Console:
-    """Open a console for stdout or stderr that does not highlight paths and keys; a silent one prints nothing."""
-    return _PlainConsole(stderr=stderr, highlight=False, soft_wrap=False, markup=False, emoji=False, quiet=silent)
+def console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Open a console for stdout or stderr that does not highlight paths and keys; a quiet one prints nothing."""
+    return _PlainConsole(stderr=stderr, highlight=False, soft_wrap=False, markup=False, emoji=False, quiet=quiet)
 
 
 def print_view(out: Console, view: RenderableType) -> None:

@@ -55,8 +55,8 @@ def run_and_show(
         Exit code: 0 if every selected step is up to date (or planned), 1 if a step or a check failed.
     """
     started = time.perf_counter()
-    out = console(silent=as_json)
-    plan_out = console(silent=as_json or (settings().quiet and not dry_run))
+    out = console(quiet=as_json)
+    plan_out = console(quiet=as_json or (settings().quiet and not dry_run))
     for warning in (other_file_warning(graph), *missing_path_warnings(graph.study)):
         if warning is not None:
             _warn(warning)

@@ -48,7 +48,7 @@ class Work(Protocol):
 
     @property
     def max_parallel(self) -> int | None:
-        """Batches at the same time on one machine; None: one per core."""
+        """Maximum number of batches at the same time on one machine; None: one per core."""
         ...
 
     def files_of(self, item: Any) -> tuple[Path, ...]:
@@ -124,7 +124,7 @@ class Engine(Protocol):
         """Return the payloads of several groups of rows with the same work; compute only those that are not stored.
 
         A batch never has rows of two groups, so it does not depend on what is computed together. Each batch is stored as soon as
-        it is computed; what is stored counts.
+        it is computed. If another process stored a payload first, that payload is returned.
 
         Raises:
             Every exception of the work. Finished batches, and batches in flight that still finish, are stored first.
@@ -138,9 +138,9 @@ class Engine(Protocol):
         progress: Progress,
         on_result: Callable[[Result], None] = lambda result: None,
     ) -> list[Result]:
-        """Map a picklable function over items; call `on_result` with each result in the order of the items, as they come.
+        """Map a picklable function over items; call `on_result` with each result, in the order of the items, as soon as possible.
 
-        A function that reads recordings has a method `files_of`, as a `Work`.
+        A function that reads recordings has a method `files_of`, as a `Work` has.
         """
         ...
 
@@ -149,7 +149,7 @@ class Engine(Protocol):
         ...
 
     def has_gpu(self) -> bool | None:
-        """Return whether the workers have a GPU; None if works run in this process, which then answers for itself."""
+        """Return whether the workers have a GPU; None if works run in this process, where each model finds out itself."""
         ...
 
     def call_everywhere(self, function: Callable[[], Result]) -> list["NodeCall[Result]"]:

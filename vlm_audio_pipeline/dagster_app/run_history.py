@@ -79,8 +79,8 @@ def limit_history(instance: dg.DagsterInstance, data_folder: DataFolder, max_run
         Number of deleted runs.
     """
     state = data_folder.dagster_home / "kept_runs"
-    kept = _read_count(state)
-    if (count := instance.get_runs_count()) < max(max_runs, kept) + CHECK_EVERY:
+    min_runs = _read_count(state)
+    if (count := instance.get_runs_count()) < max(max_runs, min_runs) + CHECK_EVERY:
         return 0
     ended = [run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=END_STATUSES))]  # the newest first
     latest = set(_latest_runs(instance))

@@ -44,19 +44,19 @@ class FolderContent:
     unusable: dict[Path, str] = field(default_factory=dict)
 
 
-def list_recordings(folder: Path, root: Path, seen: set[tuple[int, int]]) -> FolderContent:
+def list_recordings(folder: Path, root: Path, visited_folders: set[tuple[int, int]]) -> FolderContent:
     """List the recordings in a folder and its subfolders, without hidden ones.
 
     Args:
         folder: the folder of a class.
         root: the folder of the dataset.
-        seen: (device, inode) of the folders that were read already; those of this call are added.
+        visited_folders: (device, inode) of the folders that were read already; those of this call are added.
 
     Raises:
         BadDataset: if a folder cannot be read.
     """
     content = FolderContent()
-    _add_folder(folder, Path(os.path.realpath(root)), seen, content)
+    _add_folder(folder, Path(os.path.realpath(root)), visited_folders, content)
     content.recordings.sort()
     return content
 
@@ -79,26 +79,26 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise BadDataset(f"{show_path(folder)} cannot be read: {error.strerror}; change its permissions") from error
 
 
-def _add_folder(folder: Path, root: Path, seen: set[tuple[int, int]], content: FolderContent) -> None:
+def _add_folder(folder: Path, root: Path, visited_folders: set[tuple[int, int]], content: FolderContent) -> None:
     status = os.stat(folder)
-    seen.add((status.st_dev, status.st_ino))
+    visited_folders.add((status.st_dev, status.st_ino))
     for entry in _entries(folder):
         path = Path(entry.path)
         if not entry.is_dir():
             _add_file(path, content)
-        elif reason := _reason_to_skip(entry, root, seen):
+        elif reason := _reason_to_skip(entry, root, visited_folders):
             content.left_out[path] = reason
         else:
-            _add_folder(path, root, seen, content)
+            _add_folder(path, root, visited_folders, content)
 
 
-def _reason_to_skip(entry: os.DirEntry[str], root: Path, seen: set[tuple[int, int]]) -> str | None:
+def _reason_to_skip(entry: os.DirEntry[str], root: Path, visited_folders: set[tuple[int, int]]) -> str | None:
     status = entry.stat()
     if entry.is_symlink():
         target = Path(os.path.realpath(entry.path))
         if root.is_relative_to(target) or target.is_relative_to(root):
             return "not followed: it links to a folder of the dataset itself; remove the link"
-    if (status.st_dev, status.st_ino) in seen:
+    if (status.st_dev, status.st_ino) in visited_folders:
         return "not followed: the folder was read already under another name; remove one of them"
     return None
 

@@ -102,9 +102,9 @@ class FolderDataset(DatasetSpec):
         unusable: list[LeftOut] = []
         folders = self._class_folders()
         left_out = [self._left_out(path, "", reason) for path, reason in list_loose_recordings(self.path).items()]
-        seen: set[tuple[int, int]] = set()
+        visited_folders: set[tuple[int, int]] = set()
         for label, folder in folders.items():
-            content = list_recordings(folder, self.path, seen)
+            content = list_recordings(folder, self.path, visited_folders)
             left_out += [self._left_out(path, label, reason) for path, reason in content.left_out.items()]
             unusable += [self._left_out(path, label, reason) for path, reason in content.unusable.items()]
             if not content.recordings and (not content.unusable or self.on_bad_clip == "skip"):

@@ -47,18 +47,18 @@ class RecordingNames:
         files = self._by_name.get(PurePosixPath(name).name, [])
         if len(files) <= 1:
             return files[0] if files else None
-        agreement = {file: _common_parts(file, name) for file in files}
+        agreement = {file: _count_common_parts(file, name) for file in files}
         best = [file for file in files if agreement[file] == max(agreement.values())]
         if len(best) > 1:
-            shown = ", ".join(best[:5]) + (f" and {len(best) - 5} more" if len(best) > 5 else "")
+            options = ", ".join(best[:5]) + (f" and {len(best) - 5} more" if len(best) > 5 else "")
             raise BadDataset(
-                f"'{name}' may be any of {shown}; write enough folders before the name to tell them apart, or rename them"
+                f"'{name}' may be any of {options}; write enough folders before the name to tell them apart, or rename them"
             )
         return best[0]
 
 
-def _common_parts(file: str, name: str) -> int:
-    """Return how many parts agree, from the end; the file name counts, its suffix counts more."""
+def _count_common_parts(file: str, name: str) -> int:
+    """Count the parts that agree, from the end. The file name counts 1 without its suffix, 2 with it."""
     parts, other = PurePosixPath(file).parts[::-1], PurePosixPath(name).parts[::-1]
     count = 1 + (parts[0] == other[0])
     for a, b in zip(parts[1:], other[1:], strict=False):

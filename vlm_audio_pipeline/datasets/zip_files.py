@@ -41,8 +41,8 @@ def check_members(archive: Path, members: Sequence[zipfile.ZipInfo], max_bytes: 
             raise refuse(f"{member.filename!r} occurs twice")
         folders.update(path.parents)
         (folders if member.is_dir() else files).add(path)
-    if both := folders & files:
-        raise refuse(f"{str(min(both))!r} is a file and a folder")
+    if conflicts := folders & files:
+        raise refuse(f"{str(min(conflicts))!r} is a file and a folder")
 
 
 def _refusal_reason(member: zipfile.ZipInfo) -> str | None:

@@ -43,8 +43,8 @@ def read_engine_setting(option: str | None, data_folder: Path) -> EngineSetting:
     path = data_folder / FILE
     values = read_engine_file(path) if os.path.lexists(path) else {}
     engine_of_file = values.pop("engine", "local")
-    given = ((option, "--engine"), (os.environ.get(VARIABLE) or None, VARIABLE))
-    text, place = next(((text, place) for text, place in given if text is not None), (engine_of_file, str(path)))
+    sources = ((option, "--engine"), (os.environ.get(VARIABLE) or None, VARIABLE))
+    text, place = next(((text, place) for text, place in sources if text is not None), (engine_of_file, str(path)))
     if problem := engine_problem(text):
         raise VlmAudioError(f"{place}: {problem}")
     kind, _, address = text.partition("://")

@@ -20,7 +20,7 @@ CLIP_MEASURES = ("silhouette", "knn_purity", "map", *(f"r_at_{k}" for k in RECAL
 
 @dataclass(frozen=True)
 class ClipGeometry:
-    """Distances of q consecutive queries to n clips, and the ranks of their neighbours. Clips at equal distance are ranked in order.
+    """Distances of q consecutive queries to n clips, and the ranks of their neighbours. Clips at equal distance are ranked in the order of the clips.
 
     Attributes:
         distance: (q, n) float64, cosine distance of standardised vectors, 0 from a clip to itself.
@@ -42,7 +42,7 @@ def clip_values(geometry: ClipGeometry, label: np.ndarray | None = None, keep: n
     """Return the value of every clip in each of `CLIP_MEASURES`.
 
     Args:
-        geometry: of n clips.
+        geometry: distances and ranks of n clips.
         label: (n,) int, other classes than those of the geometry.
         keep: (n,) bool, False for clips to leave out, as a query and as a neighbour.
 
@@ -84,14 +84,14 @@ def silhouettes(distance: np.ndarray, label: np.ndarray, keep: np.ndarray, first
     if (sizes > 0).sum() < 2:
         return values
     rows = np.flatnonzero(keep[first : first + len(distance)])
-    own = label[first + rows]
+    own_class = label[first + rows]
     totals = distance[rows] @ member
-    inside = totals[np.arange(len(rows)), own] / np.maximum(sizes[own] - 1, 1)
+    inside = totals[np.arange(len(rows)), own_class] / np.maximum(sizes[own_class] - 1, 1)
     means = np.where(sizes > 0, totals / np.maximum(sizes, 1), np.inf)
-    means[np.arange(len(rows)), own] = np.inf
+    means[np.arange(len(rows)), own_class] = np.inf
     outside = means.min(axis=1)
     larger = np.maximum(inside, outside)
-    is_defined = (sizes[own] > 1) & (larger > 0)
+    is_defined = (sizes[own_class] > 1) & (larger > 0)
     values[rows] = np.where(is_defined, (outside - inside) / np.where(larger > 0, larger, 1), 0)
     return values
 
@@ -108,14 +108,14 @@ def _retrieval(geometry: ClipGeometry, label: np.ndarray, keep: np.ndarray) -> n
     candidates = keep.sum() - np.bincount(geometry.source, weights=keep)[geometry.source]
     for number in np.unique(label[keep]):
         members = np.flatnonzero((label == number) & keep)
-        own = members[(members >= first) & (members < end)]
-        ranks = geometry.rank[np.ix_(own - first, members)]
+        class_queries = members[(members >= first) & (members < end)]
+        ranks = geometry.rank[np.ix_(class_queries - first, members)]
         if len(dropped):  # a candidate moves up by the number of dropped clips before it
-            ranks = ranks - _count_before(geometry.rank[np.ix_(own - first, dropped)], ranks, len(label))
+            ranks = ranks - _count_before(geometry.rank[np.ix_(class_queries - first, dropped)], ranks, len(label))
         ranks = np.sort(ranks, axis=1)
         relevant = np.isfinite(ranks).sum(axis=1)
         has_relevant = relevant > 0
-        queries, ranks, relevant = own[has_relevant] - first, ranks[has_relevant], relevant[has_relevant]
+        queries, ranks, relevant = class_queries[has_relevant] - first, ranks[has_relevant], relevant[has_relevant]
         if not len(queries):
             continue
         precision = np.arange(1, ranks.shape[1] + 1) / ranks  # 0 at infinite ranks

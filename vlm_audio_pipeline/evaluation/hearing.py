@@ -195,11 +195,11 @@ def constant_answer(predictions: pa.Table) -> str:
     columns = (predictions[name].to_pylist() for name in ("fold", "trial", "predicted"))
     for fold, trial, label in zip(*columns, strict=True):
         labels.setdefault((fold, trial), set()).add(label)
-    if not labels or any(len(found) > 1 or None in found for found in labels.values()):
+    if not labels or any(len(fold_answers) > 1 or None in fold_answers for fold_answers in labels.values()):
         return ""
     if len(set.union(*labels.values())) == 1:
         return "all"
-    fold_labels = {(fold, label) for (fold, _), found in labels.items() for label in found}
+    fold_labels = {(fold, label) for (fold, _), fold_answers in labels.items() for label in fold_answers}
     return "fold" if len(fold_labels) == len({fold for fold, _ in fold_labels}) else "trial"
 
 

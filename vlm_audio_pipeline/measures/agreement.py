@@ -76,11 +76,13 @@ def scorings_agree(predictions: PredictionArrays) -> Number:
         return Number(None, np.zeros(len(predictions.clip), bool), "only one scoring was run")
     other_labels = dict(zip(zip(other.clip, other.trial, strict=True), other.predicted, strict=True))
     matched = [other_labels.get(key) for key in zip(predictions.clip, predictions.trial, strict=True)]
-    both = np.array([label is not None for label in matched], bool)
-    if not both.any():
-        return Number(None, both, "no clips in common under both scorings")
-    same = np.array([label == own != "" for label, own in zip(matched, predictions.predicted, strict=True)], bool)
-    return Number(float(same[both].mean()), both)
+    has_both = np.array([label is not None for label in matched], bool)
+    if not has_both.any():
+        return Number(None, has_both, "no clips in common under both scorings")
+    is_same = np.array(
+        [label == predicted != "" for label, predicted in zip(matched, predictions.predicted, strict=True)], bool
+    )
+    return Number(float(is_same[has_both].mean()), has_both)
 
 
 AGREEMENT_MEASURES = (

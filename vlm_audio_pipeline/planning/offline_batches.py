@@ -90,10 +90,10 @@ def read_responses(
 
 def _prepare(graph: Graph, specs: dict[str, EndpointLanguageModel], executor: Executor | None) -> None:
     """Run the steps that the requests need."""
-    needed = {
+    upstream = {
         node for target in _nodes(graph, specs) for node, _ in graph.upstream_nodes(target) if node in graph.nodes
     }
-    summary = run_study(graph, needed, executor=executor)
+    summary = run_study(graph, upstream, executor=executor)
     for reason in summary.failed.values():
         raise VlmAudioError(f"the requests are not known, because a step that they need failed: {reason}")
 

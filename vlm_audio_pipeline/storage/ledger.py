@@ -131,8 +131,8 @@ class Ledger(SharedConnection):
                 return None
             key = (self.study, classifier, scope)
             query = "SELECT requests FROM needs WHERE (study, classifier, scope) = (?, ?, ?)"
-            needed = None if is_retry else db.execute(query, key).fetchone()
-            expected = min(needed[0], requests) if needed else 0
+            row = None if is_retry else db.execute(query, key).fetchone()
+            expected = min(row[0], requests) if row else 0
             db.execute(
                 "UPDATE needs SET requests = requests - ? WHERE (study, classifier, scope) = (?, ?, ?)",
                 (expected, *key),

@@ -206,7 +206,7 @@ def read_partition(path: Path, schema: TableSchema) -> tuple[pa.Table, Provenanc
     try:
         with open_regular(path) as file:
             if has_right_checksum(file) is False:
-                raise ValueError("its bytes do not have the checksum in its footer")
+                raise ValueError("its bytes differ from the checksum in its footer")
             file.seek(0)
             with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
                 provenance = _provenance(parquet.schema_arrow)

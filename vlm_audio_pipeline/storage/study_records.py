@@ -22,7 +22,7 @@ class ChangedRecord(ValueError):
     """
 
     def __init__(self, record: dict[str, Any]):
-        super().__init__("its content does not have the checksum in it")
+        super().__init__("its content differs from its checksum")
         self.record = record
 
 
@@ -102,16 +102,14 @@ def study_record(data_folder: DataFolder, study: str) -> dict[str, Any]:
 
 
 def _damaged_record(path: Path, error: Exception) -> VlmAudioError:
-    return VlmAudioError(
-        f"the study record {path} cannot be read as it was written: {error}; run the study again, which writes it again"
-    )
+    return VlmAudioError(f"the study record {path} cannot be read: {error}; run the study again, which writes it again")
 
 
 def read_study_record(path: Path) -> dict[str, Any]:
     """Read a study record; one of an older version has no checksum.
 
     Raises:
-        ChangedRecord: if it is complete, but its content does not have the checksum in it.
+        ChangedRecord: if it is complete, but its content differs from its checksum.
         ValueError: if it is damaged.
     """
     record: Any = json.loads(path.read_text(encoding="utf-8"))

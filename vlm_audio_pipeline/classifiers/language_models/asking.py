@@ -150,13 +150,13 @@ def ask_all(
         if len(stored) < len(keys_of_request):
             return False
         payloads.update(stored)
-        taken.add(i)
+        answered_elsewhere.add(i)
         done += len(stored)
         progress(done, total, "response")
         return True
 
     stop_reason = None
-    taken: set[int] = set()  # requests that another process sent
+    answered_elsewhere: set[int] = set()  # requests that another process sent
     if backend is not None:
         stop_reason = ask_with_leases(
             backend,
@@ -198,7 +198,7 @@ def ask_all(
     errors: dict[str, int] = {}
     for reply in failed_replies.values():
         errors[str(reply.error)] = errors.get(str(reply.error), 0) + 1
-    return AskResult(_table(rows), errors, stop_reason, len(todo) - len(taken))
+    return AskResult(_table(rows), errors, stop_reason, len(todo) - len(answered_elsewhere))
 
 
 def _missing_requests(

@@ -39,10 +39,10 @@ def best_label(probabilities: Sequence[float | None], shared: float | None) -> i
     >>> best_label([0.2, None, 0.1], None), best_label([0.2, None, None], 0.7), best_label([None], None)
     (0, None, None)
     """
-    known = [(value, -i) for i, value in enumerate(probabilities) if value is not None]
-    if not known or (shared is not None and shared >= max(known)[0]):
+    candidates = [(value, -i) for i, value in enumerate(probabilities) if value is not None]
+    if not candidates or (shared is not None and shared >= max(candidates)[0]):
         return None
-    return -max(known)[1]
+    return -max(candidates)[1]
 
 
 def first_tokens(candidates: Sequence[tuple[str, float]], labels: Sequence[str]) -> FirstTokens:

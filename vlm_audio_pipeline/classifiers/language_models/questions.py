@@ -39,19 +39,19 @@ Lookup = Callable[[str, str], MessagePart | None]
 """(control, clip id) -> the image or audio of the clip; None under the control `no_image`."""
 
 
-def image_lookup(tables: Mapping[str, pa.Table], needed: Mapping[str, set[str]]) -> Lookup:
+def image_lookup(tables: Mapping[str, pa.Table], clips_of_control: Mapping[str, set[str]]) -> Lookup:
     """Return a lookup of images.
 
     Args:
         tables: control ("none" for the original images) -> `spectrograms` rows.
-        needed: control -> ids of the clips to look up; only their images are kept in memory.
+        clips_of_control: control -> ids of the clips to look up; only their images are kept in memory.
 
     Raises:
         VlmAudioError: raised by the lookup, if a clip has no image.
     """
     parts: dict[tuple[str, str], ImagePart] = {}
     for control, table in tables.items():
-        rows = table.filter(pc.is_in(table["clip"], value_set=pa.array(sorted(needed[control]), pa.string())))
+        rows = table.filter(pc.is_in(table["clip"], value_set=pa.array(sorted(clips_of_control[control]), pa.string())))
         columns = (rows[c].to_pylist() for c in ("clip", "image", "media_type", "image_sha256"))
         for clip, data, media_type, sha256 in zip(*columns, strict=True):
             parts[control, clip] = ImagePart(data, media_type, sha256)

@@ -206,8 +206,8 @@ def predictions_stage(spec: "LanguageModel", name: str, folds: Folds) -> Stage:
                 {"kind": spec.kind, "shots": spec.shots, "encoder": spec.encoder, **model_columns(embeddings)}
             ),
         )
-        both = pa.concat_tables([predictions, baseline], promote_options="default")
-        return {"predictions": _add_draws(add_shown_labels(both, clips_of_fold, renamed_classes), spec)}
+        all_predictions = pa.concat_tables([predictions, baseline], promote_options="default")
+        return {"predictions": _add_draws(add_shown_labels(all_predictions, clips_of_fold, renamed_classes), spec)}
 
     return Stage(
         asset="predictions",

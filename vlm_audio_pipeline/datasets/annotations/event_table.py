@@ -23,8 +23,8 @@ def read_event_table(path: Path, options: ReadOptions) -> Annotations:
 
 def _recognises(first_lines: str) -> bool:
     cells = header_cells(first_lines)
-    needed = (_COLUMNS.start, _COLUMNS.end, _COLUMNS.label, _COLUMNS.recording)
-    return all(cells & set(names) for names in needed)
+    required_names = (_COLUMNS.start, _COLUMNS.end, _COLUMNS.label, _COLUMNS.recording)
+    return all(cells & set(names) for names in required_names)
 
 
 FORMAT = AnnotationFormat("table", "table of events", "", _recognises, read_event_table)

@@ -24,8 +24,8 @@ def annotation_formats() -> dict[str, AnnotationFormat]:
     formats = [
         getattr(importlib.import_module(module.name), "FORMAT", None) for module in modules if module.name != __name__
     ]
-    found = {f.name: f for f in formats if isinstance(f, AnnotationFormat)}
-    return dict(sorted(found.items(), key=lambda item: (item[0] in _GENERAL, item[0])))
+    formats_by_name = {f.name: f for f in formats if isinstance(f, AnnotationFormat)}
+    return dict(sorted(formats_by_name.items(), key=lambda item: (item[0] in _GENERAL, item[0])))
 
 
 def recognise_format(path: Path) -> AnnotationFormat | None:

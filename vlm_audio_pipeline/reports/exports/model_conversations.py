@@ -109,8 +109,8 @@ class ModelRun:
             response = responses.get((trial, clip))
             if response is None:
                 continue
-            shown = common[1] if common[1] is not None else examples.get((trial, clip))
-            yield self._conversation(prediction, response, shown or [], fold)
+            shown_examples = common[1] if common[1] is not None else examples.get((trial, clip))
+            yield self._conversation(prediction, response, shown_examples or [], fold)
 
     def _examples(self, fold: int) -> Iterator[tuple[tuple[int, str], list[Row]]]:
         path = self.results.data_folder.partition_file("examples", self.results.study, self.classifier, fold)
@@ -130,13 +130,13 @@ class ModelRun:
         if self.spec.shots and not examples:
             raise VlmAudioError("its examples are missing")
         lookup = self._lookup(fold)
-        shown: list[tuple[MessagePart, str]] = []
+        shown_examples: list[tuple[MessagePart, str]] = []
         for row in examples:
             part = lookup("none", row["clip"])
             assert part is not None, "only a control has no part"
-            shown.append((part, self._builder.names[row["example_label"]]))
+            shown_examples.append((part, self._builder.names[row["example_label"]]))
         trial = self.spec.trials[prediction["trial"]]
-        return self._builder.build_one(trial, self.control, prediction["clip"], shown, lookup).request
+        return self._builder.build_one(trial, self.control, prediction["clip"], shown_examples, lookup).request
 
     @cached_property
     def _builder(self) -> QuestionBuilder:

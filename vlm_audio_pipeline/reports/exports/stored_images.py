@@ -10,7 +10,7 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 
 _MAX_IMAGES = 512
-"""Images in memory: a few row groups, and the examples of a prompt, which every question repeats."""
+"""Maximum number of images in memory: enough for a few row groups and for the examples of a prompt, which every request repeats."""
 
 
 class StoredImages:

@@ -93,10 +93,10 @@ def _write_page(compared: Sequence[ComparedResults], writer: ReportWriter, progr
         names = [name.partition("/")[2] for name in sets]
         clip_numbers = side.results.clip_number
         own = {clip_numbers[row["clip"]]: i for i, row in enumerate(first.clips) if row["clip"] in clip_numbers}
-        wanted = [theirs for theirs, ours in own.items() if ours in set(selected)]
+        their_clips = [theirs for theirs, ours in own.items() if ours in set(selected)]
         if not names and number:
             continue
-        media = write_media(side.results, names, writer, progress, selected=wanted)
+        media = write_media(side.results, names, writer, progress, selected=their_clips)
         for name, files in media.images.items():
             key = name if name == PAGE_IMAGES else f"{side.name}/{name}"
             images[key] = {own[clip]: file for clip, file in files.items() if clip in own}

@@ -100,9 +100,9 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
     writer.write_data("clips", ([clip[name] for name in clip_fields] for clip in results.clips))
     reader = write_predictions(results, runs, writer, progress)
     cost_totals = sections.cost_totals(results)
-    sent = {row["classifier"]: row["requests"] for row in cost_totals["rows"]}
+    requests_of = {row["classifier"]: row["requests"] for row in cost_totals["rows"]}
     prompts = [
-        {**entry, "sent": sent.get(entry["classifier"])}
+        {**entry, "sent": requests_of.get(entry["classifier"])}
         for entry in write_requests(results, list(reader.classifiers.values()), writer)
     ]
     projections = sections.write_projections(results, writer)

@@ -29,10 +29,10 @@ an error: `tool_use` and `pause_turn` belong to tools, which are never sent."""
 
 
 def omitted_parameters(endpoint: Endpoint) -> tuple[str, ...]:
-    """Return the parameters that the first request leaves out: those of `omit`, and with thinking those it does not allow."""
+    """Return the parameters that the first request leaves out: those of `omit`, and those that the API does not allow beside thinking."""
     thinking = as_dict(_options(endpoint).get("thinking")).get("type")
-    sampled = ("temperature", "top_p") if thinking in ("enabled", "adaptive") else ()
-    return tuple(dict.fromkeys((*endpoint.omit, *sampled)))
+    sampling_names = ("temperature", "top_p") if thinking in ("enabled", "adaptive") else ()
+    return tuple(dict.fromkeys((*endpoint.omit, *sampling_names)))
 
 
 def messages_request(model: str, request: Request, endpoint: Endpoint, omitted: Collection[str] = ()) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def messages_request(model: str, request: Request, endpoint: Endpoint, omitted: 
 
 
 def _options(endpoint: Endpoint) -> dict[str, Any]:
-    """Return how the model thinks, and `extra_body`, which has priority."""
+    """Return the parameters of thinking, and those of `extra_body`, which have priority."""
     options: dict[str, Any] = {}
     effort = endpoint.reasoning_effort
     if endpoint.thinking_budget:
@@ -118,8 +118,8 @@ def parse_message(body: Any, model_suffix: str = "") -> Reply:
     blocks = [as_dict(block) for block in body["content"]]
     reasoning = "".join(_text(block, "thinking") for block in blocks if block.get("type") == "thinking")
     texts = [_text(block, "text") for block in blocks if block.get("type") == "text"]
-    marked, text = split_reasoning("".join(texts))
-    reasoning += marked or ""
+    marked_reasoning, text = split_reasoning("".join(texts))
+    reasoning += marked_reasoning or ""
     stop_reason = str(body.get("stop_reason") or "")
     outcome = _OUTCOMES.get(stop_reason, "error")
     if outcome == "refused":
@@ -136,13 +136,13 @@ def parse_message(body: Any, model_suffix: str = "") -> Reply:
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
-    uncached, read, written, generated = (
+    uncached_tokens, cache_reads, cache_writes, output_tokens = (
         token_count(usage.get(name))
         for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
     )
     thinking = token_count(as_dict(usage.get("output_tokens_details")).get("thinking_tokens"))
-    prompt = None if uncached is None else uncached + (read or 0) + (written or 0)
-    return Usage(input_tokens=prompt, cached_tokens=read, output_tokens=generated, reasoning_tokens=thinking)
+    prompt = None if uncached_tokens is None else uncached_tokens + (cache_reads or 0) + (cache_writes or 0)
+    return Usage(input_tokens=prompt, cached_tokens=cache_reads, output_tokens=output_tokens, reasoning_tokens=thinking)
 
 
 def _text(block: dict[str, Any], name: str) -> str:

@@ -208,9 +208,9 @@ class EndpointBackend(Backend):
                     break
                 if self._fatal_error is not None and reply.outcome == "error":
                     break  # not reported, as if the request had not been sent
-                if given := scorings & _given_scorings(reply):
-                    on_reply(position, replace(reply, scorings=given))
-                if given != scorings:
+                if scorings_of_reply := scorings & _given_scorings(reply):
+                    on_reply(position, replace(reply, scorings=scorings_of_reply))
+                if scorings_of_reply != scorings:
                     self._fatal_error = f"{self.model} must return log-probabilities of the first token, but returned none; {FIRST_TOKEN_ADVICE}"
                     break
             in_flight.settle(0.0)

@@ -77,7 +77,7 @@ class MessagesCall:
     request: Request
 
     async def send(self, client: "openai.AsyncOpenAI", model: str, endpoint: Endpoint, dialect: Dialect) -> Any:
-        """Send the call; see `Call`. The key is sent as `x-api-key`."""
+        """Send the call; see `Call`. The API key is sent as `x-api-key`."""
         body = messages_request(model, self.request, endpoint, dialect.rejected_parameters)
         headers = {"anthropic-version": ANTHROPIC_VERSION, "x-api-key": client.api_key}
         return await post(client, "/messages", body, headers)
@@ -157,7 +157,7 @@ class GenerateCall:
 
 
 async def post(client: "openai.AsyncOpenAI", address: str, body: dict[str, Any], headers: dict[str, str]) -> Any:
-    """Send a JSON body to a path of the endpoint, or to a complete address; the key is sent only as part of `headers`."""
+    """Send a JSON body to a path of the endpoint, or to a complete address; the API key is sent only as part of `headers`."""
     import openai
 
     options: Any = {"headers": {"Authorization": openai.Omit(), **headers}}

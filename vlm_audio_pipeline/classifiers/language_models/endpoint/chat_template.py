@@ -58,13 +58,13 @@ class ChatTemplate:
         """
         response = Message("assistant", (label + end_token,))
         prompt = self._render([*messages, response], continue_final_message=True)
-        first, both = self._tokenise(question), self._tokenise(prompt)
-        if not prompt.startswith(question) or both[: len(first)] != first:
+        question_tokens, prompt_tokens = self._tokenise(question), self._tokenise(prompt)
+        if not prompt.startswith(question) or prompt_tokens[: len(question_tokens)] != question_tokens:
             raise NotAvailable(
                 f"the prompt with the response '{label}' must begin with the prompt without it, but the chat template of "
                 f"{self.model} changes the prompt when a response follows; use the backend transformers"
             )
-        tokens = both[len(first) :]
+        response_tokens = prompt_tokens[len(question_tokens) :]
         closed = self._render([*messages, Message("assistant", (label,))], add_generation_prompt=False)
         following = closed.removeprefix(prompt.removesuffix(end_token)).strip()
         if following and following != closed.strip() and not following.startswith(end_token):
@@ -72,12 +72,12 @@ class ChatTemplate:
                 f"end_token must be the token that ends a response, got '{end_token}', but the chat template of {self.model} "
                 f"writes '{following[:40]}' after a response; correct `end_token`"
             )
-        if self._tokenise(end_token) != tokens[-1:]:
+        if self._tokenise(end_token) != response_tokens[-1:]:
             raise NotAvailable(
                 f"end_token must be one token of {self.model}, got '{end_token}'; set `end_token` to the token that ends a "
                 "response in the chat template"
             )
-        return prompt, tokens
+        return prompt, response_tokens
 
     def _render(self, messages: Sequence[Message], **options: bool) -> str:
         try:

@@ -111,9 +111,9 @@ class Conversation:
 
     def _continuation(self, before: str, text: str) -> list[int]:
         """Tokenise `text` as a continuation of `before`."""
-        prefix, both = self._tokenise(before), self._tokenise(before + text)
-        if both[: len(prefix)] == prefix:
-            return both[len(prefix) :]
+        prefix, joined_tokens = self._tokenise(before), self._tokenise(before + text)
+        if joined_tokens[: len(prefix)] == prefix:
+            return joined_tokens[len(prefix) :]
         return self._tokenise(text)
 
     def _tokenise(self, text: str) -> list[int]:
