@@ -60,15 +60,15 @@ def read_yaml(text: str, path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]
             that is too long, too deep or has too many values.
     """
     try:
-        _check_depth(text, path)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = _Loader(text, path)
+        root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise BadStudy(
                 f"{path}: must be a mapping with the keys {', '.join(KEYS)}; `vlm-audio init` writes a first study"
             )
         _check_size(root, path)
         lines = _lines_of_keys(root, path)
-        return yaml.safe_load(text), lines
+        return loader.construct_document(root), lines
     except yaml.MarkedYAMLError as error:
         raise BadStudy(_explain_yaml_error(error, path)) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: YAML parses 2026-13-45 as a date
@@ -97,23 +97,29 @@ def _explain_yaml_error(error: yaml.MarkedYAMLError, path: Path) -> str:
     return f"{place}this is not valid YAML: {problem}{column}; {advice}"
 
 
-def _check_depth(text: str, path: Path) -> None:
-    """Check the depth of the text before it is composed, which calls itself for each level."""
-    if len(text) > MAX_BYTES:
-        raise BadStudy(
-            f"{path}: a study file must have at most {MAX_BYTES // 1024} kB, got more; split it into several studies"
-        )
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
+    """Read the text once, and check depth and scalars on the way: composing calls itself for each level."""
+
+    def __init__(self, text: str, path: Path):
+        if len(text) > MAX_BYTES:
+            raise BadStudy(
+                f"{path}: a study file must have at most {MAX_BYTES // 1024} kB, got more; split it into several studies"
+            )
+        super().__init__(text)
+        self._path = path
+        self._depth = 0
+
+    def get_event(self) -> yaml.Event | None:
+        event: yaml.Event | None = super().get_event()
         if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise _too_deep(path, line)
+            self._depth += 1
+            if self._depth > MAX_DEPTH:
+                raise _too_deep(self._path, event.start_mark.line + 1)
         elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+            self._depth -= 1
         elif isinstance(event, yaml.ScalarEvent):
-            _check_scalar(event, f"{path}:{line}")
+            _check_scalar(event, f"{self._path}:{event.start_mark.line + 1}")
+        return event
 
 
 def _check_scalar(event: yaml.ScalarEvent, place: str) -> None:
