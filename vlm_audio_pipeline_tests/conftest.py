@@ -183,6 +183,14 @@ def dagster_executor(monkeypatch):
     monkeypatch.setattr("vlm_audio_pipeline.cli.executor.command_executor", DagsterExecutor)
 
 
+@pytest.fixture(scope="session")
+def imported_librosa():
+    """Import librosa without compiling its functions, which takes 20 s where numba's cache is empty."""
+    from vlm_audio_pipeline.renderings.librosa_import import import_librosa
+
+    import_librosa()
+
+
 @pytest.fixture
 def data_folder(tmp_path) -> DataFolder:
     """An empty data folder."""

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 import vlm_audio_pipeline
 
 PACKAGE = Path(vlm_audio_pipeline.__file__).parent
@@ -49,8 +51,9 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield (dotted name, line) of everything that a file imports, also inside functions, but not under TYPE_CHECKING."""
+@cache
+def imports(path: Path) -> list[tuple[str, int]]:
+    """Return (dotted name, line) of everything that a file imports, also inside functions, but not under TYPE_CHECKING."""
 
     def walk(node: ast.AST) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
@@ -63,9 +66,10 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             prefix = "." * node.level + (node.module or "")
             yield from ((f"{prefix}.{alias.name}", node.lineno) for alias in node.names)
         for child in ast.iter_child_nodes(node):
-            yield from walk(child)
+            if not isinstance(child, ast.expr):  # no expression contains an import
+                yield from walk(child)
 
-    yield from walk(_tree(path))
+    return list(walk(_tree(path)))
 
 
 def folder_of(path: Path) -> str:
@@ -129,7 +133,7 @@ def test_imports_inside_functions_and_classes_are_found(tmp_path):
         "class C:\n    try:\n        import h\n    finally:\n        pass\n"
         "from . import i\n"
     )
-    assert list(imports(file)) == [("a.b", 1), ("visible", 5), ("d.e.f", 8), ("d.e.g", 8), ("h", 11), ("..i", 14)]
+    assert imports(file) == [("a.b", 1), ("visible", 5), ("d.e.f", 8), ("d.e.g", 8), ("h", 11), ("..i", 14)]
 
 
 def test_cycles_are_found():
@@ -194,18 +198,43 @@ def run_python(code: str, **env: str) -> str:
     return result.stdout
 
 
-PRINT_HEAVY = f"print(json.dumps([m for m in sys.modules if m.split('.')[0] in {HEAVY!r}]))"
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """Modules that are loaded after all imports of a process: before and after those of `dagster_app`, and after `definitions`.
+
+    Also the number of assets, and the files that loading the definitions wrote.
+    """
+    dagster_app = {module_name(p) for p in FILES if folder_of(p) == "dagster_app"}
+    definitions = "vlm_audio_pipeline.dagster_app.definitions"
+    others = [module_name(p) for p in FILES if module_name(p) not in dagster_app]
+    code = f"""
+import importlib, json, sys
+def import_all(names):
+    for name in names:
+        importlib.import_module(name)
+    return sorted(sys.modules)
+others = import_all({others!r})
+everything = import_all({sorted(dagster_app - {definitions})!r})
+definitions = importlib.import_module({definitions!r})
+assets = len(list(definitions.defs.resolve_asset_graph().get_all_asset_keys()))
+print(json.dumps({{"others": others, "all": everything, "definitions": sorted(sys.modules), "assets": assets}}))
+"""
+    folder = tmp_path_factory.mktemp("home")
+    result = json.loads(run_python(code, VLM_AUDIO_DATA=str(folder), HOME=str(folder)))
+    return result | {"files": [str(path) for path in folder.iterdir()]}
 
 
-def test_importing_other_modules_does_not_load_dagster():
+def heavy(modules):
+    return [name for name in modules if name.split(".")[0] in HEAVY]
+
+
+def test_importing_other_modules_does_not_load_dagster(loaded):
     """Also indirectly through other files."""
-    modules = [module_name(p) for p in FILES if folder_of(p) != "dagster_app"]
-    code = f"import importlib, sys\nfor m in {modules!r}: importlib.import_module(m)\n"
-    assert run_python(code + "print([m for m in sys.modules if m.split('.')[0].startswith('dagster')])") == "[]\n"
+    assert [name for name in loaded["others"] if name.split(".")[0].startswith("dagster")] == []
 
 
 def test_help_loads_no_heavy_library():
-    code = f"""
+    code = """
 import atexit, json, sys
 from vlm_audio_pipeline.cli.main import main
 sys.argv = ["vlm-audio", "--help"]
@@ -213,31 +242,22 @@ try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
-{PRINT_HEAVY}
+print(json.dumps(list(sys.modules)))
 """
     text, loaded = run_python(code).strip().rsplit("\n", 1)
     assert "vlm-audio run" in text
-    assert json.loads(loaded) == []
+    assert heavy(json.loads(loaded)) == []
 
 
-def test_loading_the_definitions_loads_no_heavy_library(tmp_path):
-    code = f"""
-import json, sys
-import vlm_audio_pipeline.dagster_app.definitions as d
-print(len(list(d.defs.resolve_asset_graph().get_all_asset_keys())))
-{PRINT_HEAVY}
-"""
-    assets, loaded = run_python(code, VLM_AUDIO_DATA=str(tmp_path), HOME=str(tmp_path)).strip().rsplit("\n", 1)
-    assert json.loads(loaded) == []
-    assert int(assets) > 0
-    assert not list(tmp_path.iterdir())  # loading writes nothing
+def test_loading_the_definitions_loads_no_heavy_library(loaded):
+    assert heavy(loaded["definitions"]) == []
+    assert loaded["assets"] > 0
+    assert loaded["files"] == []  # loading writes nothing
 
 
-def test_no_module_imports_a_heavy_library_at_its_top_level():
-    """Import all modules in one process: a library that is loaded at the end was imported at the top level of a file."""
-    modules = [module_name(p) for p in FILES if p.name != "definitions.py"]
-    code = f"import importlib, json, sys\nfor m in {modules!r}: importlib.import_module(m)\n{PRINT_HEAVY}"
-    assert json.loads(run_python(code)) == []
+def test_no_module_imports_a_heavy_library_at_its_top_level(loaded):
+    """A library that is loaded after all imports was imported at the top level of a file."""
+    assert heavy(loaded["all"]) == []
 
 
 def test_the_command_prints_only_through_its_escapes():

@@ -260,11 +260,12 @@ def _mfcc(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParamete
 
 
 def _cqt(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
-    """Compute librosa's constant-Q transform; its first call in a process takes seconds (numba)."""
+    """Compute librosa's constant-Q transform; its first call in a process takes seconds, for imports."""
     import warnings
 
-    import librosa
+    from vlm_audio_pipeline.renderings.librosa_import import import_librosa
 
+    librosa = import_librosa()
     top = parameters.highest_hz(sample_rate_hz)
     per_octave, f_min = parameters.bins_per_octave, max(parameters.lowest_hz, 1.0)
     # The filter of the highest bin must end below half the sample rate.

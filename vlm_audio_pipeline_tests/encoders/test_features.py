@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from vlm_audio_pipeline.encoders.base import ENCODERS
 from vlm_audio_pipeline.encoders.features import Features
 
+pytestmark = pytest.mark.usefixtures("imported_librosa")
+
 
 def chirp_with_noise() -> np.ndarray:
     """Two seconds at 22,050 Hz, the same on every machine."""

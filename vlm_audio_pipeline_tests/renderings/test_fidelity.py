@@ -3,7 +3,6 @@
 import io
 
 import librosa
-import librosa.display
 import matplotlib
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.renderings.transforms import compute_spectrum, prepare_samples
 from vlm_audio_pipeline_tests.renderings.clips import RATE, clips, read_indices, read_rgb
 
+pytestmark = pytest.mark.usefixtures("imported_librosa")
 CLIPS = clips()
 FRAMED = {"labels": True, "ticks": True, "title": True, "colorbar": True}
 
@@ -203,6 +203,8 @@ def test_pixels_equal_those_of_matplotlib(name):
     ],
 )
 def test_axes_equal_those_of_specshow(recipe, axis):
+    import librosa.display
+
     samples, rate = CLIPS["sweep"]
     spectrum, limits = spectrum_and_limits(samples, rate, recipe)
     time, rows = axis_scales(spectrum, recipe)
@@ -328,6 +330,8 @@ def visible_ticks(axis, low, high):
 
 def test_the_frame_has_the_labels_and_ticks_of_specshow():
     """The labels and tick numbers equal those of `specshow` on axes of the same position and size."""
+    import librosa.display
+
     recipe = Recipe(preset="paper_colorbar")
     spectrum, limits = spectrum_and_limits(clips()["sweep"][0], RATE, recipe)
     time, rows = axis_scales(spectrum, recipe)

@@ -22,6 +22,7 @@ from vlm_audio_pipeline.renderings.time_frequency import (
     zero_crossing_rate,
 )
 
+pytestmark = pytest.mark.usefixtures("imported_librosa")
 RATE = 22050
 TIME = np.arange(3 * RATE) / RATE
 SIGNALS = {
