@@ -100,4 +100,5 @@ class Perch(IsolatedWindowEncoder):
         centred = np.pad(samples, (missing // 2, missing - missing // 2)) if missing else samples
         centred = centred - centred.mean()
         peak = np.abs(centred).max()
-        return (centred / peak * PEAK if peak > 0 else centred).astype(np.float32)
+        scaled: np.ndarray = centred / peak * PEAK if peak > 0 else centred
+        return scaled.astype(np.float32)

