@@ -4,6 +4,7 @@ Each has the real architecture with small sizes.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ WAVLM = "microsoft/wavlm-base"
 WHISPER = "openai/whisper-tiny"
 MUSIC2LATENT = "SonyCSLParis/music2latent"
 PERCH = "justinchuby/Perch-onnx"
+DASHENG = "mispeech/dasheng-base"
 
 SIZE = 32  # pixels
 CORPUS = [
@@ -306,6 +308,48 @@ def music2latent(folder: Path) -> None:
     torch.save({"gen_state_dict": state, "it": 3}, folder / "music2latent.pt")
 
 
+def dasheng(folder: Path, depth: int = 2, width: int = 48, heads: int = 3) -> None:
+    """Write `model.safetensors` and `config.json` as in the repositories of mispeech, with a large influence of every layer."""
+    import torch
+    from safetensors.torch import save_file
+
+    def normal(*shape: int, scale: float = 1.0, mean: float = 0.0) -> torch.Tensor:
+        return mean + scale * torch.randn(*shape)
+
+    tensors = {
+        "time_pos_embed": normal(1, width, 1, 252),
+        "freq_pos_embed": normal(1, width, 1, 1),
+        "patch_embed.proj.weight": normal(width, 1, 64, 4, scale=1 / 16),
+        "patch_embed.proj.bias": normal(width),
+        "init_bn.1.running_mean": normal(64, mean=-40, scale=10),
+        "init_bn.1.running_var": 100 + normal(64).square(),
+        "init_bn.1.num_batches_tracked": torch.tensor(1),
+    }
+    linear = {
+        "attn.qkv": (3 * width, width),
+        "attn.proj": (width, width),
+        "mlp.fc1": (4 * width, width),
+        "mlp.fc2": (width, 4 * width),
+    }
+    norms = ["norm", "init_bn.1"]
+    for i in range(depth):
+        norms += [f"blocks.{i}.norm1", f"blocks.{i}.norm2"]
+        for name, (outputs, inputs) in linear.items():
+            tensors[f"blocks.{i}.{name}.weight"] = normal(outputs, inputs, scale=inputs**-0.5)
+            tensors[f"blocks.{i}.{name}.bias"] = normal(outputs, scale=0.1)
+    for name in norms:
+        size = 64 if name == "init_bn.1" else width
+        tensors |= {f"{name}.weight": normal(size, mean=1, scale=0.1), f"{name}.bias": normal(size, scale=0.1)}
+    save_file({f"encoder.{name}": tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+    config = {
+        "model_type": "dasheng",
+        "name": "dasheng-base",
+        "encoder_kwargs": {"embed_dim": width, "depth": depth, "num_heads": heads},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps({"feature_extractor_type": "DashengFeatureExtractor"}))
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     CLAP: clap,
     FUSED: lambda folder: clap(folder, fused=True),
@@ -320,5 +364,6 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     WAVLM: _speech("WavLMConfig", "WavLMModel"),
     WHISPER: whisper,
     MUSIC2LATENT: music2latent,
+    DASHENG: dasheng,
     PERCH: perch_file,  # not ONNX: `write_perch` writes a runtime that reads it
 }
