@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ WHISPER = "openai/whisper-tiny"
 MUSIC2LATENT = "SonyCSLParis/music2latent"
 PERCH = "justinchuby/Perch-onnx"
 DASHENG = "mispeech/dasheng-base"
+BEATS = "somebody/beats"  # the authors have no repository on the hub
 
 SIZE = 32  # pixels
 CORPUS = [
@@ -350,6 +352,67 @@ def dasheng(folder: Path, depth: int = 2, width: int = 48, heads: int = 3) -> No
     (folder / "preprocessor_config.json").write_text(json.dumps({"feature_extractor_type": "DashengFeatureExtractor"}))
 
 
+BEATS_SETTINGS = {
+    "encoder_layers": 2,
+    "encoder_embed_dim": 48,
+    "encoder_ffn_embed_dim": 96,
+    "encoder_attention_heads": 3,
+    "embed_dim": 32,
+    "input_patch_size": 16,
+    "conv_bias": False,
+    "conv_pos": 128,
+    "conv_pos_groups": 16,
+    "num_buckets": 320,
+    "max_distance": 800,
+    "relative_position_embedding": True,
+    "gru_rel_pos": True,
+    "deep_norm": True,
+    "layer_norm_first": False,
+    "activation_fn": "gelu",
+}
+"""Settings in a checkpoint of BEATs, as in those of the authors; layers and widths are small."""
+
+
+def beats(folder: Path, settings: dict[str, Any] = BEATS_SETTINGS) -> None:
+    """Write a checkpoint in the authors' format, with a large influence of every tensor."""
+    import torch
+
+    from vlm_audio_pipeline.encoders.beats_network import Settings, tensor_names
+
+    width, ffn, patches = (settings[name] for name in ("encoder_embed_dim", "encoder_ffn_embed_dim", "embed_dim"))
+    heads = settings["encoder_attention_heads"]
+    shapes = {
+        "relative_attention_bias.weight": (settings["num_buckets"], heads),
+        "grep_linear.weight": (8, width // heads),
+        "grep_linear.bias": (8,),
+        "grep_a": (1, heads, 1, 1),
+        "fc1.weight": (ffn, width),
+        "fc1.bias": (ffn,),
+        "fc2.weight": (width, ffn),
+        "patch_embedding.weight": (patches, 1, 16, 16),
+        "post_extract_proj.weight": (width, patches),
+        "pos_conv.0.weight_g": (1, 1, 128),
+        "pos_conv.0.weight_v": (width, width // settings["conv_pos_groups"], 128),
+    }
+    state = {}
+    for name in tensor_names(Settings.from_checkpoint(settings)):
+        is_norm = "norm" in name
+        default = (patches if name.startswith("layer_norm") else width,)
+        if name.endswith("weight") and not is_norm:
+            default = (width, width)
+        shape = next((s for end, s in shapes.items() if name.endswith(end)), default)
+        fan_in = torch.Size(shape[1:]).numel() if len(shape) > 1 and name.endswith("weight") else 100
+        state[name] = torch.randn(shape) * (0.1 if is_norm else fan_in**-0.5) + float(
+            is_norm and name.endswith("weight")
+        )
+        if name.endswith(("relative_attention_bias.weight", "grep_a", "weight_g")):
+            state[name] = torch.rand(shape) + 0.5
+    for i in range(1, settings["encoder_layers"]):  # the layers share it, and it is stored with each of them
+        bias = "encoder.layers.{}.self_attn.relative_attention_bias.weight"
+        state[bias.format(i)] = state[bias.format(0)]
+    torch.save({"cfg": settings, "model": state}, folder / "BEATs_iter3_plus_AS2M.pt")
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     CLAP: clap,
     FUSED: lambda folder: clap(folder, fused=True),
@@ -365,5 +428,6 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     WHISPER: whisper,
     MUSIC2LATENT: music2latent,
     DASHENG: dasheng,
+    BEATS: beats,
     PERCH: perch_file,  # not ONNX: `write_perch` writes a runtime that reads it
 }

@@ -13,7 +13,9 @@ from vlm_audio_pipeline_tests.encoders import checkpoints
 from vlm_audio_pipeline_tests.encoders.audio_samples import tone, unusual_clips
 from vlm_audio_pipeline_tests.encoders.window_environments import write_birdnet, write_perch
 
-NEEDED: dict[str, dict[str, Any]] = {kind: {"rendering": "paper"} for kind in ("vision", "pixels")}
+NEEDED: dict[str, dict[str, Any]] = {kind: {"rendering": "paper"} for kind in ("vision", "pixels")} | {
+    "beats": {"model": checkpoints.BEATS}
+}
 """Fields without a default."""
 
 
