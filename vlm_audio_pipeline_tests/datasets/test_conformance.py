@@ -15,6 +15,7 @@ from vlm_audio_pipeline.datasets.class_names import class_name
 from vlm_audio_pipeline.datasets.esc_classes import ESC10_FOLDERS
 from vlm_audio_pipeline.evaluation.published import published_results
 from vlm_audio_pipeline_tests.datasets.clip_rows import typed_row
+from vlm_audio_pipeline_tests.datasets.hub_folders import AUDIO_AND_LABEL, save_to_disk
 
 PACKAGE = Path(vlm_audio_pipeline.__file__).parent
 KINDS = sorted(DATASETS.all())
@@ -97,11 +98,22 @@ def icbhi_files(root: Path, tone) -> dict[str, object]:
     return {"path": root}
 
 
+def huggingface_files(root: Path, tone) -> dict[str, object]:
+    for i in range(4):
+        tone(root / f"{i}.wav", 0.1)
+    rows = [
+        {"audio": {"bytes": (root / f"{i}.wav").read_bytes(), "path": f"{i}.wav"}, "label": i % 2} for i in range(4)
+    ]
+    save_to_disk(root / "saved", rows, AUDIO_AND_LABEL)
+    return {"path": root / "saved", "n_folds": 2}
+
+
 SPECS: dict[str, Callable[[Path, Callable], dict[str, object]]] = {
     "csv": csv_files,
     "esc10": esc10_files,
     "esc50": esc50_files,
     "folder": folder_files,
+    "huggingface_folder": huggingface_files,
     "fsd50k": fsd50k_files,
     "icbhi": icbhi_files,
     "urbansound8k": urbansound8k_files,

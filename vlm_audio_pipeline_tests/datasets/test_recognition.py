@@ -7,7 +7,9 @@ from vlm_audio_pipeline_tests.datasets.annotations.instances import AUDACITY, IN
 from vlm_audio_pipeline_tests.datasets.test_conformance import SPECS
 
 
-@pytest.mark.parametrize("kind", ["esc50", "fsd50k", "icbhi", "urbansound8k", "annotated_recordings"])
+@pytest.mark.parametrize(
+    "kind", ["esc50", "fsd50k", "icbhi", "urbansound8k", "annotated_recordings", "huggingface_folder"]
+)
 def test_the_folder_of_a_dataset_is_recognised(kind, tmp_path, tone):
     root = SPECS[kind](tmp_path / "files", tone)["path"]
     recognised, guess = recognise_dataset(root)

@@ -11,7 +11,9 @@ import pytest
 import soundfile
 import yaml
 
+from vlm_audio_pipeline.datasets.huggingface_folder import HuggingFaceFolder
 from vlm_audio_pipeline.reports.exports.huggingface import export_huggingface
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline_tests.reports.exports.answers import RAW_TEXT, png, tone
 
 
@@ -104,3 +106,14 @@ def test_a_recording_that_changed_is_left_out_with_a_reason(answers, tmp_path):
     first, second, _ = pq.read_table(tmp_path / "out" / "clips" / "fold_1.parquet").to_pylist()
     assert first["audio"] is None and "changed while the study was running" in first["audio_note"]
     assert second["audio"] is not None
+
+
+def test_the_export_is_a_dataset_that_can_be_read_back(folder, answers, tmp_path):
+    spec = HuggingFaceFolder(path=folder)
+    dataset = spec.open(DataFolder(tmp_path))
+    original = answers.dataset
+    expected = [(c.id, c.label, c.fold, c.source) for c in original.clips]
+    assert [(c.id, c.label, c.fold, c.source) for c in dataset.clips] == expected
+    assert dataset.classes == original.classes
+    for clip, other in zip(dataset.clips, original.clips, strict=True):
+        assert (dataset.root / clip.file).read_bytes() == (original.root / other.file).read_bytes()
