@@ -76,8 +76,14 @@ class DataFile:
         Raises:
             BadDataset: for a file that cannot be read.
         """
-        with self._open() as (_, batches):
-            for batch in batches([name.partition(".")[0] for name in columns] if self._is_arrow else columns):
+        needed = list(dict.fromkeys(name.partition(".")[0] for name in columns))
+        with self._open() as (schema, batches):
+            if missing := [name for name in needed if name not in schema.names]:
+                raise BadDataset(
+                    f"{self.path} has no column '{missing[0]}', which other files of the dataset have; copy it again"
+                )
+            for batch in batches(needed if self._is_arrow else columns):
+                batch.validate(full=True)  # without it, values of a damaged file could be read outside of the file
                 arrays = {name: _leaf(batch, name) for name in columns}
                 for i in range(batch.num_rows):
                     yield {name: array[i].as_py() for name, array in arrays.items()}

@@ -110,7 +110,7 @@ def test_an_image_encoder_gets_images_of_the_changed_audio(done):
 
 
 DEMO_MODELS = """
-dataset: {kind: synthetic, clips: 20, n_folds: 2, duration_s: 2}
+dataset: {kind: synthetic, clips: 20, takes: 1, n_folds: 2, duration_s: 2}
 renderings:
   demo: {transform: mel, n_mels: 64, colormap: magma, resampling: area, size: 96}
 encoders:
