@@ -132,6 +132,41 @@ def interpolation_weights(edges: np.ndarray, n_pixels: int) -> tuple[np.ndarray,
     return lower, (position - lower).astype(np.float32)
 
 
+def covered_cells(edges: np.ndarray, n_pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and the last cell that each pixel shows a part of.
+
+    Args:
+        edges: (n + 1,) edges of cells, pixels, ascending.
+        n_pixels: length of the axis.
+
+    Returns:
+        Two (pixels,) int64 arrays of indices; the last one is included.
+    """
+    left = np.arange(n_pixels)
+    inner = np.clip(edges, 0, n_pixels)
+    inner[0], inner[-1] = 0, n_pixels
+    first = np.clip(np.searchsorted(inner, left, side="right") - 1, 0, len(inner) - 2)
+    last = np.clip(np.searchsorted(inner, left + 1, side="left") - 1, first, len(inner) - 2)
+    return first, last
+
+
+def reduce_ranges(values: np.ndarray, first: np.ndarray, last: np.ndarray, function: np.ufunc) -> np.ndarray:
+    """Reduce ranges of cells, which may overlap, to one value each.
+
+    Args:
+        values: (lines, cells) float.
+        first: (ranges,) int64, the first cell of each range.
+        last: (ranges,) int64, its last cell, included.
+        function: `numpy.maximum` or `numpy.minimum`.
+
+    Returns:
+        (lines, ranges), the type of `values`.
+    """
+    padded = np.concatenate([values, values[:, -1:]], axis=1)  # so that the end of a range may be the number of cells
+    reduced: np.ndarray = function.reduceat(padded, np.stack([first, last + 1], axis=1).ravel(), axis=1)
+    return reduced[:, ::2]
+
+
 def area_weights(edges: np.ndarray, n_pixels: int) -> Any:
     """Return, for the mean over each pixel, the share of the pixel that each cell covers.
 
@@ -147,8 +182,7 @@ def area_weights(edges: np.ndarray, n_pixels: int) -> Any:
     left = np.arange(n_pixels)
     inner = np.clip(edges, 0, n_pixels)
     inner[0], inner[-1] = 0, n_pixels
-    first = np.clip(np.searchsorted(inner, left, side="right") - 1, 0, len(inner) - 2)
-    last = np.clip(np.searchsorted(inner, left + 1, side="left") - 1, first, len(inner) - 2)
+    first, last = covered_cells(edges, n_pixels)
     counts = last - first + 1
     row = np.repeat(left, counts)
     cell = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)

@@ -45,13 +45,15 @@ def color_limits(spectrum: Spectrum, recipe: "Recipe") -> ColorLimits:
     clip's smallest value above silence and its largest value; with `round_limits` they are rounded outward to whole tens, so
     that clips share the frame around the data.
     """
-    cells = spectrum.cells
+    cells = spectrum.visible_cells if recipe.reference == "visible_max" else spectrum.cells
+    if (fixed := TRANSFORMS[recipe.transform].limits) is not None:
+        return ColorLimits(*fixed)
     if spectrum.floor is None:
         ends_of_cells = float(cells.min()), float(cells.max())
         return ColorLimits(*(_round_to_tens(*ends_of_cells) if recipe.round_limits else ends_of_cells))
     maximum = float(cells.max())
     is_silent = maximum <= spectrum.floor
-    reference = max(maximum, spectrum.floor) if recipe.reference == "max" else float(recipe.reference)
+    reference = max(maximum, spectrum.floor) if isinstance(recipe.reference, str) else float(recipe.reference)
     if recipe.amplitude != "db":
         return ColorLimits(0.0, 1.0, reference, is_silent)
     if recipe.range_db is not None:
@@ -68,7 +70,10 @@ def color_limits(spectrum: Spectrum, recipe: "Recipe") -> ColorLimits:
 
 def has_clip_specific_limits(recipe: "Recipe") -> bool:
     """Return whether the limits depend on the clip, so that the numbers at the colorbar differ between clips."""
-    return not TRANSFORMS[recipe.transform].is_power or (recipe.amplitude == "db" and recipe.range_db is None)
+    transform = TRANSFORMS[recipe.transform]
+    if transform.limits is not None:
+        return False
+    return not transform.is_power or (recipe.amplitude == "db" and recipe.range_db is None)
 
 
 def color_label(recipe: "Recipe") -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from vlm_audio_pipeline.renderings.axes import Scale
 from vlm_audio_pipeline.renderings.colors import ColorLimits, color_label, color_values, exact_decibels
 from vlm_audio_pipeline.renderings.fonts import font_families, refuse_missing_glyphs
-from vlm_audio_pipeline.renderings.frame import MATPLOTLIB_LOCK, default_style, row_label, set_row_axis
+from vlm_audio_pipeline.renderings.frame import MATPLOTLIB_LOCK, default_style, hz_per_unit, row_label, set_row_axis
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.renderings.spectrum import Spectrum
 
@@ -79,7 +79,7 @@ def _figure(
         shading="flat",
     )
     axes.set_xlim(time.low, time.high)
-    set_row_axis(axes, rows)
+    set_row_axis(axes, rows, hz_per_unit(recipe))
     colorbar = figure.colorbar(mesh) if parts.colorbar else None
     if parts.labels:
         axes.set_xlabel(parts.time_label, parse_math=False)

@@ -42,11 +42,13 @@ class Frame:
         greys: (height, width) uint8, 0 black to 255 white; read-only.
         data: the pixels inside the axes, which the data fill.
         colorbar: the pixels that the colours of the colorbar fill, or None.
+        waveform: the pixels that the waveform fills, or None.
     """
 
     greys: np.ndarray
     data: Box
     colorbar: Box | None
+    waveform: Box | None = None
 
 
 def draw_frame(recipe: Recipe, time: Scale, rows: Scale, limits: tuple[float, float] | None, title: str) -> Frame:
@@ -73,9 +75,8 @@ def _cached_frame(recipe: Recipe, time: Scale, rows: Scale, limits: tuple[float,
     with rc_context({**frame_style(recipe.dpi), "font.family": font_families(texts)}):
         greys = _rasterise(frame_figure(recipe, time, rows, limits, title))
     greys.setflags(write=False)
-    return Frame(
-        greys, _white_part(greys, layout.data), None if layout.colorbar is None else _white_part(greys, layout.colorbar)
-    )
+    boxes = (layout.colorbar, layout.waveform)
+    return Frame(greys, _white_part(greys, layout.data), *(box and _white_part(greys, box) for box in boxes))
 
 
 def _white_part(greys: np.ndarray, box: Box) -> Box:
@@ -100,7 +101,7 @@ def _rasterise(figure: "Figure") -> np.ndarray:
 
 
 def frame_figure(recipe: Recipe, time: Scale, rows: Scale, limits: tuple[float, float] | None, title: str) -> "Figure":
-    """Build the figure of a frame, with the style of `frame_style`. Its first axes are those of the data, its second axes are the colorbar.
+    """Build the figure of a frame, with the style of `frame_style`. Its axes are those of the data, the colorbar and the waveform.
 
     Args:
         recipe: a recipe with a frame.
@@ -116,15 +117,19 @@ def frame_figure(recipe: Recipe, time: Scale, rows: Scale, limits: tuple[float, 
     figure = Figure(figsize=(recipe.width / recipe.dpi, recipe.height / recipe.dpi), dpi=recipe.dpi)
     axes = _add_axes(figure, layout.data, recipe)
     axes.set(xlim=(time.low, time.high))
-    set_row_axis(axes, rows)
+    set_row_axis(axes, rows, hz_per_unit(recipe))
     if parts.labels:
         axes.set_xlabel(parts.time_label, parse_math=False)
         axes.set_ylabel(row_label(recipe), parse_math=False)
     if not parts.ticks:
         axes.set(xticks=[], yticks=[])
         axes.minorticks_off()
+    top_axes = axes
+    if layout.waveform is not None:
+        top_axes = _add_axes(figure, layout.waveform, recipe)
+        top_axes.set(xticks=[], yticks=[])
     if parts.title:
-        axes.set_title(title or "Spectrogram", parse_math=False)
+        top_axes.set_title(title or "Spectrogram", parse_math=False)
     if layout.colorbar is not None and limits is not None:
         colorbar = _add_axes(figure, layout.colorbar, recipe)
         colorbar.set(xticks=[], ylim=limits)
@@ -159,13 +164,28 @@ def _add_axes(figure: "Figure", box: Box, recipe: Recipe) -> "Axes":
 
 def row_label(recipe: Recipe) -> str:
     """Return the name of the axis of frequencies or coefficients: that of the frame, or that of the transform."""
-    own = None if recipe.frame == "none" else recipe.frame.row_label
-    return TRANSFORMS[recipe.transform].axis_label if own is None else own
+    if recipe.frame == "none":
+        return TRANSFORMS[recipe.transform].axis_label()
+    own = recipe.frame.row_label
+    return TRANSFORMS[recipe.transform].axis_label(recipe.frame.frequency_unit) if own is None else own
 
 
-def set_row_axis(axes: "Axes", rows: Scale) -> None:
-    """Set scale, limits and ticks of the axis of frequencies or coefficients."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter, SymmetricalLogLocator
+def hz_per_unit(recipe: Recipe) -> float:
+    """Return the frequency that the number 1 on the axis stands for, Hz: 1, or 1000 for kHz. Other axes have 1."""
+    is_khz = recipe.frame != "none" and recipe.frame.frequency_unit == "kHz"
+    return 1000.0 if is_khz and TRANSFORMS[recipe.transform].unit == "Hz" else 1.0
+
+
+def set_row_axis(axes: "Axes", rows: Scale, divisor: float = 1.0) -> None:
+    """Set scale, limits and ticks of the axis of frequencies or coefficients; the numbers are divided by `divisor`."""
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        LogLocator,
+        MaxNLocator,
+        ScalarFormatter,
+        SymmetricalLogLocator,
+    )
 
     axes.set_yscale(**rows.matplotlib_arguments())
     axes.set_ylim(rows.low, rows.high)
@@ -179,3 +199,8 @@ def set_row_axis(axes: "Axes", rows: Scale) -> None:
             axes.yaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.minorticks_off()
+    if divisor != 1.0:
+        if rows.name != "linear":  # powers of two of kHz, not of Hz
+            ticks = [0.0, *(divisor * 2.0**k for k in range(-5, 10))]
+            axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if rows.low <= tick <= rows.high]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value / divisor:.4g}"))

@@ -20,9 +20,11 @@ from vlm_audio_pipeline.contracts.paths import expand_home
 from vlm_audio_pipeline.renderings.axes import (
     Scale,
     area_weights,
+    covered_cells,
     frequency_scale,
     interpolation_weights,
     nearest_cells,
+    reduce_ranges,
 )
 from vlm_audio_pipeline.renderings.colors import ColorLimits, color_limits, color_values
 from vlm_audio_pipeline.renderings.figure import draw_figure
@@ -31,7 +33,9 @@ from vlm_audio_pipeline.renderings.png import encode_palette, encode_rgb
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.renderings.spectrum import Spectrum
 from vlm_audio_pipeline.renderings.transforms import TRANSFORMS, compute_spectrum, prepare_samples
+from vlm_audio_pipeline.renderings.waveform import envelope, fill_waveform, split_columns
 
+_WAVEFORM_GREY = 60  # of 255, darker than most colours of a spectrogram
 N_GREYS = 32
 """Number of palette colours that are reserved for a frame."""
 _FileContent = bytes
@@ -125,18 +129,25 @@ def render(
         raise VlmAudioError(
             f"sample_rate_hz must be the recipe's {recipe.rate} Hz, got {sample_rate_hz}; resample first"
         )
-    spectrum = compute_spectrum(prepare_samples(samples, sample_rate_hz, recipe), sample_rate_hz, recipe)
+    samples = prepare_samples(samples, sample_rate_hz, recipe)
+    spectrum = compute_spectrum(samples, sample_rate_hz, recipe)
+    waveform = None
+    if recipe.layout.waveform is not None and not blank:
+        parts = -(-recipe.layout.waveform.width // spectrum.cells.shape[1])
+        waveform = envelope(samples, split_columns(spectrum.column_edges_s * sample_rate_hz, parts))
     if shuffle_seed is not None:
         order = np.random.default_rng(shuffle_seed).permutation(spectrum.cells.shape[1])
         if (np.diff(order) == 1).all():  # with few columns, a permutation is often the original order
             order = np.roll(order, 1)
         spectrum = replace(spectrum, cells=spectrum.cells[:, order])
+        if waveform is not None:
+            waveform = waveform.reshape(2, len(order), -1)[:, order].reshape(2, -1)
     limits = color_limits(spectrum, recipe)
     if blank:
         limits = replace(limits, is_blank=True)
     if recipe.has_matplotlib_style:
         return _encode_rgb(draw_figure(spectrum, limits, recipe, *axis_scales(spectrum, recipe), title), recipe)
-    return encode_image(palette_indices(spectrum, limits, recipe, title), recipe)
+    return encode_image(palette_indices(spectrum, limits, recipe, title, waveform), recipe)
 
 
 def level_count(recipe: Recipe) -> int:
@@ -175,13 +186,23 @@ def axis_scales(spectrum: Spectrum, recipe: Recipe) -> tuple[Scale, Scale]:
     time = Scale("linear", float(spectrum.column_edges_s[0]), float(spectrum.column_edges_s[-1]))
     ends = (float(spectrum.row_edges[0]), float(spectrum.row_edges[-1]))
     low, high = (end if limit is None else limit for end, limit in zip(ends, spectrum.row_limits, strict=True))
-    if not transform.unit:
-        return time, Scale("linear", low, high, is_integer=True)
+    if transform.unit != "Hz":
+        return time, Scale("linear", low, high, is_integer=transform.has_numbered_rows)
     return time, frequency_scale(recipe.frequency or "linear", low, high, transform.octaves_only)
 
 
-def palette_indices(spectrum: Spectrum, limits: ColorLimits, recipe: Recipe, title: str = "") -> np.ndarray:
-    """Render a spectrum as (height, width) uint8, indices into `palette(colormap, level_count(recipe))`."""
+def palette_indices(
+    spectrum: Spectrum, limits: ColorLimits, recipe: Recipe, title: str = "", waveform: np.ndarray | None = None
+) -> np.ndarray:
+    """Render a spectrum as (height, width) uint8, indices into `palette(colormap, level_count(recipe))`.
+
+    Args:
+        spectrum: the cells.
+        limits: values of the lowest and highest colour.
+        recipe: fields of the rendering.
+        title: drawn if the recipe has a title.
+        waveform: (2, columns * parts) float32, the `envelope` in equal parts of each column of the spectrum; None: the space of the waveform stays white.
+    """
     time, rows = axis_scales(spectrum, recipe)
     layout = recipe.layout
     n_levels = level_count(recipe)
@@ -195,6 +216,13 @@ def palette_indices(spectrum: Spectrum, limits: ColorLimits, recipe: Recipe, tit
     image[inner.slices] = data[
         inner.top - outer.top : inner.bottom - outer.top, inner.left - outer.left : inner.right - outer.left
     ]
+    if waveform is not None and frame.waveform is not None:
+        box = frame.waveform
+        parts = waveform.shape[1] // spectrum.cells.shape[1]
+        edges = time.positions(split_columns(spectrum.column_edges_s, parts)) * box.width
+        image[box.slices][fill_waveform(waveform, edges, box.width, box.height)] = _grey_indices(n_levels)[
+            _WAVEFORM_GREY
+        ]
     bar = layout.colorbar
     if bar is not None and frame.colorbar is not None:
         shares = (bar.bottom - 0.5 - np.arange(frame.colorbar.top, frame.colorbar.bottom)) / bar.height
@@ -241,6 +269,11 @@ def _data_levels(spectrum: Spectrum, limits: ColorLimits, recipe: Recipe, time: 
         time.positions(spectrum.column_edges_s) * width,
         rows.positions(spectrum.row_edges) * height,
     )
+    if recipe.resampling == "max":
+        by_row = reduce_ranges(spectrum.cells.T, *covered_cells(row_edges, height), np.maximum)
+        highest = reduce_ranges(by_row.T, *covered_cells(column_edges, width), np.maximum)
+        levels = _quantise(color_values(highest, spectrum.floor, limits, recipe.amplitude), limits, n_levels)
+        return np.ascontiguousarray(levels[::-1])
     cells = color_values(spectrum.cells, spectrum.floor, limits, recipe.amplitude)
     cells = np.clip(cells, limits.low, limits.high)
     if recipe.resampling == "area":

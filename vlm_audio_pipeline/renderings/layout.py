@@ -15,6 +15,8 @@ TEXT_POINTS = 10.0
 """Size of the text of a frame, points of 1/72 inch."""
 
 _STEP = 8  # pixels
+_WAVEFORM_SHARE = 1 / 6
+"""Height of the waveform, share of its height and that of the data: a fifth of that of the data."""
 
 
 class FrameParts(BaseModel):
@@ -30,6 +32,10 @@ class FrameParts(BaseModel):
     """The word "Spectrogram" above the data; never the clip's name, which may reveal its class."""
     colorbar: bool = False
     """The scale of colours at the right."""
+    waveform: bool = False
+    """The waveform above the data, relative to the clip's peak, in a fifth of their height. Blank images have none."""
+    frequency_unit: Literal["Hz", "kHz"] = "Hz"
+    """Unit of the numbers and the name of the frequency axis."""
     style: Literal["aligned", "matplotlib"] = "aligned"
     """aligned: the axes begin and end on whole pixels, margins fit the text, one frame serves many clips; matplotlib: every image is drawn by matplotlib with its default figure, axes, line widths and colorbar (slower; always a PNG in 24 bits)."""
     time_label: str = "Time (s)"
@@ -78,10 +84,11 @@ class Box:
 
 @dataclass(frozen=True)
 class ImageLayout:
-    """Positions of the axes of the data and of the colorbar; their outlines cover their outermost pixels."""
+    """Positions of the axes of the data, the colorbar and the waveform; their outlines cover their outermost pixels."""
 
     data: Box
     colorbar: Box | None
+    waveform: Box | None = None
 
 
 def image_layout(width: int, height: int, dpi: int, parts: FrameParts | Literal["none"]) -> ImageLayout:
@@ -113,11 +120,16 @@ def image_layout(width: int, height: int, dpi: int, parts: FrameParts | Literal[
     outer = width - round(right * em)
     data_right, data_bottom = outer - round((gap + bar) * em), height - round(bottom * em)
     data_width = (data_right - round(left * em)) // _STEP * _STEP
-    data_height = (data_bottom - round(top * em)) // _STEP * _STEP
+    data_top = first_line = round(top * em)
+    if parts.waveform:
+        data_top += round(_WAVEFORM_SHARE * (data_bottom - first_line)) + round(0.5 * em)
+    data_height = (data_bottom - data_top) // _STEP * _STEP
     if min(data_width, data_height) < 16:
         raise _too_small_error(width, height, data_width, data_height)
     data = Box(data_right - data_width, data_bottom - data_height, data_right, data_bottom)
-    return ImageLayout(data, Box(outer - round(bar * em), data.top, outer, data.bottom) if parts.colorbar else None)
+    colorbar = Box(outer - round(bar * em), data.top, outer, data.bottom) if parts.colorbar else None
+    waveform = Box(data.left, first_line, data.right, data.top - round(0.5 * em)) if parts.waveform else None
+    return ImageLayout(data, colorbar, waveform)
 
 
 def _matplotlib_layout(width: int, height: int, has_colorbar: bool) -> ImageLayout:

@@ -29,7 +29,8 @@ class Preset:
     publication: str = "this project"
 
 
-_FRAME = {"frame": {"labels": True, "ticks": True, "title": False, "colorbar": False}}
+_FRAME: dict[str, Any] = {"frame": {"labels": True, "ticks": True, "title": False, "colorbar": False}}
+_KHZ: dict[str, Any] = {"frame": {**_FRAME["frame"], "frequency_unit": "kHz"}, "frequency": "linear"}
 
 
 def _ablation(change: str, **changed: Any) -> Preset:
@@ -109,6 +110,76 @@ PRESETS: dict[str, Preset] = {
     "plain": Preset(
         {"frequency": "log", "width": 384, "height": 384},
         "The data of `paper` without a frame, square: every pixel shows data.",
+    ),
+    "pcen": Preset(
+        {
+            **_KHZ,
+            "transform": "pcen",
+            "frequency": "mel",
+            "round_limits": False,
+            "colormap": "magma",
+            "resampling": "area",
+        },
+        "128 mel bands with per-channel energy normalisation: steady noise is dark, onsets are bright, and near and distant "
+        "sounds are similar. The parameters are the defaults of librosa.",
+        "https://arxiv.org/abs/1607.05666",
+    ),
+    "band_limited": Preset(
+        {
+            **_KHZ,
+            "f_min": 500.0,
+            "f_max": 10_000.0,
+            "n_fft": 1024,
+            "hop_length": 256,
+            "range_db": 70.0,
+            "reference": "visible_max",
+        },
+        "0.5 to 10 kHz on a linear axis, where most songbirds sing: wind and traffic below are left out. Set `f_min` and `f_max`, "
+        "and `rate` to at least twice `f_max`, for other species.",
+    ),
+    "ultrasonic": Preset(
+        {
+            **_KHZ,
+            "rate": None,
+            "n_fft": 512,
+            "hop_length": 128,
+            "f_min": 10_000.0,
+            "range_db": 60.0,
+            "reference": "visible_max",
+            "resampling": "max",
+            "colormap": "inferno",
+        },
+        "10 kHz to half the sample rate of the recording, with windows of 512 samples (1.3 to 2.7 ms at 384 to 192 kHz), for bats. Each pixel "
+        "shows its highest cell, so that a call of some milliseconds stays visible in a long clip.",
+    ),
+    "waveform": Preset(
+        {**_FRAME, "rate": None, "transform": "waveform", "hop_length": 128, "resampling": "max", "colormap": "Greys"},
+        "The waveform, black on white, relative to the peak of the clip: each pixel column shows the range of its samples.",
+    ),
+    "waveform_spectrogram": Preset(
+        {
+            **_KHZ,
+            "frame": {**_KHZ["frame"], "waveform": True},
+            "rate": None,
+            "n_fft": 1024,
+            "hop_length": 256,
+            "resampling": "max",
+        },
+        "The waveform above a spectrogram with a linear axis, at the recording's own sample rate, as in most sound editors.",
+    ),
+    "raven": Preset(
+        {
+            **_KHZ,
+            "rate": None,
+            "n_fft": 512,
+            "hop_length": 256,
+            "range_db": 70.0,
+            "colormap": "Greys",
+            "resampling": "max",
+        },
+        "Dark on white, linear frequency in kHz, Hann window of 512 samples with 50 % overlap, at the recording's own sample rate, in "
+        "the manner of Raven Pro. Not equal to Raven's images: its brightness and contrast are set by hand.",
+        "https://www.ravensoundsoftware.com/",
     ),
 }
 

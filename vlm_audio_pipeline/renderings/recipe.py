@@ -44,8 +44,8 @@ class Recipe(SpectrumParameters):
     """Named recipe that sets every field which this rendering does not set (`vlm-audio renderings` lists the presets)."""
     amplitude: Literal["db", "linear", "power"] = "db"
     """Colours represent decibels, the square root of the power, or the power; mfcc is always computed from decibels."""
-    reference: Literal["max"] | float = "max"
-    """Power of the highest colour (0 dB, or 1): the clip's maximum, or a number."""
+    reference: Literal["max", "visible_max"] | float = "max"
+    """Power of the highest colour (0 dB, or 1). max: the clip's maximum over all frequencies; visible_max: over the frequencies from f_min to f_max, so that loud sounds outside of them do not darken the image; or a number."""
     range_db: float | None = Field(80.0, gt=0, le=400)
     """Range of the colours below the reference, dB; null: from the clip's minimum to its maximum."""
     round_limits: bool = True
@@ -64,8 +64,8 @@ class Recipe(SpectrumParameters):
     """Width and height of a square image, pixels."""
     dpi: int = Field(100, ge=10, le=600)
     """Pixels per inch; the text of the frame has 10 points."""
-    resampling: Literal["nearest", "bilinear", "area"] = "nearest"
-    """From cells to pixels. nearest: the cell under the pixel's centre, as matplotlib; bilinear: interpolated between cells; area: mean of the cells under the pixel."""
+    resampling: Literal["nearest", "bilinear", "area", "max"] = "nearest"
+    """From cells to pixels. nearest: the cell under the pixel's centre, as matplotlib; bilinear: interpolated between cells; area: mean of the cells under the pixel; max: the highest of them, so that short sounds in long clips stay visible."""
     format: Literal["palette", "rgb", "jpeg"] = "palette"
     """palette: PNG with 256 colours; rgb: PNG with the same pixels in 24 bits; jpeg."""
     quality: int = Field(90, ge=1, le=100)
@@ -147,7 +147,7 @@ class Recipe(SpectrumParameters):
     @model_validator(mode="after")
     def _check_image(self) -> Self:
         if isinstance(self.reference, float) and self.reference <= 0:
-            raise ValueError(f"reference must be 'max' or a power above 0, got {self.reference}; use 1")
+            raise ValueError(f"reference must be 'max', 'visible_max' or a power above 0, got {self.reference}; use 1")
         if self.silence == "white" and (not TRANSFORMS[self.transform].is_power or self.resampling != "nearest"):
             raise ValueError(
                 "silence must be lowest for transforms without power and for interpolated pixels, got white with transform "
@@ -157,6 +157,8 @@ class Recipe(SpectrumParameters):
             raise ValueError(
                 f"resampling must be nearest for frame.style matplotlib, got {self.resampling}; remove one of them"
             )
+        if self.has_matplotlib_style and self.frame.waveform:  # type: ignore[union-attr]
+            raise ValueError("frame.waveform must be false for frame.style matplotlib, got true; remove one of them")
         _ = self.layout  # raises for an image that is too small for its frame
         return self
 
@@ -184,9 +186,10 @@ class Recipe(SpectrumParameters):
         axis = [f"{self.frequency} frequency"] if transform.unit == "Hz" else []
         amplitude = [self.amplitude] if transform.is_power else []
         parts = [] if self.frame == "none" else [part for part, value in self.frame if value is True]
+        khz = ["axis in kHz"] if self.frame != "none" and self.frame.frequency_unit == "kHz" else []
         frame = f"with {', '.join(parts)}" if parts else "without frame" if self.frame == "none" else "in a box"
         size = f"{self.width} x {self.height} pixels"
-        return ", ".join([self.transform, *axis, *amplitude, self.colormap, size, frame])
+        return ", ".join([self.transform, *axis, *amplitude, self.colormap, size, frame, *khz])
 
 
 def preset_recipes() -> dict[str, Recipe]:

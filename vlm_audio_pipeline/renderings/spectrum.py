@@ -28,6 +28,16 @@ class Spectrum:
     floor: float | None
     row_limits: tuple[float | None, float | None] = (None, None)
 
+    @property
+    def visible_cells(self) -> np.ndarray:
+        """The rows of `cells` that the row axis shows a part of; at least one."""
+        low, high = (
+            end if limit is None else limit for end, limit in zip((-np.inf, np.inf), self.row_limits, strict=True)
+        )
+        first = min(int(np.searchsorted(self.row_edges, low, side="right")) - 1, len(self.cells) - 1)
+        last = int(np.searchsorted(self.row_edges, high, side="left"))
+        return self.cells[max(0, first) : max(last, first + 1)]
+
     @cached_property
     def row_edges(self) -> np.ndarray:
         """Edges of the rows, (rows + 1,) float64, Hz or numbers of coefficients."""

@@ -217,6 +217,48 @@ def mfcc(mel_db: np.ndarray, n_mfcc: int) -> np.ndarray:
     return coefficients[:n_mfcc]
 
 
+def pcen(
+    magnitudes: np.ndarray,
+    frames_per_s: float,
+    *,
+    gain: float = 0.98,
+    bias: float = 2.0,
+    power: float = 0.5,
+    time_constant_s: float = 0.4,
+    eps: float = 1e-6,
+) -> np.ndarray:
+    """Return per-channel energy normalisation: each band relative to its own recent level.
+
+    (E / (eps + M)^gain + bias)^power - bias^power, where M is E smoothed over time by M[t] = (1 - b) M[t - 1] + b E[t] (Y. Wang et al.,
+    Trainable frontend for robust and far-field keyword spotting, ICASSP 2017, https://arxiv.org/abs/1607.05666, equations 1 and
+    2). b follows from the time constant, and M begins with the first frame, as in `librosa.pcen`, whose defaults these are; they are
+    for magnitudes of samples on the scale of 32-bit integers. On the choice of the parameters: V. Lostanlen et al., Per-channel energy
+    normalization: why and how, IEEE Signal Processing Letters 26(1), 2019.
+
+    Args:
+        magnitudes: (bands, frames) float, not negative.
+        frames_per_s: frames per second.
+        gain: exponent of the recent level; 1 removes it.
+        bias: added before the compression.
+        power: exponent of the compression, above 0.
+        time_constant_s: time constant of the smoothing, s.
+        eps: level that counts as silence, above 0.
+
+    Returns:
+        (bands, frames) float32, 0 or more.
+    """
+    from scipy.signal import lfilter, lfilter_zi
+
+    frames = time_constant_s * frames_per_s
+    b = (np.sqrt(1 + 4 * frames**2) - 1) / (2 * frames**2)
+    energy = magnitudes.astype(np.float64)
+    start = lfilter_zi([b], [1, b - 1]) * energy[:, :1] if energy.size else np.zeros((len(energy), 1))
+    smooth, _ = lfilter([b], [1, b - 1], energy, axis=1, zi=start)
+    relative = energy * np.exp(-gain * (np.log(eps) + np.log1p(smooth / eps)))  # in logarithms, as stable as librosa
+    normalised: np.ndarray = (bias**power * np.expm1(power * np.log1p(relative / bias))).astype(np.float32)
+    return normalised
+
+
 def delta(features: np.ndarray, width: int = 9) -> np.ndarray:
     """Return the first derivative over time: the slope of a least-squares line through `width` frames.
 

@@ -24,13 +24,18 @@ from vlm_audio_pipeline.renderings.time_frequency import (
     mel_filterbank,
     mel_to_hz,
     mfcc,
+    pcen,
     power_to_db,
     stft_power,
     window_weights,
 )
+from vlm_audio_pipeline.renderings.waveform import envelope, fill_waveform
 
 FLOOR = 1e-10
 """Power that counts as silence, before `scaling: density` (librosa's amin)."""
+_INTEGER_SCALE = 2.0**31
+"""Full scale of the samples for PCEN, whose published parameters are for 32-bit integers."""
+_WAVEFORM_ROWS = 255
 
 _COMMON_WINDOWS = frozenset(["hann", "hamming", "blackman", "boxcar", "tukey:0.25"])
 
@@ -47,7 +52,7 @@ class SpectrumParameters(Spec):
     seconds: float | None = Field(None, gt=0, le=3600)
     """Target length, s; required for every duration except native."""
     transform: str = Field("stft", json_schema_extra=lambda schema: schema.update(enum=list(TRANSFORMS)))
-    """stft: power spectrum of the short-time Fourier transform; mel: mel bands; cqt: constant-Q transform (librosa's; slow); mfcc: mel-frequency cepstral coefficients; scipy_spectrogram: `scipy.signal.spectrogram` itself, with its rounding."""
+    """stft: power spectrum of the short-time Fourier transform; mel: mel bands; pcen: mel bands with per-channel energy normalisation, each relative to its own recent level; cqt: constant-Q transform (librosa's; slow); waveform: the range of the samples in each step of hop_length, relative to the clip's peak; mfcc: mel-frequency cepstral coefficients; scipy_spectrogram: `scipy.signal.spectrogram` itself, with its rounding."""
     n_fft: int = Field(2048, ge=16, le=65536)
     """Window and transform length, samples."""
     hop_length: int = Field(512, ge=1)
@@ -61,11 +66,19 @@ class SpectrumParameters(Spec):
     scaling: Literal["power", "density"] = "power"
     """power: |X|^2 (librosa), for scipy_spectrogram its `spectrum`; density: power per Hz, one-sided (scipy)."""
     n_mels: int = Field(128, ge=2, le=1024)
-    """Number of mel bands, for mel and mfcc."""
+    """Number of mel bands, for mel, pcen and mfcc."""
     n_mfcc: int = Field(20, ge=2)
     """Number of cepstral coefficients, at most n_mels."""
     bins_per_octave: int = Field(12, ge=1, le=96)
     """Bins per octave, for cqt."""
+    pcen_gain: float = Field(0.98, ge=0, le=1)
+    """How much of the recent level of each band is removed, for pcen; 1: all."""
+    pcen_bias: float = Field(2.0, gt=0)
+    """Bias of the compression, for pcen; higher: weak sounds are weaker."""
+    pcen_power: float = Field(0.5, gt=0, le=1)
+    """Exponent of the compression, for pcen."""
+    pcen_time_s: float = Field(0.4, gt=0, le=60)
+    """Time constant of the recent level, s, for pcen; shorter: only faster changes remain."""
     frequency: Literal["linear", "log", "mel"] | None = None
     """Frequency axis, scaled as by `librosa.display.specshow`: linear; log: logarithmic above 65.4 Hz; mel: logarithmic above 1 kHz. Default: linear for stft, mel for mel, log for cqt."""
     f_min: float | None = Field(None, ge=0)
@@ -140,9 +153,11 @@ class Transform:
         compute: (samples, sample rate in Hz, parameters) -> `Spectrum`; samples are (samples,) float32 mono.
         axes: scales that the row axis can have; the first is the default.
         label: name of the row axis.
-        unit: unit of the row axis; "" for numbers of coefficients, which are whole numbers without a unit.
+        unit: unit of the row axis; "" without a unit.
         f_min_hz: lowest frequency if the recipe sets no `f_min`, Hz.
         is_power: the cells are power, so a recipe's amplitude scale applies; False: they are drawn as they are.
+        has_numbered_rows: the rows are whole numbers (of coefficients).
+        limits: values of the lowest and the highest colour; None: those of the recipe or the clip.
         octaves_only: the log axis is logarithmic from its lower end, as for librosa's `y_axis="cqt_hz"`.
     """
 
@@ -153,11 +168,13 @@ class Transform:
     f_min_hz: float = 0.0
     is_power: bool = True
     octaves_only: bool = False
+    has_numbered_rows: bool = False
+    limits: tuple[float, float] | None = None
 
-    @property
-    def axis_label(self) -> str:
-        """Label of the row axis, with its unit."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
+    def axis_label(self, frequency_unit: str = "Hz") -> str:
+        """Return the label of the row axis, with its unit; a frequency in Hz or kHz."""
+        unit = frequency_unit if self.unit == "Hz" else self.unit
+        return f"{self.label} ({unit})" if unit else self.label
 
 
 def prepare_samples(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> np.ndarray:
@@ -252,6 +269,33 @@ def _mel(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameter
     return Spectrum(bands, centers, stft.column_centers_s, stft.hop_s, stft.floor)
 
 
+def _pcen(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
+    """Compute the magnitudes in mel bands with per-channel energy normalisation, as librosa.pcen does on 32-bit samples."""
+    low, high = parameters.lowest_hz, parameters.highest_hz(sample_rate_hz)
+    stft = _stft(samples, sample_rate_hz, parameters)
+    filters = _mel_filters(sample_rate_hz, parameters.n_fft, parameters.n_mels, low, high)
+    bands = pcen(
+        (filters @ np.sqrt(stft.cells)) * np.float32(_INTEGER_SCALE),
+        1 / stft.hop_s,
+        gain=parameters.pcen_gain,
+        bias=parameters.pcen_bias,
+        power=parameters.pcen_power,
+        time_constant_s=parameters.pcen_time_s,
+    )
+    centers = mel_to_hz(np.linspace(hz_to_mel(low), hz_to_mel(high), parameters.n_mels))
+    return Spectrum(bands, centers, stft.column_centers_s, stft.hop_s, None)
+
+
+def _waveform(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
+    """Return 1 between the smallest and the largest sample of each step, 0 elsewhere; rows are amplitudes relative to the peak."""
+    hop = parameters.hop_length
+    edges = np.arange(0, len(samples) + hop, hop)
+    cells = fill_waveform(envelope(samples, edges), np.arange(len(edges)), len(edges) - 1, _WAVEFORM_ROWS)
+    times = (edges[:-1] + hop / 2) / sample_rate_hz
+    rows = np.linspace(-1, 1, _WAVEFORM_ROWS)
+    return Spectrum(cells[::-1].astype(np.float32), rows, times, hop / sample_rate_hz, None, (-1.0, 1.0))
+
+
 def _mfcc(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
     """Compute cepstral coefficients of the mel bands in decibels, as librosa.feature.mfcc does."""
     mel = _mel(samples, sample_rate_hz, parameters)
@@ -309,6 +353,10 @@ TRANSFORMS: dict[str, Transform] = {
     "scipy_spectrogram": Transform(_scipy_spectrogram, axes=("linear", "log", "mel")),
     "mel": Transform(_mel, axes=("mel", "linear", "log")),
     "cqt": Transform(_cqt, axes=("log", "linear"), f_min_hz=32.70319566257483, octaves_only=True),
-    "mfcc": Transform(_mfcc, axes=("linear",), label="Coefficient", unit="", is_power=False),
+    "pcen": Transform(_pcen, axes=("mel", "linear", "log"), is_power=False),
+    "mfcc": Transform(_mfcc, axes=("linear",), label="Coefficient", unit="", is_power=False, has_numbered_rows=True),
+    "waveform": Transform(
+        _waveform, axes=("linear",), label="Amplitude / peak", unit="", is_power=False, limits=(0.0, 1.0)
+    ),
 }
 """Every transform, by its name in a recipe."""

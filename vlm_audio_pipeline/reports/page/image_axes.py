@@ -57,7 +57,7 @@ def image_axes(name: str, recipe: Recipe | None, clips: Sequence[dict[str, Any]]
         "start_s": time.low,
         "added_s": time.high - duration_s,
         "end_s": None if recipe.duration == "native" else time.high,
-        "is_time": control in ("", "blank"),
+        "is_time": control not in ("time_shuffled", "other_clip"),
     }
 
 
