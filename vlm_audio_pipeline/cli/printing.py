@@ -11,10 +11,11 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
+from rich.containers import Lines
 from rich.measure import Measurement
 from rich.style import Style
 from rich.table import Column, Table
-from rich.text import Lines, Text
+from rich.text import Text
 
 from vlm_audio_pipeline.contracts.escapes import escape_terminal
 

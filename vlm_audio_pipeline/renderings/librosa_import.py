@@ -53,7 +53,7 @@ def import_librosa() -> Any:
         numba.guvectorize, numba.vectorize = _postpone(guvectorize), _postpone(vectorize)
         try:
             import librosa.core.constantq
-            import librosa.util.utils  # noqa: F401
+            import librosa.util.utils
         finally:
             numba.guvectorize, numba.vectorize = guvectorize, vectorize
     return librosa

@@ -30,7 +30,7 @@ def with_clip_labels(stage: Stage) -> Stage:
         clips = set(tables["clips"]["clip"].to_pylist())
         listed = [clip for clip in context.dataset.clips if clip.id in clips]
         lines = [{"clip": clip.id, "label": label} for clip in listed for label in clip.class_names]
-        events = list_clip_events(listed, context.dataset.events, context.classes)
+        events = list(list_clip_events(listed, context.dataset.events, context.classes))
         return {
             **tables,
             "clip_labels": build_rows("clip_labels", lines, added_columns=("study", "fold")),
