@@ -181,7 +181,7 @@ def _glottis(count: int, tilt: float) -> Samples:
     return np.arange(1, count + 1, dtype=np.float32) ** np.float32(-tilt)
 
 
-def _choose_first_start(r: Random, duration: float, length: float) -> float:
+def _first_start_s(r: Random, duration: float, length: float) -> float:
     """Choose the start of the first event, s: early, and such that an event of this length fits into the clip."""
     return r.uniform(0.02, max(0.03, min(1.2, duration - length)))
 
@@ -199,7 +199,7 @@ def dog(source: Random, take: Random, n: int, rate: int) -> Samples:
     shape = [0.75, 1.25, 1.1, source.uniform(0.6, 0.85), 0.6]
     out = np.zeros(n, np.float32)
     duration = n / rate
-    t = _choose_first_start(take, duration, 0.4)
+    t = _first_start_s(take, duration, 0.4)
     while t < duration - 0.05:
         d = length * take.uniform(0.8, 1.25)
         m = int(2.5 * d * rate)
@@ -221,7 +221,7 @@ def rooster(source: Random, take: Random, n: int, rate: int) -> Samples:
     durations = [source.uniform(0.8, 1.25) for _ in syllables]
     out = np.zeros(n, np.float32)
     duration = n / rate
-    t = _choose_first_start(take, duration, 2.0)
+    t = _first_start_s(take, duration, 2.0)
     for _ in range(3):
         tempo, tune = take.uniform(0.9, 1.12), take.uniform(0.95, 1.05)
         for (d, path), longer in zip(syllables, durations, strict=True):
@@ -310,7 +310,7 @@ def crying_baby(source: Random, take: Random, n: int, rate: int) -> Samples:
     breath = source.uniform(0.05, 0.35)
     out = np.zeros(n, np.float32)
     duration = n / rate
-    t = _choose_first_start(take, duration, 1.4) * 0.4
+    t = _first_start_s(take, duration, 1.4) * 0.4
     while t < duration - 0.1:
         m = int(length * take.uniform(0.75, 1.3) * rate)
         seconds = np.arange(m) / rate
@@ -336,7 +336,7 @@ def sneezing(source: Random, take: Random, n: int, rate: int) -> Samples:
     times = 1 if source.random() < 0.6 else 2
     out = np.zeros(n, np.float32)
     duration = n / rate
-    t = _choose_first_start(take, duration, inhale + burst) + take.uniform(0, max(0.0, duration - 4.0))
+    t = _first_start_s(take, duration, inhale + burst) + take.uniform(0, max(0.0, duration - 4.0))
     for _ in range(times):
         m = int(inhale * take.uniform(0.85, 1.15) * rate)
         u = np.linspace(0, 1, m, dtype=np.float32)

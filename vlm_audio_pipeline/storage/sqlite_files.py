@@ -73,7 +73,7 @@ def require_intact_structure(db: sqlite3.Connection, reason: str) -> None:
 
 
 def use_write_ahead_log(db: sqlite3.Connection, max_wait_s: float = 60.0) -> None:
-    """Switch a file to WAL mode, unless it is in it. SQLite itself does not wait for a process that switches at the same time.
+    """Switch a file to WAL mode, unless it is already in this mode. SQLite itself does not wait for a process that switches at the same time.
 
     Raises:
         sqlite3.OperationalError: if the file stays locked.
@@ -166,9 +166,9 @@ def is_locked(path: Path) -> bool:
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """Open a SQLite file without writing anything."""
-    # In WAL mode without a log, no program has it open, and SQLite would create a log: `immutable` prevents that.
+    # If a file in WAL mode has no log, no program has it open. SQLite would then create a log; `immutable` prevents this.
     is_in_wal_mode = False
-    with suppress(OSError), path.open("rb") as file:  # SQLite names the reason
+    with suppress(OSError), path.open("rb") as file:  # SQLite will name the reason
         is_in_wal_mode = file.read(19)[18:] == b"\2"
     has_log = path.with_name(path.name + "-wal").exists()
     mode = "immutable=1" if is_in_wal_mode and not has_log else "mode=ro"

@@ -2,7 +2,7 @@
 
 The folder has two configurations of parquet files, one split for each fold: `clips` (audio, one image for each rendering, the
 label) and `predictions` (each prediction, with the prompt and the response). The footer of a file has the features as
-`datasets` writes them (https://huggingface.co/docs/datasets/about_dataset_features). It needs no package.
+`datasets` writes them (https://huggingface.co/docs/datasets/about_dataset_features). The export needs no package of that tool.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -53,7 +53,7 @@ _PREDICTION_COLUMNS = {
     "answered_at": "string",
 }
 """Column -> type of the configuration `predictions`."""
-_STORED = tuple(name for name in TABLES["predictions"].arrow.names if name in _PREDICTION_COLUMNS)
+_TABLE_COLUMNS = tuple(name for name in TABLES["predictions"].arrow.names if name in _PREDICTION_COLUMNS)
 
 
 def export_huggingface(results: StudyResults, out: Path) -> list[Path]:
@@ -127,23 +127,23 @@ def _prediction_rows(results: StudyResults, runs: list[ModelRun], fold: int) -> 
     """Yield the predictions of all classifiers in a fold; those of language models with their request and response."""
     for run in runs:
         yield from _answers(run, fold)
-    covered = {
+    runs_with_responses = {
         (run.classifier, run.scoring, run.control)
         for run in runs
         if results.data_folder.partition_file("responses", results.study, run.classifier, fold).is_file()
     }
     for name in results.spec["classifiers"]:
         path = results.data_folder.partition_file("predictions", results.study, name, fold)
-        for batch in read_batches(path, _STORED, _PREDICTIONS_PER_ROW_GROUP):
+        for batch in read_batches(path, _TABLE_COLUMNS, _PREDICTIONS_PER_ROW_GROUP):
             for row in batch:
-                if (name, row["scoring"], row["control"]) not in covered:
+                if (name, row["scoring"], row["control"]) not in runs_with_responses:
                     yield _plain_row(row)
 
 
 def _answers(run: ModelRun, fold: int) -> Iterator[Row]:
     for conversation in run.conversations(fold):
         yield {
-            **_plain_row({name: conversation.prediction[name] for name in _STORED}),
+            **_plain_row({name: conversation.prediction[name] for name in _TABLE_COLUMNS}),
             **{name: conversation.response[name] for name in _RESPONSE_COLUMNS},
             "messages": strict_json(messages_json(conversation.messages)) if conversation.messages else None,
             "messages_note": conversation.note,
@@ -171,8 +171,8 @@ def _write(path: Path, columns: Mapping[str, str], classes: tuple[str, ...], row
     remaining = iter(rows)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while batch := list(islice(remaining, size)):
-            coded = ({**row, **{k: None if row[k] is None else number[row[k]] for k in labels}} for row in batch)
-            writer.write_table(pa.Table.from_pylist(list(coded), schema))
+            coded_rows = ({**row, **{k: None if row[k] is None else number[row[k]] for k in labels}} for row in batch)
+            writer.write_table(pa.Table.from_pylist(list(coded_rows), schema))
 
 
 def _arrow_type(kind: str, classes: tuple[str, ...]) -> pa.DataType:
@@ -198,7 +198,7 @@ def _feature(kind: str, classes: tuple[str, ...]) -> Row:
 
 def _readme(results: StudyResults, folds: list[int]) -> str:
     """Return the dataset card: the front matter names the files of each configuration and split."""
-    front = {
+    front_matter = {
         "configs": [
             {
                 "config_name": name,
@@ -214,7 +214,7 @@ def _readme(results: StudyResults, folds: list[int]) -> str:
     title = escape_markdown(card.title) if card else escape_markdown(results.spec["dataset"]["kind"])
     return f"""\
 ---
-{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---
+{yaml.safe_dump(front_matter, sort_keys=False, allow_unicode=True)}---
 
 # {escape_markdown(results.study)}
 

@@ -1,6 +1,6 @@
 """Export the responses of language models as logs of Inspect (https://inspect.aisi.org.uk/eval-logs.html).
 
-A log is a file `*.eval`: a ZIP archive of JSON files. It needs no package; `inspect view` and `inspect_ai.log.read_eval_log`
+A log is a file `*.eval`: a ZIP archive of JSON files. The export needs no package of that tool; `inspect view` and `inspect_ai.log.read_eval_log`
 read it. There is one log for each language model, scoring and control. A trial is an epoch.
 """
 

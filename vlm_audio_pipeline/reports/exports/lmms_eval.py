@@ -1,8 +1,8 @@
 """Export the responses of language models in the format of lmms-eval's `--log_samples`.
 
-Format: https://github.com/EvolvingLMMs-Lab/lmms-eval/blob/main/docs/getting-started/commands.md, read by its `--baseline`.
+Format: https://github.com/EvolvingLMMs-Lab/lmms-eval/blob/main/docs/getting-started/commands.md, which its option `--baseline` reads.
 There is one folder for each model, with `<time>_results.json` and one `<time>_samples_<task>.jsonl` for each classifier,
-scoring and control; that is one task. It needs no package.
+scoring and control: each of these is a task. The export needs no package of that tool.
 """
 
 import hashlib
@@ -53,9 +53,8 @@ def export_lmms_eval(results: StudyResults, out: Path) -> list[Path]:
     Raises:
         VlmAudioError: if the study has no responses, a partition file is damaged, or `out` has other content.
     """
-    runs = sorted(
-        require_model_runs(results), key=lambda run: run.spec.model
-    )  # stable: runs of one model keep their order
+    # The sort is stable: runs of one model keep their order.
+    runs = sorted(require_model_runs(results), key=lambda run: run.spec.model)
     time = f"{datetime.now(UTC):%Y%m%d_%H%M%S}"
     names = []
     with export_folder(out, "lmms-eval", _README.format(study=results.study)) as folder:

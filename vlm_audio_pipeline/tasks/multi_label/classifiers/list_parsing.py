@@ -3,8 +3,8 @@
 A list is read only as a whole, because a class name inside a sentence may be denied or only mentioned: "no dog, but rain".
 
 A class name may itself contain a separator: "waves and surf", "male speech, man speaking". The reading with the fewest names counts: in a
-study with the classes crackle, wheeze, and crackle and wheeze, the text "crackle and wheeze" is the last one. A text with two such
-readings is unparseable.
+study with the classes crackle, wheeze, and crackle and wheeze, the text "crackle and wheeze" is the class of this name. If two
+readings have the fewest names, the text is unparseable.
 """
 
 import json
@@ -93,16 +93,18 @@ def _listed_classes(text: str, accepted: Mapping[str, str]) -> frozenset[str] | 
     if EMPTY_LIST not in accepted and [_normalise(text[start:end]) for start, end in spans] == [EMPTY_LIST]:
         return frozenset()
     longest = max(len(_spans(name)) for name in accepted)
-    # The reading of the text from each span on. At its end there is nothing left to read.
+    # readings[i] is the reading of the text from span i on; after the last span it is empty.
     readings: list[_Reading | None] = [None] * len(spans) + [_Reading(0, frozenset())]
     for first in reversed(range(len(spans))):
         for last in range(first, min(first + longest, len(spans))):
-            name, rest = text[spans[first][0] : spans[last][1]], readings[last + 1]
+            name, reading_after = text[spans[first][0] : spans[last][1]], readings[last + 1]
             label = None if "\n" in name else accepted.get(_normalise(name))
-            if label is None or rest is None:
+            if label is None or reading_after is None:
                 continue
             best = readings[first]
-            reading = _Reading(rest.names + 1, None if rest.labels is None else rest.labels | {label})
+            reading = _Reading(
+                reading_after.names + 1, None if reading_after.labels is None else reading_after.labels | {label}
+            )
             if best is None or reading.names < best.names:
                 readings[first] = reading
             elif reading.names == best.names and reading.labels != best.labels:
