@@ -106,14 +106,16 @@ def _sensor(graph: Graph, refresh_job: str, interval_s: int) -> dg.SensorDefinit
         if active := _active_runs(context.instance, name):
             return dg.SkipReason(f"{len(active)} runs of {name} are in progress")
         if refresh.status is not dg.DagsterRunStatus.SUCCESS:
-            return _done(refresh.run_id, "the last refresh failed; see its run")
+            return _finish_refresh(refresh.run_id, "the last refresh failed; see its run")
         if refresh.run_id != cursor.refresh:
             cursor = SensorCursor(refresh.run_id, False, ())
         graph.reload_dataset()
         next_runs = plan_next_runs(graph, cursor.refresh, cursor.launched)
         if not next_runs.launches:
             reasons = dict.fromkeys(next_runs.not_run.values())
-            return _done(cursor.refresh, "; ".join(["nothing is left to do", *(f"not run: {r}" for r in reasons)]))
+            return _finish_refresh(
+                cursor.refresh, "; ".join(["nothing is left to do", *(f"not run: {r}" for r in reasons)])
+            )
         launched = (*cursor.launched, *(key for new in next_runs.launches for key in new.node_keys))
         requests = [
             dg.RunRequest(
@@ -129,7 +131,7 @@ def _sensor(graph: Graph, refresh_job: str, interval_s: int) -> dg.SensorDefinit
     return launch
 
 
-def _done(refresh: str, reason: str) -> dg.SensorResult:
+def _finish_refresh(refresh: str, reason: str) -> dg.SensorResult:
     return dg.SensorResult(skip_reason=reason, cursor=SensorCursor(refresh, True).to_json())
 
 
@@ -139,9 +141,10 @@ def _active_runs(instance: dg.DagsterInstance, study: str) -> list[str]:
     for run in _runs_in_progress(instance, study):
         if run.status is not dg.DagsterRunStatus.STARTED or not has_ended(run.tags.get(PROCESS_TAG)):
             active.append(run.run_id)
-        elif (
-            current_run := instance.get_run_by_id(run.run_id)
-        ) and not current_run.is_finished:  # the run may have ended since the first query
+            continue
+        # The run may have ended since the first query.
+        current_run = instance.get_run_by_id(run.run_id)
+        if current_run and not current_run.is_finished:
             instance.report_run_failed(current_run, "its process has ended; finished steps are kept")
     return active
 

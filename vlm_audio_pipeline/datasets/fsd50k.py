@@ -58,7 +58,7 @@ class Fsd50k(DatasetSpec):
     def recognise(cls, path: Path) -> DatasetGuess | None:
         """Recognise the folder of the dataset, and its ground truth."""
         root = next((p for p in (path, path.parent, path.parent.parent) if (p / GROUND_TRUTH["dev"]).is_file()), None)
-        note = "clips with one label only; name classes that are no parts of each other in `classes`"
+        note = "only clips with one label; in `classes`, name classes that are no parts of each other"
         return (
             DatasetGuess({"path": root, "several_labels": False}, {"path": cls.card.title, "several_labels": note})
             if root

@@ -135,7 +135,7 @@ def _resonate(x: Samples, rate: int, peaks: Sequence[tuple[float, float, float]]
     return filtered[: len(x)]
 
 
-def _strike_envelope(n: int, rate: int, attack_s: float, decay_s: float) -> Samples:
+def _decay_envelope(n: int, rate: int, attack_s: float, decay_s: float) -> Samples:
     """Return an envelope that rises linearly and then decays exponentially."""
     t = np.arange(n, dtype=np.float32) / np.float32(rate)
     rise: Samples = np.minimum(t / np.float32(attack_s), 1)
@@ -205,7 +205,7 @@ def dog(source: Random, take: Random, n: int, rate: int) -> Samples:
         m = int(2.5 * d * rate)
         x = _harmonics(pitch * take.uniform(0.92, 1.08) * _glide(m, shape), _glottis(30, 0.7), rate)
         x += np.float32(breath) * take.standard_normal(m, dtype=np.float32)
-        _add(out, x * _strike_envelope(m, rate, 0.012, 0.4 * d) * np.float32(take.uniform(0.5, 1)), t, rate)
+        _add(out, x * _decay_envelope(m, rate, 0.012, 0.4 * d) * np.float32(take.uniform(0.5, 1)), t, rate)
         t += d + (gap * take.uniform(0.8, 1.3) if take.random() < 0.65 else take.uniform(0.7, 1.9))
     return _resonate(out, rate, [(throat, 350, 1), (2.4 * throat, 600, 0.5), (0.45 * throat, 200, 0.4)])
 
@@ -286,7 +286,7 @@ def crackling_fire(source: Random, take: Random, n: int, rate: int) -> Samples:
     for _ in range(8):
         low = source.uniform(700, 3500)
         crack = _noise(source, m, rate, low_hz=low, high_hz=low * source.uniform(2, 4))
-        bank.append(crack * _strike_envelope(m, rate, 0.0005, source.uniform(0.0015, 0.012)))
+        bank.append(crack * _decay_envelope(m, rate, 0.0005, source.uniform(0.0015, 0.012)))
     roar = source.uniform(0.02, 0.12)
     hiss = source.uniform(0.0, 0.06)
     out = np.float32(roar) * _noise(take, n, rate, tilt=1.4, low_hz=40, high_hz=source.uniform(300, 700))
@@ -346,8 +346,8 @@ def sneezing(source: Random, take: Random, n: int, rate: int) -> Samples:
         t += m / rate + take.uniform(0.02, 0.15)
         d = burst * take.uniform(0.85, 1.15)
         m = int(2.5 * d * rate)
-        spray = _noise(take, m, rate, low_hz=low, high_hz=high) * _strike_envelope(m, rate, 0.006, 0.35 * d)
-        cry = _harmonics(pitch * _glide(m, [1.7, 1.2, 0.9]), _glottis(20, 0.8), rate) * _strike_envelope(
+        spray = _noise(take, m, rate, low_hz=low, high_hz=high) * _decay_envelope(m, rate, 0.006, 0.35 * d)
+        cry = _harmonics(pitch * _glide(m, [1.7, 1.2, 0.9]), _glottis(20, 0.8), rate) * _decay_envelope(
             m, rate, 0.02, 0.4 * d
         )
         _add(out, np.float32(1.6) * spray + np.float32(voice) * cry, t, rate)

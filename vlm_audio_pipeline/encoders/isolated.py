@@ -1,4 +1,4 @@
-"""Packages that conflict with the dependencies of this project: an isolated environment with a worker process.
+"""Run packages that conflict with the dependencies of this project: in an isolated environment, in a worker process.
 
 A worker imports nothing of this package, and this package imports nothing of the environment. They exchange JSON
 lines and files of arrays.

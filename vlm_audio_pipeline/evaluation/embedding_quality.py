@@ -215,9 +215,8 @@ def _chance_values(label: np.ndarray, source: np.ndarray) -> dict[str, float]:
     """Return the chance levels of the retrieval measures; empty if there is no query."""
     class_and_source = source * (label.max() + 1) + label
     candidates = len(source) - np.bincount(source)[source]
-    relevant = (
-        np.bincount(label)[label] - np.bincount(class_and_source)[class_and_source]
-    )  # clips of the class from other source recordings
+    # Clips of the class from other source recordings.
+    relevant = np.bincount(label)[label] - np.bincount(class_and_source)[class_and_source]
     pairs = Counter((n, r) for n, r in zip(candidates.tolist(), relevant.tolist(), strict=True) if r)
     if not pairs:
         return {}

@@ -52,9 +52,8 @@ def metrics_table(
         other_key = (OTHER_SCORING.get(scoring, ""), control)
         mixed = mixed_responses(tables[scoring, control], accepted_models)
         tables_of_both = [tables[key] for key in ((scoring, control), other_key) if key in tables]
-        reasons = {
-            "scorings_agree": mixed_responses(pa.concat_tables(tables_of_both), accepted_models)
-        }  # reads both scorings
+        # This measure reads both scorings.
+        reasons = {"scorings_agree": mixed_responses(pa.concat_tables(tables_of_both), accepted_models)}
         for subset, arrays in subsets(replace(apply_temperature(run), other_scoring=runs.get(other_key)), tuning_folds):
             lines += [
                 {

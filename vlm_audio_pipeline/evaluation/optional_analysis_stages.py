@@ -30,7 +30,7 @@ def _inputs(classifiers: Sequence[str]) -> tuple[Input, ...]:
 
 
 def _predictions(context: StageContext, classifiers: Sequence[str], accepted: AcceptedModels) -> dict[str, pa.Table]:
-    """Return the predictions of the classifiers that have any, without those of two models."""
+    """Return the predictions of the classifiers that have any, without a scoring and control that two models answered."""
     inputs = {name: context.inputs.get(f"predictions/{name}") for name in classifiers}
     tables = {name: rows_of_one_model(rows, accepted.get(name)) for name, rows in inputs.items() if rows is not None}
     return {name: table for name, table in tables.items() if table.num_rows}

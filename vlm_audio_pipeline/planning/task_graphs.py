@@ -14,7 +14,7 @@ from vlm_audio_pipeline.reports.page.label_stage import label_report_stage
 from vlm_audio_pipeline.reports.page.stage import report_stage
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.studies.study import Study
-from vlm_audio_pipeline.tasks.multi_label.stages import with_clip_labels
+from vlm_audio_pipeline.tasks.multi_label.stages import add_label_tables
 from vlm_audio_pipeline.tasks.registry import DEFAULT_TASK
 
 Summaries = Callable[
@@ -81,6 +81,6 @@ def _write_label_page(data_folder: DataFolder, study: str, out: Path, progress: 
 
 TASK_GRAPHS: dict[str, TaskGraph] = {
     DEFAULT_TASK: TaskGraph(check_one_label, _same_stage, summaries, report_stage, _write_page),
-    "multi_label": TaskGraph(_accept_dataset, with_clip_labels, label_summaries, label_report_stage, _write_label_page),
+    "multi_label": TaskGraph(_accept_dataset, add_label_tables, label_summaries, label_report_stage, _write_label_page),
 }
 """The stages of each task, by its name."""

@@ -35,11 +35,8 @@ PAGE_IMAGES = "(page)"
 """Name of the image set that is rendered only for the page, if a study has no images."""
 PLAYABLE = {".ogg": "audio/ogg", ".mp3": "audio/mpeg", ".flac": "audio/flac"}
 """Suffix -> media type of recordings that browsers play (https://caniuse.com/ogg-vorbis)."""
-_COMPLETED_FIELDS = (
-    "kind",
-    "preset",
-    "size",
-)  # fields of a rendering whose values a study record also contains in its other fields
+_EXPANDED_KEYS = ("kind", "preset", "size")
+"""Keys of a rendering whose values a study record has, expanded, in the other keys."""
 _MP3_SAMPLE_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _BATCH_SIZE = 16  # images or audio files in memory at a time
 _VORBIS_BLOCK = 65536  # samples; libsndfile needs a stack in proportion to one write
@@ -121,7 +118,7 @@ def _find_recipe(results: StudyResults, name: str) -> Recipe | None:
         return (
             None
             if fields is None
-            else Recipe.model_validate({k: v for k, v in fields.items() if k not in _COMPLETED_FIELDS})
+            else Recipe.model_validate({k: v for k, v in fields.items() if k not in _EXPANDED_KEYS})
         )
     except ValueError:
         return None

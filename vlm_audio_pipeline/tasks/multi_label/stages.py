@@ -18,8 +18,8 @@ from vlm_audio_pipeline.tasks.multi_label.leaderboard import label_leaderboard_t
 from vlm_audio_pipeline.tasks.multi_label.metrics import label_metrics_table
 
 
-def with_clip_labels(stage: Stage) -> Stage:
-    """Return the stage of `clips` with the tables `clip_labels` and `clip_events` beside it.
+def add_label_tables(stage: Stage) -> Stage:
+    """Add the tables `clip_labels` and `clip_events` to the stage of `clips`.
 
     Args:
         stage: the stage that computes `clips`.

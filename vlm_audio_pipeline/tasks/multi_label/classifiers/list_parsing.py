@@ -44,7 +44,7 @@ def parse_list(text: str | None, names: Mapping[str, str]) -> ParsedList:
 
     Args:
         text: the response.
-        names: class -> its name in the prompt; the class itself and the name with spaces are accepted too.
+        names: class -> its name in the prompt; the class itself is accepted too, also with spaces instead of `_`.
 
     >>> sorted(parse_list("Dog, rain and sea_waves.", {"dog": "dog", "rain": "rain", "sea_waves": "sea_waves"}).labels)
     ['dog', 'rain', 'sea_waves']
@@ -92,11 +92,11 @@ def _listed_classes(text: str, accepted: Mapping[str, str]) -> frozenset[str] | 
         return None
     if EMPTY_LIST not in accepted and [_normalise(text[start:end]) for start, end in spans] == [EMPTY_LIST]:
         return frozenset()
-    longest = max(len(_spans(name)) for name in accepted)
+    max_spans = max(len(_spans(name)) for name in accepted)
     # readings[i] is the reading of the text from span i on; after the last span it is empty.
     readings: list[_Reading | None] = [None] * len(spans) + [_Reading(0, frozenset())]
     for first in reversed(range(len(spans))):
-        for last in range(first, min(first + longest, len(spans))):
+        for last in range(first, min(first + max_spans, len(spans))):
             name, reading_after = text[spans[first][0] : spans[last][1]], readings[last + 1]
             label = None if "\n" in name else accepted.get(_normalise(name))
             if label is None or reading_after is None:
