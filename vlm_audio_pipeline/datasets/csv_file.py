@@ -233,7 +233,7 @@ class CsvDataset(DatasetSpec):
 
 @dataclass(frozen=True)
 class _Listing:
-    """The content of a csv.
+    """The content of a CSV.
 
     Attributes:
         root: folder that contains all recordings.

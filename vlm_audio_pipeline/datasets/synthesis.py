@@ -135,7 +135,7 @@ def _resonate(x: Samples, rate: int, peaks: Sequence[tuple[float, float, float]]
     return filtered[: len(x)]
 
 
-def _decay_envelope(n: int, rate: int, attack_s: float, decay_s: float) -> Samples:
+def _decay_curve(n: int, rate: int, attack_s: float, decay_s: float) -> Samples:
     """Return an envelope that rises linearly and then decays exponentially."""
     t = np.arange(n, dtype=np.float32) / np.float32(rate)
     rise: Samples = np.minimum(t / np.float32(attack_s), 1)
@@ -143,7 +143,7 @@ def _decay_envelope(n: int, rate: int, attack_s: float, decay_s: float) -> Sampl
     return rise * decay
 
 
-def _swell_envelope(n: int, rise: float, fall: float) -> Samples:
+def _swell_curve(n: int, rise: float, fall: float) -> Samples:
     """Return an envelope that rises and falls smoothly during these shares of its length and is 1 in between."""
     u = np.linspace(0, 1, n, dtype=np.float32)
     edge = np.clip(np.minimum(u / np.float32(rise), (1 - u) / np.float32(fall)), 0, 1)
@@ -205,7 +205,7 @@ def dog(source: Random, take: Random, n: int, rate: int) -> Samples:
         m = int(2.5 * d * rate)
         x = _harmonics(pitch * take.uniform(0.92, 1.08) * _glide(m, shape), _glottis(30, 0.7), rate)
         x += np.float32(breath) * take.standard_normal(m, dtype=np.float32)
-        _add(out, x * _decay_envelope(m, rate, 0.012, 0.4 * d) * np.float32(take.uniform(0.5, 1)), t, rate)
+        _add(out, x * _decay_curve(m, rate, 0.012, 0.4 * d) * np.float32(take.uniform(0.5, 1)), t, rate)
         t += d + (gap * take.uniform(0.8, 1.3) if take.random() < 0.65 else take.uniform(0.7, 1.9))
     return _resonate(out, rate, [(throat, 350, 1), (2.4 * throat, 600, 0.5), (0.45 * throat, 200, 0.4)])
 
@@ -228,7 +228,7 @@ def rooster(source: Random, take: Random, n: int, rate: int) -> Samples:
             m = int(d * longer * tempo * rate)
             wobble = 1 + rasp * np.sin(2 * np.pi * rough * np.arange(m) / rate)
             x = _harmonics(pitch * tune * _glide(m, path) * wobble, _glottis(26, 0.45), rate)
-            _add(out, x * _swell_envelope(m, 0.12, 0.3), t, rate)
+            _add(out, x * _swell_curve(m, 0.12, 0.3), t, rate)
             t += m / rate + take.uniform(0.02, 0.06)
         t += take.uniform(0.5, 1.8)
         if t > duration - 1.5:
@@ -286,7 +286,7 @@ def crackling_fire(source: Random, take: Random, n: int, rate: int) -> Samples:
     for _ in range(8):
         low = source.uniform(700, 3500)
         crack = _noise(source, m, rate, low_hz=low, high_hz=low * source.uniform(2, 4))
-        bank.append(crack * _decay_envelope(m, rate, 0.0005, source.uniform(0.0015, 0.012)))
+        bank.append(crack * _decay_curve(m, rate, 0.0005, source.uniform(0.0015, 0.012)))
     roar = source.uniform(0.02, 0.12)
     hiss = source.uniform(0.0, 0.06)
     out = np.float32(roar) * _noise(take, n, rate, tilt=1.4, low_hz=40, high_hz=source.uniform(300, 700))
@@ -317,10 +317,10 @@ def crying_baby(source: Random, take: Random, n: int, rate: int) -> Samples:
         f0 = pitch * _glide(m, [0.86, take.uniform(1.05, 1.15), 1.12, 1.05, 0.85])
         f0 *= 1 + depth * np.sin(2 * np.pi * tremble * seconds + take.uniform(0, 6))
         x = _harmonics(f0, _glottis(30, 0.5), rate) + np.float32(breath) * take.standard_normal(m, dtype=np.float32)
-        _add(out, x * _swell_envelope(m, 0.15, 0.25) * np.float32(take.uniform(0.7, 1)), t, rate)
+        _add(out, x * _swell_curve(m, 0.15, 0.25) * np.float32(take.uniform(0.7, 1)), t, rate)
         t += m / rate
         m = int(0.6 * rest * rate)
-        gasp = np.float32(0.5 * breath) * take.standard_normal(m, dtype=np.float32) * _swell_envelope(m, 0.5, 0.3)
+        gasp = np.float32(0.5 * breath) * take.standard_normal(m, dtype=np.float32) * _swell_curve(m, 0.5, 0.3)
         _add(out, gasp, t + 0.3 * rest, rate)
         t += rest * take.uniform(1, 1.4)
     return _resonate(out, rate, tract, 0.06)
@@ -346,10 +346,9 @@ def sneezing(source: Random, take: Random, n: int, rate: int) -> Samples:
         t += m / rate + take.uniform(0.02, 0.15)
         d = burst * take.uniform(0.85, 1.15)
         m = int(2.5 * d * rate)
-        spray = _noise(take, m, rate, low_hz=low, high_hz=high) * _decay_envelope(m, rate, 0.006, 0.35 * d)
-        cry = _harmonics(pitch * _glide(m, [1.7, 1.2, 0.9]), _glottis(20, 0.8), rate) * _decay_envelope(
-            m, rate, 0.02, 0.4 * d
-        )
+        spray = _noise(take, m, rate, low_hz=low, high_hz=high) * _decay_curve(m, rate, 0.006, 0.35 * d)
+        decay = _decay_curve(m, rate, 0.02, 0.4 * d)
+        cry = _harmonics(pitch * _glide(m, [1.7, 1.2, 0.9]), _glottis(20, 0.8), rate) * decay
         _add(out, np.float32(1.6) * spray + np.float32(voice) * cry, t, rate)
         t += d + take.uniform(0.7, 1.6)
         if t > duration - 0.6:

@@ -7,7 +7,7 @@ from scipy import signal
 
 from vlm_audio_pipeline.contracts.hashing import digest
 from vlm_audio_pipeline.datasets.esc_classes import ESC10
-from vlm_audio_pipeline.datasets.synthesis import SOUNDS, _decay_envelope, _harmonics, _noise, _record, synthesise
+from vlm_audio_pipeline.datasets.synthesis import SOUNDS, _decay_curve, _harmonics, _noise, _record, synthesise
 
 RATE = 44100
 N = 5 * RATE
@@ -213,7 +213,7 @@ def test_harmonics_are_sines_and_do_not_alias():
 
 
 def test_a_strike_decays_to_1_e_in_its_decay_time():
-    e = _decay_envelope(RATE, RATE, 0.01, 0.1)
+    e = _decay_curve(RATE, RATE, 0.01, 0.1)
     assert e[441] == pytest.approx(1, abs=1e-3)
     assert e[441 + 4410] == pytest.approx(np.exp(-1), abs=1e-3)
 

@@ -1,4 +1,4 @@
-"""BirdNET with a small computation in the place of the interpreter. Tests with its real weights are in `test_birdnet_weights`."""
+"""BirdNET with a small computation instead of the interpreter. Tests with its real weights are in `test_birdnet_weights`."""
 
 import hashlib
 import subprocess

@@ -1,4 +1,4 @@
-"""Perch with a small computation in the place of the runtime, and against perch-hoplite with random weights (network lane)."""
+"""Perch with a small computation instead of the runtime, and against perch-hoplite with random weights (network lane)."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Environments of BirdNET and Perch with a small computation in the place of the runtime and the weights."""
+"""Environments of BirdNET and Perch with a small computation instead of the runtime and the weights."""
 
 import json
 import venv
