@@ -156,8 +156,8 @@ def standardisation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     mean, scale = x.mean(axis=0), x.std(axis=0)
     # Rounding errors give a constant dimension a deviation of a few ulps of its mean; do not scale that up to 1.
-    constant = scale <= 10 * np.finfo(np.float64).eps * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
-    return mean, np.where(constant, 1.0, scale)
+    is_constant = scale <= 10 * np.finfo(np.float64).eps * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+    return mean, np.where(is_constant, 1.0, scale)
 
 
 def choose_c(
@@ -210,7 +210,7 @@ def choose_c(
 def standard_error(correct: np.ndarray, source: np.ndarray) -> float:
     """Return the standard error of an accuracy, clustered by source recording.
 
-    sqrt(G / (G - 1) * sum over sources of (sum of (correct - accuracy))^2) / n, for G sources and n clips (Miller, Adding Error
+    sqrt(G / (G - 1) * sum over source recordings of (sum of (correct - accuracy))^2) / n, for G source recordings and n clips (Miller, Adding Error
     Bars to Evals, arXiv 2411.00640, equation 4, with the factor for few clusters).
 
     Args:
@@ -218,7 +218,7 @@ def standard_error(correct: np.ndarray, source: np.ndarray) -> float:
         source: (clips,) str.
 
     Returns:
-        The standard error; 0 for one source, for which it is undefined, so that only equal accuracies are as good.
+        The standard error; 0 for one source recording, for which it is undefined, so that only equal accuracies are as good.
     """
     sums, counts = sum_by_source(correct, source)
     g = len(sums)

@@ -14,7 +14,7 @@ def compare_studies(
     Args:
         data_folder: the data folder.
         studies: names of studies that were run, study files, or NAME@TIME; see `reports.page.comparison`.
-        limit: the studies with at most this many clips per fold.
+        limit: compare the limited runs of the studies with this maximum number of clips per fold; None: the full runs.
         single_file: write the page as one file, at this path; None: into the data folder.
     """
     from vlm_audio_pipeline.cli.progress import progress_bars

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from vlm_audio_pipeline.contracts.control_names import CONTROL_SEPARATOR
 from vlm_audio_pipeline.contracts.escapes import escape_markdown
 from vlm_audio_pipeline.dagster_app.pages import page_link
-from vlm_audio_pipeline.dagster_app.thumbnails import as_markdown, thumbnails
+from vlm_audio_pipeline.dagster_app.thumbnails import markdown_image, thumbnails
 from vlm_audio_pipeline.planning.execution import NodeResult
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
@@ -36,7 +36,7 @@ def preview(graph: Graph, node: Node, result: NodeResult) -> dict[str, Any]:
         "dagster/row_count": table.num_rows,
         **page_link(graph, graph.steps[node.step]),
         **{
-            title: dg.MetadataValue.md(as_markdown(value, title)) if isinstance(value, bytes) else value
+            title: dg.MetadataValue.md(markdown_image(value, title)) if isinstance(value, bytes) else value
             for title, value in figures.items()
         },
         "preview": dg.MetadataValue.md(markdown_table(rows, TABLES[name], thumbnails(graph, node, name, rows), hidden)),

@@ -16,23 +16,23 @@ THUMBNAIL_SIDE = 56  # pixels
 _TABLES = ("spectrograms", "examples", "responses")
 
 
-def as_markdown(image: bytes, title: str, max_side: int | None = None, quality: int = 70) -> str:
-    """Return an image as a Markdown image with its content, as WebP: Dagster stores each event of a run several times.
+def markdown_image(image: bytes, title: str, max_side: int | None = None, quality: int = 70) -> str:
+    """Return an image as Markdown that contains its data, as WebP, which is small: Dagster stores each event of a run several times.
 
     Args:
         image: bytes of an image file.
-        title: text instead of the image, where it is not shown.
+        title: text that is shown where the image is not.
         max_side: longest side of the result, pixels; None: unchanged.
-        quality: of the WebP, 0 to 100.
+        quality: quality of the WebP, 0 to 100.
     """
     from PIL import Image
 
     with Image.open(io.BytesIO(image)) as decoded:
-        picture = decoded.convert("RGB")
+        rgb_image = decoded.convert("RGB")
     if max_side is not None:
-        picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        rgb_image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, "WEBP", quality=quality, method=4)
+    rgb_image.save(file, "WEBP", quality=quality, method=4)
     return f"![{title}](data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()})"
 
 
@@ -53,10 +53,10 @@ def thumbnails(graph: Graph, node: Node, name: str, table: pa.Table) -> list[str
         images = _stored_images(graph, node, set(table["clip"].to_pylist()))
     if not images:
         return []
-    small = {clip: as_markdown(image, "image", THUMBNAIL_SIDE, 50) for clip, image in images.items()}
+    markdown_of_clip = {clip: markdown_image(image, "image", THUMBNAIL_SIDE, 50) for clip, image in images.items()}
     controls = table["control"].to_pylist() if "control" in table.column_names else ["none"] * table.num_rows
     return [
-        small.get(clip, "") if control == "none" else ""
+        markdown_of_clip.get(clip, "") if control == "none" else ""
         for clip, control in zip(table["clip"].to_pylist(), controls, strict=True)
     ]
 

@@ -56,7 +56,7 @@ class Leases:
             )
         return True
 
-    def are_held(self, keys: Sequence[str]) -> bool:
+    def is_any_held(self, keys: Sequence[str]) -> bool:
         """Return whether another owner, which still runs, has a lease of one of these keys."""
         with self._transaction() as db:
             return any(self._is_held(db, owner, expires_at) for owner, expires_at in _owners(db, keys))

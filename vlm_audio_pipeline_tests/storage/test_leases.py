@@ -38,12 +38,12 @@ def hold(path, *keys):
 def test_a_key_has_one_owner_until_its_lease_is_released(path):
     one, other = Leases(path), Leases(path)
     assert one.take(["a", "b"]) and one.take(["a"])
-    assert not other.take(["a"]) and not other.take(["c", "b"]) and other.are_held(["a"])
+    assert not other.take(["a"]) and not other.take(["c", "b"]) and other.is_any_held(["a"])
     assert other.take(["c"]) and not one.take(["c"])
     one.release(["a", "c"])  # `c` is not its own
     assert other.take(["a"]) and not other.take(["b"]) and not one.take(["c"])
     one.close()
-    assert other.take(["b"]) and not other.are_held(["b"])
+    assert other.take(["b"]) and not other.is_any_held(["b"])
     other.close()
     assert list((path.parent / "locks").iterdir()) == []
 
@@ -51,10 +51,10 @@ def test_a_key_has_one_owner_until_its_lease_is_released(path):
 def test_the_leases_of_a_killed_process_are_taken_over_at_once(path):
     leases = Leases(path)
     holder = hold(path, "a", "b")
-    assert not leases.take(["a"]) and leases.are_held(["b"])
+    assert not leases.take(["a"]) and leases.is_any_held(["b"])
     holder.kill()
     holder.communicate()
-    assert not leases.are_held(["b"])
+    assert not leases.is_any_held(["b"])
     assert leases.take(["a", "b"])
     leases.close()
     assert list((path.parent / "locks").iterdir()) == []

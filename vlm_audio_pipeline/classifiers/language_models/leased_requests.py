@@ -73,7 +73,7 @@ def ask_with_leases(
             postponed = [i for i in postponed if not take_stored(i)]
             if stop_reason is not None:
                 break
-            if free := [i for i in postponed if not leases.are_held(list(keys[i].values()))]:
+            if free := [i for i in postponed if not leases.is_any_held(list(keys[i].values()))]:
                 stop_reason, still_postponed = ask(free)
                 postponed = sorted({*postponed} - {*free} | {*still_postponed})
                 wait_s = _POLL_S

@@ -39,7 +39,6 @@ from vlm_audio_pipeline.classifiers.language_models.refusals import is_refusal
 from vlm_audio_pipeline.classifiers.language_models.sentence_answers import ParsedResponse, parse_sentences
 from vlm_audio_pipeline.classifiers.language_models.vocabulary import Vocabulary, build_vocabulary, normalise, words
 
-_MAX_LABEL_TOKENS = 50
 _MAX_LENGTH = 10_000  # characters; a longer response is not an answer
 _MAX_JSON_DEPTH = 50
 
@@ -192,13 +191,17 @@ def _parse_prose(text: str, vocabulary: Vocabulary) -> ParsedResponse:
 def _parse_explicit_answers(
     sentences: Sequence[Sentence], text: str, vocabulary: Vocabulary, answer: ParsedResponse
 ) -> ParsedResponse:
-    """Revise what the sentences say (`answer`) by explicit answers with everyday words, letters or numbers.
+    """Revise the answer of the sentences (`answer`) by explicit answers with everyday words, letters or numbers.
 
     A conclusion decides between the classes that the sentences weigh. A statement that contradicts the sentences makes the
     response ambiguous.
     """
-    concluded = concluded_labels(sentences, vocabulary)
-    if len(concluded) == 1 and (label := next(iter(concluded))) != answer.label and answer.rule in ("none", "several"):
+    conclusions = concluded_labels(sentences, vocabulary)
+    if (
+        len(conclusions) == 1
+        and (label := next(iter(conclusions))) != answer.label
+        and answer.rule in ("none", "several")
+    ):
         return ParsedResponse("answered", label, "sentence")
     stated = explicit_labels(sentences, vocabulary)
     if answer.rule == "none":

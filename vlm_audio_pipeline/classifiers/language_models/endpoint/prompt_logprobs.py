@@ -27,7 +27,7 @@ class PromptToken:
     """A token of a prompt.
 
     Attributes:
-        token: its number.
+        token: its id.
         log_probability: its log-probability (natural logarithm) after all tokens before it; None if it is not known.
         text: its text, or None.
     """
