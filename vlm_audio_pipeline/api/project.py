@@ -32,7 +32,9 @@ def sql(
 
 
 def leaderboard(study: str | None = None, *, data: str | Path | None = None) -> "ResultTable":
-    """Return the leaderboard of one study that was run, or of all.
+    """Return the leaderboard of one study that was run, or of all studies of one task.
+
+    Leaderboards of two tasks have other columns. Without `study`, it is that of the studies with one class per clip if there are any.
 
     Raises:
         VlmAudioError: if there is none.
@@ -75,7 +77,7 @@ def open_report(
         study: the study.
         others: the page compares these results with the study: names of studies, or "NAME@2026-11-20" for earlier results.
         data: the data folder; by default VLM_AUDIO_DATA, else `data/`.
-        limit: the study with at most this many clips per fold.
+        limit: use the limited run of the study with this maximum number of clips per fold; None: the full run.
     """
     from vlm_audio_pipeline.api.study import study as open_study
 

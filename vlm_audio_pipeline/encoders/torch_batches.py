@@ -40,7 +40,7 @@ def has_cuda() -> bool:
 
 
 def resolve_device(choice: Device, has_gpu: bool | None = None) -> Literal["cpu", "cuda"]:
-    """Resolve a device: auto is cuda if there is a GPU; `has_gpu` says so for other machines, None asks this one."""
+    """Resolve a device: auto is cuda if there is a GPU. `has_gpu` says it for other machines; None: look at this machine."""
     if choice == "auto":
         return "cuda" if (has_cuda() if has_gpu is None else has_gpu) else "cpu"
     return choice
@@ -75,7 +75,7 @@ _previous_threads = 1
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Hold torch to one thread, so that a result has the same last digits on any number of cores.
+    """Limit torch to one thread, so that a result has the same last digits on any number of cores.
 
     With more, its matrix products of few rows are summed in another order. Several threads may be in this block at the same
     time, each with its own batch: this is how all cores are used.

@@ -3,9 +3,9 @@
 The sign-flip test is not used here: the difference from a constant is not symmetric, so that it reports 7 to 9 % of the
 classifiers that guess on 80 clips as worse than chance.
 
-Labels of sources are drawn, not permuted: the classes of a dataset can have very different numbers of sources (ESC-10: 15
-of helicopter, 40 of rain, 40 clips each). After a permutation of the labels of whole sources the expected accuracy of a
-classifier that prefers one class is not the chance level.
+Labels of source recordings are drawn, not permuted: the classes of a dataset can have very different numbers of source recordings
+(ESC-10: 15 of helicopter, 40 of rain, 40 clips each). After a permutation of the labels of whole source recordings, the expected
+accuracy of a classifier that prefers one class is not the chance level.
 """
 
 from math import gcd
@@ -25,13 +25,13 @@ def chance_test(answers: np.ndarray, labels: np.ndarray, sources: np.ndarray) ->
     """Test whether a classifier is as often correct as a guess among all classes.
 
     If the answers have nothing to do with the clips, the true class of a source recording could as well be another one. The
-    test keeps the answers and draws the class of every source, with the frequencies of the classes among the clips; the
-    clips of one source and class share a draw, so the answers to them may depend on each other in any way. Predictions
-    without a label count as one guess for each source. `p` is twice the probability of a number of correct predictions that is at
+    test keeps the answers and draws the class of every source recording, with the frequencies of the classes among the clips; the
+    clips of one source recording and class share a draw, so the answers to them may depend on each other in any way. Predictions
+    without a label count as one guess for each source recording. `p` is twice the probability of a number of correct predictions that is at
     least as far on the side of the observed difference from 1 / classes. So guesses are reported as better, and as worse,
     with a probability of at most 2.5 % each. A classifier that always gives the same answer is neither.
 
-    The probabilities are exact (by convolution over the sources) if few totals are possible; otherwise `DRAWS` random draws
+    The probabilities are exact (by convolution over the source recordings) if few totals are possible; otherwise `DRAWS` random draws
     give (b + 1) / (draws + 1) (Phipson and Smyth, Permutation P-values Should Never Be Zero, 2010).
 
     Args:

@@ -83,13 +83,13 @@ OPTIONAL_TABLES: tuple[TableSchema, ...] = (
             Column(
                 "p_rendering",
                 FLOAT,
-                "permutation test by source recording that all renderings are equal; in the rows of all classes, uncorrected",
+                "permutation test by source recording that all renderings are equal, uncorrected; only in rows with an empty label",
                 nullable=True,
             ),
             Column(
                 "p_interaction",
                 FLOAT,
-                "permutation test by source recording that the effect of the rendering is the same for all classes",
+                "permutation test by source recording that the effect of the rendering is the same for all classes, uncorrected; only in rows with an empty label",
                 nullable=True,
             ),
             Column("clips", INT, "number of clips"),
@@ -105,7 +105,9 @@ OPTIONAL_TABLES: tuple[TableSchema, ...] = (
         columns=(
             STUDY,
             Column(
-                "kind", TEXT, "ability (of a classifier), difficulty (of a clip), or spread (of clips, of annotators)"
+                "kind",
+                TEXT,
+                "ability (of a classifier), difficulty (of a clip), spread (of clips, of annotators), or model (it could not be fitted)",
             ),
             Column(
                 "name", TEXT, "classifier, clip id, `clips` or `annotators`; empty if the model could not be fitted"

@@ -52,8 +52,8 @@ class ComparedResults:
         results = StudyResults.load(data_folder, study)
         stored = HistoryStore(data_folder.result_store).entries(study)
         if at:
-            limit = _read_time(name, text)
-            entries = {_key(entry): entry for entry in stored if entry.first_seen and entry.first_seen <= limit}
+            latest = _read_time(name, text)
+            entries = {_key(entry): entry for entry in stored if entry.first_seen and entry.first_seen <= latest}
             if not entries:
                 times = sorted(f"{e.first_seen:%Y-%m-%dT%H:%M:%S}" for e in stored if e.first_seen)
                 first = f"its first are of {times[0]}" if times else "it has none at all; run it"
@@ -72,9 +72,11 @@ class ComparedResults:
         """Return every setting that determined the results, as text: key -> value."""
         values = {f"dataset.{key}": value for key, value in flatten_settings(self.results.spec.get("dataset", {}))}
         for entry in self.entries.values():
-            own = {"model": entry.model or "none", "revision": entry.revision or "none"}
-            own |= {k.removeprefix("classifier."): v for k, v in flatten_settings(json.loads(entry.settings))}
-            values |= {f"{entry.classifier}: {key}": value for key, value in own.items()}
+            entry_settings = {"model": entry.model or "none", "revision": entry.revision or "none"}
+            entry_settings |= {
+                k.removeprefix("classifier."): v for k, v in flatten_settings(json.loads(entry.settings))
+            }
+            values |= {f"{entry.classifier}: {key}": value for key, value in entry_settings.items()}
         return values
 
 
@@ -115,7 +117,7 @@ def different_settings(compared: Sequence[ComparedResults]) -> list[tuple[str, l
     return [(key, values) for key, values in lines if len(set(values)) > 1]
 
 
-def same_clips(first: StudyResults, other: StudyResults) -> set[str]:
+def common_clip_ids(first: StudyResults, other: StudyResults) -> set[str]:
     """Return the ids of the clips that have the same label and samples in both studies."""
     content = [{row["clip"]: (row["label"], row["samples_sha256"]) for row in r.clips} for r in (first, other)]
     return {clip for clip, value in content[0].items() if content[1].get(clip) == value}
@@ -131,7 +133,7 @@ def compare_results(compared: Sequence[ComparedResults]) -> list[dict[str, Any]]
     keys = dict.fromkeys(key for side in compared for key in side.entries)
     rows: list[dict[str, Any]] = [{"key": key, "cells": []} for key in keys]
     for side in compared:
-        clips = same_clips(compared[0].results, side.results)
+        clips = common_clip_ids(compared[0].results, side.results)
         cells = [_cell(compared[0], side, key, clips) for key in keys]
         tested = [cell for cell in cells if cell is not None and cell.get("p") is not None]
         for cell, p in zip(tested, holm([cell["p"] for cell in tested]) if tested else [], strict=True):
@@ -156,13 +158,13 @@ def _cell(first: ComparedResults, side: ComparedResults, key: ResultKey, clips: 
     before = first.entries.get(key)
     if side is first or before is None:
         return cell
-    old, new = only_clips(before, clips), only_clips(entry, clips)
+    old, new = select_clips(before, clips), select_clips(entry, clips)
     if new.predictions and old.predictions == new.predictions:
         return cell | {"is_equal": True}
     return cell | compare_entries(old, new)
 
 
-def only_clips(entry: HistoryEntry, clips: set[str]) -> HistoryEntry:
+def select_clips(entry: HistoryEntry, clips: set[str]) -> HistoryEntry:
     """Return a result with only its predictions of these clips."""
     predictions = {key: prediction for key, prediction in entry.predictions.items() if key[1] in clips}
     return HistoryEntry(**{**vars(entry), "predictions": predictions})

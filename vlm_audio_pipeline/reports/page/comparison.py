@@ -17,9 +17,9 @@ from vlm_audio_pipeline.reports.page.compared_prompts import ROLE_NAMES, compare
 from vlm_audio_pipeline.reports.page.compared_results import (
     ComparedResults,
     ResultKey,
+    common_clip_ids,
     compare_results,
     different_settings,
-    same_clips,
 )
 from vlm_audio_pipeline.reports.page.media import PAGE_IMAGES, balanced_order, write_media
 from vlm_audio_pipeline.reports.page.report_writer import FolderWriter, ReportWriter, SingleFileWriter, as_script
@@ -131,7 +131,7 @@ def _write_page(compared: Sequence[ComparedResults], writer: ReportWriter, progr
         settings=different_settings(compared),
         prompts=compare_prompts(compared),
         role_names=ROLE_NAMES,
-        common=[len(same_clips(first, side.results)) for side in compared],
+        common=[len(common_clip_ids(first, side.results)) for side in compared],
         verdicts=[
             (side.name, view)
             for side in compared
@@ -155,7 +155,7 @@ def _runs(compared: Sequence[ComparedResults], number: int, classes: Sequence[st
     leaderboard = side.results.query("SELECT * FROM leaderboard WHERE study = $1")
     current = {(run.classifier, run.scoring, run.control): run for run in page_runs(side.results, leaderboard)}
     class_number = {name: i for i, name in enumerate(classes)}
-    common = same_clips(first.results, side.results)
+    common = common_clip_ids(first.results, side.results)
     for key, entry in side.entries.items():
         run = current.get(key)
         votes = _votes(entry, class_number)

@@ -11,9 +11,9 @@ import vlm_audio_pipeline as vap
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.reports.page.compared_results import (
     ComparedResults,
+    common_clip_ids,
     compare_results,
     different_settings,
-    same_clips,
 )
 from vlm_audio_pipeline.reports.page.comparison import comparison_folder, write_comparison
 from vlm_audio_pipeline.storage.catalogue import query
@@ -105,7 +105,7 @@ def test_clips_with_other_recordings_are_not_compared(two_runs, tmp_path):
     bench.record("1-low-0", "low", seed=99)
     bench.run(bench.changed_study("dataset") | {"name": "recorded_again"})
     first, other = [ComparedResults.load(bench.data_folder, name) for name in ("bench", "recorded_again")]
-    assert same_clips(first.results, other.results) == two_runs.after.keys() - {"1-low-0"}
+    assert common_clip_ids(first.results, other.results) == two_runs.after.keys() - {"1-low-0"}
     cells = {row["key"]: row["cells"] for row in compare_results([first, other])}[KEY]
     assert cells[1]["is_equal"]  # of the other 11 clips
 
