@@ -29,9 +29,9 @@ def preview(graph: Graph, node: Node, result: NodeResult) -> dict[str, Any]:
     name, table = next(iter(result.tables.items()))
     figures = preview_figures(result.tables, graph.dataset())
     if name == "spectrograms":
-        figures |= _axes(graph, node)
+        figures |= _axes_sentence(graph, node)
     rows = first_rows(table)
-    hidden = table.num_rows - rows.num_rows
+    more_rows = table.num_rows - rows.num_rows
     return {
         "dagster/row_count": table.num_rows,
         **page_link(graph, graph.steps[node.step]),
@@ -39,7 +39,9 @@ def preview(graph: Graph, node: Node, result: NodeResult) -> dict[str, Any]:
             title: dg.MetadataValue.md(markdown_image(value, title)) if isinstance(value, bytes) else value
             for title, value in figures.items()
         },
-        "preview": dg.MetadataValue.md(markdown_table(rows, TABLES[name], thumbnails(graph, node, name, rows), hidden)),
+        "preview": dg.MetadataValue.md(
+            markdown_table(rows, TABLES[name], thumbnails(graph, node, name, rows), more_rows)
+        ),
         **{f"{other} rows": rows.num_rows for other, rows in list(result.tables.items())[1:]},
         "seconds": round(result.seconds, 3),
         "files": ", ".join(
@@ -48,7 +50,7 @@ def preview(graph: Graph, node: Node, result: NodeResult) -> dict[str, Any]:
     }
 
 
-def _axes(graph: Graph, node: Node) -> Values:
+def _axes_sentence(graph: Graph, node: Node) -> Values:
     """Return a sentence about the axes of a rendering's images, if they show none."""
     component = graph.steps[node.step].component
     path = graph.partition_files(Node("clips", node.fold))["clips"]
@@ -79,8 +81,8 @@ def markdown_table(table: pa.Table, schema: TableSchema, images: Sequence[str] =
         images: a Markdown image for each row, for a column `image`; empty: no such column.
         more_rows: number of rows that are not shown.
     """
-    hidden = {column.name for column in schema.columns if not column.in_preview}
-    names = [name for name in table.column_names if name not in hidden]
+    hidden_columns = {column.name for column in schema.columns if not column.in_preview}
+    names = [name for name in table.column_names if name not in hidden_columns]
     first = schema.preview_first
     names.sort(key=lambda name: first.index(name) if name in first else len(first))
     cells = {name: [_cell(value, name) for value in table[name].to_pylist()] for name in names}

@@ -1,7 +1,7 @@
 """ESC-10: 400 clips of about 5 s, 10 classes, 5 official folds; downloaded (40 MB) if there is no local copy.
 
 Two layouts are read: that of its own repository (`001 - Dog bark/1-100032-A.ogg`) and that of ESC-50.
-Reference: https://github.com/karolpiczak/ESC-10; file names have the fold, the Freesound id and the take.
+Reference: https://github.com/karolpiczak/ESC-10; file names contain the fold, the Freesound id and the take.
 """
 
 import os
@@ -62,7 +62,7 @@ def read_annotations(path: Path) -> list[AnnotationRow]:
 
     from openpyxl import load_workbook
 
-    canonical = {folder.split(" - ", 1)[1]: label for folder, label in ESC10_FOLDERS.items()}
+    label_of_name = {folder.split(" - ", 1)[1]: label for folder, label in ESC10_FOLDERS.items()}
     columns = ("Recording", "Worker ID (anonymized)", "Worker prediction")
     try:
         with ZipFile(path) as zipped:  # a spreadsheet is a zip file
@@ -77,7 +77,7 @@ def read_annotations(path: Path) -> list[AnnotationRow]:
                 for line, row in enumerate(lines, 2)
                 if row[positions[0]] is not None
             ]
-            rows = [(line, str(clip), int(worker), canonical[label]) for line, clip, worker, label in cells]
+            rows = [(line, str(clip), int(worker), label_of_name[name]) for line, clip, worker, name in cells]
         finally:
             book.close()
     except (BadZipFile, KeyError, StopIteration, TypeError, ValueError) as error:
@@ -91,7 +91,7 @@ def read_annotations(path: Path) -> list[AnnotationRow]:
 
 @DATASETS.register("esc10")
 class Esc10(DatasetSpec):
-    """ESC-10: the copy at `path`, else at the environment variable ESC10_DIR, else a download in the data folder."""
+    """ESC-10: the copy at `path`, else in the folder that the environment variable ESC10_DIR names, else a download in the data folder."""
 
     card = DatasetCard(
         title="ESC-10: Dataset for Environmental Sound Classification",

@@ -110,9 +110,8 @@ class Vision(Pretrained):
                 f"`model` of kind vision must have one of the types {', '.join(PREFIX_TOKENS)}, got {self.model} of type "
                 f"{kind}; use another model"
             )
-        is_old_layout = (
-            kind == "aimv2" and "vision_config" not in config
-        )  # `load_model` reports weights that do not fit
+        # If the type is wrong, `load_model` reports weights that do not fit.
+        is_old_layout = kind == "aimv2" and "vision_config" not in config
         return self.load_model(
             Aimv2VisionModel if is_old_layout else AutoModel, optional_tensors=(r"position_ids$",)
         ), kind
@@ -140,7 +139,7 @@ class Vision(Pretrained):
                 return [unit_vector(v) for v in to_numpy(model.get_image_features(pixel_values=pixels).pooler_output)]
             out = tower(pixel_values=pixels)
             if self.pooling == "pooler":
-                return to_numpy(self._pooled(out))
+                return to_numpy(self._pooler_output(out))
             patches = out.last_hidden_state[:, n_prefix_tokens:].float()
             return to_numpy(patches.mean(dim=1) if self.pooling == "mean" else patches[:, 0])
 
@@ -153,7 +152,7 @@ class Vision(Pretrained):
 
         return encode
 
-    def _pooled(self, out: Any) -> "torch.Tensor":
+    def _pooler_output(self, out: Any) -> "torch.Tensor":
         pooled: torch.Tensor | None = getattr(out, "pooler_output", None)
         if pooled is None:
             raise VlmAudioError(

@@ -32,7 +32,7 @@ class WorkError:
 class Worker:
     """A process of the cluster. The work that it used last stays open, across batches, folds and steps.
 
-    Only one work is open at a time, because a GPU has memory for one model, and so has the share of memory of a CPU. Threads of the worker
+    Only one work is open at a time, because a GPU, and one CPU's share of the memory, can hold one model. Threads of the worker
     compute one after another, because a language model has one cache for all its requests. They prepare their items at the same time.
 
     Args:
@@ -57,10 +57,10 @@ class Worker:
         """Return the payloads of a batch, or `WorkError`."""
 
         def run() -> Any:
-            prepared = [work.prepare(item) for item in items]
+            inputs = [work.prepare(item) for item in items]
             with self._lock:
                 compute: Compute = self._open(work)
-                return list(compute(prepared))
+                return list(compute(inputs))
 
         return self._run(run, files)
 

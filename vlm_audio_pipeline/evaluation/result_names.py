@@ -1,7 +1,7 @@
 """Names of results as people read them.
 
 The k-NN baseline on the examples of a few-shot model has the name of that model in the tables, and scoring `examples_knn`. It does
-not use the model, so what people read names it "k-NN on the examples of ...".
+not use the model, so for people it has another name: "k-NN on the examples of ...".
 """
 
 EXAMPLES_KNN = "examples_knn"

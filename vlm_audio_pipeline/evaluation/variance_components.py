@@ -47,7 +47,7 @@ class VarianceComponent:
 
 @dataclass(frozen=True)
 class _MeanSquare:
-    """A mean square with the degrees of freedom of its approximate chi-squared distribution, and the numbers per level."""
+    """A mean square with the degrees of freedom of its approximate chi-squared distribution, and the number of observations per level."""
 
     value: float
     degrees: float
@@ -78,7 +78,9 @@ def variance_components(correct: np.ndarray, factors: Sequence[str], source: np.
         ValueError: for a factor with one level, or fewer than three source recordings.
     """
     if min(correct.shape[:-1]) < 2 or source.max() < 2:
-        raise ValueError(f"every factor needs 2 levels, and 3 source recordings, got {correct.shape}")
+        raise ValueError(
+            f"every factor must have at least 2 levels, and there must be at least 3 source recordings, got an array of shape {correct.shape} and {source.max() + 1} source recordings"
+        )
     effects = [c for size in range(1, len(factors) + 1) for c in combinations(range(len(factors)), size)]
     repeats = correct.shape[-1]
     squares = {e: _mean_square_with_degrees(correct, e, source) for e in ([*effects, ()] if repeats > 1 else effects)}

@@ -1,4 +1,4 @@
-"""All annotation formats, and which of them a file has. A new format is one file in this folder with a constant FORMAT."""
+"""Find annotation formats: all of them by name, and that of a file. A new format is one file in this folder with a constant FORMAT."""
 
 import importlib
 import pkgutil

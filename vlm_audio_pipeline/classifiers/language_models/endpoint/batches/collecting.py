@@ -35,8 +35,8 @@ from vlm_audio_pipeline.storage.batch_log import BatchedRequest, BatchLog, Batch
 from vlm_audio_pipeline.storage.result_store import ResultStore
 
 MISSING_S = 120.0
-"""A batch of which it is not known whether the server received it counts as not received if the server does not list it for this
-time, s. The server may need some time to list a batch that it received just before the process was killed."""
+"""If it is not known whether the server received a batch, and the server does not list it for this time, s, the batch counts as not
+received. The server may need some time to list a batch that it received just before the process was killed."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -223,9 +223,9 @@ class _BatchTally:
             self.outcomes[position] = ("error", result.reply.error)
 
     def _fatal_reasons(self, result: ReadResult) -> dict[bool, str]:
-        """Return why a failure is one of every request: if the batch has a response, and if it has none.
+        """Return why no request to the model can succeed, in two cases: the batch has a response (True), or it has none (False).
 
-        Only at the end of a batch is it known whether it has a response.
+        It is known only at the end of a batch whether it has a response.
         """
         failure = result.failure
         if failure is None:
@@ -268,8 +268,8 @@ def read_dialect(text: str) -> Dialect:
 def open_batch_reason(study: str, tag: str) -> str:
     """Return why requests of an open batch are not sent in another way."""
     return (
-        f"requests are in the batch {tag}, which is not answered yet, and would be paid twice; set `batch` of the endpoint as it "
-        f"was to use its responses, or give it up with `vlm-audio batch {study} --forget {tag}`"
+        f"requests are in the batch {tag}, which is not answered yet, and would be paid for twice. To use its responses, set `batch` of the "
+        f"endpoint as it was; or give it up with `vlm-audio batch {study} --forget {tag}`"
     )
 
 
