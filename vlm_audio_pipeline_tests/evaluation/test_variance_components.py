@@ -71,5 +71,5 @@ def test_clips_of_one_source_recording_widen_the_interval_of_clips():
 
 
 def test_a_factor_with_one_level_is_an_error():
-    with pytest.raises(ValueError, match="every factor needs 2 levels"):
+    with pytest.raises(ValueError, match="every factor must have at least 2 levels"):
         components(np.ones((5, 1, 1)), ("clip", "draw"))

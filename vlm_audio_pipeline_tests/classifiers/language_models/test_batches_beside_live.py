@@ -82,7 +82,7 @@ def test_requests_in_flight_are_not_submitted_and_the_live_run_stops_at_a_new_ba
     stop_reasons, waited, server.before = [], [], before
     with serving_batches(server):
         live, batch = make_both(server, protocol)
-        with pytest.raises(NotAvailable, match="would be paid twice"):
+        with pytest.raises(NotAvailable, match="would be paid for twice"):
             live.run()
         [stop_reason] = stop_reasons
         assert stop_reason.startswith("waiting for the batch of ") and stop_reason.endswith("submitted")
@@ -104,7 +104,7 @@ def test_a_live_run_during_a_submission_sends_none_of_its_requests(make_both):
 
     def run_live():
         events.append("live run")
-        with pytest.raises(NotAvailable, match="would be paid twice"):
+        with pytest.raises(NotAvailable, match="would be paid for twice"):
             live.run()
         events.append("live run stopped")
 
