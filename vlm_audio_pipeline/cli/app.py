@@ -73,12 +73,12 @@ def _verbosity(
 class _Commands(TyperGroup):
     def __init__(self, **options: Any):
         super().__init__(**options)
-        carrier = typer.Typer(add_completion=False)
-        carrier.command()(_verbosity)
-        options_of_all: Any = get_command(carrier)
+        option_app = typer.Typer(add_completion=False)
+        option_app.command()(_verbosity)
+        shared_options: Any = get_command(option_app)
         every_command: Any = (self, *self.commands.values())
         for command in every_command:
-            command.params += options_of_all.params
+            command.params += shared_options.params
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands, ordered by panel."""

@@ -73,7 +73,7 @@ def _run_and_flush() -> None:
 
 
 class _EscapedFormatter(logging.Formatter):
-    """Format warnings of libraries and of models' code without control codes."""
+    """Formats warnings of libraries and of models' code, without control codes."""
 
     def format(self, record: logging.LogRecord) -> str:
         return escape_terminal(super().format(record))

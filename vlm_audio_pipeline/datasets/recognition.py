@@ -1,4 +1,4 @@
-"""Recognise which dataset a folder or file is."""
+"""Recognise the kind of dataset that a folder or file belongs to."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ BANDS = 128
 def log_mel(samples: np.ndarray) -> np.ndarray:
     """Return the natural logarithm of the mel energies, as `kaldi.fbank(num_mel_bins=128)` of torchaudio.
 
-    Whole frames only; each frame has its mean removed, is pre-emphasised with 0.97, and is weighted with Kaldi's "povey" window.
+    Only whole frames are used. Each frame has its mean removed, is pre-emphasised with 0.97, and is weighted with Kaldi's "povey" window.
 
     Args:
         samples: (samples,) float32 at 16 kHz in the range of 16-bit integers, at least 400.
@@ -25,9 +25,11 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     """
     frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float32), FRAME)[::HOP]
     frames = frames - frames.mean(axis=1, keepdims=True)
-    before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)  # the first sample of a frame precedes itself
+    previous_samples = np.concatenate(
+        [frames[:, :1], frames[:, :-1]], axis=1
+    )  # the first sample of a frame precedes itself
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / (FRAME - 1))) ** 0.85
-    power = np.abs(np.fft.rfft((frames - np.float32(0.97) * before) * window, N_FFT)) ** 2
+    power = np.abs(np.fft.rfft((frames - np.float32(0.97) * previous_samples) * window, N_FFT)) ** 2
     energies: np.ndarray = np.log(np.maximum(power @ _filters(), np.finfo(np.float32).eps))
     return energies.astype(np.float32)
 
@@ -38,7 +40,7 @@ def _filters() -> np.ndarray:
     from transformers.audio_utils import mel_filter_bank
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the narrowest filters contain no frequency; Kaldi's neither
+        warnings.simplefilter("ignore", UserWarning)  # the narrowest filters contain no frequency, in Kaldi, too
         filters: np.ndarray = mel_filter_bank(
             N_FFT // 2 + 1, BANDS, 20, RATE / 2, RATE, norm=None, mel_scale="kaldi", triangularize_in_mel_space=True
         )

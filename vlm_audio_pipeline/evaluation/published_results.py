@@ -66,7 +66,7 @@ class PublishedResult:
         decoding: how text was generated.
         trials: number of passes over the clips.
         number_format: number format of a language model on the machine of the publication.
-        audio: how the audio was prepared before an audio model.
+        audio: how the audio was changed before an audio model received it.
         files: format of the audio files: wav or ogg. The copies of ESC-10 differ: ESC-50 has WAV files, ESC-10's own repository OGG.
         preset: preset of this project that reconstructs the image.
         preset_fields: fields of the preset that the publication states, separated by spaces; or "all".

@@ -22,7 +22,7 @@ class ModelOnNode:
         node: name and address of the node.
         name: the encoder or classifier.
         revision: revision of its weights on the node; None if it has none.
-        error: why it is not available, or differs from that of this machine; None if it is there.
+        error: why the model is not available, or how its revision differs from that of this machine; None otherwise.
     """
 
     node: str

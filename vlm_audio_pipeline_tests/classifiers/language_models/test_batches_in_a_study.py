@@ -264,7 +264,10 @@ def test_live_requests_do_not_repeat_those_of_an_open_batch(tmp_path):
         study.study["classifiers"]["words"]["endpoint"]["batch"] = False
         study.write()
         result = run_command(study, *arguments)
-        assert result.code == 1 and "would be paid for twice. To use its responses, set `batch` of the endpoint as it was" in result.err
+        assert (
+            result.code == 1
+            and "would be paid for twice. To use its responses, set `batch` of the endpoint as it was" in result.err
+        )
         assert not server.live
         study.study["classifiers"]["words"]["endpoint"]["batch"] = True
         study.write()

@@ -97,7 +97,7 @@ class BatchCollector:
                     f"the batch up: `vlm-audio batch {record.study} --forget {batch_id}`"
                 ) from error
         except UndecidedSearchError:
-            return f"{waiting}: whether the server received it can be seen when its batches have ended"
+            return f"{waiting}: whether the server received it is known only when the running batches of the server have ended"
         except LostCallError as error:
             return f"{waiting}: {error}; run again later"
         self._store(log, record, results)
@@ -110,7 +110,7 @@ class BatchCollector:
             UndecidedSearchError, LostCallError: if this is not known yet.
         """
         missing_since = log.set_missing(record.tag)
-        # Taken before the list is read: the machine may be suspended while it is read, and the list is then an old one.
+        # Measured before the list is read: if the machine is suspended while the list is read, the list is an old one.
         missing_s = time.time() - missing_since
         try:
             batch_id = self._api.find(record, log.ids(self._account))
@@ -172,8 +172,8 @@ class BatchCollector:
                 for i, (outcome, error) in tally.outcomes.items()
             }
         next_dialect = None if tally.next_dialect == dialect else json.dumps(astuple(tally.next_dialect))
-        cut_off = current_truncated_keys([request for request, _ in tally.truncated], self._result_store)
-        truncated = [(key, data) for key, (_, data) in zip(cut_off, tally.truncated, strict=True)]
+        truncated_keys = current_truncated_keys([request for request, _ in tally.truncated], self._result_store)
+        truncated = [(key, data) for key, (_, data) in zip(truncated_keys, tally.truncated, strict=True)]
         self._result_store.put("response", [*tally.responses, *truncated])
         log.finish(record.tag, tally.outcomes, tally.usd, next_dialect)
         if fatal_error is not None:
