@@ -201,7 +201,7 @@ def test_a_running_batch_of_the_same_size_may_be_the_lost_one_until_it_has_ended
         client = make_client(server, "anthropic")
         client.run()
         foreign = server.create([Item(f"other-{i}", f"other {i}", {"model": "m"}) for i in range(20)])
-        assert client.run().stop_reason.endswith("can be seen when its batches have ended")
+        assert client.run().stop_reason.endswith("is known only when the running batches of the server have ended")
         assert server.calls[create] == 1
         server.poll()
         assert foreign.state == "ended"
