@@ -149,7 +149,7 @@ def _show_remaining(graph: Graph) -> None:
         provenances = (read_node_provenance(graph, node) for node in plan.fresh)
         if any(p is not None and str(asset.nodes[0]) in p.inputs for p in provenances):
             _warn(
-                f"results computed with {asset.name} are kept, but it is not available now: "
+                f"results computed with {asset.name} are kept, but {asset.name} is not available now: "
                 f"{name_study(graph.unavailable(asset.name) or '', graph.study.cli_argument)}"
             )
 
@@ -190,7 +190,7 @@ def _show_results(graph: Graph, results: Mapping[str, list[dict[str, Any]]], out
 
 def _show_token_counts(counts: Mapping[str, Mapping[str, int]], out: Console) -> None:
     for step, tokens in counts.items():
-        if computed := tokens.get("tokens_computed"):
+        if computed_tokens := tokens.get("tokens_computed"):
             naive = tokens["tokens_naive"]
-            text = f"{step}: {computed:,} tokens computed, {naive:,} without sharing of common prompt texts ({naive / computed:.1f}x)"
+            text = f"{step}: {computed_tokens:,} tokens computed, {naive:,} without sharing of common prompt texts ({naive / computed_tokens:.1f}x)"
             print_view(out, PlainText(text, style="dim"))

@@ -96,12 +96,12 @@ def group_path(data_folder: DataFolder, studies: list[str]) -> str:
 
     Args:
         data_folder: the data folder.
-        studies: names of the studies that are shown, the first one to open; empty: the default studies. Then the page is that
-            of a study that was run in the data folder, or of the demo.
+        studies: names of the studies that are shown; the page is that of the first. Empty: the default studies; the page is that of a
+            study that was run in the data folder, or of the demo.
     """
     records = study_records(data_folder, leave_out_damaged=True)
-    run_before = [name for name, record in records.items() if record.get("limit") is None]
-    study = next(iter([*studies, *run_before]), "demo")
+    run_studies = [name for name, record in records.items() if record.get("limit") is None]
+    study = next(iter([*studies, *run_studies]), "demo")
     return f"/locations/{DEFINITIONS}/asset-groups/{study}/lineage"
 
 
@@ -111,9 +111,11 @@ def _run_until_stopped(command: list[str], environment: dict[str, str]) -> int:
     The command runs in its own session, so Ctrl-C, SIGTERM and a closed terminal reach only this process. After the first
     of these signals it sends one SIGINT to the command and waits; after the second it kills the command and its children.
     """
-    received: list[int] = []
+    received_signals: list[int] = []
     stop_signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in stop_signals}
+    previous_handlers = {
+        s: signal.signal(s, lambda number, frame: received_signals.append(number)) for s in stop_signals
+    }
     child = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         handled = 0
@@ -121,15 +123,15 @@ def _run_until_stopped(command: list[str], environment: dict[str, str]) -> int:
             try:
                 return child.wait(timeout=0.2)
             except subprocess.TimeoutExpired:
-                if received and not handled:
+                if received_signals and not handled:
                     sys.stderr.write("stopping; press Ctrl-C again to stop at once\n")
                     child.send_signal(signal.SIGINT)
-                elif len(received) > handled:
+                elif len(received_signals) > handled:
                     os.killpg(child.pid, signal.SIGKILL)
-                handled = len(received)
+                handled = len(received_signals)
     finally:
         _end_group(child.pid)
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 

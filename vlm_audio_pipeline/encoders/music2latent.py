@@ -26,7 +26,7 @@ from vlm_audio_pipeline.encoders.weights import ModelName
 if TYPE_CHECKING:
     import torch
 
-FILE = "music2latent.pt"
+WEIGHTS_FILE = "music2latent.pt"
 RATE = 44100  # Hz
 HOP = 512  # samples between frames; a frame is 4 hops long
 STRIDE = 8  # frames per feature: the network halves the time axis three times
@@ -37,7 +37,7 @@ class Music2Latent(AudioEncoder, Pretrained):
     """Features before the bottleneck of Music2Latent, averaged over time: 8,192 dimensions."""
 
     needs: ClassVar[tuple[str, ...]] = ()
-    tensors: ClassVar[tuple[str, ...]] = (FILE,)
+    tensors: ClassVar[tuple[str, ...]] = (WEIGHTS_FILE,)
     max_cpu_batches: ClassVar[int] = 2
 
     model: ModelName = "SonyCSLParis/music2latent"
@@ -101,7 +101,7 @@ class Music2Latent(AudioEncoder, Pretrained):
         import torch
         from music2latent.models import Encoder
 
-        path, device = self.weights.snapshot() / FILE, resolve_device(self.device)
+        path, device = self.weights.snapshot() / WEIGHTS_FILE, resolve_device(self.device)
         check_device(device)
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)["gen_state_dict"]

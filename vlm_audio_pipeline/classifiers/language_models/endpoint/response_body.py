@@ -50,7 +50,9 @@ async def read_body(response: Any) -> bytes:
 def _unpack(data: bytes, encoding: str) -> bytes:
     window = 15 + 16  # gzip
     if encoding == "deflate":
-        window = 15 if data[:1] and data[0] & 0x0F == 8 else -15  # zlib's format, or none, as some servers send it
+        window = (
+            15 if data[:1] and data[0] & 0x0F == 8 else -15
+        )  # the zlib format, or raw deflate, which some servers send
     unpacked = b""
     try:
         while data:
