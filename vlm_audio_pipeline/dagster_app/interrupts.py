@@ -24,22 +24,22 @@ def raise_interrupts() -> Iterator[None]:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    previous_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         with hide_tracebacks_of(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
             yield
     finally:
-        signal.set_wakeup_fd(before)
+        signal.set_wakeup_fd(previous_fd)
         os.close(writer)
         with open(reader, "rb") as file:
-            received = {signal.SIGINT, signal.SIGTERM} & set(file.read() or b"")
-    if received:
+            received_signals = {signal.SIGINT, signal.SIGTERM} & set(file.read() or b"")
+    if received_signals:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def hide_tracebacks_of(*interrupts: type[BaseException]) -> Iterator[None]:
-    """Suppress tracebacks of interrupts that Python cannot raise: in a finaliser, or when a connection is closed."""
+    """Suppress tracebacks of interrupts that arrive where Python cannot raise them: in a finaliser, or when a connection is closed."""
     hook = sys.unraisablehook
 
     def print_unless_interrupt(unraisable: Any) -> None:

@@ -153,7 +153,7 @@ class LaionClap(AudioEncoder, Pretrained):
         def encode(clips: Sequence[np.ndarray]) -> list[np.ndarray]:
             # The package repeats short clips, so an empty one is padded to one sample.
             vectors = window_vectors(worker.embed_clips, clips, MAX_SAMPLES, self.batch_size)
-            return [unit_vector(of_clip.sum(axis=0)) for of_clip in vectors]
+            return [unit_vector(clip_vectors.sum(axis=0)) for clip_vectors in vectors]
 
         return encode
 

@@ -63,7 +63,7 @@ class IsolatedWindowEncoder(AudioEncoder):
 
         def encode(clips: Sequence[np.ndarray]) -> list[np.ndarray]:
             vectors = window_vectors(embed, clips, self.window, self.batch_size)
-            return [of_clip.mean(axis=0).astype(np.float32) for of_clip in vectors]
+            return [clip_vectors.mean(axis=0).astype(np.float32) for clip_vectors in vectors]
 
         return encode
 

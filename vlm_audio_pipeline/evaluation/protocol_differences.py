@@ -29,7 +29,7 @@ _USED_ONLY_BY = {
     "bins_per_octave": ("transform", ("cqt",)),
     "quality": ("format", ("jpeg",)),
 }
-"""Field of a recipe that has no effect unless another field has one of these values."""
+"""Field of a recipe -> another field, and its values with which the first field has an effect."""
 
 
 @dataclass
@@ -126,11 +126,13 @@ def _compare_renderings(
         comparison.not_stated.append(f"rendering: here {recipe.summary()}")
         return
     published = recipe_fields(Recipe(preset=result.preset))
-    stated = set(published) if result.preset_fields == "all" else set(result.preset_fields.split())
+    stated_fields = set(published) if result.preset_fields == "all" else set(result.preset_fields.split())
     for key, value in published.items():
-        if key in stated and measured[key] != value:
+        if key in stated_fields and measured[key] != value:
             comparison.differences.append(f"rendering, {key}: published {value}, here {measured[key]}")
-    if not_stated := [f"{key} {measured[key]}" for key in published if key not in stated and measured[key] != "none"]:
+    if not_stated := [
+        f"{key} {measured[key]}" for key in published if key not in stated_fields and measured[key] != "none"
+    ]:
         comparison.not_stated.append(f"rendering: here {', '.join(not_stated)}")
 
 
@@ -140,8 +142,8 @@ def recipe_fields(recipe: Recipe) -> dict[str, str]:
     A field without an effect is "none".
     """
     values = recipe.model_dump(mode="json", exclude={"preset", "size", "frame"})
-    for key, (determining, users) in _USED_ONLY_BY.items():
-        if values[determining] not in users:
+    for key, (other_field, other_values) in _USED_ONLY_BY.items():
+        if values[other_field] not in other_values:
             values[key] = None
     parts = {} if recipe.frame == "none" else recipe.frame.model_dump()
     frame = {f"frame.{part}": parts.get(part, False) for part in FrameParts.model_fields}
@@ -162,10 +164,10 @@ def closest_results(results: Sequence[PublishedResult], recipe: Recipe | None) -
     So each rendering of an ablation is compared with the published result of the same variant.
     """
     distances = [None if recipe is None else _rendering_distance(result, recipe) for result in results]
-    defined = [distance for distance in distances if distance is not None]
-    if len(defined) < len(results):
+    defined_distances = [distance for distance in distances if distance is not None]
+    if len(defined_distances) < len(results):
         return list(results)
-    return [result for result, distance in zip(results, distances, strict=True) if distance == min(defined)]
+    return [result for result, distance in zip(results, distances, strict=True) if distance == min(defined_distances)]
 
 
 def _rendering_distance(result: PublishedResult, recipe: Recipe) -> int | None:

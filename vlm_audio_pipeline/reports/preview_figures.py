@@ -18,7 +18,7 @@ AXES = "axes of the images"
 
 _IMAGES_PER_CLASS = 4
 _MAX_CLASSES = 60
-"""Most rows of a contact sheet; clips with several classes have hundreds of combinations of them."""
+"""Maximum number of rows of a contact sheet; clips with several classes have hundreds of combinations of them."""
 _ACCURACY = "accuracy (share of 1)"
 
 

@@ -27,7 +27,7 @@ _FREQUENCY_COLUMNS = ("lower frequency", "upper frequency")
 
 
 def read_audacity(path: Path, options: ReadOptions) -> Annotations:
-    """Read a label track. An empty file says that its recording has no event."""
+    """Read a label track. An empty file means that its recording has no event."""
     refuse_label_column(path, options)
     refuse_min_confidence(path, options)
     recording = recording_of_file(path)
@@ -93,8 +93,8 @@ def _frequency(origin: str, cells: list[str], index: int, numbers: Numbers) -> f
 
 def _recognises(first_lines: str) -> bool:
     lines = [line for line in first_lines.lstrip("\ufeff").splitlines() if line.strip() and not line.startswith("\\")]
-    complete = lines[:-1] or lines  # the last line may be cut off
-    return bool(complete) and all(_LINE.fullmatch(line) for line in complete)
+    complete_lines = lines[:-1] or lines  # the last line may be cut off
+    return bool(complete_lines) and all(_LINE.fullmatch(line) for line in complete_lines)
 
 
 FORMAT = AnnotationFormat(
