@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MATPLOTLIB_LOCK = Lock()
 """Held while matplotlib draws, because it is not thread-safe."""
 _CACHED_FRAMES = 128  # 0.3 MB each at 640 x 480; a fold with clips of many lengths needs tens of frames
+_MIN_TICK_DISTANCE = 0.06  # share of the height
 _STYLE_GROUPS = (
     *("agg", "axes", "figure", "font", "image", "lines", "mathtext", "patch", "path", "pcolor", "pcolormesh", "text"),
     *("xtick", "ytick"),
@@ -201,6 +202,19 @@ def set_row_axis(axes: "Axes", rows: Scale, divisor: float = 1.0) -> None:
         axes.minorticks_off()
     if divisor != 1.0:
         if rows.name != "linear":  # powers of two of kHz, not of Hz
-            ticks = [0.0, *(divisor * 2.0**k for k in range(-5, 10))]
-            axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if rows.low <= tick <= rows.high]))
+            axes.yaxis.set_major_locator(FixedLocator(_octave_ticks(rows, divisor)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value / divisor:.4g}"))
+
+
+def _octave_ticks(rows: Scale, unit: float) -> list[float]:
+    """Return 0 and powers of two of a unit: those on the axis, from its upper end down to where they would overlap."""
+    octaves = [unit * 2.0**k for k in range(-5, 10) if rows.low <= unit * 2.0**k <= rows.high]
+    chosen: list[float] = []
+    above = 2.0
+    for tick in reversed(octaves):
+        position = float(rows.positions(np.array([tick]))[0])
+        if above - position < _MIN_TICK_DISTANCE:
+            break
+        chosen, above = [tick, *chosen], position
+    shows_zero = rows.low <= 0 and above - float(rows.positions(np.array([0.0]))[0]) >= _MIN_TICK_DISTANCE
+    return [0.0, *chosen] if shows_zero else chosen

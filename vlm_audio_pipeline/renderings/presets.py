@@ -163,7 +163,7 @@ PRESETS: dict[str, Preset] = {
             "rate": None,
             "n_fft": 1024,
             "hop_length": 256,
-            "resampling": "max",
+            "resampling": "area",
         },
         "The waveform above a spectrogram with a linear axis, at the recording's own sample rate, as in most sound editors.",
     ),
@@ -175,7 +175,7 @@ PRESETS: dict[str, Preset] = {
             "hop_length": 256,
             "range_db": 70.0,
             "colormap": "Greys",
-            "resampling": "max",
+            "resampling": "area",
         },
         "Dark on white, linear frequency in kHz, Hann window of 512 samples with 50 % overlap, at the recording's own sample rate, in "
         "the manner of Raven Pro. Not equal to Raven's images: its brightness and contrast are set by hand.",

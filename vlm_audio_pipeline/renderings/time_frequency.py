@@ -231,9 +231,10 @@ def pcen(
 
     (E / (eps + M)^gain + bias)^power - bias^power, where M is E smoothed over time by M[t] = (1 - b) M[t - 1] + b E[t] (Y. Wang et al.,
     Trainable frontend for robust and far-field keyword spotting, ICASSP 2017, https://arxiv.org/abs/1607.05666, equations 1 and
-    2). b follows from the time constant, and M begins with the first frame, as in `librosa.pcen`, whose defaults these are; they are
-    for magnitudes of samples on the scale of 32-bit integers. On the choice of the parameters: V. Lostanlen et al., Per-channel energy
-    normalization: why and how, IEEE Signal Processing Letters 26(1), 2019.
+    2). b follows from the time constant as in `librosa.pcen`, whose defaults these are; they are for magnitudes of samples on the scale
+    of 32-bit integers. M begins with the first frame. librosa's default is a level of 1, with which the beginning of every clip
+    looks like an onset. On the choice of the parameters: V. Lostanlen et al., Per-channel energy normalization: why and how, IEEE
+    Signal Processing Letters 26(1), 2019.
 
     Args:
         magnitudes: (bands, frames) float, not negative.

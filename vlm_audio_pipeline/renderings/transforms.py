@@ -270,7 +270,7 @@ def _mel(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameter
 
 
 def _pcen(samples: np.ndarray, sample_rate_hz: int, parameters: SpectrumParameters) -> Spectrum:
-    """Compute the magnitudes in mel bands with per-channel energy normalisation, as librosa.pcen does on 32-bit samples."""
+    """Compute the magnitudes in mel bands with per-channel energy normalisation, of samples on the scale of 32-bit integers."""
     low, high = parameters.lowest_hz, parameters.highest_hz(sample_rate_hz)
     stft = _stft(samples, sample_rate_hz, parameters)
     filters = _mel_filters(sample_rate_hz, parameters.n_fft, parameters.n_mels, low, high)

@@ -79,9 +79,19 @@ def test_unusual_clips_give_valid_images_without_warnings(name):
         warnings.simplefilter("error")
         for preset in presets:
             recipe = Recipe(preset=preset).model_copy(update={"rate": None})
+            if max(recipe.lowest_hz, recipe.f_max or 0) >= rate / 2:
+                with pytest.raises(VlmAudioError, match=f"half the sample rate, {rate / 2:g} Hz"):
+                    render(samples, rate, recipe)
+                continue
             image = render(samples, rate, recipe)
             assert read_rgb(image.bytes).shape[:2] == (recipe.height, recipe.width) == (image.height, image.width)
-        for changed in ({"resampling": "bilinear"}, {"resampling": "area"}, {"amplitude": "power"}, {"range_db": None}):
+        for changed in (
+            {"resampling": "bilinear"},
+            {"resampling": "area"},
+            {"resampling": "max"},
+            {"amplitude": "power"},
+            {"range_db": None},
+        ):
             render(samples[: 10 * RATE], rate, Recipe(**changed, rate=None))
 
 
@@ -183,6 +193,12 @@ GOLDEN = {
     "notebook": [166.604, 151.372, 179.45, 183.22, 89.028, 85.441],
     "scipy": [135.867, 80.176, 149.381, 110.381, 63.395, 50.308],
     "plain": [84.738, 16.079, 87.647, 23.49, 26.441, 15.739],
+    "pcen": [20.962, 10.417, 14.305, 6.448, 5.793, 4.842],
+    "band_limited": [48.974, 2.588, 54.03, 10.101, 15.201, 7.168],
+    "ultrasonic": [143.224, 45.963, 143.849, 46.006, 47.35, 31.107],
+    "waveform": [127.838, 99.727, 127.017, 99.764, 56.58, 50.658],
+    "waveform_spectrogram": [61.91, 6.329, 66.954, 14.95, 20.089, 10.104],
+    "raven": [48.818, 1.516, 57.633, 13.926, 17.339, 7.754],
 }
 
 

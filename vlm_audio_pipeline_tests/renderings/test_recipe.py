@@ -35,7 +35,7 @@ def test_another_kind_of_rendering_is_refused(tmp_path):
 def test_the_ablation_has_nine_images_of_nine_kinds():
     names = GROUPS["paper_ablation"]
     assert len(names) == 9 and names[0] == "paper"
-    assert len({preset_recipes()[n].fingerprint() for n in PRESETS}) == len(PRESETS) == 12
+    assert len({preset_recipes()[n].fingerprint() for n in PRESETS}) == len(PRESETS) == 18
     variants = Recipe.variants({"preset": "paper_ablation", "size": 384})
     assert list(variants)[:3] == ["", "linear_frequency", "linear_amplitude"]
     low = Recipe(**variants.pop("low_resolution"))
@@ -121,15 +121,19 @@ def test_fingerprints_stay_from_release_to_release():
         ({"transform": "mfcc", "frequency": "log"}, r"one of \['linear'\]"),
         ({"n_mfcc": 200}, "n_mfcc must be at most n_mels = 128, got 200"),
         ({"size": 100, "width": 50}, "size must not be combined with width or height"),
-        ({"reference": 0}, "reference must be 'max' or a power above 0"),
+        ({"reference": 0}, "reference must be 'max', 'visible_max' or a power above 0"),
         ({"frame": {"grid": True}}, "Extra inputs are not permitted"),
         ({"colour": "red"}, "Extra inputs are not permitted"),
-        ({"transform": "fft"}, "unknown transform 'fft'; options: cqt, mel, mfcc, scipy_spectrogram, stft"),
+        ({"transform": "fft"}, "unknown transform 'fft'; options: cqt, mel, mfcc, pcen, scipy_spectrogram, stft"),
         ({"transform": "mfcc", "silence": "white"}, "silence must be lowest for transforms without power"),
         ({"silence": "white", "resampling": "area"}, "silence must be lowest for .* interpolated pixels"),
         (
             {"frame": {"style": "matplotlib"}, "resampling": "area"},
             "resampling must be nearest for frame.style matplotlib",
+        ),
+        (
+            {"frame": {"style": "matplotlib", "waveform": True}},
+            "frame.waveform must be false for frame.style matplotlib",
         ),
         ({"frame": {"style": "matplotlib"}, "size": 20}, "must leave 16 x 16 pixels for the data, got 20 x 20"),
     ],

@@ -46,8 +46,8 @@ def test_a_gallery_has_the_name_of_each_image():
 
 
 def test_every_preset_is_on_the_gallery_once():
-    # eleven presets, four per row: three rows of images of 4 : 3, each with its name and gaps below (25 pixels)
-    assert read_rgb(preset_gallery(sweep(1.0), 22050, thumbnail=80)).shape == (6 + 3 * (60 + 25), 6 + 4 * 86, 3)
+    # eighteen presets, four per row: five rows of images of 4 : 3, each with its name and gaps below (25 pixels)
+    assert read_rgb(preset_gallery(sweep(1.0), 22050, thumbnail=80)).shape == (6 + 5 * (60 + 25), 6 + 4 * 86, 3)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from vlm_audio_pipeline.renderings.time_frequency import (
     mel_filterbank,
     mel_to_hz,
     mfcc,
+    pcen,
     power_to_db,
     stft_power,
     zero_crossing_rate,
@@ -175,3 +176,33 @@ def test_delta_of_a_line_is_its_slope_and_too_few_frames_give_zeros():
 def test_invalid_parameters_are_refused(call, message):
     with pytest.raises(VlmAudioError, match=message):
         call()
+
+
+def librosa_pcen(magnitudes, rate=RATE, hop_length=512, time_constant=0.4, **options):
+    """Call librosa with the first frame as the level before the clip; its own default is a level of 1."""
+    frames = time_constant * rate / hop_length
+    b = (np.sqrt(1 + 4 * frames**2) - 1) / (2 * frames**2)  # as in librosa.pcen
+    before = (1 - b) * magnitudes[:, :1]
+    return librosa.pcen(magnitudes, sr=rate, hop_length=hop_length, time_constant=time_constant, zi=before, **options)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize(
+    "changed", [{}, {"gain": 0.8, "bias": 10.0, "power": 0.25, "time_constant_s": 0.06}], ids=["defaults", "short"]
+)
+def test_pcen_equals_librosa(name, changed):
+    samples = SIGNALS[name].astype(np.float32)
+    magnitudes = librosa.feature.melspectrogram(y=samples, sr=RATE, n_mels=40, power=1) * 2**31
+    options = {{"time_constant_s": "time_constant"}.get(key, key): value for key, value in changed.items()}
+    expected = librosa_pcen(magnitudes, **options)
+    actual = pcen(magnitudes, RATE / 512, **changed)
+    assert actual.dtype == np.float32 and np.allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_pcen_removes_a_steady_level_and_keeps_onsets():
+    steady = np.full((2, 400), 1e6)
+    steady[1, 200:] = 1e8
+    normalised = pcen(steady, 43.0)
+    # gain 0.98: a steady band tends to (E^0.02 + 2)^0.5 - 2^0.5, which hardly depends on its level
+    assert np.allclose(normalised[0], np.sqrt(1e6**0.02 + 2) - np.sqrt(2), rtol=1e-4)
+    assert normalised[1, 200] > 5 * normalised[1, 199] and normalised[1, 399] < 1.1 * normalised[1, 199]

@@ -1,5 +1,6 @@
 """Every entry of TRANSFORMS follows the contract, and a new transform needs only an entry."""
 
+import librosa
 import matplotlib
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from vlm_audio_pipeline.studies.loading import parse_study
 from vlm_audio_pipeline.studies.schema import study_schema
 from vlm_audio_pipeline_tests.datasets.clip_rows import clip_row
 from vlm_audio_pipeline_tests.renderings.clips import RATE, read_indices, sweep
+from vlm_audio_pipeline_tests.renderings.test_time_frequency import librosa_pcen
 
 FRAME = {"labels": True, "ticks": True, "colorbar": True}
 
@@ -45,7 +47,7 @@ def envelope(samples, sample_rate_hz, parameters):
 
 
 def add_envelope(monkeypatch):
-    entry = Transform(envelope, axes=("linear",), label="Statistic", unit="", is_power=False)
+    entry = Transform(envelope, axes=("linear",), label="Statistic", unit="", is_power=False, has_numbered_rows=True)
     monkeypatch.setitem(TRANSFORMS, "envelope", entry)
 
 
@@ -78,13 +80,13 @@ def test_every_axis_of_a_transform_can_be_drawn(name):
         spectrum = compute_spectrum(sweep(), RATE, recipe)
         time, rows = axis_scales(spectrum, recipe)
         assert rows.low < rows.high
-        assert rows.is_integer == (not transform.unit)
+        assert rows.is_integer == transform.has_numbered_rows == (name in ("mfcc", "envelope"))
         positions = rows.positions(spectrum.row_centers)
         assert (np.diff(positions) > 0).all() and positions.min() >= -0.01 and positions.max() <= 1.01
         with matplotlib.rc_context(frame_style(recipe.dpi)):
             axes, colorbar = frame_figure(recipe, time, rows, (0, 1), "").axes
         unit = f" ({transform.unit})" if transform.unit else ""
-        assert axes.get_ylabel() == transform.axis_label == f"{transform.label}{unit}"
+        assert axes.get_ylabel() == transform.axis_label() == f"{transform.label}{unit}"
         assert colorbar.get_ylabel() == color_label(recipe) == ("Level (dB)" if transform.is_power else "Value")
     others = {"linear", "log", "mel"} - set(transform.axes)
     for axis in others:
@@ -96,8 +98,8 @@ def test_color_limits_contain_the_data(name):
     recipe = Recipe(transform=name, range_db=None)
     limits = color_limits(compute_spectrum(sweep(), RATE, recipe), recipe)
     assert limits.low < limits.high and not limits.is_silent
-    assert has_clip_specific_limits(recipe)
-    assert has_clip_specific_limits(Recipe(transform=name)) == (not TRANSFORMS[name].is_power)
+    assert has_clip_specific_limits(recipe) == (name != "waveform"), "a waveform is black on white in every clip"
+    assert has_clip_specific_limits(Recipe(transform=name)) == (name != "waveform" and not TRANSFORMS[name].is_power)
 
 
 @pytest.mark.parametrize("frame", ["none", FRAME])
@@ -106,7 +108,7 @@ def test_the_same_clip_gives_the_same_bytes(name, frame):
     image = render(sweep(), RATE, recipe)
     assert image.bytes == render(sweep().copy(), RATE, recipe).bytes
     assert read_indices(image.bytes).shape == (240, 320)
-    assert len(np.unique(read_indices(image.bytes))) > 5, "the image shows data"
+    assert len(np.unique(read_indices(image.bytes))) > (1 if name == "waveform" else 5), "the image shows data"
 
 
 def test_the_summary_names_axis_and_amplitude_only_where_they_apply(name):
@@ -145,3 +147,50 @@ def test_a_new_transform_needs_only_an_entry_in_the_table(tmp_path, monkeypatch)
     box = recipe.layout.data
     mean, peak = np.split(image[box.slices][2:-2, 2:-2].astype(int), 2)[::-1]
     assert peak.mean() >= mean.mean(), "high rows are on top"
+
+
+@pytest.mark.parametrize("level", [1.0, 0.01])
+def test_pcen_is_that_of_librosa_for_32_bit_samples(level):
+    samples = level * sweep(2)
+    recipe = Recipe(transform="pcen", n_mels=40)
+    magnitudes = librosa.feature.melspectrogram(y=samples, sr=RATE, n_fft=2048, hop_length=512, n_mels=40, power=1)
+    expected = librosa_pcen(magnitudes * 2**31)
+    assert np.allclose(compute_spectrum(samples, RATE, recipe).cells, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "ticks"),
+    [
+        ({"frequency": "linear", "rate": 44100}, ["0", "2.5", "5", "7.5", "10", "12.5", "15", "17.5", "20"]),
+        ({"transform": "mel", "rate": RATE}, ["0", "0.25", "0.5", "1", "2", "4", "8"]),
+        ({"frequency": "log", "rate": RATE, "f_min": 400}, ["0.5", "1", "2", "4", "8"]),
+    ],
+)
+def test_the_frequency_axis_can_be_in_khz(fields, ticks):
+    recipe = Recipe(**fields, frame={"frequency_unit": "kHz"})
+    time, rows = axis_scales(compute_spectrum(sweep(rate=recipe.rate), recipe.rate, recipe), recipe)
+    with matplotlib.rc_context(frame_style(recipe.dpi)):
+        figure = frame_figure(recipe, time, rows, None, "")
+        figure.canvas.draw()
+        axis = figure.axes[0].yaxis
+        low, high = figure.axes[0].get_ylim()
+        texts = [
+            t.get_text() for t, at in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True) if low <= at <= high
+        ]
+    assert texts == ticks and figure.axes[0].get_ylabel() == "Frequency (kHz)"
+    assert Recipe(transform="mfcc", frame={"frequency_unit": "kHz"}).summary() and "axis in kHz" in recipe.summary()
+
+
+def test_loud_sounds_outside_of_the_visible_frequencies_can_be_ignored():
+    rumble = np.sin(2 * np.pi * 100 * np.arange(RATE) / RATE)
+    tone = np.sin(2 * np.pi * 5000 * np.arange(RATE) / RATE)
+    samples = (0.5 * rumble + 0.0005 * tone).astype(np.float32)  # 60 dB below the rumble
+    fields = {"f_min": 1000, "f_max": 8000, "range_db": 50}
+    limits = {
+        name: color_limits(compute_spectrum(samples, RATE, Recipe(**fields)), Recipe(**fields, reference=name))
+        for name in ("max", "visible_max")
+    }
+    ratio_db = 10 * np.log10(limits["max"].reference / limits["visible_max"].reference)
+    assert ratio_db == pytest.approx(60, abs=1)
+    assert not read_indices(render(samples, RATE, Recipe(**fields)).bytes).any()
+    assert read_indices(render(samples, RATE, Recipe(**fields, reference="visible_max")).bytes).max() >= 245
