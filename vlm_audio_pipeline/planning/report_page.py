@@ -12,6 +12,7 @@ from vlm_audio_pipeline.planning.planner import AGAIN, UNFINISHED, Plan, make_pl
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.planning.staleness import current_input_versions
 from vlm_audio_pipeline.planning.task_graphs import TASK_GRAPHS
+from vlm_audio_pipeline.storage.study_records import study_record
 
 MAX_NAMED_STEPS = 5
 """Number of stale steps that the error names."""
@@ -81,5 +82,6 @@ def write_single_file(graph: Graph, out: Path, progress: Progress = no_progress)
     Raises:
         VlmAudioError: if results are stale (`refuse_stale_results`), or the study was not run.
     """
+    study_record(graph.data_folder, graph.study.name)  # a study without results is refused before recordings are synthesised
     refuse_stale_results(graph)
     return TASK_GRAPHS[graph.study.task].write_single_file(graph.data_folder, graph.study.name, out, progress)

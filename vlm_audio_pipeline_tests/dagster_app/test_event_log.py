@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +17,12 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 
 @pytest.fixture
-def data_folder(tmp_path, monkeypatch) -> DataFolder:
+def data_folder(tmp_path, monkeypatch, dagster_home) -> DataFolder:
+    """A data folder whose Dagster home has no runs."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    return DataFolder(tmp_path / "data")
+    data_folder = DataFolder(tmp_path / "data")
+    shutil.copytree(dagster_home, data_folder.create().dagster_home)
+    return data_folder
 
 
 def folder(data_folder: DataFolder) -> Path:
