@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import NotAvailable, VlmAudioError
-from vlm_audio_pipeline.encoders import laion_clap
+from vlm_audio_pipeline.encoders import isolated_clap, laion_clap
 from vlm_audio_pipeline.encoders.base import ENCODERS
 from vlm_audio_pipeline.encoders.isolated import Environment, IsolatedProcess
 from vlm_audio_pipeline.encoders.laion_clap import ENVIRONMENT, LaionClap
@@ -55,7 +55,7 @@ def start_worker(checkpoint="whole") -> IsolatedProcess:
 def scripted(monkeypatch):
     """Return a spec that uses the scripted worker, with windows of 10 samples."""
     monkeypatch.setattr(LaionClap, "_worker", lambda self: start_worker())
-    monkeypatch.setattr(laion_clap, "MAX_SAMPLES", 10)
+    monkeypatch.setattr(LaionClap, "window", 10)
     return LaionClap(batch_size=3)
 
 
@@ -129,7 +129,7 @@ def test_one_command_fetches_all_parts(monkeypatch, data_folder):
     fetched = []
     monkeypatch.setattr(Environment, "create", lambda self, *_: fetched.append(self.name))
     monkeypatch.setattr(
-        laion_clap, "fetch_weights", lambda weights, *_: fetched.append((weights.model, weights.tensors))
+        isolated_clap, "fetch_weights", lambda weights, *_: fetched.append((weights.model, weights.tensors))
     )
     LaionClap(checkpoint="630k-best.pt").fetch(data_folder)
     assert fetched == [
@@ -269,7 +269,7 @@ def installed(tmp_path_factory):
         patch.setenv("VLM_AUDIO_DATA", os.environ.get("VLM_AUDIO_LAION_CLAP_DATA") or str(root / "data"))
         patch.setenv("HF_HUB_CACHE", str(root / "hub"))
         patch.setenv("HF_HUB_OFFLINE", "1")
-        laion_clap.create_environment(DataFolder.locate())
+        ENVIRONMENT.create(DataFolder.locate())
         publish_package_models(root / "hub")
         publish(root / "hub", "FacebookAI/roberta-base", roberta_files)
         publish(
