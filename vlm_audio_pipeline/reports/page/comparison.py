@@ -21,7 +21,8 @@ from vlm_audio_pipeline.reports.page.compared_results import (
     compare_results,
     different_settings,
 )
-from vlm_audio_pipeline.reports.page.media import PAGE_IMAGES, balanced_order, write_media
+from vlm_audio_pipeline.reports.page.media import balanced_order, write_media
+from vlm_audio_pipeline.reports.page.page_images import PAGE_IMAGES
 from vlm_audio_pipeline.reports.page.report_writer import FolderWriter, ReportWriter, SingleFileWriter, as_script
 from vlm_audio_pipeline.reports.page.runs import NO_MAJORITY, OUTCOMES, PageRun, page_runs
 from vlm_audio_pipeline.reports.page.templates import fill_template

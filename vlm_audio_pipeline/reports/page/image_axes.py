@@ -7,6 +7,7 @@ import numpy as np
 
 from vlm_audio_pipeline.contracts.control_names import CONTROL_SEPARATOR
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.renderings.axes import Scale
 from vlm_audio_pipeline.renderings.image import axis_scales
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.renderings.transforms import TRANSFORMS, compute_spectrum, prepare_samples
@@ -32,17 +33,9 @@ def image_axes(name: str, recipe: Recipe | None, clips: Sequence[dict[str, Any]]
         clips. None if the image shows its axes itself, or if they are not known or not those of every clip.
     """
     control = name.partition(CONTROL_SEPARATOR)[2]
-    rates = {recipe.rate} if recipe and recipe.rate else {clip["sample_rate_hz"] for clip in clips}
-    if recipe is None or len(rates) != 1 or recipe.has_matplotlib_style or _has_axes(recipe):
+    if recipe is None or (scales := _scales(recipe, clips)) is None:
         return None
-    (rate,) = rates
-    duration_s = min(clips[0]["duration_s"], _MAX_SAMPLED_S)
-    samples = np.zeros(max(1, round(duration_s * rate)), np.float32)
-    try:
-        spectrum = compute_spectrum(prepare_samples(samples, rate, recipe), rate, recipe)
-    except VlmAudioError:  # a clip that this recipe cannot render, so there is no image either
-        return None
-    time, rows = axis_scales(spectrum, recipe)
+    time, rows, duration_s = scales
     box = recipe.layout.data
     sides = (box.left / recipe.width, box.top / recipe.height, box.right / recipe.width, box.bottom / recipe.height)
     unit = TRANSFORMS[recipe.transform].unit
@@ -59,6 +52,42 @@ def image_axes(name: str, recipe: Recipe | None, clips: Sequence[dict[str, Any]]
         "end_s": None if recipe.duration == "native" else time.high,
         "is_time": control not in ("time_shuffled", "other_clip"),
     }
+
+
+def frequency_shares(
+    recipe: Recipe | None, clips: Sequence[dict[str, Any]], frequencies_hz: np.ndarray
+) -> np.ndarray | None:
+    """Return the places of frequencies on the vertical axis of the images of a rendering.
+
+    Args:
+        recipe: its recipe; None if it is not known.
+        clips: the clips, with `duration_s` and `sample_rate_hz`.
+        frequencies_hz: (n,) float, Hz; infinity is the upper end.
+
+    Returns:
+        (n,) float64, from 0 at the bottom of the data to 1 at their top; frequencies outside the axis are at its ends. None if `image_axes` returns None,
+        and for an axis that is not one of frequencies.
+    """
+    scales = None if recipe is None else _scales(recipe, clips)
+    if recipe is None or scales is None or TRANSFORMS[recipe.transform].unit != "Hz":
+        return None
+    rows = scales[1]
+    return np.clip(rows.positions(np.clip(frequencies_hz, rows.low, rows.high)), 0, 1)
+
+
+def _scales(recipe: Recipe, clips: Sequence[dict[str, Any]]) -> tuple[Scale, Scale, float] | None:
+    """Return the axes of time and rows that the page can draw, and the duration of the clip that the axis of time is for, s."""
+    rates = {recipe.rate} if recipe.rate else {clip["sample_rate_hz"] for clip in clips}
+    if len(rates) != 1 or recipe.has_matplotlib_style or _has_axes(recipe):
+        return None
+    (rate,) = rates
+    duration_s = min(clips[0]["duration_s"], _MAX_SAMPLED_S)
+    samples = np.zeros(max(1, round(duration_s * rate)), np.float32)
+    try:
+        spectrum = compute_spectrum(prepare_samples(samples, rate, recipe), rate, recipe)
+    except VlmAudioError:  # a clip that this recipe cannot render, so there is no image either
+        return None
+    return *axis_scales(spectrum, recipe), duration_s
 
 
 def describe_axes(name: str, recipe: Recipe | None, clips: Sequence[dict[str, Any]]) -> str | None:

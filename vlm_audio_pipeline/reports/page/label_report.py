@@ -1,4 +1,4 @@
-"""The report page of a multi-label study: leaderboard, average precision of each class, and the segments with most wrong decisions.
+"""The report page of a multi-label study: leaderboard, average precision of each class, events, and the segments with most wrong decisions.
 
 Belongs here: the content of the page. Does not belong here: measures (`tasks.multi_label`), and the stage (`label_stage`).
 """
@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vlm_audio_pipeline.contracts.errors import BadClips
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
-from vlm_audio_pipeline.datasets.base import ClipRow
-from vlm_audio_pipeline.renderings.image import render
-from vlm_audio_pipeline.renderings.presets import find_preset
-from vlm_audio_pipeline.renderings.recipe import Recipe
-from vlm_audio_pipeline.reports.page.media import encode_audio, encode_image
+from vlm_audio_pipeline.reports.page.label_events import order_clips, read_events, recording_names, write_events
+from vlm_audio_pipeline.reports.page.label_runs import LabelRun, label_runs, write_decisions
+from vlm_audio_pipeline.reports.page.media import Media, write_media
+from vlm_audio_pipeline.reports.page.page_images import PAGE_IMAGES, segment_recipe
 from vlm_audio_pipeline.reports.page.report_writer import FolderWriter, ReportWriter, SingleFileWriter, as_script
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.templates import fill_template
@@ -22,9 +20,8 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 MAX_SEGMENTS = 40
 """Number of segments on the page."""
-SCRIPTS = ("base", "layout", "label_media")
+SCRIPTS = ("base", "layout", "axes", "segments", "decisions", "timeline", "events", "label_start")
 """The scripts of the page in the order in which they run."""
-_IMAGE_RATE_HZ = 22050
 
 
 def write_label_report(
@@ -53,10 +50,13 @@ def write_label_report(
             "SELECT * FROM multi_label_leaderboard WHERE study = $1 ORDER BY rank NULLS LAST, cmap DESC NULLS LAST, classifier, control"
         )
         ranked = [row for row in board if row["control"] == "none" and row["kind"] != "reference" and row["clips"]]
+        runs = label_runs(results, ranked)
+        segments = list_segments(results, ranked)
+        content = _write_content(results, runs, [segment["number"] for segment in segments], writer, progress)
         page = fill_template(
             "label_report.html",
             SCRIPTS,
-            core=as_script({"outcomes": [], "runs": []}),
+            core=as_script(content["core"]),
             study=study,
             results=results,
             board=board,
@@ -65,8 +65,10 @@ def write_label_report(
             ),
             ranked=ranked,
             classes=class_rows(results, ranked),
-            segments=write_segments(results, ranked, writer, progress),
+            segments=segments,
             max_segments=MAX_SEGMENTS,
+            events=content["events"],
+            media=content["media"],
             sources=len({row["source"] for row in results.clips}),
             folds=len({row["fold"] for row in results.clips}),
             kind=writer.format.name,
@@ -93,10 +95,8 @@ def class_rows(results: StudyResults, ranked: Sequence[dict[str, Any]]) -> list[
     ]
 
 
-def write_segments(
-    results: StudyResults, ranked: Sequence[dict[str, Any]], writer: ReportWriter, progress: Progress
-) -> list[dict[str, Any]]:
-    """Return the segments with most wrong decisions of all classifiers together, and write their audio and images."""
+def list_segments(results: StudyResults, ranked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the segments with most wrong decisions of all classifiers together: clips with their `number` and the decisions."""
     rows = results.query(
         "SELECT clip, classifier, scoring, any_value(outcome) FILTER (outcome <> 'answered') AS failure, "
         "list(label ORDER BY label) FILTER (truth AND predicted) AS hits, "
@@ -113,35 +113,75 @@ def write_segments(
         return sum(len(d["misses"] or ()) + len(d["false_alarms"] or ()) for d in decisions)
 
     chosen = sorted((c for c in results.clips if wrong(c)), key=lambda c: (-wrong(c), c["clip"]))[:MAX_SEGMENTS]
-    segments = []
-    for number, clip in enumerate(chosen, 1):
-        decisions = by_clip[clip["clip"]]
-        segments.append(
-            {
-                **clip,
-                **_write_media(results, clip, number, writer),
-                "wrong": wrong(clip),
-                "decisions": [decisions.get((entry["classifier"], entry["scoring"])) for entry in ranked],
-            }
-        )
-        progress(number, len(chosen), "segments of the page")
-    return segments
+    return [
+        {
+            **clip,
+            "number": results.clip_number[clip["clip"]],
+            "wrong": wrong(clip),
+            "decisions": [by_clip[clip["clip"]].get((entry["classifier"], entry["scoring"])) for entry in ranked],
+        }
+        for clip in chosen
+    ]
 
 
-def _write_media(results: StudyResults, clip: dict[str, Any], number: int, writer: ReportWriter) -> dict[str, Any]:
-    """Write the audio and the image of a segment; return their addresses, or why there are none."""
-    from vlm_audio_pipeline.datasets.audio import resample
+def _write_content(
+    results: StudyResults, runs: Sequence[LabelRun], first: Sequence[int], writer: ReportWriter, progress: Progress
+) -> dict[str, Any]:
+    """Write images, audio, events and decisions; return the events, the media, and the data that the scripts need when the page opens.
 
-    if results.dataset is None:
-        return {"audio": None, "image": None, "missing": results.dataset_missing_reason}
-    rate = clip["sample_rate_hz"]
-    try:
-        samples = results.dataset.samples(ClipRow.from_row(clip), rate)
-    except BadClips as error:
-        return {"audio": None, "image": None, "missing": str(error)}
-    content, media_type = encode_audio(samples, rate, writer.format)
-    audio = writer.write_media(f"segment-{number}", media_type, content)
-    recipe = Recipe.model_validate({**find_preset("plain").values, "width": 384, "height": 256})
-    image = render(resample(samples, rate, _IMAGE_RATE_HZ), _IMAGE_RATE_HZ, recipe)
-    content, media_type = encode_image(image.bytes, image.media_type, writer.format)
-    return {"audio": audio, "image": writer.write_media(f"segment-{number}", media_type, content), "missing": None}
+    Args:
+        results: the study.
+        runs: the runs on the page.
+        first: numbers of the clips that need images and audio most. In a study without events, no other clip has them.
+        writer: the writer of the report.
+        progress: callback `(done, total, description)`.
+    """
+    classes = _page_classes(results)
+    events = read_events(results)
+    selected = order_clips(results, events, first) if events else list(first)
+    page_recipe = segment_recipe(results) if results.dataset and results.clips else None
+    image_sets = list(dict.fromkeys(run.image_set for run in runs if run.image_set))
+    media = write_media(results, image_sets, writer, progress, selected=selected, page_recipe=page_recipe)
+    if PAGE_IMAGES in media.images:  # it is the first one that the page shows
+        media.images = {PAGE_IMAGES: media.images.pop(PAGE_IMAGES), **media.images}
+    if events and writer.format.name == "folder" and len(media.audio) < len(results.clips):
+        media.notes.insert(0, _choice_note(len(media.audio), len(results.clips)))
+    write_events(results, runs, classes, events, media, page_recipe, writer)
+    is_complete = writer.format.name == "folder" and events
+    write_decisions(results, runs, classes, None if is_complete else set(media.audio), writer)
+    return {"events": events, "media": media, "core": _core(results, runs, classes, media)}
+
+
+def _core(
+    results: StudyResults, runs: Sequence[LabelRun], classes: Sequence[str], media: Media
+) -> dict[str, Any]:
+    clips = range(len(results.clips))
+    return {
+        "classes": list(classes),
+        "outcomes": [],
+        "runs": [run.json_values(i) for i, run in enumerate(runs)],
+        "recordings": recording_names(results),
+        "page_images": PAGE_IMAGES,
+        "images": {name: [names.get(i) for i in clips] for name, names in media.images.items()},
+        "axes": media.axes,
+        "audio": [media.audio.get(i) for i in clips],
+        "unreadable": media.unreadable,
+        "missing": results.dataset_missing_reason,
+        "max_clips": len(media.audio),
+    }
+
+
+def _page_classes(results: StudyResults) -> list[str]:
+    """Return the classes: those of the dataset in its own order, then those that occur only in stored rows."""
+    rows = results.query(
+        "SELECT label FROM multi_label_predictions WHERE study = $1 UNION SELECT label FROM clip_labels WHERE study = $1 "
+        "UNION SELECT label FROM clip_events WHERE study = $1 ORDER BY label"
+    )
+    return list(dict.fromkeys([*(results.dataset.classes if results.dataset else ()), *(row["label"] for row in rows)]))
+
+
+def _choice_note(clips: int, all_clips: int) -> str:
+    return (
+        f"Images and audio of {clips:,} of {all_clips:,} segments are on this page: those with most wrong decisions, then those with an event, "
+        "balanced over the classes. All events and decisions are on it."
+    )

@@ -14,7 +14,6 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vlm_audio_pipeline.contracts.control_names import CONTROL_SEPARATOR
 from vlm_audio_pipeline.contracts.errors import BadClips
 from vlm_audio_pipeline.contracts.hashing import digest
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
@@ -22,21 +21,16 @@ from vlm_audio_pipeline.datasets.audio import resample
 from vlm_audio_pipeline.datasets.base import ClipRow
 from vlm_audio_pipeline.engines import core_count
 from vlm_audio_pipeline.renderings.image import render
-from vlm_audio_pipeline.renderings.presets import find_preset
-from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.reports.page.image_axes import image_axes
+from vlm_audio_pipeline.reports.page.page_images import PAGE_IMAGES, PageRecipe, default_recipe, find_recipe
 from vlm_audio_pipeline.reports.page.report_writer import FOLDER, ReportFormat, ReportWriter
 from vlm_audio_pipeline.reports.page.study_results import StudyResults, read_batches
 
 if TYPE_CHECKING:
     import numpy as np
 
-PAGE_IMAGES = "(page)"
-"""Name of the image set that is rendered only for the page, if a study has no images."""
 PLAYABLE = {".ogg": "audio/ogg", ".mp3": "audio/mpeg", ".flac": "audio/flac"}
 """Suffix -> media type of recordings that browsers play (https://caniuse.com/ogg-vorbis)."""
-_EXPANDED_KEYS = ("kind", "preset", "size")
-"""Keys of a rendering whose values a study record has, expanded, in the other keys."""
 _MP3_SAMPLE_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _BATCH_SIZE = 16  # images or audio files in memory at a time
 _VORBIS_BLOCK = 65536  # samples; libsndfile needs a stack in proportion to one write
@@ -54,12 +48,14 @@ class Media:
         audio: clip number -> name on the page.
         axes: image set -> the axes of its images, as `image_axes` returns them.
         notes: sentences for the page about missing or reduced media, with the reason.
+        unreadable: clip number -> why its recording cannot be read.
     """
 
     images: dict[str, dict[int, str]] = field(default_factory=dict)
     audio: dict[int, str] = field(default_factory=dict)
     axes: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unreadable: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +75,7 @@ def write_media(
     progress: Progress = no_progress,
     *,
     selected: Sequence[int] | None = None,
+    page_recipe: PageRecipe | None = None,
 ) -> Media:
     """Write the images of each set and the audio of each clip that the report's format includes.
 
@@ -88,44 +85,28 @@ def write_media(
         writer: the writer of the report.
         progress: callback `(done, total, description)`.
         selected: numbers of the clips, the most important first; by default all, in `balanced_order`.
+        page_recipe: how an image of each clip is rendered for the page, beside those of the sets; by default only a study without images has one.
     """
-    sets = list(image_sets) or ([PAGE_IMAGES] if results.dataset else [])
+    sets = list(image_sets)
+    if results.dataset and (page_recipe is not None or not sets):
+        sets.append(PAGE_IMAGES)
     clips = set((balanced_order(results) if selected is None else selected)[: writer.format.max_clips])
     media = Media(
         images={name: {} for name in sets},
-        axes={name: image_axes(name, _find_recipe(results, name), results.clips) for name in sets},
+        axes={name: image_axes(name, find_recipe(results, name, page_recipe), results.clips) for name in sets},
     )
     total = len(clips) * (len(sets) + (PAGE_IMAGES not in sets))
-    for done, file in enumerate(_encode_files(results, sets, clips, writer.format, media.notes), 1):
+    for done, file in enumerate(_encode_files(results, sets, clips, writer.format, media, page_recipe), 1):
         file_names = media.audio if file.image_set is None else media.images[file.image_set]
         file_names[file.clip] = writer.write_media(digest(file.content)[:16], file.media_type, file.content)
         progress(min(done, total), total, "images and audio")
     if writer.format != FOLDER:
-        media.notes.insert(0, _single_file_note(writer, len(clips), len(results.clips)))
+        media.notes.insert(0, _single_file_note(writer, len(clips), len(results.clips), page_recipe is not None))
     elif selected is None and len(clips) < len(results.clips):
         media.notes.insert(0, _choice_note(len(clips), len(results.clips)))
     if not results.dataset:
         media.notes.append(f"There is no audio, because the recordings are missing: {results.dataset_missing_reason}.")
     return media
-
-
-def _find_recipe(results: StudyResults, name: str) -> Recipe | None:
-    """Return the recipe of a rendering or control; None if the study file is of a version with other fields."""
-    if name == PAGE_IMAGES:
-        return _page_recipe()
-    fields = results.spec.get("renderings", {}).get(name.partition(CONTROL_SEPARATOR)[0])
-    try:  # width and height are filled in from `size` and the preset
-        return (
-            None
-            if fields is None
-            else Recipe.model_validate({k: v for k, v in fields.items() if k not in _EXPANDED_KEYS})
-        )
-    except ValueError:
-        return None
-
-
-def _page_recipe() -> Recipe:
-    return Recipe.model_validate({**find_preset("plain").values, "width": 384, "height": 256, "rate": 22050})
 
 
 def _choice_note(clips: int, all_clips: int) -> str:
@@ -135,21 +116,26 @@ def _choice_note(clips: int, all_clips: int) -> str:
     )
 
 
-def _single_file_note(writer: ReportWriter, clips: int, all_clips: int) -> str:
+def _single_file_note(writer: ReportWriter, clips: int, all_clips: int, has_page_images: bool = False) -> str:
     report_format = writer.format
     in_folder = "all" if all_clips <= FOLDER.max_clips else f"{FOLDER.max_clips:,}"
     return (
         f"This single file contains images and audio of {clips:,} of {all_clips:,} clips "
-        f"({writer.media_bytes / 1e6:.1f} MB). Images are at most {report_format.max_side} pixels wide. Audio contains "
+        f"({writer.media_bytes / 1e6:.1f} MB). Images{' that models received' if has_page_images else ''} are at most {report_format.max_side} pixels wide. Audio contains "
         f"frequencies up to {report_format.max_sample_rate_hz / 2000:.1f} kHz. Each prediction has its {report_format.max_scores} highest "
         f"scores. The folder form of this report contains {in_folder} clips, with the images exactly as the models received them."
     )
 
 
 def _encode_files(
-    results: StudyResults, sets: Sequence[str], clips: set[int], report_format: ReportFormat, notes: list[str]
+    results: StudyResults,
+    sets: Sequence[str],
+    clips: set[int],
+    report_format: ReportFormat,
+    media: Media,
+    page_recipe: PageRecipe | None,
 ) -> Iterator[MediaFile]:
-    """Yield every image and audio file; recordings that cannot be read are counted in `notes`."""
+    """Yield every image and audio file; recordings that cannot be read are counted in the notes of `media`."""
 
     def encode_stored(stored: MediaFile) -> MediaFile:
         content, media_type = encode_image(stored.content, stored.media_type, report_format)
@@ -160,15 +146,21 @@ def _encode_files(
             yield from map_in_threads(encode_stored, _stored_images(results, name, clips))
     if results.dataset is None:
         return
-    encode_clip = partial(_encode_recording, results, report_format=report_format, with_image=PAGE_IMAGES in sets)
-    errors = []
-    for encoded in map_in_threads(encode_clip, sorted(clips)):
+    encode_clip = partial(
+        _encode_recording,
+        results,
+        report_format=report_format,
+        with_image=PAGE_IMAGES in sets,
+        page_recipe=page_recipe,
+    )
+    numbers = sorted(clips)
+    for number, encoded in zip(numbers, map_in_threads(encode_clip, numbers), strict=True):
         if isinstance(encoded, BadClips):
-            errors.append(str(encoded))
+            media.unreadable[number] = str(encoded)
         else:
             yield from encoded
-    if errors:
-        notes.append(f"{len(errors):,} recordings cannot be read, so they have no audio here. For example: {errors[0]}")
+    if errors := list(media.unreadable.values()):
+        media.notes.append(f"{len(errors):,} recordings cannot be read, so they have no audio here. For example: {errors[0]}")
 
 
 def _stored_images(results: StudyResults, name: str, clips: set[int]) -> Iterator[MediaFile]:
@@ -182,7 +174,12 @@ def _stored_images(results: StudyResults, name: str, clips: set[int]) -> Iterato
 
 
 def _encode_recording(
-    results: StudyResults, number: int, *, report_format: ReportFormat, with_image: bool
+    results: StudyResults,
+    number: int,
+    *,
+    report_format: ReportFormat,
+    with_image: bool,
+    page_recipe: PageRecipe | None = None,
 ) -> list[MediaFile] | BadClips:
     """Return the audio of a clip and, if requested, an image that is rendered for the page; or the reason why it cannot be read."""
     dataset, row = results.dataset, results.clips[number]
@@ -200,10 +197,13 @@ def _encode_recording(
         content, media_type = encode_audio(samples, sample_rate_hz, report_format)
         files = [MediaFile(number, None, media_type, content)]
     if with_image:
-        recipe = _page_recipe()
+        recipe = (page_recipe or default_recipe)(row)
         rate = recipe.rate or sample_rate_hz
         image = render(resample(samples, sample_rate_hz, rate), rate, recipe)
-        content, media_type = encode_image(image.bytes, image.media_type, report_format)
+        if page_recipe is None:
+            content, media_type = encode_image(image.bytes, image.media_type, report_format)
+        else:  # no model received it, so it may be compressed; it is read, so it must not be small
+            content, media_type = encode_webp(image.bytes), "image/webp"
         files.append(MediaFile(number, PAGE_IMAGES, media_type, content))
     return files
 
@@ -250,14 +250,20 @@ def encode_image(image: bytes, media_type: str, report_format: ReportFormat = FO
     """Return an image and its media type: unchanged, or as a WebP thumbnail if the format has a `max_side`."""
     if report_format.max_side is None:
         return image, media_type
+    return encode_webp(image, report_format.max_side), "image/webp"
+
+
+def encode_webp(image: bytes, max_side: int | None = None) -> bytes:
+    """Encode an image as WebP; with `max_side`, as a thumbnail with at most this many pixels on a side."""
     from PIL import Image
 
     with Image.open(io.BytesIO(image)) as decoded:
         small = decoded.convert("RGB")
-        small.thumbnail((report_format.max_side, report_format.max_side), Image.Resampling.LANCZOS)
+    if max_side is not None:
+        small.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    small.save(file, "WEBP", quality=60, method=4)
-    return file.getvalue(), "image/webp"
+    small.save(file, "WEBP", quality=60, method=4 if max_side else 1)  # the fast method saves as much on large images
+    return file.getvalue()
 
 
 def balanced_order(results: StudyResults) -> list[int]:

@@ -16,7 +16,8 @@ from vlm_audio_pipeline.reports.page import sections
 from vlm_audio_pipeline.reports.page.changed_audio import changed_audio, perturbations
 from vlm_audio_pipeline.reports.page.controls import control_groups
 from vlm_audio_pipeline.reports.page.key_findings import key_findings
-from vlm_audio_pipeline.reports.page.media import PAGE_IMAGES, Media, write_media
+from vlm_audio_pipeline.reports.page.media import Media, write_media
+from vlm_audio_pipeline.reports.page.page_images import PAGE_IMAGES
 from vlm_audio_pipeline.reports.page.report_writer import (
     FolderWriter,
     ReportWriter,
