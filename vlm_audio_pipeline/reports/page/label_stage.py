@@ -7,9 +7,9 @@ from vlm_audio_pipeline.contracts.stages import Stage, StageContext
 from vlm_audio_pipeline.reports.page.stage import inputs_of_page, page_stage
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
-LABEL_PAGE_VERSION = 2
+LABEL_PAGE_VERSION = 3
 """Version of the page's code. Increase it if a code change gives another page for the same results."""
-_PAGE_ASSETS = ("clips", "predictions", "metrics", "leaderboard")
+_PAGE_ASSETS = ("clips", "responses", "predictions", "metrics", "leaderboard")
 
 
 def label_report_stage(data_folder: DataFolder, steps: Iterable[str]) -> Stage:
@@ -32,5 +32,5 @@ def label_report_stage(data_folder: DataFolder, steps: Iterable[str]) -> Stage:
         inputs_of_page(steps, _PAGE_ASSETS),
         write,
         version=LABEL_PAGE_VERSION,
-        description="The report page, which works offline: measures with intervals, classes, and segments with wrong decisions.",
+        description="The report page, which works offline: measures with intervals, classes, a timeline of annotated events, and segments with wrong decisions.",
     )

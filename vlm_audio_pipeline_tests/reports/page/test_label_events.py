@@ -66,7 +66,7 @@ def select(page, name, label, start):
     page.evaluate("document.querySelector('#wanted').scrollIntoView({block: 'center'})")
     page.click("#wanted")
     page.evaluate("document.querySelector('#wanted').removeAttribute('id')")
-    page.wait_until(f"document.querySelector('#event-view h3').textContent.startsWith({json.dumps(text)})")
+    page.wait_until(f"document.querySelector('#event-title').textContent.startsWith({json.dumps(text)})")
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_an_event_shows_its_segment_with_boxes_audio_and_decisions(page, study):
     response = query(study.data_folder, "SELECT text FROM responses WHERE clip = 'a@00002.000-00004.000'")["text"][0].as_py()
     assert page.evaluate("document.querySelector('.response blockquote').textContent") == response
     assert not page.evaluate("document.querySelector('.response').open")
-    assert page.evaluate("document.querySelectorAll('#event-view b b, #event-view h3 b').length") == 0
+    assert page.evaluate("document.querySelectorAll('#event-view b b, #event-title b').length") == 0
 
 
 @pytest.mark.slow
@@ -121,8 +121,9 @@ def test_the_keyboard_selects_an_event_and_a_short_overlap_is_explained(page):
     page.evaluate("document.querySelector('.event-bar[aria-current]').focus()")
     page.press("ArrowRight")  # the next event of the recording
     assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("owl, 2.50")
-    page.evaluate("document.activeElement.click()")  # what Enter does on a button
-    page.wait_until("document.querySelector('#event-view h3').textContent.startsWith('owl')")
+    page.send("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13)
+    page.send("Input.dispatchKeyEvent", type="keyUp", key="Enter", code="Enter", windowsVirtualKeyCode=13)
+    page.wait_until("document.querySelector('#event-title').textContent.startsWith('owl')")
     select(page, "a.wav", FOX, "1.80")
     # 0.9 s of the event are in the segment from 2 to 4 s, and 0.2 s in the one before, which needs 0.5 s to have the class.
     page.evaluate("document.querySelector('#event-view button.plain').click()")
@@ -133,6 +134,15 @@ def test_the_keyboard_selects_an_event_and_a_short_overlap_is_explained(page):
         "✓ correctly absent",
         "✗ false alarm",
     }
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_segment_without_media_says_why(page):
+    reason = page.evaluate("(core.unreadable[3] = 'd.wav changed', [missingReason(3), missingReason(0)])")
+    assert reason[0] == "d.wav changed"
+    # 4 recordings of 6 s have 12 segments of 2 s
+    assert reason[1].startswith("Images and audio of 12 segments are on this page, and this segment is not among them.")
 
 
 @pytest.mark.slow

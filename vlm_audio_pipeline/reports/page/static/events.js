@@ -80,16 +80,16 @@ async function startEvents() {
     mark(event, segment);
     const title = event ? [make("i", { class: "swatch", style: { "--own": eventColour(label) } }), `${core.classes[label]}, ${eventTitle(event)}`] : `Segment ${secondsText(segment[SEGMENT_START])} to ${secondsText(segment[SEGMENT_END])} s`;
     const focused = document.activeElement?.closest?.("#event-view") ? document.activeElement.textContent : null;
+    $("event-title").replaceChildren(...[title].flat());
     view.replaceChildren(
-      make("h3", {}, title), ...description(segment), navigation(),
+      ...description(segment), navigation(),
       make("div", { class: "event-columns" },
         make("div", {}, imageChoice(), segmentFigure(clip, segment, state.set, eventsOfClip.get(clip) || [], event, (other) => select(other, { clip, scrolls: false }))),
         make("div", {}, ...table)));
     view.querySelectorAll(".scroll > .plain-table").forEach(stackWideTable);
     view.dataset.clip = clip;
     if (focused) [...view.querySelectorAll("button")].find((button) => button.textContent === focused && !button.disabled)?.focus({ preventScroll: true });
-    const bounds = view.getBoundingClientRect();
-    if (scrolls && bounds.top > innerHeight - 320) view.scrollIntoView({ block: "nearest" });
+    if (scrolls && view.getBoundingClientRect().top > innerHeight - 320) view.scrollIntoView({ block: "nearest" });
   }
 
   function draw() {
