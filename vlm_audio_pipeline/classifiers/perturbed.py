@@ -5,14 +5,14 @@ Belongs here: the field and its fingerprint. Does not belong here: the change of
 
 from typing import Any
 
-from vlm_audio_pipeline.contracts.specs import Spec, excluded_from_fingerprint
+from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.perturbation import Perturb, Perturbation
 
 
 class PerturbedInput(Spec):
     """A classifier that can classify the clips again with changed audio."""
 
-    perturb: Perturb | None = excluded_from_fingerprint(None)
+    perturb: Perturb | None = None
     """Classify again with changed audio (noise, gain, low-pass); by default as the key `perturb` of the study says, null: do not."""
 
     @property
@@ -26,5 +26,7 @@ class PerturbedInput(Spec):
         return {"perturb": changes} if changes else {}
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Return the parameters that can change a result, and the changes of the audio."""
-        return {**super().fingerprint_fields(), **self.perturbation_parameters()}
+        """Return the parameters that can change a result. Without changes of the audio, they are those of a classifier without this key."""
+        fields = super().fingerprint_fields()
+        fields.pop("perturb", None)
+        return {**fields, **self.perturbation_parameters()}

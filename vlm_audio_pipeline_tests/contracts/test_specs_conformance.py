@@ -92,6 +92,11 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "endpoint.likelihood": ({}, LIKELIHOOD),
     "endpoint.end_token": (LIKELIHOOD, {"end_token": "<|im_end|>"}),
     "endpoint.processor": (LIKELIHOOD, {"processor": "org/name"}),
+    "perturb": ({}, {"perturb": {"noise": "white", "snr_db": (10,)}}),
+    "perturb.noise": ({"noise": "white", "snr_db": (10,)}, {"noise": "rain.wav"}),
+    "perturb.snr_db": ({"noise": "white", "snr_db": (10,)}, {"snr_db": (20,)}),
+    "perturb.low_pass_hz": ({}, {"low_pass_hz": (1000,)}),
+    "perturb.seed": ({"noise": "white", "snr_db": (10,)}, {"seed": 1}),
     "endpoint.prices": ({}, {"prices": {"input": 1, "output": 1}}),
 }
 """Field, kind.field or backend.field -> the spec to start from, and what changes."""
@@ -177,7 +182,9 @@ def stages(spec: Spec) -> list[Stage]:
 
 
 def parameters(spec: Spec) -> list[Any]:
-    return [(stage.asset, stage.parameters, stage.inputs) for stage in stages(spec)]
+    """Return what determines the results of a spec's stages. Changed audio is computed by other stages, with the parameters of the change."""
+    changes = [change.parameters() for change in spec.needs().perturbations] if isinstance(spec, ClassifierSpec) else []
+    return [*changes, *((stage.asset, stage.parameters, stage.inputs) for stage in stages(spec))]
 
 
 def nested_models(spec: type[Spec]) -> list[tuple[str, str, Any]]:
