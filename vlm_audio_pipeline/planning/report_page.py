@@ -82,6 +82,8 @@ def write_single_file(graph: Graph, out: Path, progress: Progress = no_progress)
     Raises:
         VlmAudioError: if results are stale (`refuse_stale_results`), or the study was not run.
     """
-    study_record(graph.data_folder, graph.study.name)  # a study without results is refused before recordings are synthesised
+    study_record(
+        graph.data_folder, graph.study.name
+    )  # a study without results is refused before recordings are synthesised
     refuse_stale_results(graph)
     return TASK_GRAPHS[graph.study.task].write_single_file(graph.data_folder, graph.study.name, out, progress)

@@ -73,7 +73,7 @@ ARGUMENTS = {
     "try audio/1-low-0.wav --study bench --classifier knn": "--classifier must be a language model of bench, got 'knn'; it has "
     "none: add one, or use `--study demo`",
     "batch bench": "give one of --write, --read and --forget",
-    "render bench papr --out out": "'papr' is neither a rendering of the study nor a preset; did you mean 'paper'? options: notebook, paper, ",
+    "render bench papr --out out": "'papr' is neither a rendering of the study nor a preset; did you mean 'paper'? options: paper, ",
     "leaderboard --data clips.csv": "the data folder must be a folder, got the file {folder}/clips.csv; choose another one with --data",
     "leaderboard --data audio": "the data folder {folder}/audio has no results, because no study was run in it; run "
     "`vlm-audio run demo`, or choose another folder with --data",
@@ -107,7 +107,7 @@ EDITS = [
      " the indentation of this line and the one before"),
     ("probe, encoder: bands}", "probe, encoder: bands", ":13: this is not valid YAML: while parsing a flow mapping expected ',' or '}', "
      "but got ':' at column 6; close the bracket, or put a comma between the values"),
-    (STUDY, "", ": must be a mapping with the keys name, description, owner, task, dataset, renderings, encoders, classifiers, contrasts, "
+    (STUDY, "", ": must be a mapping with the keys name, description, owner, task, dataset, renderings, encoders, classifiers, perturb, contrasts, "
      "analyses, projection, budget, rerun; `vlm-audio init` writes a first study"),
     ("name: bench", "name: my bench", ":1: name: must be lower-case letters, digits and single _, starting with a letter, got 'my bench'"),
     ("name: bench", "seed: 3", ":1: seed: unknown key; options: dataset, analyses, "),

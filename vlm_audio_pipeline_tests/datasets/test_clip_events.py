@@ -31,12 +31,23 @@ def test_events_are_numbered_by_start_also_those_of_other_classes():
 
 def test_times_and_bounds_are_those_of_the_annotation():
     (row,) = list_clip_events(CLIPS[1:2], {"r.wav": [Event("r.wav", 1.0, 2.5, "owl", 500.0, None)]}, ["owl"])
-    assert row == {"clip": "r@2.0", "event": 1, "label": "owl", "start_s": 1.0, "end_s": 2.5, "low_hz": 500.0, "high_hz": None}
+    assert row == {
+        "clip": "r@2.0",
+        "event": 1,
+        "label": "owl",
+        "start_s": 1.0,
+        "end_s": 2.5,
+        "low_hz": 500.0,
+        "high_hz": None,
+    }
 
 
 def test_a_clip_that_is_a_whole_recording_has_all_its_events():
     whole = Clip("r", "", 1, "r", "r.wav", labels=())
-    assert rows(Event("r.wav", 0, 1, "owl"), Event("r.wav", 90, 90, "fox"), clips=[whole]) == [("r", 1, "owl"), ("r", 2, "fox")]
+    assert rows(Event("r.wav", 0, 1, "owl"), Event("r.wav", 90, 90, "fox"), clips=[whole]) == [
+        ("r", 1, "owl"),
+        ("r", 2, "fox"),
+    ]
 
 
 def test_recordings_without_events_have_no_rows():

@@ -157,7 +157,5 @@ def _places(
     for name in media.images:
         recipe = find_recipe(results, name, page_recipe)
         shares = frequency_shares(recipe, results.clips, np.concatenate([lows, highs]))
-        places.append(
-            None if shares is None else np.round(shares.reshape(2, -1).T, 4).tolist()
-        )
+        places.append(None if shares is None else np.round(shares.reshape(2, -1).T, 4).tolist())
     return places

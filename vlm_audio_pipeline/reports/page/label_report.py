@@ -152,9 +152,7 @@ def _write_content(
     return {"events": events, "media": media, "core": _core(results, runs, classes, media)}
 
 
-def _core(
-    results: StudyResults, runs: Sequence[LabelRun], classes: Sequence[str], media: Media
-) -> dict[str, Any]:
+def _core(results: StudyResults, runs: Sequence[LabelRun], classes: Sequence[str], media: Media) -> dict[str, Any]:
     clips = range(len(results.clips))
     return {
         "classes": list(classes),

@@ -118,18 +118,26 @@ def _decision_rows(
         clip = results.clip_number.get(row["clip"])
         if clip is None:
             continue
-        lines = list(
-            zip(row["labels"], row["truths"], row["scores"], row["thresholds"], row["predicted"], strict=True)
-        )
+        lines = list(zip(row["labels"], row["truths"], row["scores"], row["thresholds"], row["predicted"], strict=True))
         lines.sort(key=lambda line: -(line[2] if line[2] is not None else -1.0))
         kept = [line for n, line in enumerate(lines) if n < max_scores or line[1] or line[4]]
         decisions = [
             value
             for label, _, score, threshold, predicted in kept
             if label in numbers
-            for value in (numbers[label], _short(score), _short(threshold), None if predicted is None else int(predicted))
+            for value in (
+                numbers[label],
+                _short(score),
+                _short(threshold),
+                None if predicted is None else int(predicted),
+            )
         ]
-        values = [clip, None if row["outcome"] == "answered" else row["outcome"], decisions, *responses.get(row["clip"], ())]
+        values = [
+            clip,
+            None if row["outcome"] == "answered" else row["outcome"],
+            decisions,
+            *responses.get(row["clip"], ()),
+        ]
         while values[-1] is None:
             values.pop()
         yield values

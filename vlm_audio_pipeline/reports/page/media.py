@@ -160,7 +160,9 @@ def _encode_files(
         else:
             yield from encoded
     if errors := list(media.unreadable.values()):
-        media.notes.append(f"{len(errors):,} recordings cannot be read, so they have no audio here. For example: {errors[0]}")
+        media.notes.append(
+            f"{len(errors):,} recordings cannot be read, so they have no audio here. For example: {errors[0]}"
+        )
 
 
 def _stored_images(results: StudyResults, name: str, clips: set[int]) -> Iterator[MediaFile]:

@@ -13,7 +13,11 @@ PAGE_IMAGES = "(page)"
 """Name of the image set that is rendered only for the page."""
 PageRecipe = Callable[[Mapping[str, Any]], Recipe]
 """Returns how an image of a clip, a row of `StudyResults.clips`, is rendered for the page; the axes are the same for all clips."""
-_COMPLETED_FIELDS = ("kind", "preset", "size")  # fields of a rendering whose values a study record also contains in its other fields
+_COMPLETED_FIELDS = (
+    "kind",
+    "preset",
+    "size",
+)  # fields of a rendering whose values a study record also contains in its other fields
 _WINDOW_S = 0.03  # window of `segment_recipe`, rounded to a power of two samples
 _RANGE_DB = 60.0
 _MIN_PEAK = 1e-4  # of a recording, 1 = full scale; a quieter one is shown as quiet, not as noise in full contrast
@@ -32,7 +36,9 @@ def find_recipe(results: StudyResults, name: str, page_recipe: PageRecipe | None
     fields = results.spec.get("renderings", {}).get(name.partition(CONTROL_SEPARATOR)[0])
     try:  # width and height are filled in from `size` and the preset
         return (
-            None if fields is None else Recipe.model_validate({k: v for k, v in fields.items() if k not in _COMPLETED_FIELDS})
+            None
+            if fields is None
+            else Recipe.model_validate({k: v for k, v in fields.items() if k not in _COMPLETED_FIELDS})
         )
     except ValueError:
         return None

@@ -108,7 +108,9 @@ def test_an_event_shows_its_segment_with_boxes_audio_and_decisions(page, study):
             assert [float(row[2]), float(row[3])] == pytest.approx([decision["score"], decision["threshold"]], abs=5e-4)
         else:
             assert row[2:4] == ["no score", "no threshold"]
-    response = query(study.data_folder, "SELECT text FROM responses WHERE clip = 'a@00002.000-00004.000'")["text"][0].as_py()
+    response = query(study.data_folder, "SELECT text FROM responses WHERE clip = 'a@00002.000-00004.000'")["text"][
+        0
+    ].as_py()
     assert page.evaluate("document.querySelector('.response blockquote').textContent") == response
     assert not page.evaluate("document.querySelector('.response').open")
     assert page.evaluate("document.querySelectorAll('#event-view b b, #event-title b').length") == 0
@@ -130,7 +132,9 @@ def test_the_keyboard_selects_an_event_and_a_short_overlap_is_explained(page):
     page.wait_until("document.querySelector('#event-view').textContent.includes('Segment 0.00 to 2.00 s')")
     note = page.evaluate("document.querySelector('#event-view .note').textContent")
     assert note.startswith("Only 0.20 s of the event are in this segment")
-    assert set(page.evaluate("[...document.querySelectorAll('.decisions tbody td:nth-child(2)')].map((c) => c.textContent)")) <= {
+    assert set(
+        page.evaluate("[...document.querySelectorAll('.decisions tbody td:nth-child(2)')].map((c) => c.textContent)")
+    ) <= {
         "✓ correctly absent",
         "✗ false alarm",
     }
@@ -153,12 +157,20 @@ def test_the_filters_show_the_events_of_a_class_or_a_result(page):
         page.evaluate(
             f"(() => {{ const s = document.querySelector('#events-result'); s.value = '{choice}'; s.dispatchEvent(new Event('change')); }})()"
         )
-        shown = page.evaluate("[...document.querySelectorAll('.event-bar')].map((bar) => bar.getAttribute('aria-label'))")
+        shown = page.evaluate(
+            "[...document.querySelectorAll('.event-bar')].map((bar) => bar.getAttribute('aria-label'))"
+        )
         expected = {"none": "found by 0 of 2", "all": "found by 2 of 2"}[choice]
         assert all(expected in text for text in shown), test
-        assert page.evaluate("document.querySelector('#events-count').textContent").startswith(f"{len(shown)} of {total} events")
-    page.evaluate("(() => { const s = document.querySelector('#events-result'); s.value = ''; s.dispatchEvent(new Event('change')); })()")
-    page.evaluate("[...document.querySelectorAll('#events-legend .key')].find((key) => key.textContent.startsWith('owl')).click()")
+        assert page.evaluate("document.querySelector('#events-count').textContent").startswith(
+            f"{len(shown)} of {total} events"
+        )
+    page.evaluate(
+        "(() => { const s = document.querySelector('#events-result'); s.value = ''; s.dispatchEvent(new Event('change')); })()"
+    )
+    page.evaluate(
+        "[...document.querySelectorAll('#events-legend .key')].find((key) => key.textContent.startsWith('owl')).click()"
+    )
     assert page.evaluate("document.querySelectorAll('.event-bar').length") == 4
     page.evaluate("document.querySelector('#events-legend .key').click()")
     assert page.evaluate("document.querySelectorAll('.event-bar').length") == total
