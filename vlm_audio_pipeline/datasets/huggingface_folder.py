@@ -4,21 +4,18 @@ Belongs here: columns, classes, folds, and the recordings, which are written to 
 layouts (`huggingface_files`). The package `datasets` is not needed.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, suggestion
-from vlm_audio_pipeline.contracts.hashing import digest, fingerprint
+from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
-from vlm_audio_pipeline.contracts.regular_files import file_stamp
 from vlm_audio_pipeline.contracts.specs import StudyPath, excluded_from_fingerprint
-from vlm_audio_pipeline.datasets.audio_suffixes import AV_SUFFIXES, LIBSNDFILE_SUFFIXES
 from vlm_audio_pipeline.datasets.base import (
     DATASETS,
     Clip,
@@ -32,6 +29,13 @@ from vlm_audio_pipeline.datasets.base import (
 from vlm_audio_pipeline.datasets.card import DatasetCard
 from vlm_audio_pipeline.datasets.folds import check_folds, fold_file_name, persistent_folds
 from vlm_audio_pipeline.datasets.guess import DatasetGuess
+from vlm_audio_pipeline.datasets.huggingface_columns import (
+    HubColumns,
+    audio_column,
+    class_names,
+    read_labels,
+    resolve_columns,
+)
 from vlm_audio_pipeline.datasets.huggingface_files import (
     INFO_FILE,
     DataFile,
@@ -41,39 +45,9 @@ from vlm_audio_pipeline.datasets.huggingface_files import (
     read_front_matter,
     read_json,
 )
-from vlm_audio_pipeline.storage.atomic import write_atomically
+from vlm_audio_pipeline.datasets.huggingface_recordings import read_index, write_recordings
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.locks import file_lock
-
-INDEX = "index.json"
-"""File beside the recordings: the stamps of the data files, and the name of the recording of each row."""
-_LABEL_NAMES = ("label", "labels", "category", "class")
-_BEGINNINGS = {
-    b"RIFF": ".wav",
-    b"fLaC": ".flac",
-    b"OggS": ".ogg",
-    b"ID3": ".mp3",
-    b"\xff\xfb": ".mp3",
-    b"FORM": ".aiff",
-}
-"""First bytes of a recording -> suffix, for recordings without a name."""
-
-
-class HubColumns(BaseModel):
-    """The columns of the dataset, by their meaning; null: found by their features and usual names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    audio: str | None = None
-    """Recordings; by default the column with the feature Audio."""
-    label: str | None = None
-    """Class, or list of classes; by default the column with the feature ClassLabel, otherwise `label`, `labels`, `category` or `class`."""
-    id: str | None = None
-    """Id of the clip; by default the name of its recording, or else its split and number."""
-    fold: str | None = None
-    """Official fold, a whole number of 1 or more; by default `fold` if there is such a column."""
-    source: str | None = None
-    """Source recording; by default `source` if there is such a column."""
 
 
 @DATASETS.register("huggingface_folder")
@@ -104,7 +78,7 @@ class HuggingFaceFolder(DatasetSpec):
         if not path.is_dir() or not is_hub_folder(path):
             return None
         files = find_data_files(path)
-        if _audio_column(files[0], None) is None:
+        if audio_column(files[0], None) is None:
             return None
         clips = ", ".join(dict.fromkeys(file.split for file in files))
         return DatasetGuess({"path": path}, {"path": f"a folder of Hugging Face datasets; splits: {clips}"})
@@ -120,7 +94,7 @@ class HuggingFaceFolder(DatasetSpec):
 
     def is_local(self, data_folder: DataFolder) -> bool:
         """Return whether the recordings are written to the data folder already."""
-        return _read_index(self._root(data_folder), self._files()) is not None
+        return read_index(self._root(data_folder), self._files()) is not None
 
     def open(self, data_folder: DataFolder, progress: Progress = no_progress) -> Dataset:
         """Read the rows; recordings that are not in the data folder yet are written there.
@@ -131,7 +105,7 @@ class HuggingFaceFolder(DatasetSpec):
         listing = self._listing(data_folder, save=True)
         root = self._root(data_folder)
         with file_lock(data_folder.lock(f"datasets.{root.name}")):
-            names = _read_index(root, listing.files) or _write_recordings(root, listing.files, listing.audio, progress)
+            names = read_index(root, listing.files) or write_recordings(root, listing.files, listing.audio, progress)
         clips, left_out = [], list(listing.left_out)
         for clip, row in zip(listing.clips, listing.rows, strict=True):
             if names[row]:
@@ -166,15 +140,15 @@ class HuggingFaceFolder(DatasetSpec):
 
     def _listing(self, data_folder: DataFolder, *, save: bool) -> "_Listing":
         files = self._files()
-        columns = self._resolve_columns(files[0])
+        columns = resolve_columns(self.columns, files[0], self.path)
         features = read_features(files[0])
         audio, label = str(columns.audio), str(columns.label)
         names = [name for name in (label, columns.id, columns.fold, columns.source) if name is not None]
         rows = list(_read_rows(files, [*dict.fromkeys(names), f"{audio}.path"]))
         ids = _ids(rows, columns.id, f"{audio}.path")
-        listing = _Listing(files, audio, _class_names(features.get(label)))
+        listing = _Listing(files, audio, class_names(features.get(label)))
         for number, (row, clip_id) in enumerate(zip(rows, ids, strict=True)):
-            labels = _labels(
+            labels = read_labels(
                 row.values[label], listing.class_names, f"{row.file.path}, row {row.number}, column '{label}'"
             )
             if labels is None:
@@ -196,30 +170,6 @@ class HuggingFaceFolder(DatasetSpec):
         listing.clips[:] = omit_single_labels(listing.clips)
         self._assign_folds(listing, columns, data_folder, save=save)
         return listing
-
-    def _resolve_columns(self, file: DataFile) -> HubColumns:
-        """Return the columns to read; those that the study does not name are found."""
-        options, features = file.schema().names, read_features(file)
-        for role, name in self.columns:
-            if name is not None and name not in options:
-                raise BadDataset(
-                    f"{self.path}: `columns.{role}` must name a column, got '{name}'; {suggestion(name, options)}"
-                )
-        audio = _audio_column(file, self.columns.audio)
-        if audio is None:
-            raise BadDataset(
-                f"{self.path} has no column with audio inside, only {', '.join(options)}; name it in `columns.audio`"
-            )
-        class_labels = [name for name in options if _class_names(features.get(name))]
-        usual = [name for name in _LABEL_NAMES if name in options]
-        label = self.columns.label or next(iter(class_labels if len(class_labels) == 1 else usual), None)
-        if label is None:
-            raise BadDataset(
-                f"{self.path}: no column is known to be the class; name one of {', '.join(options)} in `columns.label`"
-            )
-        found = {name: name for name in ("fold", "source") if name in options}
-        values = {**found, **{role: name for role, name in self.columns if name is not None}}
-        return HubColumns(**{**values, "audio": audio, "label": label})
 
     def _assign_folds(self, listing: "_Listing", columns: HubColumns, data_folder: DataFolder, *, save: bool) -> None:
         splits = list(dict.fromkeys(listing.splits))
@@ -306,45 +256,6 @@ def _read_rows(files: Sequence[DataFile], columns: Sequence[str]) -> Iterator[_R
             yield _Row(file, number, values)
 
 
-def _audio_column(file: DataFile, name: str | None) -> str | None:
-    """Return the column with audio inside: a struct of bytes and path."""
-    schema, features = file.schema(), read_features(file)
-    candidates = [
-        field.name
-        for field in schema
-        if str(field.type).startswith("struct<") and {"bytes", "path"} <= {f.name for f in field.type}
-    ]
-    if name is not None:
-        return name if name in candidates else None
-    audio = [c for c in candidates if isinstance(features.get(c), dict) and features[c].get("_type") == "Audio"]
-    return next(iter(audio or [c for c in candidates if c == "audio"]), None)
-
-
-def _class_names(feature: Any) -> tuple[str, ...]:
-    """Return the names of a ClassLabel, also of a list of them; () for another feature."""
-    if isinstance(feature, list) and feature:
-        return _class_names(feature[0])
-    if not isinstance(feature, dict):
-        return ()
-    if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):
-        return tuple(map(str, feature["names"]))
-    return _class_names(feature.get("feature"))
-
-
-def _labels(value: Any, names: tuple[str, ...], origin: str) -> tuple[str, ...] | None:
-    """Return the classes of a row; None without a label, as in a test split (null or -1)."""
-    values = value if isinstance(value, list) else [value]
-    if value is None or (not isinstance(value, list) and value in (-1, "")):
-        return None
-    if not names or all(isinstance(v, str) for v in values):
-        return tuple(str(v) for v in values)
-    if wrong := [v for v in values if not isinstance(v, int) or not 0 <= v < len(names)]:
-        raise BadDataset(
-            f"{origin}: a class must be a number from 0 to {len(names) - 1}, got {wrong[0]!r}; save the dataset again"
-        )
-    return tuple(names[v] for v in values)
-
-
 def _ids(rows: Sequence[_Row], column: str | None, path_column: str) -> list[str]:
     """Return the id of each row: that of the column, the name of its recording if all differ, or split and number."""
     if column is not None:
@@ -375,47 +286,3 @@ def _split_fold(split: str, splits: Sequence[str]) -> int:
     matches = [re.fullmatch(r"fold_?([1-9][0-9]{0,8})", name) for name in splits]
     numbers = [int(match[1]) for match in matches if match]
     return numbers[splits.index(split)] if len(numbers) == len(splits) else splits.index(split) + 1
-
-
-def _stamps(files: Sequence[DataFile]) -> list[list[str]]:
-    return [[str(file.path), file_stamp(file.path.stat())] for file in files]
-
-
-def _read_index(root: Path, files: Sequence[DataFile]) -> list[str] | None:
-    """Return the recording of each row ("" without audio) if all are there and made from these files."""
-    try:
-        index = json.loads((root / INDEX).read_text("utf-8"))
-        names: list[str] = index["recordings"]
-        is_current = index["files"] == _stamps(files) and all((root / name).is_file() for name in set(names) - {""})
-    except (OSError, ValueError, KeyError, TypeError):  # not there yet, or damaged: the recordings are written again
-        return None
-    return names if is_current else None
-
-
-def _write_recordings(root: Path, files: Sequence[DataFile], column: str, progress: Progress) -> list[str]:
-    """Write the recording of each row under its digest, unchanged, and the index; return the names ("" without audio)."""
-    root.mkdir(parents=True, exist_ok=True)
-    stamps = _stamps(files)
-    names = []
-    for done, file in enumerate(files):
-        progress(done, len(files), f"writing the recordings of {file.path.name}")
-        for row in file.rows([column]):
-            audio = row[column] or {}
-            data = audio.get("bytes")
-            if not data:
-                names.append("")
-                continue
-            name = f"{digest(data)[:32]}{_suffix(data, audio.get('path'))}"
-            if not (root / name).is_file():
-                write_atomically(root / name, data)
-            names.append(name)
-    write_atomically(root / INDEX, json.dumps({"files": stamps, "recordings": names}))
-    return names
-
-
-def _suffix(data: bytes, path: str | None) -> str:
-    """Return the suffix of a recording: that of its name, or of its first bytes."""
-    suffix = PurePosixPath(path or "").suffix.lower()
-    if suffix in LIBSNDFILE_SUFFIXES + AV_SUFFIXES:
-        return suffix
-    return next((suffix for begin, suffix in _BEGINNINGS.items() if data.startswith(begin)), ".audio")
