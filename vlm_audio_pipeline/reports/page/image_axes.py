@@ -72,7 +72,8 @@ def frequency_shares(
     if recipe is None or scales is None or TRANSFORMS[recipe.transform].unit != "Hz":
         return None
     rows = scales[1]
-    return np.clip(rows.positions(np.clip(frequencies_hz, rows.low, rows.high)), 0, 1)
+    shares: np.ndarray = np.clip(rows.positions(np.clip(frequencies_hz, rows.low, rows.high)), 0, 1)
+    return shares
 
 
 def _scales(recipe: Recipe, clips: Sequence[dict[str, Any]]) -> tuple[Scale, Scale, float] | None:

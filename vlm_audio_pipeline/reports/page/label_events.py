@@ -55,8 +55,15 @@ def read_events(results: StudyResults) -> list[PageEvent]:
             key = (results.clips[number]["file"], row["event"])
             clips.setdefault(key, []).append(number)
             first[key] = row
-    columns = ("label", "start_s", "end_s", "low_hz", "high_hz")
-    return [PageEvent(*key, *(first[key][name] for name in columns), tuple(clips[key])) for key in sorted(first)]
+    return [
+        PageEvent(
+            file=file,
+            number=number,
+            **{name: row[name] for name in ("label", "start_s", "end_s", "low_hz", "high_hz")},
+            clips=tuple(clips[file, number]),
+        )
+        for (file, number), row in sorted(first.items(), key=lambda item: item[0])
+    ]
 
 
 def order_clips(results: StudyResults, events: Sequence[PageEvent], first: Sequence[int]) -> list[int]:
@@ -114,7 +121,7 @@ def write_events(
     places = _places(results, events, media, page_recipe)
     rows = []
     for i, event in enumerate(events):
-        row = [
+        values: list[Any] = [
             recordings[event.file],
             numbers[event.label],
             event.start_s,
@@ -123,8 +130,8 @@ def write_events(
             _status(results, event, decisions, len(runs)),
         ]
         if event.low_hz is not None or event.high_hz is not None:
-            row += [event.low_hz, event.high_hz, [None if p is None else p[i] for p in places]]
-        rows.append(row)
+            values += [event.low_hz, event.high_hz, [None if p is None else p[i] for p in places]]
+        rows.append(values)
     writer.write_data("events", rows)
 
 

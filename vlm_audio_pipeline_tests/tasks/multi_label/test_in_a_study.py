@@ -1,6 +1,8 @@
 """A multi-label study from its file: CSV labels, embeddings, classifiers, measures, SQL and the command."""
 
 import csv
+import json
+import re
 
 import numpy as np
 import pytest
@@ -73,11 +75,19 @@ def test_a_study_from_csv_labels_to_sql(study_file, data_folder):
     )["value"][0].as_py()
     assert stored == pytest.approx(by_hand, abs=1e-9)
     assert run_study(Graph(load_study(study_file), data_folder)).steps == 0
-    page = update_report_page(Graph(load_study(study_file), data_folder)).read_text()
-    assert all(f'<a href="#{part}">' in page for part in ("leaderboard", "classes", "segments"))
+    file = update_report_page(Graph(load_study(study_file), data_folder))
+    page = file.read_text()
+    assert all(f'<a href="#{part}">' in page for part in ("leaderboard", "classes", "events", "clips"))
+    assert "The dataset has no annotated events with start and end" in page
     cmap = next(row["cmap"] for row in board if row["classifier"] == "nearest")
     assert f"<b>{cmap:.3f}</b>" in page
-    assert page.count("<article") == page.count("<audio") == page.count('alt="log-mel') > 0
+    shown = [int(number) for number in re.findall(r'class="segment-media" data-clip="(\d+)"', page)]
+    core = json.loads(re.search(r'id="core">(.*?)</script>', page)[1])
+    assert page.count("<article") == len(shown) > 0
+    for clip in shown:
+        assert all(
+            (file.parent / "media" / names[clip]).stat().st_size for names in (core["audio"], *core["images"].values())
+        )
     single = data_folder.root / "tones.html"
     write_single_file(Graph(load_study(study_file), data_folder), single)
     assert "data:image/" in single.read_text()

@@ -56,7 +56,7 @@ async function startEvents() {
     const others = event ? event[EVENT_CLIPS].filter((clip) => clip !== state.clip) : [];
     const names = segment[SEGMENT_CLASSES].map((label) => core.classes[label]);
     const notes = [make("p", { class: "quiet" }, `Segment ${secondsText(segment[SEGMENT_START])} to ${secondsText(segment[SEGMENT_END])} s of ${core.recordings[segment[SEGMENT_RECORDING]]}, fold ${segment[SEGMENT_FOLD]}. `, names.length ? "Its classes: " : "It has no class.", make("b", {}, names.join(", ")))];
-    if (others.length) notes.push(make("p", { class: "quiet" }, "The event continues in ", others.flatMap((clip, i) => [i ? ", " : "", make("button", { type: "button", class: "plain", onclick: () => showSegment(clip) }, `segment ${secondsText(clips[clip][SEGMENT_START])} to ${secondsText(clips[clip][SEGMENT_END])} s`)]), "."));
+    if (others.length) notes.push(make("p", { class: "quiet" }, "The event is also in ", others.flatMap((clip, i) => [i ? ", " : "", make("button", { type: "button", class: "plain", onclick: () => showSegment(clip) }, `segment ${secondsText(clips[clip][SEGMENT_START])} to ${secondsText(clips[clip][SEGMENT_END])} s`)]), "."));
     if (event && !segment[SEGMENT_CLASSES].includes(event[EVENT_CLASS]))
       notes.push(make("p", { class: "note" }, `Only ${secondsText(overlap(event, state.clip))} s of the event are in this segment, too little for the segment to have the class ${core.classes[event[EVENT_CLASS]]}. Its absence is the correct decision here.`));
     return notes;
@@ -65,7 +65,7 @@ async function startEvents() {
   function imageChoice() {
     if (imageSets.length < 2) return null;
     const users = (set) => core.runs.map((_, run) => run).filter((run) => core.runs[run].image_set === set).map(runTitle).join(", ");
-    const choice = make("select", {}, imageSets.map((set) => make("option", { value: set, selected: set === state.set }, set === core.page_images ? "for people" : `${set}, which ${users(set)} received`)));
+    const choice = make("select", {}, imageSets.map((set) => make("option", { value: set, selected: set === state.set }, set === core.page_images ? "of this page" : `${set}, which ${users(set)} received`)));
     choice.addEventListener("change", () => { state.set = choice.value; show(false); });
     return make("p", { class: "choose" }, make("label", {}, "spectrogram ", choice));
   }

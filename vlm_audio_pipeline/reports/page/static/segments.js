@@ -53,7 +53,7 @@ function eventBoxes(segment, set, events, selected, select) {
     const [low, high] = place || [0, 1];
     const y = (share) => bottom - share * (bottom - top);
     const percentage = (share) => `${(100 * share).toFixed(3)}%`;
-    const style = { left: percentage(x(event[EVENT_START])), width: percentage(x(event[EVENT_END]) - x(event[EVENT_START])), top: percentage(y(high)), height: percentage(y(low) - y(high)), "--own": eventColour(event[EVENT_CLASS]), "--lane": place ? 0 : lanes[i] };
+    const style = { left: percentage(x(event[EVENT_START])), width: percentage(x(event[EVENT_END]) - x(event[EVENT_START])), top: percentage(y(high)), height: percentage(y(low) - y(high)), "--own": eventColour(event[EVENT_CLASS]), "--lane": !place ? lanes[i] : high < 0.9 ? -1 : 0 }; // the label stands above a box that does not fill the height
     const name = core.classes[event[EVENT_CLASS]];
     return make("button", { type: "button", class: "event-box", style, "aria-current": event === selected, "aria-label": `${name}, ${eventTitle(event)}`, title: `${name}, ${eventTitle(event)}`, onclick: () => select?.(event) }, make("span", {}, name));
   });
@@ -71,7 +71,7 @@ function segmentPlayer(clip, line, position, range, preload) {
     if (!audio.paused && line.isConnected) requestAnimationFrame(follow);
   };
   audio.addEventListener("play", () => { document.querySelectorAll("audio").forEach((other) => other !== audio && other.pause()); follow(); });
-  for (const name of ["seeked", "pause"]) audio.addEventListener(name, follow);
+  for (const name of ["timeupdate", "pause"]) audio.addEventListener(name, follow);
   const playEvent = () => { audio.currentTime = range[0]; end = range[1]; audio.play().catch(() => {}); };
   return [audio, range && make("button", { type: "button", class: "small play-event", onclick: playEvent }, "Play only the event")];
 }
