@@ -12,7 +12,13 @@ from vlm_audio_pipeline.reports.page.label_events import order_clips, read_event
 from vlm_audio_pipeline.reports.page.label_runs import LabelRun, label_runs, write_decisions
 from vlm_audio_pipeline.reports.page.media import Media, write_media
 from vlm_audio_pipeline.reports.page.page_images import PAGE_IMAGES, segment_recipe
-from vlm_audio_pipeline.reports.page.report_writer import FolderWriter, ReportWriter, SingleFileWriter, as_script
+from vlm_audio_pipeline.reports.page.report_writer import (
+    FOLDER,
+    FolderWriter,
+    ReportWriter,
+    SingleFileWriter,
+    as_script,
+)
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.templates import fill_template
 from vlm_audio_pipeline.reports.page.wording import group_by_reason
@@ -144,11 +150,11 @@ def _write_content(
     media = write_media(results, image_sets, writer, progress, selected=selected, page_recipe=page_recipe)
     if PAGE_IMAGES in media.images:  # it is the first one that the page shows
         media.images = {PAGE_IMAGES: media.images.pop(PAGE_IMAGES), **media.images}
-    if events and writer.format.name == "folder" and len(media.audio) < len(results.clips):
+    if events and writer.format == FOLDER and len(media.audio) < len(results.clips):
         media.notes.insert(0, _choice_note(len(media.audio), len(results.clips)))
     write_events(results, runs, classes, events, media, page_recipe, writer)
-    is_complete = writer.format.name == "folder" and events
-    write_decisions(results, runs, classes, None if is_complete else set(media.audio), writer)
+    has_all = events and (writer.format == FOLDER or len(results.clips) <= FOLDER.max_clips)
+    write_decisions(results, runs, classes, None if has_all else set(media.audio), writer)
     return {"events": events, "media": media, "core": _core(results, runs, classes, media)}
 
 

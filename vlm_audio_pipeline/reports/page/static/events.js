@@ -100,7 +100,7 @@ async function startEvents() {
     const words = [state.label === null ? "" : ` of ${core.classes[state.label]}`, result.value ? `, ${choice.title}` : ""].join("");
     $("events-count").textContent = isFiltered ? `${count(state.shown.length)} of ${plural(events.length, "event")}${words}` : `${plural(events.length, "event")} in ${plural(core.recordings.length, "recording")}`;
     for (const key of $("events-legend").children) key.setAttribute("aria-pressed", String(key.dataset.label === String(state.label)));
-    if (state.shown.length && !state.shown.includes(state.event)) return select(state.shown[0], { scrolls: false });
+    if (state.shown.length && !state.shown.includes(state.event)) return select(state.shown.find((event) => core.audio[segmentOf(event)]) ?? state.shown[0], { scrolls: false });
     mark(state.event, state.clip === null ? null : clips[state.clip]);
   }
 
