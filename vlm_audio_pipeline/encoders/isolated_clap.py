@@ -4,6 +4,7 @@ The worker of a family loads the package and a checkpoint. Clips longer than a w
 the end of the clip; the unit vectors of the windows are averaged, and the mean is scaled to length 1. The packages repeat shorter clips.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,7 +24,7 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 
 class IsolatedClap(AudioEncoder, Pretrained):
-    """A CLAP model in an isolated environment. A family sets the class variables, and has a field `checkpoint`."""
+    """A CLAP model in an isolated environment. A family sets the class variables."""
 
     max_cpu_batches: ClassVar[int] = 1  # one worker process
 
@@ -42,9 +43,14 @@ class IsolatedClap(AudioEncoder, Pretrained):
     """Number format: the package computes in float32."""
 
     @property
+    @abstractmethod
+    def checkpoint_file(self) -> str:
+        """File name of the checkpoint in the repository."""
+
+    @property
     def weights(self) -> Weights:
         """The checkpoint."""
-        return Weights(self.model, self.revision, (), (vars(self)["checkpoint"],), has_other_models=True)
+        return Weights(self.model, self.revision, (), (self.checkpoint_file,), has_other_models=True)
 
     @property
     def sample_rate_hz(self) -> int:
@@ -111,7 +117,7 @@ class IsolatedClap(AudioEncoder, Pretrained):
                 str(Path(__file__).with_name(self.worker)),
             ),
             {
-                "checkpoint": str(self.weights.snapshot() / self.weights.tensors[0]),
+                "checkpoint": str(self.weights.snapshot() / self.checkpoint_file),
                 "tokenizer_folder": str(self.tokenizer.snapshot()),
                 "device": self.device,
                 **self.worker_settings(),

@@ -64,6 +64,11 @@ class LaionClap(IsolatedClap):
     """File name of the checkpoint in the repository."""
 
     @property
+    def checkpoint_file(self) -> str:
+        """File name of the checkpoint in the repository."""
+        return self.checkpoint
+
+    @property
     def card(self) -> ModelCard:
         """Card of the model."""
         card = Clap().card

@@ -76,6 +76,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "frame": ({}, {"frame": {"title": True}}),
     "columns": ({}, {"columns": {"label": "other"}}),
     "laion_clap.dtype": ({}, {"dtype": "float32"}),
+    "ms_clap.dtype": ({}, {"dtype": "float32"}),
     "folds": ({}, {"folds": (1, 2)}),
     "sample": ({}, {"sample": {"clips": 10}}),
     "scoring": ({}, {"scoring": ("generation",)}),

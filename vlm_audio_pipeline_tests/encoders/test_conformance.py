@@ -1,6 +1,7 @@
 """Properties of every registered encoder."""
 
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 from PIL import Image
 
 from vlm_audio_pipeline.encoders.base import ENCODERS, EncoderSpec
+from vlm_audio_pipeline.encoders.isolated import IsolatedProcess
+from vlm_audio_pipeline.encoders.isolated_clap import IsolatedClap
 from vlm_audio_pipeline.encoders.model_card import ModelCard
 from vlm_audio_pipeline_tests.encoders import checkpoints
 from vlm_audio_pipeline_tests.encoders.audio_samples import tone, unusual_clips
+from vlm_audio_pipeline_tests.encoders.isolated_programs import LOUDNESS_WORKER
 from vlm_audio_pipeline_tests.encoders.window_environments import write_birdnet, write_perch
 
 NEEDED: dict[str, dict[str, Any]] = {kind: {"rendering": "paper"} for kind in ("vision", "pixels")} | {
@@ -54,7 +58,11 @@ def test_vectors_are_deterministic_finite_and_of_equal_length(kind, hub, data_fo
     if kind == "music2latent":
         pytest.importorskip("music2latent", reason="the extra music2latent is not installed")
         checkpoints.narrow_music2latent(monkeypatch)
-    if spec.weights and not spec.weights.is_folder:
+    if isinstance(spec, IsolatedClap):
+        worker = (spec.environment.name, (sys.executable, "-c", LOUDNESS_WORKER), {})
+        monkeypatch.setattr(type(spec), "_worker", lambda self: IsolatedProcess(*worker))
+        monkeypatch.setattr(type(spec), "unavailable", lambda self: None)
+    elif spec.weights and not spec.weights.is_folder:
         if spec.weights.model not in checkpoints.WRITERS:
             pytest.skip(f"there is no tiny checkpoint of {spec.weights.model}")
         hub(spec.weights.model)
