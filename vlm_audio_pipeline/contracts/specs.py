@@ -91,13 +91,18 @@ class Spec(BaseModel):
         """
         return self
 
-    def fingerprint_fields(self) -> dict[str, Any]:
-        """Return the parameters that can change a result, without those that equal their default."""
-        excluded = {
+    @classmethod
+    def fields_without_effect(cls) -> set[str]:
+        """Return the names of the parameters that cannot change a result."""
+        return {
             name
-            for name, field in type(self).model_fields.items()
+            for name, field in cls.model_fields.items()
             if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("in_fingerprint") is False
         }
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """Return the parameters that can change a result, without those that equal their default."""
+        excluded = self.fields_without_effect()
         return {"kind": self.kind, **self.model_dump(mode="json", exclude=excluded, exclude_defaults=True)}
 
     def fingerprint(self) -> str:

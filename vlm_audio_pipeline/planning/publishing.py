@@ -12,7 +12,7 @@ from vlm_audio_pipeline.storage.study_records import has_study_record, study_rec
 
 
 def study_record(graph: Graph) -> dict[str, Any]:
-    """Return the record of a study: all partition files it may have, its extra columns, its specs and model cards."""
+    """Return the record of a study: all partition files it may have, its extra columns, specs, keys and model cards."""
     files: dict[str, list[str]] = {}
     for node in graph.nodes:
         for table, path in graph.partition_files(node).items():
@@ -23,6 +23,7 @@ def study_record(graph: Graph) -> dict[str, Any]:
         "file": str(graph.study.path) if graph.study.path else None,
         "limit": graph.study.limit,
         "study": graph.study.plain_values(),
+        "written_keys": graph.study.written_keys(),
         "cards": {name: asdict(card) for name, card in cards(graph.study).items()},
     }
 

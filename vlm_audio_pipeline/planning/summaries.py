@@ -189,6 +189,6 @@ def _settings(study: Study, spec: ClassifierSpec) -> dict[str, Any]:
     """Return the settings of a classifier, its encoder and its rendering, so that the history can name the changed settings."""
     needs = spec.needs()
     encoder = study.encoders.get(needs.encoder or "")
-    rendering = study.renderings.get((encoder.image_rendering if encoder else needs.rendering) or "")
+    rendering = study.renderings.get(needs.rendering or (encoder.image_rendering if encoder else None) or "")
     specs = {"classifier": spec, "encoder": encoder, "rendering": rendering}
     return {name: part.fingerprint_fields() for name, part in specs.items() if part is not None}

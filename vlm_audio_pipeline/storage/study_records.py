@@ -32,8 +32,8 @@ def write_study_record(data_folder: DataFolder, study: str, record: Mapping[str,
     Args:
         data_folder: the data folder.
         study: name of the study.
-        record: `partition_files` (table -> paths relative to the data folder), `extra_columns`, `file`, `limit` and
-            the resolved `study`.
+        record: `partition_files` (table -> paths relative to the data folder), `extra_columns`, `file`, `limit`, the
+            resolved `study`, and `written_keys` (the keys that its file sets).
     """
     if not has_study_record(data_folder, study, record):
         path = _path(data_folder, study)

@@ -130,7 +130,7 @@ def _read_task(raw: dict[str, Any], mistakes: Mistakes) -> str:
 def _add_perturbations(perturb: Perturb | None, entries: Entries) -> None:
     """Give the changes of the audio to every classifier that receives audio or images and does not declare its own."""
     classifiers = entries.specs["classifiers"]
-    for name, spec in classifiers.items():
+    for name, spec in classifiers.items() if perturb else ():
         if isinstance(spec, PerturbedInput) and "perturb" not in spec.model_fields_set:
             classifiers[name] = spec.model_copy(update={"perturb": perturb})
 

@@ -146,6 +146,16 @@ class Study:
             "rerun": None if self.rerun is None else self.rerun.model_dump(mode="json"),
         }
 
+    def written_keys(self) -> dict[str, Any]:
+        """Return the keys that the study file sets, also through `like` and presets: of the dataset, and by section of each entry."""
+        return {
+            "dataset": sorted(self.dataset.model_fields_set),
+            **{
+                section: {name: sorted(spec.model_fields_set) for name, spec in getattr(self, section).items()}
+                for section in SECTIONS
+            },
+        }
+
 
 def with_devices(study: Study, has_gpu: bool) -> Study:
     """Return the study with the device of each model fixed: cuda if the workers have a GPU, else cpu.

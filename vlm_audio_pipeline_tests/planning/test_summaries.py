@@ -12,6 +12,14 @@ def stage_names(study):
     return {stage.asset for _, stage in summaries(study, (1, 2, 3, 4, 5), lambda _: None, versions)}
 
 
+def test_the_history_has_the_rendering_of_a_few_shot_model():
+    """The study demo: `janus_one_shot` has the rendering of `janus`, and an encoder that chooses its examples."""
+    study = load_study("demo")
+    [stage] = [stage for _, stage in summaries(study, (1,), lambda _: None, dict.fromkeys(study.classifiers, "1")) if stage.asset == "history"]  # fmt: skip
+    settings = stage.parameters["janus_one_shot"]["settings"]
+    assert (settings["rendering"]["colormap"], settings["encoder"]["kind"]) == ("magma", "features")
+
+
 def rows_of(study):
     reproductions = published_reproductions(study)
     rows = published_table(reproductions, {}, StudyDataset(study.dataset.card.published_name)).to_pylist()

@@ -28,6 +28,16 @@ def test_a_resolved_study_contains_all_defaults(tmp_path):
     assert resolved["classifiers"]["knn_5"]["metric"] == "cosine"
 
 
+def test_the_keys_of_the_file_are_known(tmp_path):
+    like = "  other: {like: probe, c: 2.0}\n"
+    assert parse_study(TEXT + like, tmp_path / "sound.yaml").written_keys() == {
+        "dataset": ["clips"],
+        "renderings": {},
+        "encoders": {"a": []},
+        "classifiers": {"knn_1": ["encoder", "k"], "knn_5": ["encoder", "k"], "probe": ["encoder"], "other": ["c", "encoder"]},
+    }  # fmt: skip
+
+
 def test_a_resolved_study_can_be_loaded_again(tmp_path):
     study = parse_study(TEXT, tmp_path / "sound.yaml")
     reloaded = parse_study(yaml.safe_dump(study.plain_values()), tmp_path / "sound.yaml")

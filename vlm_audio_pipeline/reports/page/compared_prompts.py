@@ -10,6 +10,7 @@ from typing import Any
 from vlm_audio_pipeline.classifiers.language_models.stored_requests import Example, Query, Turn
 from vlm_audio_pipeline.reports.page.compared_results import ComparedResults
 from vlm_audio_pipeline.reports.page.requests import RequestReader
+from vlm_audio_pipeline.reports.page.wording import NamedReason, group_by_reason
 
 _TOKENS = re.compile(r"\s+|\w+|[^\w\s]")
 ROLE_NAMES = {"system": "system", "user": "to the model", "assistant": "label of the example"}
@@ -52,6 +53,29 @@ class ComparedPrompt:
         """Whether all prompts are there and equal."""
         return all(side is not None and not any(differs for differs, _ in side) for side in self.sides)
 
+    @property
+    def is_comparable(self) -> bool:
+        """Whether two of the compared results have the prompt."""
+        return sum(side is not None for side in self.sides) > 1
+
+
+def not_compared_prompts(prompts: Sequence[ComparedPrompt], compared: Sequence[ComparedResults]) -> list[NamedReason]:
+    """Return the classifiers whose prompts cannot be compared, by the reason."""
+    return group_by_reason(
+        (prompt.classifier, "; ".join(f"{name}: {reason}" for name, reason in _missing(prompt, compared)))
+        for prompt in prompts
+        if not prompt.is_comparable
+    )
+
+
+def _missing(prompt: ComparedPrompt, compared: Sequence[ComparedResults]) -> list[tuple[str, str]]:
+    """Return the compared results without the prompt, with the reason."""
+    return [
+        (side.name, prompt.reasons[number] or "no prompt")
+        for number, side in enumerate(compared)
+        if prompt.sides[number] is None
+    ]
+
 
 def compare_prompts(compared: Sequence[ComparedResults]) -> list[ComparedPrompt]:
     """Return the prompts of each language model that at least two of the compared results have.
@@ -73,7 +97,7 @@ def _first_prompts(side: ComparedResults) -> dict[str, tuple[tuple[Turn, ...], s
     folds = sorted({clip["fold"] for clip in side.results.clips})
     responses = side.results.query("SELECT DISTINCT classifier FROM responses WHERE study = $1")
     names = [name for name in classifiers if name in {row["classifier"] for row in responses}]
-    if "@" in side.name:
+    if not side.is_current:
         return dict.fromkeys(names, ((), "the prompts of earlier results are not stored"))
     reader = RequestReader(side.results)
     prompts: dict[str, tuple[tuple[Turn, ...], str]] = {}

@@ -3,14 +3,13 @@
 Every result of a study is kept in its history (`storage.history_store`), so an earlier time needs no other data folder.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from typing import Any
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
-from vlm_audio_pipeline.evaluation.history import compare_entries, flatten_settings
+from vlm_audio_pipeline.evaluation.history import compare_entries
 from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN
 from vlm_audio_pipeline.evaluation.significance import holm
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
@@ -68,16 +67,10 @@ class ComparedResults:
         ]
         return cls(name, results, entries, tuple(dict.fromkeys(missing)))
 
-    def settings(self) -> dict[str, str]:
-        """Return every setting that determined the results, as text: key -> value."""
-        values = {f"dataset.{key}": value for key, value in flatten_settings(self.results.spec.get("dataset", {}))}
-        for entry in self.entries.values():
-            entry_settings = {"model": entry.model or "none", "revision": entry.revision or "none"}
-            entry_settings |= {
-                k.removeprefix("classifier."): v for k, v in flatten_settings(json.loads(entry.settings))
-            }
-            values |= {f"{entry.classifier}: {key}": value for key, value in entry_settings.items()}
-        return values
+    @property
+    def is_current(self) -> bool:
+        """Whether these are the current results of the study, not those of an earlier time."""
+        return "@" not in self.name
 
 
 def _read_time(name: str, text: str) -> datetime:
@@ -100,23 +93,6 @@ def _row_key(row: dict[str, Any]) -> ResultKey:
     return row["classifier"], row["scoring"], row["control"]
 
 
-def different_settings(compared: Sequence[ComparedResults]) -> list[tuple[str, list[str | None]]]:
-    """Return the settings that are not equal in all compared results: key, and its value in each or None.
-
-    A classifier that only some of them have is one line, instead of one for each of its settings.
-    """
-    settings = [side.settings() for side in compared]
-    classifiers = [{entry.classifier for entry in side.entries.values()} for side in compared]
-    for name in sorted(set().union(*classifiers) - classifiers[0].intersection(*classifiers)):
-        for values, names in zip(settings, classifiers, strict=True):
-            for key in [key for key in values if key.startswith(f"{name}: ")]:
-                del values[key]
-            values[f"{name}: has results"] = "yes" if name in names else "no"
-    keys = dict.fromkeys(key for values in settings for key in values)
-    lines = [(key, [values.get(key) for values in settings]) for key in keys]
-    return [(key, values) for key, values in lines if len(set(values)) > 1]
-
-
 def common_clip_ids(first: StudyResults, other: StudyResults) -> set[str]:
     """Return the ids of the clips that have the same label and samples in both studies."""
     content = [{row["clip"]: (row["label"], row["samples_sha256"]) for row in r.clips} for r in (first, other)]
@@ -124,14 +100,16 @@ def common_clip_ids(first: StudyResults, other: StudyResults) -> set[str]:
 
 
 def compare_results(compared: Sequence[ComparedResults]) -> list[dict[str, Any]]:
-    """Return one row for each result: `key`, and `cells`, one for each of the compared results.
+    """Return one row for each classifier, scoring and control: `key`, `is_original`, and `cells`, one for each of the compared results.
+
+    `is_original`: neither a control nor the k-NN on the examples of a prompt; these rows come first.
 
     A cell is None without a result, else it has `accuracy`, `correct`, `predictions` and `is_equal`: whether it has the same
     predictions as the first on the clips that both have. If not, it has their difference (see `compare_entries`) with `p_holm`,
     corrected for all such results of its column.
     """
     keys = dict.fromkeys(key for side in compared for key in side.entries)
-    rows: list[dict[str, Any]] = [{"key": key, "cells": []} for key in keys]
+    rows: list[dict[str, Any]] = [{"key": key, "is_original": _is_original(key), "cells": []} for key in keys]
     for side in compared:
         clips = common_clip_ids(compared[0].results, side.results)
         cells = [_cell(compared[0], side, key, clips) for key in keys]
@@ -143,9 +121,14 @@ def compare_results(compared: Sequence[ComparedResults]) -> list[dict[str, Any]]
     return sorted(rows, key=_order)
 
 
+def _is_original(key: ResultKey) -> bool:
+    _, scoring, control = key
+    return control == "none" and scoring != EXAMPLES_KNN
+
+
 def _order(row: dict[str, Any]) -> tuple[bool, float]:
-    """Order results without a control first, then by the accuracy of the first of the compared results that has one."""
-    return row["key"][2] != "none", -next(cell["accuracy"] for cell in row["cells"] if cell)
+    """Order originals first, then by the accuracy of the first of the compared results that has one."""
+    return not row["is_original"], -next(cell["accuracy"] for cell in row["cells"] if cell)
 
 
 def _cell(first: ComparedResults, side: ComparedResults, key: ResultKey, clips: set[str]) -> dict[str, Any] | None:

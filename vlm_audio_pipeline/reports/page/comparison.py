@@ -4,29 +4,32 @@ Belongs here: the content of that page. Does not belong here: the results and th
 media and files, which the page shares with the report (`report`).
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.evaluation.significance import ALPHA
-from vlm_audio_pipeline.reports.page.compared_prompts import ROLE_NAMES, compare_prompts
+from vlm_audio_pipeline.reports.page.compared_answers import compare_answers
+from vlm_audio_pipeline.reports.page.compared_media import write_compared_media
+from vlm_audio_pipeline.reports.page.compared_prompts import ROLE_NAMES, compare_prompts, not_compared_prompts
 from vlm_audio_pipeline.reports.page.compared_results import (
     ComparedResults,
     ResultKey,
     common_clip_ids,
     compare_results,
-    different_settings,
 )
-from vlm_audio_pipeline.reports.page.media import balanced_order, write_media
+from vlm_audio_pipeline.reports.page.compared_settings import different_settings, is_default_known
+from vlm_audio_pipeline.reports.page.compared_summary import descriptions, summarise_column
+from vlm_audio_pipeline.reports.page.media import balanced_order
 from vlm_audio_pipeline.reports.page.page_images import PAGE_IMAGES
 from vlm_audio_pipeline.reports.page.report_writer import FolderWriter, ReportWriter, SingleFileWriter, as_script
 from vlm_audio_pipeline.reports.page.runs import NO_MAJORITY, OUTCOMES, PageRun, page_runs
 from vlm_audio_pipeline.reports.page.templates import fill_template
-from vlm_audio_pipeline.reports.page.verdicts import verdict_view
+from vlm_audio_pipeline.reports.page.verdicts import page_caution
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.history_store import HistoryEntry
 
@@ -72,53 +75,48 @@ def write_comparison(
         compared.append(ComparedResults.load(data_folder, name))
         progress(i, len(names), "results")
     out = out.absolute()
+    report_pages = {} if single_file else _report_pages(data_folder, compared, out)
     with (SingleFileWriter if single_file else FolderWriter)(out) as writer:
-        return writer.finish(_write_page(compared, writer, progress))
+        return writer.finish(_write_page(compared, report_pages, writer, progress))
 
 
-def _write_page(compared: Sequence[ComparedResults], writer: ReportWriter, progress: Progress) -> str:
+def _report_pages(data_folder: DataFolder, compared: Sequence[ComparedResults], out: Path) -> dict[str, str]:
+    """Return the addresses of the studies' own report pages, relative to `out`, of those that were written."""
+    pages = {side.results.study: data_folder.reports / side.results.study / "index.html" for side in compared}
+    return {study: Path(os.path.relpath(page, out)).as_posix() for study, page in pages.items() if page.is_file()}
+
+
+def _write_page(
+    compared: Sequence[ComparedResults], report_pages: dict[str, str], writer: ReportWriter, progress: Progress
+) -> str:
     first = compared[0].results
     result_rows = compare_results(compared)
     classes = list(dict.fromkeys(c for side in compared for c in _class_names(side)))
-    runs = [run for number in range(len(compared)) for run in _runs(compared, number, classes)]
+    keys = [row["key"] for row in result_rows]
+    runs = [run for number in range(len(compared)) for run in _runs(compared, number, keys, classes)]
     clip_fields = ("clip", "fold", "source", "duration_s")
     writer.write_data("clips", ([clip[name] for name in clip_fields] for clip in first.clips))
     changed = _changed_clips(runs)
     selected = [*changed, *(clip for clip in balanced_order(first) if clip not in changed)][:MAX_CLIPS]
-    images: dict[str, dict[int, str]] = {}
-    axes: dict[str, dict[str, Any] | None] = {}
-    audio: dict[int, str] = {}
-    notes: list[str] = []
-    for number, side in enumerate(compared):
-        sets = sorted({run.image_set for run in runs if run.image_set and run.folds == (number,)})
-        names = [name.partition("/")[2] for name in sets]
-        clip_numbers = side.results.clip_number
-        own = {clip_numbers[row["clip"]]: i for i, row in enumerate(first.clips) if row["clip"] in clip_numbers}
-        their_clips = [theirs for theirs, ours in own.items() if ours in set(selected)]
-        if not names and number:
-            continue
-        media = write_media(side.results, names, writer, progress, selected=their_clips)
-        for name, files in media.images.items():
-            key = name if name == PAGE_IMAGES else f"{side.name}/{name}"
-            images[key] = {own[clip]: file for clip, file in files.items() if clip in own}
-            axes[key] = media.axes[name]
-        if number == 0:
-            audio, notes = {own[clip]: file for clip, file in media.audio.items()}, media.notes
-    if len(selected) < len(first.clips):
-        notes.insert(
-            0,
-            f"Images and audio of {len(selected):,} of {len(first.clips):,} clips are on this page: those with different predictions come first.",
-        )
+    media = write_compared_media(compared, runs, selected, writer, progress)
+    prompts = compare_prompts(compared)
     clips = range(len(first.clips))
     core = {
         "classes": classes,
         "outcomes": [*OUTCOMES, "no majority"],
         "labels": [classes.index(row["label"]) for row in first.clips],
-        "runs": [{**run.json_values(len(clips)), "accuracy": run.row["accuracy"]} for run in runs],
+        "runs": [
+            {
+                **run.json_values(len(clips)),
+                "accuracy": run.row["accuracy"],
+                "is_earlier": not compared[run.folds[0]].is_current,
+            }
+            for run in runs
+        ],
         "page_images": PAGE_IMAGES,
-        "images": {name: [files.get(i) for i in clips] for name, files in images.items()},
-        "axes": axes,
-        "audio": [audio.get(i) for i in clips],
+        "images": {name: [files.get(i) for i in clips] for name, files in media.images.items()},
+        "axes": media.axes,
+        "audio": [media.audio.get(i) for i in clips],
         "prompts": [],
     }
     return fill_template(
@@ -128,17 +126,18 @@ def _write_page(compared: Sequence[ComparedResults], writer: ReportWriter, progr
         compared=compared,
         rows=result_rows,
         runs={(run.folds[0], run.classifier, run.scoring, run.control): i for i, run in enumerate(runs)},
-        summary=[_summary(result_rows, compared, number) for number in range(1, len(compared))],
+        summary=[summarise_column(result_rows, compared, number) for number in range(1, len(compared))],
+        descriptions=descriptions(compared),
+        report_pages=report_pages,
         settings=different_settings(compared),
-        prompts=compare_prompts(compared),
+        unknown_defaults=[side.name for side in compared if not is_default_known(side)],
+        cautions=dict.fromkeys(filter(None, (page_caution(s.results, s.results.rows("verdicts")) for s in compared))),
+        prompts=[prompt for prompt in prompts if prompt.is_comparable],
+        not_compared_prompts=not_compared_prompts(prompts, compared),
         role_names=ROLE_NAMES,
         common=[len(common_clip_ids(first, side.results)) for side in compared],
-        verdicts=[
-            (side.name, view)
-            for side in compared
-            if "@" not in side.name and (view := verdict_view(side.results.rows("verdicts")))
-        ],
-        notes=notes,
+        answers=compare_answers(compared),
+        notes=media.notes,
         core=as_script(core),
         kind=writer.format.name,
         alpha=ALPHA,
@@ -150,14 +149,18 @@ def _class_names(side: ComparedResults) -> Iterable[str]:
     return (*side.results.classes, *sorted(labels - set(side.results.classes)))
 
 
-def _runs(compared: Sequence[ComparedResults], number: int, classes: Sequence[str]) -> Iterable[PageRun]:
-    """Yield the results of one of the compared results as runs of the page; `folds` holds its number."""
+def _runs(
+    compared: Sequence[ComparedResults], number: int, keys: Sequence[ResultKey], classes: Sequence[str]
+) -> Iterable[PageRun]:
+    """Yield the results of one of the compared results as runs of the page, in the order of `keys`; `folds` holds its number."""
     side, first = compared[number], compared[0]
     leaderboard = side.results.query("SELECT * FROM leaderboard WHERE study = $1")
     current = {(run.classifier, run.scoring, run.control): run for run in page_runs(side.results, leaderboard)}
     class_number = {name: i for i, name in enumerate(classes)}
     common = common_clip_ids(first.results, side.results)
-    for key, entry in side.entries.items():
+    for key in keys:
+        if (entry := side.entries.get(key)) is None:
+            continue
         run = current.get(key)
         votes = _votes(entry, class_number)
         yield PageRun(
@@ -166,7 +169,7 @@ def _runs(compared: Sequence[ComparedResults], number: int, classes: Sequence[st
             scoring=key[1],
             control=key[2],
             folds=(number,),
-            image_set=f"{side.name}/{run.image_set}" if run and run.image_set and "@" not in side.name else None,
+            image_set=f"{side.name}/{run.image_set}" if run and run.image_set and side.is_current else None,
             takes_audio=bool(run and run.takes_audio),
             row={"accuracy": sum(p.correct for p in entry.predictions.values()) / len(entry.predictions)},
             votes={first.results.clip_number[clip]: vote for clip, vote in votes.items() if clip in common},
@@ -196,39 +199,3 @@ def _changed_clips(runs: Sequence[PageRun]) -> list[int]:
             votes = {run.votes[clip] for run in same if clip in run.votes}
             changes[clip] += len(votes) > 1
     return [clip for clip, n in changes.most_common() if n]
-
-
-_SUMMARY = {
-    "better": "better in {name}: {n}",
-    "worse": "worse in {name}: {n}",
-    "undecided": "other predictions, but no difference in accuracy is shown: {n}",
-    "equal": "the same predictions: {n}",
-    "single": "only one of the two has a result: {n}",
-    "no clip": "no clip in common: {n}",
-}
-"""Outcome of the comparison of a result -> its words in the summary."""
-
-
-def _summary(rows: Sequence[dict[str, Any]], compared: Sequence[ComparedResults], number: int) -> str:
-    """Return the results of a column in words: how many are better, worse, not different, equal, and not compared."""
-    counts: Counter[str] = Counter()
-    for row in rows:
-        cell = row["cells"][number]
-        if cell is None or row["cells"][0] is None:
-            counts["single"] += 1
-        elif cell["is_equal"]:
-            counts["equal"] += 1
-        elif cell.get("p_holm") is None:
-            counts["no clip"] += 1
-        elif cell["p_holm"] >= ALPHA:
-            counts["undecided"] += 1
-        else:
-            counts["better" if cell["difference"] > 0 else "worse"] += 1
-    name = compared[number].name
-    parts = [
-        words.format(name=name, n=f"{counts[key]:,}")
-        for key, words in _SUMMARY.items()
-        if counts[key] or key in ("better", "worse")
-    ]
-    noun = "result" if len(rows) == 1 else "results"
-    return f"{name} compared with {compared[0].name}, {len(rows):,} {noun}. Number of results: {'; '.join(parts)}."

@@ -1,7 +1,9 @@
 """The words that differ between the prompts of two studies."""
 
+from types import SimpleNamespace
+
 from vlm_audio_pipeline.classifiers.language_models.stored_requests import Example, Query, Turn
-from vlm_audio_pipeline.reports.page.compared_prompts import MarkedTurn, compare_turns
+from vlm_audio_pipeline.reports.page.compared_prompts import MarkedTurn, compare_turns, not_compared_prompts
 
 
 def marked(turn: MarkedTurn) -> list[str]:
@@ -52,3 +54,13 @@ def test_equal_and_missing_prompts():
     missing = compare_turns("model", [user, ((), "no result")])
     assert not missing.is_equal and missing.sides[1] is None and missing.reasons[1] == "no result"
     assert marked(turns(missing.sides[0])[0]) == []
+
+
+def test_prompts_that_only_one_side_has_are_not_compared():
+    user = ((Turn("user", ("Which sound is this?",)),), "")
+    missing = ((), "the prompts of earlier results are not stored")
+    prompts = [compare_turns(name, [user, missing]) for name in ("a", "b")]
+    sides = [SimpleNamespace(name=name) for name in ("study", "study@2026-11-20")]
+    [group] = not_compared_prompts([*prompts, compare_turns("c", [user, user])], sides)
+    assert group.names == ["a", "b"]
+    assert group.reason == "study@2026-11-20: the prompts of earlier results are not stored"

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 from vlm_audio_pipeline.reports.page.compared_results import ComparedResults, compare_results
+from vlm_audio_pipeline.reports.page.compared_summary import summarise_column
 from vlm_audio_pipeline.storage.history_store import HistoryEntry, PastPrediction
 
 CLIPS = [f"clip {number}" for number in range(8)]
@@ -53,3 +54,19 @@ def test_a_corrected_p_value_is_not_smaller_than_that_of_a_smaller_p_value():
         "b": (0.125, 0.375),
         "c": (0.25, 0.375),
     }
+
+
+def test_the_summary_counts_classifiers_and_no_controls():
+    first = results("first", a="--------", b="++++++++", c="+-------", d="++------", e="++++++++")
+    other = results("other", a="++++++++", b="--------", c="-+------", d="++------")
+    for side in (first, other):
+        side.entries["a", "score", "blank"] = entry("a", "--------" if side is first else "++++++++")
+        side.entries["a", "examples_knn", "none"] = entry("a", "++++++++")
+    # Of the classifiers a and b, 8 of 8 clips change: p = 2 / 2^8, corrected for 4 tests (a, b, c and the control): 0.03.
+    rows = compare_results([first, other])
+    assert summarise_column(rows, [first, other], 1) == (
+        "other compared with first: of 5 classifiers and scorings, 1 is more accurate; 1 is less accurate; 1 has other "
+        "predictions, but no difference in accuracy is shown; 1 has the same predictions; 1 has predictions in only one of "
+        "the two. 2 controls and references are not counted."
+    )
+    assert [row["is_original"] for row in rows] == [True] * 5 + [False] * 2

@@ -13,8 +13,8 @@ from vlm_audio_pipeline.reports.page.compared_results import (
     ComparedResults,
     common_clip_ids,
     compare_results,
-    different_settings,
 )
+from vlm_audio_pipeline.reports.page.compared_settings import DifferentSetting, Setting, different_settings
 from vlm_audio_pipeline.reports.page.comparison import comparison_folder, write_comparison
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline_tests.bench import Bench
@@ -49,7 +49,9 @@ def two_runs(tmp_path_factory):
     bench = Bench(tmp_path_factory.mktemp("two_runs") / "bench")
     model = {"kind": "language_model", "backend": "scripted", "model": "scripted", "rendering": "small"}
     bench.study |= {
-        "renderings": {"small": {"preset": "plain", "width": 32, "height": 32, "rate": 8000, "n_fft": 256}},
+        "renderings": {
+            "small": {"preset": "plain", "width": 32, "height": 32, "rate": 8000, "n_fft": 256, "colormap": "viridis"}
+        },
         "classifiers": {"model": model, "knn": {"kind": "knn", "encoder": "bands", "k": 3}},
     }
     bench.run()
@@ -58,10 +60,9 @@ def two_runs(tmp_path_factory):
     bench.study["classifiers"]["model"] = model | {"script": {"seed": 1}}
     bench.run()
     after = read_correct(bench)
-    bench.run(
-        bench.changed_study("classifiers", model=model, other={"kind": "knn", "encoder": "bands", "k": 1})
-        | {"name": "second"}
-    )
+    second = bench.changed_study("classifiers", model=model, other={"kind": "knn", "encoder": "bands", "k": 1})
+    second["renderings"]["small"]["colormap"] = "magma"
+    bench.run(second | {"name": "second"})
     return TwoRuns(bench, time, before, after)
 
 
@@ -94,10 +95,14 @@ def test_the_difference_counts_the_clips_that_changed(two_runs):
 
 
 def test_only_what_differs_is_listed(two_runs):
-    assert different_settings(load(two_runs, two_runs.earlier, "bench")) == [("model: script.seed", [None, "1"])]
-    keys = [key for key, _ in different_settings(load(two_runs, "bench", "second"))]
-    assert "model: script.seed" in keys and any(key.startswith("other: ") for key in keys)
-    assert not any(key.startswith("knn: ") for key in keys)
+    """The expected values are those of the study files in `two_runs`."""
+    earlier = different_settings(load(two_runs, two_runs.earlier, "bench"))
+    assert [(line.name, line.values[1]) for line in earlier] == [("script.seed", Setting("1", False))]
+    assert different_settings(load(two_runs, "bench", "second")) == [
+        DifferentSetting(("model",), "script.seed", (Setting("1", False), Setting("0", True))),
+        DifferentSetting(("model",), "rendering: colormap", (Setting("viridis", False), Setting("magma", False))),
+        DifferentSetting(("other",), "has results", (Setting("no"), Setting("yes"))),
+    ]
 
 
 def test_clips_with_other_recordings_are_not_compared(two_runs, tmp_path):
@@ -143,7 +148,8 @@ def page_file(request, two_runs, tmp_path_factory):
 def test_the_page_names_its_results_and_settings(two_runs, page_file: Path):
     text = page_file.read_text()
     assert text.count(two_runs.time) > 3 and "script.seed" in text
-    assert "12 of them also in" in text and "the same predictions: " in text
+    assert "12 of them also in" in text and "has the same predictions" in text
+    assert '<td class="wrap">viridis</td>' in text and '<td class="wrap">magma</td>' in text
     assert "the prompts of earlier results are not stored" in text and "[the image or audio of the clip]" in text
 
 
@@ -152,6 +158,42 @@ def browser(tmp_path_factory):
     page = BrowserPage(tmp_path_factory.mktemp("profile"))
     yield page
     page.close()
+
+
+def stored_image(two_runs: TwoRuns, study: str, clip: str) -> bytes:
+    sql = f"SELECT image FROM spectrograms WHERE study = '{study}' AND rendering = 'small' AND clip = '{clip}'"
+    [row] = query(two_runs.bench.data_folder, sql).to_pylist()
+    return row["image"]
+
+
+@needs_chromium
+def test_a_card_shows_the_image_of_each_study(two_runs, page_file, browser):
+    browser.open(page_file.as_uri())
+    browser.wait_until("document.getElementById('comparison').dataset.ready")
+    first, second = (
+        browser.evaluate(f"core.runs.findIndex((r) => r.name === 'model in {study}' && r.scoring === 'generation')")
+        for study in ("bench", "second")
+    )
+    clip = browser.evaluate("load('clips').then((clips) => clips[0][0])")
+
+    def figures(runs) -> list[list[str]]:
+        return browser.evaluate(
+            f"makeCard(0, {json.dumps(runs)}).then((card) => [...card.querySelectorAll('figure')].map((f) => [f.querySelector('img').getAttribute('src'), f.querySelector('figcaption').textContent]))"
+        )
+
+    shown = figures([first, second])
+    assert [text.split(":")[0] for _, text in shown] == ["bench", "second"]
+    if page_file.name == "index.html":
+        images = [(page_file.parent / address).read_bytes() for address, _ in shown]
+        assert images == [stored_image(two_runs, study, clip) for study in ("bench", "second")]
+    assert shown[0][0] != shown[1][0]
+    browser.evaluate("core.images['second/small'] = core.images['bench/small']")
+    assert [text.split(":")[0] for _, text in figures([first, second])] == ["bench and second"]
+    earlier = browser.evaluate("core.runs.findIndex((r) => r.name.startsWith('model in bench@'))")
+    notes = browser.evaluate(
+        f"makeCard(0, [{earlier}, {first}]).then((card) => [...card.querySelectorAll('.images > p')].map((p) => p.textContent))"
+    )
+    assert notes == [f"{two_runs.earlier}: images of earlier results are not stored"]
 
 
 @needs_chromium
@@ -188,5 +230,9 @@ def test_the_command_and_python_write_the_same_page(two_runs):
     page = Path(result.out.strip())
     assert page == comparison_folder(two_runs.bench.data_folder, ["second", two_runs.earlier]) / "index.html"
     assert vap.study("second", data=root).compare(two_runs.earlier) == page
-    assert "second compared" not in page.read_text() and f"{two_runs.earlier} compared with second" in page.read_text()
+    text = page.read_text()
+    assert "second compared" not in text and f"{two_runs.earlier} compared with second" in text
+    assert f"Differences are {two_runs.earlier} minus second." in text
+    assert f"cannot be compared. {two_runs.earlier}: the prompts of earlier results are not stored." in text
+    assert "without a difference" not in text, "a prompt without another one has no difference"
     assert_refused(vlm_audio("report", "second", "bench@2001-01-01", data=root), "no results from 2001-01-01")

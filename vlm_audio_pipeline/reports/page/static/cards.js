@@ -9,21 +9,40 @@ function zoom(image, caption, seconds) {
   dialog.showModal();
 }
 
-function imageFigure(clip, run, name, seconds) {
+// A page that compares results has image sets "STUDY/RENDERING".
+const renderingName = (set) => set.split("/").pop();
+
+function imageFigure(clip, run, name, seconds, receiver = "") {
   const image = imageOf(clip, run);
   const label = core.classes[core.labels[clip]];
   if (!image) return make("figure", { class: "image none" }, make("figcaption", {}, "no image in this report"));
   const note =
     image.set === core.page_images ? "rendered for this page; no model received it"
-    : image.isReceived ? (isSingleFile ? `rendering ${image.set}: thumbnail of the image that the model received` : `rendering ${image.set}: exactly as the model received it`)
-    : run === null ? `rendering ${image.set}`
-    : core.runs[run].takes_audio ? `rendering ${image.set}: this classifier receives audio, not this image`
-    : `rendering ${image.set}: this run received no image`;
+    : image.isReceived ? `${receiver}rendering “${renderingName(image.set)}”: ${isSingleFile ? "a thumbnail of the image" : "the image"} that the model received${core.axes[image.set] ? "; the axes are added here" : ""}`
+    : run === null ? `rendering “${renderingName(image.set)}”`
+    : core.runs[run].takes_audio ? `rendering “${renderingName(image.set)}”: this classifier receives audio, not this image`
+    : `rendering “${renderingName(image.set)}”: this classifier received no image`;
   const caption = `Spectrogram of ${name}, ${label}: ${note}`;
   return make("figure", { class: "image" },
     withAxes(make("button", { type: "button", class: "zoom", "aria-label": "Enlarge: " + caption, onclick: () => zoom(image, caption, seconds) },
       make("img", { src: image.url, alt: caption })), image, seconds),
     make("figcaption", {}, note));
+}
+
+// The images of the runs: one for all runs that received the same image, else one for each.
+function images(clip, runs, name, seconds) {
+  const receivers = new Map(); // address of an image -> runs that received it
+  for (const run of runs) {
+    const image = imageOf(clip, run);
+    if (image?.isReceived) receivers.set(image.url, [...(receivers.get(image.url) || []), run]);
+  }
+  const names = (of) => [...new Set(of.map((run) => core.runs[run].place || runName(run)))].join(" and ");
+  const isNamed = receivers.size > 1 || runs.some((run) => core.runs[run].place);
+  const figures = [...receivers.values()].map((of) => imageFigure(clip, of[0], name, seconds, isNamed ? `${names(of)}: ` : ""));
+  const withoutImage = runs.filter((run) => core.runs[run].is_earlier && !core.runs[run].takes_audio);
+  return make("div", { class: "images" + (figures.length > 1 ? " pair" : "") },
+    figures.length ? figures : imageFigure(clip, runs[0] ?? null, name, seconds),
+    withoutImage.length ? make("p", { class: "quiet" }, `${names(withoutImage)}: images of earlier results are not stored`) : null);
 }
 
 function player(clip, autoplay = false) {
@@ -80,7 +99,9 @@ function predictionBlock(run, rows, clip, predicted) {
 function otherPredictions(clip, runs) {
   const otherRuns = originalRuns.filter((i) => !runs.includes(i) && core.runs[i].votes[clip] !== null);
   if (!otherRuns.length) return null;
-  return make("p", { class: "others" }, "Other classifiers: ", otherRuns.map((i) => make("span", {}, runName(i) + " ", predictionBadge(core.runs[i].votes[clip], clip))));
+  const badges = otherRuns.map((i) => make("span", {}, runName(i) + " ", predictionBadge(core.runs[i].votes[clip], clip)));
+  if (core.runs[0].place) return make("details", { class: "folded" }, make("summary", {}, plural(badges.length, "other prediction")), make("p", { class: "others" }, badges));
+  return make("p", { class: "others" }, "Other classifiers: ", badges);
 }
 
 // A card of a clip with the predictions of the runs.
@@ -89,7 +110,7 @@ async function makeCard(clip, runs, { predicted = null, autoplay = false } = {})
   const [name, fold, source, seconds] = clips[clip];
   const control = runs.length && core.runs[runs[0]].control !== "none" ? " (original audio, image of the control)" : "";
   return make("article", { class: "card", "data-clip": clip },
-    imageFigure(clip, runs.length ? runs[0] : null, name, seconds),
+    images(clip, runs, name, seconds),
     make("div", { class: "about" },
       make("p", { class: "quiet" }, "true class"),
       make("h4", {}, core.classes[core.labels[clip]]),
