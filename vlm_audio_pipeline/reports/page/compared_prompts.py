@@ -62,13 +62,13 @@ class ComparedPrompt:
 def not_compared_prompts(prompts: Sequence[ComparedPrompt], compared: Sequence[ComparedResults]) -> list[NamedReason]:
     """Return the classifiers whose prompts cannot be compared, by the reason."""
     return group_by_reason(
-        (prompt.classifier, "; ".join(f"{name}: {reason}" for name, reason in _missing(prompt, compared)))
+        (prompt.classifier, "; ".join(f"{name}: {reason}" for name, reason in _missing_prompts(prompt, compared)))
         for prompt in prompts
         if not prompt.is_comparable
     )
 
 
-def _missing(prompt: ComparedPrompt, compared: Sequence[ComparedResults]) -> list[tuple[str, str]]:
+def _missing_prompts(prompt: ComparedPrompt, compared: Sequence[ComparedResults]) -> list[tuple[str, str]]:
     """Return the compared results without the prompt, with the reason."""
     return [
         (side.name, prompt.reasons[number] or "no prompt")

@@ -16,11 +16,14 @@ from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS
 from vlm_audio_pipeline.encoders.base import ENCODERS
 from vlm_audio_pipeline.evaluation.history import flatten_settings
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.reports.page.compared_results import ComparedResults
 
 _REGISTRIES: dict[str, Registry[Any]] = {"dataset": DATASETS, "encoder": ENCODERS, "classifier": CLASSIFIERS}
 _DATASET = ""
+_REPLACED_FIELDS = ("preset", "size")
+"""Fields of a rendering that its other fields replace in a study record."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +77,21 @@ def is_default_known(side: ComparedResults) -> bool:
 
 def _settings(side: ComparedResults) -> Settings:
     spec = side.results.spec
-    written = side.results.record["written_keys"] if is_default_known(side) else None
-    dataset = _component("dataset", spec.get("dataset", {}), written and written["dataset"])
+    all_keys = side.results.record["written_keys"] if is_default_known(side) else None
+    dataset = _component_settings("dataset", spec.get("dataset", {}), all_keys and all_keys["dataset"])
     settings: Settings = {_DATASET: {f"dataset: {name}": value for name, value in dataset.items()}}
-    for entry in side.entries.values():
+    for entry in sorted(side.entries.values(), key=lambda entry: entry.scoring != EXAMPLES_KNN):
         if side.is_current:
-            own = _current_settings(spec, entry.classifier, written)
+            own = _current_settings(spec, entry.classifier, all_keys)
         else:
             own = _earlier_settings(json.loads(entry.settings))
-        model = {name: Setting(getattr(entry, name) or "none") for name in ("model", "revision")}
-        settings.setdefault(entry.classifier, {}).update(own | model)
+        settings.setdefault(entry.classifier, {}).update(own)
+        if entry.scoring != EXAMPLES_KNN:  # which does not use the model
+            settings[entry.classifier] |= {n: Setting(getattr(entry, n) or "none") for n in ("model", "revision")}
     return settings
 
 
-def _current_settings(spec: Mapping[str, Any], name: str, written: Mapping[str, Any] | None) -> dict[str, Setting]:
+def _current_settings(spec: Mapping[str, Any], name: str, all_keys: Mapping[str, Any] | None) -> dict[str, Setting]:
     """Return the settings of a classifier, its encoder and its rendering."""
     classifier = spec.get("classifiers", {}).get(name, {})
     encoder_name = classifier.get("encoder")
@@ -97,16 +101,15 @@ def _current_settings(spec: Mapping[str, Any], name: str, written: Mapping[str, 
     settings: dict[str, Setting] = {}
     for part, part_name in names.items():
         values = spec.get(f"{part}s", {}).get(part_name, {})
-        keys = None if written is None else written[f"{part}s"].get(part_name, ())
-        settings |= {_setting_name(part, key): value for key, value in _component(part, values, keys).items()}
+        keys = None if all_keys is None else all_keys[f"{part}s"].get(part_name, ())
+        settings |= {_setting_name(part, key): value for key, value in _component_settings(part, values, keys).items()}
     return settings
 
 
 def _earlier_settings(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, Setting]:
     settings: dict[str, Setting] = {}
     for part, values in stored.items():
-        component = _component(part, _with_defaults(part, values))
-        settings |= {_setting_name(part, key): value for key, value in component.items()}
+        settings |= {_setting_name(part, key): value for key, value in _component_settings(part, values).items()}
     return settings
 
 
@@ -114,28 +117,31 @@ def _setting_name(part: str, key: str) -> str:
     return key if part == "classifier" else f"{part}: {key}"
 
 
-def _component(part: str, values: Mapping[str, Any], written: Sequence[str] | None = None) -> dict[str, Setting]:
-    """Return the settings of a dataset, rendering, encoder or classifier that can change a result; `written`: keys in its file."""
+def _component_settings(part: str, values: Mapping[str, Any], keys: Sequence[str] | None = None) -> dict[str, Setting]:
+    """Return the settings of a dataset, rendering, encoder or classifier that can change a result, with every default.
+
+    Args:
+        part: "dataset", "rendering", "encoder" or "classifier".
+        values: its stored settings. Those of an older version, which this version cannot read, are returned as they are.
+        keys: the keys that its study file sets; None: not stored.
+    """
     cls = _spec_class(part, values)
-    without_effect = cls.fields_without_effect() if cls else set()
+    if cls is not None and (spec := _read_spec(cls, values)) is not None:
+        values = spec.model_dump(mode="json", exclude=cls.fields_without_effect()) | spec.fingerprint_fields()
     settings = {}
-    for key, text in flatten_settings({k: v for k, v in values.items() if k not in without_effect}):
-        first = key.partition(".")[0]
-        is_default = None if written is None else first != "kind" and first not in written
+    for key, text in flatten_settings(dict(values)):
+        field = key.partition(".")[0]
+        is_default = None if keys is None else cls is not None and field in cls.model_fields and field not in keys
         settings[key] = Setting({"null": "none", "[]": "none"}.get(text, text), is_default)
     return settings
 
 
-def _with_defaults(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in the default values; of an older version's settings, which this version cannot read, return those that are stored."""
-    cls = _spec_class(part, values)
-    if cls is None:
-        return dict(values)
+def _read_spec(cls: type[Spec], values: Mapping[str, Any]) -> Spec | None:
+    unread = ("kind", *_REPLACED_FIELDS) if cls is Recipe else ("kind",)
     try:
-        spec = cls.model_validate({key: value for key, value in values.items() if key != "kind"})
+        return cls.model_validate({key: value for key, value in values.items() if key not in unread})
     except ValueError:
-        return dict(values)
-    return dict(values) | spec.model_dump(mode="json")
+        return None
 
 
 def _spec_class(part: str, values: Mapping[str, Any]) -> type[Spec] | None:

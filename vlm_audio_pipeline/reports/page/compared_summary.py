@@ -52,9 +52,9 @@ def _outcome(first: dict[str, Any] | None, cell: dict[str, Any] | None) -> str:
 
 
 def descriptions(compared: Sequence[ComparedResults]) -> list[tuple[list[str], str]]:
-    """Return the descriptions of the studies, each with the names of the compared results that have it."""
-    names: dict[str, list[str]] = {}
+    """Return the descriptions of the studies, each with the names of the studies that have it."""
+    names: dict[str, dict[str, None]] = {}
     for side in compared:
         if text := side.results.spec.get("description"):
-            names.setdefault(text, []).append(side.name)
-    return [(own, text) for text, own in names.items()]
+            names.setdefault(text, {})[side.results.study] = None
+    return [(list(studies), text) for text, studies in names.items()]

@@ -108,3 +108,26 @@ def test_settings_that_this_version_cannot_read_are_compared_as_they_are_stored(
     ]
     sides = [side(STUDY, tmp_path, at=f"@2026-11-{20 + i}", only_settings=s) for i, s in enumerate(stored)]
     assert different_settings(sides) == [DifferentSetting(("neighbours",), "k", (Setting("3"), Setting("9")))]
+
+
+def test_the_same_settings_now_and_earlier_do_not_differ(tmp_path):
+    """What the history stores of this study: the fingerprint of its parts, without defaults, and "folder" for weights in a folder."""
+    study = parse_study(STUDY, tmp_path / "study.yaml")
+    stored = {
+        name: {
+            "classifier": spec.fingerprint_fields(),
+            **({"encoder": study.encoders[spec.encoder].fingerprint_fields()} if spec.encoder else {}),
+            **({"rendering": study.renderings["small"].fingerprint_fields()} if name != "neighbours" else {}),
+        }
+        for name, spec in study.classifiers.items()
+    }
+    assert stored["probe"]["encoder"]["model"] == "folder"
+    sides = [side(STUDY, tmp_path), side(STUDY, tmp_path, at="@2026-11-20", only_settings=stored)]
+    assert different_settings(sides) == []
+
+
+def test_the_neighbours_of_examples_have_no_model(tmp_path):
+    sides = [side(STUDY, tmp_path) for _ in range(2)]
+    knn = HistoryEntry("model_one_shot", "examples_knn", "none", "v", "1:0", "{}", "1.0", "features", None, {})
+    sides[0].entries["model_one_shot", "examples_knn", "none"] = knn
+    assert different_settings(sides) == []
