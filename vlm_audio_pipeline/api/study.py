@@ -210,10 +210,10 @@ class OpenStudy:
 
     def contrasts(self) -> ResultTable:
         """Return the declared contrasts: difference, interval, p after Holm's correction, verdict."""
-        from vlm_audio_pipeline.cli.tables import contrasts_table
+        from vlm_audio_pipeline.cli.label_tables import show_contrasts
 
-        rows = self.table("contrasts").to_arrow()
-        return ResultTable(rows, contrasts_table(rows.to_pylist(), "contrasts"))
+        names = ("contrasts", "multi_label_contrasts")
+        return ResultTable(*show_contrasts({name: self.table(name).to_arrow() for name in names}))
 
     def predictions(self, classifier: str | None = None) -> ResultTable:
         """Return the predictions: one row per clip, classifier, scoring, control and trial.

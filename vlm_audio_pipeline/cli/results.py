@@ -40,7 +40,7 @@ def leaderboard(
     data: DataOption = None,
 ) -> None:
     """Show the leaderboard of one study or of all studies, its verdicts, contrasts and the published results that it repeats."""
-    from vlm_audio_pipeline.cli.label_tables import label_leaderboard_table
+    from vlm_audio_pipeline.cli.label_tables import label_contrasts_table, label_leaderboard_table
     from vlm_audio_pipeline.cli.published_view import published_view
     from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table, verdicts_table
     from vlm_audio_pipeline.reports.lookup import find_leaderboards
@@ -57,7 +57,7 @@ def leaderboard(
 
     leaderboards = {table: rows.to_pylist() for table, rows in find_leaderboards(data_folder, name).items()}
     tables = {"verdicts": read("verdicts"), **leaderboards}
-    tables |= {"contrasts": read("contrasts"), "published": read("published")}
+    tables |= {name: read(name) for name in ("contrasts", "multi_label_contrasts", "published")}
     if as_json:
         print_json(tables)
         return
@@ -74,6 +74,8 @@ def leaderboard(
             )
         if study_tables["contrasts"]:
             print_to_stdout(contrasts_table(study_tables["contrasts"], "contrasts", title))
+        if study_tables["multi_label_contrasts"]:
+            print_to_stdout(label_contrasts_table(study_tables["multi_label_contrasts"], "contrasts", title))
         if (view := published_view(study_tables["published"], "published and measured")) is not None:
             print_to_stdout(view)
 

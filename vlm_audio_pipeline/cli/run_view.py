@@ -8,7 +8,7 @@ from rich.console import Console
 
 from vlm_audio_pipeline.cli import executor
 from vlm_audio_pipeline.cli.app import print_json
-from vlm_audio_pipeline.cli.label_tables import label_leaderboard_table
+from vlm_audio_pipeline.cli.label_tables import label_contrasts_table, label_leaderboard_table
 from vlm_audio_pipeline.cli.plan_view import plan_tables, show_plan, steps_by_reason
 from vlm_audio_pipeline.cli.power_view import power_rows, show_power
 from vlm_audio_pipeline.cli.printing import PlainText, console, print_view
@@ -173,6 +173,7 @@ def _read_results(graph: Graph) -> dict[str, list[dict[str, Any]]]:
         "leaderboard": read(LEADERBOARD),
         "multi_label_leaderboard": read(MULTI_LABEL_LEADERBOARD),
         "contrasts": read("SELECT * FROM contrasts WHERE study = ? ORDER BY position"),
+        "multi_label_contrasts": read("SELECT * FROM multi_label_contrasts WHERE study = ? ORDER BY position"),
     }
 
 
@@ -186,6 +187,8 @@ def _show_results(graph: Graph, results: Mapping[str, list[dict[str, Any]]], out
             print_view(out, view(results[table], title, study.cli_argument))
     if results["contrasts"]:
         print_view(out, contrasts_table(results["contrasts"], "contrasts", study.cli_argument))
+    if results["multi_label_contrasts"]:
+        print_view(out, label_contrasts_table(results["multi_label_contrasts"], "contrasts", study.cli_argument))
 
 
 def _show_token_counts(counts: Mapping[str, Mapping[str, int]], out: Console) -> None:

@@ -130,7 +130,7 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
     notes += [f"{first}: not compared with {', '.join(others)}: {why}" for (first, why), others in not_compared.items()]
     if tests := max((row.get("holm_over") or 0 for row in rows), default=0):
         notes.append(_CONTRAST_NOTE.format(tests=tests, s="s" * (tests > 1)))
-    return Group(_table_or_title(table), *(PlainText(name_study(n, study), style="dim") for n in notes))
+    return Group(table_or_title(table), *(PlainText(name_study(n, study), style="dim") for n in notes))
 
 
 def _short_contrast_reason(reason: str) -> str:
@@ -138,7 +138,7 @@ def _short_contrast_reason(reason: str) -> str:
     return re.sub(r"(\S+ was not run): .*?(?=; \S+ was not run|$)", r"\1", reason)
 
 
-def _table_or_title(table: PlainTable) -> RenderableType:
+def table_or_title(table: PlainTable) -> RenderableType:
     """Return a table; only its title if it has no rows."""
     return table if table.row_count or table.title is None else PlainText(str(table.title), "table.title")
 
@@ -203,7 +203,7 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
     )
     notes += [f"cannot be decided for {note}" for note in without_run]
     return Group(
-        _table_or_title(table),
+        table_or_title(table),
         *(PlainText(name_study(note, study_argument or study), style="dim") for note in notes if note),
     )
 

@@ -6,7 +6,7 @@ Belongs here: the `contrasts` of a study file and the allowed sides. Does not be
 
 import re
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -60,6 +60,11 @@ class Operand(NamedTuple):
 class Contrast(Spec):
     """Comparisons of one classifier with others, declared in advance."""
 
+    references: ClassVar[tuple[str, ...]] = REFERENCES
+    """Names of sides that are no classifiers."""
+    compares_accuracy: ClassVar[bool] = True
+    """Whether it compares accuracies, whose power a plan can show."""
+
     classifier: str
     """The first side: `name`, `name:scoring`, `name@control` or `name:scoring@control`."""
     against: tuple[str, ...] = Field(min_length=1)
@@ -74,7 +79,7 @@ class Contrast(Spec):
     @field_validator("classifier")
     @classmethod
     def _refuse_reference(cls, text: str) -> str:
-        if Operand.parse(text).name in REFERENCES:
+        if Operand.parse(text).name in cls.references:
             raise ValueError(f"must name a classifier, got '{text}'; write it under `against`")
         return text
 
@@ -95,4 +100,9 @@ class Contrast(Spec):
     def classifier_names(self) -> tuple[str, ...]:
         """Return the names of the classifiers on its sides, without repetition."""
         names = (Operand.parse(text).name for text in (self.classifier, *self.against))
-        return tuple(dict.fromkeys(name for name in names if name not in REFERENCES))
+        return tuple(dict.fromkeys(name for name in names if name not in self.references))
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """The settings in which two contrasts of the same sides can differ."""
+        return self.folds, self.margin

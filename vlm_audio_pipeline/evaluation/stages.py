@@ -152,7 +152,7 @@ def leaderboard_stage(classifiers: Mapping[str, ClassifierPlan], tuning_folds: t
             "classifiers": {name: [plan.kind, list(plan.folds)] for name, plan in classifiers.items()},
             "tuning_folds": sorted(tuning_folds),
             "limited": limited,
-            **_completeness_parameters(classifiers),
+            **completeness_parameters(classifiers),
         },
         inputs=(
             Input("clips", folds="all", optional=True),
@@ -212,7 +212,7 @@ def contrasts_stage(
             "classifiers": names,
             "tuning_folds": list(dataset_tuning_folds),
             "limited": limited,
-            **_completeness_parameters({name: classifiers[name] for name in names}),
+            **completeness_parameters({name: classifiers[name] for name in names}),
         },
         inputs=(
             Input("clips", folds="all", optional=True),
@@ -225,7 +225,7 @@ def contrasts_stage(
     )
 
 
-def _completeness_parameters(classifiers: Mapping[str, ClassifierPlan]) -> dict[str, Any]:
+def completeness_parameters(classifiers: Mapping[str, ClassifierPlan]) -> dict[str, Any]:
     """Return the values on which the completeness of a run depends, as stage parameters."""
     accepted = {name: sorted(plan.accepted_models) for name, plan in classifiers.items() if plan.accepted_models}
     return {

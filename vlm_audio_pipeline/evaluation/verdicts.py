@@ -8,14 +8,14 @@ from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
 NOT_COMPARED = "not compared"
 
 
-def verdict(comparison: Comparison, p: float, p_equivalence: float | None) -> str:
+def verdict(difference: float, p: float, p_equivalence: float | None) -> str:
     """Return the verdict: equivalent, better, worse, or cannot tell apart.
 
     A margin declares which differences do not matter. Therefore "equivalent" comes before "better" and "worse": a
     difference that is significant and smaller than the margin is equivalent.
 
     Args:
-        comparison: the numbers.
+        difference: first side minus second side.
         p: p-value of the difference, after Holm.
         p_equivalence: p-value of the equivalence test, after Holm; None without a margin.
     """
@@ -23,7 +23,7 @@ def verdict(comparison: Comparison, p: float, p_equivalence: float | None) -> st
         return "equivalent"
     if p >= ALPHA:
         return "cannot tell apart"
-    return "better" if comparison.difference > 0 else "worse"
+    return "better" if difference > 0 else "worse"
 
 
 def statement(
@@ -48,7 +48,7 @@ def statement(
         p_equivalence: p-value of the equivalence test, after Holm.
     """
     points = f"{100 * (margin or 0):g} points"
-    result = verdict(comparison, p, p_equivalence)
+    result = verdict(comparison.difference, p, p_equivalence)
     finding = {
         "equivalent": f"{first} is equivalent to {second} (less than {points} apart)",
         "better": f"{first} is correct more often than {second}",

@@ -28,11 +28,15 @@ class DeclaredContrast:
 
 
 def planned_contrasts(graph: Graph) -> list[DeclaredContrast]:
-    """Return the contrasts of a study in the order declared, each once. The dataset must be on this machine."""
+    """Return the contrasts of a study that compare accuracies, in the order declared, each once.
+
+    The dataset must be on this machine.
+    """
     study, clips = graph.study, graph.dataset().clips
     pairs = {
         (Operand.parse(c.classifier), Operand.parse(against), c.folds, c.margin): (c, against)
         for c in study.contrasts
+        if c.compares_accuracy
         for against in c.against
     }
     tests = len(pairs) + sum(c.margin is not None for c, _ in pairs.values())

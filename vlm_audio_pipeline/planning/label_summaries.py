@@ -1,4 +1,4 @@
-"""The summary stages of a multi-label study, over all folds: metrics and the leaderboard."""
+"""The summary stages of a multi-label study, over all folds: metrics, leaderboard, contrasts."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -6,7 +6,12 @@ from functools import partial
 from vlm_audio_pipeline.contracts.stages import Stage
 from vlm_audio_pipeline.evaluation.stages import ClassifierPlan
 from vlm_audio_pipeline.studies.study import Study
-from vlm_audio_pipeline.tasks.multi_label.stages import label_leaderboard_stage, label_metrics_stage
+from vlm_audio_pipeline.tasks.multi_label.contrasts import LabelContrast
+from vlm_audio_pipeline.tasks.multi_label.stages import (
+    label_contrasts_stage,
+    label_leaderboard_stage,
+    label_metrics_stage,
+)
 
 
 def label_summaries(
@@ -32,7 +37,16 @@ def label_summaries(
             not_run_reason=partial(unavailable, name),
             trials=spec.needs().trials,
             sample=spec.sample,
+            accepted_models=spec.needs().accepted_models,
         )
         for name, spec in study.classifiers.items()
     }
     yield "", label_leaderboard_stage(plans, limited=study.limit is not None)
+    contrasts = [contrast for contrast in study.contrasts if isinstance(contrast, LabelContrast)]
+    if contrasts:
+        yield (
+            "",
+            label_contrasts_stage(
+                contrasts, plans, folds, study.dataset.tuning_folds, limited=study.limit is not None
+            ),
+        )

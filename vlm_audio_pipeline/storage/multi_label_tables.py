@@ -1,4 +1,4 @@
-"""Schemas of the task `multi_label`: labels, probes, predictions, measures and the leaderboard."""
+"""Schemas of the task `multi_label`: labels, probes, predictions, measures, the leaderboard and contrasts."""
 
 from collections.abc import Mapping
 
@@ -214,9 +214,89 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
             Column(
                 "partial",
                 BOOL,
-                "true if folds are missing, requests failed, or the run was limited; such a row is never ranked",
+                "true if folds are missing, requests failed, two models answered, or the run was limited; such a row is never ranked",
             ),
             Column("note", TEXT, "denominators and reasons in words; 'not run: ...' for a classifier that was not run"),
+        ),
+    ),
+    TableSchema(
+        "multi_label_contrasts",
+        "The comparisons that a multi-label study declares in advance, each in one measure with its test; a comparison without a result "
+        "has the reason.",
+        key=("position",),
+        per_fold=False,
+        catalogue_kind="table",
+        preview_first=("classifier", "against", "measure", "value", "against_value"),
+        columns=(
+            STUDY,
+            Column("position", INT, "position in the study file, from 0"),
+            Column("measure", TEXT, "measure that is compared: cmap, auroc_macro, f1_macro, lwlrap or exact_match"),
+            Column("classifier", TEXT, "classifier that is compared"),
+            Column("scoring", TEXT, "scoring of `classifier`; null without predictions to compare", nullable=True),
+            CONTROL,
+            Column("against", TEXT, "other side of the comparison: a classifier or constant"),
+            Column(
+                "against_scoring",
+                TEXT,
+                "scoring of `against`; null for constant, or without predictions to compare",
+                nullable=True,
+            ),
+            Column("against_control", TEXT, "control of `against`"),
+            Column("subset", TEXT, "clips that it covers: all, or 'without tuning folds'"),
+            Column("value", FLOAT, "`measure` of `classifier` on the common clips, share of 1", nullable=True),
+            Column("against_value", FLOAT, "`measure` of `against` on the common clips", nullable=True),
+            Column("difference", FLOAT, "value - against_value", nullable=True),
+            Column("low", FLOAT, _LOW.format("difference"), nullable=True),
+            Column("high", FLOAT, "upper end of the 95 % interval of `difference`", nullable=True),
+            Column(
+                "p",
+                FLOAT,
+                "two-sided p-value of the difference: sign flips of the influence of each source recording",
+                nullable=True,
+            ),
+            Column("p_method", TEXT, "the test of `p`, and whether it is exact or uses random draws", nullable=True),
+            Column("p_holm", FLOAT, "`p` after Holm's correction, which decides the verdict", nullable=True),
+            Column(
+                "margin",
+                FLOAT,
+                "declared margin of equivalence, a share of 1; null: equivalence is not tested",
+                nullable=True,
+            ),
+            Column(
+                "p_equivalence",
+                FLOAT,
+                "p-value of two one-sided tests that the difference is smaller than `margin`",
+                nullable=True,
+            ),
+            Column(
+                "p_equivalence_holm",
+                FLOAT,
+                "`p_equivalence` after Holm's correction, which decides the verdict",
+                nullable=True,
+            ),
+            Column(
+                "holm_over",
+                INT,
+                "number of tests that were made and that Holm corrects for: one for each contrast, one more for each margin",
+            ),
+            Column(
+                "detectable_difference",
+                FLOAT,
+                "difference that about 8 of 10 studies with as many recordings would find after Holm's correction",
+                nullable=True,
+            ),
+            Column("clips", INT, "number of common clips"),
+            Column("sources", INT, "number of source recordings of the common clips"),
+            Column("positives", INT, "number of labels that the measure of `classifier` covers"),
+            Column("classes", INT, "number of classes that the measure of `classifier` covers"),
+            Column(
+                "verdict",
+                TEXT,
+                "better or worse (p_holm below 0.05), equivalent (p_equivalence_holm below 0.05), cannot tell apart, or not "
+                "compared (numbers are null)",
+            ),
+            Column("statement", TEXT, "the result as sentences with its numbers"),
+            Column("reason", TEXT, "why numbers are null", nullable=True),
         ),
     ),
 )

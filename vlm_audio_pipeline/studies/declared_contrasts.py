@@ -6,7 +6,6 @@ from typing import Any
 
 from vlm_audio_pipeline.contracts.errors import suggestion
 from vlm_audio_pipeline.evaluation.contrasts import Contrast, Operand
-from vlm_audio_pipeline.evaluation.references import REFERENCES
 from vlm_audio_pipeline.studies.entries import Entries
 from vlm_audio_pipeline.studies.mistakes import Mistakes
 from vlm_audio_pipeline.studies.yaml_text import KeyPath
@@ -15,18 +14,27 @@ MAX_COMPARISONS = 5000
 """Largest number of comparisons of a study, with groups replaced by their classifiers."""
 
 
-def read_contrasts(values: Any, entries: Entries, mistakes: Mistakes) -> Iterator[Contrast]:
-    """Yield the contrasts: one for each classifier that the name in `classifier` stands for."""
+def read_contrasts(
+    values: Any, contrast_class: type[Contrast], entries: Entries, mistakes: Mistakes
+) -> Iterator[Contrast]:
+    """Yield the contrasts: one for each classifier that the name in `classifier` stands for.
+
+    Args:
+        values: the value of `contrasts` in the study file.
+        contrast_class: what an entry can say, which depends on the task.
+        entries: the other sections of the study.
+        mistakes: gets the mistakes.
+    """
     if not isinstance(values, list):
         mistakes.add(("contrasts",), f"must be a list of `{{classifier: ..., against: [...]}}`, got {values!r}")
         return
-    options = {*entries.specs["classifiers"], *entries.names["classifiers"], *REFERENCES}
+    options = {*entries.specs["classifiers"], *entries.names["classifiers"], *contrast_class.references}
     comparisons = 0
     for i, item in enumerate(values):
         key_path = ("contrasts", str(i))
         if isinstance(item, Mapping) and isinstance(against := item.get("against"), str):
             item = {**item, "against": [against]}
-        contrast = mistakes.validate(Contrast, item, key_path)
+        contrast = mistakes.validate(contrast_class, item, key_path)
         if contrast is None:
             continue
         for key, texts in (("classifier", [contrast.classifier]), ("against", contrast.against)):

@@ -16,12 +16,11 @@ from vlm_audio_pipeline.contracts.errors import VlmAudioError, suggestion
 from vlm_audio_pipeline.contracts.hashing import fingerprint
 from vlm_audio_pipeline.contracts.registry import Registry
 from vlm_audio_pipeline.contracts.specs import Spec
-from vlm_audio_pipeline.evaluation.references import REFERENCES
 from vlm_audio_pipeline.studies.fields import refers_to_section, takes_list
 from vlm_audio_pipeline.studies.mistakes import Mistakes
 from vlm_audio_pipeline.studies.study import NAME, SECTIONS, section_spec_classes
 from vlm_audio_pipeline.studies.yaml_text import KeyPath
-from vlm_audio_pipeline.tasks.registry import DEFAULT_TASK
+from vlm_audio_pipeline.tasks.registry import DEFAULT_TASK, TASKS
 
 NAME_RULE = "must be lower-case letters, digits and single _, starting with a letter"
 MAX_ENTRIES = 1000
@@ -71,10 +70,12 @@ class Entries:
         expanded = 0
         for name in entries:
             key_path = (section, str(name))
-            if section == "classifiers" and name in REFERENCES:
+            references = TASKS[self._task].contrast.references
+            if section == "classifiers" and name in references:
                 self._mistakes.add(
                     key_path,
-                    f"names must not be {' or '.join(REFERENCES)}, which are references of contrasts, got '{name}'",
+                    f"names must not be {' or '.join(references)}, which {'are references' if len(references) > 1 else 'is a reference'} "
+                    f"of contrasts, got '{name}'",
                 )
                 continue
             if not isinstance(name, str) or not re.fullmatch(NAME, name):

@@ -81,7 +81,7 @@ def parse_study(text: str, path: Path) -> Study:
     _add_perturbations(perturb, entries)
     if not raw.get("classifiers"):
         mistakes.add(("classifiers",), "must name at least one classifier")
-    contrasts = tuple(read_contrasts(raw.get("contrasts") or [], entries, mistakes))
+    contrasts = tuple(read_contrasts(raw.get("contrasts") or [], TASKS[task].contrast, entries, mistakes))
     if dataset is not None and not getattr(dataset, "tuning_folds", ()):
         for i, contrast in enumerate(contrasts):
             if contrast.folds == "without_tuning":
@@ -121,9 +121,8 @@ def _read_task(raw: dict[str, Any], mistakes: Mistakes) -> str:
     if not isinstance(task, str) or task not in TASKS:
         mistakes.add(("task",), f"must be a task, got {task!r}; {suggestion(str(task), TASKS)}")
         return DEFAULT_TASK
-    for key in ("contrasts", "analyses"):
-        if raw.get(key) and not TASKS[task].has_contrasts:
-            mistakes.add((key,), f"are not available in the task {task}; remove them")
+    if raw.get("analyses") and not TASKS[task].has_analyses:
+        mistakes.add(("analyses",), f"are not available in the task {task}; remove them")
     return task
 
 

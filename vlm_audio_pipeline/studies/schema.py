@@ -14,7 +14,6 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS
 from vlm_audio_pipeline.datasets.perturbation import Perturb
-from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.evaluation.optional_analysis_stages import ANALYSES
 from vlm_audio_pipeline.evaluation.projections import Projection
 from vlm_audio_pipeline.storage.ledger import Budget
@@ -32,7 +31,7 @@ def study_schema() -> Schema:
     kinds: dict[str, Mapping[str, type[Spec]]] = {
         "dataset": DATASETS.all(),
         **{section: section_spec_classes(section) for section in SECTIONS},
-        **{_classifiers_of(task): section_spec_classes("classifiers", task) for task in OTHER_TASKS},
+        **{_of_task("classifiers", task): section_spec_classes("classifiers", task) for task in OTHER_TASKS},
     }
     classes = {
         (section, kind, variant): cls
@@ -50,7 +49,7 @@ def study_schema() -> Schema:
         key: _option_schema(option, defs)
         for key, option in (
             ("perturb", Perturb),
-            ("contrasts", Contrast),
+            *((_of_task("contrasts", name), task.contrast) for name, task in TASKS.items()),
             ("projection", Projection),
             ("budget", Budget),
             ("rerun", Rerun),
@@ -75,7 +74,6 @@ def study_schema() -> Schema:
         "dataset": {"type": "object", "required": ["kind"], "oneOf": _kind_references("dataset", kinds["dataset"])},
         **{section: _section_schema(section, kinds[section]) for section in SECTIONS if section != "classifiers"},
         "perturb": options["perturb"],
-        "contrasts": {"type": "array", "items": options["contrasts"]},
         "analyses": {
             "type": "array",
             "items": {"oneOf": [{"const": name, "description": doc} for name, doc in ANALYSES.items()]},
@@ -90,26 +88,35 @@ def study_schema() -> Schema:
         "description": "A study file of VLM Audio Pipeline.",
         "type": "object",
         "properties": {key: {"description": doc, **key_schemas.get(key, {})} for key, doc in KEYS.items()},
-        **_classifiers_by_task(kinds),
+        **_keys_by_task(kinds, options),
         "required": ["dataset", "classifiers"],
         "additionalProperties": False,
         "$defs": {name: _drop_own_keys(defs[name]) for name in sorted(defs)},
     }
 
 
-def _classifiers_of(task: str) -> str:
-    """Return the name under which the kinds of classifiers of another task are defined."""
-    return f"classifiers.{task}"
+def _of_task(key: str, task: str) -> str:
+    """Return the name under which the schema of a key in a task is defined."""
+    return key if task == DEFAULT_TASK else f"{key}.{task}"
 
 
-def _classifiers_by_task(kinds: Mapping[str, Mapping[str, type[Spec]]]) -> Schema:
-    """Return the keywords that allow the classifiers of the study's task."""
-    schema: Schema = {"properties": {"classifiers": _section_schema("classifiers", kinds["classifiers"])}}
+def _keys_by_task(kinds: Mapping[str, Mapping[str, type[Spec]]], options: Mapping[str, Schema]) -> Schema:
+    """Return the keywords that allow the classifiers and the contrasts of the study's task."""
+
+    def keys(task: str) -> Schema:
+        classifiers = _of_task("classifiers", task)
+        return {
+            "properties": {
+                "classifiers": _section_schema(classifiers, kinds[classifiers]),
+                "contrasts": {"type": "array", "items": options[_of_task("contrasts", task)]},
+            }
+        }
+
+    schema = keys(DEFAULT_TASK)
     for task in OTHER_TASKS:
-        name = _classifiers_of(task)
         schema = {
             "if": {"properties": {"task": {"const": task}}, "required": ["task"]},
-            "then": {"properties": {"classifiers": _section_schema(name, kinds[name])}},
+            "then": keys(task),
             "else": schema,
         }
     return schema

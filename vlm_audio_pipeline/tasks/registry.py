@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, ClassifierSpec
 from vlm_audio_pipeline.contracts.registry import Registry
+from vlm_audio_pipeline.evaluation.contrasts import Contrast
 from vlm_audio_pipeline.tasks.multi_label.classifiers.base import MULTI_LABEL_CLASSIFIERS
+from vlm_audio_pipeline.tasks.multi_label.contrasts import LabelContrast
 
 DEFAULT_TASK = "single_label"
 
@@ -16,16 +18,20 @@ class Task:
     Attributes:
         doc: its meaning, for the documentation of study files.
         classifiers: the kinds of classifiers that a study of this task can have.
-        has_contrasts: whether a study of this task can declare contrasts and optional analyses.
+        contrast: what an entry of `contrasts` can say.
+        has_analyses: whether a study of this task can declare optional analyses.
     """
 
     doc: str
     classifiers: Registry[ClassifierSpec]
-    has_contrasts: bool
+    contrast: type[Contrast]
+    has_analyses: bool
 
 
 TASKS: dict[str, Task] = {
-    DEFAULT_TASK: Task("exactly one class for each clip", CLASSIFIERS, has_contrasts=True),
-    "multi_label": Task("any number of classes for each clip, also none", MULTI_LABEL_CLASSIFIERS, has_contrasts=False),
+    DEFAULT_TASK: Task("exactly one class for each clip", CLASSIFIERS, Contrast, has_analyses=True),
+    "multi_label": Task(
+        "any number of classes for each clip, also none", MULTI_LABEL_CLASSIFIERS, LabelContrast, has_analyses=False
+    ),
 }
 """Every task by name; the graph of each is in `planning.task_graphs`."""

@@ -1,4 +1,4 @@
-"""The report page of a multi-label study: leaderboard, average precision of each class, events, and the segments with most wrong decisions.
+"""The report page of a multi-label study: findings, leaderboard, contrasts, average precision of each class, events, and the segments with most wrong decisions.
 
 Belongs here: the content of the page. Does not belong here: measures (`tasks.multi_label`), and the stage (`label_stage`).
 """
@@ -9,6 +9,7 @@ from typing import Any
 
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.reports.page.label_events import order_clips, read_events, recording_names, write_events
+from vlm_audio_pipeline.reports.page.label_findings import label_findings
 from vlm_audio_pipeline.reports.page.label_runs import LabelRun, label_runs, write_decisions
 from vlm_audio_pipeline.reports.page.media import Media, write_media
 from vlm_audio_pipeline.reports.page.page_images import PAGE_IMAGES, segment_recipe
@@ -55,6 +56,7 @@ def write_label_report(
         board = results.query(
             "SELECT * FROM multi_label_leaderboard WHERE study = $1 ORDER BY rank NULLS LAST, cmap DESC NULLS LAST, classifier, control"
         )
+        contrasts = results.query("SELECT * FROM multi_label_contrasts WHERE study = $1 ORDER BY position")
         ranked = [row for row in board if row["control"] == "none" and row["kind"] != "reference" and row["clips"]]
         runs = label_runs(results, ranked)
         segments = list_segments(results, ranked)
@@ -69,6 +71,8 @@ def write_label_report(
             not_run=group_by_reason(
                 (row["classifier"], row["note"]) for row in board if not row["clips"] and row["kind"] != "reference"
             ),
+            contrasts=contrasts,
+            findings=label_findings(board, contrasts),
             ranked=ranked,
             classes=class_rows(results, ranked),
             segments=segments,

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from vlm_audio_pipeline.datasets.base import Clip
+from vlm_audio_pipeline.evaluation.completeness import mixed_responses
 from vlm_audio_pipeline.evaluation.leaderboard import NO_PREDICTIONS, LeaderboardEntry
 from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.measures.predictions import split_by_scoring_and_control
@@ -17,9 +18,7 @@ from vlm_audio_pipeline.tasks.multi_label.measures.arrays import LabelArrays
 from vlm_audio_pipeline.tasks.multi_label.measures.declarations import CLASS_MEASURES, CLIP_MEASURES, RANKING_MEASURE
 from vlm_audio_pipeline.tasks.multi_label.measures.estimates import Estimate, estimate_classes
 from vlm_audio_pipeline.tasks.multi_label.prediction_arrays import read_arrays
-
-CONSTANT = "constant"
-"""Name of the reference with the same score for every clip and class: its cmAP is the mean share of positives."""
+from vlm_audio_pipeline.tasks.multi_label.references import CONSTANT, constant_arrays
 
 
 def label_leaderboard_table(
@@ -105,7 +104,8 @@ def _line(
     missing_folds = sorted(set(entry.expected_folds) - set(folds))
     missing = max(0, (entry.expected_predictions or 0) - len(arrays.clip))
     failed = int(arrays.is_error.sum())
-    partial = bool(missing_folds) or limited or missing > 0 or failed > 0
+    mixed = mixed_responses(rows, entry.accepted_models)
+    partial = bool(missing_folds) or limited or missing > 0 or failed > 0 or mixed is not None
     is_balanced = passes.min() == passes.max()
     outcomes = [name for name in np.unique(arrays.outcome).tolist() if name not in ("answered", "error")]
     notes = [f"{ranking.positives} labels of {ranking.classes} classes in {len(passes)} clips"]
@@ -118,6 +118,8 @@ def _line(
         notes.append(f"{missing} of {entry.expected_predictions} clips not predicted yet")
     if failed:
         notes.append(f"{failed} requests failed: run the study again")
+    if mixed:
+        notes.append(f"not ranked: {mixed}")
     if missing_folds:
         notes.append(f"folds {_join(folds)} of {_join(entry.expected_folds)}")
         if entry.not_run_reason:
@@ -151,19 +153,7 @@ def _line(
 
 
 def _constant_line(clips: Sequence[Clip], classes: tuple[str, ...]) -> dict[str, Any]:
-    truth = np.array([[label in clip.class_names for label in classes] for clip in clips], bool)
-    truth = truth.reshape(len(clips), len(classes))  # without clips, too
-    arrays = LabelArrays(
-        truth=truth,
-        score=np.zeros(truth.shape),
-        predicted=np.zeros(truth.shape, bool),
-        outcome=np.full(truth.shape, "answered"),
-        is_decided=np.zeros(truth.shape, bool),
-        clip=np.array([clip.id for clip in clips], str),
-        source=np.array([clip.source for clip in clips], str),
-        fold=np.array([clip.fold for clip in clips], int),
-        classes=classes,
-    )
+    arrays = constant_arrays(clips, classes)
     found = _all_estimates(arrays)
     values = {name: value for name, value in _measure_columns(found).items() if name in found}
     ranking = found[RANKING_MEASURE]
@@ -176,15 +166,15 @@ def _constant_line(clips: Sequence[Clip], classes: tuple[str, ...]) -> dict[str,
         "control": "none",
         "positives": ranking.positives,
         "classes": ranking.classes,
-        "predictions": truth.size,
-        "answered": 0,
+        "predictions": arrays.truth.size,
+        "answered": arrays.truth.size,
         "clips": len(clips),
         "trials": 0,
         "folds": _join(np.unique(arrays.fold).tolist()),
         "comparable": False,
         "note": ", ".join(
             [
-                "the same score for every clip and class",
+                "the same score for every clip and class, so that every class is predicted",
                 *([f"{RANKING_MEASURE} undefined: {ranking.reason}"] if ranking.value is None else []),
                 *_interval_note(ranking),
             ]

@@ -1,19 +1,24 @@
-"""Stages of the task: the labels of the clips, metrics of a classifier, and the leaderboard.
+"""Stages of the task: the labels of the clips, metrics of a classifier, the leaderboard, and contrasts.
 
-Belongs here: inputs and parameters of the stages. Does not belong here: the computations (`metrics`, `leaderboard`).
+Belongs here: inputs and parameters of the stages. Does not belong here: the computations (`metrics`, `leaderboard`,
+`contrast_results`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
+from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.datasets.clip_events import list_clip_events
-from vlm_audio_pipeline.evaluation.leaderboard import LeaderboardEntry
-from vlm_audio_pipeline.evaluation.stages import ClassifierPlan, usable_clips
+from vlm_audio_pipeline.evaluation.completeness import ExpectedRun
+from vlm_audio_pipeline.evaluation.leaderboard import NO_PREDICTIONS, LeaderboardEntry
+from vlm_audio_pipeline.evaluation.stages import ClassifierPlan, completeness_parameters, usable_clips
 from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.storage.schemas import TABLES
+from vlm_audio_pipeline.tasks.multi_label.contrast_results import LabelContrastData, label_contrasts_table
+from vlm_audio_pipeline.tasks.multi_label.contrasts import LabelContrast
 from vlm_audio_pipeline.tasks.multi_label.leaderboard import label_leaderboard_table
 from vlm_audio_pipeline.tasks.multi_label.metrics import label_metrics_table
 
@@ -86,6 +91,7 @@ def label_leaderboard_stage(classifiers: Mapping[str, ClassifierPlan], limited: 
                 plan.folds,
                 plan.not_run_reason(),
                 plan.expected_predictions(clips),
+                plan.accepted_models,
             )
             for name, plan in classifiers.items()
         ]
@@ -101,10 +107,7 @@ def label_leaderboard_stage(classifiers: Mapping[str, ClassifierPlan], limited: 
         parameters={
             "classifiers": {name: [plan.kind, list(plan.folds)] for name, plan in classifiers.items()},
             "limited": limited,
-            "passes": {
-                name: [list(plan.folds), plan.trials, plan.sample and plan.sample.clips]
-                for name, plan in sorted(classifiers.items())
-            },
+            **completeness_parameters(classifiers),
         },
         inputs=(
             Input("clips", folds="all", optional=True),
@@ -115,3 +118,65 @@ def label_leaderboard_stage(classifiers: Mapping[str, ClassifierPlan], limited: 
         "95 % intervals and denominators; a classifier that was not run has a row with the reason.",
         per_fold=False,
     )
+
+
+def label_contrasts_stage(
+    contrasts: Sequence[LabelContrast],
+    classifiers: Mapping[str, ClassifierPlan],
+    folds: tuple[int, ...],
+    tuning_folds: tuple[int, ...],
+    limited: bool,
+) -> Stage:
+    """Return the stage that computes the comparisons that a study declares.
+
+    Args:
+        contrasts: as declared.
+        classifiers: the classifiers of the study; the stage reads those that contrasts name.
+        folds: the dataset's folds.
+        tuning_folds: folds that choices were tuned on; those the dataset does not have are ignored.
+        limited: whether the run is limited to a part of the clips.
+    """
+    names = list(dict.fromkeys(n for c in contrasts for n in c.classifier_names()))
+    dataset_tuning_folds = tuple(sorted(set(tuning_folds) & set(folds)))
+
+    def run(context: StageContext) -> dict[str, pa.Table]:
+        tables = {name: context.inputs.get(f"predictions/{name}") for name in names}
+        clips = usable_clips(context)[0]
+        data = LabelContrastData(
+            predictions={name: rows for name, rows in tables.items() if rows is not None and rows.num_rows},
+            not_run_reason=lambda name: classifiers[name].not_run_reason() or NO_PREDICTIONS,
+            clips=clips,
+            classes=context.classes,
+            tuning_folds=dataset_tuning_folds,
+            expected={name: expected_label_run(classifiers[name], clips, len(context.classes)) for name in names},
+            limited=limited,
+        )
+        return {"multi_label_contrasts": label_contrasts_table(contrasts, data)}
+
+    return Stage(
+        asset="contrasts",
+        tables=("multi_label_contrasts",),
+        version=1,
+        parameters={
+            "contrasts": [contrast.model_dump(mode="json") for contrast in contrasts],
+            "classifiers": names,
+            "tuning_folds": list(dataset_tuning_folds),
+            "limited": limited,
+            **completeness_parameters({name: classifiers[name] for name in names}),
+        },
+        inputs=(
+            Input("clips", folds="all", optional=True),
+            *(Input("predictions", name, folds="all", optional=True) for name in names),
+        ),
+        run=run,
+        description="The comparisons declared in advance, on the common clips of both sides: difference of a measure with its 95 % "
+        "interval, tests by source recording after Holm, and the verdict in words.",
+        per_fold=False,
+    )
+
+
+def expected_label_run(plan: ClassifierPlan, clips: Sequence[Clip], classes: int) -> ExpectedRun:
+    """Return the number of predictions of each fold: one for each pass, clip and class."""
+    run = plan.expected_run(clips)
+    counts = {fold: None if n is None else n * classes for fold, n in run.predictions_of_fold.items()}
+    return replace(run, predictions_of_fold=counts)

@@ -208,7 +208,8 @@ def test_undecided_words_never_stand_beside_a_small_p_value(study, seed):
     tables = {n: random_predictions(clips, random.choice([0.25, 0.4, 0.6, 0.62, 0.9]), random) for n in "abcde"}
     sides = [("a", ("b", "c", "chance")), ("b", ("c", "d", "chance")), ("d", ("e", "majority"))]
     contrasts = [Contrast(classifier=x, against=y) for x, y in sides if random.random() < 0.7]
-    data = ContrastData(tables, lambda name: "no reason", clips, CLASSES, ())
+    data = ContrastData(
+ predictions=tables, not_run_reason=lambda name: "no reason", clips=clips, classes=CLASSES, tuning_folds=())
     entries = [LeaderboardEntry(name, "probe", table, (1, 2)) for name, table in tables.items()]
     facts = {"rejected_clips": 0, "classes": CLASSES, "tuning_folds": (), "limited": False}
     board = leaderboard_table(entries, clips=clips, **facts).to_pylist()

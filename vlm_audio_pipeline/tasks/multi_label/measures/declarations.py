@@ -3,8 +3,11 @@
 To add a measure, write its formula and declare it here; the tables `multi_label_metrics` and `multi_label_leaderboard` read the declaration.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
 
 from vlm_audio_pipeline.tasks.multi_label.measures.arrays import LabelArrays
 from vlm_audio_pipeline.tasks.multi_label.measures.estimates import (
@@ -16,6 +19,9 @@ from vlm_audio_pipeline.tasks.multi_label.measures.estimates import (
     estimate_classes,
     estimate_exact_match,
     estimate_lwlrap,
+    exact_match_values,
+    lwlrap_values,
+    mean_of_classes,
 )
 
 RANKING_MEASURE = "cmap"
@@ -37,6 +43,28 @@ CLASS_MEASURES = (
     ClassMeasureNames("f1", "f1_macro", class_f1),
 )
 CLIP_MEASURES = {"lwlrap": estimate_lwlrap, "exact_match": estimate_exact_match}
+MEASURE_VALUES: Mapping[str, Callable[[LabelArrays], np.ndarray]] = {
+    **{m.of_mean: partial(mean_of_classes, measure=m.formula) for m in CLASS_MEASURES},
+    "lwlrap": lwlrap_values,
+    "exact_match": exact_match_values,
+}
+"""Each measure of all classes for each selection of recordings, by name: for differences of two classifiers."""
+TITLES: Mapping[str, str] = {
+    "cmap": "cmAP",
+    "auroc_macro": "macro AUROC",
+    "f1_macro": "macro F1",
+    "lwlrap": "lwlrap",
+    "exact_match": "share of exact matches",
+}
+"""Each measure of all classes in words."""
+
+
+def estimate(arrays: LabelArrays, name: str) -> Estimate:
+    """Return the estimate of one measure of all classes, by name."""
+    if name in CLIP_MEASURES:
+        return CLIP_MEASURES[name](arrays)
+    [formula] = [m.formula for m in CLASS_MEASURES if m.of_mean == name]
+    return estimate_classes(arrays, formula)[1]
 
 
 def estimates(arrays: LabelArrays) -> Iterator[tuple[str, str, Estimate]]:

@@ -105,6 +105,26 @@ def estimate_classes(arrays: LabelArrays, measure: ClassMeasure) -> tuple[list[E
         arrays: the predictions.
         measure: the measure of one class.
     """
+    curves = _curves(arrays, measure)
+    effective_n = roc_effective_n if measure is class_roc_area else None
+    estimated = [_class_estimate(curve, effective_n) for curve in curves]
+    return estimated, _mean_estimate(curves, arrays.classes, effective_n)
+
+
+def mean_of_classes(arrays: LabelArrays, measure: ClassMeasure) -> np.ndarray:
+    """Return the mean of `estimate_classes` for each selection of `selections(arrays.source)`.
+
+    Args:
+        arrays: predictions without failed requests, for which the mean is defined.
+        measure: the measure of one class.
+
+    Returns:
+        (1 + groups,) float64; NaN for a selection without a positive clip.
+    """
+    return _mean_values([curve for curve in _curves(arrays, measure) if curve.truth.any()])
+
+
+def _curves(arrays: LabelArrays, measure: ClassMeasure) -> list[_Curve]:
     kept = selections(arrays.source)
     curves = []
     for label in range(len(arrays.classes)):
@@ -112,9 +132,7 @@ def estimate_classes(arrays: LabelArrays, measure: ClassMeasure) -> tuple[list[E
         answered = arrays.select(rows)
         values, reason = measure(answered, label, kept[rows])
         curves.append(_Curve(values, reason, answered.truth[:, label], answered))
-    effective_n = roc_effective_n if measure is class_roc_area else None
-    estimated = [_class_estimate(curve, effective_n) for curve in curves]
-    return estimated, _mean_estimate(curves, arrays.classes, effective_n)
+    return curves
 
 
 EffectiveN = Callable[[Sequence[float], Sequence[tuple[int, int]]], float]
@@ -142,16 +160,22 @@ def _mean_estimate(curves: Sequence[_Curve], classes: tuple[str, ...], effective
         more = f", and {len(undefined) - 3} more classes" if len(undefined) > 3 else ""
         reason = "; ".join(undefined[:3]) + more if undefined else "no clip has any of the classes"
         return Estimate(None, reason, None, None, None, *facts)
-    values = np.array([curve.values for curve in covered.values()])
-    # Without some recordings a class may have no positive clip; like any class without one it is then not covered.
-    defined = ~np.isnan(values)
-    means = np.where(defined, values, 0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
-    means[~defined.any(axis=0)] = np.nan
+    means = _mean_values(list(covered.values()))
     sources = np.concatenate([curve.arrays.source for curve in covered.values()])
     labels = np.concatenate([curve.truth for curve in covered.values()]).astype(float)
-    most = None if effective_n is None else effective_n(values[:, 0].tolist(), counts)
+    values = [float(curve.values[0]) for curve in covered.values() if curve.values is not None]
+    most = None if effective_n is None else effective_n(values, counts)
     interval = jackknife_interval(means, labels, sources, most)
     return Estimate(float(means[0]), None, interval.low, interval.high, interval.method, *facts)
+
+
+def _mean_values(curves: Sequence[_Curve]) -> np.ndarray:
+    values = np.array([curve.values for curve in curves])
+    # Without some recordings a class may have no positive clip; like any class without one it is then not covered.
+    defined = ~np.isnan(values)
+    means: np.ndarray = np.where(defined, values, 0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
+    means[~defined.any(axis=0)] = np.nan
+    return means
 
 
 def estimate_lwlrap(arrays: LabelArrays) -> Estimate:
@@ -162,12 +186,21 @@ def estimate_lwlrap(arrays: LabelArrays) -> Estimate:
     reason = reason or missing_score_reason(answered.score, answered.outcome)
     if reason:
         return Estimate(None, reason, None, None, None, *facts)
-    sums, labels = ranking_precision(answered.truth, answered.score)
-    kept = selections(answered.source)
-    numerator, denominator = sums @ kept, labels @ kept
-    values = np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0)
-    interval = jackknife_interval(values, labels, answered.source)
+    values = lwlrap_values(answered)
+    interval = jackknife_interval(values, answered.truth.sum(axis=1).astype(float), answered.source)
     return Estimate(float(values[0]), None, interval.low, interval.high, interval.method, *facts)
+
+
+def lwlrap_values(arrays: LabelArrays) -> np.ndarray:
+    """Return lwlrap for each selection of `selections(arrays.source)`; NaN for a selection without labels.
+
+    Args:
+        arrays: predictions without failed requests, each with a score.
+    """
+    sums, labels = ranking_precision(arrays.truth, arrays.score)
+    kept = selections(arrays.source)
+    numerator, denominator = sums @ kept, labels @ kept
+    return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0)
 
 
 def estimate_exact_match(arrays: LabelArrays) -> Estimate:
@@ -177,10 +210,26 @@ def estimate_exact_match(arrays: LabelArrays) -> Estimate:
     reason = NO_CLIPS if not len(answered.clip) else None if answered.is_decided.any() else "no decisions"
     if reason:
         return Estimate(None, reason, None, None, None, *facts)
-    is_right = is_exact_match(answered.truth, answered.predicted) & answered.is_decided.all(axis=1)
+    is_right = _is_right(answered)
     interval = share_interval(is_right, answered.source)
     assert interval is not None  # there are clips
     return Estimate(float(is_right.mean()), None, interval.low, interval.high, interval.method, *facts)
+
+
+def exact_match_values(arrays: LabelArrays) -> np.ndarray:
+    """Return the share of exact matches for each selection of `selections(arrays.source)`.
+
+    Args:
+        arrays: predictions without failed requests.
+    """
+    kept = selections(arrays.source)
+    values: np.ndarray = _is_right(arrays).astype(float) @ kept / kept.sum(axis=0)
+    return values
+
+
+def _is_right(arrays: LabelArrays) -> np.ndarray:
+    is_right: np.ndarray = is_exact_match(arrays.truth, arrays.predicted) & arrays.is_decided.all(axis=1)
+    return is_right
 
 
 def _facts(arrays: LabelArrays) -> tuple[int, int, int, int]:

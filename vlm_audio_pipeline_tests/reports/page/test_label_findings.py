@@ -1,0 +1,82 @@
+"""The findings of a multi-label study: nothing is ranked or compared that is not finished."""
+
+from vlm_audio_pipeline.reports.page.label_findings import label_findings
+
+
+def row(classifier, cmap, rank=None, control="none", **values):
+    return {
+        "classifier": classifier,
+        "scoring": "score",
+        "control": control,
+        "kind": "probe",
+        "rank": rank,
+        "cmap": cmap,
+        "cmap_low": None if cmap is None else cmap - 0.1,
+        "cmap_high": None if cmap is None else cmap + 0.1,
+        "f1_macro": 0.5,
+        "positives": 1200,
+        "classes": 12,
+        "clips": 720,
+        "partial": False,
+        **values,
+    }
+
+
+CONSTANT = row("constant", 0.1, kind="reference", scoring="")
+
+
+def contrast(first, second, verdict="better", measure="cmap", control="none"):
+    return {
+        "classifier": first,
+        "scoring": "score",
+        "control": "none",
+        "against": second,
+        "against_scoring": "score",
+        "against_control": control,
+        "subset": "all",
+        "measure": measure,
+        "verdict": verdict,
+        "statement": f"{first} against {second}@{control}: {verdict}.",
+    }
+
+
+def test_the_best_classifier_beside_a_constant_score_and_the_next_one():
+    board = [row("a", 0.6123, 1), row("b", 0.5, 2), CONSTANT]
+    best, *_ = label_findings(board, [])
+    assert best.answer == "a has the highest mean average precision (cmAP)."
+    assert best.details == (
+        "a: 0.612 (95 % interval 0.512 to 0.712), from 1,200 labels of 12 classes in 720 clips.",
+        "A score that does not depend on the clip has 0.100.",
+        "No contrast compares a with the next one, b, so it is not tested whether the difference could be chance.",
+    )
+    tested, counts = label_findings(board, [contrast("b", "a", "worse", "lwlrap"), contrast("b", "a", "worse")])
+    assert tested.details[2] == "b against a@none: worse."
+    assert counts.answer == "Of 2: 2 shows a difference in favour of the second side."
+
+
+def test_equal_first_ranks_are_both_named():
+    best, *_ = label_findings([row("a", 0.6, 1), row("b", 0.6, 1), row("c", 0.5, 3)], [])
+    assert best.answer == "a and b have the highest mean average precision (cmAP)."
+    assert not any("next one" in sentence for sentence in best.details)
+
+
+def test_what_is_not_finished_is_not_ranked_and_its_controls_are_not_compared():
+    board = [row("a", None, partial=True), row("a", 0.3, control="blank"), CONSTANT]
+    best, controls = label_findings(board, [contrast("a", "b", "not compared")])[:2]
+    assert best.answer == "This cannot be said: no classifier has scores for every clip."
+    assert best.details == ("Not finished, so without a rank: a. The notes say why.",)
+    assert controls.details == ("No control is finished together with its original images, so none is compared.",)
+
+
+def test_controls_stand_beside_the_original_with_their_test():
+    board = [row("a", 0.6, 1), row("a", 0.2, control="blank"), row("a", 0.5, control="time_shuffled")]
+    _, controls, _ = label_findings(board, [contrast("a", "a", control="blank")])
+    assert controls.details == (
+        "a with blank images: cmAP 0.200, with the original images 0.600. Tested: a against a@blank: better.",
+        "a with images with columns in random order: cmAP 0.500, with the original images 0.600. This difference was not tested.",
+    )
+    lists = [row("m", None, scoring="generation"), row("m", None, scoring="generation", control="no_image", f1_macro=0.1)]
+    _, controls = label_findings(lists, [])
+    assert controls.details == (
+        "m (generation) with no image: macro F1 0.100, with the original images 0.500. This difference was not tested.",
+    )
