@@ -46,7 +46,5 @@ def label_summaries(
     if contrasts:
         yield (
             "",
-            label_contrasts_stage(
-                contrasts, plans, folds, study.dataset.tuning_folds, limited=study.limit is not None
-            ),
+            label_contrasts_stage(contrasts, plans, folds, study.dataset.tuning_folds, limited=study.limit is not None),
         )

@@ -228,7 +228,7 @@ CLIP_TABLES: tuple[TableSchema, ...] = (
             Column(
                 "log_probabilities",
                 SCORES,
-                "summed log-probability of the label of each class",
+                "summed log-probability of the label of each class; of a question with yes and no, of both answers for each class",
                 nullable=True,
                 in_preview=False,
             ),

@@ -159,7 +159,12 @@ def test_statements_of_better_worse_and_undecided_contrasts():
 def test_a_contrast_with_examples_says_that_it_holds_for_these_examples():
     few = predict_correctly(40, selection="random", draw=0)
     data = ContrastData(
- predictions={"few": few, "zero": predict_correctly(15)}, not_run_reason=str, clips=CLIPS, classes=CLASSES, tuning_folds=())
+        predictions={"few": few, "zero": predict_correctly(15)},
+        not_run_reason=str,
+        clips=CLIPS,
+        classes=CLASSES,
+        tuning_folds=(),
+    )
     [row] = contrasts_table([Contrast(classifier="few", against=("zero",))], data).to_pylist()
     assert row["interval_scope"] == "clips, for these examples"
     assert row["statement"].endswith("; p < 0.001; for these examples).")
@@ -169,7 +174,12 @@ def test_a_contrast_with_examples_says_that_it_holds_for_these_examples():
 
 def test_sides_that_never_differ_cannot_be_distinguished():
     data = ContrastData(
- predictions={"a": predict_correctly(30), "b": predict_correctly(30)}, not_run_reason=str, clips=CLIPS, classes=CLASSES, tuning_folds=())
+        predictions={"a": predict_correctly(30), "b": predict_correctly(30)},
+        not_run_reason=str,
+        clips=CLIPS,
+        classes=CLASSES,
+        tuning_folds=(),
+    )
     [row] = contrasts_table([Contrast(classifier="a", against=("b",))], data).to_pylist()
     assert (row["difference"], row["p"], row["detectable_difference"], row["verdict"]) == (
         0,
@@ -229,8 +239,10 @@ def test_summaries_of_many_classifiers_take_seconds():
             tuning_folds=(1,),
             limited=False,
         ),
-        lambda: contrasts_table(contrasts, ContrastData(
- predictions=tables, not_run_reason=str, clips=clips, classes=CLASSES, tuning_folds=(1,))),
+        lambda: contrasts_table(
+            contrasts,
+            ContrastData(predictions=tables, not_run_reason=str, clips=clips, classes=CLASSES, tuning_folds=(1,)),
+        ),
         lambda: [metrics_table(t, CLASSES, (1,)) for t in tables_by_seed],
     ):
         start = time.process_time()

@@ -36,7 +36,7 @@ class Question:
     Attributes:
         row_columns: columns of the row: clip, control, trial, draw, class_order, wording, repeat.
         request: the request.
-        classes: the class of each of `request.labels`, in that order.
+        classes: the class of each of `request.labels`, or another key, in that order.
     """
 
     row_columns: Mapping[str, Any]

@@ -43,6 +43,8 @@ class LanguageModel(PerturbedInput, ClassifierSpec):
     """Name of the backend in the registry, which sets it."""
     supported_scorings: ClassVar[tuple[Scoring, ...]] = ("likelihood", "generation")
     """Scorings the backend can compute."""
+    selects_by_vectors: ClassVar[bool] = True
+    """Whether examples need an encoder: for their selection, and for the k-NN baseline on the same examples."""
     is_deterministic: ClassVar[bool] = True
     """Whether the backend returns the same response each time a request is sent at temperature 0."""
 
@@ -154,7 +156,7 @@ class LanguageModel(PerturbedInput, ClassifierSpec):
                 "`calibrate: [contextual]` compares with blank images, so controls must contain blank; add it",
             ),
             (
-                self.shots > 0 and self.encoder is None,
+                self.selects_by_vectors and self.shots > 0 and self.encoder is None,
                 "encoder is required with shots: its vectors select the examples, and the baseline (k-NN on the same "
                 "examples) uses them; name one, such as an encoder of kind features",
             ),
@@ -220,7 +222,8 @@ class LanguageModel(PerturbedInput, ClassifierSpec):
     def protocol(self, encoders: Mapping[str, EncoderSpec] = NO_ENCODERS) -> Protocol:
         """Return the model, the prompt, the examples and how text is generated."""
         prompt = resolve_prompt(self.prompt)
-        selection = "ids in the study" if self.examples else f"{self.select} by {self.encoder}"
+        by = f" by {self.encoder}" if self.selects_by_vectors else ""
+        selection = "ids in the study" if self.examples else f"{self.select}{by}"
         permuted = ", with permuted labels" if self.permuted_labels else ""
         sampling = f"temperature {self.temperature:g}, top_p {self.top_p:g}" if self.temperature else "greedy"
         return Protocol(

@@ -130,6 +130,7 @@ class QuestionBuilder:
         sampling: how text is generated; its seed is that of the first repeat.
         seed: seed of the class orders.
         repeats_differ: whether each repeat is a separate request (the response is sampled, or comes from an endpoint).
+        answers: key -> the response whose likelihood is scored; None: the names of the classes.
     """
 
     prompt: Prompt
@@ -141,6 +142,11 @@ class QuestionBuilder:
     sampling: Sampling
     seed: int
     repeats_differ: bool
+    answers: Mapping[str, str] | None = None
+
+    def example_answer(self, example_label: str) -> str:
+        """Return the response that an example shows, from the column `example_label`."""
+        return self.names[example_label]
 
     def class_order(self, trial: Trial) -> tuple[str, ...]:
         """Return the classes in the order in which the prompt of a trial lists them."""
@@ -161,7 +167,9 @@ class QuestionBuilder:
         for row in examples:
             part = lookup("none", row["clip"])
             assert part is not None, "only a control has no part"
-            by_query.setdefault((row["trial"], row["query"]), []).append((part, self.names[row["example_label"]]))
+            by_query.setdefault((row["trial"], row["query"]), []).append(
+                (part, self.example_answer(row["example_label"]))
+            )
         questions = []
         for trial in self.trials:
             for control in ("none", *self.controls):
@@ -183,7 +191,7 @@ class QuestionBuilder:
             trial: the pass over the clips.
             control: "none", or one of the controls.
             clip: id of the clip.
-            examples: the image or audio of each example, and the name of its class in the prompt.
+            examples: the image or audio of each example, and its response, such as the name of its class.
             lookup: returns the image or audio of the clip.
         """
         conversation = build_messages(
@@ -201,7 +209,6 @@ class QuestionBuilder:
             seed = int(fingerprint("answer seed", seed, content, length=8), 16) >> 1  # 31 bits
         row_columns = {"clip": clip, "control": control, **vars(trial)}
         sampling = replace(self.sampling, seed=seed)
-        request = Request(
-            conversation, tuple(self.names.values()), self.scorings, sampling, preamble=self.prompt.preamble
-        )
-        return Question(row_columns, request, tuple(self.names))
+        answers = self.names if self.answers is None else self.answers
+        request = Request(conversation, tuple(answers.values()), self.scorings, sampling, preamble=self.prompt.preamble)
+        return Question(row_columns, request, tuple(answers))

@@ -209,7 +209,8 @@ def test_undecided_words_never_stand_beside_a_small_p_value(study, seed):
     sides = [("a", ("b", "c", "chance")), ("b", ("c", "d", "chance")), ("d", ("e", "majority"))]
     contrasts = [Contrast(classifier=x, against=y) for x, y in sides if random.random() < 0.7]
     data = ContrastData(
- predictions=tables, not_run_reason=lambda name: "no reason", clips=clips, classes=CLASSES, tuning_folds=())
+        predictions=tables, not_run_reason=lambda name: "no reason", clips=clips, classes=CLASSES, tuning_folds=()
+    )
     entries = [LeaderboardEntry(name, "probe", table, (1, 2)) for name, table in tables.items()]
     facts = {"rejected_clips": 0, "classes": CLASSES, "tuning_folds": (), "limited": False}
     board = leaderboard_table(entries, clips=clips, **facts).to_pylist()

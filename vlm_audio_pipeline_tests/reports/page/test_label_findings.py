@@ -75,7 +75,10 @@ def test_controls_stand_beside_the_original_with_their_test():
         "a with blank images: cmAP 0.200, with the original images 0.600. Tested: a against a@blank: better.",
         "a with images with columns in random order: cmAP 0.500, with the original images 0.600. This difference was not tested.",
     )
-    lists = [row("m", None, scoring="generation"), row("m", None, scoring="generation", control="no_image", f1_macro=0.1)]
+    lists = [
+        row("m", None, scoring="generation"),
+        row("m", None, scoring="generation", control="no_image", f1_macro=0.1),
+    ]
     _, controls = label_findings(lists, [])
     assert controls.details == (
         "m (generation) with no image: macro F1 0.100, with the original images 0.500. This difference was not tested.",

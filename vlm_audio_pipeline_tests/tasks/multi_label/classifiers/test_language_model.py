@@ -10,7 +10,7 @@ from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.studies.loading import parse_study
-from vlm_audio_pipeline.tasks.multi_label.classifiers.language_model import predict_from_lists
+from vlm_audio_pipeline.tasks.multi_label.classifiers.response_stages import predict_from_lists
 from vlm_audio_pipeline.tasks.multi_label.classifiers.list_parsing import parse_list
 from vlm_audio_pipeline_tests.classifiers.stage_runner import clips_table
 from vlm_audio_pipeline_tests.tasks.multi_label.classifiers.label_runner import labelled_clips
@@ -164,9 +164,15 @@ classifiers:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("shots: 1, encoder: e", "shots is not available in the task multi_label; remove it"),
-        ("scoring: [likelihood]", "scoring must be generation"),
-        ("prompt: plain", "prompt must ask for a list in the task multi_label, got 'plain'"),
+        ("shots: 1, encoder: e", "encoder is not available in the task multi_label; remove it"),
+        ("shots: 1, select: medoid", "select"),
+        ("scoring: [likelihood]", "scoring must be generation for `question: list`, got likelihood"),
+        (
+            "question: yes_no, scoring: [generation]",
+            "scoring must be likelihood for `question: yes_no`, got generation",
+        ),
+        ("threshold: 0.5", "threshold needs `question: yes_no`, got 0.5 without it"),
+        ("prompt: plain", "prompt must ask for several classes in the task multi_label, got 'plain'"),
     ],
 )
 def test_keys_of_one_class_are_refused(tmp_path, change, message):
