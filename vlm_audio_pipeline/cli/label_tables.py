@@ -52,6 +52,38 @@ def label_leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: s
     return Group(table, *(PlainText(name_study(note, study), style="dim") for note in group_notes(notes)))
 
 
+def recordings_table(rows: Sequence[dict[str, Any]], title: str, study: str | None = None) -> RenderableType:
+    """Return the measures of whole recordings: classifier, pooling, cmAP with interval, other measures, number of recordings.
+
+    A run that is not finished has no row: a note gives the reason.
+    """
+    table = PlainTable(title=title)
+    for name in ("classifier", "pooling"):
+        table.add_column(name)
+    ranking, *others = _HEADINGS
+    headings = [_HEADINGS[ranking], "95 % interval", *(_HEADINGS[name] for name in others), "labels", "recordings"]
+    for position, heading in enumerate(headings):
+        table.add_column(heading, justify="right", no_wrap=True, optional=position > 2)
+    notes = []
+    for row in rows:
+        name = _name(row["classifier"], row["scoring"], row["control"])
+        if not row["classes"]:
+            notes.append((name, row["note"]))
+            continue
+        low, high = row[f"{ranking}_low"], row[f"{ranking}_high"]
+        table.add_row(
+            name,
+            row["pooling"],
+            _share(row[ranking]),
+            "none" if low is None else f"{rounded_text(low, 3)} - {rounded_text(high, 3)}",
+            *(_share(row[other]) for other in others),
+            str(row["positives"]),
+            str(row["recordings"]),
+        )
+    lines = [name_study(line, study) for line in group_notes(list(dict.fromkeys(notes)))]
+    return Group(table_or_title(table), *(PlainText(line, style="dim") for line in lines))
+
+
 def label_contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | None = None) -> RenderableType:
     """Return the contrasts: measure, difference with interval, p after Holm, verdict.
 

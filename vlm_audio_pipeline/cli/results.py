@@ -40,10 +40,10 @@ def leaderboard(
     data: DataOption = None,
 ) -> None:
     """Show the leaderboard of one study or of all studies, its verdicts, contrasts and the published results that it repeats."""
-    from vlm_audio_pipeline.cli.label_tables import label_contrasts_table, label_leaderboard_table
+    from vlm_audio_pipeline.cli.label_tables import label_contrasts_table, label_leaderboard_table, recordings_table
     from vlm_audio_pipeline.cli.published_view import published_view
     from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table, verdicts_table
-    from vlm_audio_pipeline.reports.lookup import find_leaderboards
+    from vlm_audio_pipeline.reports.lookup import MULTI_LABEL_RECORDINGS, find_leaderboards
     from vlm_audio_pipeline.storage.catalogue import query
     from vlm_audio_pipeline.studies.loading import built_in_studies, load_study
 
@@ -57,6 +57,8 @@ def leaderboard(
 
     leaderboards = {table: rows.to_pylist() for table, rows in find_leaderboards(data_folder, name).items()}
     tables = {"verdicts": read("verdicts"), **leaderboards}
+    recordings = query(data_folder, MULTI_LABEL_RECORDINGS, [name], leave_out_damaged=True)
+    tables |= {"multi_label_recordings": recordings.to_pylist()}
     tables |= {name: read(name) for name in ("contrasts", "multi_label_contrasts", "published")}
     if as_json:
         print_json(tables)
@@ -72,6 +74,8 @@ def leaderboard(
             print_to_stdout(
                 label_leaderboard_table(study_tables["multi_label_leaderboard"], f"{title}{description}", title)
             )
+        if study_tables["multi_label_recordings"]:
+            print_to_stdout(recordings_table(study_tables["multi_label_recordings"], "whole recordings", title))
         if study_tables["contrasts"]:
             print_to_stdout(contrasts_table(study_tables["contrasts"], "contrasts", title))
         if study_tables["multi_label_contrasts"]:

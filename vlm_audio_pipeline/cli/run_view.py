@@ -8,7 +8,7 @@ from rich.console import Console
 
 from vlm_audio_pipeline.cli import executor
 from vlm_audio_pipeline.cli.app import print_json
-from vlm_audio_pipeline.cli.label_tables import label_contrasts_table, label_leaderboard_table
+from vlm_audio_pipeline.cli.label_tables import label_contrasts_table, label_leaderboard_table, recordings_table
 from vlm_audio_pipeline.cli.plan_view import plan_tables, show_plan, steps_by_reason
 from vlm_audio_pipeline.cli.power_view import power_rows, show_power
 from vlm_audio_pipeline.cli.printing import PlainText, console, print_view
@@ -23,7 +23,7 @@ from vlm_audio_pipeline.planning.planner import UNFINISHED, make_plan, plan_with
 from vlm_audio_pipeline.planning.publishing import other_file_warning
 from vlm_audio_pipeline.planning.run import RunSummary, failure_messages
 from vlm_audio_pipeline.planning.staleness import current_input_versions, read_node_provenance
-from vlm_audio_pipeline.reports.lookup import LEADERBOARD, MULTI_LABEL_LEADERBOARD
+from vlm_audio_pipeline.reports.lookup import LEADERBOARD, MULTI_LABEL_LEADERBOARD, MULTI_LABEL_RECORDINGS
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.studies.missing_paths import missing_path_warnings
 
@@ -173,6 +173,7 @@ def _read_results(graph: Graph) -> dict[str, list[dict[str, Any]]]:
         "leaderboard": read(LEADERBOARD),
         "multi_label_leaderboard": read(MULTI_LABEL_LEADERBOARD),
         "contrasts": read("SELECT * FROM contrasts WHERE study = ? ORDER BY position"),
+        "multi_label_recordings": read(MULTI_LABEL_RECORDINGS),
         "multi_label_contrasts": read("SELECT * FROM multi_label_contrasts WHERE study = ? ORDER BY position"),
     }
 
@@ -185,6 +186,8 @@ def _show_results(graph: Graph, results: Mapping[str, list[dict[str, Any]]], out
     for table, view in (("leaderboard", leaderboard_table), ("multi_label_leaderboard", label_leaderboard_table)):
         if results[table]:
             print_view(out, view(results[table], title, study.cli_argument))
+    if results["multi_label_recordings"]:
+        print_view(out, recordings_table(results["multi_label_recordings"], "whole recordings", study.cli_argument))
     if results["contrasts"]:
         print_view(out, contrasts_table(results["contrasts"], "contrasts", study.cli_argument))
     if results["multi_label_contrasts"]:

@@ -11,6 +11,7 @@ from vlm_audio_pipeline.tasks.multi_label.stages import (
     label_contrasts_stage,
     label_leaderboard_stage,
     label_metrics_stage,
+    recordings_stage,
 )
 
 
@@ -41,6 +42,9 @@ def label_summaries(
         )
         for name, spec in study.classifiers.items()
     }
+    if study.pooling:
+        for name, plan in plans.items():
+            yield name, recordings_stage(name, plan, study.pooling, limited=study.limit is not None)
     yield "", label_leaderboard_stage(plans, limited=study.limit is not None)
     contrasts = [contrast for contrast in study.contrasts if isinstance(contrast, LabelContrast)]
     if contrasts:

@@ -19,6 +19,12 @@ MULTI_LABEL_LEADERBOARD = (
 )
 """The same of studies with `task: multi_label`."""
 
+MULTI_LABEL_RECORDINGS = (
+    "SELECT * FROM multi_label_recordings WHERE $1 IS NULL OR study = $1 "
+    "ORDER BY study, pooling, cmap DESC NULLS LAST, classifier, scoring, control"
+)
+"""SQL of the measures of whole recordings of a study, or of all studies for null."""
+
 _LEADERBOARDS = {"leaderboard": LEADERBOARD, "multi_label_leaderboard": MULTI_LABEL_LEADERBOARD}
 
 

@@ -11,7 +11,8 @@ _KIND = Column("kind", TEXT, "kind of classifier: probe, knn, zero_shot, languag
 _SCORING = Column(
     "scoring",
     TEXT,
-    "how a class is decided: score (the score of the class reaches its threshold), or generation (the response lists it)",
+    "how a class is decided: score (the score of the class reaches its threshold), likelihood (the probability of yes reaches it), or "
+    "generation (the response lists it)",
 )
 _LOW = "lower end of the 95 % interval of `{}`, by source recording"
 _INTERVAL = Column("interval", TEXT, "method of the interval, or why there is none", nullable=True)
@@ -297,6 +298,37 @@ MULTI_LABEL_TABLES: tuple[TableSchema, ...] = (
             ),
             Column("statement", TEXT, "the result as sentences with its numbers"),
             Column("reason", TEXT, "why numbers are null", nullable=True),
+        ),
+    ),
+    TableSchema(
+        "multi_label_recordings",
+        "Measures of whole recordings, in studies with `pooling`: one row for each scoring, control and pooling of a classifier. A run that is "
+        "not finished has a row with the reason.",
+        key=("scoring", "control", "pooling"),
+        component="classifier",
+        per_fold=False,
+        catalogue_kind="table",
+        preview_first=("classifier", "pooling", "cmap", "f1_macro", "recordings"),
+        columns=(
+            STUDY,
+            _CLASSIFIER,
+            _KIND,
+            _SCORING,
+            CONTROL,
+            Column(
+                "pooling",
+                TEXT,
+                "how the segments of a source recording are pooled: max (highest score; predicted in a segment), mean (mean score, no "
+                "decisions) or any (predicted in a segment, no scores)",
+            ),
+            *_measure_columns(),
+            Column("positives", INT, "number of labels: recordings that have a class, summed over classes"),
+            Column("classes", INT, "number of classes with a positive recording"),
+            Column("recordings", INT, "number of source recordings with a prediction"),
+            Column("clips", INT, "number of distinct clips with a prediction"),
+            Column(
+                "note", TEXT, "denominators and reasons in words; 'not finished: ...' for a run that is not complete"
+            ),
         ),
     ),
 )

@@ -5,7 +5,7 @@ Each line of the error gives the file, the line, the key, what is wrong and what
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from vlm_audio_pipeline.classifiers.perturbed import PerturbedInput
 from vlm_audio_pipeline.contracts.errors import BadStudy, suggestion
@@ -21,7 +21,10 @@ from vlm_audio_pipeline.studies.mistakes import Mistakes
 from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import BUILT_IN, KEYS, NAME, OWNER, Study
 from vlm_audio_pipeline.studies.yaml_text import read_text, read_yaml
+from vlm_audio_pipeline.tasks.multi_label.pooling import Pooling
 from vlm_audio_pipeline.tasks.registry import DEFAULT_TASK, TASKS
+
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
 def built_in_studies() -> dict[str, Path]:
@@ -90,6 +93,7 @@ def parse_study(text: str, path: Path) -> Study:
                     key_path, "must be all if the dataset has no tuning_folds, got without_tuning; add tuning_folds"
                 )
     analyses = _read_analyses(raw, mistakes)
+    pooling = _read_pooling(raw, mistakes)
     projection = mistakes.validate(Projection, raw.get("projection", {}), ("projection",))
     budget = _read_budget(raw, entries, mistakes)
     rerun = mistakes.validate(Rerun, raw.get("rerun"), ("rerun",))
@@ -105,6 +109,7 @@ def parse_study(text: str, path: Path) -> Study:
         classifiers=entries.specs["classifiers"],
         perturb=perturb,
         contrasts=contrasts,
+        pooling=pooling,
         analyses=analyses,
         projection=projection or DEFAULT_PROJECTION,
         budget=budget,
@@ -123,6 +128,8 @@ def _read_task(raw: dict[str, Any], mistakes: Mistakes) -> str:
         return DEFAULT_TASK
     if raw.get("analyses") and not TASKS[task].has_analyses:
         mistakes.add(("analyses",), f"are not available in the task {task}; remove them")
+    if raw.get("pooling") and not TASKS[task].has_pooling:
+        mistakes.add(("pooling",), f"is not available in the task {task}; remove it")
     return task
 
 
@@ -132,6 +139,15 @@ def _add_perturbations(perturb: Perturb | None, entries: Entries) -> None:
     for name, spec in classifiers.items() if perturb else ():
         if isinstance(spec, PerturbedInput) and "perturb" not in spec.model_fields_set:
             classifiers[name] = spec.model_copy(update={"perturb": perturb})
+
+
+def _read_pooling(raw: dict[str, Any], mistakes: Mistakes) -> tuple[Pooling, ...]:
+    value = raw.get("pooling") or []
+    names = value if isinstance(value, list) else [value]
+    for name in names:
+        if name not in POOLINGS:
+            mistakes.add(("pooling",), f"must be one or several of {', '.join(POOLINGS)}, got {name!r}")
+    return tuple(name for name in POOLINGS if name in names)
 
 
 def _read_analyses(raw: dict[str, Any], mistakes: Mistakes) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from vlm_audio_pipeline.evaluation.optional_analysis_stages import ANALYSES
 from vlm_audio_pipeline.evaluation.projections import Projection
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.fields import takes_list
+from vlm_audio_pipeline.studies.loading import POOLINGS
 from vlm_audio_pipeline.studies.rerun import Rerun
 from vlm_audio_pipeline.studies.study import KEYS, NAME, OWNER, SECTIONS, section_spec_classes
 from vlm_audio_pipeline.tasks.registry import DEFAULT_TASK, TASKS
@@ -74,6 +75,7 @@ def study_schema() -> Schema:
         "dataset": {"type": "object", "required": ["kind"], "oneOf": _kind_references("dataset", kinds["dataset"])},
         **{section: _section_schema(section, kinds[section]) for section in SECTIONS if section != "classifiers"},
         "perturb": options["perturb"],
+        "pooling": {"anyOf": [{"enum": list(POOLINGS)}, {"type": "array", "items": {"enum": list(POOLINGS)}}]},
         "analyses": {
             "type": "array",
             "items": {"oneOf": [{"const": name, "description": doc} for name, doc in ANALYSES.items()]},

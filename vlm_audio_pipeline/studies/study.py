@@ -19,6 +19,7 @@ from vlm_audio_pipeline.evaluation.projections import DEFAULT_PROJECTION, Projec
 from vlm_audio_pipeline.renderings.recipe import Recipe
 from vlm_audio_pipeline.storage.ledger import Budget
 from vlm_audio_pipeline.studies.rerun import Rerun
+from vlm_audio_pipeline.tasks.multi_label.pooling import Pooling
 from vlm_audio_pipeline.tasks.registry import DEFAULT_TASK, TASKS
 
 SECTIONS: dict[str, Registry[Any] | type[Spec]] = {
@@ -56,6 +57,7 @@ KEYS: dict[str, str] = {
     "classifiers": "anything that predicts a label, by name",
     "perturb": "changes of the audio (noise, gain, low-pass) under which every classifier is tested again",
     "contrasts": "comparisons declared in advance: they are tested, with a correction for multiple comparisons",
+    "pooling": "how the segments of a recording are pooled for results of whole recordings, with several classes per clip: max, mean, any",
     "analyses": "optional analyses, each a table of its own",
     "projection": "how embeddings are projected to two dimensions for maps",
     "budget": "spending limit for paid endpoints over the study's lifetime; without it none is called",
@@ -76,6 +78,7 @@ class Study:
         classifiers: by name, lists and `like` expanded.
         perturb: changes of the audio for every classifier that does not declare its own; None: no changes.
         contrasts: comparisons declared in advance.
+        pooling: how segments are pooled for results of whole recordings; empty: no such results.
         analyses: names of the optional analyses.
         projection: how embeddings are projected to two dimensions.
         budget: spending limit for paid endpoints; None: nothing may be spent.
@@ -94,6 +97,7 @@ class Study:
     classifiers: Mapping[str, ClassifierSpec] = field(default_factory=dict)
     perturb: Perturb | None = None
     contrasts: tuple[Contrast, ...] = ()
+    pooling: tuple[Pooling, ...] = ()
     analyses: tuple[str, ...] = ()
     projection: Projection = DEFAULT_PROJECTION
     budget: Budget | None = None
@@ -140,6 +144,7 @@ class Study:
             },
             **({} if self.perturb is None else {"perturb": self.perturb.model_dump(mode="json")}),
             "contrasts": [contrast.model_dump(mode="json") for contrast in self.contrasts],
+            **({"pooling": list(self.pooling)} if self.pooling else {}),
             "analyses": list(self.analyses),
             "projection": self.projection.model_dump(mode="json"),
             "budget": None if self.budget is None else self.budget.model_dump(mode="json"),

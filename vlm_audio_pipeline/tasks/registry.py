@@ -20,18 +20,24 @@ class Task:
         classifiers: the kinds of classifiers that a study of this task can have.
         contrast: what an entry of `contrasts` can say.
         has_analyses: whether a study of this task can declare optional analyses.
+        has_pooling: whether a study of this task can pool the segments of recordings.
     """
 
     doc: str
     classifiers: Registry[ClassifierSpec]
     contrast: type[Contrast]
     has_analyses: bool
+    has_pooling: bool
 
 
 TASKS: dict[str, Task] = {
-    DEFAULT_TASK: Task("exactly one class for each clip", CLASSIFIERS, Contrast, has_analyses=True),
+    DEFAULT_TASK: Task("exactly one class for each clip", CLASSIFIERS, Contrast, has_analyses=True, has_pooling=False),
     "multi_label": Task(
-        "any number of classes for each clip, also none", MULTI_LABEL_CLASSIFIERS, LabelContrast, has_analyses=False
+        "any number of classes for each clip, also none",
+        MULTI_LABEL_CLASSIFIERS,
+        LabelContrast,
+        has_analyses=False,
+        has_pooling=True,
     ),
 }
 """Every task by name; the graph of each is in `planning.task_graphs`."""

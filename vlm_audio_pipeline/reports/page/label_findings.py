@@ -49,7 +49,7 @@ _NO_CONTROL = "No control is finished together with its original images, so none
 def _best(board: Sequence[Row], contrasts: Sequence[Row]) -> LabelFinding:
     question = "Which classifier finds the sounds best?"
     ranked = [row for row in board if row["rank"] is not None]
-    unfinished = [row["classifier"] for row in board if row["partial"] and not _is_control(row)]
+    unfinished = [row["classifier"] for row in board if row["partial"] and row["control"] == "none"]
     missing = (
         (f"Not finished, so without a rank: {', '.join(dict.fromkeys(unfinished))}. The notes say why.",)
         if unfinished
@@ -140,7 +140,8 @@ def _count_verdicts(contrasts: Sequence[Row]) -> str:
 
 
 def _is_control(row: Row) -> bool:
-    return bool(row["control"] != "none")
+    """Return whether a row is of a control of the image; a perturbation of the audio is none."""
+    return row["control"] in CONTROL_WORDS
 
 
 def _key(row: Row) -> tuple[str, str, str]:

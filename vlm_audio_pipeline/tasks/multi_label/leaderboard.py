@@ -80,7 +80,8 @@ def _all_estimates(arrays: LabelArrays) -> dict[str, Estimate]:
     return means | {name: formula(arrays) for name, formula in CLIP_MEASURES.items()}
 
 
-def _measure_columns(found: Mapping[str, Estimate]) -> dict[str, float | int | None]:
+def measure_columns(found: Mapping[str, Estimate]) -> dict[str, float | int | None]:
+    """Return the columns of measures by name: value and interval."""
     columns: dict[str, float | int | None] = {}
     for name, estimate in found.items():
         columns |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
@@ -137,7 +138,7 @@ def _line(
         "model": next((m for m in rows["model"].to_pylist() if m), None),
         "scoring": scoring,
         "control": control,
-        **_measure_columns(found),
+        **measure_columns(found),
         "positives": ranking.positives,
         "classes": ranking.classes,
         "predictions": rows.num_rows,
@@ -155,7 +156,7 @@ def _line(
 def _constant_line(clips: Sequence[Clip], classes: tuple[str, ...]) -> dict[str, Any]:
     arrays = constant_arrays(clips, classes)
     found = _all_estimates(arrays)
-    values = {name: value for name, value in _measure_columns(found).items() if name in found}
+    values = {name: value for name, value in measure_columns(found).items() if name in found}
     ranking = found[RANKING_MEASURE]
     return {
         **values,

@@ -1,7 +1,7 @@
-"""Stages of the task: the labels of the clips, metrics of a classifier, the leaderboard, and contrasts.
+"""Stages of the task: the labels of the clips, metrics of a classifier, results of recordings, the leaderboard, and contrasts.
 
 Belongs here: inputs and parameters of the stages. Does not belong here: the computations (`metrics`, `leaderboard`,
-`contrast_results`).
+`contrast_results`, `pooling`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ from vlm_audio_pipeline.tasks.multi_label.contrast_results import LabelContrastD
 from vlm_audio_pipeline.tasks.multi_label.contrasts import LabelContrast
 from vlm_audio_pipeline.tasks.multi_label.leaderboard import label_leaderboard_table
 from vlm_audio_pipeline.tasks.multi_label.metrics import label_metrics_table
+from vlm_audio_pipeline.tasks.multi_label.pooling import Pooling, recordings_table
 
 
 def add_label_tables(stage: Stage) -> Stage:
@@ -69,6 +70,47 @@ def label_metrics_stage(classifier_name: str, folds: tuple[int, ...], tuning_fol
         run=run,
         description=f"Average precision, ROC area and F1 of '{classifier_name}' for each class and over all classes, lwlrap and exact "
         "match, as shares of 1 with 95 % intervals by source recording, over all clips and by fold.",
+        per_fold=False,
+    )
+
+
+def recordings_stage(classifier_name: str, plan: ClassifierPlan, poolings: tuple[Pooling, ...], limited: bool) -> Stage:
+    """Return the stage that computes the measures of whole recordings of one classifier.
+
+    Args:
+        classifier_name: its name in the study.
+        plan: how the study runs it.
+        poolings: the poolings of the study.
+        limited: whether the run is limited to a part of the clips.
+    """
+    predictions = Input("predictions", classifier_name, folds="all", optional=True)
+
+    def run(context: StageContext) -> dict[str, pa.Table]:
+        clips = usable_clips(context)[0]
+        table = recordings_table(
+            context.inputs.get(predictions.key, TABLES["multi_label_predictions"].empty()),
+            poolings,
+            classifier=classifier_name,
+            kind=plan.kind,
+            expected=expected_label_run(plan, clips, len(context.classes)),
+            clips=clips,
+            classes=context.classes,
+            limited=limited,
+        )
+        return {"multi_label_recordings": table}
+
+    return Stage(
+        asset="recordings",
+        tables=("multi_label_recordings",),
+        version=1,
+        parameters={
+            "poolings": list(poolings),
+            "limited": limited,
+            **completeness_parameters({classifier_name: plan}),
+        },
+        inputs=(Input("clips", folds="all", optional=True), predictions),
+        run=run,
+        description=f"Measures of '{classifier_name}' for whole recordings, whose segments are pooled by {', '.join(poolings)}.",
         per_fold=False,
     )
 

@@ -5,11 +5,10 @@ order (average precision, ROC area, lwlrap) are undefined, with this reason. Yes
 """
 
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import pyarrow as pa
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from vlm_audio_pipeline.classifiers.base import NO_ENCODERS
 from vlm_audio_pipeline.classifiers.language_models.language_model import LanguageModel
@@ -130,8 +129,8 @@ class LabelLanguageModel(LanguageModel):
                 f"classifiers.{name}.threshold: is chosen on other folds and needs two or more folds, got "
                 f"{list(self.folds or folds)}; write `threshold: 0.5`, or name more folds"
             )
-        examples = [examples_stage(self, folds)] if self.shots else []
-        return [*examples, responses_stage(self, name, folds), predictions_stage(self, name, folds)]
+        examples = [examples_stage(self)] if self.shots else []
+        return [*examples, responses_stage(self, name, folds), predictions_stage(self, name)]
 
     @property
     def chooses_threshold(self) -> bool:

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 _COPIED_COLUMNS = ("scoring", "control", "trial", "clip", "model", "revision")
 _COLUMNS = (*_COPIED_COLUMNS, "source", "label", "truth", "score", "threshold", "predicted", "outcome")
-Folds = tuple[int, ...]
 
 
-def examples_stage(spec: "LabelLanguageModel", folds: Folds) -> Stage:
+def examples_stage(spec: "LabelLanguageModel") -> Stage:
     """Return the stage that chooses examples with and without each class from the other folds."""
     images = () if spec.rendering is None else (Input("spectrograms", spec.rendering, folds="all"),)
 
@@ -66,7 +65,7 @@ def examples_stage(spec: "LabelLanguageModel", folds: Folds) -> Stage:
     )
 
 
-def predictions_stage(spec: "LabelLanguageModel", name: str, folds: Folds) -> Stage:
+def predictions_stage(spec: "LabelLanguageModel", name: str) -> Stage:
     """Return the stage that turns responses into decisions, and for yes and no into scores."""
     is_list, reads = spec.question == "list", "all" if spec.chooses_threshold else "same"
 

@@ -56,7 +56,7 @@ def test_a_recording_of_the_fold_gives_no_examples():
     source = CLIPS.schema.get_field_index("source")
     same = CLIPS.set_column(source, "source", CLIPS["source"].take([0] * CLIPS.num_rows))
     with pytest.raises(
-        VlmAudioError, match="class 'a' needs 2 candidates with it for fold 1 .* but has 0; use fewer shots"
+        VlmAudioError, match=r"class 'a' needs 2 candidates with it for fold 1 .* but has 0; use fewer shots"
     ):
         select(same)
 

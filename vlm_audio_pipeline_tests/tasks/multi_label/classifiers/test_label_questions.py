@@ -27,9 +27,12 @@ def test_the_score_is_the_share_of_yes_in_both_answers():
     # dog: e^-2 / (e^-2 + e^-3) = 1 / (1 + e^-1). rain: equal answers. wind: e^-1000 is 0 in floats, its share of e^-1001 is not
     found = yes_probabilities(
         {
-            **{"dog: yes": -2.0, "dog: no": -3.0},
-            **{"rain: yes": -7.5, "rain: no": -7.5},
-            **{"wind: yes": -1001.0, "wind: no": -1000.0},
+            "dog: yes": -2.0,
+            "dog: no": -3.0,
+            "rain: yes": -7.5,
+            "rain: no": -7.5,
+            "wind: yes": -1001.0,
+            "wind: no": -1000.0,
         },
         ("dog", "rain", "wind"),
     )

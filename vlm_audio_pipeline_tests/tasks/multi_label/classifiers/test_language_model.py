@@ -10,8 +10,8 @@ from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.studies.loading import parse_study
-from vlm_audio_pipeline.tasks.multi_label.classifiers.response_stages import predict_from_lists
 from vlm_audio_pipeline.tasks.multi_label.classifiers.list_parsing import parse_list
+from vlm_audio_pipeline.tasks.multi_label.classifiers.response_stages import predict_from_lists
 from vlm_audio_pipeline_tests.classifiers.stage_runner import clips_table
 from vlm_audio_pipeline_tests.tasks.multi_label.classifiers.label_runner import labelled_clips
 
