@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlm_audio_pipeline.contracts.number_text import rounded_text
+from vlm_audio_pipeline.evaluation.references import CHANCE
 from vlm_audio_pipeline.evaluation.result_names import result_name
 from vlm_audio_pipeline.reports.page.controls import CONTROL_WORDS
 
@@ -34,15 +35,19 @@ def label_findings(board: Sequence[Row], contrasts: Sequence[Row]) -> list[Label
         board: rows of `multi_label_leaderboard`, ranked rows first.
         contrasts: rows of `multi_label_contrasts`, in the order declared.
     """
-    findings = [_best(board, contrasts)]
+    findings = [_best(board, contrasts), _chance(contrasts)]
     if (controls := tuple(_control_sentences(board, contrasts))) or any(_is_control(row) for row in board):
         answer = "Controls change the image and nothing else. A classifier that uses the image loses by it."
+        controls += (_ABOUT_LISTS,) if any("macro F1" in sentence for sentence in controls) else ()
         findings.append(LabelFinding("Do the classifiers use the image?", answer, controls or (_NO_CONTROL,)))
     if contrasts:
         findings.append(LabelFinding("What do the declared contrasts say?", _count_verdicts(contrasts)))
     return findings
 
 
+_ABOUT_LISTS = (
+    "Lists of classes can also have another F1 because they are longer or shorter. A contrast with chance shows whether they fit the clips."
+)
 _NO_CONTROL = "No control is finished together with its original images, so none is compared."
 
 
@@ -62,11 +67,24 @@ def _best(board: Sequence[Row], contrasts: Sequence[Row]) -> LabelFinding:
     answer = f"{names} {'have' if len(first) > 1 else 'has'} the highest mean average precision (cmAP)."
     details = [_value_sentence(row) for row in first]
     if constant := next((row for row in board if row["kind"] == "reference" and row["cmap"] is not None), None):
-        details.append(f"A score that does not depend on the clip has {rounded_text(constant['cmap'], 3)}.")
+        details.append(f"Equal scores for all clips have {rounded_text(constant['cmap'], 3)}.")
     others = [row for row in ranked if row["rank"] > 1]
     if len(first) == 1 and others:
         details.append(_test_sentence(first[0], others[0], contrasts))
     return LabelFinding(question, answer, (*details, *missing))
+
+
+def _chance(contrasts: Sequence[Row]) -> LabelFinding:
+    """Return what the contrasts with chance say; each classifier's chance level is that of its own scores."""
+    question = "Which classifiers are better than chance?"
+    tested = [row for row in contrasts if row["against"] == CHANCE and row["control"] == "none"]
+    made = [row for row in tested if row["verdict"] != _WITHOUT_RESULT]
+    if not made:
+        why = "was made, because they are not finished" if tested else "is declared"
+        return LabelFinding(question, f"This was not tested: no contrast with chance {why}.")
+    better = list(dict.fromkeys(_name(row) for row in made if row["verdict"] == "better"))
+    answer = f"Shown to be better: {', '.join(better)}." if better else "None is shown to be better."
+    return LabelFinding(question, answer, tuple(row["statement"] for row in tested))
 
 
 def _value_sentence(row: Row) -> str:

@@ -5,10 +5,14 @@ without each of 100 random groups if there are more), for both sides at once. Fr
 the difference, the test (sign flips of these influences), and the correlation of the two sides for the interval (MOVER). For
 a mean over clips in recordings of equal size, the test is exactly that of the task with one class per clip.
 
+Equal scores are put in random order first, the mean of several orders: a block of equal scores has a lower average precision than the
+same clips in random order (McSherry and Najork, Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied
+Scores, ECIR 2008). A model with random scores would otherwise be "better" than the same model on blank images, where all scores are equal.
+
 Belongs here: the numbers of one comparison. Does not belong here: which comparisons a study makes (`contrast_results`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,10 +21,13 @@ from vlm_audio_pipeline.evaluation.power import detectable_standard_errors
 from vlm_audio_pipeline.evaluation.significance import sign_flip
 from vlm_audio_pipeline.evaluation.standard_error import standard_error
 from vlm_audio_pipeline.measures.uncertainty import smallest_effective_n, wilson_interval
+from vlm_audio_pipeline.tasks.multi_label.chance import chance_level
 from vlm_audio_pipeline.tasks.multi_label.measures.arrays import LabelArrays
-from vlm_audio_pipeline.tasks.multi_label.measures.declarations import MEASURE_VALUES, estimate
+from vlm_audio_pipeline.tasks.multi_label.measures.declarations import MEASURE_VALUES, TIE_SENSITIVE, estimate
 from vlm_audio_pipeline.tasks.multi_label.measures.estimates import Estimate
 
+ORDERS = 10
+"""Number of random orders of equal scores."""
 _TINY = 1e-12
 
 
@@ -77,7 +84,7 @@ def compare_labels(
 
     Args:
         first: predictions of a classifier, without failed requests.
-        second: predictions of a classifier or of the reference.
+        second: predictions of another classifier, or of its control.
         measure: name of a measure of all classes.
         margin: margin of the equivalence test, share of 1; None: no such test.
 
@@ -88,13 +95,15 @@ def compare_labels(
     if not len(common):
         return "they have no clips in common"
     first, second = (side.select(np.isin(side.clip, common)) for side in (first, second))
-    of_first, of_second = estimate(first, measure), estimate(second, measure)
+    pairs = [(first, second)]
+    if measure in TIE_SENSITIVE and (_has_ties(first) or _has_ties(second)):
+        pairs = [(break_ties(first, seed), break_ties(second, seed)) for seed in range(ORDERS)]
+    of_first, of_second = (estimate(side, measure) for side in pairs[0])
     for side in (of_first, of_second):
-        if side.value is None:
-            return f"{measure} is undefined: {side.reason}"
-        if side.low is None:
-            return f"{measure} has no interval: {str(side.interval).removeprefix('none: ')}"
-    a, b = MEASURE_VALUES[measure](first), MEASURE_VALUES[measure](second)
+        if reason := _missing_reason(side, measure):
+            return reason
+    a = np.mean([MEASURE_VALUES[measure](side) for side, _ in pairs], axis=0)
+    b = np.mean([MEASURE_VALUES[measure](side) for _, side in pairs], axis=0)
     effects = recording_influences(a - b)
     groups = np.arange(len(effects)).astype(str)
     p, method = sign_flip(effects, groups)
@@ -116,6 +125,71 @@ def compare_labels(
         positives=of_first.positives,
         classes=of_first.classes,
     )
+
+
+def compare_with_chance(first: LabelArrays, measure: str, margin: float | None = None) -> LabelComparison | str:
+    """Compare a classifier with its chance level; see `chance`.
+
+    The interval of the difference is that of the measure minus the chance level, which counts as exact.
+
+    Args:
+        first: predictions of a classifier, without failed requests.
+        measure: name of a measure of all classes.
+        margin: margin of the equivalence test, share of 1; None: no such test.
+
+    Returns:
+        The numbers, or why there are none.
+    """
+    found = estimate(first, measure)
+    if reason := _missing_reason(found, measure):
+        return reason
+    assert found.value is not None and found.low is not None and found.high is not None
+    chance = chance_level(first, measure, found.value)
+    effects = recording_influences(MEASURE_VALUES[measure](first) - chance.value)
+    groups = np.arange(len(effects)).astype(str)
+    error = standard_error(effects, groups)
+    return LabelComparison(
+        value=found.value,
+        against_value=chance.value,
+        low=found.low - chance.value,
+        high=found.high - chance.value,
+        p=chance.p,
+        p_method=chance.method,
+        p_equivalence=None if margin is None else equivalence_p(effects, groups, margin),
+        standard_error=None if error is None or error < _TINY else error,
+        clips=len(np.unique(first.clip)),
+        sources=len(np.unique(first.source)),
+        positives=found.positives,
+        classes=found.classes,
+    )
+
+
+def break_ties(arrays: LabelArrays, seed: int) -> LabelArrays:
+    """Return the predictions with ranks in the place of scores; equal scores get ranks in random order.
+
+    Args:
+        arrays: n predictions; NaN stays NaN.
+        seed: seed of the order.
+    """
+    score = arrays.score.ravel()
+    order = np.lexsort((np.random.default_rng(seed).random(len(score)), score))
+    ranks = np.empty(len(score))
+    ranks[order] = np.arange(len(score))
+    ranks[np.isnan(score)] = np.nan
+    return replace(arrays, score=ranks.reshape(arrays.score.shape))
+
+
+def _has_ties(arrays: LabelArrays) -> bool:
+    """Return whether two clips have the same score of a class, or two classes the same score of a clip."""
+    return any(bool((np.diff(np.sort(arrays.score, axis=axis), axis=axis) == 0).any()) for axis in (0, 1))
+
+
+def _missing_reason(found: Estimate, measure: str) -> str | None:
+    if found.value is None:
+        return f"{measure} is undefined: {found.reason}"
+    if found.low is None:
+        return f"{measure} has no interval: {str(found.interval).removeprefix('none: ')}"
+    return None
 
 
 def recording_influences(values: np.ndarray) -> np.ndarray:
@@ -154,6 +228,7 @@ def _difference_interval(
         return float(np.sqrt(max(0.0, x**2 + y**2 - 2 * correlation * x * y)))
 
     assert first.low is not None and first.high is not None and second.low is not None and second.high is not None
-    low = difference - distance(a[0] - first.low, second.high - b[0])
-    high = difference + distance(first.high - a[0], b[0] - second.low)
+    assert first.value is not None and second.value is not None
+    low = difference - distance(first.value - first.low, second.high - second.value)
+    high = difference + distance(first.high - first.value, second.value - second.low)
     return max(-1.0, low), min(1.0, high)

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from vlm_audio_pipeline.contracts.number_text import rounded_text
-from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.evaluation.contrasts import Operand
 from vlm_audio_pipeline.evaluation.declared_comparisons import (
     CorrectedP,
@@ -24,21 +23,21 @@ from vlm_audio_pipeline.evaluation.declared_comparisons import (
     correct_p_values,
     distinct_comparisons,
 )
+from vlm_audio_pipeline.evaluation.references import CHANCE
 from vlm_audio_pipeline.evaluation.significance import p_text
 from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.evaluation.verdicts import NOT_COMPARED, verdict
 from vlm_audio_pipeline.measures.predictions import ALL_CLIPS, WITHOUT_TUNING
-from vlm_audio_pipeline.tasks.multi_label.comparison import LabelComparison, compare_labels
+from vlm_audio_pipeline.tasks.multi_label.comparison import LabelComparison, compare_labels, compare_with_chance
 from vlm_audio_pipeline.tasks.multi_label.contrasts import LabelContrast
 from vlm_audio_pipeline.tasks.multi_label.measures.arrays import LabelArrays
 from vlm_audio_pipeline.tasks.multi_label.measures.declarations import TITLES
 from vlm_audio_pipeline.tasks.multi_label.prediction_arrays import read_arrays
-from vlm_audio_pipeline.tasks.multi_label.references import CONSTANT, constant_arrays
 
 
 @dataclass(frozen=True)
 class LabelSide(ResolvedSide):
-    """A side and its predictions."""
+    """A side and its predictions; chance has none of its own."""
 
     arrays: LabelArrays | None = None
 
@@ -48,21 +47,18 @@ class LabelContrastData(StudyPredictions):
     """The data that contrasts are computed from.
 
     Attributes:
-        clips: usable clips of the dataset, over all folds.
         classes: every class of the study.
     """
 
-    clips: Sequence[Clip]
     classes: tuple[str, ...]
 
     def resolve(self, text: str, contrast: LabelContrast) -> LabelSide:
         """Return the side that the text of an operand names."""
         operand = Operand.parse(text)
-        if operand.name == CONSTANT:
-            side = LabelSide(arrays=constant_arrays(self.clips, self.classes))
-        else:
-            scoring, rows, reason = self.side_rows(operand, contrast)
-            side = LabelSide(scoring, reason, None if rows is None else read_arrays(rows, self.classes))
+        if operand.name == CHANCE:
+            return LabelSide()
+        scoring, rows, reason = self.side_rows(operand, contrast)
+        side = LabelSide(scoring, reason, None if rows is None else read_arrays(rows, self.classes))
         if side.arrays is None or contrast.folds == "all":
             return side
         return replace(side, arrays=side.arrays.select(~np.isin(side.arrays.fold, self.tuning_folds)))
@@ -96,9 +92,12 @@ def label_contrasts_table(contrasts: Sequence[LabelContrast], data: LabelContras
 def _compare(declared: _Declared) -> LabelComparison | str:
     """Return the numbers, or why there are none."""
     first, second = declared.first.arrays, declared.second.arrays
-    if first is None or second is None or declared.reasons:
+    if first is None or declared.reasons:
         return "; ".join(declared.reasons)
-    return compare_labels(first, second, declared.contrast.measure, declared.contrast.margin)
+    measure, margin = declared.contrast.measure, declared.contrast.margin
+    if second is None:
+        return compare_with_chance(first, measure, margin)
+    return compare_labels(first, second, measure, margin)
 
 
 def _line(

@@ -168,14 +168,14 @@ def _constant_line(clips: Sequence[Clip], classes: tuple[str, ...]) -> dict[str,
         "positives": ranking.positives,
         "classes": ranking.classes,
         "predictions": arrays.truth.size,
-        "answered": arrays.truth.size,
+        "answered": 0,
         "clips": len(clips),
         "trials": 0,
         "folds": _join(np.unique(arrays.fold).tolist()),
         "comparable": False,
         "note": ", ".join(
             [
-                "the same score for every clip and class, so that every class is predicted",
+                "the same score for every clip and class",
                 *([f"{RANKING_MEASURE} undefined: {ranking.reason}"] if ranking.value is None else []),
                 *_interval_note(ranking),
             ]

@@ -12,20 +12,16 @@ CONSTANT = "constant"
 
 
 def constant_arrays(clips: Sequence[Clip], classes: tuple[str, ...]) -> LabelArrays:
-    """Return the predictions of the reference, in the order of the ids of the clips.
-
-    With equal scores, the threshold with the highest F1 accepts every clip, so every class is predicted: F1 of a class with the
-    share p of positives is 2p / (1 + p).
-    """
+    """Return the scores of the reference, in the order of the ids of the clips; it has no decisions."""
     ordered = sorted(clips, key=lambda clip: clip.id)
     truth = np.array([[label in clip.class_names for label in classes] for clip in ordered], bool)
     truth = truth.reshape(len(ordered), len(classes))  # without clips, too
     return LabelArrays(
         truth=truth,
         score=np.zeros(truth.shape),
-        predicted=np.ones(truth.shape, bool),
+        predicted=np.zeros(truth.shape, bool),
         outcome=np.full(truth.shape, "answered"),
-        is_decided=np.ones(truth.shape, bool),
+        is_decided=np.zeros(truth.shape, bool),
         clip=np.array([clip.id for clip in ordered], str),
         source=np.array([clip.source for clip in ordered], str),
         fold=np.array([clip.fold for clip in ordered], int),

@@ -187,7 +187,6 @@ def label_contrasts_stage(
         data = LabelContrastData(
             predictions={name: rows for name, rows in tables.items() if rows is not None and rows.num_rows},
             not_run_reason=lambda name: classifiers[name].not_run_reason() or NO_PREDICTIONS,
-            clips=clips,
             classes=context.classes,
             tuning_folds=dataset_tuning_folds,
             expected={name: expected_label_run(classifiers[name], clips, len(context.classes)) for name in names},

@@ -46,10 +46,10 @@ def test_the_best_classifier_beside_a_constant_score_and_the_next_one():
     assert best.answer == "a has the highest mean average precision (cmAP)."
     assert best.details == (
         "a: 0.612 (95 % interval 0.512 to 0.712), from 1,200 labels of 12 classes in 720 clips.",
-        "A score that does not depend on the clip has 0.100.",
+        "Equal scores for all clips have 0.100.",
         "No contrast compares a with the next one, b, so it is not tested whether the difference could be chance.",
     )
-    tested, counts = label_findings(board, [contrast("b", "a", "worse", "lwlrap"), contrast("b", "a", "worse")])
+    tested, _, counts = label_findings(board, [contrast("b", "a", "worse", "lwlrap"), contrast("b", "a", "worse")])
     assert tested.details[2] == "b against a@none: worse."
     assert counts.answer == "Of 2: 2 shows a difference in favour of the second side."
 
@@ -62,7 +62,7 @@ def test_equal_first_ranks_are_both_named():
 
 def test_what_is_not_finished_is_not_ranked_and_its_controls_are_not_compared():
     board = [row("a", None, partial=True), row("a", 0.3, control="blank"), CONSTANT]
-    best, controls = label_findings(board, [contrast("a", "b", "not compared")])[:2]
+    best, _, controls = label_findings(board, [contrast("a", "b", "not compared")])[:3]
     assert best.answer == "This cannot be said: no classifier has scores for every clip."
     assert best.details == ("Not finished, so without a rank: a. The notes say why.",)
     assert controls.details == ("No control is finished together with its original images, so none is compared.",)
@@ -70,7 +70,7 @@ def test_what_is_not_finished_is_not_ranked_and_its_controls_are_not_compared():
 
 def test_controls_stand_beside_the_original_with_their_test():
     board = [row("a", 0.6, 1), row("a", 0.2, control="blank"), row("a", 0.5, control="time_shuffled")]
-    _, controls, _ = label_findings(board, [contrast("a", "a", control="blank")])
+    _, _, controls, _ = label_findings(board, [contrast("a", "a", control="blank")])
     assert controls.details == (
         "a with blank images: cmAP 0.200, with the original images 0.600. Tested: a against a@blank: better.",
         "a with images with columns in random order: cmAP 0.500, with the original images 0.600. This difference was not tested.",
@@ -79,7 +79,21 @@ def test_controls_stand_beside_the_original_with_their_test():
         row("m", None, scoring="generation"),
         row("m", None, scoring="generation", control="no_image", f1_macro=0.1),
     ]
-    _, controls = label_findings(lists, [])
+    _, _, controls = label_findings(lists, [])
     assert controls.details == (
         "m (generation) with no image: macro F1 0.100, with the original images 0.500. This difference was not tested.",
+        "Lists of classes can also have another F1 because they are longer or shorter. A contrast with chance shows whether they fit the clips.",
     )
+
+
+def test_only_contrasts_with_chance_say_that_a_classifier_is_better_than_chance():
+    def answer(*contrasts):
+        return label_findings([row("a", 0.6, 1), CONSTANT], contrasts)[1]
+
+    assert answer().answer == "This was not tested: no contrast with chance is declared."
+    unmade = answer(contrast("a", "chance", "not compared"))
+    assert unmade.answer == "This was not tested: no contrast with chance was made, because they are not finished."
+    assert answer(contrast("a", "chance", "cannot tell apart")).answer == "None is shown to be better."
+    found = answer(contrast("a", "chance"), contrast("b", "chance", "cannot tell apart"), contrast("a", "b"))
+    assert found.answer == "Shown to be better: a."
+    assert found.details == ("a against chance@none: better.", "b against chance@none: cannot tell apart.")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vlm_audio_pipeline.evaluation.comparison import Side, compare
-from vlm_audio_pipeline.tasks.multi_label.comparison import compare_labels, recording_influences
+from vlm_audio_pipeline.tasks.multi_label.comparison import break_ties, compare_labels, compare_with_chance, recording_influences
 from vlm_audio_pipeline_tests.tasks.multi_label.measures.label_arrays import label_arrays
 
 
@@ -50,15 +50,26 @@ def test_a_side_compared_with_itself_and_perfect_against_a_constant_score():
     source = [f"r{i // 2}" for i in range(24)]
     perfect = label_arrays(truth, truth.astype(float), source=source)
     same = compare_labels(perfect, perfect, "cmap", margin=0.5)
-    assert (same.difference, same.p, same.standard_error) == (0, 1, None)
+    assert (same.value, same.difference, same.p, same.standard_error) == (1, 0, 1, None)
     assert same.low < 0 < same.high
     constant = label_arrays(truth, np.full(truth.shape, 0.3), source=source)
     found = compare_labels(perfect, constant, "cmap")
-    # 12 recordings of two clips; the share of positives is 1/2 and 1/3
-    assert found.difference == pytest.approx(1 - (1 / 2 + 1 / 3) / 2)
-    assert found.p == 2 / 2**12  # every recording speaks for the first side
+    # Equal scores are in random order. The expected average precision of R positives among N clips is
+    # (R - 1) / (N - 1) + (N - R) / (N (N - 1)) * (1 + 1/2 + ... + 1/N) (Bestgen 2015, equation 8).
+    harmonic = sum(1 / i for i in range(1, 25))
+    expected = [(r - 1) / 23 + (24 - r) / (24 * 23) * harmonic for r in (12, 8)]
+    assert found.against_value == pytest.approx(np.mean(expected), abs=0.06)
+    assert found.p <= 0.01 and 0 < found.low < found.difference < found.high <= 1
     assert (found.clips, found.sources, found.positives, found.classes) == (24, 12, 20, 2)
-    assert 0 < found.low < found.difference < found.high <= 1
+    area = compare_labels(perfect, constant, "auroc_macro")  # ties count half, in any order
+    assert (area.difference, area.p) == (0.5, 2 / 2**12)
+
+
+def test_equal_scores_are_put_in_an_order_and_others_keep_theirs():
+    arrays = label_arrays([[1, 0], [0, 1]], [[0.5, 0.1], [0.5, 0.9]])
+    orders = {tuple(break_ties(arrays, seed).score.ravel().tolist()) for seed in range(20)}
+    assert orders == {(1.0, 0.0, 2.0, 3.0), (2.0, 0.0, 1.0, 3.0)}
+    assert np.isnan(break_ties(label_arrays([[1]]), 0).score).all()
 
 
 def test_only_common_clips_are_compared_and_reasons_are_given():
@@ -95,3 +106,17 @@ def test_simulated_intervals_cover_and_equal_classifiers_are_seldom_told_apart()
     large = compare_labels(*simulate(random, 5_000, (2.5, 1.0)), "cmap").difference
     unequal = [compare_labels(*simulate(random, 30, (2.5, 1.0)), "cmap") for _ in range(150)]
     assert np.mean([c.low <= large <= c.high for c in unequal]) >= 0.91
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measure", ["cmap", "f1_macro"])
+def test_random_scores_are_seldom_better_than_chance_or_than_equal_scores(measure):
+    random = np.random.default_rng(2)
+    chance, blank = [], []
+    for _ in range(100):
+        first, _ = simulate(random, 20, (0.0, 0.0), segments=3)
+        equal = label_arrays(first.truth, np.zeros(first.truth.shape), source=first.source)
+        chance.append(compare_with_chance(first, measure).p < 0.05)
+        blank.append(compare_labels(first, equal, "cmap").p < 0.05)
+    assert np.mean(chance) <= 0.1  # 5 %; two standard errors of 100 simulations are 4.4 %
+    assert np.mean(blank) <= 0.1

@@ -49,6 +49,8 @@ MEASURE_VALUES: Mapping[str, Callable[[LabelArrays], np.ndarray]] = {
     "exact_match": exact_match_values,
 }
 """Each measure of all classes for each selection of recordings, by name: for differences of two classifiers."""
+TIE_SENSITIVE = frozenset({"cmap", "lwlrap"})
+"""Measures that are lower for equal scores than, on average, for the same clips in random order."""
 TITLES: Mapping[str, str] = {
     "cmap": "cmAP",
     "auroc_macro": "macro AUROC",

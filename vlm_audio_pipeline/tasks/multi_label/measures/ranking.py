@@ -14,9 +14,9 @@ def average_precision(truth: np.ndarray, score: np.ndarray, kept: np.ndarray) ->
     positives, a perfect order has 1.
 
     Args:
-        truth: (n,) bool, whether the clip has the class.
+        truth: (n,) bool, whether the clip has the class; or (n, selections), where it differs between selections.
         score: (n,) float, finite.
-        kept: (n, selections) bool, the clips of each selection.
+        kept: (n, selections) bool, the clips of each selection; (n, 1) for all.
 
     Returns:
         (selections,) float64; NaN for a selection without positives.
@@ -33,9 +33,9 @@ def roc_area(truth: np.ndarray, score: np.ndarray, kept: np.ndarray) -> np.ndarr
     It is the area under the ROC curve by the trapezoidal rule (Hanley and McNeil, Radiology 143, 1982).
 
     Args:
-        truth: (n,) bool, whether the clip has the class.
+        truth: (n,) bool, whether the clip has the class; or (n, selections), where it differs between selections.
         score: (n,) float, finite.
-        kept: (n, selections) bool, the clips of each selection.
+        kept: (n, selections) bool, the clips of each selection; (n, 1) for all.
 
     Returns:
         (selections,) float64; NaN for a selection without positives, or without negatives.
@@ -72,7 +72,7 @@ def _curve(truth: np.ndarray, score: np.ndarray, kept: np.ndarray) -> tuple[np.n
     """Return the numbers of positives and of negatives at or above each distinct score, descending: (thresholds, selections)."""
     order = np.argsort(-score, kind="stable")
     last_of_score = np.append(np.diff(score[order]) != 0, True)
-    is_positive, weights = truth[order, None], kept[order].astype(float)
+    is_positive, weights = truth[order].reshape(len(order), -1), kept[order].astype(float)
     positives = np.cumsum(weights * is_positive, axis=0)[last_of_score]
     negatives = np.cumsum(weights * ~is_positive, axis=0)[last_of_score]
     return positives, negatives

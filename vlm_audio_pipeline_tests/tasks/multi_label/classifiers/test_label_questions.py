@@ -123,7 +123,7 @@ renderings: {plain: {preset: plain, width: 64, height: 64}}
 classifiers:
   asking: {kind: language_model, model: script, backend: scripted, rendering: plain, question: yes_no, controls: [blank]}
   shown: {kind: language_model, model: script, backend: scripted, rendering: plain, question: yes_no, shots: 1}
-contrasts: [{classifier: asking, against: [constant, asking@blank, shown]}]
+contrasts: [{classifier: asking, against: [chance, asking@blank, shown]}]
 """
 
 
