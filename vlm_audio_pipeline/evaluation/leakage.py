@@ -160,8 +160,7 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
     for i, j, value in list(zip(first, second, cosine, strict=True))[:MAX_PAIRS]:
         a, b = str(embeddings.clip[i]), str(embeddings.clip[j])
         folds = sorted({int(embeddings.fold[i]), int(embeddings.fold[j])})
-        labels = (embeddings.label[i], embeddings.label[j])
-        relation = "of one class" if labels[0] == labels[1] else f"labelled {labels[0]} and {labels[1]}"
+        relation = _relation(str(embeddings.label[i]), str(embeddings.label[j]))
         yield {
             "kind": kind,
             "subject": f"{encoder}: {a} ~ {b}",
@@ -173,6 +172,17 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
             "similarity": float(value),
             "finding": f"by the embeddings of {encoder}: {a} and {b}, {relation}, in different folds, have a cosine of {rounded_text(value, 4)}",
         }
+
+
+def _relation(first: str, second: str) -> str:
+    """Return how the labels of two clips relate; a text of labels may list several classes, or none.
+
+    >>> _relation("dog", "dog"), _relation("dog; rain", "dog; rain"), _relation("dog", "")
+    ('of one class', 'with the same classes', 'labelled dog and nothing')
+    """
+    if first != second:
+        return f"labelled {first or 'nothing'} and {second or 'nothing'}"
+    return "of one class" if first and "; " not in first else "with the same classes"
 
 
 def _examples_of_query_sources(classifier: str, examples: pa.Table, clips: pa.Table) -> Iterator[LeakageFinding]:

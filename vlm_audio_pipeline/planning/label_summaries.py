@@ -1,10 +1,12 @@
-"""The summary stages of a multi-label study, over all folds: metrics, leaderboard, contrasts."""
+"""The summary stages of a multi-label study, over all folds: metrics, leaderboard, leakage, contrasts."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from vlm_audio_pipeline.contracts.stages import Stage
+from vlm_audio_pipeline.evaluation.analysis_stages import leakage_stage
 from vlm_audio_pipeline.evaluation.stages import ClassifierPlan
+from vlm_audio_pipeline.planning.summaries import cards
 from vlm_audio_pipeline.studies.study import Study
 from vlm_audio_pipeline.tasks.multi_label.contrasts import LabelContrast
 from vlm_audio_pipeline.tasks.multi_label.stages import (
@@ -46,6 +48,9 @@ def label_summaries(
         for name, plan in plans.items():
             yield name, recordings_stage(name, plan, study.pooling, limited=study.limit is not None)
     yield "", label_leaderboard_stage(plans, limited=study.limit is not None)
+    few_shot = [name for name, spec in study.classifiers.items() if spec.needs().shots]
+    card = study.dataset.card
+    yield "", leakage_stage(list(study.encoders), few_shot, cards(study), study.dataset.kind, card.collections)
     contrasts = [contrast for contrast in study.contrasts if isinstance(contrast, LabelContrast)]
     if contrasts:
         yield (

@@ -45,9 +45,7 @@ def label_findings(board: Sequence[Row], contrasts: Sequence[Row]) -> list[Label
     return findings
 
 
-_ABOUT_LISTS = (
-    "Lists of classes can also have another F1 because they are longer or shorter. A contrast with chance shows whether they fit the clips."
-)
+_ABOUT_LISTS = "Lists of classes can also have another F1 because they are longer or shorter. A contrast with chance shows whether they fit the clips."
 _NO_CONTROL = "No control is finished together with its original images, so none is compared."
 
 

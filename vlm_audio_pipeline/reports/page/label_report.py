@@ -20,6 +20,7 @@ from vlm_audio_pipeline.reports.page.report_writer import (
     SingleFileWriter,
     as_script,
 )
+from vlm_audio_pipeline.reports.page.sections import LEAKAGE_TITLES, SEVERITY_WORDS, leakage_findings
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.templates import fill_template
 from vlm_audio_pipeline.reports.page.wording import group_by_reason
@@ -73,6 +74,9 @@ def write_label_report(
             ),
             contrasts=contrasts,
             findings=label_findings(board, contrasts),
+            leakage=leakage_findings(results.query("SELECT * FROM leakage WHERE study = $1 ORDER BY kind, subject")),
+            leakage_titles=LEAKAGE_TITLES,
+            severity_words=SEVERITY_WORDS,
             ranked=ranked,
             classes=class_rows(results, ranked),
             segments=segments,

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from vlm_audio_pipeline.evaluation.comparison import Side, compare
-from vlm_audio_pipeline.tasks.multi_label.comparison import break_ties, compare_labels, compare_with_chance, recording_influences
+from vlm_audio_pipeline.tasks.multi_label.comparison import (
+    break_ties,
+    compare_labels,
+    compare_with_chance,
+    recording_influences,
+)
 from vlm_audio_pipeline_tests.tasks.multi_label.measures.label_arrays import label_arrays
 
 
