@@ -46,16 +46,14 @@ def study_schema() -> Schema:
     pydantic_names = {
         key: schemas[(cls, "validation")]["$ref"].removeprefix("#/$defs/") for key, cls in classes.items()
     }
-    options = {
-        key: _option_schema(option, defs)
-        for key, option in (
-            ("perturb", Perturb),
-            *((_of_task("contrasts", name), task.contrast) for name, task in TASKS.items()),
-            ("projection", Projection),
-            ("budget", Budget),
-            ("rerun", Rerun),
-        )
+    option_classes: dict[str, type[BaseModel]] = {
+        "perturb": Perturb,
+        **{_of_task("contrasts", name): task.contrast for name, task in TASKS.items()},
+        "projection": Projection,
+        "budget": Budget,
+        "rerun": Rerun,
     }
+    options = {key: _option_schema(option, defs) for key, option in option_classes.items()}
     spec_schemas = {
         _definition_name(section, kind, variant): _spec_schema(
             defs[pydantic_names[section, kind, variant]],

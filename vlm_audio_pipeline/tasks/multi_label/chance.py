@@ -9,6 +9,7 @@ Belongs here: the drawings and the measures of them. Does not belong here: the o
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def chance_level(arrays: LabelArrays, measure: str, value: float) -> ChanceLevel
     truth, source = arrays.truth[first], np.unique(arrays.source[first], return_inverse=True)[1]
     by_source = np.argsort(source, kind="stable")
     starts = np.searchsorted(source[by_source], np.arange(source.max() + 2))
-    blocks = [by_source[begin:end] for begin, end in zip(starts, starts[1:], strict=False)]
+    blocks = [by_source[begin:end] for begin, end in pairwise(starts)]
     random = np.random.default_rng(seed_of(truth.astype(float), np.array([len(clips), len(blocks)], float)))
     size = max(1, _MAX_CELLS // arrays.truth.size)
     values = []

@@ -44,7 +44,8 @@ def pool(arrays: LabelArrays, pooling: Pooling) -> LabelArrays:
     first_of_clip = np.searchsorted(clip_of[order], clip_of[order])
     passes = np.empty(len(order), int)
     passes[order] = np.arange(len(order)) - first_of_clip  # 0 for the first row of a clip, 1 for its second, ...
-    keys = np.rec.fromarrays([arrays.source, passes], names="source,number")
+    _, source_of = np.unique(arrays.source, return_inverse=True)
+    keys = source_of * (passes.max(initial=0) + 1) + passes
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     shape = (len(first), len(arrays.classes))
 

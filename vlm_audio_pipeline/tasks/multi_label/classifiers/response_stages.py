@@ -5,7 +5,7 @@ responses themselves (`classifiers.language_models.stages`), and the text of que
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -67,7 +67,8 @@ def examples_stage(spec: "LabelLanguageModel") -> Stage:
 
 def predictions_stage(spec: "LabelLanguageModel", name: str) -> Stage:
     """Return the stage that turns responses into decisions, and for yes and no into scores."""
-    is_list, reads = spec.question == "list", "all" if spec.chooses_threshold else "same"
+    is_list = spec.question == "list"
+    reads: Literal["same", "all"] = "all" if spec.chooses_threshold else "same"
 
     def run(context: StageContext) -> dict[str, pa.Table]:
         clips, responses = context.inputs["clips"], context.inputs[f"responses/{name}"]

@@ -200,7 +200,9 @@ def lwlrap_values(arrays: LabelArrays) -> np.ndarray:
     sums, labels = ranking_precision(arrays.truth, arrays.score)
     kept = selections(arrays.source)
     numerator, denominator = sums @ kept, labels @ kept
-    return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0)
+    values = np.full(len(numerator), np.nan)
+    np.divide(numerator, denominator, out=values, where=denominator > 0)
+    return values
 
 
 def estimate_exact_match(arrays: LabelArrays) -> Estimate:
