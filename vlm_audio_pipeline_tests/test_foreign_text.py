@@ -17,13 +17,9 @@ from vlm_audio_pipeline.cli.plan_view import PlainTable
 from vlm_audio_pipeline.cli.printing import PlainText, console, print_view
 from vlm_audio_pipeline.cli.progress import progress_bars
 from vlm_audio_pipeline.cli.published_view import published_view
-from vlm_audio_pipeline.cli.tables import (
-    contrasts_table,
-    leaderboard_table,
-    prediction_view,
-    rows_table,
-    verdicts_table,
-)
+from vlm_audio_pipeline.cli.rows_view import rows_table
+from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table, prediction_view
+from vlm_audio_pipeline.cli.verdicts_view import verdicts_table
 from vlm_audio_pipeline.contracts import escapes
 from vlm_audio_pipeline.dagster_app.previews import markdown_table
 from vlm_audio_pipeline.reports.annotation_sheet import sheet_page

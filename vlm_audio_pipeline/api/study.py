@@ -203,7 +203,7 @@ class OpenStudy:
 
     def verdicts(self) -> ResultTable:
         """Return the verdicts on vision-language models: whether they can hear what they see."""
-        from vlm_audio_pipeline.cli.tables import verdicts_table
+        from vlm_audio_pipeline.cli.verdicts_view import verdicts_table
 
         rows = self.table("verdicts").to_arrow()
         return ResultTable(rows, verdicts_table(rows.to_pylist(), self.name))

@@ -88,7 +88,7 @@ class ResultTable:
         return self._rows.__arrow_c_stream__(requested_schema)
 
     def __str__(self) -> str:
-        from vlm_audio_pipeline.cli.tables import rows_table
+        from vlm_audio_pipeline.cli.rows_view import rows_table
 
         if self._view is not None:
             return view_text(self._view)
@@ -114,7 +114,7 @@ class ResultTable:
 
     def _repr_html_(self) -> str:
         """Return the table that a notebook shows."""
-        from vlm_audio_pipeline.cli.tables import cell
+        from vlm_audio_pipeline.cli.rows_view import cell
 
         rows = self._readable_columns()
         head = "".join(f"<th>{escape(name)}</th>" for name in rows.column_names)

@@ -79,6 +79,9 @@ class _Commands(TyperGroup):
         every_command: Any = (self, *self.commands.values())
         for command in every_command:
             command.params += shared_options.params
+            for param in command.params:
+                if getattr(param, "is_flag", False):
+                    param.metavar = ""  # the help would show the type <bool>, although a flag takes no value
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands, ordered by panel."""

@@ -3,7 +3,7 @@
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -24,9 +24,6 @@ from vlm_audio_pipeline.cli.app import (
 )
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 PANEL = "Look at results"
 
 
@@ -42,10 +39,11 @@ def leaderboard(
     """Show the leaderboard of one study or of all studies, its verdicts, contrasts and the published results that it repeats."""
     from vlm_audio_pipeline.cli.label_tables import label_contrasts_table, label_leaderboard_table, recordings_table
     from vlm_audio_pipeline.cli.published_view import published_view
-    from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table, verdicts_table
+    from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table
+    from vlm_audio_pipeline.cli.verdicts_view import verdicts_table
     from vlm_audio_pipeline.reports.lookup import MULTI_LABEL_RECORDINGS, find_leaderboards
     from vlm_audio_pipeline.storage.catalogue import query
-    from vlm_audio_pipeline.studies.loading import built_in_studies, load_study
+    from vlm_audio_pipeline.storage.study_records import study_records
 
     name, data_folder = (None, open_data_folder(data)) if study is None else open_run_study(study, data)
 
@@ -63,11 +61,13 @@ def leaderboard(
     if as_json:
         print_json(tables)
         return
+    records = study_records(data_folder, leave_out_damaged=True)
+    descriptions = {study: record["study"].get("description") for study, record in records.items()}
     for title in sorted({row["study"] for rows in leaderboards.values() for row in rows}):
         study_tables = {table: [row for row in rows if row["study"] == title] for table, rows in tables.items()}
         if study_tables["verdicts"]:
             print_to_stdout(verdicts_table(study_tables["verdicts"], title))
-        description = f": {load_study(title).description}" if title in built_in_studies() else ""
+        description = f": {text}" if (text := descriptions.get(title)) else ""
         if study_tables["leaderboard"]:
             print_to_stdout(leaderboard_table(study_tables["leaderboard"], f"{title}{description}", title))
         if study_tables["multi_label_leaderboard"]:
@@ -86,7 +86,7 @@ def leaderboard(
 
 @app.command(rich_help_panel=PANEL)
 def show(
-    clip: Annotated[str, typer.Argument(help="Clip id, such as 1-100032-A.")],
+    clip: Annotated[str, typer.Argument(help="Clip id, such as 2-1-A-0 of the demo.")],
     classifier: Annotated[str | None, typer.Option("--classifier", help="Only this classifier.")] = None,
     study: Annotated[
         str | None,
@@ -97,7 +97,7 @@ def show(
 ) -> None:
     """Show one clip and all its predictions, with the score of every class.
 
-    - `vlm-audio show 1-100032-A --study demo`
+    - `vlm-audio show 2-1-A-0 --study demo`
     """
     from vlm_audio_pipeline.cli.tables import prediction_view
     from vlm_audio_pipeline.reports.lookup import find_predictions
@@ -129,6 +129,7 @@ def sql(
 
     The query can read only the data folder, and it can write nothing, unless you give `--allow-files`.
     """
+    from vlm_audio_pipeline.cli.rows_view import print_rows
     from vlm_audio_pipeline.contracts.escapes import strict_json
     from vlm_audio_pipeline.reports.export import write_csv
     from vlm_audio_pipeline.storage import catalogue
@@ -147,27 +148,7 @@ def sql(
     elif format == "json":
         print_line(strict_json(rows.to_pylist(maps_as_pydicts="strict"), indent=1))
     else:
-        _print_rows(rows)
-
-
-def _print_rows(rows: "pa.Table") -> None:
-    """Print rows as a table, or one value per line if the terminal is too narrow."""
-    from vlm_audio_pipeline.cli.printing import PlainText, console, has_width, natural_width
-    from vlm_audio_pipeline.cli.tables import cell, rows_table
-
-    out = console()
-    table = rows_table(rows)
-    if not has_width(out) or natural_width(out, table) <= out.width:
-        print_to_stdout(table)
-        return
-    max_rows = 50
-    width = max(len(name) for name in rows.column_names)
-    for row in rows.slice(0, max_rows).to_pylist():
-        for name, value in row.items():
-            print_to_stdout(PlainText.assemble((f"{name:<{width}}  ", "bold"), cell(value)))
-        print_to_stdout("")
-    if rows.num_rows > max_rows:
-        print_to_stdout(f"... and {rows.num_rows - max_rows} more rows; --format csv prints all")
+        print_rows(rows)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -176,7 +157,9 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder to write. Default: STUDY_FORMAT in the working directory.", show_default=False
+            "--out",
+            help="Folder to write. Default: STUDY_export in the working directory; for another format STUDY_FORMAT.",
+            show_default=False,
         ),
     ] = None,
     format: Annotated[str, typer.Option("--format", help="One of tables, huggingface, inspect, lmms-eval.")] = "tables",
@@ -184,7 +167,7 @@ def export(
 ) -> None:
     """Write a study into a folder: its tables, or a folder that another tool reads.
 
-    - tables: CSV and parquet, the leaderboard as LaTeX, citations as BibTeX, and the provenance (STUDY_export)
+    - tables: CSV and parquet, the leaderboard as LaTeX, citations as BibTeX, and the provenance
 
     - huggingface: audio, images, labels and predictions for `datasets.load_dataset`
 

@@ -14,8 +14,11 @@ from vlm_audio_pipeline.cli.power_view import power_rows, show_power
 from vlm_audio_pipeline.cli.printing import PlainText, console, print_view
 from vlm_audio_pipeline.cli.progress import progress_bars
 from vlm_audio_pipeline.cli.settings import name_study, settings
-from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table, verdicts_table
+from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table
+from vlm_audio_pipeline.cli.verdicts_view import verdicts_table
+from vlm_audio_pipeline.contracts.number_text import count_text
 from vlm_audio_pipeline.planning.asking_again import CONTINUED_AGAIN, ask_again, select_nodes_again
+from vlm_audio_pipeline.planning.clip_limit import check_limit
 from vlm_audio_pipeline.planning.contrast_power import planned_contrasts
 from vlm_audio_pipeline.planning.graph import Graph
 from vlm_audio_pipeline.planning.nodes import Node
@@ -26,6 +29,9 @@ from vlm_audio_pipeline.planning.staleness import current_input_versions, read_n
 from vlm_audio_pipeline.reports.lookup import LEADERBOARD, MULTI_LABEL_LEADERBOARD, MULTI_LABEL_RECORDINGS
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.studies.missing_paths import missing_path_warnings
+
+_LEADERBOARDS = {"leaderboard": leaderboard_table, "multi_label_leaderboard": label_leaderboard_table}
+"""Table -> how it is shown."""
 
 
 def run_and_show(
@@ -73,8 +79,9 @@ def run_and_show(
         return 0
     graph.data_folder.create()
     with progress_bars(f"datasets/{graph.study.dataset.asset_name}") as display:
-        left_out = graph.dataset(display.progress).describe_left_out()
-    if left_out:
+        dataset = graph.dataset(display.progress)
+    check_limit(graph.study.limit, dataset.classes)
+    if left_out := dataset.describe_left_out():
         _warn(left_out)
     planning_started = time.perf_counter()
     if nodes_again and not dry_run and not ask_again(graph, nodes_again):
@@ -100,10 +107,10 @@ def run_and_show(
     _show_results(graph, results, out)
     if code == 0 and not only and fold is None:
         _prepare_maps(graph)
-    _show_remaining(graph)
+    _show_remaining(graph, has_leaderboard=any(results[table] for table in _LEADERBOARDS))
     _show_token_counts(summary.counts, plan_out)
     seconds = time.perf_counter() - started
-    plan_out.print(f"{summary.steps} steps, {summary.runs} runs, {seconds:.1f} s")
+    plan_out.print(f"{count_text(summary.steps, 'step')}, {count_text(summary.runs, 'run')}, {seconds:.1f} s")
     if as_json:
         failures = [{"step": n.step, "fold": n.fold, "reason": reason} for n, reason in summary.failed.items()]
         run = {"study": graph.study.name, "steps": summary.steps, "runs": summary.runs, "seconds": seconds}
@@ -118,6 +125,9 @@ def _prepare_maps(graph: Graph) -> None:
     nodes = select_nodes(graph, maps) if maps else set()
     if not make_plan(graph, current_input_versions(graph), nodes).wave:
         return
+    text = "The results are complete. Now the maps of the embeddings for the report page; the first time this takes up to a minute"
+    if console(stderr=True).is_terminal and not settings().quiet:
+        print_view(console(stderr=True), PlainText(text, style="dim"))
     summary = executor.run_with_progress(graph, nodes, name="maps of the embeddings")
     _show_failures(graph, summary.failed)
 
@@ -131,7 +141,7 @@ def _warn(text: str, style: str = "yellow") -> None:
     print_view(console(stderr=True), PlainText(text, style=style))
 
 
-def _show_remaining(graph: Graph) -> None:
+def _show_remaining(graph: Graph, *, has_leaderboard: bool) -> None:
     """Show which steps are left after a partial run, and which results use inputs that no longer exist."""
     versions = current_input_versions(graph)
     plan = make_plan(graph, versions)
@@ -139,10 +149,13 @@ def _show_remaining(graph: Graph) -> None:
     for reason, steps in steps_by_reason(unfinished).items():
         _warn(f"{', '.join(steps)}: {reason}; run the same command to try again")
     if count := len(set(plan.todo) - set(unfinished)):
-        effect = "the leaderboard does not include them"
+        effect = "; the leaderboard does not include them"
         if Node("leaderboard") in plan.todo:
-            effect = "the leaderboard above is out of date"
-        _warn(f"{count} steps of {graph.study.name} are still to do; {effect}. Run: {graph.study.run_command}")
+            effect = "; the leaderboard above is out of date" if has_leaderboard else ""
+        are = "is" if count == 1 else "are"
+        _warn(
+            f"{count_text(count, 'step')} of {graph.study.name} {are} still to do{effect}. Run: {graph.study.run_command}"
+        )
     for asset in graph.input_assets.values():
         if asset.nodes[0] in versions:
             continue
@@ -183,7 +196,7 @@ def _show_results(graph: Graph, results: Mapping[str, list[dict[str, Any]]], out
     if results["verdicts"]:
         print_view(out, verdicts_table(results["verdicts"], study.name, study.cli_argument))
     title = f"{study.name}: {study.description}" if study.description else study.name
-    for table, view in (("leaderboard", leaderboard_table), ("multi_label_leaderboard", label_leaderboard_table)):
+    for table, view in _LEADERBOARDS.items():
         if results[table]:
             print_view(out, view(results[table], title, study.cli_argument))
     if results["multi_label_recordings"]:

@@ -29,7 +29,7 @@ def init(
             help="CSV file with one line per recording: path and label, optionally fold and source. A folder with one folder "
             "per class. A folder of recordings with annotation files (Raven, Audacity, Label Studio, ...), or one of these files. Or the "
             "folder of a known dataset.",
-            metavar="[LISTING]",
+            metavar="LISTING",
             show_default=False,
         ),
     ] = None,
@@ -110,7 +110,7 @@ def schema() -> None:
 def doctor(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Data folder to check. Default: that of --data.", metavar="[DATA]", show_default=False),
+        typer.Argument(help="Data folder to check. Default: that of --data.", metavar="DATA", show_default=False),
     ] = None,
     engine: EngineOption = None,
     as_json: JsonOption = False,

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-import pyarrow as pa
 from rich.console import Group, RenderableType
 
 from vlm_audio_pipeline.cli.printing import PlainTable, PlainText
+from vlm_audio_pipeline.cli.rows_view import cell
 from vlm_audio_pipeline.cli.settings import name_study
 from vlm_audio_pipeline.contracts.number_text import points_text, rounded_text
 from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN, result_name
@@ -107,7 +107,7 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
     for row in rows:
         subset = "" if row["subset"] == "all" else f", {row['subset']}"
         names = [
-            _name_with_scoring(row[name], row[scoring], row[control])
+            name_with_scoring(row[name], row[scoring], row[control])
             for name, scoring, control in (
                 ("classifier", "scoring", "control"),
                 ("against", "against_scoring", "against_control"),
@@ -143,107 +143,10 @@ def table_or_title(table: PlainTable) -> RenderableType:
     return table if table.row_count or table.title is None else PlainText(str(table.title), "table.title")
 
 
-_VERDICT_COLUMNS = {
-    "image": "accuracy",
-    "blank": "blank_accuracy",
-    "shuffled": "time_shuffled_accuracy",
-    "audio": "audio_accuracy",
-    "pixels": "pixels_accuracy",
-}
-_MISSING_NUMBERS = {"blank": "not run", "shuffled": "not run", "audio": "none", "pixels": "none"}
-_MISSING_NUMBER_NOTES = {
-    "not run": "not run: the study has no such control for the model, or the control is not complete",
-    "none": "none: no such baseline has results for all clips of the model",
-}
-
-
-def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: str | None = None) -> RenderableType:
-    """Return the verdicts on vision-language models: answer and accuracies; below, the references and undecided answers.
-
-    The accuracies are those on the images, on blank and time-shuffled images, of the audio baseline, and of a probe on the
-    pixels if the study has one. Without that probe the table is at most 80 characters wide for names of up to 30 characters. A model
-    without a complete run has no row: a note gives the reason.
-    """
-    cautions = list(dict.fromkeys(row["caution"] for row in rows if row.get("caution")))
-    title = f"{study}{' (demonstration, not a finding)' if cautions else ''}: can it hear what it sees?"
-    table = PlainTable(title=title)
-    for name in ("model", "answer"):
-        table.add_column(name)
-    measured = [row for row in rows if row["accuracy"] is not None]
-    has_pixels = any(row["pixels_accuracy"] is not None for row in rows)
-    columns = {name: column for name, column in _VERDICT_COLUMNS.items() if name != "pixels" or has_pixels}
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    missing: set[str] = set()
-    for row in measured:
-        cells = {name: row[column] for name, column in columns.items()}
-        missing |= {_MISSING_NUMBERS[name] for name, value in cells.items() if value is None}
-        table.add_row(
-            _name_with_scoring(row["classifier"], row["scoring"] or None, "none"),
-            row["answer"],
-            *(_MISSING_NUMBERS[n] if value is None else rounded_text(value, 3) for n, value in cells.items()),
-        )
-    chance = next((rounded_text(row["chance_accuracy"], 3) for row in rows if row["chance_accuracy"] is not None), None)
-    references = {
-        "chance": {chance} - {None},
-        **{kind: {row[f"{kind}_classifier"] for row in rows} - {None} for kind in ("audio", "pixels")},
-    }
-    notes = [
-        *cautions,
-        ", ".join(f"{name}: {', '.join(sorted(values))}" for name, values in references.items() if values),
-        *(note for word, note in _MISSING_NUMBER_NOTES.items() if word in missing),
-    ]
-    undecided: dict[str, str] = {}
-    for row in measured:
-        if row["answer"] == "cannot be decided":
-            undecided.setdefault(row["classifier"], row["statement"])  # scorings of a model share most reasons
-    notes += undecided.values()
-    without_run = group_notes(
-        [(row["classifier"], _short_verdict_reason(row["reason"])) for row in rows if row["accuracy"] is None]
-    )
-    notes += [f"cannot be decided for {note}" for note in without_run]
-    return Group(
-        table_or_title(table),
-        *(PlainText(name_study(note, study_argument or study), style="dim") for note in notes if note),
-    )
-
-
-def _short_verdict_reason(reason: str) -> str:
-    """Leave out why a model was not run: a note below the leaderboard says it."""
-    return "not run (the reason is below the leaderboard)" if reason.startswith("not run: ") else reason
-
-
-def _name_with_scoring(classifier: str, scoring: str | None, control: str) -> str:
+def name_with_scoring(classifier: str, scoring: str | None, control: str) -> str:
     """Return the name of a classifier with its control, and its scoring unless that is `score`."""
     words = "" if scoring in (None, "score", EXAMPLES_KNN) else f" ({scoring})"
     return result_name(f"{result_name(classifier, scoring)}{words}", control=control)
-
-
-def rows_table(rows: pa.Table, max_rows: int = 50) -> RenderableType:
-    """Return any query result as a table; long values are cut, rows after `max_rows` are counted."""
-    table = PlainTable()
-    for name in rows.column_names:
-        is_numeric = pa.types.is_integer(rows.schema.field(name).type) or pa.types.is_floating(
-            rows.schema.field(name).type
-        )
-        table.add_column(name, justify="right" if is_numeric else "left")
-    for row in rows.slice(0, max_rows).to_pylist():
-        table.add_row(*(cell(row[n]) for n in rows.column_names))
-    if rows.num_rows > max_rows:
-        return Group(
-            table, PlainText(f"... and {rows.num_rows - max_rows} more rows; --format csv prints all", style="dim")
-        )
-    return table
-
-
-def cell(value: Any) -> str:
-    """Format one value: floats to six digits, long values cut to 200 characters."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    text = str(value)
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def prediction_view(rows: Sequence[dict[str, Any]]) -> RenderableType:

@@ -44,3 +44,12 @@ def points_text(difference: float, digits: int = 1) -> str:
     ('+3.3', '-8.0', '0.0')
     """
     return rounded_text(100 * difference, digits, sign=True)
+
+
+def count_text(count: int, noun: str) -> str:
+    """Return a count and its noun, which gets an "s" unless the count is 1.
+
+    >>> count_text(1, "step"), count_text(1200, "step")
+    ('1 step', '1,200 steps')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

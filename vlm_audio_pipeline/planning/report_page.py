@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vlm_audio_pipeline.contracts.errors import VlmAudioError
+from vlm_audio_pipeline.contracts.number_text import count_text
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.planning.executor import Executor
 from vlm_audio_pipeline.planning.graph import Graph
@@ -69,9 +70,9 @@ def refuse_stale_results(graph: Graph) -> None:
         return
     named = ", ".join(f"{step} ({reason})" for step, reason in list(stale.items())[:MAX_NAMED_STEPS])
     more = f" and {len(stale) - MAX_NAMED_STEPS} more" if len(stale) > MAX_NAMED_STEPS else ""
-    steps = "1 step are" if len(stale) == 1 else f"{len(stale)} steps are"
     raise VlmAudioError(
-        f"the report of study '{graph.study.name}' was not written, because the results of {steps} stale: {named}{more}. "
+        f"the report of study '{graph.study.name}' was not written, because results are stale, those of {count_text(len(stale), 'step')}: "
+        f"{named}{more}. "
         f"Compute them with `{graph.study.run_command}`, then write the report again"
     )
 

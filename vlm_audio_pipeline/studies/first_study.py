@@ -172,7 +172,7 @@ def _describe_csv(listing: Path, path: str) -> str:
     columns = guess_columns(header, [list(row.cells.values()) for row in rows[:GUESS_ROWS]])
     return _CSV.format(
         path=path,
-        columns="\n".join(_column_lines(columns)),
+        columns="\n".join(_column_lines(columns, header)),
         folds=_folds_line(columns, header, rows),
         keep=_keep_line(columns, header, rows),
     )
@@ -199,7 +199,7 @@ def _yaml_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _column_lines(columns: Columns) -> Iterator[str]:
+def _column_lines(columns: Columns, header: list[str]) -> Iterator[str]:
     meanings = {
         "path": "the recording, relative to the CSV",
         "label": "the class",
@@ -210,6 +210,8 @@ def _column_lines(columns: Columns) -> Iterator[str]:
     }
     for role, meaning in meanings.items():
         name = getattr(columns, role)
+        if role == "fold" and name not in (None, *header):
+            continue
         if name is not None:
             yield f"    {role}: {_yaml_text(name)}  # {meaning}"
         elif role == "fold":

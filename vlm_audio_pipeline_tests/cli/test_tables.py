@@ -5,14 +5,9 @@ import pytest
 from rich.console import Console
 
 from vlm_audio_pipeline.cli.printing import console
-from vlm_audio_pipeline.cli.tables import (
-    cell,
-    contrasts_table,
-    leaderboard_table,
-    prediction_view,
-    rows_table,
-    verdicts_table,
-)
+from vlm_audio_pipeline.cli.rows_view import cell, rows_table
+from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table, prediction_view
+from vlm_audio_pipeline.cli.verdicts_view import verdicts_table
 from vlm_audio_pipeline_tests.reports.leaderboard_rows import NOT_RUN, PARTIAL, RANKED
 
 

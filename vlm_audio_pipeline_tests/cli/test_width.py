@@ -6,7 +6,8 @@ from rich.console import Console
 from vlm_audio_pipeline.cli.power_view import show_power
 from vlm_audio_pipeline.cli.printing import PlainTable, print_view
 from vlm_audio_pipeline.cli.published_view import published_view
-from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table, verdicts_table
+from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table
+from vlm_audio_pipeline.cli.verdicts_view import verdicts_table
 from vlm_audio_pipeline.evaluation.power import PlannedContrast
 from vlm_audio_pipeline.planning.contrast_power import DeclaredContrast
 from vlm_audio_pipeline_tests.cli.program import vlm_audio
@@ -122,9 +123,16 @@ def test_a_name_that_is_too_long_is_cut_after_punctuation():
 
     # 80 columns - 64 - 2 spaces leave 14
     lines = print_lines(lambda out: print_view(out, table("clap_zero_shot_in_words of janus@time_shuffled")))[1:]
-    assert [line.strip() for line in lines] == ["clap_zero_", "shot_in_words", "of janus@time_", "shuffled"]
+    assert [line.strip() for line in lines if line.strip()] == [
+        "clap_zero_",
+        "shot_in_words",
+        "of janus@time_",
+        "shuffled",
+    ]
     lines = print_lines(lambda out: print_view(out, table("y" * 20)))[1:]
-    assert [line.strip() for line in lines] == ["y" * 14, "y" * 6], "without punctuation it is cut where the line ends"
+    assert [line.strip() for line in lines if line.strip()] == ["y" * 14, "y" * 6], (
+        "without punctuation it is cut where the line ends"
+    )
 
 
 def test_the_presets_fit():

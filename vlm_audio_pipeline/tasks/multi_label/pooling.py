@@ -20,7 +20,7 @@ import pyarrow as pa
 from vlm_audio_pipeline.datasets.base import Clip
 from vlm_audio_pipeline.evaluation.completeness import ExpectedRun, incomplete_reason
 from vlm_audio_pipeline.evaluation.tables import build_rows
-from vlm_audio_pipeline.measures.predictions import by_scoring_and_control
+from vlm_audio_pipeline.measures.predictions import split_by_scoring_and_control
 from vlm_audio_pipeline.tasks.multi_label.leaderboard import measure_columns
 from vlm_audio_pipeline.tasks.multi_label.measures.arrays import LabelArrays
 from vlm_audio_pipeline.tasks.multi_label.measures.declarations import TITLES, estimate
@@ -113,7 +113,7 @@ def recordings_table(
         VlmAudioError: for predictions of other classes.
     """
     lines: list[dict[str, Any]] = []
-    for scoring, control, rows in by_scoring_and_control(predictions):
+    for scoring, control, rows in split_by_scoring_and_control(predictions):
         arrays = read_arrays(rows, classes)
         predicted = set(arrays.clip.tolist())
         reason = "the run is limited to a part of the clips" if limited else None

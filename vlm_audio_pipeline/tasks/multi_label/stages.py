@@ -88,7 +88,7 @@ def recordings_stage(classifier_name: str, plan: ClassifierPlan, poolings: tuple
     def run(context: StageContext) -> dict[str, pa.Table]:
         clips = usable_clips(context)[0]
         table = recordings_table(
-            context.inputs.get(predictions.key, TABLES["multi_label_predictions"].empty()),
+            context.inputs.get(predictions.key, TABLES["multi_label_predictions"].empty_table()),
             poolings,
             classifier=classifier_name,
             kind=plan.kind,

@@ -320,7 +320,7 @@ def test_the_clip_at_the_top_has_its_image_audio_and_answers(page):
     by_name = {line[0].split(" (")[0]: line[1:] for line in lines if len(line) > 1}
     assert set(by_name) == {"image_model", "audio_model", "annotators"}
     label = page.evaluate("core.classes[core.labels[core.first_clip]]")
-    assert by_name["annotators"] == [f"✓ {label}", "not run"]  # two of three annotators are correct
+    assert by_name["annotators"] == [f"✓ {label}", "no control"]  # two of three annotators are correct
     heads = page.evaluate(f"[...{top}.querySelectorAll('thead th')].map((h) => h.textContent)")
     assert heads == ["classifier", "answer", "if blank"]
     page.evaluate("Math.random = () => 0.99; document.querySelector('#one-clip-next').click()")
@@ -460,6 +460,13 @@ def test_the_menu_marks_the_section_on_the_screen(page):
         page.evaluate(f"document.querySelector('#{name} h2').scrollIntoView({{block: 'start', behavior: 'instant'}})")
         page.wait_until(f"String({current}) === '#{name}'")
     assert page.evaluate("document.querySelector('#menu').offsetParent") is None  # the links are visible
+
+
+def test_the_menu_fits_in_one_line_of_1280_pixels(page, folder_report):
+    page.open_report(folder_report.as_uri(), width=1280)
+    tops = page.evaluate("[...document.querySelectorAll('#links a')].map((a) => a.getBoundingClientRect().top)")
+    assert len(tops) > 14
+    assert len(set(tops)) == 1
 
 
 def test_the_map_says_what_positions_and_colours_mean(page):

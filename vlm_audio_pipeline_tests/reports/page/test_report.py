@@ -292,7 +292,7 @@ def test_a_study_with_nothing_but_clips_has_a_page(tmp_path):
     assert "No classifier has results yet." in page.text
     assert page.text.startswith("example: results") and "This study has no vision-language model" in page.text
     assert "Can vision-language" not in page.text and "Which model classifies the sounds best?" in page.text
-    for title in ("Comparisons", "Controls", "Embedding maps", "Calibration", "Published results", "History"):
+    for title in ("Comparisons", "Controls", "Maps", "Calibration", "Published", "History"):
         assert f"{title}: " in page.text
     assert "published" not in {attributes.get("id") for _, attributes in page.tags}
 

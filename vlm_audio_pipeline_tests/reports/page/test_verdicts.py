@@ -6,7 +6,7 @@ from vlm_audio_pipeline.reports.page.verdicts import use_non_breaking_spaces, ve
 def verdict(classifier, answer, scoring="likelihood", position=0, **numbers):
     columns = dict.fromkeys(f"{name}_p" for name in ("chance", "blank", "time_shuffled", "audio", "pixels"))
     row = {"classifier": classifier, "answer": answer, "scoring": scoring, "position": position, "statement": ""}
-    return columns | row | numbers
+    return columns | row | {"accuracy": 0.5, "reason": None} | numbers
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,18 @@ def test_a_cell_says_how_the_model_compares():
         "p\xa0<\xa00.001",
         None,
     )
+
+
+def test_models_without_a_complete_run_are_grouped_by_the_reason():
+    absent = {"accuracy": None, "reason": "not run: no key"}
+    rows = [verdict(name, "cannot be decided", "", i, **absent) for i, name in enumerate("ab")]
+    rows += [
+        verdict("m", "it can", position=2),
+        verdict("c", "cannot be decided", position=3, accuracy=None, reason="x"),
+    ]
+    view = verdict_view(rows)
+    assert [row["classifier"] for row in view.statements] == [row["classifier"] for row in view.rows] == ["m"]
+    assert [(group.names, group.reason) for group in view.without_run] == [(["a", "b"], "no key"), (["c"], "x")]
 
 
 def test_a_study_without_verdicts_has_no_view():

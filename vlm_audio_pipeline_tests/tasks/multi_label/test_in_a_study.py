@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from vlm_audio_pipeline.planning.report_page import update_report_page, write_si
 from vlm_audio_pipeline.planning.run import run_study
 from vlm_audio_pipeline.storage.catalogue import query
 from vlm_audio_pipeline.studies.loading import load_study, parse_study
+from vlm_audio_pipeline_tests.reports.chromium import BrowserPage
 
 STUDY = """
 name: tones
@@ -46,6 +48,21 @@ def study_file(tmp_path):
         writer.writerows(rows)
     (tmp_path / "tones.yaml").write_text(STUDY)
     return tmp_path / "tones.yaml"
+
+
+def assert_media_can_be_shown(profile, *pages):
+    browser = BrowserPage(profile)
+    for page in pages:
+        browser.open(page.as_uri())
+        browser.evaluate("document.querySelector('audio').load()")
+        browser.evaluate("document.querySelector('article img').scrollIntoView()")
+        browser.wait_until("document.querySelector('article img').naturalWidth")
+        browser.wait_until(
+            "document.querySelector('audio').error === null && document.querySelector('audio').currentSrc"
+        )
+        browser.wait_until("document.querySelector('#links a[aria-current]').textContent === 'Clips'")
+    assert browser.logged == []
+    browser.close()
 
 
 @pytest.mark.slow
@@ -91,6 +108,8 @@ def test_a_study_from_csv_labels_to_sql(study_file, data_folder):
     single = data_folder.root / "tones.html"
     write_single_file(Graph(load_study(study_file), data_folder), single)
     assert "data:image/" in single.read_text()
+    if shutil.which("chromium"):
+        assert_media_can_be_shown(data_folder.root / "profile", file, single)
     lines = (study_file.parent / "clips.csv").read_text().splitlines()
     lines[1] = "r0.wav,high;low;middle,0,1"
     (study_file.parent / "clips.csv").write_text("\n".join(lines))

@@ -86,6 +86,16 @@ def test_incomplete_rows_have_no_rank_and_say_why(data_and_truth):
     assert all(rows[n]["partial"] for n in ("part", "failed", "absent"))
 
 
+def test_a_row_without_an_interval_says_why(data_and_truth):
+    data, truth = data_and_truth
+    rows = predictions(data, truth)
+    index = rows.schema.get_field_index("source")
+    one_source = rows.set_column(index, rows.schema.field(index), pa.array(["s"] * rows.num_rows, pa.string()))
+    row = board(data, {"p": one_source})["p"]
+    assert (row["cmap"], row["cmap_low"]) == (1, None)
+    assert row["note"].endswith("no interval: fewer than 10 source recordings")
+
+
 def test_a_limited_run_is_not_ranked(data_and_truth):
     data, truth = data_and_truth
     [row] = [r for n, r in board(data, {"p": predictions(data, truth)}, limited=True).items() if n == "p"]
