@@ -20,7 +20,7 @@ def list_clip_events(
     """Yield a row of `clip_events` for each clip and event that overlap, however short the overlap is.
 
     A point in time belongs to the clip that begins with it, not to the one that ends with it; at the end of the last clip it belongs to that.
-    An event may overlap a clip by less than the clip needs to have its class.
+    A clip with a row does not always have the class of the event: the overlap may be too short for that.
 
     Args:
         clips: the clips, of any recordings.

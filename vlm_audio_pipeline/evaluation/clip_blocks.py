@@ -24,12 +24,12 @@ class ClipMeans:
 
     Attributes:
         values: (measures, n) float64, of each clip; see `clip_values`.
-        without: (groups, measures) float64, means without each group of source recordings; see `masks_without_groups`.
+        means_without_groups: (groups, measures) float64, means without each group of source recordings; see `masks_without_groups`.
         permuted: (permutations, measures) float64, means for each of the other labels.
     """
 
     values: np.ndarray
-    without: np.ndarray
+    means_without_groups: np.ndarray
     permuted: np.ndarray
 
 

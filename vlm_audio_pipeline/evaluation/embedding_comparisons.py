@@ -34,11 +34,11 @@ class _EncoderValues:
 
     Attributes:
         values: (measures, n) float64, of each clip.
-        without: (groups, measures) float64, means without each group of source recordings.
+        means_without_groups: (groups, measures) float64, means without each group of source recordings.
     """
 
     values: np.ndarray
-    without: np.ndarray
+    means_without_groups: np.ndarray
 
 
 def embedding_comparisons_table(
@@ -82,7 +82,7 @@ def embedding_comparisons_table(
 
 def _encoder_values(matrix: EmbeddingMatrix) -> _EncoderValues:
     results = compute_in_blocks(matrix)
-    return _EncoderValues(results.values, results.without)
+    return _EncoderValues(results.values, results.means_without_groups)
 
 
 def _compare(
@@ -101,11 +101,11 @@ def _compare(
         value, against_value = values[:, has_value].mean(axis=1).tolist()
         difference = value - against_value
         line |= {"value": value, "against_value": against_value, "difference": difference}
-        error = jackknife_error(first.without[:, i] - second.without[:, i])
-        if len(first.without) < MIN_SOURCES or np.isnan(error):
+        error = jackknife_error(first.means_without_groups[:, i] - second.means_without_groups[:, i])
+        if len(first.means_without_groups) < MIN_SOURCES or np.isnan(error):
             line["reason"] = f"fewer than {MIN_SOURCES} source recordings, or undefined without one of them"
             continue
-        degrees = len(first.without) - 1
+        degrees = len(first.means_without_groups) - 1
         margin = student_quantile(degrees) * error
         line |= {"low": difference - margin, "high": difference + margin}
         if limited:

@@ -130,7 +130,7 @@ def clip_means(embeddings: EmbeddingMatrix) -> list[EmbeddingMeasure]:
         return [EmbeddingMeasure(name, None, METHODS[name], 0, reason) for name in CLIP_MEASURES]
     label, source = clip_labels(embeddings), clip_sources(embeddings)
     results = compute_in_blocks(embeddings, _label_permutations(label, source))
-    values, without, permuted = results.values, results.without, results.permuted
+    values, means_without_groups, permuted = results.values, results.means_without_groups, results.permuted
     means = mean_values(values)
     chances = _chance_values(label, source)
     measures = []
@@ -140,7 +140,7 @@ def clip_means(embeddings: EmbeddingMatrix) -> list[EmbeddingMeasure]:
         if reason:
             measures.append(EmbeddingMeasure(name, None, METHODS[name], clips, reason))
             continue
-        interval = mean_interval(values[i], without[:, i], source, is_share=name != "silhouette")
+        interval = mean_interval(values[i], means_without_groups[:, i], source, is_share=name != "silhouette")
         measures.append(
             EmbeddingMeasure(
                 name,

@@ -17,7 +17,7 @@ from vlm_audio_pipeline.reports.page.report_writer import ReportWriter
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 
 FOUND, MISSED, NO_DECISION, NOT_COUNTED = "1", "0", "-", "n"
-"""What a run does with an event, in the column `status`: a letter for each run."""
+"""What a run decides about an event, in the column `status`: a letter for each run."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class PageEvent:
 def read_events(results: StudyResults) -> list[PageEvent]:
     """Return the events of all recordings, by recording and start."""
     clips: dict[tuple[str, int], list[int]] = {}
-    first: dict[tuple[str, int], dict[str, Any]] = {}
+    event_rows: dict[tuple[str, int], dict[str, Any]] = {}
     for row in results.query("SELECT * FROM clip_events WHERE study = $1 ORDER BY clip, event"):
         number = results.clip_number.get(row["clip"])
         if number is not None:
             key = (results.clips[number]["file"], row["event"])
             clips.setdefault(key, []).append(number)
-            first[key] = row
+            event_rows[key] = row  # in each clip the same event
     return [
         PageEvent(
             file=file,
@@ -62,12 +62,12 @@ def read_events(results: StudyResults) -> list[PageEvent]:
             **{name: row[name] for name in ("label", "start_s", "end_s", "low_hz", "high_hz")},
             clips=tuple(clips[file, number]),
         )
-        for (file, number), row in sorted(first.items(), key=lambda item: item[0])
+        for (file, number), row in sorted(event_rows.items(), key=lambda item: item[0])
     ]
 
 
 def order_clips(results: StudyResults, events: Sequence[PageEvent], first: Sequence[int]) -> list[int]:
-    """Return all clips in the order in which they have images and audio: `first`, those with an event, the others; balanced over classes."""
+    """Return all clips in the order in which they get images and audio: `first`, then those with an event, then the others; balanced over classes."""
     with_event = {clip for event in events for clip in event.clips}
     balanced = balanced_order(results)
     return list(dict.fromkeys([*first, *(clip for clip in balanced if clip in with_event), *balanced]))
@@ -143,13 +143,13 @@ def recording_names(results: StudyResults) -> list[str]:
 def _status(
     results: StudyResults, event: PageEvent, decisions: Mapping[tuple[str, str], list[bool | None]], runs: int
 ) -> str:
-    """Return what each run does with an event, from its decisions about the clips that contain the event and have its class."""
+    """Return what each run decides about an event, from its decisions about the clips that contain the event and have its class."""
     keys = [(results.clips[clip]["clip"], event.label) for clip in event.clips]
-    found = [decisions[key] for key in keys if key in decisions]
-    if not found:
+    event_decisions = [decisions[key] for key in keys if key in decisions]
+    if not event_decisions:
         return NOT_COUNTED * runs
     status = ""
-    for values in zip(*found, strict=True):
+    for values in zip(*event_decisions, strict=True):
         status += FOUND if True in values else MISSED if False in values else NO_DECISION
     return status
 

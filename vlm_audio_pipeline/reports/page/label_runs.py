@@ -88,8 +88,8 @@ def write_decisions(
     """Write the decisions of each run about each clip, `decisions-<n>` for the n-th run.
 
     A row is [clip, outcome, decisions, text, error]; nulls at the end are left out. The outcome is null if the clip was answered. Decisions are
-    [class, score, threshold, predicted, class, ...]; predicted is 1 or 0, or null without a decision. If there are more classes than the format of
-    the report has scores, they are those that the clip has, those that are predicted, and those with the highest scores.
+    [class, score, threshold, predicted, class, ...]; predicted is 1 or 0, or null without a decision. With more classes than
+    `max_scores` of the report's format, a row has only the decisions about the classes of the clip, the predicted classes, and those with the highest scores.
 
     Args:
         results: the study.
@@ -120,10 +120,10 @@ def _decision_rows(
             continue
         lines = list(zip(row["labels"], row["truths"], row["scores"], row["thresholds"], row["predicted"], strict=True))
         lines.sort(key=lambda line: -(line[2] if line[2] is not None else -1.0))
-        kept = [line for n, line in enumerate(lines) if n < max_scores or line[1] or line[4]]
+        shown_lines = [line for n, line in enumerate(lines) if n < max_scores or line[1] or line[4]]
         decisions = [
             value
-            for label, _, score, threshold, predicted in kept
+            for label, _, score, threshold, predicted in shown_lines
             if label in numbers
             for value in (
                 numbers[label],
@@ -150,12 +150,12 @@ def _short(value: float | None) -> float | None:
 def predicted_truths(results: StudyResults, runs: Sequence[LabelRun]) -> dict[tuple[str, str], list[bool | None]]:
     """Return (clip, class that it has) -> for each run whether it predicts the class; None without a decision."""
     run_numbers = {run.key: i for i, run in enumerate(runs)}
-    found: dict[tuple[str, str], list[bool | None]] = {}
+    decisions: dict[tuple[str, str], list[bool | None]] = {}
     for row in results.query(
         "SELECT clip, label, classifier, scoring, predicted FROM multi_label_predictions "
         f"WHERE study = $1 AND truth AND {_FIRST_TRIAL}"
     ):
         number = run_numbers.get((row["classifier"], row["scoring"]))
         if number is not None:
-            found.setdefault((row["clip"], row["label"]), [None] * len(runs))[number] = row["predicted"]
-    return found
+            decisions.setdefault((row["clip"], row["label"]), [None] * len(runs))[number] = row["predicted"]
+    return decisions

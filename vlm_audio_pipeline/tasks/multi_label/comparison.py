@@ -98,8 +98,8 @@ def compare_labels(
     pairs = [(first, second)]
     if measure in TIE_SENSITIVE and (_has_ties(first) or _has_ties(second)):
         pairs = [(break_ties(first, seed), break_ties(second, seed)) for seed in range(ORDERS)]
-    of_first, of_second = (estimate(side, measure) for side in pairs[0])
-    for side in (of_first, of_second):
+    first_estimate, second_estimate = (estimate(side, measure) for side in pairs[0])
+    for side in (first_estimate, second_estimate):
         if reason := _missing_reason(side, measure):
             return reason
     a = np.mean([MEASURE_VALUES[measure](side) for side, _ in pairs], axis=0)
@@ -110,7 +110,7 @@ def compare_labels(
     sources = len(np.unique(first.source))
     unit = "source recording" if len(effects) == sources else f"{len(effects)} groups of source recordings"
     error = standard_error(effects, groups)
-    low, high = _difference_interval(of_first, of_second, a, b, first)
+    low, high = _difference_interval(first_estimate, second_estimate, a, b, first)
     return LabelComparison(
         value=float(a[0]),
         against_value=float(b[0]),
@@ -122,8 +122,8 @@ def compare_labels(
         standard_error=None if error is None or error < _TINY else error,
         clips=len(common),
         sources=sources,
-        positives=of_first.positives,
-        classes=of_first.classes,
+        positives=first_estimate.positives,
+        classes=first_estimate.classes,
     )
 
 
@@ -140,27 +140,27 @@ def compare_with_chance(first: LabelArrays, measure: str, margin: float | None =
     Returns:
         The numbers, or why there are none.
     """
-    found = estimate(first, measure)
-    if reason := _missing_reason(found, measure):
+    first_estimate = estimate(first, measure)
+    if reason := _missing_reason(first_estimate, measure):
         return reason
-    assert found.value is not None and found.low is not None and found.high is not None
-    chance = chance_level(first, measure, found.value)
+    assert first_estimate.value is not None and first_estimate.low is not None and first_estimate.high is not None
+    chance = chance_level(first, measure, first_estimate.value)
     effects = recording_influences(MEASURE_VALUES[measure](first) - chance.value)
     groups = np.arange(len(effects)).astype(str)
     error = standard_error(effects, groups)
     return LabelComparison(
-        value=found.value,
+        value=first_estimate.value,
         against_value=chance.value,
-        low=found.low - chance.value,
-        high=found.high - chance.value,
+        low=first_estimate.low - chance.value,
+        high=first_estimate.high - chance.value,
         p=chance.p,
         p_method=chance.method,
         p_equivalence=None if margin is None else equivalence_p(effects, groups, margin),
         standard_error=None if error is None or error < _TINY else error,
         clips=len(np.unique(first.clip)),
         sources=len(np.unique(first.source)),
-        positives=found.positives,
-        classes=found.classes,
+        positives=first_estimate.positives,
+        classes=first_estimate.classes,
     )
 
 
@@ -184,11 +184,11 @@ def _has_ties(arrays: LabelArrays) -> bool:
     return any(bool((np.diff(np.sort(arrays.score, axis=axis), axis=axis) == 0).any()) for axis in (0, 1))
 
 
-def _missing_reason(found: Estimate, measure: str) -> str | None:
-    if found.value is None:
-        return f"{measure} is undefined: {found.reason}"
-    if found.low is None:
-        return f"{measure} has no interval: {str(found.interval).removeprefix('none: ')}"
+def _missing_reason(side: Estimate, measure: str) -> str | None:
+    if side.value is None:
+        return f"{measure} is undefined: {side.reason}"
+    if side.low is None:
+        return f"{measure} has no interval: {str(side.interval).removeprefix('none: ')}"
     return None
 
 

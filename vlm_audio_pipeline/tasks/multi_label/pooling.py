@@ -125,11 +125,11 @@ def recordings_table(
             line: dict[str, Any] = {"kind": kind, "scoring": scoring, "control": control, "pooling": pooling}
             line |= {"recordings": len(np.unique(pooled.clip)), "clips": len(predicted)}
             if reason is None:
-                found = {name: estimate(pooled, name) for name in TITLES}
-                undefined = [f"{name} undefined: {e.reason}" for name, e in found.items() if e.value is None]
-                one = found["cmap"]
-                line |= {**measure_columns(found), "positives": one.positives, "classes": one.classes}
-                line["note"] = ", ".join([f"{one.positives} labels of {one.classes} classes", *undefined])
+                estimates = {name: estimate(pooled, name) for name in TITLES}
+                undefined = [f"{name} undefined: {e.reason}" for name, e in estimates.items() if e.value is None]
+                cmap = estimates["cmap"]
+                line |= {**measure_columns(estimates), "positives": cmap.positives, "classes": cmap.classes}
+                line["note"] = ", ".join([f"{cmap.positives} labels of {cmap.classes} classes", *undefined])
             else:
                 line |= {"positives": 0, "classes": 0, "note": f"not finished: {reason}"}
             lines.append(line)
