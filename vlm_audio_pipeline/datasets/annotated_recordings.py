@@ -87,7 +87,7 @@ class AnnotatedRecordings(DatasetSpec):
     seed: int = 0
     """Seed for the choice between equally good folds."""
     source: str | None = None
-    r"""Regular expression for the source of a recording, such as its site: its first group, searched in the path, such as `^(\w+)/`.
+    r"""Regular expression that is searched in the path of a recording; its first group is the source, such as the site: `^(\w+)/`.
     Recordings of one source share a fold. By default each recording is a source of its own."""
     title: str | None = excluded_from_fingerprint(None)
     """Full name of the dataset, for reports and exports; by default the name of the folder."""
@@ -151,8 +151,8 @@ class AnnotatedRecordings(DatasetSpec):
                 segment.end_s,
                 labels=segment.labels,
             )
-            for file, row in segments.items()
-            for segment in row
+            for file, file_segments in segments.items()
+            for segment in file_segments
         ]
         classes = self.classes or labels_in_order(segments.values())
         card = DatasetCard(self.title or self.path.name, self.licence, str(self.path), self.citation)
@@ -221,16 +221,13 @@ class AnnotatedRecordings(DatasetSpec):
             "add them, rename them as the annotation files do, or set `on_bad_clip: skip` to go on without them"
         )
 
-    def _check_classes(
-        self, segments: Mapping[str, Sequence[Segment]], recordings: Mapping[str, Sequence[Event]]
-    ) -> None:
+    def _check_classes(self, segments: Mapping[str, Sequence[Segment]], events: Mapping[str, Sequence[Event]]) -> None:
         labels = labels_in_order(segments.values())
         for label in self.classes or ():
             if label not in labels:
-                options = {event.label for events in recordings.values() for event in events} - set(self.classes or ())
-                raise BadDataset(
-                    f"{self.path}: class '{label}' is in no segment; {suggestion(label, options | set(labels))}"
-                )
+                annotated_labels = {event.label for file_events in events.values() for event in file_events}
+                options = (annotated_labels - set(self.classes or ())) | set(labels)
+                raise BadDataset(f"{self.path}: class '{label}' is in no segment; {suggestion(label, options)}")
 
     def _needs_digests(self, data_folder: DataFolder | None) -> bool:
         return data_folder is not None and 0 < self.segment.keep_empty < 1
@@ -273,7 +270,7 @@ class AnnotatedRecordings(DatasetSpec):
         """Return fold and source of each annotated recording.
 
         Args:
-            all_segments: recording -> segments, before empty ones are left out, so that `keep_empty` moves nothing.
+            all_segments: recording -> segments, before empty ones are left out, so that `keep_empty` changes no fold.
             segments: the segments that are clips.
             data_folder: contains the folds that were assigned earlier.
             save: store the folds.
@@ -281,8 +278,12 @@ class AnnotatedRecordings(DatasetSpec):
         Raises:
             BadDataset: for folds that make an evaluation impossible, and for a fold without clips.
         """
-        # Each recording counts once for each of its labels, however many segments it has, so that another hop moves nothing.
-        rows = [(file, label) for file, row in all_segments.items() for label in labels_in_order([row]) or ("",)]
+        # Each recording counts once for each of its labels, however many segments it has, so that another hop changes no fold.
+        rows = [
+            (file, label)
+            for file, file_segments in all_segments.items()
+            for label in labels_in_order([file_segments]) or ("",)
+        ]
         if self.fold_file is not None:
             folds = read_fold_file(self.fold_file, sorted(all_segments))
             check_folds(((file, label, folds[file][1], folds[file][0]) for file, label in rows), str(self.fold_file))

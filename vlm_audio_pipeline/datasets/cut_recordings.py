@@ -173,9 +173,10 @@ def leave_out_empty(
     if content_sha256 is None:
         rule = rule.model_copy(update={"keep_empty": float(rule.keep_empty > 0)})
     kept = {
-        file: keep_segments(row, rule, content_sha256(file) if content_sha256 else "") for file, row in segments.items()
+        file: keep_segments(file_segments, rule, content_sha256(file) if content_sha256 else "")
+        for file, file_segments in segments.items()
     }
-    return {file: row for file, row in kept.items() if row}
+    return {file: file_segments for file, file_segments in kept.items() if file_segments}
 
 
 def _check_events(file: str, events: Iterable[Event], duration_s: float) -> None:

@@ -35,7 +35,7 @@ class FolderDataset(DatasetSpec):
     seed: int = 0
     """Seed for the choice between equally good folds."""
     source: str | None = None
-    r"""Regular expression for the source recording of a clip: its first group, searched in the file name, such as
+    r"""Regular expression that is searched in the file name of a clip; its first group is the source recording, such as
     `^(\d+)-`. Clips of one source share a fold. By default each file is a source of its own."""
 
     @field_validator("source")

@@ -71,8 +71,8 @@ def guess_annotated_recordings(path: Path) -> DatasetGuess | None:
 def _sources(segments: Mapping[str, Sequence[Segment]]) -> dict[str, set[str]]:
     """Return the recordings of each label."""
     sources: dict[str, set[str]] = defaultdict(set)
-    for recording, row in segments.items():
-        for segment in row:
+    for recording, recording_segments in segments.items():
+        for segment in recording_segments:
             for label in segment.labels:
                 sources[label].add(recording)
     return sources

@@ -260,7 +260,12 @@ def test_a_share_of_the_segments_without_a_label_is_chosen_by_content(spec, data
 
     def empty(dataset_spec):
         segments = dataset_spec._segments(data_folder)[1]
-        return {(f.rsplit("/")[-1], s.start_s) for f, row in segments.items() for s in row if not s.labels}
+        return {
+            (f.rsplit("/")[-1], s.start_s)
+            for f, file_segments in segments.items()
+            for s in file_segments
+            if not s.labels
+        }
 
     chosen = empty(spec(segment=rule))
     everything = empty(spec(segment={**rule, "keep_empty": 1}))

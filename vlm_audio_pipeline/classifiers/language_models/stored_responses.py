@@ -15,13 +15,13 @@ def read_stored_payloads(
 ) -> dict[str, bytes]:
     """Return the stored responses of keys, also those that were cut off. Responses that cannot be read count as absent."""
     complete = result_store.get(keys)
-    others = {cut_off_keys[key]: key for key in keys if key in cut_off_keys and key not in complete}
-    cut_off = result_store.get(list(others))
+    key_of_cut_off = {cut_off_keys[key]: key for key in keys if key in cut_off_keys and key not in complete}
+    cut_off = result_store.get(list(key_of_cut_off))
     unreadable = [key for key, payload in {**complete, **cut_off}.items() if not is_readable(payload)]
     result_store.report_unreadable(unreadable)
-    payloads = {**complete, **{others[key]: payload for key, payload in cut_off.items()}}
-    lost = {others.get(key, key) for key in unreadable}
-    return {key: payload for key, payload in payloads.items() if key not in lost}
+    payloads = {**complete, **{key_of_cut_off[key]: payload for key, payload in cut_off.items()}}
+    unreadable_keys = {key_of_cut_off.get(key, key) for key in unreadable}
+    return {key: payload for key, payload in payloads.items() if key not in unreadable_keys}
 
 
 def is_readable(payload: bytes) -> bool:
