@@ -23,7 +23,7 @@ class Settings:
         patch: height and width of a patch, mel bands and frames.
         groups: groups of the convolution that encodes positions.
         buckets: buckets of distances between patches.
-        max_distance: distances from here on share a bucket.
+        max_distance: all distances from this one on share a bucket.
         residual_scale: factor of the residuals.
         has_projection: whether the patches are projected to the width of the transformer.
     """
@@ -51,9 +51,9 @@ class Settings:
             "gru_rel_pos": True,
             "activation_fn": "gelu",
         }
-        other = {name: cfg[name] for name, value in required.items() if cfg[name] != value}
-        if other:
-            raise ValueError(f"`cfg` must contain {required}, got {other}")
+        other_values = {name: cfg[name] for name, value in required.items() if cfg[name] != value}
+        if other_values:
+            raise ValueError(f"`cfg` must contain {required}, got {other_values}")
         layers = int(cfg["encoder_layers"])
         return cls(
             layers,

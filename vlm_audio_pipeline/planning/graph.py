@@ -44,7 +44,7 @@ class Graph:
         engine: executes expensive works. The devices of the study's models are those of its workers.
 
     Raises:
-        BadStudy: if a classifier names folds that the dataset does not have.
+        BadStudy: if `tuning_folds` or a classifier names folds that the dataset does not have, or two steps would be the same asset.
         BadDataset: if the folds of the dataset cannot be read.
     """
 
@@ -85,9 +85,9 @@ class Graph:
     def _add_weights(self, weights: Weights | None, card: ModelCard | None) -> None:
         if weights is None:
             return
-        users = self._weights.setdefault(weights.input_asset.key, [])
-        users.append(weights)
-        self._add_input_asset(weights_asset(users, card))
+        all_weights = self._weights.setdefault(weights.input_asset.key, [])
+        all_weights.append(weights)
+        self._add_input_asset(weights_asset(all_weights, card))
 
     def _add_classifier(self, name: str, classifier: ClassifierSpec) -> None:
         self._check_folds(f"classifiers.{name}.folds", classifier.folds)

@@ -246,12 +246,12 @@ def _content(part: MessagePart) -> Json:
 
 def _summary(sample: Json, conversation: Conversation) -> Json:
     """Return the entry of a sample in the list of samples, without images and long texts."""
-    copied = ("id", "epoch", "target", "metadata", "model_usage", "uuid", "completed_at", "total_time")
+    copied_names = ("id", "epoch", "target", "metadata", "model_usage", "uuid", "completed_at", "total_time")
     scores = sample["scores"] and {
         name: {k: v for k, v in score.items() if k != "metadata"} for name, score in sample["scores"].items()
     }
     return {
-        **{name: sample[name] for name in copied if name in sample},
+        **{name: sample[name] for name in copied_names if name in sample},
         "input": prompt_text(conversation.messages)[:_SUMMARY_LENGTH],
         "scores": scores,
         "completed": True,
