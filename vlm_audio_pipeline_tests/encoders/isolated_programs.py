@@ -76,7 +76,7 @@ torch.save({{"model": state}}, {checkpoint!r})
 
 MS_CLAP_CALL = """
 import sys, types
-import numpy as np, torch
+import numpy as np, torch, transformers
 # The wrapper reads recordings with torchaudio; it gets arrays instead.
 for name in ("torchaudio", "torchaudio.transforms"):
     sys.modules[name] = types.ModuleType(name)
