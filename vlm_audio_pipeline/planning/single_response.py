@@ -11,7 +11,6 @@ import pyarrow as pa
 from vlm_audio_pipeline.classifiers.language_models.asking import ask_all
 from vlm_audio_pipeline.classifiers.language_models.language_model import LanguageModel
 from vlm_audio_pipeline.classifiers.language_models.messages import AudioPart, ImagePart, Message, MessagePart
-from vlm_audio_pipeline.classifiers.language_models.parsing import parse_response
 from vlm_audio_pipeline.classifiers.language_models.questions import Lookup, Row, audio_lookup, image_lookup
 from vlm_audio_pipeline.classifiers.language_models.sentence_answers import ParsedResponse
 from vlm_audio_pipeline.contracts.errors import MissingInput, NotAvailable, VlmAudioError, suggestion
@@ -129,7 +128,7 @@ def ask_about_recording(graph: Graph, classifier: str, file: Path, progress: Pro
         rendered_messages=backend.render_messages(question.request),
         outcome=next((row["outcome"] for row in rows.values()), "error"),
         text=text,
-        parsed=parse_response(text, graph.dataset().classes, spec.synonyms) if text is not None else None,
+        parsed=spec.parse_text(text, graph.dataset().classes) if text is not None else None,
         log_probabilities=dict(log_probabilities) if log_probabilities else None,
         error=next((row["error"] for row in rows.values() if row["error"]), None),
     )

@@ -14,9 +14,11 @@ from pydantic import AfterValidator, Field, model_validator
 from vlm_audio_pipeline.classifiers.base import CLASSIFIERS, NO_ENCODERS, ClassifierSpec, Control, Needs
 from vlm_audio_pipeline.classifiers.language_models.examples import SelectionStrategy
 from vlm_audio_pipeline.classifiers.language_models.messages import Backend, BatchProgress, Sampling, Scoring
+from vlm_audio_pipeline.classifiers.language_models.parsing import parse_response
 from vlm_audio_pipeline.classifiers.language_models.predicting import Calibrate, Normalise
 from vlm_audio_pipeline.classifiers.language_models.prompt_choice import PromptChoice, resolve_prompt
 from vlm_audio_pipeline.classifiers.language_models.questions import QuestionBuilder
+from vlm_audio_pipeline.classifiers.language_models.sentence_answers import ParsedResponse
 from vlm_audio_pipeline.classifiers.language_models.stages import examples_stage, predictions_stage, responses_stage
 from vlm_audio_pipeline.classifiers.language_models.trials import Trial, trials
 from vlm_audio_pipeline.classifiers.perturbed import PerturbedInput
@@ -308,6 +310,15 @@ class LanguageModel(PerturbedInput, ClassifierSpec):
     def class_names(self, classes: tuple[str, ...]) -> dict[str, str]:
         """Map each class to its name in prompts and responses."""
         return {c: class_name(c).readable_name if self.label_form == "human" else c for c in classes}
+
+    def parse_text(self, text: str, classes: tuple[str, ...]) -> ParsedResponse:
+        """Read a generated response about one recording.
+
+        Args:
+            text: the response.
+            classes: every class of the study.
+        """
+        return parse_response(text, classes, self.synonyms)
 
     def question_builder(self, classes: tuple[str, ...]) -> QuestionBuilder:
         """Return the builder of all questions about these classes."""

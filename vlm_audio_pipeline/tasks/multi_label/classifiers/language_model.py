@@ -15,9 +15,11 @@ from vlm_audio_pipeline.classifiers.language_models.language_model import Langua
 from vlm_audio_pipeline.classifiers.language_models.messages import Scoring
 from vlm_audio_pipeline.classifiers.language_models.prompt_choice import PromptChoice, resolve_prompt
 from vlm_audio_pipeline.classifiers.language_models.questions import QuestionBuilder
+from vlm_audio_pipeline.classifiers.language_models.sentence_answers import ParsedResponse
 from vlm_audio_pipeline.classifiers.language_models.stages import responses_stage
 from vlm_audio_pipeline.contracts.errors import BadStudy
 from vlm_audio_pipeline.contracts.stages import Stage
+from vlm_audio_pipeline.datasets.base import label_text
 from vlm_audio_pipeline.encoders.base import EncoderSpec
 from vlm_audio_pipeline.tasks.multi_label.classifiers.base import MULTI_LABEL_CLASSIFIERS
 from vlm_audio_pipeline.tasks.multi_label.classifiers.label_questions import (
@@ -28,6 +30,7 @@ from vlm_audio_pipeline.tasks.multi_label.classifiers.label_questions import (
     YesNoQuestions,
     yes_no_answers,
 )
+from vlm_audio_pipeline.tasks.multi_label.classifiers.list_parsing import EMPTY_LIST, parse_list
 from vlm_audio_pipeline.tasks.multi_label.classifiers.response_stages import examples_stage, predictions_stage
 
 _SCORING_OF: Mapping[Question, Scoring] = {"list": "generation", "yes_no": "likelihood"}
@@ -103,6 +106,13 @@ class LabelLanguageModel(LanguageModel):
     def label_prompt(self) -> PromptChoice:
         """The prompt of the study, or the default one of the question."""
         return YES_NO_PROMPT if self.question == "yes_no" and self.prompt == LIST_PROMPT else self.prompt
+
+    def parse_text(self, text: str, classes: tuple[str, ...]) -> ParsedResponse:
+        """Read a generated list; the label is the list of its classes, or `none`."""
+        parsed = parse_list(text, self.class_names(classes))
+        if parsed.outcome != "answered":
+            return ParsedResponse("unparseable", None, "none")
+        return ParsedResponse("answered", label_text(sorted(parsed.labels)) or EMPTY_LIST, "whole")
 
     def question_builder(self, classes: tuple[str, ...]) -> QuestionBuilder:
         """Return the builder of all questions about these classes."""

@@ -182,6 +182,17 @@ def test_keys_of_one_class_are_refused(tmp_path, change, message):
         )
 
 
+def test_a_response_about_one_recording_is_read_as_a_list(tmp_path):
+    spec = parse_study(STUDY, tmp_path / "l.yaml").classifiers["listing"]
+    classes = ("dog", "rain", "sea_waves")
+    found = [spec.parse_text(text, classes) for text in ("sea waves and dog", "none", "I hear a dog")]
+    assert [(parsed.outcome, parsed.label) for parsed in found] == [
+        ("answered", "dog; sea_waves"),
+        ("answered", "none"),
+        ("unparseable", None),
+    ]
+
+
 @pytest.mark.slow
 def test_a_study_with_lists_has_decisions_and_no_order(tmp_path, data_folder):
     study = parse_study(STUDY, tmp_path / "listing.yaml")
