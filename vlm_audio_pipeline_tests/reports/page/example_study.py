@@ -408,7 +408,7 @@ def _write_analyses(study: ExampleStudy) -> None:
             "reason": "absent was not run",
         },
     )
-    study.write("verdicts", *_verdicts())
+    study.write("verdicts", *verdict_rows())
     study.write(
         "leakage",
         {"kind": "exact_duplicate", "severity": "clean", "finding": "0 groups among 30 clips", "checked": 30},
@@ -462,7 +462,7 @@ def _write_analyses(study: ExampleStudy) -> None:
     )
 
 
-def _verdicts() -> list[dict[str, Any]]:
+def verdict_rows() -> list[dict[str, Any]]:
     """Return verdicts: one that it can, one without its control, and one of a model that was not run."""
     counts = {"clips": 30, "dataset_clips": 30, "sources": 15, "holm_over": 3}
     chance = {"chance_accuracy": 0.2, "chance_low": 0.2, "chance_high": 0.6, "chance_p": 0.002}

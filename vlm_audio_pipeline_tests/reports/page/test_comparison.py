@@ -225,6 +225,9 @@ def test_a_number_of_changed_clips_shows_their_cards(two_runs, page_file, browse
 
 def test_the_command_and_python_write_the_same_page(two_runs):
     root = two_runs.bench.data_folder.root
+    report_page = two_runs.bench.data_folder.reports / "second" / "index.html"
+    report_page.parent.mkdir(parents=True)
+    report_page.touch()
     result = vlm_audio("report", "second", two_runs.earlier, data=root)
     assert result.code == 0, result.err
     page = Path(result.out.strip())
@@ -233,6 +236,7 @@ def test_the_command_and_python_write_the_same_page(two_runs):
     text = page.read_text()
     assert "second compared" not in text and f"{two_runs.earlier} compared with second" in text
     assert f"Differences are {two_runs.earlier} minus second." in text
+    assert '<a href="../second/index.html">report page of second</a>' in text and "report page of bench" not in text
     assert f"cannot be compared. {two_runs.earlier}: the prompts of earlier results are not stored." in text
     assert "without a difference" not in text, "a prompt without another one has no difference"
     assert_refused(vlm_audio("report", "second", "bench@2001-01-01", data=root), "no results from 2001-01-01")
