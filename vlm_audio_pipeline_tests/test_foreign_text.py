@@ -111,7 +111,11 @@ TERMINAL = {
         text,
     ),
     "contrasts": lambda text: contrasts_table(
-        [{**CONTRAST, "classifier": text, "difference": None, "statement": text, "verdict": text}], text
+        [
+            {**CONTRAST, "classifier": text, "verdict": text},
+            {**CONTRAST, "classifier": text, "difference": None, "reason": text},
+        ],
+        text,
     ),
     "verdicts": lambda text: verdicts_table(
         [
@@ -121,8 +125,10 @@ TERMINAL = {
                 "scoring": text,
                 "answer": "cannot be decided",
                 "statement": text,
-                "accuracy": None,
+                "accuracy": accuracy,
+                "reason": text,
             }
+            for accuracy in (0.5, None)
         ],
         text,
     ),

@@ -25,7 +25,7 @@ def cost_views(graph: Graph, plan: Plan) -> list[RenderableType]:
     if not costs:
         return excess
     table = PlainTable()
-    for title in ("classifier", "requests", "tokens at most", "USD at most", "by batch"):
+    for title in ("classifier", "requests at most", "tokens at most", "USD at most", "by batch"):
         is_name = title == "classifier"
         table.add_column(title, no_wrap=not is_name, justify="left" if is_name else "right")
     for step in costs:

@@ -48,7 +48,7 @@ class Clap(AudioEncoder, Pretrained):
                 "demo-clap: CLAP's architecture, trained for the demo",
                 "Apache-2.0",
                 dimensions=64,
-                training_data="synthetic sounds made by this project",
+                training_data="other sounds of the synthesiser that makes the sounds of the demo",
                 is_demonstration=True,
             )
         return ModelCard(

@@ -43,7 +43,7 @@ CARDS = {
     "demo-aimv2": ModelCard(
         "demo-aimv2: AIMv2's architecture, trained for the demo",
         "Apache-2.0",
-        training_data="synthetic sounds made by this project",
+        training_data="other sounds of the synthesiser that makes the sounds of the demo",
         is_demonstration=True,
     ),
     "apple/aimv2": ModelCard(

@@ -79,7 +79,7 @@ def verdicts_stage(
     return Stage(
         asset="verdicts",
         tables=("verdicts",),
-        version=4,
+        version=5,
         parameters={
             "margin": MARGIN,
             "models": {

@@ -146,7 +146,7 @@ def _undecided_sentence(name: str, evidence: Evidence) -> str:
 
 
 _BLANK_ANSWERS = {
-    "all": ("All blank images get", "the share of clips of that class"),
+    "all": ("All blank images get", "the share of clips whose class is that answer"),
     "fold": ("All blank images of a fold get", "the share of clips of one class in each fold"),
     "trial": ("In each trial, all blank images of a fold get", "the share of clips of one class in each fold"),
 }
@@ -172,8 +172,7 @@ def _time_order(evidence: Evidence) -> list[str]:
     )
     if evidence.time_order == "yes":
         return [
-            f"It needs the order in time: {accuracy} ({p_text(shuffled.p)}). A part of this loss can have another cause: "
-            "an image in random order looks unlike any spectrogram."
+            f"It needs the order in time, or an image in random order is too unusual for it: {accuracy} ({p_text(shuffled.p)})."
         ]
     if evidence.time_order == "no":
         end = _upper_end("The order adds", "to this accuracy", shuffled)

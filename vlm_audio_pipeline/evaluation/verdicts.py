@@ -69,5 +69,7 @@ def statement(
     detectable = comparison.detectable_difference(tests)
     if result == "cannot tell apart" and detectable is not None:
         size = rounded_text(100 * detectable, 1)
-        sentences.append(f"With as many clips, about 8 of 10 studies would find a true difference of {size} points.")
+        sentences.append(
+            f"A study of this size finds a true difference of {size} points with a probability of about 80 %."
+        )
     return " ".join(sentences)

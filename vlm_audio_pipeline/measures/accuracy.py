@@ -139,9 +139,16 @@ ACCURACY_MEASURES = (
         leaderboard=True,
         displays=(),
     ),
-    Measure(name="accuracy_answered", formula=accuracy_answered, doc="correct / answered", leaderboard=True),
+    Measure(
+        name="accuracy_answered",
+        title="accuracy of predictions with a label",
+        formula=accuracy_answered,
+        doc="correct / answered",
+        leaderboard=True,
+    ),
     Measure(
         name="accuracy_fold_mean",
+        title="mean of the accuracies of the folds",
         formula=accuracy_fold_mean,
         doc="mean over folds of `accuracy`",
         leaderboard=True,
@@ -165,7 +172,12 @@ ACCURACY_MEASURES = (
     ),
     Measure(name="macro_precision", formula=macro_precision, doc="mean over classes of precision"),
     Measure(name="balanced_accuracy", formula=balanced_accuracy, doc="mean over classes of recall"),
-    Measure(name="top3", formula=top3, doc="share of predictions whose true class has one of the three highest scores"),
+    Measure(
+        name="top3",
+        title="true class in the three highest scores",
+        formula=top3,
+        doc="share of predictions whose true class has one of the three highest scores",
+    ),
     *(
         Measure(
             name=f"{outcome}_share",

@@ -88,6 +88,7 @@ def scorings_agree(predictions: PredictionArrays) -> Number:
 AGREEMENT_MEASURES = (
     Measure(
         name="trial_sd",
+        title="standard deviation over trials",
         formula=trial_sd,
         doc="standard deviation over trials of `accuracy`; null for one trial, if the trials cover different clips, or if "
         "draws of examples are ranks (medoid, diverse)",
@@ -96,12 +97,14 @@ AGREEMENT_MEASURES = (
     ),
     Measure(
         name="trial_kappa",
+        title="agreement of the trials (Fleiss' kappa)",
         formula=trial_kappa,
         doc="Fleiss' kappa of the trials: 1 for perfect agreement, 0 for agreement by chance",
         unit="no unit",
     ),
     Measure(
         name="scorings_agree",
+        title="same label by likelihood and by generation",
         formula=scorings_agree,
         doc="share of predictions with the same label under likelihood and generation",
     ),

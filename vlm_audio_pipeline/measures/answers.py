@@ -56,6 +56,7 @@ def accuracy_before_calibration(predictions: PredictionArrays) -> Number:
 ANSWER_MEASURES = (
     Measure(
         name="label_entropy",
+        title="entropy of the predicted labels",
         formula=label_entropy,
         doc="entropy of the predicted labels, divided by that of equally frequent classes: 0 if all labels are the same",
         unit="0 to 1",
@@ -63,12 +64,14 @@ ANSWER_MEASURES = (
     ),
     Measure(
         name="top_label_share",
+        title="share of the most frequent label",
         formula=top_label_share,
         doc="predictions with the most frequent label / predictions with a label",
         order=None,
     ),
     Measure(
         name="follow_rate",
+        title="follows the other clip or the permuted label",
         formula=follow_rate,
         doc="share of predictions that name the class of the other clip (control other_clip) or the permuted label",
     ),

@@ -144,5 +144,8 @@ def forget_batch(graph: Graph, batch: str) -> int:
     """
     with BatchLog(graph.result_store) as log:
         if not (requests := log.forget(batch)):
-            raise VlmAudioError(f"--forget must name an open batch of this data folder, got {batch}")
+            raise VlmAudioError(
+                f"--forget must name a batch that was submitted from this data folder and is still open, got '{batch}'; a run that "
+                "waits for batches shows their ids"
+            )
     return requests

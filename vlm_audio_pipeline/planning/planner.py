@@ -80,7 +80,7 @@ def select_nodes(
     """
     patterns = tuple(only)
     for pattern in patterns:
-        if not any(_matches(pattern, graph, name) for name in graph.steps):
+        if not pattern or not any(_matches(pattern, graph, name) for name in graph.steps):
             names = {*graph.steps, *(step.component for step in graph.steps.values() if step.component)}
             raise VlmAudioError(
                 f"{option} must match a step of the study, got '{pattern}'; {suggestion(pattern, names)}"

@@ -71,6 +71,8 @@ def ask_about_recording(graph: Graph, classifier: str, file: Path, progress: Pro
         raise VlmAudioError(
             f"--classifier must be a language model of {graph.study.name}, got '{classifier}'; {advice}"
         )
+    if file.is_dir():
+        raise VlmAudioError(f"{file} is a folder; give one recording")
     if reason := graph.unavailable(f"responses/{classifier}"):
         raise NotAvailable(f"{classifier} cannot run: {reason}")
     once = {"draws": 1, "orders": 1, "paraphrases": 1, "repeats": 1, "controls": (), "perturb": None}

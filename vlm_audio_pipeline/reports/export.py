@@ -29,6 +29,9 @@ from vlm_audio_pipeline.storage.partition_files import read_partition
 from vlm_audio_pipeline.storage.schemas import TABLES
 from vlm_audio_pipeline.storage.study_records import study_record
 
+PROVENANCE = "provenance.json"
+"""The last file of an export; a folder with it may be written again."""
+
 NOT_EXPORTED = ("spectrograms", "report")
 """Tables that are not exported: images, which are large and cheap to render again, and the path of the report."""
 PARQUET_ONLY = ("embeddings", "probes")
@@ -97,10 +100,14 @@ def export_study(data_folder: DataFolder, study: str, folder: Path) -> list[Path
         The written files: tables, `leaderboard.tex`, `references.bib`, `provenance.json`.
 
     Raises:
-        VlmAudioError: when no study of that name was run there; or for damaged partition files, after everything else
+        VlmAudioError: when no study of that name was run there; if the folder has other content; or for damaged partition files, after everything else
             is written.
     """
     record = study_record(data_folder, study)
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / PROVENANCE).is_file())):
+        raise VlmAudioError(
+            f"--out must name a new or empty folder, or an earlier export, but {folder} has other content; choose another folder"
+        )
     tables, provenances, missing, damaged = _read_tables(data_folder, record["partition_files"])
     card, card_missing_reason = _dataset_card(data_folder, record["study"]["dataset"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +146,7 @@ def export_study(data_folder: DataFolder, study: str, folder: Path) -> list[Path
         "study_file": _study_file(record.get("file")),
         "study_as_run": record["study"],
     }
-    write("provenance.json", lambda file: file.write(strict_json(provenance, indent=1).encode()))
+    write(PROVENANCE, lambda file: file.write(strict_json(provenance, indent=1).encode()))
     if damaged:
         raise VlmAudioError(
             f"damaged partition files: {', '.join(str(data_folder.root / p) for p in damaged)}. "

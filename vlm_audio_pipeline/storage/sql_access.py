@@ -38,12 +38,18 @@ def restrict(db: duckdb.DuckDBPyConnection, data_folder: DataFolder) -> None:
 
 
 def refuse_writing(sql: str) -> None:
-    """Check that every statement only reads.
+    """Check that every statement only reads, and that there is one.
 
     Raises:
-        VlmAudioError: for any other statement, such as COPY, ATTACH or CREATE; duckdb.ParserException for wrong SQL.
+        VlmAudioError: for any other statement, such as COPY, ATTACH or CREATE, and without a statement;
+            duckdb.ParserException for wrong SQL.
     """
-    for statement in duckdb.extract_statements(sql):
+    statements = duckdb.extract_statements(sql)
+    if not statements:
+        raise VlmAudioError(
+            "a query must be a SELECT, got an empty text; write a query such as `SELECT * FROM leaderboard`"
+        )
+    for statement in statements:
         kind, tokens = statement.type.name, _tokens(statement.query)
         if kind == "EXPLAIN":
             refuse_writing(next((rest for rest in tokens if not _EXPLAIN.match(rest)), ""))

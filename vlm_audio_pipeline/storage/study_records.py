@@ -91,7 +91,7 @@ def study_record(data_folder: DataFolder, study: str) -> dict[str, Any]:
     names = [path.stem for path in data_folder.studies.glob("*.json")]
     if study not in names:
         raise VlmAudioError(
-            f"study '{study}' has no results in {data_folder.root}; run it first (`vlm-audio run`), or choose another; "
+            f"study '{study}' has no results in {data_folder.root}; run it first (`vlm-audio run {study}`), or choose another; "
             f"{suggestion(study, names)}"
         )
     path = _path(data_folder, study)

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vlm_audio_pipeline.contracts.errors import BadDataset, BadStudy, suggestion
+from vlm_audio_pipeline.datasets.audio_suffixes import decoded_suffixes
 from vlm_audio_pipeline.datasets.base import DATASETS, slug
 from vlm_audio_pipeline.datasets.class_folder import list_recordings
 from vlm_audio_pipeline.datasets.csv_columns import Columns, guess_columns
@@ -97,6 +98,10 @@ def write_first_study(listing: Path, out: Path | None = None) -> Path:
     if listing.suffix.lower() in (".yaml", ".yml"):
         raise BadDataset(
             f"{listing} is a study file, not a listing of recordings; run it with `vlm-audio run {shlex.quote(str(listing))}`"
+        )
+    if listing.name.lower().endswith(decoded_suffixes()) and not listing.is_dir():
+        raise BadDataset(
+            f"{listing} is a recording, not a listing; give its folder, or a CSV file with the path and the label of each recording"
         )
     if not listing.exists():
         names = [path.name for path in listing.parent.glob("*") if path.is_dir() or path.suffix.lower() == ".csv"]

@@ -86,7 +86,7 @@ def test_an_intact_data_folder_has_no_findings(data_folder):
     texts = " | ".join(check.text for check in check_data(data_folder))
     for words in (
         "21 results with the right checksums",
-        "2 studies with intact records: one, two",
+        "the records of the studies are intact: one, two",
         "partition files are intact",
     ):
         assert words in texts
@@ -197,7 +197,7 @@ def test_each_damage_is_named_with_what_to_do(data_folder, damage, state, words)
 
 def test_a_damaged_record_is_not_counted_as_intact(data_folder):
     damage_record(data_folder)
-    assert any(check.text == "1 studies with intact records: two" for check in check_data(data_folder))
+    assert any(check.text == "the records of the studies are intact: two" for check in check_data(data_folder))
 
 
 @pytest.mark.parametrize("name", ["result_store", "dagster"])

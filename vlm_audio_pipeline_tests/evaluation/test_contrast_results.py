@@ -150,7 +150,7 @@ def test_statements_of_better_worse_and_undecided_contrasts():
     )
     # differences -1 twice and 0: z(1 - 0.05 / 4) + z(0.8) = 3.083 times sqrt((2/60 - (2/60)^2) / 59) = 7.2 points
     assert apart["statement"].endswith(
-        "With as many clips, about 8 of 10 studies would find a true difference of 7.2 points."
+        "A study of this size finds a true difference of 7.2 points with a probability of about 80 %."
     )
     [worse] = contrast_rows({"classifier": "janus@blank", "against": ("janus",)})
     assert worse["statement"].startswith("janus@blank is correct less often than janus") and worse["verdict"] == "worse"

@@ -92,7 +92,7 @@ def test_one_answer_for_all_blank_images_explains_their_accuracy():
 
     assert "same answer" not in statement_with(blank["predicted"].to_pylist())
     assert statement_with(["a"] * 400).endswith(
-        "All blank images get the same answer, so its accuracy on them, 10.0 %, is the share of clips of that class."
+        "All blank images get the same answer, so its accuracy on them, 10.0 %, is the share of clips whose class is that answer."
     )
     by_fold = [CLASSES[fold] for fold in blank["fold"].to_pylist()]
     assert ". All blank images of a fold get the same answer" in statement_with(by_fold)
@@ -204,7 +204,7 @@ def test_a_partial_run_has_no_verdict_and_no_number(classifier, study, reason):
         (
             first(60),
             "yes",
-            "It needs the order in time: with the columns of the image in random order, 15.0 % are correct (p < 0.001).",
+            "It needs the order in time, or an image in random order is too unusual for it: with the columns of the image in random order, 15.0 % are correct (p < 0.001).",
         ),
         (
             [*first(199), 399],

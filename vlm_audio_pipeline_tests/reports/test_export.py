@@ -233,11 +233,21 @@ def test_partition_files_that_do_not_exist_yet_are_no_error(data_folder, tmp_pat
 
 
 def test_an_export_replaces_an_earlier_one(data_folder, tmp_path):
+    export_study(data_folder, "sound", tmp_path)
     (tmp_path / "leaderboard.tex").write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
     export_study(data_folder, "sound", tmp_path)
     assert (tmp_path / "leaderboard.tex").read_text().startswith(r"\begin{table}")
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_an_export_replaces_no_other_files(data_folder, tmp_path):
+    (tmp_path / "clips.csv").write_text("path,label\n")
+    with pytest.raises(VlmAudioError, match="other content; choose another folder"):
+        export_study(data_folder, "sound", tmp_path)
+    with pytest.raises(VlmAudioError, match="other content"):
+        export_study(data_folder, "sound", tmp_path / "clips.csv")
+    assert (tmp_path / "clips.csv").read_text() == "path,label\n"
 
 
 def test_without_the_dataset_the_rest_is_exported(data_folder, tmp_path):
@@ -273,7 +283,7 @@ def test_a_study_that_was_not_run(data_folder, tmp_path):
     with pytest.raises(VlmAudioError) as caught:
         export_study(data_folder, "sounds", tmp_path / "out")
     assert str(caught.value) == (
-        f"study 'sounds' has no results in {data_folder.root}; run it first (`vlm-audio run`), or choose another; "
+        f"study 'sounds' has no results in {data_folder.root}; run it first (`vlm-audio run sounds`), or choose another; "
         "did you mean 'sound'? options: sound"
     )
     assert not (tmp_path / "out").exists()

@@ -10,9 +10,15 @@ from typing import Any
 from markupsafe import Markup
 
 from vlm_audio_pipeline.contracts.number_text import rounded_text
+from vlm_audio_pipeline.measures.uncertainty import WILSON, WILSON_OVER_DRAWS
 from vlm_audio_pipeline.reports.page.runs import PageRun
 from vlm_audio_pipeline.reports.page.wording import KeyFinding, join_words, percent, run_name
 
+INTERVAL_METHODS = {
+    WILSON: "Wilson interval with the effective number of clips",
+    WILSON_OVER_DRAWS: "Wilson interval with the effective number of clips and draws of examples",
+}
+"""Method of an interval -> its words."""
 _CERTAINTY = "Is it shown to be better than the second-best model?"
 _COUNTS = {
     "better": "the first side is better in {}",
@@ -55,8 +61,8 @@ def certainty_finding(
     if method := best.row.get("interval"):
         details.append(
             Markup(
-                "Clips of one source recording are alike. The 95\N{NO-BREAK SPACE}% intervals allow for this (method: {})."
-            ).format(method)
+                "Clips of one source recording are alike. The 95\N{NO-BREAK SPACE}% intervals allow for this ({})."
+            ).format(INTERVAL_METHODS.get(method, method))
         )
     warnings = [row for row in leakage if row["severity"] in ("leak", "suspect")]
     if warnings:
@@ -83,7 +89,7 @@ def _compare(best: PageRun, second: PageRun, contrasts: Sequence[dict[str, Any]]
         better: "Yes: {} is better than {}.",
         worse: "No: {} is worse than {} on the clips of the comparison.",
         "equivalent": "No: {} and {} are equivalent within the margin that the study declares.",
-        "cannot tell apart": "No: a difference between {} and {} is not shown.",
+        "cannot tell apart": "Not shown: no difference between {} and {} is shown.",
         "not compared": "{} and {} could not be compared.",
     }
     answer = Markup(answers[contrast["verdict"]])
@@ -137,7 +143,7 @@ def not_shown_to_be_worse(
             Markup("Less accurate here, but a test shows no difference: {}.").format(_with_accuracy(undecided))
         )
     if untested:
-        which = "this model" if len(first) == 1 else "one of these models"
+        which = "this model" if len(first) == 1 else "any of these models"
         details.append(
             Markup("Less accurate here, but not tested against {}: {}.").format(which, _with_accuracy(untested))
         )

@@ -36,7 +36,7 @@ def control_groups(
         changes: classifier -> names of its changes of the audio, which are no controls.
 
     Returns:
-        For each: `name`, `scoring`, `original` (its leaderboard row, or None) and `controls`, each with `run` (its number on the
+        For each, the most accurate first: `name`, `scoring`, `original` (its leaderboard row, or None) and `controls`, each with `run` (its number on the
         page), `row`, `words` and `sentences`: the test against the original or why there is none, and whether all answers are the same.
     """
     groups: dict[tuple[str, str], dict[str, Any]] = {}
@@ -57,7 +57,7 @@ def control_groups(
                 "sentences": list(filter(None, sentences)),
             }
         )
-    return [groups[key] for key in sorted(groups)]
+    return sorted(groups.values(), key=lambda g: -(g["original"] or {"accuracy": 0})["accuracy"])
 
 
 def _test(
@@ -77,9 +77,9 @@ def _test(
         if (row["classifier"], row["scoring"]) == (run.classifier, run.scoring) and p is not None:
             better = row["accuracy"] > row[f"{run.control}_accuracy"]
             if p >= ALPHA:
-                return f"No difference between the original and {words} is shown ({p_text(p)}; a test of the section Answer)."
+                return f"No difference between the original and {words} is shown ({p_text(p)}, tested for the section Answer)."
             word = "more" if better else "less"
-            return f"With the original images it is {word} accurate than with {words} ({p_text(p)}; a test of the section Answer)."
+            return f"With the original images it is {word} accurate than with {words} ({p_text(p)}, tested for the section Answer)."
     if original is None:
         return f"No test of the original against {words}: there is no result for the original."
     return f"No test of the original against {words}: the study declares no such comparison."

@@ -66,9 +66,9 @@ def _hard_clips_details(originals: Sequence[PageRun], labels: Sequence[int], num
         return []
     hard_clips = [clip for clip in shared if all(run.votes[clip] != labels[clip] for run in models)]
     if not hard_clips:
-        return [Markup("Every clip is classified correctly by at least one of the {} models.").format(count)]
+        return [Markup("Every clip is classified correctly by at least one of the {} classifiers.").format(count)]
     link = clips_link("1 clip" if len(hard_clips) == 1 else f"{len(hard_clips):,} clips", number, only="hard")
-    details = [Markup("All {} models get {} wrong.").format(count, link)]
+    details = [Markup("All {} classifiers get {} wrong.").format(count, link)]
     annotators = next((run for run in originals if run.kind == "annotations"), None)
     if annotators:
         annotated = [c for c in hard_clips if c in annotators.votes]

@@ -52,9 +52,7 @@ def key_findings(
     ranked = [run for run in originals if run.row["rank"] is not None]
     if not originals:
         return (KeyFinding(_QUESTION, Markup("No classifier has results yet.")),)
-    models = [run for run in ranked or originals if run.kind not in NOT_MODELS]
-    # If scorings of a model have the same rank, use "likelihood", as the contrasts do.
-    models.sort(key=lambda run: (run.row["rank"] or _UNRANKED, run.scoring != "likelihood"))
+    models = _models(originals)
     best = models[0] if models else originals[0]
     chance = _ChanceLevel(1 / len(results.classes), contrasts, verdicts)
     return (
@@ -62,6 +60,21 @@ def key_findings(
         certainty_finding(models, best, contrasts, leakage),
         failure_finding(results, runs, originals, best),
     )
+
+
+def _models(originals: Sequence[PageRun]) -> list[PageRun]:
+    """Return the ranked runs of models, best first; all of them if none is ranked."""
+    ranked = [run for run in originals if run.row["rank"] is not None]
+    models = [run for run in ranked or originals if run.kind not in NOT_MODELS]
+    # If scorings of a model have the same rank, use "likelihood", as the contrasts do.
+    return sorted(models, key=lambda run: (run.row["rank"] or _UNRANKED, run.scoring != "likelihood"))
+
+
+def best_run(runs: Sequence[PageRun]) -> int | None:
+    """Return the number of the run that the key findings describe; None without a result on original inputs."""
+    originals = [run for run in runs if run.control == "none"]
+    first = next(iter([*_models(originals), *originals]), None)
+    return None if first is None else runs.index(first)
 
 
 class _ChanceLevel(NamedTuple):
@@ -123,6 +136,8 @@ def _best_model(
             chance.compare(best),
         )
     ]
+    if len(first) > 1:
+        details.append(Markup("The sections below begin with {}, too.").format(run_name(best)))
     details += not_shown_to_be_worse([run for run in ranked if run.kind not in NOT_MODELS], first, chance.contrasts)
     if not ranked:
         details.append(Markup("No classifier has predictions for every clip yet, so there is no ranking."))

@@ -25,6 +25,7 @@ from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.templates import fill_template
 from vlm_audio_pipeline.reports.page.wording import group_by_reason
 from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.tasks.multi_label.references import CONSTANT
 
 MAX_SEGMENTS = 40
 """Number of segments on the page."""
@@ -68,6 +69,9 @@ def write_label_report(
             core=as_script(content["core"]),
             study=study,
             results=results,
+            is_demonstration=results.card is not None and results.card.is_demonstration,
+            label_counts=label_counts(results),
+            inputs=_inputs(results),
             board=board,
             not_run=group_by_reason(
                 (row["classifier"], row["note"]) for row in board if not row["clips"] and row["kind"] != "reference"
@@ -88,6 +92,25 @@ def write_label_report(
             kind=writer.format.name,
         )
         return writer.finish(page)
+
+
+def label_counts(results: StudyResults) -> list[tuple[int, int]]:
+    """Return how many clips have how many classes: (classes, clips), by the number of classes."""
+    rows = results.query(
+        "WITH of_clip AS (SELECT clip, count(*) AS n FROM clip_labels WHERE study = $1 GROUP BY clip) "
+        "SELECT coalesce(n, 0) AS n, count(*) AS clips FROM clips LEFT JOIN of_clip USING (clip) WHERE study = $1 GROUP BY 1 ORDER BY 1"
+    )
+    return [(row["n"], row["clips"]) for row in rows]
+
+
+def _inputs(results: StudyResults) -> dict[str, str]:
+    """Return what each classifier receives, in words."""
+    classifiers, encoders = (results.spec.get(name, {}) for name in ("classifiers", "encoders"))
+    rendering = {
+        name: spec.get("rendering") or encoders.get(spec.get("encoder"), {}).get("rendering")
+        for name, spec in classifiers.items()
+    }
+    return {name: "image" if value else "audio" for name, value in rendering.items()} | {CONSTANT: ""}
 
 
 def class_rows(results: StudyResults, ranked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

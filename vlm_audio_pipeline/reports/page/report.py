@@ -15,7 +15,7 @@ from vlm_audio_pipeline.measures.declarations import measures_for_display
 from vlm_audio_pipeline.reports.page import sections
 from vlm_audio_pipeline.reports.page.changed_audio import changed_audio, perturbations
 from vlm_audio_pipeline.reports.page.controls import control_groups
-from vlm_audio_pipeline.reports.page.key_findings import key_findings
+from vlm_audio_pipeline.reports.page.key_findings import best_run, key_findings
 from vlm_audio_pipeline.reports.page.media import Media, write_media
 from vlm_audio_pipeline.reports.page.page_images import PAGE_IMAGES
 from vlm_audio_pipeline.reports.page.report_writer import (
@@ -127,6 +127,7 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
         "projections": projections,
         "prompts": prompts,
         "first_clip": sections.first_clip(results, media),
+        "best_run": best_run(runs),
     }
     return fill_template(
         "page.html",

@@ -22,7 +22,7 @@ MISSING_SECTIONS = {
     "prompts": "no language model has responses",
     "costs": "no times, tokens or costs were recorded",
     "embedding_quality": "it was not computed",
-    "published": "no classifier of the study repeats a published result, or the step was not run",
+    "published": "no classifier of the study repeats a published result",
     "leakage": "they were not run",
     "history": "no result has changed since it was first computed",
     "comparison": "fewer than two classifiers have results",

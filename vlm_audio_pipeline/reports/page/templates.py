@@ -22,6 +22,7 @@ from vlm_audio_pipeline.reports.page.wording import (
     group_thousands,
     interval_scope,
     percent,
+    use_non_breaking_spaces,
 )
 
 
@@ -53,7 +54,8 @@ def fill_template(name: str, scripts: Iterable[str], *, core: str, study: str | 
         "rounded": rounded_text,
         "points": points_text,
         "p_value": p_value_text,
-        "p_text": p_text,
+        "p_text": lambda p: use_non_breaking_spaces(p_text(p)),
+        "use_non_breaking_spaces": use_non_breaking_spaces,
         "name_study": name_study,
     }
     page = environment.get_template(name).render(

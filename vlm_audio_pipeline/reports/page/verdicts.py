@@ -3,7 +3,6 @@
 Belongs here: the heading and the cells of the table of verdicts. Does not belong here: the answers (`evaluation.hearing`).
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from vlm_audio_pipeline.evaluation.hearing import CAN, CANNOT, UNDECIDED
 from vlm_audio_pipeline.evaluation.hearing_statements import SCORING_WORDS
 from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
-from vlm_audio_pipeline.reports.page.wording import NamedReason, group_by_reason
+from vlm_audio_pipeline.reports.page.wording import NamedReason, group_by_reason, use_non_breaking_spaces
 
 MAX_NAMED_MODELS = 3
 """Number of models that the heading names; of more models it gives counts."""
@@ -87,7 +86,7 @@ def verdict_view(verdicts: Sequence[dict[str, Any]]) -> VerdictView | None:
         first_of_answer: dict[str, dict[str, Any]] = {}
         for row in (row for row in rows if row["accuracy"] is not None):
             if (first := first_of_answer.get(row["answer"])) is None:
-                first_of_answer[row["answer"]] = row | {"statement": use_non_breaking_spaces(row["statement"])}
+                first_of_answer[row["answer"]] = row | {"statement": _statement(row)}
             else:
                 first["statement"] += f" {_same_answer(row)}"
         statements += list(first_of_answer.values())
@@ -96,6 +95,11 @@ def verdict_view(verdicts: Sequence[dict[str, Any]]) -> VerdictView | None:
     lines = [{**row, "cells": {name: _cell(row, name) for name in columns}} for row in complete]
     without_run = group_by_reason((row["classifier"], row["reason"]) for row in ordered if row["accuracy"] is None)
     return VerdictView(question, answers, statements, without_run, columns, lines)
+
+
+def _statement(row: dict[str, Any]) -> str:
+    """Return the statement without its caution, which the page shows at its top and beside the answer."""
+    return use_non_breaking_spaces(row["statement"].removeprefix(f"{row.get('caution') or ''} ").lstrip())
 
 
 def _same_answer(row: dict[str, Any]) -> str:
@@ -164,8 +168,3 @@ def _cell(row: dict[str, Any], name: str) -> Cell | None:
     accuracy = row[f"{name}_accuracy"]
     finding = "no difference shown" if p >= ALPHA else "model better" if row["accuracy"] > accuracy else "model worse"
     return Cell(accuracy, row.get(f"{name}_classifier"), finding, use_non_breaking_spaces(p_text(p)))
-
-
-def use_non_breaking_spaces(text: str) -> str:
-    """Replace the spaces inside p-values, percentages and numbers of points by non-breaking spaces."""
-    return re.sub(r"(?<=\bp) ([<=]) (?=\d)|(?<=\d) (?=points|%)", lambda m: f"\xa0{m[1]}\xa0" if m[1] else "\xa0", text)

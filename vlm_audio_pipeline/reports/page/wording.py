@@ -1,5 +1,6 @@
 """Format numbers, names and links for the sentences of the page."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,6 +102,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "undefined" if share is None else percent_text(share, digits).replace(" ", "\N{NO-BREAK SPACE}")
 
 
+def use_non_breaking_spaces(text: str) -> str:
+    """Replace the spaces inside p-values, percentages and numbers of points by non-breaking spaces."""
+    return re.sub(r"(?<=\bp) ([<=]) (?=\d)|(?<=\d) (?=points|%)", lambda m: f"\xa0{m[1]}\xa0" if m[1] else "\xa0", text)
+
+
 def group_thousands(value: int | str) -> str:
     """Return a count with separators of thousands; a text unchanged.
 
@@ -148,7 +154,7 @@ def name_runs(runs: Sequence[PageRun]) -> Markup:
     "janus (likelihood and generation), clap and probe".
     """
     scorings: dict[str, list[str]] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run.scoring != "likelihood"):
         scorings.setdefault(run.name, []).append(run.scoring)
     return join_words(
         [

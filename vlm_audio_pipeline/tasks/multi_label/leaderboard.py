@@ -4,6 +4,7 @@ Belongs here: which rows are ranked, the notes of a row, and the row of a consta
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,7 @@ def _line(
 
 def _constant_line(clips: Sequence[Clip], classes: tuple[str, ...]) -> dict[str, Any]:
     arrays = constant_arrays(clips, classes)
+    arrays = replace(arrays, is_decided=np.ones(arrays.truth.shape, bool))  # the decision no
     found = _all_estimates(arrays)
     values = {name: value for name, value in measure_columns(found).items() if name in found}
     ranking = found[RANKING_MEASURE]
@@ -168,14 +170,14 @@ def _constant_line(clips: Sequence[Clip], classes: tuple[str, ...]) -> dict[str,
         "positives": ranking.positives,
         "classes": ranking.classes,
         "predictions": arrays.truth.size,
-        "answered": 0,
+        "answered": arrays.truth.size,
         "clips": len(clips),
         "trials": 0,
         "folds": _join(np.unique(arrays.fold).tolist()),
         "comparable": False,
         "note": ", ".join(
             [
-                "the same score for every clip and class",
+                "the same score for every clip and class, and the decision no",
                 *([f"{RANKING_MEASURE} undefined: {ranking.reason}"] if ranking.value is None else []),
                 *_interval_note(ranking),
             ]

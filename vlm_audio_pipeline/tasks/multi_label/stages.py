@@ -145,7 +145,7 @@ def label_leaderboard_stage(classifiers: Mapping[str, ClassifierPlan], limited: 
     return Stage(
         asset="leaderboard",
         tables=("multi_label_leaderboard",),
-        version=3,
+        version=4,
         parameters={
             "classifiers": {name: [plan.kind, list(plan.folds)] for name, plan in classifiers.items()},
             "limited": limited,

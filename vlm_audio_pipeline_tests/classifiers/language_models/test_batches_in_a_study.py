@@ -220,7 +220,7 @@ def test_offline_responses_of_another_model_are_refused_and_errors_are_reported(
 def test_the_batch_command_explains_wrong_uses(tmp_path):
     study = EndpointStudy(tmp_path / "study", "http://127.0.0.1:1/v1")
     assert "give one of --write, --read and --forget" in run_command(study, "batch").err
-    assert "must name an open batch" in run_command(study, "batch", "--forget", "batch_1").err
+    assert "must name a batch that was submitted" in run_command(study, "batch", "--forget", "batch_1").err
     assert "got absent.jsonl" in run_command(study, "batch", "--read", "absent.jsonl").err
     study.study["classifiers"]["words"]["model"] = "other"
     study.write()

@@ -49,7 +49,7 @@ def test_without_a_test_the_reason_is_given(study):
 
 def test_the_test_of_the_answer_is_repeated(study):
     assert sentences(study, run("blank", [0, 1, 1, 0]), verdicts=[verdict(0.0004)]) == [
-        "With the original images it is more accurate than with blank images (p < 0.001; a test of the section Answer)."
+        "With the original images it is more accurate than with blank images (p < 0.001, tested for the section Answer)."
     ]
     (undecided,) = sentences(study, run("blank", [0, 1, 1, 0]), verdicts=[verdict(0.3)])
     assert undecided.startswith("No difference between the original and blank images is shown (p = 0.300")

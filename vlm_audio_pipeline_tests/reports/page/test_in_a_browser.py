@@ -151,7 +151,9 @@ def test_the_cells_are_reached_by_keyboard(page):
 
 def test_a_link_in_a_key_finding_shows_its_clips(page):
     page.scroll_and_click("#key-findings a.show[data-only=hard]")
-    page.wait_until("document.querySelector('#clips-selection').textContent === '2 clips that every model gets wrong'")
+    page.wait_until(
+        "document.querySelector('#clips-selection').textContent === '2 clips that every classifier gets wrong'"
+    )
     assert {card["label"] for card in shown_cards(page, "#clips-gallery")} == {ODD_CLASS}
 
 
@@ -380,7 +382,7 @@ def test_the_cards_are_filtered_and_sorted(page):
     choose("order", "hardest")
     page.wait_until("document.querySelector('#clips-selection').textContent === '30 clips'")
     first = shown_cards(page, "#clips-gallery")[:2]
-    assert {card["label"] for card in first} == {ODD_CLASS}  # the two clips that every model gets wrong
+    assert {card["label"] for card in first} == {ODD_CLASS}  # the two clips that every classifier gets wrong
     choose("order", "clip")
 
 

@@ -153,7 +153,7 @@ def test_every_model_that_is_not_shown_to_be_worse_is_listed(study):
     best_model, certainty, _ = findings(study, first, same, other, worse, alike, untested, contrasts=contrasts)
     assert best_model.startswith("first (likelihood and generation) and other have the same accuracy: 75.0 %.")
     assert "Less accurate here, but a test shows no difference: alike (50.0 %)." in best_model
-    assert "Less accurate here, but not tested against one of these models: untested (50.0 %)." in best_model
+    assert "Less accurate here, but not tested against any of these models: untested (50.0 %)." in best_model
     assert "worse (50.0 %)" not in best_model
     assert "the first side is better in 1 and no difference is shown in 1." in certainty
 
@@ -161,8 +161,8 @@ def test_every_model_that_is_not_shown_to_be_worse_is_listed(study):
 def test_a_declared_contrast_decides(study):
     one, two = run("one", [0, 1, 2, 3], 0.9, 1.0), run("two", [0, 1, 0, 0], 0.1, 0.3, rank=2)
     for declared, answer in (
-        (contrast(one, two, "cannot tell apart"), "No: a difference between one and two is not shown."),
-        (contrast(two, one, "cannot tell apart"), "No: a difference between one and two is not shown."),
+        (contrast(one, two, "cannot tell apart"), "Not shown: no difference between one and two is shown."),
+        (contrast(two, one, "cannot tell apart"), "Not shown: no difference between one and two is shown."),
         (contrast(one, two, "better"), "Yes: one is better than two."),
         (contrast(two, one, "worse"), "Yes: one is better than two."),
         # on the clips that both have, the order can be another one than on all clips
@@ -193,7 +193,7 @@ def test_of_equally_accurate_models_the_one_with_a_contrast_is_compared(study):
     one, two, three = (run(name, [0, 1, 2, 0], rank=1) for name in ("one", "two", "three"))
     declared = contrast(one, three, "cannot tell apart")
     assert findings(study, one, two, three, contrasts=[declared])[1].startswith(
-        "No: a difference between one and three"
+        "Not shown: no difference between one and three"
     )
 
 
@@ -303,7 +303,7 @@ def test_failures_name_classes_confusions_and_clips_that_all_models_get_wrong(st
     assert "Classes with the lowest accuracy: sea (0 of 1 correct), saw (0 of 1 correct)." in failures
     assert "Most frequent confusion: sea classified as dog, once." in failures
     assert (
-        "All 2 models get 1 clip wrong. | Annotators labelled 1 of these clips; the majority label is correct for 1."
+        "All 2 classifiers get 1 clip wrong. | Annotators labelled 1 of these clips; the majority label is correct for 1."
         in failures
     )
 
@@ -349,7 +349,7 @@ def test_the_k_nn_baseline_is_no_model(study):
     assert certainty.startswith(
         "Not tested: the study declares no comparison of janus and probe"
     )  # and not janus with itself
-    assert "All 2 models get 2 clips wrong." in failures  # two classifiers, one of them with two scorings
+    assert "All 2 classifiers get 2 clips wrong." in failures  # two classifiers, one of them with two scorings
 
 
 def test_leakage_is_part_of_the_certainty(study):

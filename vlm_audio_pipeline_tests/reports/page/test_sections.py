@@ -94,7 +94,11 @@ def test_measures_that_no_run_has_and_those_shown_elsewhere_are_left_out(example
     runs = page_runs(results, results.query("SELECT * FROM leaderboard WHERE study = $1"))
     (measure,) = further_measures(results, runs)  # accuracy is in the leaderboard, trial_sd undefined for all
     values = {run.classifier: cell and cell["value"] for run, cell in zip(runs, measure["cells"], strict=True)}
-    assert measure["title"] == "top3" and values == {"audio_model": 0.9, "image_model": None, "annotators": None}
+    assert measure["title"] == "true class in the three highest scores" and values == {
+        "audio_model": 0.9,
+        "image_model": None,
+        "annotators": None,
+    }
 
 
 def test_a_reply_that_several_rows_share_counts_once(tmp_path):

@@ -1,6 +1,7 @@
 import pytest
 
-from vlm_audio_pipeline.reports.page.verdicts import use_non_breaking_spaces, verdict_view
+from vlm_audio_pipeline.reports.page.verdicts import verdict_view
+from vlm_audio_pipeline.reports.page.wording import use_non_breaking_spaces
 
 
 def verdict(classifier, answer, scoring="likelihood", position=0, **numbers):

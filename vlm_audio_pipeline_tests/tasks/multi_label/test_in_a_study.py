@@ -60,7 +60,7 @@ def assert_media_can_be_shown(profile, *pages):
         browser.wait_until(
             "document.querySelector('audio').error === null && document.querySelector('audio').currentSrc"
         )
-        browser.wait_until("document.querySelector('#links a[aria-current]').textContent === 'Clips'")
+        browser.wait_until("document.querySelector('#links a[aria-current]')?.textContent === 'Clips'")
     assert browser.logged == []
     browser.close()
 

@@ -61,7 +61,7 @@ class LocalLanguageModel(LanguageModel):
             return ModelCard(
                 f"{self.model}: Janus' architecture, trained for the demo",
                 "Apache-2.0",
-                training_data="synthetic sounds made by this project",
+                training_data="other sounds of the synthesiser that makes the sounds of the demo",
                 is_demonstration=True,
             )
         return super().card

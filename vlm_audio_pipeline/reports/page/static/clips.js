@@ -48,7 +48,7 @@ function confusionMatrix(counts, select) {
     return make("td", {}, cell);
   })));
   const table = make("table", { class: "matrix" + (columns.length > MANY_COLUMNS ? " many" : "") },
-    make("thead", {}, make("tr", {}, make("td", { class: "corner" }, "true ↓ predicted →"), columns.map((c) => make("th", { scope: "col" }, make("span", {}, labelOf(c)))))),
+    make("thead", {}, make("tr", {}, make("td", { class: "corner" }, "true\u00a0↓ predicted\u00a0→"), columns.map((c) => make("th", { scope: "col" }, make("span", {}, labelOf(c)))))),
     make("tbody", {}, body));
   table.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns.length, ArrowUp: -columns.length }[event.key];
@@ -85,7 +85,7 @@ const resultFilters = {
   correct: { title: "correct", words: (name) => `${name} classified correctly`, test: (vote, label) => vote === label },
   wrong: { title: "wrong", words: (name) => `${name} gets wrong`, test: (vote, label) => vote !== label },
   none: { title: "without a label", words: (name) => `have no label from ${name}`, test: (vote) => vote < 0 },
-  hard: { title: "wrong for every model", words: () => "every model gets wrong", test: (vote, label, clip) => models.every((i) => core.runs[i].votes[clip] !== null && core.runs[i].votes[clip] !== label) },
+  hard: { title: "wrong for every classifier", words: () => "every classifier gets wrong", test: (vote, label, clip) => models.every((i) => core.runs[i].votes[clip] !== null && core.runs[i].votes[clip] !== label) },
 };
 
 // Orders of the cards: title, and the value by which clips are sorted, the smallest first.
@@ -95,7 +95,7 @@ const cardOrders = {
   label: { title: "true class", value: (clip) => core.labels[clip] },
   sure: { title: "confidence, highest first", value: (clip, rows) => -(rows[0][4] ?? -1) },
   unsure: { title: "confidence, lowest first", value: (clip, rows) => rows[0][4] ?? 2 },
-  hardest: { title: "hardest for all models first", value: correctModels },
+  hardest: { title: "hardest for all classifiers first", value: correctModels },
 };
 
 function hasText(text, name, rows) {
@@ -129,7 +129,7 @@ function startClips() {
   document.querySelector("#clips .columns").classList.toggle("many", core.classes.length > MANY_COLUMNS);
   const runSelect = $("clips-run");
   const filters = { label: $("clips-label"), predicted: $("clips-predicted"), only: $("clips-only"), find: $("clips-find"), order: $("clips-order") };
-  let run = originalRuns[0] ?? 0;
+  let run = core.best_run ?? originalRuns[0] ?? 0;
   let call = 0;
 
   const option = (value, text) => make("option", { value }, text);

@@ -6,9 +6,10 @@ function startComparison() {
   const selects = [$("comparison-first"), $("comparison-second")];
   const all = core.runs.map((_, i) => i);
   // Two classifiers of a study; or one classifier in two of the compared results.
-  const first = core.runs[originalRuns[0]];
+  const best = core.best_run ?? originalRuns[0];
+  const first = core.runs[best];
   const isPartner = (run) => (first.place ? run.place !== first.place && run.classifier === first.classifier && run.scoring === first.scoring : run.classifier !== first.classifier);
-  const selected = [originalRuns[0], originalRuns.find((i) => isPartner(core.runs[i])) ?? originalRuns[1] ?? originalRuns[0]];
+  const selected = [best, originalRuns.find((i) => isPartner(core.runs[i])) ?? originalRuns[1] ?? best];
   selects.forEach((select, i) => {
     fillRunOptions(select, all, selected[i]);
     select.addEventListener("change", () => { selected[i] = Number(select.value); draw(); });

@@ -30,7 +30,8 @@ function startMenu() {
 
 const MIN_TABLE_WIDTH = 560; // px; narrower tables would break words
 
-// Give each cell its heading, and show the rows as cards where the table does not fit.
+// Give each cell its heading, and show the rows as cards where the table does not fit. A table with the class "wide" scrolls
+// sideways instead, except on narrow windows.
 function stackWideTable(table) {
   const headings = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim());
   for (const row of table.rows) if (row.parentNode !== table.tHead) [...row.cells].forEach((cell, i) => { if (cell.colSpan === 1) cell.dataset.title ??= headings[i] || ""; });
@@ -39,7 +40,8 @@ function stackWideTable(table) {
     if (entry.contentRect.width === width) return;
     width = entry.contentRect.width;
     table.classList.remove("stacked");
-    table.classList.toggle("stacked", width < MIN_TABLE_WIDTH || table.scrollWidth > width + 1 || table.offsetWidth > width + 1);
+    const isCut = !table.classList.contains("wide") && (table.scrollWidth > width + 1 || table.offsetWidth > width + 1);
+    table.classList.toggle("stacked", width < MIN_TABLE_WIDTH || isCut);
   }).observe(table.parentNode);
 }
 

@@ -59,7 +59,7 @@ function startOneClip() {
       make("div", {}, imageFigure(clip, imageRun, name, seconds), player(clip)),
       make("div", {}, make("p", {}, "The true class of this sound is ", make("b", {}, core.classes[core.labels[clip]]), make("span", { class: "quiet" }, ` (clip ${name})`), "."),
         make("div", { class: "scroll" }, table),
-        controls.length > 1 ? make("p", { class: "quiet" }, "The columns with “if” are controls: the same question about a changed image or audio. A model that uses its input then gives other answers for many clips. “If shuffled”: the columns of the image are in random order. “No control”: the study does not ask this classifier that question.") : null, transcripts.filter(Boolean)));
+        controls.length > 1 ? make("p", { class: "quiet" }, "“If ...” stands for a control: the same question about a changed image. A model that uses the image then gives other answers for many clips. “If shuffled”: the columns of the image are in random order. “No control”: the study does not ask this classifier that question.") : null, transcripts.filter(Boolean)));
     stackWideTable(table);
   }
 

@@ -1,6 +1,6 @@
 // Transcripts: the turns of a request as they were sent, with the reasoning and the response; and the prompts of each classifier.
 
-const roleNames = { system: "system", user: "to the model", assistant: "label of the example" };
+const roleNames = { system: "system", user: "message to the model", assistant: "label of the example" };
 
 function turn(role, title, ...parts) {
   return make("div", { class: "turn " + role }, make("span", { class: "role" }, title), ...parts);
@@ -19,7 +19,7 @@ function exampleFigure(clip, run, clips) {
 // The turns of a request. `query` is the element that stands for the image or audio that is classified.
 function requestTurns(turns, run, clips, query) {
   const lastUser = turns.length - 1;
-  return turns.map(([role, parts], i) => turn(role, role === "user" && i === lastUser && turns.length > 1 ? "question" : roleNames[role],
+  return turns.map(([role, parts], i) => turn(role, role === "user" && i === lastUser && turns.length > 1 ? "message to the model: the clip in question" : roleNames[role],
     parts.map((part) => part === null ? query.cloneNode(true) : typeof part === "number" ? exampleFigure(part, run, clips) : make("p", {}, part))));
 }
 
