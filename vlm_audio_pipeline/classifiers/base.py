@@ -37,7 +37,7 @@ NO_ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType({})
 class ClipSample(BaseModel):
     """The sample of clips that a classifier classifies; it is the same in every run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     clips: int = Field(ge=1)
     """Number of clips, over all folds of the classifier together."""

@@ -54,7 +54,6 @@ class Spec(BaseModel):
         extra="forbid",
         frozen=True,
         validate_default=True,
-        use_attribute_docstrings=True,
         hide_input_in_errors=True,  # the user may have written an API key instead of the name of its variable
     )
 

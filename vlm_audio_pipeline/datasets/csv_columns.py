@@ -22,7 +22,7 @@ _COLUMN_NAMES = {
 class Columns(BaseModel):
     """The names of the columns of a listing, by their role."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = "path"
     """The recording, relative to `audio_dir`, or absolute."""

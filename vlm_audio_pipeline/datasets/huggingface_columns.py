@@ -18,7 +18,7 @@ _USUAL_LABELS = ("label", "labels", "category", "class")
 class HubColumns(BaseModel):
     """The columns of the dataset, by their meaning; null: found by their features and usual names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     audio: str | None = None
     """Recordings; by default the column with the feature Audio."""

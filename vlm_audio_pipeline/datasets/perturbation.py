@@ -143,7 +143,7 @@ _Limit = Annotated[float, Field(ge=1, le=1_000_000)]
 class Perturb(BaseModel):
     """Changes of the audio under which clips are classified again: one condition for each value, which changes nothing else."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     noise: Literal["white"] | StudyPath | None = None
     """Noise that is added: white, or the path of a recording."""

@@ -41,7 +41,7 @@ def check_min_overlap(min_overlap_s: float, name: str, seconds: float) -> None:
 class SegmentRule(BaseModel):
     """How recordings are cut into segments."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seconds: float = Field(5.0, gt=0, le=600)
     """Length of a segment, s."""

@@ -36,7 +36,7 @@ UMAP_SETTINGS: dict[str, Any] = {"n_neighbors": NEIGHBOURS, "min_dist": 0.1, "me
 class Projection(BaseModel):
     """How embeddings are projected to two dimensions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scaling: Literal["standardised", "unit", "none"] = "standardised"
     """Vectors before the projection. standardised: each dimension at mean 0 and standard deviation 1; unit: each vector at length 1; none: as the encoder returns them."""

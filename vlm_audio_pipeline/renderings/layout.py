@@ -22,7 +22,7 @@ _WAVEFORM_SHARE = 1 / 6
 class FrameParts(BaseModel):
     """The parts of the frame around the data."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     labels: bool = True
     """Names of the axes, with their units."""

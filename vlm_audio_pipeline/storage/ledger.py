@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS needs (
 class Budget(BaseModel):
     """The budget of a study, and the classifiers that have priority."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     usd: float = Field(ge=0, le=1e6, allow_inf_nan=False)
     """Maximum, USD. After it is raised, a run continues where it stopped."""

@@ -29,7 +29,7 @@ def _check_cron(text: str) -> str:
 class Rerun(BaseModel):
     """Rerun a study on a schedule if its dataset or its models changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schedule: Annotated[str, AfterValidator(_check_cron)]
     """When to check for changes, as a cron line: "0 3 * * *" is every night at 3, in the time zone of the machine's clock."""

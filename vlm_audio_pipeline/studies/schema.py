@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core.core_schema import ModelSchema
 
+from vlm_audio_pipeline.contracts.field_docs import field_docs
 from vlm_audio_pipeline.contracts.specs import Spec
 from vlm_audio_pipeline.datasets.base import DATASETS
 from vlm_audio_pipeline.datasets.perturbation import Perturb
@@ -41,7 +43,7 @@ def study_schema() -> Schema:
         for variant, cls in spec.spec_classes().items()
     }
     # All classes at once: pydantic then stores classes with equal names under different definition names.
-    schemas, shared = models_json_schema([(cls, "validation") for cls in classes.values()], schema_generator=_Untitled)
+    schemas, shared = models_json_schema([(cls, "validation") for cls in classes.values()], schema_generator=_Described)
     defs: dict[str, Schema] = shared["$defs"]
     pydantic_names = {
         key: schemas[(cls, "validation")]["$ref"].removeprefix("#/$defs/") for key, cls in classes.items()
@@ -123,7 +125,7 @@ def _keys_by_task(kinds: Mapping[str, Mapping[str, type[Spec]]], options: Mappin
 
 
 def _option_schema(option: type[BaseModel], defs: dict[str, Schema]) -> Schema:
-    schemas, shared = models_json_schema([(option, "validation")], schema_generator=_Untitled)
+    schemas, shared = models_json_schema([(option, "validation")], schema_generator=_Described)
     defs.update(shared.get("$defs", {}))
     return next(iter(schemas.values()))
 
@@ -190,8 +192,16 @@ def _drop_own_keys(schema: Any) -> Any:
     }
 
 
-class _Untitled(GenerateJsonSchema):
-    """Leaves out the titles of fields, which only repeat their keys."""
+class _Described(GenerateJsonSchema):
+    """Adds the documentation of fields, and leaves out their titles, which only repeat their keys."""
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        """Return the schema of a model with the documentation of its fields."""
+        described = super().model_schema(schema)
+        cls: type[BaseModel] = schema["cls"]
+        for name, doc in field_docs(cls).items():
+            described["properties"][cls.model_fields[name].alias or name]["description"] = doc
+        return described
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         """Return False."""

@@ -23,7 +23,7 @@ PromptText = Annotated[str, AfterValidator(_check_text)]
 class OwnPrompt(BaseModel):
     """A study's own prompt."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: PromptText
     """The instructions. They must contain {classes}, which stands for the list of class names. The other texts may contain it,

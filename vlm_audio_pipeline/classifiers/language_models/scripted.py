@@ -18,7 +18,7 @@ REFUSAL_TEXT = "I'm sorry, but I can't help with that."
 class Script(BaseModel):
     """Behaviour of the scripted model. Fractions are fractions of all requests; a hash of the query selects the requests."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     uses_query: bool = True
     """Whether the response depends on the query; if not, it is always the first class."""

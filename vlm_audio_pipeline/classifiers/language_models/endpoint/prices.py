@@ -17,7 +17,7 @@ Anthropic (https://docs.claude.com/en/docs/build-with-claude/batch-processing)."
 class Prices(BaseModel):
     """Prices of an endpoint, USD per million tokens."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     input: float = Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)
     """Price of the prompt. Where audio costs more than text, give the price of audio, so that bounds are not too low."""

@@ -26,7 +26,7 @@ _KEY_CHARACTERS = re.compile(r"[!-~]+")
 class Endpoint(BaseModel):
     """An endpoint with OpenAI's chat completions (OpenAI, Gemini, vLLM, SGLang, Ollama and others) or Anthropic's Messages API."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     url: str = OPENAI
     """Base address of the API; https, or http on this machine only."""
