@@ -12,8 +12,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.batches.results imp
 from vlm_audio_pipeline.classifiers.language_models.endpoint.calls import first_dialect
 from vlm_audio_pipeline.classifiers.language_models.endpoint.spec import Endpoint
 from vlm_audio_pipeline.contracts.errors import NotAvailable
-from vlm_audio_pipeline_tests.classifiers.language_models.batch_server import BatchServer, serving_batches
-from vlm_audio_pipeline_tests.classifiers.language_models.test_batches import (
+from vlm_audio_pipeline_tests.classifiers.language_models.batch_client import (
     CLIPS,
     EXACT_USD,
     PROTOCOLS,
@@ -21,6 +20,7 @@ from vlm_audio_pipeline_tests.classifiers.language_models.test_batches import (
     outcomes,
     without_grace,  # noqa: F401
 )
+from vlm_audio_pipeline_tests.classifiers.language_models.batch_server import BatchServer, serving_batches
 
 KEY = "sk-test-Zx81Yw72Vu63Ts54"
 

@@ -14,8 +14,7 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.batches import coll
 from vlm_audio_pipeline.classifiers.language_models.endpoint.batches.live import LiveBackend
 from vlm_audio_pipeline.classifiers.language_models.endpoint.batches.protocol import BatchLimits
 from vlm_audio_pipeline.contracts.errors import NotAvailable
-from vlm_audio_pipeline_tests.classifiers.language_models.batch_server import BatchServer, serving_batches
-from vlm_audio_pipeline_tests.classifiers.language_models.test_batches import (
+from vlm_audio_pipeline_tests.classifiers.language_models.batch_client import (
     CLIPS,
     EXACT_USD,
     IDENTITY,
@@ -23,6 +22,7 @@ from vlm_audio_pipeline_tests.classifiers.language_models.test_batches import (
     Client,
     outcomes,
 )
+from vlm_audio_pipeline_tests.classifiers.language_models.batch_server import BatchServer, serving_batches
 
 SEED = 16
 

@@ -18,8 +18,8 @@ from vlm_audio_pipeline.classifiers.language_models.endpoint.batches.protocol im
 from vlm_audio_pipeline.contracts import faults
 from vlm_audio_pipeline.storage.ledger import Budget, Ledger
 from vlm_audio_pipeline.storage.result_store import ResultStore
+from vlm_audio_pipeline_tests.classifiers.language_models.batch_client import EXACT_USD, MAX_USD, PROTOCOLS, Client
 from vlm_audio_pipeline_tests.classifiers.language_models.batch_server import HOUR, BatchServer, serving_batches
-from vlm_audio_pipeline_tests.classifiers.language_models.test_batches import EXACT_USD, MAX_USD, PROTOCOLS, Client
 from vlm_audio_pipeline_tests.storage.ledger_spending import spending_by_classifier
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

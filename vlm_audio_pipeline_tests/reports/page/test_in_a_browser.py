@@ -9,6 +9,7 @@ import pytest
 
 from vlm_audio_pipeline_tests.reports.chromium import BrowserPage, needs_chromium
 from vlm_audio_pipeline_tests.reports.page.example_study import CLASSES, HOSTILE_REASONING, HOSTILE_RESPONSE, ODD_CLASS
+from vlm_audio_pipeline_tests.reports.page.oklab import oklab
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 READY = "['one-clip', 'leaderboard', 'clips', 'comparison', 'maps', 'reliability', 'prompts'].every((id) => document.getElementById(id).dataset.ready)"
@@ -227,31 +228,6 @@ def test_fifty_classes_have_fifty_colours(page, scheme):
     lab = oklab(np.array(rgb) / 255)
     distances = np.linalg.norm(lab[:, None] - lab[None], axis=2)[np.triu_indices(50, 1)]
     assert distances.min() > 0.02  # about a just noticeable difference in OKLab
-
-
-def oklab(rgb: np.ndarray) -> np.ndarray:
-    """Convert sRGB to OKLab (https://bottosson.github.io/posts/oklab/)."""
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    lms = (
-        linear
-        @ np.array(
-            [
-                [0.4122214708, 0.5363325363, 0.0514459929],
-                [0.2119034982, 0.6806995451, 0.1073969566],
-                [0.0883024619, 0.2817188376, 0.6299787005],
-            ]
-        ).T
-    )
-    return (
-        np.cbrt(lms)
-        @ np.array(
-            [
-                [0.2104542553, 0.7936177850, -0.0040720468],
-                [1.9779984951, -2.4285922050, 0.4505937099],
-                [0.0259040371, 0.7827717662, -0.8086757660],
-            ]
-        ).T
-    )
 
 
 def test_two_classifiers_are_compared(page):
