@@ -51,11 +51,13 @@ class DataFile:
         try:
             if self.path.suffix == ".parquet":
                 with pq.ParquetFile(self.path) as file:
+                    _read_names(file.schema_arrow)
                     yield file.schema_arrow, lambda names: file.iter_batches(_ROWS_AT_ONCE, columns=list(names))
                 return
             with pa.memory_map(str(self.path)) as source, pa.ipc.open_stream(source) as stream:
+                _read_names(stream.schema)
                 yield stream.schema, lambda names: (batch.select(list(names)) for batch in stream)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise BadDataset(f"{self.path} cannot be read: {error}; copy it again") from error
 
     def schema(self) -> pa.Schema:
@@ -91,6 +93,13 @@ class DataFile:
     @property
     def _is_arrow(self) -> bool:
         return self.path.suffix != ".parquet"
+
+
+def _read_names(fields: Any) -> None:
+    """Read all names of columns and of their fields, so that damaged ones raise UnicodeDecodeError here."""
+    for field in fields:
+        if field.name and pa.types.is_struct(field.type):
+            _read_names(field.type)
 
 
 def _leaf(batch: pa.RecordBatch, name: str) -> Any:

@@ -22,6 +22,7 @@ from vlm_audio_pipeline.storage.partition_files import Provenance, write_partiti
 from vlm_audio_pipeline.storage.result_store import ResultStore
 from vlm_audio_pipeline.studies.loading import built_in_studies
 from vlm_audio_pipeline.studies.study import KEYS
+from vlm_audio_pipeline_tests.datasets.hub_folders import AUDIO_AND_LABEL, save_to_disk
 from vlm_audio_pipeline_tests.datasets.odd_recordings import RECORDINGS
 from vlm_audio_pipeline_tests.storage.example_tables import predictions
 
@@ -353,6 +354,15 @@ def store_files(logged: bool) -> dict[str, bytes]:
             return files
         store.close()
         return {"store.sqlite": path.read_bytes()}
+
+
+@cache
+def hub_folder() -> dict[str, bytes]:
+    """Return the files of a folder that `save_to_disk` wrote; its recordings are not decoded."""
+    rows = [{"audio": {"bytes": b"RIFF%d" % i, "path": f"{i}.wav"}, "label": i % 2} for i in range(4)]
+    with tempfile.TemporaryDirectory() as folder:
+        save_to_disk(Path(folder) / "hub", rows, AUDIO_AND_LABEL)
+        return {path.name: path.read_bytes() for path in (Path(folder) / "hub").iterdir()}
 
 
 @cache

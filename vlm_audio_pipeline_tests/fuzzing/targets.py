@@ -58,6 +58,7 @@ from vlm_audio_pipeline.datasets.audio import BadAudio, decode
 from vlm_audio_pipeline.datasets.csv_columns import guess_columns
 from vlm_audio_pipeline.datasets.csv_file import CsvDataset
 from vlm_audio_pipeline.datasets.csv_reader import read_csv
+from vlm_audio_pipeline.datasets.huggingface_folder import HuggingFaceFolder
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 from vlm_audio_pipeline.storage.file_checksum import has_right_checksum
 from vlm_audio_pipeline.storage.partition_files import is_intact, read_partition, read_provenance
@@ -430,6 +431,24 @@ def check_partition_file(data: bytes, folder: Path) -> str:
     return " ".join([*treated, "read"])
 
 
+def check_hub_folder(data: bytes, folder: Path) -> str:
+    """A damaged file of a Hugging Face dataset (the first byte chooses which) is refused, or it is read without any other error."""
+    files = seeds.hub_folder()
+    names = sorted(files)
+    damaged = names[data[0] % len(names)] if data else names[0]
+    for name, content in files.items():
+        path = folder / "hub" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(damage(content, data[1:]) if name == damaged else content)
+    spec = HuggingFaceFolder(path=folder / "hub", n_folds=2, on_bad_clip="skip")
+    try:
+        dataset = spec.open(DataFolder(folder / "data"))
+    except BadDataset as error:
+        return f"{damaged} {shape(str(error))}"
+    assert all((dataset.root / clip.file).is_file() and clip.label in dataset.classes for clip in dataset.clips)
+    return f"{damaged} {len(dataset.clips)} {len(dataset.left_out)}"
+
+
 TARGETS = {
     "study": Target(check_study, seeds.studies, seeds.STUDY_WORDS),
     "csv": Target(check_csv, seeds.csvs, seeds.CSV_WORDS, max_cpu_s=1.0),
@@ -441,6 +460,7 @@ TARGETS = {
     "packed_body": Target(check_packed_body, seeds.packed_bodies),
     "result_store": Target(check_result_store, seeds.damages, max_bytes=100),
     "recording": Target(check_recording, seeds.recordings, seeds.RECORDING_WORDS, max_bytes=60_000),
+    "hub_folder": Target(check_hub_folder, seeds.damages, max_bytes=100, max_cpu_s=2.0),
     "partition_file": Target(check_partition_file, seeds.damages, max_bytes=100),
 }
 
