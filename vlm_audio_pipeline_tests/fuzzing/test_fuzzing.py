@@ -15,7 +15,7 @@ FOUND_INPUTS = [pytest.param(name, path, id=f"{name} {path.stem}") for name in T
 
 def test_every_saved_input_belongs_to_a_target():
     assert {folder.name for folder in FOUND.iterdir()} <= set(TARGETS)
-    assert len(FOUND_INPUTS) == 27, "no saved input may be lost"
+    assert len(FOUND_INPUTS) == 29, "no saved input may be lost"
 
 
 @pytest.mark.parametrize(("name", "path"), FOUND_INPUTS)
@@ -34,6 +34,7 @@ EXECUTIONS = {
     "packed_body": 400,
     "result_store": 1500,
     "recording": 400,
+    "hub_folder": 800,
     "partition_file": 400,
 }
 """Number of inputs, about a minute together. It is a number, not a time, so that the inputs are the same on every machine."""
