@@ -93,7 +93,7 @@ def test_an_event_shows_its_segment_with_boxes_audio_and_decisions(page, study):
     ]
     assert page.wait_until("document.querySelector('#event-view audio').duration") == pytest.approx(2, abs=0.2)
     rows = page.evaluate(
-        "[...document.querySelectorAll('#event-view .decisions tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+        "[...document.querySelectorAll('.event-decisions tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
     )
     assert [row[0] for row in rows] == ["nearest", "listing (generation)"]
     stored = query(
@@ -134,7 +134,7 @@ def test_the_keyboard_selects_an_event_and_a_short_overlap_is_explained(page):
     assert note.startswith("Only 0.20 s of the event are in this segment")
     assert set(
         page.evaluate(
-            "[...document.querySelectorAll('#event-view .decisions tbody td:nth-child(2)')].map((c) => c.textContent)"
+            "[...document.querySelectorAll('.event-decisions tbody td:nth-child(2)')].map((c) => c.textContent)"
         )
     ) <= {
         "✓ correctly absent",

@@ -72,7 +72,7 @@ function scoreTable(rows, segment) {
 async function decisionTable(clip, segment, label) {
   const rows = await Promise.all(core.runs.map(async (_, run) => (await loadDecisions(run)).get(clip)));
   const headings = label === null ? ["classifier", "decisions"] : ["classifier", "decision", "score", "threshold", "other decisions"];
-  const table = make("table", { class: "plain-table decisions" },
+  const table = make("table", { class: "plain-table event-decisions" },
     make("thead", {}, make("tr", {}, headings.map((text) => make("th", { scope: "col", class: ["score", "threshold"].includes(text) ? "number" : null }, text)))),
     make("tbody", {}, rows.map((row, run) => decisionRow(run, row, segment, label))));
   const scores = make("details", { class: "all-scores" }, make("summary", {}, "Scores of all classes"));
