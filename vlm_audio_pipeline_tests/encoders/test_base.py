@@ -103,7 +103,8 @@ def spectrograms(images: dict[str, bytes]) -> pa.Table:
 
 def run_stage(stage, rows, samples=None, **inputs) -> pa.Table:
     tables = {key.replace("__of__", "/"): table for key, table in inputs.items()}
-    dataset = SimpleNamespace(recordings=SimpleNamespace(samples=samples))
+    recordings = SimpleNamespace(samples=samples, content_sha256=lambda clip: clip.samples_sha256)
+    dataset = SimpleNamespace(recordings=recordings)
     context = StageContext("s", "e", 1, ("a",), tables, dataset, rows, engine=LocalEngine())
     return stage.run(context)["embeddings"]
 
