@@ -158,7 +158,7 @@ EDITS = [
      " the indentation of this line and the one before"),
     ("probe, encoder: bands}", "probe, encoder: bands", ":13: this is not valid YAML: while parsing a flow mapping expected ',' or '}', "
      "but got ':' at column 6; close the bracket, or put a comma between the values"),
-    (STUDY, "", ": must be a mapping with the keys name, description, owner, task, dataset, renderings, encoders, classifiers, perturb, contrasts, "
+    (STUDY, "", ": must be a mapping with the keys name, description, owner, task, dataset, renderings, encoders, classifiers, perturb, contrasts, pooling, "
      "analyses, projection, budget, rerun; `vlm-audio init` writes a first study"),
     ("name: bench", "name: my bench", ":1: name: must be lower-case letters, digits and single _, starting with a letter, got 'my bench'"),
     ("name: bench", "seed: 3", ":1: seed: unknown key; options: dataset, analyses, "),
