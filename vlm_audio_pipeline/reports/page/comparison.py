@@ -69,7 +69,9 @@ def write_comparison(
         VlmAudioError: if there are fewer than two names, a name is repeated, or has no results.
     """
     if len(names) < 2 or len(set(names)) < len(names):
-        raise VlmAudioError(f"a comparison needs two or more different results, got {', '.join(names) or 'none'}")
+        raise VlmAudioError(
+            f"a comparison needs two or more different results, got {', '.join(names) or 'none'}; earlier results of a study are NAME@DATE"
+        )
     compared = []
     for i, name in enumerate(names, 1):
         compared.append(ComparedResults.load(data_folder, name))
