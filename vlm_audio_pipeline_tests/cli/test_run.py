@@ -90,12 +90,12 @@ def test_a_plan_shows_the_differences_that_the_contrasts_detect(bench):
     result = run_command(bench, "plan")
     # 12 clips, two a source: design effect 1.5, variance of a difference 2 * 0.25 * 0.4 * 1.5 + 2 * 0.25 * 0.3 = 0.45;
     # z(1 - 0.05 / 4) + z(0.8) = 3.083 standard errors sqrt(0.45 / 12)
-    assert re.search(r"probe +knn +12 +6 +1 / 1 +- +59\.7 points", result.out)
-    assert re.search(r"knn +chance +12 +6 +1 +- ", result.out)
+    assert re.search(r"probe +knn +12 +6 +1 / 1 +none +59\.7 points", result.out)
+    assert re.search(r"knn +chance +12 +6 +1 +none ", result.out)
     assert "about 8 of 10 such studies, after Holm's correction for 2 tests" in " ".join(result.out.split())
     # (3.083 / 0.2)^2 * 0.45 = 106.9 clips
     result = run_command(bench, "plan", "--difference", "0.2")
-    assert re.search(r"probe +knn +12 +6 +1 / 1 +- +59\.7 points +107 +not enough", result.out)
+    assert re.search(r"probe +knn +12 +6 +1 / 1 +none +59\.7 points +107 +not enough", result.out)
     assert "59.7 points" in run_command(bench, "run", "--dry-run").out, "the same as plan"
     result = run_command(bench, "plan", "--difference", "2")
     assert result.code == 2 and "--difference" in result.err

@@ -52,7 +52,7 @@ function eventBoxes(segment, set, events, selected, select) {
     const place = event[EVENT_PLACES]?.[imageSets.indexOf(set)];
     const [low, high] = place || [0, 1];
     const y = (share) => bottom - share * (bottom - top);
-    const percentage = (share) => `${(100 * share).toFixed(3)}%`;
+    const percentage = (share) => `${(100 * share).toFixed(2)}%`;
     const style = { left: percentage(x(event[EVENT_START])), width: percentage(x(event[EVENT_END]) - x(event[EVENT_START])), top: percentage(y(high)), height: percentage(y(low) - y(high)), "--own": eventColour(event[EVENT_CLASS]), "--lane": !place ? lanes[i] : high < 0.9 ? -1 : 0 }; // the label stands above a box that does not fill the height
     const name = core.classes[event[EVENT_CLASS]];
     return make("button", { type: "button", class: x(event[EVENT_START]) > left + 0.75 * (right - left) ? "event-box at-end" : "event-box", style, "aria-current": event === selected, "aria-label": `${name}, ${eventTitle(event)}`, title: `${name}, ${eventTitle(event)}`, onclick: () => select?.(event) }, make("span", {}, name));

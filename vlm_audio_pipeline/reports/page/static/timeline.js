@@ -39,7 +39,7 @@ function eventBar(event, line, span, lane, select) {
   const [start, end] = [Math.max(event[EVENT_START], line.start), Math.min(event[EVENT_END], line.start + span)];
   const share = foundShare(event);
   const result = share === null ? "no decision" : `found by ${foundBy(event)} of ${plural(countedRuns(event), "classifier")}`;
-  const style = { left: `${(100 * (start - line.start) / span).toFixed(3)}%`, width: `${(100 * (end - start) / span).toFixed(3)}%`, top: `${lane * LANE_HEIGHT}px`, "--own": eventColour(event[EVENT_CLASS]) };
+  const style = { left: `${(100 * (start - line.start) / span).toFixed(2)}%`, width: `${(100 * (end - start) / span).toFixed(2)}%`, top: `${lane * LANE_HEIGHT}px`, "--own": eventColour(event[EVENT_CLASS]) };
   const bar = make("button", { type: "button", class: `event-bar ${share ?? "none"}`, style, tabindex: -1, "aria-label": `${name}, ${eventTitle(event)}, ${recordingName(event[EVENT_RECORDING])}, ${result}`, title: `${name}, ${eventTitle(event)}: ${result}`, onclick: () => select(event) }, make("span", {}, name));
   bar.event = event;
   return bar;
