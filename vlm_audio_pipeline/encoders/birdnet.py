@@ -96,7 +96,7 @@ class BirdNet(IsolatedWindowEncoder):
             citation="Kahl, Wood, Eibl and Klinck, BirdNET: a deep learning solution for avian diversity monitoring, "
             "Ecological Informatics 61, 2021",
             dimensions=self.dimensions,
-            training_data="Xeno-canto and the Macaulay Library (about 90 %), soundscapes of the BirdCLEF competitions, recordings of "
+            training_data="not known in full: Xeno-canto and the Macaulay Library (about 90 %), soundscapes of the BirdCLEF competitions, recordings of "
             "the BirdNET app (https://github.com/birdnet-team/BirdNET-Analyzer/issues/177); the sources of its 11 classes of other "
             "sounds (dog, engine, siren, noise, ...) are not published",
         )

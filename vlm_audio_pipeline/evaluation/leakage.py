@@ -24,6 +24,8 @@ MAX_PAIRS = 100
 
 _NOT_DISCLOSED = ("not known", "unknown", "undisclosed")
 """First words of `training_data` in a card that does not disclose it."""
+_PARTLY_DISCLOSED = "not known in full"
+"""First words of `training_data` in a card that discloses a part of it."""
 _CARD_ONLY = "only the card was read, the weights were not examined"
 
 
@@ -245,6 +247,8 @@ def _training_data(name: str, card: ModelCard, dataset: str, collections: tuple[
         )
     else:
         severity, text = "unknown", "its card does not name its training data"
+        if card.training_data.casefold().startswith(_PARTLY_DISCLOSED):
+            text = f"its card does not name all of its training data ({card.training_data})"
     return {
         "kind": "training_data",
         "subject": name,

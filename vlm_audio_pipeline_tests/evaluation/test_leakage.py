@@ -205,6 +205,7 @@ def test_training_data_of_model_cards():
         "features": ModelCard("features: computed", training_data="none"),
         "undisclosed": ModelCard("A"),
         "not known": ModelCard("B", training_data="not known to this project"),
+        "birds": ModelCard("D", training_data="not known in full: Xeno-canto, and other sounds"),
         "speech": ModelCard("C", training_data="LibriSpeech", overlaps=("LibriSpeech",)),
     }
 
@@ -219,6 +220,7 @@ def test_training_data_of_model_cards():
         "features": "clean",
         "undisclosed": "unknown",
         "not known": "unknown",
+        "birds": "unknown",
         "speech": "clean",
     }
     assert esc["clap"]["finding"] == (
@@ -229,12 +231,16 @@ def test_training_data_of_model_cards():
         "m2l (Music2Latent): its card names no training data that contains this dataset (MTG Jamendo); only the card was read, "
         "the weights were not examined"
     )
+    assert esc["birds"]["finding"] == (
+        "birds (D): its card does not name all of its training data (not known in full: Xeno-canto, and other sounds)"
+    )
     assert (esc["clap"]["count"], esc["clap"]["checked"]) == (2, 3)
     # the origin of recordings in a CSV file of the user is not known
     assert {n for n, r in findings("csv").items() if r["severity"] == "unknown"} == {
         "clap",
         "undisclosed",
         "not known",
+        "birds",
         "speech",
     }
 
