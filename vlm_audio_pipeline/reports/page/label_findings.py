@@ -144,14 +144,14 @@ def _find_contrast(first: Row, second: Row, contrasts: Sequence[Row]) -> Row | N
 def _count_verdicts(contrasts: Sequence[Row]) -> str:
     order = ("better", "worse", "equivalent", "cannot tell apart", _WITHOUT_RESULT)
     words = {
-        "better": "shows a difference in favour of the first side",
-        "worse": "shows a difference in favour of the second side",
-        "equivalent": "shows that both sides are equivalent",
-        "cannot tell apart": "cannot tell the sides apart",
-        _WITHOUT_RESULT: "was not made",
+        "better": "the first side is better in {}",
+        "worse": "the second side is better in {}",
+        "equivalent": "the sides are equivalent in {}",
+        "cannot tell apart": "no difference is shown in {}",
+        _WITHOUT_RESULT: "{} could not be computed",
     }
     verdicts = [row["verdict"] for row in contrasts]
-    counts = [f"{verdicts.count(name)} {words[name]}" for name in order if name in verdicts]
+    counts = [words[name].format(verdicts.count(name)) for name in order if name in verdicts]
     return f"Of {len(contrasts)}: {'; '.join(counts)}."
 
 

@@ -51,7 +51,7 @@ def test_the_best_classifier_beside_a_constant_score_and_the_next_one():
     )
     tested, _, counts = label_findings(board, [contrast("b", "a", "worse", "lwlrap"), contrast("b", "a", "worse")])
     assert tested.details[2] == "b against a@none: worse."
-    assert counts.answer == "Of 2: 2 shows a difference in favour of the second side."
+    assert counts.answer == "Of 2: the second side is better in 2."
 
 
 def test_equal_first_ranks_are_both_named():
