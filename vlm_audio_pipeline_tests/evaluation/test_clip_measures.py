@@ -76,7 +76,7 @@ def test_blocks_of_queries_have_the_values_of_one_block(monkeypatch):
     monkeypatch.setattr(clip_blocks, "BLOCK_PAIRS", 60 * 7)  # 7 queries: 8 blocks and a block of 4
     assert len(list(iterate_blocks(clips))) == 9
     parts = compute_in_blocks(clips, permutations)
-    for name in ("values", "without", "permuted"):
+    for name in ("values", "means_without_groups", "permuted"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-12, equal_nan=True)
 
 
