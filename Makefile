@@ -79,9 +79,10 @@ benchmark: $(READY)  ## run every benchmark; figures stand beside the machine th
 	$(BIN)/python benchmarks/interval_coverage.py
 	$(BIN)/python benchmarks/embedding_intervals.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/recordings.py
 
 benchmark-smallest: $(READY)  ## run every benchmark at its smallest size: does it still work?
-	for name in recompute rendering encoders language_models interval_coverage embedding_intervals scale; do \
+	for name in recompute rendering encoders language_models interval_coverage embedding_intervals scale recordings; do \
 		echo "== benchmarks/$$name.py" && $(BIN)/python benchmarks/$$name.py --smallest || exit 1; done
 
 clean:  ## remove the environment and caches; results in data/ stay

@@ -95,7 +95,7 @@ def write_study(path: Path, listing: Path) -> None:
         "name": "scale",
         "dataset": {"kind": "csv", "path": str(listing)},
         "encoders": {"scripted": {"kind": "scripted", "dimensions": 64}},
-        "classifiers": {"probe": {"kind": "probe", "encoder": "scripted"}},
+        "classifiers": {"probe": {"kind": "probe", "encoder": "scripted", "c": 0.01}},
     }
     path.write_text(yaml.safe_dump(study))
 
