@@ -145,7 +145,7 @@ def leakage_stage(
     return Stage(
         asset="leakage",
         tables=("leakage",),
-        version=6,
+        version=7,
         parameters={
             "near": [EXPECTED_NEIGHBOURS, NEIGHBOUR, TAIL, MIN_CLIPS, MAX_DISTANCE],
             "max_clips": MAX_SEARCHED_CLIPS,

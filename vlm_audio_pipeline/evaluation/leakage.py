@@ -115,8 +115,8 @@ def _exact_duplicates(clips: pa.Table) -> Iterator[LeakageFinding]:
         "checked": clips.num_rows,
         "clips": columns["clips"],
         "folds": columns["folds"],
-        "finding": f"{len(groups)} groups of clips have the same samples ({clips.num_rows} clips were compared); {groups_across_folds} of "
-        "these groups are in several folds",
+        "finding": f"{len(groups)} groups of clips have the same samples ({clips.num_rows} clips were compared)"
+        + (f"; {groups_across_folds} of these groups are in several folds" if groups else ""),
     }
     for rows in sorted(groups.values(), key=lambda rows: min(r["clip"] for r in rows)):
         columns, labels = _clip_columns(clips, [r["clip"] for r in rows]), sorted({r["label"] for r in rows})
@@ -141,7 +141,7 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
     summary = {"kind": kind, "subject": encoder, "checked": n, "count": 0}
     pairs = near_duplicates(embeddings)
     if isinstance(pairs, str):
-        finding = f"by the embeddings of {encoder}: not checked: {pairs}{embeddings.sample_note}"
+        finding = f"not checked by the embeddings of {encoder}, because {pairs}{embeddings.sample_note}"
         yield {**summary, "severity": "unknown", "finding": finding}
         return
     first, second, cosine = pairs.first, pairs.second, pairs.cosine
@@ -152,9 +152,9 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
         "count": len(first),
         "clips": len(clip_indices),
         "folds": ",".join(str(f) for f in sorted(set(embeddings.fold[clip_indices].tolist()))),
-        "finding": f"by the embeddings of {encoder}: {len(first)} pairs of clips in different folds are so similar that they may "
-        f"be copies ({n} clips were compared). A pair counts if its distance is less than {pairs.threshold:.2g} of the usual "
-        "distance between clips of different recordings. If there are no copies, at most "
+        "finding": f"{len(first)} pairs of clips in different folds have embeddings of {encoder} so similar that they may be "
+        f"copies ({n} clips were compared). A pair counts if its distance is less than {_small_percent(pairs.threshold)} of the "
+        "usual distance between clips of different recordings. If there are no copies, at most "
         f"{EXPECTED_NEIGHBOURS} such pairs are expected by chance"
         + (f". The {MAX_PAIRS} most similar are listed" if len(first) > MAX_PAIRS else "")
         + embeddings.sample_note,
@@ -172,8 +172,17 @@ def _near_duplicates(encoder: str, embeddings: EmbeddingMatrix) -> Iterator[Leak
             "folds": ",".join(map(str, folds)),
             "clip_ids": f"{a}, {b}",
             "similarity": float(value),
-            "finding": f"by the embeddings of {encoder}: {a} and {b}, {relation}, in different folds, have a cosine of {rounded_text(value, 4)}",
+            "finding": f"{a} and {b}, {relation}, in different folds, have embeddings of {encoder} with a cosine of {rounded_text(value, 4)}",
         }
+
+
+def _small_percent(share: float) -> str:
+    """Return a share of 1 as a percentage with two significant digits, without an exponent.
+
+    >>> _small_percent(0.0214), _small_percent(4.81e-06)
+    ('2.1 %', '0.00048 %')
+    """
+    return f"{np.format_float_positional(100 * share, precision=2, fractional=False, trim='-')} %"
 
 
 def _relation(first: str, second: str) -> str:
@@ -212,12 +221,12 @@ def _examples_of_query_sources(classifier: str, examples: pa.Table, clips: pa.Ta
         "checked": examples.num_rows,
         "clips": columns["clips"],
         "folds": columns["folds"],
-        "finding": f"{classifier}: {len(leaks)} clips are examples for a query of their own source recording ({examples.num_rows} "
-        "examples were checked)",
+        "finding": f"{len(leaks)} clips are examples of {classifier} for a query of their own source recording "
+        f"({examples.num_rows} examples were checked)",
     }
     for (clip, source), queries in sorted(leaks.items()):
         columns = _clip_columns(clips, queries)
-        text = f"{classifier}: {clip} of source {source} is an example for {columns['clips']} clips of that source"
+        text = f"{clip} of source {source} is an example of {classifier} for {columns['clips']} clips of that source"
         subject = f"{classifier}: {clip}"
         yield {"kind": kind, "subject": subject, "severity": "leak", "count": 1, "finding": text, **columns}
 
@@ -227,35 +236,36 @@ def _training_data(name: str, card: ModelCard, dataset: str, collections: tuple[
     names = {_normalise(c) for c in (*(collections or ()), dataset)}
     overlaps = [o for o in card.overlaps if _normalise(o) in names]
     overlap_names = ", ".join(card.overlaps)
+    subject = f"the card of {name} ({card.title})"
     if overlaps:
         severity = "suspect"
-        text = f"its card says that its training data contains recordings of {', '.join(overlaps)}, and so may contain these clips; {_CARD_ONLY}"
+        text = f"{subject} says that the training data contains recordings of {', '.join(overlaps)}, and so may contain these clips; {_CARD_ONLY}"
     elif card.overlaps and collections is not None:
         severity, text = (
             "clean",
-            f"its card says that its training data contains {overlap_names}, but this dataset was not taken from it; {_CARD_ONLY}",
+            f"{subject} says that the training data contains {overlap_names}, but this dataset was not taken from it; {_CARD_ONLY}",
         )
     elif card.overlaps:
         severity = "unknown"
-        text = f"its card says that its training data contains {overlap_names}; it is not known whether these clips were taken from it"
+        text = f"{subject} says that the training data contains {overlap_names}; it is not known whether these clips were taken from it"
     elif card.training_data == "none":
-        severity, text = "clean", "it has no weights, so it was not trained on recordings"
+        severity, text = "clean", f"{name} ({card.title}) has no weights, so it was not trained on recordings"
     elif card.training_data and not card.training_data.casefold().startswith(_NOT_DISCLOSED):
         severity, text = (
             "clean",
-            f"its card names no training data that contains this dataset ({card.training_data}); {_CARD_ONLY}",
+            f'{subject} names its training data, "{card.training_data}", and this dataset is not among them; {_CARD_ONLY}',
         )
     else:
-        severity, text = "unknown", "its card does not name its training data"
+        severity, text = "unknown", f"{subject} does not name the training data"
         if card.training_data.casefold().startswith(_PARTLY_DISCLOSED):
-            text = f"its card does not name all of its training data ({card.training_data})"
+            text = f"{subject} does not name all of the training data ({card.training_data})"
     return {
         "kind": "training_data",
         "subject": name,
         "severity": severity,
         "count": len(overlaps),
         "checked": len(card.overlaps),
-        "finding": f"{name} ({card.title}): {text}",
+        "finding": text,
     }
 
 

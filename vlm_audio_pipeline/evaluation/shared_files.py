@@ -33,7 +33,8 @@ def find_shared_files(clips: pa.Table) -> Iterator[LeakageFinding]:
         "severity": "leak" if leaks else "suspect" if split else "clean" if folds > 1 else "unknown",
         "count": len(split),
         "checked": len(groups),
-        "finding": f"{len(split)} of {len(groups)} files have clips in two folds or more; in {leaks} of these files, clips overlap"
+        "finding": f"{len(split)} of {len(groups)} files have clips in two folds or more"
+        + (f"; in {leaks} of these files, clips overlap" if split else "")
         + ("" if folds > 1 else f"; only {folds} fold was run so far"),
         **_clip_columns([r for rows in split.values() for r in rows], with_ids=False),
     }
@@ -63,8 +64,12 @@ def find_alike_sources(clips: pa.Table) -> Iterator[LeakageFinding]:
         "severity": "suspect" if alike else "clean",
         "count": len(alike),
         "checked": len(groups),
-        "finding": f"{len(alike)} groups of source recordings have names that differ only in case, spaces or Unicode form; "
-        f"{sum(len({r['fold'] for r in rows}) > 1 for rows in alike)} of these groups are in several folds",
+        "finding": f"{len(alike)} groups of source recordings have names that differ only in case, spaces or Unicode form"
+        + (
+            f"; {sum(len({r['fold'] for r in rows}) > 1 for rows in alike)} of these groups are in several folds"
+            if alike
+            else ""
+        ),
         **_clip_columns([r for rows in alike for r in rows], with_ids=False),
     }
     for rows in alike:

@@ -42,7 +42,7 @@ def certainty_finding(
         models: the ranked models, best first.
         best: the model that the finding is about.
         contrasts: rows of `contrasts`.
-        leakage: summaries, as `sections.leakage_findings` returns them.
+        leakage: summaries, as `leakage_findings` returns them.
     """
     others = [run for run in models if run.classifier != best.classifier]
     if others:

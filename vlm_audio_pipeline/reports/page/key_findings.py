@@ -44,7 +44,7 @@ def key_findings(
         results: the study.
         runs: in the order of the leaderboard, with votes.
         contrasts: rows of `contrasts`.
-        leakage: summaries, as `sections.leakage_findings` returns them.
+        leakage: summaries, as `leakage_findings` returns them.
         not_run: number of classifiers that were not run.
         verdicts: rows of `verdicts`.
     """

@@ -11,6 +11,7 @@ from vlm_audio_pipeline.contracts.progress import Progress, no_progress
 from vlm_audio_pipeline.reports.page.label_events import order_clips, read_events, recording_names, write_events
 from vlm_audio_pipeline.reports.page.label_findings import label_findings
 from vlm_audio_pipeline.reports.page.label_runs import LabelRun, label_runs, write_decisions
+from vlm_audio_pipeline.reports.page.leakage_findings import LEAKAGE_TITLES, SEVERITY_WORDS, leakage_findings
 from vlm_audio_pipeline.reports.page.media import Media, write_media
 from vlm_audio_pipeline.reports.page.page_images import PAGE_IMAGES, segment_recipe
 from vlm_audio_pipeline.reports.page.report_writer import (
@@ -20,7 +21,6 @@ from vlm_audio_pipeline.reports.page.report_writer import (
     SingleFileWriter,
     as_script,
 )
-from vlm_audio_pipeline.reports.page.sections import LEAKAGE_TITLES, SEVERITY_WORDS, leakage_findings
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.templates import fill_template
 from vlm_audio_pipeline.reports.page.wording import group_by_reason

@@ -16,6 +16,7 @@ from vlm_audio_pipeline.reports.page import sections
 from vlm_audio_pipeline.reports.page.changed_audio import changed_audio, perturbations
 from vlm_audio_pipeline.reports.page.controls import control_groups
 from vlm_audio_pipeline.reports.page.key_findings import best_run, key_findings
+from vlm_audio_pipeline.reports.page.leakage_findings import LEAKAGE_TITLES, SEVERITY_WORDS, leakage_findings
 from vlm_audio_pipeline.reports.page.media import Media, write_media
 from vlm_audio_pipeline.reports.page.page_images import PAGE_IMAGES
 from vlm_audio_pipeline.reports.page.report_writer import (
@@ -114,7 +115,7 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
     content: dict[str, Any] = {
         **tables,
         "history": sections.changed_results(tables["history"]),
-        "leakage": sections.leakage_findings(tables["leakage"]),
+        "leakage": leakage_findings(tables["leakage"]),
         "controls": control_groups(results, runs, tables["contrasts"], tables["verdicts"], changes),
         "costs": sections.costs(results),
         "projections": projections,
@@ -156,8 +157,8 @@ def _write_page(results: StudyResults, writer: ReportWriter, progress: Progress)
         quality=sections.embedding_quality_view(tables["embedding_quality"], tables["embedding_comparisons"]),
         missing=sections.missing_sections(content),
         cost_totals=cost_totals if content["costs"] else None,
-        leakage_titles=sections.LEAKAGE_TITLES,
-        severity_words=sections.SEVERITY_WORDS,
+        leakage_titles=LEAKAGE_TITLES,
+        severity_words=SEVERITY_WORDS,
         inputs=sections.INPUTS,
         first_clip=core["first_clip"],
         media=media,

@@ -29,18 +29,6 @@ MISSING_SECTIONS = {
 }
 """Content of a section -> why it is not on the page."""
 _SECTION_OF_CONTENT = {"projections": "maps", "embedding_quality": "quality"}
-LEAKAGE_TITLES = {
-    "source_across_folds": "Source recordings in several folds",
-    "file_across_folds": "Files in several folds",
-    "alike_sources": "Source recordings with similar names",
-    "exact_duplicate": "Clips with the same samples",
-    "near_duplicate": "Clips that are almost the same",
-    "example_of_query_source": "Examples from the recording of the query",
-    "training_data": "Training data of the models",
-}
-"""Kind of a leakage check -> its heading."""
-SEVERITY_WORDS = {"clean": "nothing found", "unknown": "not known"}
-"""Severity of a finding -> its words, if they are not the severity."""
 
 _EMBEDDING_MEASURES = {
     "silhouette": "silhouette",
@@ -60,7 +48,6 @@ INPUTS = {
     "reference": "reference without a model",
 }
 """Input of a row of the leaderboard -> its words."""
-_SEVERITIES = ("leak", "suspect", "unknown", "clean")
 
 
 def leaderboard_view(leaderboard: Sequence[dict[str, Any]], runs: Sequence[PageRun]) -> dict[str, Any]:
@@ -116,29 +103,6 @@ def contrast_axis(contrasts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     values = [abs(row[key]) for row in contrasts if row["low"] is not None for key in ("low", "high", "difference")]
     end = 1.04 * max([0.05, *values])
     return {"end": end, "ticks": linear_ticks(-end, end, 9)}
-
-
-def leakage_findings(leakage: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the summaries of the leakage checks, most severe first.
-
-    Returns:
-        The rows that are about all clips. Each has `details`: the rows about single clips of the same check.
-    """
-    details: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in leakage:
-        if row["clip_ids"] is not None:
-            details.setdefault((row["kind"], row["subject"].partition(":")[0]), []).append(row)
-    summaries = []
-    for row in leakage:
-        if row["clip_ids"] is None:
-            clip_rows = details.pop((row["kind"], row["subject"]), [])
-            if not row["subject"]:  # rows about single clips name the clip or recording as their subject
-                clip_rows += [r for key in [k for k in details if k[0] == row["kind"]] for r in details.pop(key)]
-            summaries.append({**row, "details": clip_rows})
-    summaries += [{**row, "details": []} for remaining in details.values() for row in remaining]
-    return sorted(
-        summaries, key=lambda row: _SEVERITIES.index(row["severity"]) if row["severity"] in _SEVERITIES else -1
-    )
 
 
 def embedding_quality_view(
