@@ -11,7 +11,7 @@ from vlm_audio_pipeline.cli.printing import PlainTable, PlainText
 from vlm_audio_pipeline.cli.rows_view import cell
 from vlm_audio_pipeline.cli.settings import name_study
 from vlm_audio_pipeline.contracts.number_text import points_text, rounded_text
-from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN, result_name
+from vlm_audio_pipeline.evaluation.result_names import EXAMPLES_KNN, result_name, result_title
 from vlm_audio_pipeline.evaluation.significance import p_value_text
 from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE, measures_for_display
 from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
@@ -107,7 +107,7 @@ def contrasts_table(rows: Sequence[dict[str, Any]], title: str, study: str | Non
     for row in rows:
         subset = "" if row["subset"] == "all" else f", {row['subset']}"
         names = [
-            name_with_scoring(row[name], row[scoring], row[control])
+            result_title(row[name], row[scoring], row[control])
             for name, scoring, control in (
                 ("classifier", "scoring", "control"),
                 ("against", "against_scoring", "against_control"),
@@ -141,12 +141,6 @@ def _short_contrast_reason(reason: str) -> str:
 def table_or_title(table: PlainTable) -> RenderableType:
     """Return a table; only its title if it has no rows."""
     return table if table.row_count or table.title is None else PlainText(str(table.title), "table.title")
-
-
-def name_with_scoring(classifier: str, scoring: str | None, control: str) -> str:
-    """Return the name of a classifier with its control, and its scoring unless that is `score`."""
-    words = "" if scoring in (None, "score", EXAMPLES_KNN) else f" ({scoring})"
-    return result_name(f"{result_name(classifier, scoring)}{words}", control=control)
 
 
 def prediction_view(rows: Sequence[dict[str, Any]]) -> RenderableType:

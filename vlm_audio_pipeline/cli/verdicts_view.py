@@ -7,8 +7,9 @@ from rich.console import Group, RenderableType
 
 from vlm_audio_pipeline.cli.printing import PlainTable, PlainText
 from vlm_audio_pipeline.cli.settings import name_study
-from vlm_audio_pipeline.cli.tables import group_notes, name_with_scoring, table_or_title
+from vlm_audio_pipeline.cli.tables import group_notes, table_or_title
 from vlm_audio_pipeline.contracts.number_text import rounded_text
+from vlm_audio_pipeline.evaluation.result_names import result_title
 
 _VERDICT_COLUMNS = {
     "image": "accuracy",
@@ -46,7 +47,7 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
         cells = {name: row[column] for name, column in columns.items()}
         missing |= {_MISSING_NUMBERS[name] for name, value in cells.items() if value is None}
         table.add_row(
-            name_with_scoring(row["classifier"], row["scoring"] or None, "none"),
+            result_title(row["classifier"], row["scoring"]),
             row["answer"],
             *(_MISSING_NUMBERS[n] if value is None else rounded_text(value, 3) for n, value in cells.items()),
         )

@@ -26,6 +26,7 @@ from vlm_audio_pipeline.evaluation.declared_comparisons import (
     distinct_comparisons,
 )
 from vlm_audio_pipeline.evaluation.references import REFERENCES
+from vlm_audio_pipeline.evaluation.result_names import result_title
 from vlm_audio_pipeline.evaluation.tables import build_rows
 from vlm_audio_pipeline.evaluation.verdicts import NOT_COMPARED, statement, verdict
 from vlm_audio_pipeline.measures.predictions import ALL_CLIPS, WITHOUT_TUNING
@@ -100,6 +101,10 @@ def _compare(declared: _Declared) -> Comparison | None:
     return compare(first, second, declared.contrast.margin)
 
 
+def _side_title(side: ResolvedSide, operand: Operand) -> str:
+    return result_title(operand.name, side.scoring or operand.scoring, operand.control)
+
+
 def _line(declared: _Declared, comparison: Comparison | None) -> dict[str, Any]:
     """Return the columns that do not depend on the other comparisons."""
     contrast, first, second = declared.contrast, declared.first, declared.second
@@ -127,7 +132,7 @@ def _line(declared: _Declared, comparison: Comparison | None) -> dict[str, Any]:
         "reason": reason,
     }
     if comparison is None:
-        text = f"{contrast.classifier} was not compared with {declared.against}: {reason}."
+        text = f"{_side_title(first, left)} was not compared with {_side_title(second, right)}: {reason}."
         return {**line, "clips": 0, "sources": 0, "verdict": NOT_COMPARED, "statement": text}
     only_first, only_second = comparison.discordant or (None, None)
     return {
@@ -160,8 +165,8 @@ def _corrected_columns(
         "detectable_difference": comparison.detectable_difference(tests),
         "verdict": verdict(comparison.difference, p, p_equivalence),
         "statement": statement(
-            declared.contrast.classifier,
-            declared.against,
+            _side_title(declared.first, Operand.parse(declared.contrast.classifier)),
+            _side_title(declared.second, Operand.parse(declared.against)),
             comparison,
             p,
             tests=tests,

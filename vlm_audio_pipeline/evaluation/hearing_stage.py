@@ -79,7 +79,7 @@ def verdicts_stage(
     return Stage(
         asset="verdicts",
         tables=("verdicts",),
-        version=5,
+        version=6,
         parameters={
             "margin": MARGIN,
             "models": {

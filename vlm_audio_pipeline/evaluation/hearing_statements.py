@@ -167,12 +167,10 @@ def _time_order(evidence: Evidence) -> list[str]:
     shuffled = evidence.corrected.get("time_shuffled")
     if evidence.time_order is None or shuffled is None:
         return []
-    accuracy = (
-        f"with the columns of the image in random order, {percent_text(shuffled.numbers.against_accuracy)} are correct"
-    )
+    accuracy = f"with time-shuffled images (columns in random order), {percent_text(shuffled.numbers.against_accuracy)} are correct"
     if evidence.time_order == "yes":
         return [
-            f"It needs the order in time, or an image in random order is too unusual for it: {accuracy} ({p_text(shuffled.p)})."
+            f"It needs the order in time, or a time-shuffled image is too unusual for it: {accuracy} ({p_text(shuffled.p)})."
         ]
     if evidence.time_order == "no":
         end = _upper_end("The order adds", "to this accuracy", shuffled)

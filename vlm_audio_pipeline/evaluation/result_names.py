@@ -16,3 +16,13 @@ def result_name(classifier: str, scoring: str | None = None, control: str | None
     """
     name = f"k-NN on the examples of {classifier}" if scoring == EXAMPLES_KNN else classifier
     return name if control in (None, "", "none") else f"{name} @ {control}"
+
+
+def result_title(classifier: str, scoring: str | None = None, control: str | None = None) -> str:
+    """Return the name of a result with its scoring, unless that is `score`.
+
+    >>> result_title("janus", "likelihood", "blank"), result_title("probe", "score", "blank")
+    ('janus @ blank (likelihood)', 'probe @ blank')
+    """
+    name = result_name(classifier, scoring, control)
+    return name if scoring in (None, "", "score", EXAMPLES_KNN) else f"{name} ({scoring})"

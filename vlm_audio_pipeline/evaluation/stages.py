@@ -206,7 +206,7 @@ def contrasts_stage(
     return Stage(
         asset="contrasts",
         tables=("contrasts",),
-        version=10,
+        version=11,
         parameters={
             "contrasts": [contrast.model_dump(mode="json") for contrast in contrasts],
             "classifiers": names,

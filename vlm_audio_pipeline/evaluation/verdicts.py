@@ -39,8 +39,8 @@ def statement(
     """Write the result as sentences: accuracies in percent, their difference in points, p after Holm.
 
     Args:
-        first: the classifier, as declared.
-        second: the other side, as declared.
+        first: name of the first side.
+        second: name of the other side.
         comparison: the numbers.
         p: p-value of the difference, after Holm.
         tests: number of tests that Holm corrects for.

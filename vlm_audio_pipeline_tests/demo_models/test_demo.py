@@ -139,7 +139,7 @@ def test_the_figures_of_the_results_are_those_of_the_leaderboard(leaderboard):
     for scoring in ("likelihood", "generation"):
         figures = {
             "Janus on images, zero-shot": leaderboard["janus", scoring, "none"],
-            "the same, image columns shuffled in time": leaderboard["janus", scoring, "time_shuffled"],
+            "the same, time-shuffled images": leaderboard["janus", scoring, "time_shuffled"],
             "the same, blank image": leaderboard["janus", scoring, "blank"],
             "CLAP zero-shot on the audio": leaderboard["clap_zero_shot", "score", "none"],
             "linear probe on classical features": leaderboard["classical_probe", "score", "none"],

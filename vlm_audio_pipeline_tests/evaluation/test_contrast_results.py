@@ -100,19 +100,20 @@ def test_holm_corrects_over_all_comparisons_that_could_be_made():
 
 
 @pytest.mark.parametrize(
-    ("side", "reason"),
+    ("side", "name", "reason"),
     [
-        ("absent", "absent was not run: weights of absent missing"),
-        ("clap@blank", "clap has no predictions under control blank, only under none"),
-        ("clap:generation", "clap has no scoring generation, only score"),
-        ("janus:generation@blank", "janus has no scoring generation, only likelihood"),
+        ("absent", "absent", "absent was not run: weights of absent missing"),
+        ("clap@blank", "clap @ blank", "clap has no predictions under control blank, only under none"),
+        ("clap:generation", "clap (generation)", "clap has no scoring generation, only score"),
+        ("janus:generation@blank", "janus @ blank (generation)", "janus has no scoring generation, only likelihood"),
     ],
 )
-def test_a_missing_side_is_a_row_with_a_reason(side, reason):
-    for declared in ({"classifier": "janus", "against": (side,)}, {"classifier": side, "against": ("janus",)}):
-        [row] = contrast_rows(declared)
+def test_a_missing_side_is_a_row_with_a_reason(side, name, reason):
+    janus = "janus (likelihood)"
+    for classifier, against, names in (("janus", side, (janus, name)), (side, "janus", (name, janus))):
+        [row] = contrast_rows({"classifier": classifier, "against": (against,)})
         assert (row["verdict"], row["reason"], row["clips"], row["difference"]) == ("not compared", reason, 0, None)
-        assert row["statement"] == f"{declared['classifier']} was not compared with {declared['against'][0]}: {reason}."
+        assert row["statement"] == f"{names[0]} was not compared with {names[1]}: {reason}."
 
 
 def test_a_scoring_may_be_named_in_a_contrast():
@@ -141,19 +142,22 @@ def test_statements_of_better_worse_and_undecided_contrasts():
     better, apart = contrast_rows({"classifier": "janus", "against": ("janus@blank", "clap")})
     low, high = 100 * better["low"], 100 * better["high"]
     assert better["statement"] == (
-        "janus is correct more often than janus@blank: 66.7 % against 25.0 % of 60 clips, a difference of +41.7 points "
+        "janus (likelihood) is correct more often than janus @ blank (likelihood): 66.7 % against 25.0 % of 60 clips, a difference of +41.7 points "
         f"(95 % interval {low:+.1f} to {high:+.1f}, not corrected; p < 0.001, corrected for 2 tests)."
     )
     assert 28 < low < 32 and 51 < high < 56  # 41.7 -+ 1.96 sqrt(0.417 * 0.583 / 60) = 29.2 to 54.1
     assert apart["statement"].startswith(
-        "janus and clap cannot be told apart: 66.7 % against 70.0 % of 60 clips, a difference of -3.3 points"
+        "janus (likelihood) and clap cannot be told apart: 66.7 % against 70.0 % of 60 clips, a difference of -3.3 points"
     )
     # differences -1 twice and 0: z(1 - 0.05 / 4) + z(0.8) = 3.083 times sqrt((2/60 - (2/60)^2) / 59) = 7.2 points
     assert apart["statement"].endswith(
         "A study of this size finds a true difference of 7.2 points with a probability of about 80 %."
     )
     [worse] = contrast_rows({"classifier": "janus@blank", "against": ("janus",)})
-    assert worse["statement"].startswith("janus@blank is correct less often than janus") and worse["verdict"] == "worse"
+    assert (
+        worse["statement"].startswith("janus @ blank (likelihood) is correct less often than janus (")
+        and worse["verdict"] == "worse"
+    )
 
 
 def test_a_contrast_with_examples_says_that_it_holds_for_these_examples():
@@ -301,7 +305,7 @@ def test_a_margin_adds_a_test_of_equivalence():
     assert clap["p_equivalence"] == pytest.approx(0.0070, abs=0.0003)
     assert clap["p_equivalence_holm"] == pytest.approx(3 * clap["p_equivalence"])
     assert clap["statement"].startswith(
-        "janus is equivalent to clap (less than 15 points apart): 66.7 % against 70.0 %"
+        "janus (likelihood) is equivalent to clap (less than 15 points apart): 66.7 % against 70.0 %"
     )
     assert clap["statement"].endswith(f"Equivalence within 15 points: p = {clap['p_equivalence_holm']:.3f}.")
     assert (chance["verdict"], chance["p_equivalence"] > 0.9) == ("better", True)

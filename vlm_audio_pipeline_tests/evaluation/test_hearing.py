@@ -204,17 +204,17 @@ def test_a_partial_run_has_no_verdict_and_no_number(classifier, study, reason):
         (
             first(60),
             "yes",
-            "It needs the order in time, or an image in random order is too unusual for it: with the columns of the image in random order, 15.0 % are correct (p < 0.001).",
+            "It needs the order in time, or a time-shuffled image is too unusual for it: with time-shuffled images (columns in random order), 15.0 % are correct (p < 0.001).",
         ),
         (
             [*first(199), 399],
             "no",
-            "It does not need the order in time: with the columns of the image in random order, 50.0 % are correct.",
+            "It does not need the order in time: with time-shuffled images (columns in random order), 50.0 % are correct.",
         ),
         (
             [*first(140), *range(200, 250)],
             UNDECIDED,
-            "It cannot be decided whether it needs the order in time: with the columns of the image in random order, 47.5 %",
+            "It cannot be decided whether it needs the order in time: with time-shuffled images (columns in random order), 47.5 %",
         ),
     ],
 )

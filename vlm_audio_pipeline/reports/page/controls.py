@@ -12,7 +12,7 @@ from vlm_audio_pipeline.reports.page.wording import percent
 
 CONTROL_WORDS = {
     "blank": "blank images",
-    "time_shuffled": "images with columns in random order",
+    "time_shuffled": "time-shuffled images",
     "other_clip": "images of other clips",
     "no_image": "no image",
 }

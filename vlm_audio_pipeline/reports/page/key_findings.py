@@ -12,6 +12,7 @@ from markupsafe import Markup
 from vlm_audio_pipeline.evaluation.references import CHANCE
 from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
 from vlm_audio_pipeline.reports.page.certainty import certainty_finding, not_shown_to_be_worse
+from vlm_audio_pipeline.reports.page.controls import CONTROL_WORDS
 from vlm_audio_pipeline.reports.page.failures import failure_finding
 from vlm_audio_pipeline.reports.page.runs import PageRun
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
@@ -189,7 +190,9 @@ def _image_models(
         controls = [r for r in runs if r.control != "none" and (r.classifier, r.scoring) == key]
         has_verdict = any((row["classifier"], row["scoring"]) == key for row in chance.verdicts)
         if controls and not has_verdict:
-            accuracies = ", ".join(f"{r.control.replace('_', ' ')} {percent(r.row['accuracy'])}" for r in controls)
+            accuracies = ", ".join(
+                f"{CONTROL_WORDS.get(r.control, r.control)} {percent(r.row['accuracy'])}" for r in controls
+            )
             details.append(
                 Markup("Accuracy of {} when its image is replaced (control): {}. With the original image: {}.").format(
                     run_name(run), accuracies, percent(run.row["accuracy"])

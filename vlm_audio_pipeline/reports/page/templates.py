@@ -11,7 +11,7 @@ from vlm_audio_pipeline import __version__
 from vlm_audio_pipeline.contracts.advice import name_study
 from vlm_audio_pipeline.contracts.escapes import escape_html
 from vlm_audio_pipeline.contracts.number_text import points_text, rounded_text
-from vlm_audio_pipeline.evaluation.result_names import result_name
+from vlm_audio_pipeline.evaluation.result_names import result_name, result_title
 from vlm_audio_pipeline.evaluation.significance import p_text, p_value_text
 from vlm_audio_pipeline.reports.page.report_writer import DATA_PLACEHOLDER, META_NAME
 from vlm_audio_pipeline.reports.page.wording import (
@@ -70,6 +70,7 @@ def fill_template(name: str, scripts: Iterable[str], *, core: str, study: str | 
         default_scorings=DEFAULT_SCORINGS,
         scorings_note=SCORINGS_NOTE,
         result_name=result_name,
+        result_title=result_title,
         section_titles=SECTION_TITLES,
         version=__version__,
         written_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

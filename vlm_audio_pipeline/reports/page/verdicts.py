@@ -20,7 +20,7 @@ MAX_NAMED_MODELS = 3
 
 _COLUMNS = {
     "blank": "blank image",
-    "time_shuffled": "columns in random order",
+    "time_shuffled": "time-shuffled image",
     "chance": "chance level",
     "audio": "audio baseline",
     "pixels": "probe on the pixels",

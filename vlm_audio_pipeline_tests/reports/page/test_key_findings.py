@@ -269,7 +269,7 @@ def test_image_models_are_compared_with_chance_and_their_control(study):
     assert "Of the models that receive only images, eye is the most accurate: 50.0 %" in best_model
     assert "The interval contains the chance level of 25.0 %" in best_model
     assert (
-        "Accuracy of eye when its image is replaced (control): blank 25.0 %. With the original image: 50.0 %."
+        "Accuracy of eye when its image is replaced (control): blank images 25.0 %. With the original image: 50.0 %."
         in best_model
     )
     assert "No model in this study receives only images." in findings(study, ear)[0]

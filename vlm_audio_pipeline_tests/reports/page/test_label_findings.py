@@ -73,7 +73,7 @@ def test_controls_stand_beside_the_original_with_their_test():
     _, _, controls, _ = label_findings(board, [contrast("a", "a", control="blank")])
     assert controls.details == (
         "a with blank images: cmAP 0.200, with the original images 0.600. Tested: a against a@blank: better.",
-        "a with images with columns in random order: cmAP 0.500, with the original images 0.600. This difference was not tested.",
+        "a with time-shuffled images: cmAP 0.500, with the original images 0.600. This difference was not tested.",
     )
     lists = [
         row("m", None, scoring="generation"),

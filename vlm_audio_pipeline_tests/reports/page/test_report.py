@@ -117,7 +117,7 @@ def test_the_first_line_answers_whether_the_models_can_hear_what_they_see(page):
     assert page.text.index("<numbers>") < page.text.index("Which model classifies the sounds best?")
     # accuracies of the table: image, blank, chance, audio; then the model without the control
     assert (
-        "image_model likelihood66.7 %20.0 %model better, p < 0.00120.0 %model better, p = 0.00280.0 %audio_modelno difference shown"
+        "image_model (likelihood)66.7 %20.0 %model better, p < 0.00120.0 %model better, p = 0.00280.0 %audio_modelno difference shown"
         in page.text
     )
     assert "absent " in page.text and "image shuffled in time" not in page.text  # no model has this control

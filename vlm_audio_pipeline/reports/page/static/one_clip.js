@@ -1,6 +1,6 @@
 // One clip at the top of the page: its image, its audio, and what every classifier answers, also under the controls.
 
-const controlTitles = { none: "answer", blank: "if blank", time_shuffled: "if shuffled", other_clip: "if of another clip", no_image: "if left out" };
+const controlTitles = { none: "answer", blank: "if blank", time_shuffled: "if time-shuffled", other_clip: "if of another clip", no_image: "if left out" };
 
 // The runs on the original input, grouped by what they receive. Scorings with the same answers share a line.
 function answerGroups(clip) {
@@ -59,7 +59,7 @@ function startOneClip() {
       make("div", {}, imageFigure(clip, imageRun, name, seconds), player(clip)),
       make("div", {}, make("p", {}, "The true class of this sound is ", make("b", {}, core.classes[core.labels[clip]]), make("span", { class: "quiet" }, ` (clip ${name})`), "."),
         make("div", { class: "scroll" }, table),
-        controls.length > 1 ? make("p", { class: "quiet" }, "“If ...” stands for a control: the same question about a changed image. A model that uses the image then gives other answers for many clips. “If shuffled”: the columns of the image are in random order. “No control”: the study does not ask this classifier that question.") : null, transcripts.filter(Boolean)));
+        controls.length > 1 ? make("p", { class: "quiet" }, "“If ...” stands for a control: the same question about a changed image. A model that uses the image then gives other answers for many clips. “Time-shuffled”: the columns of the image are in random order. “No control”: the study does not ask this classifier that question.") : null, transcripts.filter(Boolean)));
     stackWideTable(table);
   }
 
