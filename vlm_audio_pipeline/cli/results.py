@@ -39,7 +39,7 @@ def leaderboard(
     """Show the leaderboard of one study or of all studies, its verdicts, contrasts and the published results that it repeats."""
     from vlm_audio_pipeline.cli.label_tables import label_contrasts_table, label_leaderboard_table, recordings_table
     from vlm_audio_pipeline.cli.published_view import published_view
-    from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table
+    from vlm_audio_pipeline.cli.tables import CONTRASTS_TITLE, contrasts_table, leaderboard_table
     from vlm_audio_pipeline.cli.verdicts_view import verdicts_table
     from vlm_audio_pipeline.reports.lookup import MULTI_LABEL_RECORDINGS, find_leaderboards
     from vlm_audio_pipeline.storage.catalogue import query
@@ -77,9 +77,9 @@ def leaderboard(
         if study_tables["multi_label_recordings"]:
             print_to_stdout(recordings_table(study_tables["multi_label_recordings"], "whole recordings", title))
         if study_tables["contrasts"]:
-            print_to_stdout(contrasts_table(study_tables["contrasts"], "contrasts", title))
+            print_to_stdout(contrasts_table(study_tables["contrasts"], CONTRASTS_TITLE, title))
         if study_tables["multi_label_contrasts"]:
-            print_to_stdout(label_contrasts_table(study_tables["multi_label_contrasts"], "contrasts", title))
+            print_to_stdout(label_contrasts_table(study_tables["multi_label_contrasts"], CONTRASTS_TITLE, title))
         if (view := published_view(study_tables["published"], "published and measured")) is not None:
             print_to_stdout(view)
 

@@ -14,7 +14,7 @@ from vlm_audio_pipeline.cli.power_view import power_rows, show_power
 from vlm_audio_pipeline.cli.printing import PlainText, console, print_view
 from vlm_audio_pipeline.cli.progress import progress_bars
 from vlm_audio_pipeline.cli.settings import name_study, settings
-from vlm_audio_pipeline.cli.tables import contrasts_table, leaderboard_table
+from vlm_audio_pipeline.cli.tables import CONTRASTS_TITLE, contrasts_table, leaderboard_table
 from vlm_audio_pipeline.cli.verdicts_view import verdicts_table
 from vlm_audio_pipeline.contracts.number_text import count_text
 from vlm_audio_pipeline.planning.asking_again import CONTINUED_AGAIN, ask_again, select_nodes_again
@@ -202,14 +202,17 @@ def _show_results(graph: Graph, results: Mapping[str, list[dict[str, Any]]], out
     if results["multi_label_recordings"]:
         print_view(out, recordings_table(results["multi_label_recordings"], "whole recordings", study.cli_argument))
     if results["contrasts"]:
-        print_view(out, contrasts_table(results["contrasts"], "contrasts", study.cli_argument))
+        print_view(out, contrasts_table(results["contrasts"], CONTRASTS_TITLE, study.cli_argument))
     if results["multi_label_contrasts"]:
-        print_view(out, label_contrasts_table(results["multi_label_contrasts"], "contrasts", study.cli_argument))
+        print_view(
+            out,
+            label_contrasts_table(results["multi_label_contrasts"], CONTRASTS_TITLE, study.cli_argument),
+        )
 
 
 def _show_token_counts(counts: Mapping[str, Mapping[str, int]], out: Console) -> None:
     for step, tokens in counts.items():
         if computed_tokens := tokens.get("tokens_computed"):
             naive = tokens["tokens_naive"]
-            text = f"{step}: {computed_tokens:,} tokens computed, {naive:,} without sharing of common prompt texts ({naive / computed_tokens:.1f}x)"
+            text = f"{step}: {computed_tokens:,} tokens of prompts, class names and responses computed; {naive:,} without sharing of common prompt texts ({naive / computed_tokens:.1f}x)"
             print_view(out, PlainText(text, style="dim"))

@@ -16,6 +16,7 @@ from vlm_audio_pipeline.evaluation.significance import p_value_text
 from vlm_audio_pipeline.measures.declarations import MEASURES, RANKING_MEASURE, measures_for_display
 from vlm_audio_pipeline.measures.uncertainty import THESE_EXAMPLES
 
+CONTRASTS_TITLE = "comparisons (contrasts of the study file)"
 _CONTRAST_NOTE = (
     "points: accuracy of the first side minus that of the second, in percentage points; interval: by source recording, not "
     "corrected; p: permutation test by source recording, corrected for {tests} test{s} (Holm)"

@@ -30,6 +30,8 @@ MISSING_SECTIONS = {
 """Content of a section -> why it is not on the page."""
 _SECTION_OF_CONTENT = {"projections": "maps", "embedding_quality": "quality"}
 
+_NUMBERS = ("macro_f1",)
+"""Measures with a unit "share of 1" that are not written in percent: F1 is a mean, not a share of clips."""
 _EMBEDDING_MEASURES = {
     "silhouette": "silhouette",
     "knn_purity": "k-NN purity",
@@ -140,9 +142,10 @@ def embedding_quality_view(
 
 
 def further_measures(results: StudyResults, runs: Sequence[PageRun]) -> list[dict[str, Any]]:
-    """Return the measures declared for the page's details, over all clips: `title`, `description`, and one cell per run.
+    """Return the measures declared for the page's details, over all clips.
 
-    A cell is a row of `metrics`, or None. Measures that no run has are left out.
+    Each has `title`, `description`, `is_percentage` (whether it is written in percent), and `cells`, one per run. A cell is a row of
+    `metrics`, or None. Measures that no run has are left out.
     """
     rows = results.query(
         "SELECT classifier, scoring, control, metric, value, reason FROM metrics "
@@ -157,7 +160,8 @@ def further_measures(results: StudyResults, runs: Sequence[PageRun]) -> list[dic
     return [
         {
             "title": declared[name].heading,
-            "description": declared[name].documentation,
+            "description": declared[name].documentation.replace("`", ""),
+            "is_percentage": declared[name].unit == "share of 1" and name not in _NUMBERS,
             "cells": [by_run.get(key) for key in keys],
         }
         for name, by_run in cells.items()

@@ -99,12 +99,14 @@ def verdict_view(verdicts: Sequence[dict[str, Any]]) -> VerdictView | None:
 
 def _statement(row: dict[str, Any]) -> str:
     """Return the statement without its caution, which the page shows at its top and beside the answer."""
-    return use_non_breaking_spaces(row["statement"].removeprefix(f"{row.get('caution') or ''} ").lstrip())
+    text = row["statement"].removeprefix(f"{row.get('caution') or ''} ").lstrip()
+    for scoring in ("likelihood", "generation"):  # `wording.SCORINGS_NOTE` explains them above the answers
+        text = text.replace(f"(by {scoring}: {SCORING_WORDS[scoring]})", f"(by {scoring})")
+    return use_non_breaking_spaces(text)
 
 
 def _same_answer(row: dict[str, Any]) -> str:
-    scoring = row["scoring"].replace("_", " ")
-    words = f"{scoring} ({SCORING_WORDS[row['scoring']]})" if row["scoring"] in SCORING_WORDS else scoring
+    words = row["scoring"].replace("_", " ")
     return use_non_breaking_spaces(f"By {words} the answer is the same: {percent_text(row['accuracy'])} correct.")
 
 

@@ -120,9 +120,9 @@ def interval(row: dict[str, Any]) -> str:
     """Return the confidence interval of a leaderboard row in words."""
     low, high = row.get("accuracy_low"), row.get("accuracy_high")
     if low is None or high is None:
-        return "no confidence interval computed"
+        return "no 95\N{NO-BREAK SPACE}% interval computed"
     scope = interval_scope(row)
-    return f"95\N{NO-BREAK SPACE}% confidence interval {rounded_text(100 * low, 1)} to {percent(high)}{scope and f', {scope}'}"
+    return f"95\N{NO-BREAK SPACE}% interval {rounded_text(100 * low, 1)} to {percent(high)}{scope and f', {scope}'}"
 
 
 def interval_scope(row: dict[str, Any]) -> str:

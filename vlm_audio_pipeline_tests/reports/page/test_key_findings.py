@@ -83,8 +83,8 @@ def findings(study, *runs, contrasts=(), leakage=(), not_run=0, verdicts=()):
 
 def test_numbers_and_units_are_not_separated_by_a_line_break():
     assert percent(None) == "undefined"
-    assert interval({"accuracy_low": 0.807, "accuracy_high": 0.889}) == "95\xa0% confidence interval 80.7 to 88.9\xa0%"
-    assert interval({}) == "no confidence interval computed"
+    assert interval({"accuracy_low": 0.807, "accuracy_high": 0.889}) == "95\xa0% interval 80.7 to 88.9\xa0%"
+    assert interval({}) == "no 95\xa0% interval computed"
 
 
 def test_an_interval_with_examples_says_what_it_covers():

@@ -27,8 +27,8 @@ function classBars(counts, select) {
     make("tbody", {}, lines.map((line) => make("tr", {},
       make("th", { scope: "row" }, make("button", { type: "button", class: "plain", onclick: () => select({ label: line.i }) }, line.label)),
       make("td", { class: "wide" }, make("span", { class: "bar", style: { "--share": line.total ? line.correct / line.total : 0 } })),
-      make("td", { class: "number" }, line.total ? `${line.correct} of ${line.total}` : "no clips"),
-      make("td", { class: "number" }, line.precision === null ? "never predicted" : percent(line.precision, 0))))));
+      make("td", { class: "number" }, line.total ? [percent(line.correct / line.total), make("small", {}, `${line.correct} of ${line.total}`)] : "no clips"),
+      make("td", { class: "number" }, line.precision === null ? "never predicted" : percent(line.precision))))));
 }
 
 function confusionMatrix(counts, select) {

@@ -137,7 +137,7 @@ function startMaps() {
     svg.addEventListener("blur", hideTip);
     const share = projection.explained_x === null || projection.explained_x === undefined ? "" : ` · ${percent(projection.explained_x + projection.explained_y, 0)} of the variance`;
     const hasSilhouettes = typeof projection.silhouette_plane === "number" && typeof projection.silhouette_space === "number";
-    const silhouettes = hasSilhouettes ? ` · silhouette ${roundedText(projection.silhouette_plane, 2)} in this map, ${roundedText(projection.silhouette_space, 2)} in the embeddings` : "";
+    const silhouettes = hasSilhouettes ? ` · silhouette ${roundedText(projection.silhouette_plane, 3)} in this map, ${roundedText(projection.silhouette_space, 3)} in the embeddings` : "";
     const shareNote = rows.length < core.labels.length ? ` · ${count(rows.length)} of ${count(core.labels.length)} clips` : "";
     return make("figure", {}, svg, make("figcaption", {}, "Positions: embeddings of ", make("b", {}, projection.encoder), `, projected by ${projection.method.toUpperCase()}${share}${silhouettes}${shareNote}`));
   }

@@ -16,6 +16,7 @@ function startReliability() {
   function draw() {
     const rows = core.reliability.filter((row) => row[0] === Number(select.value));
     const variants = [...new Set(rows.map((row) => row[1]))];
+    const missing = Object.keys(variantName).filter((variant) => !variants.includes(variant));
     container.replaceChildren(...variants.map((variant) => {
       const bins = rows.filter((row) => row[1] === variant).sort((a, b) => a[2] - b[2]);
       const maxCount = Math.max(...bins.map((row) => row[3]));
@@ -37,10 +38,10 @@ function startReliability() {
         const height = Math.max(1, (COUNTS.bottom - COUNTS.top) * row[3] / maxCount);
         svg.append(make("rect", { x: x - 8, y: COUNTS.bottom - height, width: 16, height, class: "count" }), make("text", { x, y: COUNTS.bottom - height - 3, "text-anchor": "middle", class: "count" }, count(row[3])));
       }
-      svg.append(make("line", { x1: x0, x2: x1, y1: COUNTS.bottom, y2: COUNTS.bottom, class: "grid" }), make("text", { x: (x0 + x1) / 2, y: COUNTS.bottom + 14, "text-anchor": "middle" }, "number of predictions of each dot"));
+      svg.append(make("line", { x1: x0, x2: x1, y1: COUNTS.bottom, y2: COUNTS.bottom, class: "grid" }), make("text", { x: (x0 + x1) / 2, y: COUNTS.bottom + 14, "text-anchor": "middle" }, "bars: predictions of each dot"));
       svg.append(make("text", { x: (x0 + x1) / 2, y: y0 + 31, "text-anchor": "middle" }, "confidence, %"), make("text", { x: x0, y: 12 }, "accuracy, %"));
       return make("figure", {}, svg, make("figcaption", {}, make("b", {}, variantName[variant] || variant), ` · ${plural(bins.reduce((sum, row) => sum + row[3], 0), "prediction")}`));
-    }));
+    }), ...missing.map((variant) => make("p", { class: "quiet" }, `No diagram ${variantName[variant]}: it is not defined for this classifier. The section Leaderboard, “Further measures”, gives the reason at the calibration error.`)));
   }
   draw();
 }
