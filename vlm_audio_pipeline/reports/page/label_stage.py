@@ -7,7 +7,7 @@ from vlm_audio_pipeline.contracts.stages import Stage, StageContext
 from vlm_audio_pipeline.reports.page.stage import inputs_of_page, page_stage
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
-LABEL_PAGE_VERSION = 4
+LABEL_PAGE_VERSION = 5
 """Version of the page's code. Increase it if a code change gives another page for the same results."""
 _PAGE_ASSETS = ("clips", "responses", "predictions", "metrics", "leaderboard", "leakage", "contrasts")
 
