@@ -71,18 +71,28 @@ def _test(
     for row in contrasts:
         is_same_run = {row["classifier"], row["against"]} == {run.classifier} and row["scoring"] == run.scoring
         if is_same_run and {row["control"], row["against_control"]} == {"none", run.control}:
-            return str(row["statement"])
+            is_original_first = row["control"] == "none"
+            better, worse = ("better", "worse") if is_original_first else ("worse", "better")
+            if row["verdict"] not in (better, worse, "cannot tell apart"):
+                return str(row["statement"])
+            difference = {better: 1, worse: -1}.get(row["verdict"], 0)
+            return _difference_sentence(words, difference, row["p_holm"], "Comparisons")
     for row in verdicts:
         p = row.get(f"{run.control}_p")
         if (row["classifier"], row["scoring"]) == (run.classifier, run.scoring) and p is not None:
-            better = row["accuracy"] > row[f"{run.control}_accuracy"]
-            if p >= ALPHA:
-                return f"No difference between the original and {words} is shown ({p_text(p)}, tested for the section Answer)."
-            word = "more" if better else "less"
-            return f"With the original images it is {word} accurate than with {words} ({p_text(p)}, tested for the section Answer)."
+            difference = 0 if p >= ALPHA else row["accuracy"] - row[f"{run.control}_accuracy"]
+            return _difference_sentence(words, difference, p, "Answer")
     if original is None:
         return f"No test of the original against {words}: there is no result for the original."
     return f"No test of the original against {words}: the study declares no such comparison."
+
+
+def _difference_sentence(words: str, difference: float, p: float, section: str) -> str:
+    """Return the result of a test of the original against a control; a difference of 0 is one that is not shown."""
+    result = f"({p_text(p)}, tested for the section {section})"
+    if not difference:
+        return f"No difference between the original images and {words} is shown {result}."
+    return f"With the original images it is {'more' if difference > 0 else 'less'} accurate than with {words} {result}."
 
 
 def _same_answer(results: StudyResults, run: PageRun) -> str | None:

@@ -52,15 +52,24 @@ def test_the_test_of_the_answer_is_repeated(study):
         "With the original images it is more accurate than with blank images (p < 0.001, tested for the section Answer)."
     ]
     (undecided,) = sentences(study, run("blank", [0, 1, 1, 0]), verdicts=[verdict(0.3)])
-    assert undecided.startswith("No difference between the original and blank images is shown (p = 0.300")
+    assert undecided.startswith("No difference between the original images and blank images is shown (p = 0.300")
 
 
 def test_a_declared_contrast_comes_first(study):
     contrast = {"classifier": "vlm", "against": "vlm", "scoring": "likelihood", "control": "none"}
-    contrast |= {"against_control": "blank", "statement": "vlm is better."}
-    assert sentences(study, run("blank", [0, 1, 1, 0]), contrasts=[contrast], verdicts=[verdict(0.3)]) == [
-        "vlm is better."
+    contrast |= {"against_control": "blank", "verdict": "better", "p_holm": 0.02, "statement": "vlm is better."}
+
+    def declared(**changes):
+        return sentences(study, run("blank", [0, 1, 1, 0]), contrasts=[contrast | changes], verdicts=[verdict(0.3)])
+
+    end = "accurate than with blank images (p = 0.020, tested for the section Comparisons)."
+    assert declared() == [f"With the original images it is more {end}"]
+    assert declared(verdict="worse") == [f"With the original images it is less {end}"]
+    assert declared(control="blank", against_control="none") == [f"With the original images it is less {end}"]
+    assert declared(verdict="cannot tell apart", p_holm=0.2) == [
+        "No difference between the original images and blank images is shown (p = 0.200, tested for the section Comparisons)."
     ]
+    assert declared(verdict="equivalent") == ["vlm is better."]
 
 
 @pytest.mark.parametrize(
