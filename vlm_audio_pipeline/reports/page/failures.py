@@ -84,7 +84,7 @@ def _hard_clips_details(originals: Sequence[PageRun], labels: Sequence[int], num
 def _constant_models(
     results: StudyResults, runs: Sequence[PageRun], originals: Sequence[PageRun], labels: Sequence[int]
 ) -> list[Markup]:
-    """Return a sentence for each run that predicts one label for most clips, whatever their class, or no label for most clips."""
+    """Return a sentence for each run that predicts one label for most clips of other classes, or no label for most clips."""
     details: list[Markup] = []
     for run in originals:
         counts = Counter(run.votes.values())
@@ -99,8 +99,8 @@ def _constant_models(
             details.append(Markup("{} gives no valid label for {}.").format(run_name(run), link))
         elif others.count(label) > CONSTANT_SHARE * len(others):
             details.append(
-                Markup("{} predicts “{}” for {}, regardless of their class.").format(
-                    run_name(run), results.classes[label], link
+                Markup("{} predicts “{}” for {}, and for {:,} of {:,} clips of other classes.").format(
+                    run_name(run), results.classes[label], link, others.count(label), len(others)
                 )
             )
     return details
