@@ -163,6 +163,12 @@ def _best_model(
     return KeyFinding(_QUESTION, answer, details)
 
 
+def _most_accurate(runs: Sequence[PageRun]) -> list[PageRun]:
+    """Return the first run and those with the same rank; those by likelihood come first, as in the contrasts."""
+    tied = [run for run in runs if run is runs[0] or run.row["rank"] == runs[0].row["rank"] is not None]
+    return sorted(tied, key=lambda run: run.scoring != "likelihood")
+
+
 def _image_models(
     originals: Sequence[PageRun], runs: Sequence[PageRun], best: PageRun, chance: _ChanceLevel
 ) -> list[Markup]:
@@ -170,18 +176,20 @@ def _image_models(
     image_runs = [run for run in originals if not run.takes_audio and run.kind not in NOT_MODELS]
     if not image_runs:
         return [Markup("No model in this study receives only images. The results are a reference for such models.")]
-    selected = [best] if best in image_runs else image_runs[:1]  # of equally accurate runs, the best comes first
-    if selected[0].kind != "language_model":
-        selected += [run for run in image_runs if run.kind == "language_model"][:1]
+    selected = {"models": [best] if best in image_runs else _most_accurate(image_runs)}
+    language_models = [run for run in image_runs if run.kind == "language_model"]
+    if language_models and selected["models"][0].kind != "language_model":
+        selected["language models"] = _most_accurate(language_models)
     details: list[Markup] = []
-    for run in selected:
+    for group, (run, *others) in selected.items():
         if run is not best:
-            group = "models" if run is selected[0] else "language models"
             details.append(
-                Markup("Of the {} that receive only images, {} is the most accurate: {}, {}. {}").format(
+                Markup("Of the {} that receive only images, {} {} the most accurate: {}{} {}. {}").format(
                     group,
-                    run_name(run),
+                    name_runs([run, *others]),
+                    "are" if others else "is",
                     percent(run.row["accuracy"]),
+                    Markup(". {}:").format(run_name(run)) if others else ",",
                     interval(run.row),
                     chance.compare(run),
                 )

@@ -283,6 +283,27 @@ def test_the_best_language_model_is_named_below_a_better_image_model(study):
     assert "Of the language models that receive only images, janus is the most accurate: 50.0 %" in best_model
 
 
+def test_language_models_of_equal_accuracy_are_all_named(study):
+    # 2 of 4 correct by both scorings and by the other model, 1 of 4 by the last one
+    probe = run("probe", [0, 1, 2, 3], takes_audio=False)
+    lines = [
+        ("janus", "generation", [0, 1, 0, 0]),
+        ("janus", "likelihood", [0, 1, 3, 0]),
+        ("qwen", "likelihood", [0, 0, 2, 0]),
+    ]
+    tied = [
+        run(name, votes, 0.2, 0.8, kind="language_model", takes_audio=False, scoring=scoring, rank=2)
+        for name, scoring, votes in lines
+    ]
+    worse = run("idefics", [0, 0, 0, 0], kind="language_model", takes_audio=False, scoring="likelihood", rank=5)
+    best_model, _, _ = findings(study, probe, *tied, worse)
+    assert (
+        "Of the language models that receive only images, janus (likelihood and generation) and qwen (likelihood) are the most "
+        "accurate: 50.0 %. janus (likelihood): 95 % "
+    ) in best_model
+    assert "Of the models" not in best_model  # the best of all models receives images only
+
+
 def test_annotators_are_named_but_not_ranked(study):
     annotators = run("annotators", [0, 1, 2, 3], kind="annotations", scoring="annotation", rank=None)
     best_model, certainty, _ = findings(study, run("ear", [0, 1, 2, 0]), annotators, not_run=2)
