@@ -48,7 +48,7 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], title: str, study: str | N
     notes: list[tuple[str, str]] = []
     for row in _move_baselines(rows):
         name = result_name(row["classifier"], row["scoring"], row["control"])
-        if note := re.sub(r"^\d+ of \d+ (predictions|annotations)(, |$)", "", row["note"] or ""):
+        if note := re.sub(r"^\d+ of \d+ (predictions|annotations) correct(, |$)", "", row["note"] or ""):
             notes.append((name, note))
         if row["accuracy"] is None:
             continue

@@ -148,7 +148,7 @@ def _line(entry: LeaderboardEntry, scoring: str, control: str, rows: pa.Table, f
     is_balanced = prediction_counts.min() == prediction_counts.max()
     is_annotation = scoring == "annotation"
     measure_values = _measure_values(all_arrays, facts.tuning_folds)
-    notes = [f"{correct} of {predictions} {'annotations' if is_annotation else 'predictions'}"]
+    notes = [f"{correct} of {predictions} {'annotations' if is_annotation else 'predictions'} correct"]
     if is_baseline:
         notes.append("k-NN over the examples in the prompt, without the model")
     if not is_annotation and (sd := measure_values["trial_sd"]) is not None:

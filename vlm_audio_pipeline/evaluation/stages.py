@@ -147,7 +147,7 @@ def leaderboard_stage(classifiers: Mapping[str, ClassifierPlan], tuning_folds: t
     return Stage(
         asset="leaderboard",
         tables=("leaderboard",),
-        version=12,
+        version=13,
         parameters={
             "classifiers": {name: [plan.kind, list(plan.folds)] for name, plan in classifiers.items()},
             "tuning_folds": sorted(tuning_folds),

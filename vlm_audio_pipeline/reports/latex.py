@@ -22,7 +22,7 @@ def leaderboard_tex(leaderboard: pa.Table, study: str, description: str = "") ->
     measures = measures_for_display("export")
     for row in leaderboard.to_pylist():
         name = escape_tex(result_name(row["classifier"], row["scoring"], row["control"]))
-        if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|annotations)", row["note"]):
+        if row["note"] and not re.fullmatch(r"\d+ of \d+ (predictions|annotations) correct", row["note"]):
             notes.append(f"{name}: {escape_tex(row['note'])}")
         missing = "--"
         cells = (

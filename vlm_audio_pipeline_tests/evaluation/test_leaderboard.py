@@ -51,7 +51,7 @@ def test_equal_results_share_a_rank_and_the_best_is_first():
         board_rows[0]["correct"],
         board_rows[0]["clips"],
     ) == (2, 8, 6, 4)
-    assert board_rows[1]["note"] == "3 of 4 predictions"
+    assert board_rows[1]["note"] == "3 of 4 predictions correct"
 
 
 def test_rows_that_are_not_comparable_are_not_ranked():
@@ -79,12 +79,12 @@ def test_rows_that_are_not_comparable_are_not_ranked():
         "control": False,
         "ranked": False,
     }
-    assert board_rows["few"]["note"] == "2 of 2 annotations, 2 of 4 clips"
+    assert board_rows["few"]["note"] == "2 of 2 annotations correct, 2 of 4 clips"
     assert (
-        board_rows["missing"]["note"] == "4 of 4 predictions, folds 1 of 1,2, other folds not run: weights of X missing"
+        board_rows["missing"]["note"] == "4 of 4 predictions correct, folds 1 of 1,2, other folds not run: weights of X missing"
     )
     limited = board(entries[3], limited=True)[0]
-    assert (limited["rank"], limited["partial"], limited["note"]) == (None, True, "0 of 4 predictions, limited run")
+    assert (limited["rank"], limited["partial"], limited["note"]) == (None, True, "0 of 4 predictions correct, limited run")
 
 
 def annotations(*times):
@@ -106,7 +106,7 @@ def test_a_row_is_not_ranked_if_some_clips_were_annotated_more_often():
         LeaderboardEntry("once", "probe", predictions_table(fold_rows(3, 1)), (1,)),
     )
     assert [(r["classifier"], r["rank"]) for r in board_rows] == [("panel", 1), ("once", 2), ("annotators", None)]
-    assert board_rows[2]["note"] == "81 of 81 annotations, not ranked: clips were annotated 1 to 77 times"
+    assert board_rows[2]["note"] == "81 of 81 annotations correct, not ranked: clips were annotated 1 to 77 times"
     assert (board_rows[2]["accuracy"], board_rows[2]["clips"], board_rows[2]["partial"]) == (1.0, 4, False)
 
 
@@ -115,7 +115,7 @@ def test_a_row_with_an_incomplete_trial_is_not_ranked():
     [row] = board(LeaderboardEntry("p", "language_model", twice, (1,)))
     assert (row["rank"], row["note"]) == (
         None,
-        "7 of 7 predictions, not ranked: clips were predicted 1 to 2 times",
+        "7 of 7 predictions correct, not ranked: clips were predicted 1 to 2 times",
     )
 
 
@@ -128,7 +128,7 @@ def test_a_classifier_that_was_not_run_has_a_reason_and_no_number():
         rejected_clips=2,
     )
     assert [r["classifier"] for r in board_rows] == ["run", "absent", "later"], "0 % is a number and comes first"
-    assert board_rows[0]["note"] == "0 of 4 predictions, 2 recordings rejected"
+    assert board_rows[0]["note"] == "0 of 4 predictions correct, 2 recordings rejected"
     absent = board_rows[1]
     assert absent["note"] == "not run: weights of X missing, 2 recordings rejected"
     assert board_rows[2]["note"] == "not run: no predictions with the current settings yet, 2 recordings rejected"
@@ -148,7 +148,7 @@ def test_the_numbers_of_a_row_by_hand():
     assert (row["accuracy"], row["accuracy_answered"], row["macro_f1"]) == pytest.approx((2 / 4, 2 / 3, 0.4))
     assert row["accuracy_without_tuning_folds"] == 1 / 2
     assert (row["answered"], row["folds"], row["model"], row["training_clips"]) == (3, "1,2", "m", 7)
-    assert row["note"] == "2 of 4 predictions, 2 of 3 answered, 1 unparseable, 1 recording rejected"
+    assert row["note"] == "2 of 4 predictions correct, 2 of 3 answered, 1 unparseable, 1 recording rejected"
     assert row["rank"] == 1
 
 
@@ -158,7 +158,7 @@ def test_the_number_of_trials_of_annotations_is_the_number_of_annotators():
         for t, r in ((0, "x"), (1, "y"), (2, "x"))
     ]
     [row] = board(LeaderboardEntry("h", "annotations", pa.concat_tables(annotators), (1,)))
-    assert (row["trials"], row["note"]) == (2, "12 of 12 annotations")
+    assert (row["trials"], row["note"]) == (2, "12 of 12 annotations correct")
 
 
 def test_predictions_of_more_clips_than_the_dataset_has_are_refused():
@@ -202,7 +202,7 @@ def test_the_baseline_of_a_few_shot_model_is_never_ranked():
     assert (board_rows["likelihood"]["rank"], board_rows["examples_knn"]["rank"]) == (1, None)
     assert (
         board_rows["examples_knn"]["note"]
-        == "2 of 4 predictions, k-NN over the examples in the prompt, without the model"
+        == "2 of 4 predictions correct, k-NN over the examples in the prompt, without the model"
     )
 
 
@@ -213,7 +213,7 @@ def test_interval_standard_deviation_and_costs():
     # one source: n = 1 at worst, so Wilson's is nearly everything
     assert (row["interval"], row["interval_scope"]) == ("Wilson at n / design effect", "clips")
     assert 0.05 < row["accuracy_low"] < row["accuracy"] < row["accuracy_high"] < 0.95
-    assert row["note"] == "4 of 8 predictions, standard deviation over trials 0.354"
+    assert row["note"] == "4 of 8 predictions correct, standard deviation over trials 0.354"
     assert row["trial_sd"] == pytest.approx(8**-0.5)  # of 0.75 and 0.25: sqrt((0.25^2 + 0.25^2) / 1)
     assert (row["tokens"], row["usd"], row["usd_per_correct"], row["median_seconds"]) == (80, 4.0, 1.0, 2.0)
 
@@ -240,5 +240,5 @@ def test_interval_standard_deviation_and_costs():
 def test_a_few_shot_row_says_what_its_interval_covers(selection, draws, scope, note):
     trials = [predictions_table(fold_rows(3, 1), trial=t, draw=t, selection=selection) for t in range(draws)]
     [row] = board(LeaderboardEntry("few", "language_model", pa.concat_tables(trials), (1,)))
-    assert (row["interval_scope"], row["note"]) == (scope, f"{3 * draws} of {4 * draws} predictions, {note}")
+    assert (row["interval_scope"], row["note"]) == (scope, f"{3 * draws} of {4 * draws} predictions correct, {note}")
     assert (row["trial_sd"] is None) == (selection == "medoid")

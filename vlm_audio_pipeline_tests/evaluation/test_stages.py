@@ -90,7 +90,7 @@ def test_a_run_of_one_fold_is_not_complete_even_without_the_clips_of_the_other_f
     table = predictions_table([(1, "a", "a", None), (1, "b", "b", None)])
     [row] = classifier_rows(run_stage(stage, data, {"clips": clips.slice(0, 2), "predictions/p": table}))
     assert (row["rank"], row["dataset_clips"], row["partial"]) == (None, 4, False)
-    assert row["note"] == "2 of 2 predictions, 2 of 4 clips"
+    assert row["note"] == "2 of 2 predictions correct, 2 of 4 clips"
 
 
 def test_a_fold_too_small_for_its_share_of_a_sample_is_predicted_completely():
@@ -187,5 +187,5 @@ def test_the_annotations_of_esc10_keep_their_denominators():
         {"annotators": ClassifierPlan("annotations", data.folds, lambda: None)}, (), limited=False
     )
     [row] = classifier_rows(run_stage(stage, data, {"clips": clips, "predictions/annotators": annotations}))
-    assert row["note"] == "4487 of 4687 annotations, 321 of 400 clips"
+    assert row["note"] == "4487 of 4687 annotations correct, 321 of 400 clips"
     assert (row["rank"], row["trials"], row["accuracy"]) == (None, 135, 4487 / 4687)

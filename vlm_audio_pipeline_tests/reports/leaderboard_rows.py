@@ -24,7 +24,7 @@ RANKED = {
     "folds": "1,2",
     "training_clips": 20,
     "partial": False,
-    "note": "30 of 40 predictions",
+    "note": "30 of 40 predictions correct",
 }
 PARTIAL = {
     **RANKED,
@@ -40,7 +40,7 @@ PARTIAL = {
     "folds": "1",
     "training_clips": None,
     "partial": True,
-    "note": "2 of 20 predictions, 20 of 40 clips",
+    "note": "2 of 20 predictions correct, 20 of 40 clips",
 }
 NOT_RUN = {
     **PARTIAL,

@@ -269,7 +269,7 @@ def leaderboard_row(
         "dataset_clips": 30,
         "trials": 1,
         "folds": "1,2,3",
-        "note": f"{correct} of {total} predictions",
+        "note": f"{correct} of {total} predictions correct",
     }
 
 
