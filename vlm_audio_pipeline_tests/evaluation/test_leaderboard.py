@@ -81,10 +81,15 @@ def test_rows_that_are_not_comparable_are_not_ranked():
     }
     assert board_rows["few"]["note"] == "2 of 2 annotations correct, 2 of 4 clips"
     assert (
-        board_rows["missing"]["note"] == "4 of 4 predictions correct, folds 1 of 1,2, other folds not run: weights of X missing"
+        board_rows["missing"]["note"]
+        == "4 of 4 predictions correct, folds 1 of 1,2, other folds not run: weights of X missing"
     )
     limited = board(entries[3], limited=True)[0]
-    assert (limited["rank"], limited["partial"], limited["note"]) == (None, True, "0 of 4 predictions correct, limited run")
+    assert (limited["rank"], limited["partial"], limited["note"]) == (
+        None,
+        True,
+        "0 of 4 predictions correct, limited run",
+    )
 
 
 def annotations(*times):
