@@ -66,6 +66,12 @@ def verdicts_table(rows: Sequence[dict[str, Any]], study: str, study_argument: s
         if row["answer"] == "cannot be decided":
             undecided.setdefault(row["classifier"], row["statement"])  # scorings of a model share most reasons
     notes += undecided.values()
+    tests = max((row["holm_over"] for row in measured if ", p = " in undecided.get(row["classifier"], "")), default=0)
+    if tests > 1:
+        notes.append(
+            f"p: corrected for {tests} tests against chance and blank images (Holm); declared comparisons are corrected for "
+            "their own number of tests, so the same test can have another p there"
+        )
     without_run = group_notes(
         [(row["classifier"], _short_verdict_reason(row["reason"])) for row in rows if row["accuracy"] is None]
     )

@@ -180,6 +180,12 @@ def test_the_verdicts_fit_into_80_columns():
     ]
     long_name = {**can, "classifier": "janus_one_shot_in_30"}  # 20 characters, 33 with the scoring
     assert max(map(len, print_lines(verdicts_table([long_name, absent], "sound"), width=80))) <= 82
+    undecided = can | {"answer": "cannot be decided", "holm_over": 4, "statement": "Not shown (10.0 %, p = 1.000)."}
+    assert print_lines(verdicts_table([undecided], "sound"), width=300)[-2:] == [
+        "Not shown (10.0 %, p = 1.000).",
+        "p: corrected for 4 tests against chance and blank images (Holm); declared comparisons are corrected for their own number "
+        "of tests, so the same test can have another p there",
+    ]
     pixels = {**can, "pixels_accuracy": 0.66, "pixels_classifier": "probe"}
     assert print_lines(verdicts_table([pixels, absent], "sound"))[1].endswith("audio  pixels")
 

@@ -8,6 +8,7 @@ from typing import Any
 from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
 from vlm_audio_pipeline.reports.page.runs import PageRun
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
+from vlm_audio_pipeline.reports.page.verdicts import count_corrected_tests
 from vlm_audio_pipeline.reports.page.wording import percent
 
 CONTROL_WORDS = {
@@ -76,20 +77,22 @@ def _test(
             if row["verdict"] not in (better, worse, "cannot tell apart"):
                 return str(row["statement"])
             difference = {better: 1, worse: -1}.get(row["verdict"], 0)
-            return _difference_sentence(words, difference, row["p_holm"], "Comparisons")
+            return _difference_sentence(words, difference, row["p_holm"], row["holm_over"], "Comparisons")
     for row in verdicts:
         p = row.get(f"{run.control}_p")
         if (row["classifier"], row["scoring"]) == (run.classifier, run.scoring) and p is not None:
             difference = 0 if p >= ALPHA else row["accuracy"] - row[f"{run.control}_accuracy"]
-            return _difference_sentence(words, difference, p, "Answer")
+            tests = count_corrected_tests(verdicts, run.control)
+            return _difference_sentence(words, difference, p, tests, "Answer")
     if original is None:
         return f"No test of the original against {words}: there is no result for the original."
     return f"No test of the original against {words}: the study declares no such comparison."
 
 
-def _difference_sentence(words: str, difference: float, p: float, section: str) -> str:
+def _difference_sentence(words: str, difference: float, p: float, tests: int, section: str) -> str:
     """Return the result of a test of the original against a control; a difference of 0 is one that is not shown."""
-    result = f"({p_text(p)}, tested for the section {section})"
+    origin = f"corrected for {tests} tests of" if tests > 1 else "tested for"
+    result = f"({p_text(p)}, {origin} the section {section})"
     if not difference:
         return f"No difference between the original images and {words} is shown {result}."
     return f"With the original images it is {'more' if difference > 0 else 'less'} accurate than with {words} {result}."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlm_audio_pipeline.contracts.number_text import percent_text
-from vlm_audio_pipeline.evaluation.hearing import CAN, CANNOT, UNDECIDED
+from vlm_audio_pipeline.evaluation.hearing import CAN, CANNOT, DECISIVE, NOT_DECISIVE, UNDECIDED
 from vlm_audio_pipeline.evaluation.hearing_statements import SCORING_WORDS
 from vlm_audio_pipeline.evaluation.significance import ALPHA, p_text
 from vlm_audio_pipeline.reports.page.study_results import StudyResults
@@ -32,6 +32,7 @@ class VerdictView:
     """The verdicts of a study as the page shows them.
 
     Attributes:
+        correction: for how many tests the p-values are corrected, as a sentence.
         question: the heading's question.
         answers: its answers: of each model, or counts of many models.
         statements: rows of `verdicts`, one for each model with a complete run and each answer: scorings with the same answer
@@ -42,6 +43,7 @@ class VerdictView:
             compared.
     """
 
+    correction: str
     question: str
     answers: list["HeadingAnswer"]
     statements: list[dict[str, Any]]
@@ -94,7 +96,28 @@ def verdict_view(verdicts: Sequence[dict[str, Any]]) -> VerdictView | None:
     columns = {name: title for name, title in _COLUMNS.items() if any(row[f"{name}_p"] is not None for row in ordered)}
     lines = [{**row, "cells": {name: _cell(row, name) for name in columns}} for row in complete]
     without_run = group_by_reason((row["classifier"], row["reason"]) for row in ordered if row["accuracy"] is None)
-    return VerdictView(question, answers, statements, without_run, columns, lines)
+    return VerdictView(_correction(verdicts), question, answers, statements, without_run, columns, lines)
+
+
+def count_corrected_tests(verdicts: Sequence[dict[str, Any]], reference: str) -> int:
+    """Return for how many tests the p-value of a comparison with a reference is corrected.
+
+    Tests against chance and blank images, which decide the answers, are corrected together, and so are all others.
+
+    Args:
+        verdicts: all rows of `verdicts` of a study.
+        reference: "chance", "blank", "time_shuffled", "audio" or "pixels".
+    """
+    names = DECISIVE if reference in DECISIVE else NOT_DECISIVE
+    return sum(row[f"{name}_p"] is not None for row in verdicts for name in names)
+
+
+def _correction(verdicts: Sequence[dict[str, Any]]) -> str:
+    decisive, others = (count_corrected_tests(verdicts, names[0]) for names in (DECISIVE, NOT_DECISIVE))
+    words = [f"those of the chance level and of blank images for {decisive} test{'s' * (decisive != 1)}"]
+    if others:
+        words.append(f"all others for {others} test{'s' * (others != 1)}")
+    return f"The p-values are corrected for the number of tests (Holm): {', '.join(words)}."
 
 
 def _statement(row: dict[str, Any]) -> str:

@@ -35,7 +35,8 @@ def sentences(study, blank, *, contrasts=(), verdicts=(), original=True):
 
 def verdict(p):
     row = {"classifier": "vlm", "scoring": "likelihood", "accuracy": 1.0, "blank_accuracy": 0.5, "blank_p": p}
-    return {**row, "chance_p": 0.001, "chance_accuracy": 0.5}
+    others = dict.fromkeys(("time_shuffled_p", "audio_p", "pixels_p"))
+    return {**row, **others, "chance_p": 0.001, "chance_accuracy": 0.5}
 
 
 def test_without_a_test_the_reason_is_given(study):
@@ -49,25 +50,35 @@ def test_without_a_test_the_reason_is_given(study):
 
 def test_the_test_of_the_answer_is_repeated(study):
     assert sentences(study, run("blank", [0, 1, 1, 0]), verdicts=[verdict(0.0004)]) == [
-        "With the original images it is more accurate than with blank images (p < 0.001, tested for the section Answer)."
-    ]
+        "With the original images it is more accurate than with blank images (p < 0.001, corrected for 2 tests of the section Answer)."
+    ]  # of one model: against chance and blank images
+    single = [verdict(0.0004) | {"chance_p": None}]
+    assert (
+        "(p < 0.001, tested for the section Answer)" in sentences(study, run("blank", [0, 1, 1, 0]), verdicts=single)[0]
+    )
     (undecided,) = sentences(study, run("blank", [0, 1, 1, 0]), verdicts=[verdict(0.3)])
     assert undecided.startswith("No difference between the original images and blank images is shown (p = 0.300")
 
 
 def test_a_declared_contrast_comes_first(study):
     contrast = {"classifier": "vlm", "against": "vlm", "scoring": "likelihood", "control": "none"}
-    contrast |= {"against_control": "blank", "verdict": "better", "p_holm": 0.02, "statement": "vlm is better."}
+    contrast |= {
+        "against_control": "blank",
+        "verdict": "better",
+        "p_holm": 0.02,
+        "holm_over": 4,
+        "statement": "vlm is better.",
+    }
 
     def declared(**changes):
         return sentences(study, run("blank", [0, 1, 1, 0]), contrasts=[contrast | changes], verdicts=[verdict(0.3)])
 
-    end = "accurate than with blank images (p = 0.020, tested for the section Comparisons)."
+    end = "accurate than with blank images (p = 0.020, corrected for 4 tests of the section Comparisons)."
     assert declared() == [f"With the original images it is more {end}"]
     assert declared(verdict="worse") == [f"With the original images it is less {end}"]
     assert declared(control="blank", against_control="none") == [f"With the original images it is less {end}"]
     assert declared(verdict="cannot tell apart", p_holm=0.2) == [
-        "No difference between the original images and blank images is shown (p = 0.200, tested for the section Comparisons)."
+        "No difference between the original images and blank images is shown (p = 0.200, corrected for 4 tests of the section Comparisons)."
     ]
     assert declared(verdict="equivalent") == ["vlm is better."]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from vlm_audio_pipeline.reports.page.verdicts import verdict_view
+from vlm_audio_pipeline.reports.page.verdicts import count_corrected_tests, verdict_view
 from vlm_audio_pipeline.reports.page.wording import use_non_breaking_spaces
 
 
@@ -54,6 +54,24 @@ def test_a_cell_says_how_the_model_compares():
         "clap",
         "p\xa0<\xa00.001",
         None,
+    )
+
+
+def test_the_correction_counts_the_tests_of_each_family():
+    # two models against chance and blank images: 4 tests; one of them against its audio baseline: 1 test
+    accuracies = {"chance_accuracy": 0.1, "blank_accuracy": 0.1, "audio_accuracy": 0.9}
+    rows = [
+        verdict("m", "it can", chance_p=0.01, blank_p=0.01, audio_p=0.5, **accuracies),
+        verdict("n", "it can", chance_p=1.0, blank_p=1.0, **accuracies),
+    ]
+    assert [count_corrected_tests(rows, name) for name in ("chance", "blank", "time_shuffled", "audio")] == [4, 4, 1, 1]
+    view = verdict_view(rows)
+    assert view.correction == (
+        "The p-values are corrected for the number of tests (Holm): those of the chance level and of blank images for 4 tests, "
+        "all others for 1 test."
+    )
+    assert verdict_view([verdict("m", "it can", chance_p=0.01, **accuracies)]).correction.endswith(
+        "blank images for 1 test."
     )
 
 
