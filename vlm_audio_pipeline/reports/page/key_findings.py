@@ -19,6 +19,7 @@ from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.wording import (
     KINDS,
     NOT_MODELS,
+    SECTION_TITLES,
     KeyFinding,
     correct_of_total,
     interval,
@@ -138,7 +139,7 @@ def _best_model(
         )
     ]
     if len(first) > 1:
-        details.append(Markup("The sections below begin with {}, too.").format(run_name(best)))
+        details.append(_first_run_of_sections(originals, best))
     details += not_shown_to_be_worse([run for run in ranked if run.kind not in NOT_MODELS], first, chance.contrasts)
     if not ranked:
         details.append(Markup("No classifier has predictions for every clip yet, so there is no ranking."))
@@ -161,6 +162,14 @@ def _best_model(
             )
         )
     return KeyFinding(_QUESTION, answer, details)
+
+
+def _first_run_of_sections(originals: Sequence[PageRun], best: PageRun) -> Markup:
+    """Name the sections that show the best run when the page opens; a single classifier has no section Agreement."""
+    clips, agreement = (SECTION_TITLES[name] for name in ("clips", "comparison"))
+    is_single = len({run.name for run in originals}) == 1
+    sections = f"section {clips} begins" if is_single else f"sections {clips} and {agreement} begin"
+    return Markup("The {} with {}.").format(sections, run_name(best))
 
 
 def _most_accurate(runs: Sequence[PageRun]) -> list[PageRun]:

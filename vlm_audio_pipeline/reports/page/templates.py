@@ -21,6 +21,7 @@ from vlm_audio_pipeline.reports.page.wording import (
     SECTION_TITLES,
     group_thousands,
     interval_scope,
+    join_words,
     percent,
     use_non_breaking_spaces,
 )
@@ -50,6 +51,7 @@ def fill_template(name: str, scripts: Iterable[str], *, core: str, study: str | 
     environment.filters |= {
         "percent": percent,
         "interval_scope": interval_scope,
+        "join_words": lambda words: join_words([Markup(escape_html(word)) for word in words]),
         "thousands": group_thousands,
         "rounded": rounded_text,
         "points": points_text,

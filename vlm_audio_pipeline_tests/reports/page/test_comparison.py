@@ -223,6 +223,15 @@ def test_a_number_of_changed_clips_shows_their_cards(two_runs, page_file, browse
     browser.send("Emulation.clearDeviceMetricsOverride")
 
 
+def test_prompts_with_equal_texts_and_other_images_are_not_called_equal(two_runs, tmp_path):
+    page = write_comparison(two_runs.bench.data_folder, ["bench", "second"], tmp_path / "page")
+    text = page.read_text()
+    assert "The texts of the prompt of model are equal in bench and second." in text
+    # the images differ: the studies have different colormaps, which the section Settings lists
+    assert '<td class="wrap">viridis</td>' in text and '<td class="wrap">magma</td>' in text
+    assert "Their images and audio are not; the section Settings says what changes them." in text
+
+
 def test_the_command_and_python_write_the_same_page(two_runs):
     root = two_runs.bench.data_folder.root
     report_page = two_runs.bench.data_folder.reports / "second" / "index.html"

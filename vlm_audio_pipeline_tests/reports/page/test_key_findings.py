@@ -142,6 +142,9 @@ def test_models_of_equal_accuracy_are_both_named(study):
         study, run("one", [0, 1, 2, 0]), run("two", [0, 1, 0, 3]), run("three", [0, 0, 0, 0], rank=3)
     )
     assert best_model.startswith("one and two have the same accuracy: 75.0 %.")
+    assert "The sections Clips and Agreement begin with one." in best_model
+    scorings = [run("vlm", [0, 1, 2, 0], kind="language_model", scoring=name) for name in ("likelihood", "generation")]
+    assert "The section Clips begins with vlm (likelihood)." in findings(study, *scorings)[0]  # no other classifier
 
 
 def test_every_model_that_is_not_shown_to_be_worse_is_listed(study):
