@@ -135,9 +135,39 @@ def write_events(
     writer.write_data("events", rows)
 
 
+def min_overlap(results: StudyResults) -> float | None:
+    """Return how long an event must last in a segment to give it its class, s; None if the dataset has no such rule."""
+    dataset = results.spec.get("dataset", {})
+    rule = dataset if "min_overlap_s" in dataset else dataset.get("segment") or {}
+    value: float | None = rule.get("min_overlap_s")
+    return value
+
+
+def overlap_rule(min_overlap_s: float | None) -> str:
+    """Return in words which segments have the class of an event; empty without a rule."""
+    if min_overlap_s is None:
+        return ""
+    if min_overlap_s == 0:
+        return "A segment has a class if a part of an event of this class is in it, however short (min_overlap_s: 0)."
+    return (
+        f"A segment has a class if an event of this class lasts at least {min_overlap_s:g} s in the segment (min_overlap_s), or is in it as a whole. "
+        "A shorter part of an event has a dotted frame in the spectrogram and gives the segment no class: if no other event gives it the class, "
+        "predicting it counts as a false alarm."
+    )
+
+
 def recording_names(results: StudyResults) -> list[str]:
     """Return the files of the clips, sorted; the page refers to recordings by their number here."""
     return sorted({clip["file"] for clip in results.clips})
+
+
+def recording_ends(results: StudyResults) -> list[float]:
+    """Return the end of the last clip of each recording, s, in the order of `recording_names`."""
+    ends: dict[str, float] = {}
+    for clip in results.clips:
+        end = (clip["start_s"] or 0.0) + clip["duration_s"]
+        ends[clip["file"]] = max(ends.get(clip["file"], 0.0), round(end, 6))
+    return [ends[file] for file in sorted(ends)]
 
 
 def _status(

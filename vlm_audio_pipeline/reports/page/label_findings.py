@@ -99,7 +99,7 @@ def _value_sentence(row: Row) -> str:
 
 def _test_sentence(best: Row, second: Row, contrasts: Sequence[Row]) -> str:
     if (contrast := _find_contrast(best, second, contrasts)) is not None:
-        return str(contrast["statement"])
+        return _contrast_text(contrast, best, second)
     return (
         f"No contrast compares {_name(best)} with the next one, {_name(second)}, so it is not tested whether the difference could "
         "be chance."
@@ -117,11 +117,33 @@ def _control_sentences(board: Sequence[Row], contrasts: Sequence[Row]) -> Iterat
         if original[measure] is None or row[measure] is None:
             continue
         contrast = _find_contrast(original, row, contrasts)
-        tested = "This difference was not tested." if contrast is None else f"Tested: {contrast['statement']}"
+        tested = (
+            "This difference was not tested."
+            if contrast is None
+            else f"Tested: {_contrast_text(contrast, original, row)}"
+        )
         yield (
             f"{_name(original)} with {CONTROL_WORDS[row['control']]}: {title} {rounded_text(row[measure], 3)}, with the original "
             f"images {rounded_text(original[measure], 3)}. {tested}"
         )
+
+
+def _contrast_text(contrast: Row, *sides: Row) -> str:
+    """Return the statement of a contrast, and why it has another cmAP than the leaderboard; see `tasks.multi_label.comparison`."""
+    sentences = [contrast["statement"]]
+    for row in sides if contrast["measure"] == "cmap" else ():
+        if row["cmap"] is None or contrast["clips"] != row["clips"]:
+            continue
+        is_first = (contrast["classifier"], contrast["scoring"], contrast["control"]) == _key(row)
+        value, compared = (
+            rounded_text(v, 3) for v in (row["cmap"], contrast["value" if is_first else "against_value"])
+        )
+        if value != compared:
+            sentences.append(
+                f"{value} and {compared} are the same result: {_name(row)} has equal scores for several clips, and comparisons put equal "
+                "scores in random order."
+            )
+    return " ".join(sentences)
 
 
 def _find_contrast(first: Row, second: Row, contrasts: Sequence[Row]) -> Row | None:

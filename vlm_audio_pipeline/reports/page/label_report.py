@@ -8,8 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from vlm_audio_pipeline.contracts.progress import Progress, no_progress
-from vlm_audio_pipeline.reports.page.label_events import order_clips, read_events, recording_names, write_events
+from vlm_audio_pipeline.reports.page.label_events import (
+    min_overlap,
+    order_clips,
+    overlap_rule,
+    read_events,
+    recording_ends,
+    recording_names,
+    write_events,
+)
 from vlm_audio_pipeline.reports.page.label_findings import label_findings
+from vlm_audio_pipeline.reports.page.label_recordings import equal_scores_cmap, recording_rows
 from vlm_audio_pipeline.reports.page.label_runs import LabelRun, label_runs, write_decisions
 from vlm_audio_pipeline.reports.page.leakage_findings import LEAKAGE_TITLES, SEVERITY_WORDS, leakage_findings
 from vlm_audio_pipeline.reports.page.media import Media, write_media
@@ -25,6 +34,8 @@ from vlm_audio_pipeline.reports.page.study_results import StudyResults
 from vlm_audio_pipeline.reports.page.templates import fill_template
 from vlm_audio_pipeline.reports.page.wording import group_by_reason
 from vlm_audio_pipeline.storage.data_folder import DataFolder
+from vlm_audio_pipeline.tasks.multi_label.chance import DRAWINGS
+from vlm_audio_pipeline.tasks.multi_label.comparison import ORDERS
 from vlm_audio_pipeline.tasks.multi_label.references import CONSTANT
 
 MAX_SEGMENTS = 40
@@ -77,6 +88,13 @@ def write_label_report(
                 (row["classifier"], row["note"]) for row in board if not row["clips"] and row["kind"] != "reference"
             ),
             contrasts=contrasts,
+            tie_orders=ORDERS,
+            chance_drawings=DRAWINGS,
+            has_language_model=any(row["kind"] == "language_model" for row in board),
+            has_blank_scores=any(row["control"] == "blank" and row["cmap"] is not None for row in board),
+            recordings=recording_rows(results),
+            recordings_constant=equal_scores_cmap(results),
+            overlap_rule=overlap_rule(min_overlap(results)),
             findings=label_findings(board, contrasts),
             leakage=leakage_findings(results.query("SELECT * FROM leakage WHERE study = $1 ORDER BY kind, subject")),
             leakage_titles=LEAKAGE_TITLES,
@@ -196,6 +214,8 @@ def _core(results: StudyResults, runs: Sequence[LabelRun], classes: Sequence[str
         "outcomes": [],
         "runs": [run.json_values(i) for i, run in enumerate(runs)],
         "recordings": recording_names(results),
+        "ends": recording_ends(results),
+        "min_overlap_s": min_overlap(results),
         "page_images": PAGE_IMAGES,
         "images": {name: [names.get(i) for i in clips] for name, names in media.images.items()},
         "axes": media.axes,

@@ -9,7 +9,7 @@ from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 LABEL_PAGE_VERSION = 5
 """Version of the page's code. Increase it if a code change gives another page for the same results."""
-_PAGE_ASSETS = ("clips", "responses", "predictions", "metrics", "leaderboard", "leakage", "contrasts")
+_PAGE_ASSETS = ("clips", "responses", "predictions", "metrics", "recordings", "leaderboard", "leakage", "contrasts")
 
 
 def label_report_stage(data_folder: DataFolder, steps: Iterable[str]) -> Stage:

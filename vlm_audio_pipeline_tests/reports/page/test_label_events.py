@@ -69,6 +69,13 @@ def select(page, name, label, start):
     page.wait_until(f"document.querySelector('#event-title').textContent.startsWith({json.dumps(text)})")
 
 
+def frames(page):
+    """Return the class and the line style of each box over the selected segment."""
+    return page.evaluate(
+        "[...document.querySelectorAll('#event-view .event-box')].map((box) => [box.textContent, getComputedStyle(box).borderTopStyle])"
+    )
+
+
 @pytest.mark.slow
 @needs_chromium
 def test_an_event_shows_its_segment_with_boxes_audio_and_decisions(page, study):
@@ -91,6 +98,8 @@ def test_an_event_shows_its_segment_with_boxes_audio_and_decisions(page, study):
         FOX,
         "owl",
     ]
+    assert frames(page) == [[FOX, "solid"], ["owl", "solid"]]  # dashed means in the legend that nobody finds it
+    assert "dotted frame" not in page.evaluate("document.querySelector('#event-view figure').textContent")
     assert page.wait_until("document.querySelector('#event-view audio').duration") == pytest.approx(2, abs=0.2)
     rows = page.evaluate(
         "[...document.querySelectorAll('.event-decisions tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
@@ -132,6 +141,10 @@ def test_the_keyboard_selects_an_event_and_a_short_overlap_is_explained(page):
     page.wait_until("document.querySelector('#event-view').textContent.includes('Segment 0.00 to 2.00 s')")
     note = page.evaluate("document.querySelector('#event-view .note').textContent")
     assert note.startswith("Only 0.20 s of the event are in this segment")
+    assert frames(page) == [[FOX, "dotted"]]
+    assert "dotted frame: the part of this event is too short" in page.evaluate(
+        "document.querySelector('#event-view figure').textContent"
+    )
     assert set(
         page.evaluate(
             "[...document.querySelectorAll('.event-decisions tbody td:nth-child(2)')].map((c) => c.textContent)"

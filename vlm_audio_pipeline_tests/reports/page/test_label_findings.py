@@ -25,7 +25,7 @@ def row(classifier, cmap, rank=None, control="none", **values):
 CONSTANT = row("constant", 0.1, kind="reference", scoring="")
 
 
-def contrast(first, second, verdict="better", measure="cmap", control="none"):
+def contrast(first, second, verdict="better", measure="cmap", control="none", **values):
     return {
         "classifier": first,
         "scoring": "score",
@@ -37,6 +37,8 @@ def contrast(first, second, verdict="better", measure="cmap", control="none"):
         "measure": measure,
         "verdict": verdict,
         "statement": f"{first} against {second}@{control}: {verdict}.",
+        "clips": 0,
+        **values,
     }
 
 
@@ -97,3 +99,24 @@ def test_only_contrasts_with_chance_say_that_a_classifier_is_better_than_chance(
     found = answer(contrast("a", "chance"), contrast("b", "chance", "cannot tell apart"), contrast("a", "b"))
     assert found.answer == "Shown to be better: a."
     assert found.details == ("a against chance@none: better.", "b against chance@none: cannot tell apart.")
+
+
+def test_two_values_of_one_result_have_their_reason_beside_them():
+    board = [row("a", 0.351, 1), row("a", 0.080, control="blank")]
+    values = {"clips": 720, "value": 0.351, "against_value": 0.086}
+    reason = "0.080 and 0.086 are the same result: a @ blank has equal scores for several clips, and comparisons put equal scores in random order."
+
+    def tested(**changes):
+        (sentence,) = label_findings(board, [contrast("a", "a", control="blank", **{**values, **changes})])[2].details
+        return sentence.partition("Tested: a against a@blank: better.")[2].strip()
+
+    assert tested() == reason
+    assert tested(against_value=0.0801) == ""  # the same after rounding
+    assert tested(clips=700) == ""  # other clips are another reason
+
+    knn = [row("a", 0.6, 1), row("knn", 0.5, 2)]
+    best = label_findings(knn, [contrast("knn", "a", clips=720, value=0.512, against_value=0.6)])[0]
+    assert best.details[1] == (
+        "knn against a@none: better. 0.500 and 0.512 are the same result: knn has equal scores for several clips, and comparisons put "
+        "equal scores in random order."
+    )

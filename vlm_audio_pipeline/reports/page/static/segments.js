@@ -39,6 +39,13 @@ function missingReason(clip) {
   return `Images and audio of ${plural(core.max_clips, "segment")} are on this page, and this segment is not among them.` + (isSingleFile ? " The folder form of this report has more." : "");
 }
 
+// Whether the part of an event in a segment is too short to give the segment its class: the rule of the dataset, as in datasets/segments.py.
+function isTooShort(event, segment) {
+  const [start, end] = [event[EVENT_START], Math.min(event[EVENT_END], core.ends[event[EVENT_RECORDING]])];
+  if (core.min_overlap_s === null || start === event[EVENT_END]) return false; // without a rule, or a point in time
+  return Math.min(end, segment[SEGMENT_END]) - Math.max(start, segment[SEGMENT_START]) < Math.min(core.min_overlap_s, end - start) - 1e-5; // times are rounded
+}
+
 // Place the boxes of events over an image, as shares of its size. Each box has the label of its class above the others that overlap it.
 function eventBoxes(segment, set, events, selected, select) {
   const axes = core.axes[set];
@@ -55,7 +62,8 @@ function eventBoxes(segment, set, events, selected, select) {
     const percentage = (share) => `${(100 * share).toFixed(2)}%`;
     const style = { left: percentage(x(event[EVENT_START])), width: percentage(x(event[EVENT_END]) - x(event[EVENT_START])), top: percentage(y(high)), height: percentage(y(low) - y(high)), "--own": eventColour(event[EVENT_CLASS]), "--lane": !place ? lanes[i] : high < 0.9 ? -1 : 0 }; // the label stands above a box that does not fill the height
     const name = core.classes[event[EVENT_CLASS]];
-    return make("button", { type: "button", class: x(event[EVENT_START]) > left + 0.75 * (right - left) ? "event-box at-end" : "event-box", style, "aria-current": event === selected, "aria-label": `${name}, ${eventTitle(event)}`, title: `${name}, ${eventTitle(event)}`, onclick: () => select?.(event) }, make("span", {}, name));
+    const classes = ["event-box", x(event[EVENT_START]) > left + 0.75 * (right - left) ? "at-end" : "", isTooShort(event, segment) ? "too-short" : ""];
+    return make("button", { type: "button", class: classes.join(" ").trim(), style, "aria-current": event === selected, "aria-label": `${name}, ${eventTitle(event)}`, title: `${name}, ${eventTitle(event)}`, onclick: () => select?.(event) }, make("span", {}, name));
   });
 }
 
@@ -91,6 +99,7 @@ function segmentFigure(clip, segment, set, events, selected = null, select = nul
     if (set === core.page_images && select) parts.push(make("figcaption", {}, "rendered for this page, no model received it; black is a tone with the peak amplitude of the recording, white is 60 dB below it"));
     else if (select) parts.push(make("figcaption", {}, (isSingleFile ? `rendering ${set}: thumbnail of the image that models received` : `rendering ${set}: exactly as models received it`) + (axes?.is_time ? "" : "; it shows its axes itself, so no boxes are drawn over it")));
   }
+  if (file && axes?.is_time && events.some((event) => isTooShort(event, segment))) parts.push(make("figcaption", {}, "dotted frame: the part of this event is too short to give the segment its class"));
   if (!file || !core.audio[clip]) parts.push(make("p", { class: "quiet" }, missingReason(clip)));
   return make("figure", { class: "segment-figure" }, ...parts, ...segmentPlayer(clip, line, position, range, select ? "metadata" : "none").filter(Boolean));
 }
