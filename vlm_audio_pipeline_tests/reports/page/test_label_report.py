@@ -7,7 +7,9 @@ import pytest
 
 from vlm_audio_pipeline.reports.page.label_events import min_overlap, overlap_rule, recording_ends
 from vlm_audio_pipeline.reports.page.label_recordings import equal_scores_cmap
+from vlm_audio_pipeline.reports.page.label_stage import label_report_stage
 from vlm_audio_pipeline.reports.page.templates import fill_template
+from vlm_audio_pipeline.storage.data_folder import DataFolder
 
 
 def contrast(against):
@@ -116,8 +118,8 @@ def test_the_row_constant_is_that_of_equal_scores_and_other_levels_are_named():
     assert "it shows what equal scores reach." in page
     assert "what a classifier reaches that does not use the clip" not in page
     assert "The chance level in Comparisons comes from" in page
-    assert "with blank images" not in page.partition('id="contrasts"')[0]
-    assert "with blank images, the scores are equal for all clips of a fold" in page_text(has_blank_scores=True)
+    assert "With blank images" not in page.partition('id="contrasts"')[0]
+    assert "With blank images, a row can have other values" in page_text(has_blank_scores=True)
     assert "The chance level in" not in page_text(contrasts=[contrast("b")])
 
 
@@ -176,6 +178,11 @@ def test_whole_recordings_are_a_table_with_what_equal_scores_reach():
     assert "not finished: 3 of 720 clips" in page
     assert page.count('<th scope="row">') == 1  # what is not finished has no numbers
     assert 'id="recordings"' not in page_text()
+
+
+def test_the_page_is_written_after_the_results_of_whole_recordings(tmp_path):
+    stage = label_report_stage(DataFolder(tmp_path), ["recordings/a", "embeddings/b"])
+    assert [(source.asset, source.name) for source in stage.inputs] == [("recordings", "a")]
 
 
 def test_equal_scores_for_recordings_have_the_mean_share_of_recordings_with_a_class():
