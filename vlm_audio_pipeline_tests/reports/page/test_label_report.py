@@ -173,7 +173,8 @@ def test_whole_recordings_are_a_table_with_what_equal_scores_reach():
         .partition('id="recordings"')[2]
         .partition("</section>")[0]
     )
-    assert "equal scores for all recordings have cmAP 0.628" in page
+    assert "equal scores for all recordings already have cmAP 0.628" in page
+    assert ("With “max”" in page, "With “mean”" in page, "With “any”" in page) == (True, False, False)
     assert "<b>0.858</b>" in page
     assert "not finished: 3 of 720 clips" in page
     assert page.count('<th scope="row">') == 1  # what is not finished has no numbers
