@@ -123,10 +123,18 @@ class ZeroShot(EncoderClassifier):
         uses_description = self.label_form == "description" and sentences == (DEFAULT_TEMPLATE,)
         return ("{label}",) if uses_description else sentences
 
+    @property
+    def template_text(self) -> str:
+        """The templates as one text, each with `{label}` as its placeholder.
+
+        >>> ZeroShot(encoder="clap", templates=("a {label}", "the {label}")).template_text
+        'a {label} | the {label}'
+        """
+        return " | ".join(fill_template(sentence, "{label}") for sentence in self._sentences)
+
     def protocol(self, encoders: Mapping[str, EncoderSpec] = NO_ENCODERS) -> Protocol:
         """Return the protocol with the templates, each with `{label}` as its placeholder, and the form of the labels."""
-        templates = " | ".join(fill_template(sentence, "{label}") for sentence in self._sentences)
-        return replace(super().protocol(encoders), prompt=templates, label_form=self.label_form)
+        return replace(super().protocol(encoders), prompt=self.template_text, label_form=self.label_form)
 
     def _class_text(self, label: str) -> str:
         name = class_name(label)

@@ -248,16 +248,29 @@ def provenance(results: StudyResults) -> dict[str, Any]:
         step["made_at"] = max(step["made_at"], str(file_provenance.details.get("made_at", "")))
         step["package_versions"].add(str(file_provenance.details.get("package_version", "?")))
     models = results.query(
-        """SELECT classifier, kind, string_agg(DISTINCT model, ', ') AS model, string_agg(DISTINCT revision, ', ') AS revision,
-            string_agg(DISTINCT prompt, ', ') AS prompt, max(shots) AS shots, max(training_clips) AS training_clips
-        FROM predictions WHERE study = $1 GROUP BY ALL ORDER BY classifier"""
+        """SELECT classifier, kind, string_agg(DISTINCT model, ', ') FILTER (scoring <> $2) AS model,
+            string_agg(DISTINCT model, ', ') FILTER (scoring = $2) AS examples_model,
+            string_agg(DISTINCT revision, ', ') FILTER (scoring <> $2) AS revision, string_agg(DISTINCT prompt, ', ') AS prompt,
+            max(shots) AS shots FROM predictions WHERE study = $1 GROUP BY ALL ORDER BY classifier""",
+        EXAMPLES_KNN,
     )
+    for row in models:
+        row["prompt"] = row["prompt"] or _template(results.spec.get("classifiers", {}).get(row["classifier"], {}))
     return {
         "steps": [steps[name] for name in sorted(steps)],
         "models": models,
         "card": results.card,
         "attribution": results.attribution(),
     }
+
+
+def _template(classifier: dict[str, Any]) -> str | None:
+    """Return the templates of a zero-shot classifier, which are its prompt; None for any other classifier."""
+    from vlm_audio_pipeline.classifiers.zero_shot import ZeroShot
+
+    if classifier.get("kind") != "zero_shot":
+        return None
+    return ZeroShot.model_validate({k: v for k, v in classifier.items() if k != "kind"}).template_text
 
 
 def write_projections(results: StudyResults, writer: ReportWriter) -> list[dict[str, Any]]:

@@ -59,6 +59,21 @@ def test_provenance_names_every_step_once_with_its_version(example_study):
     assert {row["classifier"]: row["revision"] for row in sources["models"]}["image_model"] == "abc123"
 
 
+def test_provenance_names_templates_and_the_model_of_the_baseline_apart(tmp_path):
+    study = ExampleStudy(tmp_path / "study")
+
+    def predict(clip, i):
+        rows = (("likelihood", "janus-1b"), ("examples_knn", "mfcc"))
+        return [{"predicted": clip["label"], "scoring": scoring, "model": model} for scoring, model in rows]
+
+    study.write_predictions("one_shot", predict, kind="language_model", prompt="plain", shots=1)
+    study.write_predictions("clap", lambda clip, i: [{"predicted": clip["label"], "model": "clap-1"}], kind="zero_shot")
+    study.finish(classifiers={"clap": {"kind": "zero_shot", "encoder": "clap", "template": "This is {label}."}})
+    clap, one_shot = provenance(StudyResults.load(study.data_folder, study.study))["models"]
+    assert (clap["model"], clap["examples_model"], clap["prompt"]) == ("clap-1", None, "This is {label}.")
+    assert (one_shot["model"], one_shot["examples_model"], one_shot["prompt"]) == ("janus-1b", "mfcc", "plain")
+
+
 def test_measures_that_no_run_has_and_those_shown_elsewhere_are_left_out(example_study):
     results = StudyResults.load(example_study.data_folder, example_study.study)
     runs = page_runs(results, results.query("SELECT * FROM leaderboard WHERE study = $1"))
