@@ -8,7 +8,7 @@ import pyarrow as pa
 from vlm_audio_pipeline.contracts.stages import Input, Stage, StageContext
 from vlm_audio_pipeline.storage.data_folder import DataFolder
 
-PAGE_VERSION = 12
+PAGE_VERSION = 13
 """Version of the page's code. Increase it if a code change gives another page for the same results."""
 
 PAGE_ASSETS = (
