@@ -121,7 +121,7 @@ def main() -> None:
             samples_digest(samples, own)  # as in the pipeline, to detect a changed recording
             return resample(samples, own, sample_rate_hz)
 
-        reader = SimpleNamespace(samples=read_samples)
+        reader = SimpleNamespace(samples=read_samples, content_sha256=lambda clip: clip.samples_sha256)
 
         def pipeline(rows: ResultStore) -> np.ndarray:
             context = StageContext(
