@@ -134,7 +134,7 @@ def _read_task(raw: dict[str, Any], mistakes: Mistakes) -> str:
 
 
 def _add_perturbations(perturb: Perturb | None, entries: Entries) -> None:
-    """Give the changes of the audio to every classifier that receives audio or images and does not declare its own."""
+    """Set `perturb` of every classifier that receives audio or images and does not declare its own changes."""
     classifiers = entries.specs["classifiers"]
     for name, spec in classifiers.items() if perturb else ():
         if isinstance(spec, PerturbedInput) and "perturb" not in spec.model_fields_set:
